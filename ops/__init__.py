@@ -1,0 +1,1 @@
+"""What people run: the command line, local servers, migrations, the demo, benchmarks. Nothing imports it."""

@@ -1,0 +1,1 @@
+"""The wire contract: what producers send and what they get back. Importable by producers alone."""

@@ -1,0 +1,97 @@
+"""Settings, from the environment alone. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
+
+import os
+from functools import cache
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+PREFIX = "WITHDRAWALS_"
+
+
+class Settings(BaseSettings):
+    """Every setting of the service, with its unit and default. Times are in seconds unless they say otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", env_ignore_empty=True)
+
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="DATABASE_URL",
+        description="postgresql://…; unset: embedded PostgreSQL",
+    )
+    broker_url: SecretStr = Field(
+        SecretStr(""), validation_alias="BROKER_URL", description="redis:// or rediss://; unset: embedded Redis"
+    )
+    database_role: str = Field(
+        "withdrawals_service",
+        pattern=r"^[a-z_][a-z0-9_]*$",
+        description="role the service acts as, granted no more than it needs; `migrate` creates it",
+    )
+    secret_key: SecretStr | None = Field(
+        None, description="key(s) that encrypt HR secrets at rest, newest first, comma-separated"
+    )
+    host: str = Field("127.0.0.1", description="address on which `web` listens")
+    port: int = Field(8000, ge=0, le=65535, description="port on which `web` listens")
+    processes: int = Field(2, ge=1, le=64, description="worker processes")
+    threads: int = Field(2, ge=1, le=64, description="threads per worker process; each holds one connection")
+    shutdown_seconds: float = Field(
+        10, gt=0, le=600, description="after SIGTERM: time to finish what is in hand before it is given back"
+    )
+    chunk_size: int = Field(1000, ge=1, le=10_000, description="enrolments that are claimed and decided together")
+    lease_seconds: float = Field(
+        30, ge=1, le=3600, description="a claim is taken over this long after it was made; database timeouts follow"
+    )
+    max_attempts: int = Field(6, ge=1, le=100, description="failed attempts before a chunk is split or given up")
+    max_claims: int = Field(4, ge=1, le=100, description="vanished claims before a chunk is split or given up")
+    backoff_seconds: float = Field(5, gt=0, description="first backoff between attempts; doubles, full jitter")
+    backoff_max_seconds: float = Field(3600, gt=0, description="longest backoff between attempts")
+    sweep_seconds: float = Field(1, gt=0, le=60, description="the relay's slow round, beside NOTIFY")
+    log_format: Literal["console", "json"] = Field("console", description="how logs are written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @property
+    def statement_timeout(self) -> float:
+        """Seconds; below the lease, so that no running transaction outlives its claim."""
+        return self.lease_seconds / 2
+
+    @property
+    def lock_timeout(self) -> float:
+        """Seconds; short, because neighbours of a locked row wait as long."""
+        return self.lease_seconds / 10
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: a variable is unknown or its value is wrong; every one is named.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "LOCAL_DIR"}
+    faults = [
+        f"{name}: there is no such setting; `withdrawals config` lists them all"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
+    try:
+        found = Settings()
+    except ValidationError as error:
+        faults += [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False)]
+        raise SettingsError("\n".join(faults)) from None
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return found
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    name = str(loc[0])
+    return variable(name) if name in Settings.model_fields else name

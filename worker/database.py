@@ -1,0 +1,114 @@
+"""PostgreSQL: one engine a process, one way to run a transaction, one place that retries.
+
+The retry budget here is seconds, for what passes by itself (serialization, deadlock, a connection that went
+away, a server that restarts); the budget of hours is `run_after` in the ledger.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy
+import structlog
+import tenacity
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL, make_url
+
+from worker.config import Settings
+from worker.errors import SettingsError, describe, is_transient
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+CHANNEL = "withdrawals_due"
+"""What `submit` notifies and the relay listens to."""
+
+
+def parse_url(value: str) -> URL:
+    """A SQLAlchemy URL for psycopg from `DATABASE_URL`.
+
+    Raises:
+        SettingsError: it is not a PostgreSQL URL.
+    """
+    try:
+        url = make_url(value)
+    except sqlalchemy.exc.ArgumentError:
+        raise SettingsError("DATABASE_URL: cannot be read; it looks like postgresql://user@host/name") from None
+    if url.get_backend_name() != "postgresql":
+        raise SettingsError("DATABASE_URL: must begin with postgresql://")
+    return url.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """The connections of one process, acting as the service's role with timeouts below the lease."""
+
+    def __init__(self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False) -> None:
+        """`as_owner` keeps the login's own rights: for migrations and for loading sample data."""
+        options = {
+            "statement_timeout": f"{settings.statement_timeout:g}s",
+            "lock_timeout": f"{settings.lock_timeout:g}s",
+            "idle_in_transaction_session_timeout": f"{settings.statement_timeout:g}s",
+            "timezone": "UTC",
+        }
+        if as_owner:
+            options |= {"statement_timeout": "0", "lock_timeout": "0"}
+        else:
+            options["role"] = settings.database_role
+        self.engine: Engine = sqlalchemy.create_engine(
+            parse_url(settings.database_url.get_secret_value()),
+            pool_size=pool_size,
+            max_overflow=2,
+            pool_use_lifo=True,
+            connect_args={
+                "options": " ".join(f"-c {name}={_milliseconds(value)}" for name, value in options.items()),
+                "application_name": "withdrawals",
+                "connect_timeout": 5,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
+        )
+        self.retry_seconds = settings.lease_seconds / 2
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction, not repeated."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction; repeat the whole of it after a transient error.
+
+        `work` is repeated also when the commit's answer was lost, so it has to start from a guard: a token,
+        a key or a state that a first success has changed. Any other error rolls back and is raised.
+        """
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            stop=tenacity.stop_after_delay(self.retry_seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
+            before_sleep=_log_retry,
+            reraise=True,
+        ):
+            with attempt, self.engine.begin() as connection:
+                return work(connection)
+        raise AssertionError("tenacity ends by returning or raising")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _milliseconds(value: str) -> str:
+    return f"{round(float(value[:-1]) * 1000)}" if value.endswith("s") and value[0].isdigit() else value
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    name, message, fingerprint = describe(error) if error else ("", "", "")
+    log.info(
+        "transaction.retried", error_class=name, message=message, fingerprint=fingerprint, attempt=state.attempt_number
+    )
+
+
+def driver(connection: Connection) -> Any:
+    """The psycopg connection under a SQLAlchemy one, for COPY and cancellation."""
+    return connection.connection.driver_connection

@@ -1,0 +1,113 @@
+"""Errors a user can mend, and one classification of the errors that an attempt can meet.
+
+A user error's message is shown as it stands: it names the field, the row or the setting, and what to do.
+Foreign errors (the driver's, the pool's) are translated here and nowhere else.
+"""
+
+import hashlib
+import re
+from enum import StrEnum
+
+import psycopg
+import psycopg_pool
+import sqlalchemy.exc
+
+
+class WithdrawalsError(Exception):
+    """An error with a message for the person who caused it; never a traceback."""
+
+    type = "error"
+
+
+class InvalidInputError(WithdrawalsError):
+    """The request cannot be accepted as it stands; nothing was written."""
+
+    type = "invalid"
+
+
+class NotFoundError(WithdrawalsError):
+    """No such record in this organisation (another organisation's looks the same)."""
+
+    type = "not_found"
+
+
+class ConflictError(WithdrawalsError):
+    """The record is in a state in which this cannot be done."""
+
+    type = "conflict"
+
+
+class IdempotencyConflictError(ConflictError):
+    """The key was used before, for another request."""
+
+    type = "idempotency_key_reused"
+
+
+class SettingsError(WithdrawalsError):
+    """A setting is wrong, unknown or missing; the message names it."""
+
+    type = "settings"
+
+
+class Fault(StrEnum):
+    """What an unexpected error of an attempt means for its chunk."""
+
+    TRANSIENT = "transient"
+    """The world was in the way (connection, deadlock, shutdown); the same attempt can succeed later."""
+    TIMEOUT = "timeout"
+    """A lock or a statement timed out; one row may be the cause, so the second time splits the chunk."""
+    ROW = "row"
+    """The database refused a value; it belongs to one row, so the chunk is split until that row is alone."""
+    BUG = "bug"
+    """Anything else; retried with backoff, then given up with all its attempts on record."""
+
+
+_RETRY_NOW = ("08", "40", "57P01", "57P02", "57P03", "53", "25P03")
+_TIMEOUTS = ("55P03", "57014")
+_ROW = ("21", "22", "23", "P0001", "44")
+
+
+def driver_error(error: BaseException) -> BaseException:
+    """The driver's own error inside SQLAlchemy's wrapper, else `error` itself."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        return error.orig
+    return error
+
+
+def classify(error: BaseException) -> Fault:
+    """Which `Fault` an error is, from its SQLSTATE (PostgreSQL, Appendix A)."""
+    error = driver_error(error)
+    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed | sqlalchemy.exc.TimeoutError):
+        return Fault.TRANSIENT
+    if not isinstance(error, psycopg.Error):
+        return Fault.BUG
+    state = error.sqlstate or ""
+    if state.startswith(_TIMEOUTS):
+        return Fault.TIMEOUT
+    if state.startswith(_RETRY_NOW):
+        return Fault.TRANSIENT
+    if state.startswith(_ROW):
+        return Fault.ROW
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return Fault.TRANSIENT  # a connection that went away has no SQLSTATE
+    return Fault.BUG
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may be tried again at once (tenacity's question)."""
+    return classify(error) is Fault.TRANSIENT
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """Class, message and fingerprint of an error, free of values.
+
+    A driver's message can quote a row ("Key (email)=(…) already exists"), so only the first line is kept,
+    and what stands in quotes or brackets and every number is blanked. Equal faults of different rows share a
+    fingerprint (12 hex digits).
+    """
+    error = driver_error(error)
+    name = type(error).__name__
+    first = (str(error).splitlines() or [""])[0]
+    message = re.sub(r"\d+", "N", re.sub(r"\([^)]*\)|'[^']*'|\"[^\"]*@[^\"]*\"", "…", first))[:300]
+    fingerprint = hashlib.sha256(f"{name}:{message}".encode()).hexdigest()[:12]
+    return name, message, fingerprint

@@ -1,0 +1,213 @@
+"""Chunks on their way to a decision: claim, lock, give back, retry, split, close."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, text
+
+from worker.models import Chunk, Claim
+
+_DUE = """
+    c.state = 'ready' AND c.run_after <= now()
+    AND (c.redrives IS NOT NULL OR EXISTS (SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
+"""
+
+# Fair: by lane, then by the chunk's number in its job, so that jobs take turns. The first due chunk is
+# filled up with further small ones, so that a storm of single requests is decided in sets; a chunk marked
+# `alone` is not. All attempts at one letter go together.
+_CLAIM = """
+WITH first AS (
+    SELECT c.id, c.size, c.alone, c.redrives FROM withdrawals.chunks c
+    WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
+), room AS (
+    SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - size, 0) END AS ids FROM first
+), more AS (
+    SELECT c.id, c.size, c.redrives FROM withdrawals.chunks c
+    WHERE {due} AND NOT c.alone AND c.size <= :small AND c.id <> (SELECT id FROM first)
+    ORDER BY {order} LIMIT (SELECT ids FROM room) FOR UPDATE OF c SKIP LOCKED
+), fitting AS (
+    SELECT id, redrives, sum(greatest(size, 1)) OVER (ORDER BY id) AS ids FROM more
+), taken AS (
+    SELECT id, redrives FROM first
+    UNION ALL SELECT id, redrives FROM fitting WHERE ids <= (SELECT ids FROM room)
+), mates AS (
+    SELECT c.id FROM withdrawals.chunks c
+    WHERE c.redrives IN (SELECT redrives FROM taken) AND c.state = 'ready' FOR UPDATE SKIP LOCKED
+)
+UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
+    claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
+WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
+RETURNING id
+"""
+_CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id"))
+_CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id"))
+
+
+def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:
+    """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order."""
+    token = uuid4()
+    found = connection.scalars(
+        _CLAIM_OLDEST if oldest else _CLAIM_FAIR,
+        {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease},
+    )
+    chunk_ids = sorted(found)
+    return Claim(token, chunk_ids) if chunk_ids else None
+
+
+_COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} LIMIT :most) due")
+
+
+def count_due(connection: Connection, *, most: int) -> int:
+    """How many chunks are due, counted no further than `most`."""
+    return int(connection.scalar(_COUNT_DUE, {"most": most}) or 0)
+
+
+_LOCK = text("""
+SELECT c.id, c.job_id, c.organisation_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives,
+    j.epoch, j.requested_by, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
+FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed'
+ORDER BY c.id FOR UPDATE OF c
+""")
+
+
+def lock(connection: Connection, claim: Claim) -> list[Chunk]:
+    """Lock those chunks of the claim that are still its own; any missing one was taken over, closed or done."""
+    rows = connection.execute(_LOCK, {"ids": claim.chunk_ids, "token": claim.token})
+    return [Chunk(**row) for row in rows.mappings()]
+
+
+_GIVE_BACK = text("""
+UPDATE withdrawals.chunks SET state = 'ready', claims = claims - 1, lease_until = NULL
+WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
+""")
+
+
+def give_back(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> int:
+    """Return chunks undecided and refund the claim: nothing was wrong with them."""
+    return connection.execute(_GIVE_BACK, {"ids": list(chunk_ids), "token": token}).rowcount
+
+
+_ISOLATE = text("""
+UPDATE withdrawals.chunks SET state = 'ready', alone = true, claims = claims - 1, lease_until = NULL
+WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
+""")
+
+
+def isolate(connection: Connection, claim: Claim) -> int:
+    """Return the chunks of a claim that failed together, to be claimed one by one: none of them is to blame yet."""
+    return connection.execute(_ISOLATE, {"ids": claim.chunk_ids, "token": claim.token}).rowcount
+
+
+_RETRY = text("""
+UPDATE withdrawals.chunks SET state = 'ready', alone = true, lease_until = NULL,
+    attempts = attempts + :failed, claims = claims - :failed, run_after = now() + :backoff
+WHERE id = :id AND token = :token AND state = 'claimed'
+""")
+
+
+def retry(connection: Connection, chunk: Chunk, token: UUID, *, backoff: timedelta, failed: bool) -> None:
+    """Let the chunk be claimed again, alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
+    connection.execute(
+        _RETRY, {"id": chunk.id, "token": token, "backoff": backoff, "failed": 1 if failed else 0}
+    )
+
+
+_SPLIT = text("""
+WITH parent AS (
+    UPDATE withdrawals.chunks SET state = 'split', closed_at = now(), lease_until = NULL
+    WHERE id = :id AND token = :token AND state = 'claimed' AND cardinality(enrolment_ids) > 1
+    RETURNING *
+), halves AS (
+    SELECT p.*, half FROM parent p,
+    LATERAL (VALUES (p.enrolment_ids[:p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
+)
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
+    override, redrives, asked_by, parent_id)
+SELECT job_id, organisation_id, number, lane, half, cardinality(half), 'ready', true,
+    override, redrives, asked_by, id FROM halves
+""")
+
+
+def split(connection: Connection, chunk: Chunk, token: UUID) -> bool:
+    """Replace a chunk of several ids by its halves, with fresh counts; False when it has but one or is lost."""
+    return connection.execute(_SPLIT, {"id": chunk.id, "token": token}).rowcount == 2
+
+
+_RECORD_ATTEMPT = text("""
+INSERT INTO withdrawals.attempts (chunk_id, token, result, started_at, error_class, message, fingerprint)
+SELECT id, token, :result, claimed_at, :error_class, :message, :fingerprint FROM withdrawals.chunks WHERE id = :id
+""")
+
+
+def record_attempt(
+    connection: Connection, chunk: Chunk, *, result: str, error_class: str, message: str, fingerprint: str
+) -> None:
+    """Put an attempt that did not decide on record; `result` is `failed` or `vanished`."""
+    connection.execute(
+        _RECORD_ATTEMPT,
+        {"id": chunk.id, "result": result, "error_class": error_class, "message": message, "fingerprint": fingerprint},
+    )
+
+
+_VANISHED = text("""
+SELECT token, array_agg(id ORDER BY id) AS ids FROM (
+    SELECT id, token FROM withdrawals.chunks WHERE state = 'claimed' AND lease_until < clock_timestamp()
+    ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
+) lost GROUP BY token
+""")
+
+
+def vanished(connection: Connection, *, most: int = 1000) -> list[Claim]:
+    """Claims whose lease ran out, except those whose transaction is running (it holds the chunk's lock)."""
+    return [Claim(row.token, list(row.ids)) for row in connection.execute(_VANISHED, {"most": most})]
+
+
+_CLOSE_WHOLE = """
+WITH closing AS (
+    SELECT c.id FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+    WHERE {which} AND c.redrives IS NULL AND c.state IN ('waiting', 'ready', 'claimed')
+    ORDER BY c.id FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE withdrawals.chunks c SET state = :state, counts = jsonb_build_object(CAST(:state AS text), size),
+    closed_at = now(), lease_until = NULL
+FROM closing WHERE c.id = closing.id
+RETURNING c.job_id
+"""
+_CLOSE_JOB = text(_CLOSE_WHOLE.format(which="c.job_id = :job_id"))
+_CLOSE_CANCELLED = text(
+    _CLOSE_WHOLE.format(which="j.state = 'cancelled' AND c.state IN ('waiting', 'ready')")
+)
+_CLOSE_PERSON = text(
+    _CLOSE_WHOLE.format(
+        which="c.organisation_id = :organisation_id AND c.learner_external_id = :external_id"
+        " AND j.epoch IS NOT NULL AND j.epoch <> :epoch"
+    )
+)
+_CLOSE_CHUNKS = text(_CLOSE_WHOLE.format(which="c.id = ANY(:ids)"))
+
+
+def close_job(connection: Connection, job_id: int) -> int:
+    """Close a cancelled job's unfinished chunks whole, claimed ones included; one that is running is skipped."""
+    return len(connection.scalars(_CLOSE_JOB, {"job_id": job_id, "state": "cancelled"}).all())
+
+
+def close_cancelled(connection: Connection) -> list[int]:
+    """Close chunks of cancelled jobs that came back after the cancel; returns their jobs."""
+    return list(connection.scalars(_CLOSE_CANCELLED, {"state": "cancelled"}))
+
+
+def close_superseded_person(
+    connection: Connection, *, organisation_id: int, external_id: str, epoch: int
+) -> list[int]:
+    """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
+    parameters = {
+        "organisation_id": organisation_id, "external_id": external_id, "epoch": epoch, "state": "superseded"
+    }  # fmt: skip
+    return list(connection.scalars(_CLOSE_PERSON, parameters))
+
+
+def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
+    """Close locked person chunks whose deactivation a newer event has replaced."""
+    connection.execute(_CLOSE_CHUNKS, {"ids": list(chunk_ids), "state": "superseded"})

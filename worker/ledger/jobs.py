@@ -1,0 +1,256 @@
+"""Jobs from the door to their end: insert, fill with chunks, admit, cancel, finish."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from worker.database import CHANNEL, driver
+from worker.rules import ACTIVE, CLEAN, ENDED, WITHDRAWN
+
+LANE_FIRST, LANE_BULK = 0, 1
+"""Deactivations and letters go before everything else."""
+
+_LOCK_SETTINGS = text("""
+INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
+ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
+""")
+
+
+def lock_settings(connection: Connection, organisation_id: int) -> None:
+    """Take the organisation's settings row, made if missing, so that admissions come one after the other."""
+    connection.execute(_LOCK_SETTINGS, {"organisation_id": organisation_id})
+
+
+_BY_KEY = text("""
+SELECT id, request_hash FROM withdrawals.jobs
+WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
+""")
+
+
+def find_by_key(
+    connection: Connection, *, organisation_id: int, door: str, key: str
+) -> tuple[int, bytes] | None:
+    """The job that a key has made already, with the hash of its request."""
+    row = connection.execute(_BY_KEY, {"organisation_id": organisation_id, "door": door, "key": key}).one_or_none()
+    return (row.id, bytes(row.request_hash)) if row else None
+
+
+_INSERT = text("""
+INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, note, door, idempotency_key,
+    request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
+VALUES (:organisation_id, :reason, :source, :requested_by, :note, :door, :key, :request_hash, 'scheduled',
+    :learner_external_id, :epoch, :accepted, :duplicates, coalesce(:effective_at, now()))
+ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
+RETURNING id, effective_at <= now() AS due
+""")
+
+
+def insert(connection: Connection, values: dict[str, Any]) -> tuple[int, bool] | None:
+    """A new job and whether it is due, or None when the key was taken (by one that has committed)."""
+    row = connection.execute(_INSERT, values).one_or_none()
+    return (row.id, row.due) if row else None
+
+
+_FILL = """
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+SELECT :job_id, :organisation_id, number, :lane, array_agg(id ORDER BY id), count(*), :state
+FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number FROM ({ids}) ids) numbered
+GROUP BY number
+RETURNING size
+"""
+_FILL_LIST = text(_FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
+_FILL_STAGED = text(_FILL.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_temp.staged"))
+_FILL_FILTER = text(
+    _FILL.format(
+        ids=f"""
+    SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation_id
+        AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
+        AND (CAST(:pathway_id AS bigint) IS NULL OR e.pathway_id = :pathway_id)
+        AND (CAST(:learner_ids AS bigint[]) IS NULL OR e.learner_id = ANY(:learner_ids))
+        AND (CAST(:enrolled_before AS timestamptz) IS NULL OR e.enrolled_at < :enrolled_before)
+        AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)
+        AND CASE WHEN CAST(:status AS text[]) IS NOT NULL THEN e.status = ANY(:status)
+            ELSE e.status NOT IN ('{WITHDRAWN}', {", ".join(f"'{status}'" for status in ENDED)}) END"""
+    )
+)
+
+
+def fill_from_list(connection: Connection, ids: Sequence[int], **chunk: Any) -> int:
+    """Freeze ids into chunks; the number of distinct ids."""
+    return sum(connection.scalars(_FILL_LIST, {"ids": list(ids), **chunk}))
+
+
+def fill_from_filter(connection: Connection, conditions: dict[str, Any], **chunk: Any) -> int:
+    """Freeze what a filter finds into chunks; without statuses, all that is neither ended nor withdrawn."""
+    return sum(connection.scalars(_FILL_FILTER, {**conditions, **chunk}))
+
+
+def fill_from_staged(connection: Connection, **chunk: Any) -> int:
+    """Freeze the staged ids into chunks; the number of distinct ids."""
+    return sum(connection.scalars(_FILL_STAGED, chunk))
+
+
+_FILL_PERSON = text("""
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, learner_external_id, size, state)
+VALUES (:job_id, :organisation_id, 0, :lane, :learner_external_id, 1, :state)
+""")
+
+
+def fill_with_person(connection: Connection, learner_external_id: str, **chunk: Any) -> None:
+    """One chunk that names the learner; what they are enrolled in is decided when it is applied."""
+    values = {key: chunk[key] for key in ("job_id", "organisation_id", "lane", "state")}
+    connection.execute(_FILL_PERSON, {"learner_external_id": learner_external_id, **values})
+
+
+def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
+    """Stream ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
+    connection.execute(text("CREATE TEMP TABLE staged (enrolment_id bigint NOT NULL) ON COMMIT DROP"))
+    with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
+        for enrolment_id in ids:
+            copy.write_row((enrolment_id,))
+    row = connection.execute(
+        text("""
+        SELECT count(*) AS given, encode(sha256(convert_to(
+            coalesce(string_agg(enrolment_id::text, ',' ORDER BY enrolment_id), ''), 'UTF8')), 'hex') AS digest
+        FROM pg_temp.staged""")
+    ).one()
+    return row.given, row.digest
+
+
+_SET_COUNTS = text(
+    "UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id"
+)
+
+
+def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates: int) -> None:
+    """Write what only the database could count, in the transaction that inserts the job."""
+    connection.execute(_SET_COUNTS, {"job_id": job_id, "accepted": accepted, "duplicates": duplicates})
+
+
+_ADMIT = text("""
+UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now()
+WHERE id = :job_id AND state = 'scheduled' AND effective_at <= now()
+""")
+_MAKE_READY = text("""
+UPDATE withdrawals.chunks SET state = 'ready', run_after = now()
+WHERE job_id = :job_id AND state = 'waiting'
+""")
+
+
+def admit(connection: Connection, job_id: int) -> bool:
+    """Queue a scheduled job that is due; False when it is not, or was cancelled or admitted meanwhile."""
+    if connection.execute(_ADMIT, {"job_id": job_id}).rowcount == 0:
+        return False
+    connection.execute(_MAKE_READY, {"job_id": job_id})
+    return True
+
+
+_DUE = text("""
+SELECT id, organisation_id FROM withdrawals.jobs
+WHERE state = 'scheduled' AND effective_at <= now() ORDER BY effective_at, id LIMIT :most
+""")
+
+
+def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
+    """Scheduled jobs that are due, with their organisations; the longest due first."""
+    return [(row.id, row.organisation_id) for row in connection.execute(_DUE, {"most": most})]
+
+
+_FINISH = f"""
+UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
+    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
+        AND c.state <> 'superseded') THEN CASE WHEN j.epoch IS NULL THEN 'completed' ELSE 'superseded' END
+    WHEN EXISTS (SELECT 1 FROM withdrawals.chunks c, jsonb_object_keys(c.counts) AS outcome
+        WHERE c.job_id = j.id AND c.redrives IS NULL
+        AND outcome NOT IN ({", ".join(f"'{outcome}'" for outcome in sorted(CLEAN))})) THEN 'completed_with_exceptions'
+    ELSE 'completed' END
+WHERE {{which}} j.state IN ('scheduled', 'held', 'queued', 'paused')
+    AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
+        AND c.state IN ('waiting', 'ready', 'claimed'))
+    AND (j.state = 'queued' OR j.state = 'paused' OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
+RETURNING j.id, j.state
+"""
+_FINISH_THESE = text(_FINISH.format(which="j.id = ANY(:ids) AND"))
+_FINISH_ANY = text(_FINISH.format(which=""))
+
+
+def finish(connection: Connection, job_ids: Sequence[int] | None) -> list[tuple[int, str]]:
+    """End those jobs (None: any) whose chunks are all decided; the jobs that ended, with their state.
+
+    Its own guarded statement after the chunk's commit: of two workers that decide the last two chunks, the
+    one that commits last sees both; the sweep repeats it should that one die.
+    """
+    if job_ids is None:
+        return [(row.id, row.state) for row in connection.execute(_FINISH_ANY)]
+    return [(row.id, row.state) for row in connection.execute(_FINISH_THESE, {"ids": list(job_ids)})]
+
+
+_CANCEL = text("""
+UPDATE withdrawals.jobs SET state = 'cancelled', finished_at = now()
+WHERE id = :job_id AND organisation_id = :organisation_id
+    AND state IN ('scheduled', 'held', 'queued', 'paused')
+""")
+
+
+def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:
+    """Cancel a job that has not ended; the claim reads this state."""
+    return (
+        connection.execute(_CANCEL, {"job_id": job_id, "organisation_id": organisation_id}).rowcount == 1
+    )
+
+
+def notify(connection: Connection) -> None:
+    """Tell the relay, when this transaction commits, that something is due."""
+    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+
+
+_AUDIT = text("""
+INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
+VALUES (:organisation_id, :actor, :action, :job_id, :dead_letter_id, :note, CAST(:detail AS jsonb))
+""")
+
+
+def audit(
+    connection: Connection,
+    *,
+    organisation_id: int,
+    actor: str,
+    action: str,
+    job_id: int | None = None,
+    dead_letter_id: int | None = None,
+    note: str | None = None,
+    detail: str = "{}",
+) -> None:
+    """One row per act of a person or a producer; `detail` is JSON."""
+    values = {"organisation_id": organisation_id, "actor": actor, "action": action, "job_id": job_id}
+    connection.execute(_AUDIT, {**values, "dead_letter_id": dead_letter_id, "note": note, "detail": detail})
+
+
+_EXISTING = text("SELECT id, name, timezone FROM lms.organisations ORDER BY id")
+
+
+def organisations(connection: Connection) -> list[tuple[int, str, str]]:
+    """Every organisation: id, name, time zone."""
+    return [(row.id, row.name, row.timezone) for row in connection.execute(_EXISTING)]
+
+
+def timezone(connection: Connection, organisation_id: int) -> str:
+    """The organisation's time zone, an IANA name."""
+    found = connection.scalar(
+        text("SELECT timezone FROM lms.organisations WHERE id = :id"), {"id": organisation_id}
+    )
+    return str(found or "UTC")
+
+
+def database_now(connection: Connection) -> datetime:
+    """The database's clock: the only one that decides anything."""
+    now = connection.scalar(text("SELECT clock_timestamp()"))
+    assert isinstance(now, datetime)  # noqa: S101 - for the type checker
+    return now
+
+
+STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)

@@ -1,0 +1,103 @@
+"""What people and producers look at: jobs with their counts, outcomes, organisations, processes."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from worker.models import Job, JobState
+
+# Counts come from the chunks, each written by the transaction that decided it; a letter chunk holds changes.
+_JOB = """
+SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.note, j.idempotency_key,
+    j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates,
+    CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END AS state,
+    CASE WHEN j.learner_external_id IS NULL THEN j.accepted ELSE coalesce(totals.size, 0) END AS accepted,
+    coalesce(totals.unfinished, 0) AS in_flight,
+    (SELECT coalesce(jsonb_object_agg(outcome, n), '{}') FROM (
+        SELECT key AS outcome, sum(value::integer) AS n
+        FROM withdrawals.chunks c, jsonb_each_text(c.counts) WHERE c.job_id = j.id
+        GROUP BY key HAVING sum(value::integer) <> 0) counts) AS outcomes,
+    (SELECT count(*) FROM withdrawals.dead_letters d WHERE d.state IN ('open', 'redriven') AND d.id IN (
+        SELECT o.dead_letter_id FROM withdrawals.outcomes o
+        WHERE o.job_id = j.id AND o.dead_letter_id IS NOT NULL
+        UNION SELECT c.dead_letter_id FROM withdrawals.chunks c WHERE c.job_id = j.id)) AS open_dead_letters
+FROM withdrawals.jobs j LEFT JOIN LATERAL (
+    SELECT sum(c.size) FILTER (WHERE c.state <> 'split') AS size,
+        sum(c.size) FILTER (WHERE c.state IN ('waiting', 'ready', 'claimed')) AS unfinished,
+        bool_or(c.state NOT IN ('waiting', 'ready')) AS begun
+    FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL) totals ON true
+"""
+_ONE = text(_JOB + "WHERE j.id = :id AND j.organisation_id = :organisation_id")
+_LIST = text(
+    _JOB
+    + """
+WHERE j.organisation_id = :organisation_id AND (CAST(:before AS bigint) IS NULL OR j.id < :before)
+    AND (CAST(:state AS text) IS NULL
+        OR CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END = :state)
+ORDER BY j.id DESC LIMIT :limit
+"""
+)
+
+
+def job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:
+    """One job of an organisation, with its counts."""
+    row = connection.execute(_ONE, {"id": job_id, "organisation_id": organisation_id}).mappings().one_or_none()
+    return _as_job(row) if row else None
+
+
+def jobs(
+    connection: Connection,
+    organisation_id: int,
+    *,
+    state: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Job]:
+    """Jobs of an organisation, newest first."""
+    parameters = {"organisation_id": organisation_id, "state": state, "before": before, "limit": limit}
+    return [_as_job(row) for row in connection.execute(_LIST, parameters).mappings()]
+
+
+def _as_job(row: Any) -> Job:
+    return Job(**{**row, "state": JobState(row["state"])})
+
+
+_SEEN = text("""
+INSERT INTO withdrawals.processes (id, kind, threads) VALUES (:id, :kind, :threads)
+ON CONFLICT (id) DO UPDATE SET seen_at = now()
+""")
+_GONE = text("DELETE FROM withdrawals.processes WHERE id = :id OR seen_at < now() - interval '1 day'")
+_THREADS = text("""
+SELECT coalesce(sum(threads), 0) FROM withdrawals.processes
+WHERE kind = 'worker' AND seen_at > now() - interval '15 seconds'
+""")
+_RELAY_AGE = text("SELECT extract(epoch FROM now() - max(seen_at)) FROM withdrawals.processes WHERE kind = 'relay'")
+
+
+def seen(connection: Connection, process_id: UUID, kind: str, threads: int) -> None:
+    """Put a process on record as alive."""
+    connection.execute(_SEEN, {"id": process_id, "kind": kind, "threads": threads})
+
+
+def gone(connection: Connection, process_id: UUID) -> None:
+    """Take a process that ends, and any not seen for a day, off the record."""
+    connection.execute(_GONE, {"id": process_id})
+
+
+def worker_threads(connection: Connection) -> int:
+    """Threads of all workers seen lately; at least one, so that a hint waits for the first to come."""
+    return max(int(connection.scalar(_THREADS) or 0), 1)
+
+
+def relay_age(connection: Connection) -> float | None:
+    """Seconds since a relay was last seen, None when there never was one."""
+    age = connection.scalar(_RELAY_AGE)
+    return None if age is None else float(age)
+
+
+def revision(connection: Connection) -> str | None:
+    """The migration that the database is at, None before the first."""
+    if connection.scalar(text("SELECT to_regclass('withdrawals.schema_version') IS NULL")):
+        return None
+    return connection.scalar(text("SELECT version_num FROM withdrawals.schema_version"))

@@ -1,0 +1,145 @@
+"""Rows of the ledger as values: what its statements return, typed and frozen."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+class JobState(StrEnum):
+    """Where a job stands. `running` is read from its chunks and never stored: nothing has to keep it true."""
+
+    SCHEDULED = "scheduled"
+    HELD = "held"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    COMPLETED_WITH_EXCEPTIONS = "completed_with_exceptions"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+FINISHED = frozenset(
+    {JobState.COMPLETED, JobState.COMPLETED_WITH_EXCEPTIONS, JobState.CANCELLED, JobState.SUPERSEDED}
+)
+
+
+class LetterCode(StrEnum):
+    """Why something is in front of support."""
+
+    PATHWAY_OWNED = "pathway_owned"
+    UNKNOWN_STATUS = "unknown_status"
+    NOT_FOUND = "not_found"
+    UNKNOWN_LEARNER = "unknown_learner"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    POISON = "poison"
+    INVALID_EVENT = "invalid_event"
+
+
+class LetterState(StrEnum):
+    """`open` → `redriven` (an attempt is in flight) → `open` again or `resolved`; or `discarded`."""
+
+    OPEN = "open"
+    REDRIVEN = "redriven"
+    RESOLVED = "resolved"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one producer asked for, with the counts of its chunks."""
+
+    id: int
+    organisation_id: int
+    kind: str
+    state: JobState
+    reason: str | None
+    source: str
+    requested_by: str
+    note: str | None
+    idempotency_key: str
+    learner_external_id: str | None
+    created_at: datetime
+    effective_at: datetime
+    finished_at: datetime | None
+    accepted: int
+    duplicates: int
+    outcomes: dict[str, int]
+    in_flight: int
+    open_dead_letters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Chunks that one worker may decide until the lease runs out, and the token that proves it."""
+
+    token: UUID
+    chunk_ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A claimed chunk, locked, with what its job says (which never changes)."""
+
+    id: int
+    job_id: int
+    organisation_id: int
+    size: int
+    attempts: int
+    claims: int
+    learner_external_id: str | None
+    redrives: int | None
+    epoch: int | None
+    requested_by: str
+    proceed: bool
+    """False when the job was paused or cancelled after the claim: hand it back."""
+
+    @property
+    def is_person(self) -> bool:
+        return self.learner_external_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What one chunk's decision wrote."""
+
+    chunk_id: int
+    job_id: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row for support."""
+
+    id: int
+    organisation_id: int
+    code: LetterCode
+    state: LetterState
+    enrolment_id: int | None
+    learner_external_id: str | None
+    job_id: int | None
+    job_ids: list[int]
+    count: int
+    message: str
+    error_class: str | None
+    fingerprint: str
+    evidence: dict[str, Any]
+    assignee: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+    remedy: str | None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person as the events of all sources leave them."""
+
+    epoch: int
+    active: bool
+    effective_at: datetime | None
