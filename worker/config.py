@@ -23,7 +23,9 @@ class Settings(BaseSettings):
         description="postgresql://…; unset: embedded PostgreSQL",
     )
     broker_url: SecretStr = Field(
-        SecretStr(""), validation_alias="BROKER_URL", description="redis:// or rediss://; unset: embedded Redis"
+        SecretStr(""),
+        validation_alias="BROKER_URL",
+        description="redis:// or rediss://; unset: embedded Redis",
     )
     database_role: str = Field(
         "withdrawals_service",
@@ -42,7 +44,10 @@ class Settings(BaseSettings):
     )
     chunk_size: int = Field(1000, ge=1, le=10_000, description="enrolments that are claimed and decided together")
     lease_seconds: float = Field(
-        30, ge=1, le=3600, description="a claim is taken over this long after it was made; database timeouts follow"
+        30,
+        ge=1,
+        le=3600,
+        description="a claim is taken over this long after it was made; database timeouts follow",
     )
     max_attempts: int = Field(6, ge=1, le=100, description="failed attempts before a chunk is split or given up")
     max_claims: int = Field(4, ge=1, le=100, description="vanished claims before a chunk is split or given up")

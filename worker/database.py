@@ -105,7 +105,11 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     name, message, fingerprint = describe(error) if error else ("", "", "")
     log.info(
-        "transaction.retried", error_class=name, message=message, fingerprint=fingerprint, attempt=state.attempt_number
+        "transaction.retried",
+        error_class=name,
+        message=message,
+        fingerprint=fingerprint,
+        attempt=state.attempt_number,
     )
 
 

@@ -21,9 +21,7 @@ class JobState(StrEnum):
     SUPERSEDED = "superseded"
 
 
-FINISHED = frozenset(
-    {JobState.COMPLETED, JobState.COMPLETED_WITH_EXCEPTIONS, JobState.CANCELLED, JobState.SUPERSEDED}
-)
+FINISHED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_EXCEPTIONS, JobState.CANCELLED, JobState.SUPERSEDED})
 
 
 class LetterCode(StrEnum):

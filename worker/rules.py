@@ -64,9 +64,7 @@ class Outcome(StrEnum):
 CLEAN = frozenset({Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN})
 """A job with these outcomes alone is `completed`; any other makes it `completed_with_exceptions`."""
 
-NEEDS_SUPPORT = frozenset(
-    {Outcome.PATHWAY_OWNED, Outcome.UNKNOWN_STATUS, Outcome.NOT_FOUND, Outcome.FAILED}
-)
+NEEDS_SUPPORT = frozenset({Outcome.PATHWAY_OWNED, Outcome.UNKNOWN_STATUS, Outcome.NOT_FOUND, Outcome.FAILED})
 """Outcomes that refer to a dead letter."""
 
 
@@ -79,7 +77,7 @@ class Enrolment:
     pathway_id: int | None
 
 
-def decide(
+def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
     enrolment: Enrolment | None, *, organisation_id: int, superseded: bool = False, override: bool = False
 ) -> Outcome:
     """What a job of `organisation_id` does to `enrolment`, in the order of rule 9.

@@ -1,0 +1,1 @@
+"""Dramatiq's entry points: each parses nothing, calls one service, and returns."""

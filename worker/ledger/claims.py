@@ -63,18 +63,26 @@ def count_due(connection: Connection, *, most: int) -> int:
     return int(connection.scalar(_COUNT_DUE, {"most": most}) or 0)
 
 
-_LOCK = text("""
+_LOCK = """
 SELECT c.id, c.job_id, c.organisation_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives,
     j.epoch, j.requested_by, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
-WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed'
-ORDER BY c.id FOR UPDATE OF c
-""")
+WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
+ORDER BY c.id FOR UPDATE OF c {skip}
+"""
+_LOCK_HELD = text(_LOCK.format(lost="", skip=""))
+_LOCK_LOST = text(_LOCK.format(lost="AND c.lease_until < clock_timestamp()", skip="SKIP LOCKED"))
 
 
 def lock(connection: Connection, claim: Claim) -> list[Chunk]:
     """Lock those chunks of the claim that are still its own; any missing one was taken over, closed or done."""
-    rows = connection.execute(_LOCK, {"ids": claim.chunk_ids, "token": claim.token})
+    rows = connection.execute(_LOCK_HELD, {"ids": claim.chunk_ids, "token": claim.token})
+    return [Chunk(**row) for row in rows.mappings()]
+
+
+def lock_lost(connection: Connection, claim: Claim) -> list[Chunk]:
+    """Lock the chunks of a claim whose lease ran out, except any whose transaction is running."""
+    rows = connection.execute(_LOCK_LOST, {"ids": claim.chunk_ids, "token": claim.token})
     return [Chunk(**row) for row in rows.mappings()]
 
 
@@ -103,15 +111,14 @@ def isolate(connection: Connection, claim: Claim) -> int:
 _RETRY = text("""
 UPDATE withdrawals.chunks SET state = 'ready', alone = true, lease_until = NULL,
     attempts = attempts + :failed, claims = claims - :failed, run_after = now() + :backoff
-WHERE id = :id AND token = :token AND state = 'claimed'
+WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
 """)
 
 
-def retry(connection: Connection, chunk: Chunk, token: UUID, *, backoff: timedelta, failed: bool) -> None:
-    """Let the chunk be claimed again, alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
-    connection.execute(
-        _RETRY, {"id": chunk.id, "token": token, "backoff": backoff, "failed": 1 if failed else 0}
-    )
+def retry(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, backoff: timedelta, failed: bool) -> None:
+    """Let chunks be claimed again, each alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
+    values = {"ids": list(chunk_ids), "token": token, "backoff": backoff, "failed": 1 if failed else 0}
+    connection.execute(_RETRY, values)
 
 
 _SPLIT = text("""
@@ -137,30 +144,35 @@ def split(connection: Connection, chunk: Chunk, token: UUID) -> bool:
 
 _RECORD_ATTEMPT = text("""
 INSERT INTO withdrawals.attempts (chunk_id, token, result, started_at, error_class, message, fingerprint)
-SELECT id, token, :result, claimed_at, :error_class, :message, :fingerprint FROM withdrawals.chunks WHERE id = :id
+SELECT id, token, :result, claimed_at, :error_class, :message, :fingerprint
+FROM withdrawals.chunks WHERE id = ANY(:ids)
 """)
 
 
 def record_attempt(
-    connection: Connection, chunk: Chunk, *, result: str, error_class: str, message: str, fingerprint: str
+    connection: Connection,
+    chunk_ids: Sequence[int],
+    *,
+    result: str,
+    error_class: str,
+    message: str,
+    fingerprint: str,
 ) -> None:
     """Put an attempt that did not decide on record; `result` is `failed` or `vanished`."""
-    connection.execute(
-        _RECORD_ATTEMPT,
-        {"id": chunk.id, "result": result, "error_class": error_class, "message": message, "fingerprint": fingerprint},
-    )
+    values = {"ids": list(chunk_ids), "result": result, "error_class": error_class}
+    connection.execute(_RECORD_ATTEMPT, {**values, "message": message, "fingerprint": fingerprint})
 
 
 _VANISHED = text("""
 SELECT token, array_agg(id ORDER BY id) AS ids FROM (
     SELECT id, token FROM withdrawals.chunks WHERE state = 'claimed' AND lease_until < clock_timestamp()
-    ORDER BY lease_until LIMIT :most FOR UPDATE SKIP LOCKED
-) lost GROUP BY token
+    ORDER BY lease_until LIMIT :most) lost
+GROUP BY token
 """)
 
 
-def vanished(connection: Connection, *, most: int = 1000) -> list[Claim]:
-    """Claims whose lease ran out, except those whose transaction is running (it holds the chunk's lock)."""
+def vanished(connection: Connection, *, most: int = 5000) -> list[Claim]:
+    """Claims whose lease ran out, not locked yet."""
     return [Claim(row.token, list(row.ids)) for row in connection.execute(_VANISHED, {"most": most})]
 
 
@@ -176,9 +188,7 @@ FROM closing WHERE c.id = closing.id
 RETURNING c.job_id
 """
 _CLOSE_JOB = text(_CLOSE_WHOLE.format(which="c.job_id = :job_id"))
-_CLOSE_CANCELLED = text(
-    _CLOSE_WHOLE.format(which="j.state = 'cancelled' AND c.state IN ('waiting', 'ready')")
-)
+_CLOSE_CANCELLED = text(_CLOSE_WHOLE.format(which="j.state = 'cancelled' AND c.state IN ('waiting', 'ready')"))
 _CLOSE_PERSON = text(
     _CLOSE_WHOLE.format(
         which="c.organisation_id = :organisation_id AND c.learner_external_id = :external_id"
@@ -198,9 +208,7 @@ def close_cancelled(connection: Connection) -> list[int]:
     return list(connection.scalars(_CLOSE_CANCELLED, {"state": "cancelled"}))
 
 
-def close_superseded_person(
-    connection: Connection, *, organisation_id: int, external_id: str, epoch: int
-) -> list[int]:
+def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
     """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
     parameters = {
         "organisation_id": organisation_id, "external_id": external_id, "epoch": epoch, "state": "superseded"

@@ -80,13 +80,9 @@ ORDER BY e.id FOR UPDATE
 """)
 
 
-def lock_enrolments(
-    connection: Connection, chunk_ids: Sequence[int], learner_ids: Sequence[int]
-) -> list[int]:
+def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_ids: Sequence[int]) -> list[int]:
     """Lock every enrolment that the chunks name, by id or as the learner's; the ids that exist."""
-    return list(
-        connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)})
-    )
+    return list(connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)}))
 
 
 # `home` is the chunk an outcome belongs to: a person whose chunk had failed whole gets the outcomes there.

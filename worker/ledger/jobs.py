@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.database import CHANNEL, driver
-from worker.rules import ACTIVE, CLEAN, ENDED, WITHDRAWN
+from worker.rules import CLEAN, ENDED, WITHDRAWN
 
 LANE_FIRST, LANE_BULK = 0, 1
 """Deactivations and letters go before everything else."""
@@ -29,9 +29,7 @@ WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = 
 """)
 
 
-def find_by_key(
-    connection: Connection, *, organisation_id: int, door: str, key: str
-) -> tuple[int, bytes] | None:
+def find_by_key(connection: Connection, *, organisation_id: int, door: str, key: str) -> tuple[int, bytes] | None:
     """The job that a key has made already, with the hash of its request."""
     row = connection.execute(_BY_KEY, {"organisation_id": organisation_id, "door": door, "key": key}).one_or_none()
     return (row.id, bytes(row.request_hash)) if row else None
@@ -62,9 +60,7 @@ RETURNING size
 """
 _FILL_LIST = text(_FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
 _FILL_STAGED = text(_FILL.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_temp.staged"))
-_FILL_FILTER = text(
-    _FILL.format(
-        ids=f"""
+FILTERED = f"""
     SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation_id
         AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
         AND (CAST(:pathway_id AS bigint) IS NULL OR e.pathway_id = :pathway_id)
@@ -73,8 +69,8 @@ _FILL_FILTER = text(
         AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)
         AND CASE WHEN CAST(:status AS text[]) IS NOT NULL THEN e.status = ANY(:status)
             ELSE e.status NOT IN ('{WITHDRAWN}', {", ".join(f"'{status}'" for status in ENDED)}) END"""
-    )
-)
+"""What a filter finds; without statuses, all that is neither ended nor withdrawn."""
+_FILL_FILTER = text(_FILL.format(ids=FILTERED))
 
 
 def fill_from_list(connection: Connection, ids: Sequence[int], **chunk: Any) -> int:
@@ -121,9 +117,7 @@ def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
     return row.given, row.digest
 
 
-_SET_COUNTS = text(
-    "UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id"
-)
+_SET_COUNTS = text("UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id")
 
 
 def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates: int) -> None:
@@ -198,9 +192,7 @@ WHERE id = :job_id AND organisation_id = :organisation_id
 
 def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:
     """Cancel a job that has not ended; the claim reads this state."""
-    return (
-        connection.execute(_CANCEL, {"job_id": job_id, "organisation_id": organisation_id}).rowcount == 1
-    )
+    return connection.execute(_CANCEL, {"job_id": job_id, "organisation_id": organisation_id}).rowcount == 1
 
 
 def notify(connection: Connection) -> None:
@@ -240,9 +232,7 @@ def organisations(connection: Connection) -> list[tuple[int, str, str]]:
 
 def timezone(connection: Connection, organisation_id: int) -> str:
     """The organisation's time zone, an IANA name."""
-    found = connection.scalar(
-        text("SELECT timezone FROM lms.organisations WHERE id = :id"), {"id": organisation_id}
-    )
+    found = connection.scalar(text("SELECT timezone FROM lms.organisations WHERE id = :id"), {"id": organisation_id})
     return str(found or "UTC")
 
 
@@ -252,5 +242,3 @@ def database_now(connection: Connection) -> datetime:
     assert isinstance(now, datetime)  # noqa: S101 - for the type checker
     return now
 
-
-STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)

@@ -61,6 +61,23 @@ def fail(connection: Connection, chunk: Chunk, letter_id: int) -> None:
     connection.execute(statement, {"id": chunk.id, "letter_id": letter_id})
 
 
+_SUPERSEDE_PERSON = text("""
+WITH healed AS (
+    UPDATE withdrawals.chunks f SET state = 'superseded', dead_letter_id = NULL
+    FROM withdrawals.chunks c WHERE c.id = :id AND f.dead_letter_id = c.redrives AND f.job_id = c.job_id
+        AND f.redrives IS NULL
+)
+UPDATE withdrawals.chunks SET state = 'done', counts = '{"failed": -1, "superseded": 1}', closed_at = now(),
+    lease_until = NULL
+WHERE id = :id AND state = 'claimed'
+""")
+
+
+def supersede_person(connection: Connection, chunk: Chunk) -> None:
+    """Close a locked attempt at a person's letter, and the chunk behind it, as superseded."""
+    connection.execute(_SUPERSEDE_PERSON, {"id": chunk.id})
+
+
 _NOTE_FAILURE = text("""
 UPDATE withdrawals.dead_letters SET error_class = :error_class, message = :message, fingerprint = :fingerprint
 WHERE id = :id
@@ -88,7 +105,10 @@ def lock(connection: Connection, organisation_id: int, letter_ids: Sequence[int]
 
 _REDRIVE = text(f"""
 WITH driven AS (
-    UPDATE withdrawals.dead_letters SET state = 'redriven' WHERE id = ANY(:ids) AND state = 'open' RETURNING id
+    UPDATE withdrawals.dead_letters d SET state = 'redriven' WHERE d.id = ANY(:ids) AND d.state = 'open' AND (
+        EXISTS (SELECT 1 FROM withdrawals.outcomes o WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
+        OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL))
+    RETURNING id
 ), asking AS (
     SELECT o.job_id, o.organisation_id, ARRAY[o.enrolment_id] AS ids, NULL AS person, d.id AS letter
     FROM driven d JOIN withdrawals.outcomes o ON o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT})
@@ -255,4 +275,3 @@ def enrolment_now(connection: Connection, organisation_id: int, enrolment_id: in
         _SIBLINGS, {"id": row["id"], "learner_id": row["learner_id"], "pathway_id": row["pathway_id"]}
     )
     return {**row, "siblings": [dict(item) for item in siblings.mappings()]}
-

@@ -101,9 +101,7 @@ def turn(
 ) -> int:
     """Let a locked person's state follow a new newest event; the new epoch."""
     parameters = {"organisation_id": organisation_id, "external_id": external_id}
-    return int(
-        connection.scalar(_TURN, {**parameters, "active": active, "effective_at": effective_at}) or 0
-    )
+    return int(connection.scalar(_TURN, {**parameters, "active": active, "effective_at": effective_at}) or 0)
 
 
 _LOCK_LEARNER = text("""

@@ -100,4 +100,4 @@ def revision(connection: Connection) -> str | None:
     """The migration that the database is at, None before the first."""
     if connection.scalar(text("SELECT to_regclass('withdrawals.schema_version') IS NULL")):
         return None
-    return connection.scalar(text("SELECT version_num FROM withdrawals.schema_version"))
+    return str(connection.scalar(text("SELECT version_num FROM withdrawals.schema_version")))

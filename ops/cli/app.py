@@ -1,0 +1,56 @@
+"""The command tree, and the one place that turns an error into a message and an exit code."""
+
+import logging
+import sys
+
+import click
+import sqlalchemy.exc
+import typer
+
+from ops.cli import data, dead_letters, jobs, processes
+from ops.cli.common import err
+from ops.local import LocalServerError
+from worker.errors import InvalidInputError, SettingsError, WithdrawalsError, driver_error
+
+app = typer.Typer(
+    name="withdrawals",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
+)
+for module in (processes, data, jobs):
+    module.register(app)
+app.add_typer(jobs.group, name="jobs")
+app.add_typer(dead_letters.group, name="dead-letters")
+
+DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 the work found something wrong, 2 wrong use."""
+    logging.getLogger().setLevel(logging.CRITICAL)  # long-running commands set up their own logs
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (InvalidInputError, SettingsError) as error:
+        code = _complain(error, WRONG_USE)
+    except (WithdrawalsError, LocalServerError) as error:
+        code = _complain(error, FOUND_WRONG)
+    except sqlalchemy.exc.OperationalError as error:
+        first = (str(driver_error(error)).splitlines() or ["no connection"])[0]
+        code = _complain(f"PostgreSQL cannot be reached or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
+    except BrokenPipeError:
+        code = DONE
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _complain(error: object, code: int) -> int:
+    err.print(f"error: {error}", style="red", markup=False)
+    return code

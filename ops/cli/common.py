@@ -1,0 +1,207 @@
+"""What every command shares: connections, the organisation, who acts, records as text or JSON."""
+
+import dataclasses
+import getpass
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from ops.local import LocalServers
+from ops.migrate import head, migrate
+from worker.config import Settings, settings
+from worker.database import Database
+from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.ledger import jobs, reads
+from worker.models import Job
+from worker.submit import Requester
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Organisation = Annotated[
+    str | None, typer.Option("--organisation", help="Name; may be left out while there is only one.")
+]
+As = Annotated[str | None, typer.Option("--as", help="Who acts; recorded. Default: cli: and your user name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
+Key = Annotated[
+    str | None, typer.Option("--key", help="Idempotency key: the same key and request is the same job.")
+]
+Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
+
+
+def local_dir() -> Path:
+    """Where embedded servers keep their data: beside the project's pyproject.toml, else in the current directory."""
+    project = Path(__file__).resolve().parents[2]
+    base = project if (project / "pyproject.toml").exists() else Path.cwd()
+    return Path(os.environ.get("WITHDRAWALS_LOCAL_DIR") or base / ".local")
+
+
+@contextmanager
+def environment() -> Iterator[Settings]:
+    """Settings with both URLs filled in; embedded servers run meanwhile for those that are unset."""
+    given = settings()
+    need_postgres = not given.database_url.get_secret_value()
+    need_redis = not given.broker_url.get_secret_value()
+    servers = (
+        LocalServers(local_dir(), postgres=need_postgres, redis=need_redis)
+        if need_postgres or need_redis
+        else nullcontext()
+    )
+    with servers as running:
+        if running is not None and need_postgres:
+            os.environ["DATABASE_URL"] = running.database_url
+        if running is not None and need_redis:
+            os.environ["BROKER_URL"] = running.broker_url
+        settings.cache_clear()
+        current = settings()
+        if need_postgres:  # nobody else migrates a database that nobody set up
+            bring_up_to_date(current)
+        yield current
+
+
+def bring_up_to_date(current: Settings) -> str:
+    """Migrate when the database is behind this code; its revision."""
+    owner = Database(current, pool_size=1, as_owner=True)
+    try:
+        with owner.begin() as connection:
+            found = reads.revision(connection)
+        return head() if found == head() else migrate(owner.engine, role=current.database_role)
+    finally:
+        owner.close()
+
+
+@contextmanager
+def database(*, as_owner: bool = False) -> Iterator[Database]:
+    """A migrated database, as the service's role or as its owner.
+
+    Raises:
+        SettingsError: the database was not migrated to what this code was written for.
+    """
+    with environment() as current:
+        owner = Database(current, pool_size=2, as_owner=True)
+        try:
+            with owner.begin() as connection:
+                found = reads.revision(connection)
+        finally:
+            owner.close()
+        if found != head():
+            raise SettingsError(
+                f"the database is at revision {found or 'none'}, this code needs {head()}: run `withdrawals migrate`"
+            )
+        opened = Database(current, pool_size=2, as_owner=as_owner)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def organisation_id(db: Database, name: str | None) -> int:
+    """The organisation meant.
+
+    Raises:
+        NotFoundError: there is none of that name, or none at all.
+        InvalidInputError: none was named and there are several.
+    """
+    with db.begin() as connection:
+        known = jobs.organisations(connection)
+    if name is not None:
+        for found, known_name, _ in known:
+            if known_name == name:
+                return found
+        raise NotFoundError(f"--organisation: there is no organisation {name!r}; {_names(known)}")
+    if len(known) == 1:
+        return known[0][0]
+    if not known:
+        raise NotFoundError("there is no organisation yet; `withdrawals load FILE --organisation NAME` creates one")
+    raise InvalidInputError(f"--organisation: say which one; {_names(known)}")
+
+
+def _names(known: Sequence[tuple[int, str, str]]) -> str:
+    shown = ", ".join(repr(name) for _, name, _ in known[:10])
+    return f"known: {shown}" + (" …" if len(known) > 10 else "") if known else "there is none yet"
+
+
+def actor(name: str | None) -> str:
+    """Who acts: `--as`, else `cli:` and the system's user."""
+    if name is not None and not name.strip():
+        raise InvalidInputError("--as: a name is needed")
+    return name or f"cli:{getpass.getuser()}"
+
+
+def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> Requester:
+    """Who asks through the command line, with a key made up when none was given."""
+    if key is not None and (not key.strip() or len(key) > 255):
+        raise InvalidInputError("--key: between 1 and 255 characters")
+    return Requester(organisation_id(db, organisation), actor(name), "cli", key or uuid4().hex)
+
+
+def parse(model: type[BaseModel], **values: Any) -> Any:
+    """A request from options; those not given are left out.
+
+    Raises:
+        InvalidInputError: names the option and says what it takes.
+    """
+    try:
+        return model.model_validate({name: value for name, value in values.items() if value is not None})
+    except ValidationError as error:
+        raise InvalidInputError("\n".join(_explain(item) for item in error.errors(include_url=False))) from None
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "datetime", "date")))
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def as_json(value: Any) -> Any:
+    """A record as JSON knows it; times in RFC 3339, UTC."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(as_json(value), indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """A job as the contract shows it."""
+    names = (
+        "id", "state", "reason", "source", "requested_by", "note", "created_at", "effective_at", "accepted",
+        "duplicates", "outcomes", "in_flight", "open_dead_letters",
+    )  # fmt: skip
+    document = {name: getattr(job, name) for name in names}
+    return {**document, "kind": job.kind, "idempotency_key": job.idempotency_key, "finished_at": job.finished_at}
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
+    """A plain table for a person."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    for row in rows:
+        made.add_row(*("" if cell is None else str(cell) for cell in row))
+    return made
+
+
+def counts(outcomes: dict[str, int]) -> str:
+    """Outcomes in one line: `withdrawn 12, pathway_owned 3`."""
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())) or "none yet"

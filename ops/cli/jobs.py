@@ -1,0 +1,261 @@
+"""Submit jobs and look at them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Key, Note, Organisation
+from ops.csvfile import read_ids
+from schemas.events import PersonEvent
+from schemas.jobs import FileRequest, Filter, JobRequest
+from worker import persons
+from worker.errors import InvalidInputError
+from worker.ledger import preview, reads
+from worker.models import Job
+from worker.submit import Submitted, cancel, show, submit, submit_file
+
+group = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs.")
+
+Reason = Annotated[
+    str,
+    typer.Option(help="not_required, user_deactivated, learner_declined or enrolment_error; one for the whole job."),
+]
+EffectiveAt = Annotated[
+    str | None,
+    typer.Option(help="A time with its offset, or a date: the end of that day in the organisation's time zone."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Put this module's top-level commands on the tree."""
+    app.command("submit")(submit_ids)
+    app.command("bulk")(bulk)
+    app.command("deactivate")(deactivate)
+    app.command("reactivate")(reactivate)
+
+
+def submit_ids(
+    reason: Reason,
+    ids: Annotated[list[int] | None, typer.Argument(help="Enrolment ids.", show_default=False)] = None,
+    learner: Annotated[str | None, typer.Option(help="A learner's external id: all their enrolments.")] = None,
+    source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "admin",
+    note: Note = None,
+    effective_at: EffectiveAt = None,
+    key: Key = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Withdraw enrolments by id, or all active enrolments of a learner."""
+    request = common.parse(
+        JobRequest,
+        reason=reason,
+        source=source,
+        note=note,
+        effective_at=effective_at,
+        enrolment_ids=ids or None,
+        learner_external_id=learner,
+    )
+    with common.database() as db:
+        _print_submitted(submit(db, common.requester(db, organisation, acting, key), request), json)
+
+
+def bulk(
+    reason: Reason,
+    file: Annotated[
+        str | None, typer.Argument(help="A CSV file with a column enrolment_id; - is standard input.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="NAME=VALUE, repeatable: series_id, pathway_id, status, learner_ids, …"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Count the outcomes the job would have; write nothing.")] = False,
+    source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
+    note: Note = None,
+    effective_at: EffectiveAt = None,
+    key: Key = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Withdraw many enrolments: a CSV file, standard input, or all that match a filter."""
+    if (file is None) == (not where):
+        raise InvalidInputError("give a FILE.csv (or -), or --filter NAME=VALUE, and not both")
+    given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
+    request = common.parse(FileRequest, **given)
+    selection = common.parse(JobRequest, **given, filter=_filter(where)) if where else None
+    with common.database() as db:
+        who = common.requester(db, organisation, acting, key)
+        if selection is not None:
+            if dry_run:
+                _print_preview(preview.by_filter(db, who.organisation_id, selection.filter.model_dump()), json)
+                return
+            _print_submitted(submit(db, who, selection), json)
+            return
+        with read_ids(Path(file or "-")) as ids:
+            if dry_run:
+                _print_preview(preview.by_ids(db, who.organisation_id, ids), json)
+                return
+            _print_submitted(submit_file(db, who, request, ids), json)
+
+
+def deactivate(
+    external_id: str,
+    effective_at: EffectiveAt = None,
+    key: Key = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Send the event of a deactivated person: every active enrolment of theirs is withdrawn."""
+    _event("user.deactivated", external_id, effective_at, key, organisation, acting, json)
+
+
+def reactivate(
+    external_id: str,
+    key: Key = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Send the event of a person who came back: what is not applied yet is superseded."""
+    _event("user.reactivated", external_id, None, key, organisation, acting, json)
+
+
+def _event(
+    kind: str,
+    external_id: str,
+    effective_at: str | None,
+    key: str | None,
+    organisation: str | None,
+    acting: str | None,
+    json: bool,
+) -> None:
+    event = common.parse(PersonEvent, type=kind, external_id=external_id, effective_at=effective_at)
+    with common.database() as db:
+        who = common.requester(db, organisation, acting, key)
+        receipt = persons.record(db, who, "cli", event)
+        if json:
+            common.print_json({"status": receipt.status, "job_id": receipt.job_id, "idempotency_key": who.key})
+        else:
+            common.out.print(f"{receipt.status}" + (f", job {receipt.job_id}" if receipt.job_id else ""))
+
+
+@group.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    organisation: Organisation = None,
+    json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        with db.begin() as connection:
+            found = reads.jobs(connection, org, state=state, limit=limit)
+    if json:
+        common.print_json({"items": [common.job_document(job) for job in found], "next_cursor": None})
+        return
+    rows = [
+        (job.id, job.state, job.reason, job.source, f"{job.accepted:,}", common.counts(job.outcomes), job.requested_by)
+        for job in found
+    ]
+    common.out.print(common.table("job", "state", "reason", "source", "accepted", "outcomes", "asked by", rows=rows))
+
+
+@group.command("show")
+def show_job(job_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
+    """Show one job."""
+    with common.database() as db:
+        _print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
+
+
+@group.command("cancel")
+def cancel_job(
+    job_id: int,
+    note: Note = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Cancel what of a job is not decided yet."""
+    with common.database() as db:
+        job = cancel(
+            db,
+            organisation_id=common.organisation_id(db, organisation),
+            job_id=job_id,
+            actor=common.actor(acting),
+            note=note,
+        )
+        _print_job(job, json)
+    if job.state != "cancelled":
+        raise typer.Exit(1)
+
+
+def _filter(pairs: list[str]) -> Filter:
+    """Conditions from NAME=VALUE; `status` and `learner_ids` repeat or take commas."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in Filter.model_fields:
+            known = ", ".join(Filter.model_fields)
+            raise InvalidInputError(f"--filter {pair}: give NAME=VALUE, with NAME one of {known}")
+        if name in ("status", "learner_ids"):
+            values.setdefault(name, []).extend(part.strip() for part in value.split(","))
+        else:
+            values[name] = value
+    for name in ("series_id", "pathway_id"):
+        if name in values:
+            values[name] = _number(name, values[name])
+    if "learner_ids" in values:
+        values["learner_ids"] = [_number("learner_ids", item) for item in values["learner_ids"]]
+    found = common.parse(Filter, **values)
+    assert isinstance(found, Filter)  # noqa: S101 - for the type checker
+    return found
+
+
+def _number(name: str, value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidInputError(f"--filter {name}: {value!r} is not a number") from None
+
+
+def _print_submitted(submitted: Submitted, json: bool) -> None:
+    if not json and not submitted.created:
+        common.err.print("this key was used before with the same request; this is its job")
+    _print_job(submitted.job, json)
+
+
+def _print_preview(found: dict[str, Any], json: bool) -> None:
+    if json:
+        common.print_json(found)
+        return
+    common.out.print(f"would accept {found['accepted']:,} ({found['duplicates']:,} duplicates); nothing was written")
+    common.out.print(common.table("outcome", "enrolments", rows=sorted(found["outcomes"].items())))
+
+
+def _print_job(job: Job, json: bool) -> None:
+    if json:
+        common.print_json(common.job_document(job))
+        return
+    rows = [
+        ("job", job.id),
+        ("state", job.state),
+        ("reason", job.reason),
+        ("source", job.source),
+        ("requested by", job.requested_by),
+        ("note", job.note),
+        ("created", job.created_at),
+        ("effective", job.effective_at),
+        ("finished", job.finished_at),
+        ("accepted", f"{job.accepted:,}" + (f" ({job.duplicates:,} duplicates)" if job.duplicates else "")),
+        ("outcomes", common.counts(job.outcomes)),
+        ("in flight", job.in_flight),
+        ("open dead letters", job.open_dead_letters),
+        ("idempotency key", job.idempotency_key),
+    ]
+    common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
+

@@ -1,0 +1,17 @@
+"""What `dramatiq` loads in a worker process: the broker, its middleware and the one actor."""
+
+import dramatiq
+
+from worker.broker import ACTOR, QUEUE, make_broker
+from worker.config import settings
+from worker.middleware import Lifecycle, MessageLogs
+
+lifecycle = Lifecycle(settings())
+broker = make_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()])
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE)
+def work_off() -> None:
+    """Something is due: claim and decide until nothing is."""
+    lifecycle.withdrawer.work_off()

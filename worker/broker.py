@@ -1,0 +1,101 @@
+"""Dramatiq's Redis broker, used for hints that work is due and for nothing else.
+
+Dramatiq's consumer sleeps, longer and longer, while its queue is empty: half a second and more before an idle
+system notices a message. This one waits on a doorbell, a list that the publisher pushes to after each hint,
+with a blocking read. It overrides `_RedisConsumer.__next__` of dramatiq 2.2; a test pins that minor version,
+and `ops/decisions/0005-doorbell.md` says why.
+"""
+
+import threading
+from typing import Any, cast
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
+
+NAMESPACE = "withdrawals"
+QUEUE = "due"
+ACTOR = "chunks.work_off"
+BELL = f"{NAMESPACE}:bell"
+_BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
+
+
+class DoorbellConsumer(_RedisConsumer):
+    """Wakes when the bell rings, or when one of its own messages is done and it has room again."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = threading.Event()
+
+    def __next__(self) -> Any:
+        if self.message_cache:
+            return super().__next__()
+        try:
+            free = self.prefetch - self.outstanding_message_count
+            if free <= 0:
+                self._room.wait(_BELL_WAIT)
+                self._room.clear()
+                return None
+            self.message_cache = self.broker.do_fetch(self.queue_name, free)
+            if not self.message_cache:
+                self.broker.client.blpop([BELL], timeout=_BELL_WAIT)
+                return None
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise ConnectionClosed(error) from None
+        return super().__next__()
+
+    def ack(self, message: Any) -> None:
+        try:
+            super().ack(message)
+        finally:
+            self._room.set()
+
+    def nack(self, message: Any) -> None:
+        try:
+            super().nack(message)
+        finally:
+            self._room.set()
+
+
+class HintBroker(RedisBroker):
+    """A broker whose messages may all be lost: the relay makes new ones from what PostgreSQL says is due."""
+
+    @property
+    def consumer_class(self) -> type[DoorbellConsumer]:
+        return DoorbellConsumer
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue without its delay queue: nothing here is ever delayed in Redis."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def top_up(self, wanted: int) -> int:
+        """Bring the list of waiting hints up to `wanted`; how many were added.
+
+        Counts the list itself (`LLEN`): dramatiq's own size includes what dead workers never acknowledged.
+        """
+        missing = wanted - cast(int, self.client.llen(f"{self.namespace}:{QUEUE}"))
+        for _ in range(missing):
+            self.enqueue(hint())
+        if missing > 0:
+            with self.client.pipeline(transaction=False) as pipe:
+                pipe.lpush(BELL, *[b"1"] * missing)
+                pipe.ltrim(BELL, 0, wanted - 1)
+                pipe.execute()
+        return max(missing, 0)
+
+
+def make_broker(url: str, middleware: list[dramatiq.Middleware] | None = None, client: Any = None) -> HintBroker:
+    """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests)."""
+    client = client or redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
+    broker = HintBroker(client=client, namespace=NAMESPACE, middleware=middleware or [])
+    broker.declare_queue(QUEUE)
+    return broker
+
+
+def hint() -> dramatiq.Message[Any]:
+    """A message that says: something is due. It carries nothing, so it can be neither stale nor wrong."""
+    return dramatiq.Message(queue_name=QUEUE, actor_name=ACTOR, args=(), kwargs={}, options={})

@@ -1,0 +1,133 @@
+"""Persons: an HR system's events, in order, whatever order they arrive in.
+
+The newest event decides (DESIGN.md §2, Persons). An event that becomes the newest voids what an older one
+had asked for and is not yet applied; if it deactivates, it submits a job of its own.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.events import PersonEvent
+from worker.database import Database
+from worker.errors import IdempotencyConflictError
+from worker.ledger import claims, jobs, people
+from worker.submit import Requester, effective_time, insert_person_job
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of an event: `accepted` or `scheduled` (with its job), `reactivated`, or `ignored` as older."""
+
+    status: str
+    job_id: int | None = None
+
+
+def record(database: Database, requester: Requester, source: str, event: PersonEvent) -> Receipt:
+    """Take an event of `source` in: order it, follow it, and submit or void the person's job.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another event.
+    """
+    receipt = database.run(lambda connection: record_in(connection, requester, source, event))
+    log.info(
+        "person.event", organisation_id=requester.organisation_id, type=event.type, status=receipt.status,
+        job_id=receipt.job_id,
+    )  # fmt: skip
+    return receipt
+
+
+def record_in(connection: Connection, requester: Requester, source: str, event: PersonEvent) -> Receipt:
+    """`record` in the caller's transaction."""
+    organisation_id, external_id = requester.organisation_id, event.external_id
+    request_hash = hashlib.sha256(
+        json.dumps([source, event.model_dump(mode="json", exclude_unset=True)], sort_keys=True).encode()
+    ).digest()
+    jobs.lock_settings(connection, organisation_id)  # first: a deactivation is admitted under it
+    known = jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key)
+    if known is not None:
+        if known[1] != request_hash:
+            raise IdempotencyConflictError("this key was used before, for another request; take a new one")
+        return Receipt("accepted", known[0])
+
+    person = people.lock(connection, organisation_id, external_id)
+    before = people.newest(connection, organisation_id, external_id)
+    now = jobs.database_now(connection)
+    stored = {
+        "organisation_id": organisation_id,
+        "external_id": external_id,
+        "source": source,
+        "type": event.type,
+        "sequence": event.sequence,
+        "occurred_at": event.occurred_at or now,
+        "effective_at": effective_time(connection, organisation_id, event.effective_at) or now,
+    }
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=requester.actor,
+        action=event.type,
+        detail=json.dumps({"source": source, "external_id": external_id}),
+    )
+    if not people.record_event(connection, stored):
+        return Receipt("ignored")
+    newest = people.newest(connection, organisation_id, external_id)
+    if newest is None or newest == before:
+        return Receipt("ignored")
+    return _turn(connection, requester, external_id, newest, request_hash, now, was_active=person.active)
+
+
+def _turn(
+    connection: Connection,
+    requester: Requester,
+    external_id: str,
+    newest: dict[str, Any],
+    request_hash: bytes,
+    now: datetime,
+    *,
+    was_active: bool,
+) -> Receipt:
+    organisation_id = requester.organisation_id
+    deactivates = newest["type"] == "user.deactivated"
+    effective_at = newest["effective_at"]
+    epoch = people.turn(connection, organisation_id, external_id, active=not deactivates, effective_at=effective_at)
+    voided = claims.close_superseded_person(
+        connection, organisation_id=organisation_id, external_id=external_id, epoch=epoch
+    )
+    jobs.finish(connection, voided)
+    people.follow(connection, organisation_id, external_id, was_active=was_active)
+    if not deactivates:
+        return Receipt("reactivated")
+    job_id = insert_person_job(
+        connection,
+        requester,
+        {
+            "reason": "user_deactivated",
+            "source": "hr",
+            "learner_external_id": external_id,
+            "epoch": epoch,
+            "effective_at": None if effective_at <= now else effective_at,
+            "request_hash": request_hash,
+        },
+    )
+    jobs.notify(connection)
+    return Receipt("accepted" if effective_at <= now else "scheduled", job_id)
+
+
+def deactivate_due(database: Database) -> int:
+    """Make learners inactive whose deactivation has fallen due, whatever became of their job."""
+
+    def work(connection: Connection) -> int:
+        due = people.lock_due(connection)
+        for organisation_id, external_id in due:
+            people.follow(connection, organisation_id, external_id, was_active=True)
+        return len(due)
+
+    return database.run(work)

@@ -1,0 +1,143 @@
+"""The relay, the only publisher: it turns what PostgreSQL says is due into hints in Redis.
+
+It reacts to NOTIFY at once and looks around slowly in any case, so a lost notification or a flushed Redis
+delays work by no more than one round. Any number may run: one leads (a session's advisory lock, freed by the
+server when that session ends), the others stand by.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
+
+import psycopg
+import redis
+import sqlalchemy.exc
+import structlog
+
+from worker import letters, persons, recover
+from worker.admit import admit
+from worker.broker import HintBroker
+from worker.config import Settings
+from worker.database import CHANNEL, Database, parse_url
+from worker.errors import describe
+from worker.ledger import claims, jobs, reads
+
+log = structlog.get_logger(__name__)
+
+_LEADER_LOCK = 7_270_002
+_COALESCE = 0.005  # seconds between two rounds of publishing, so that a storm of notifications is one
+
+
+class Relay:
+    """One relay process: publisher, scheduler and sweeper."""
+
+    def __init__(self, database: Database, broker: HintBroker, settings: Settings) -> None:
+        self._database = database
+        self._broker = broker
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._id = uuid4()
+
+    def stop(self) -> None:
+        """End after the current round."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Publish and sweep until stopped; a lost connection is made again."""
+        log.info("relay.started")
+        while not self._stopping.is_set():
+            try:
+                self._serve()
+            except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+                log.warning("relay.database_unreachable", error_class=describe(error)[0])
+                self._stopping.wait(0.5)
+        self._try("sign_off", self._sign_off)
+        log.info("relay.stopped")
+
+    def _serve(self) -> None:
+        url = parse_url(self._settings.database_url.get_secret_value()).set(drivername="postgresql")
+        with psycopg.connect(
+            url.render_as_string(hide_password=False),
+            autocommit=True,
+            connect_timeout=5,
+            keepalives_idle=5,
+            keepalives_interval=5,
+            keepalives_count=3,
+            application_name="withdrawals relay",
+        ) as connection:
+            connection.execute(f"LISTEN {CHANNEL}")
+            leads, next_round = False, 0.0
+            while not self._stopping.is_set():
+                leads = leads or self._lead(connection)
+                if time.monotonic() >= next_round:
+                    self.sweep() if leads else self._try("seen", self._seen)
+                    next_round = time.monotonic() + self._settings.sweep_seconds
+                if leads:
+                    self._try("publish", self.publish)
+                self._wait(connection, next_round)
+
+    def _lead(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()
+        if row is not None and row[0]:
+            log.info("relay.leads")
+            return True
+        return False
+
+    def _wait(self, connection: psycopg.Connection[tuple[object, ...]], until: float) -> None:
+        """Until a notification comes or the next round is due; what came meanwhile is one notification."""
+        patience = max(until - time.monotonic(), 0.001)
+        for _ in connection.notifies(timeout=patience, stop_after=1):
+            self._stopping.wait(_COALESCE)
+            for _ in connection.notifies(timeout=0):
+                pass
+
+    def publish(self) -> int:
+        """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
+        with self._database.begin() as connection:
+            threads = reads.worker_threads(connection)
+            due = claims.count_due(connection, most=threads)
+        return self._broker.top_up(due) if due else 0
+
+    def sweep(self) -> None:
+        """One slow round: everything that a crash, a lost message or the passing of time may have left."""
+        self._try("seen", self._seen)
+        self._try("take_over", lambda: recover.take_over(self._database, self._settings))
+        self._try("deactivate", lambda: persons.deactivate_due(self._database))
+        self._try("admit", self._admit_due)
+        self._try("close", self._close_cancelled)
+        self._try("learners", lambda: letters.redrive_known_learners(self._database))
+        self._try("finish", self._finish)
+
+    def _seen(self) -> None:
+        with self._database.begin() as connection:
+            reads.seen(connection, self._id, "relay", 1)
+
+    def _sign_off(self) -> None:
+        with self._database.begin() as connection:
+            reads.gone(connection, self._id)
+
+    def _admit_due(self) -> None:
+        with self._database.begin() as connection:
+            due = jobs.due(connection)
+        for job_id, organisation_id in due:
+            if self._database.run(partial(admit, organisation_id=organisation_id, job_id=job_id)):
+                log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
+
+    def _close_cancelled(self) -> None:
+        with self._database.begin() as connection:
+            claims.close_cancelled(connection)
+
+    def _finish(self) -> None:
+        with self._database.begin() as connection:
+            for job_id, state in jobs.finish(connection, None):
+                log.info("job." + state, job_id=job_id)
+
+    def _try(self, step: str, act: Callable[[], object]) -> None:
+        """One step's failure does not keep the others from their turn; a lost connection is logged once a round."""
+        try:
+            act()
+        except (redis.RedisError, sqlalchemy.exc.SQLAlchemyError) as error:
+            name, message, fingerprint = describe(error)
+            log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)

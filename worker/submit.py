@@ -1,0 +1,274 @@
+"""The one door: every job of every producer is written here, whole or not at all."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.jobs import MAX_FILE_IDS, FileRequest, JobRequest
+from worker.admit import admit
+from worker.database import Database
+from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
+from worker.ledger import claims, jobs, reads
+from worker.models import Job
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who asks, for which organisation, through which door (`api`, `cli`, `scim`, `hr:<source>`), with which key."""
+
+    organisation_id: int
+    actor: str
+    door: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job that answers a request, and whether this request made it."""
+
+    job: Job
+    created: bool
+
+
+def submit(database: Database, requester: Requester, request: JobRequest, *, chunk_size: int = 1000) -> Submitted:
+    """Accept a job: it exists once this returns, and does exactly once what it says.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another request.
+    """
+
+    def work(connection: Connection) -> Submitted:
+        body = request.model_dump(mode="json", exclude_unset=True)
+        if request.enrolment_ids is not None:
+            body["enrolment_ids"] = sorted(request.enrolment_ids)
+        values = _values(connection, requester, request, _digest(body))
+        if request.learner_external_id is not None:
+            values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
+        return _write(connection, requester, values, lambda chunk: _fill(connection, request, chunk), chunk_size)
+
+    return _done(database.run(work))
+
+
+def submit_file(
+    database: Database,
+    requester: Requester,
+    request: FileRequest,
+    ids: Iterable[int],
+    *,
+    chunk_size: int = 1000,
+) -> Submitted:
+    """Accept a job over a stream of ids, of which no more than a few are in memory at a time.
+
+    `ids` may raise `InvalidInputError` for a bad row; nothing is accepted then.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another request.
+        InvalidInputError: the file is empty, or has more than a million rows.
+    """
+    with database.begin() as connection:  # not repeated: a stream can be read only once
+        given, digest = jobs.stage(connection, _at_most(ids))
+        if given == 0:
+            raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
+        body = {**request.model_dump(mode="json", exclude_unset=True), "sha256_of_ids": digest}
+        values = _values(connection, requester, request, _digest(body))
+
+        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
+            accepted = jobs.fill_from_staged(connection, **chunk)
+            return accepted, given - accepted
+
+        submitted = _write(connection, requester, values, fill, chunk_size)
+    return _done(submitted)
+
+
+def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
+    """Cancel what of a job is not decided yet, at once; a chunk that is being decided commits.
+
+    Raises:
+        NotFoundError: there is no such job in this organisation.
+    """
+
+    def work(connection: Connection) -> bool:
+        if not jobs.cancel(connection, job_id, organisation_id):
+            return False
+        claims.close_job(connection, job_id)
+        jobs.audit(
+            connection,
+            organisation_id=organisation_id,
+            actor=actor,
+            action="job.cancel",
+            job_id=job_id,
+            note=note,
+        )
+        return True
+
+    if database.run(work):
+        log.info("job.cancelled", job_id=job_id, organisation_id=organisation_id)
+    return show(database, organisation_id=organisation_id, job_id=job_id)
+
+
+def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
+    """One job.
+
+    Raises:
+        NotFoundError: there is no such job in this organisation.
+    """
+    with database.begin() as connection:
+        found = reads.job(connection, organisation_id, job_id)
+    if found is None:
+        raise NotFoundError(f"there is no job {job_id} in this organisation")
+    return found
+
+
+def effective_time(connection: Connection, organisation_id: int, when: datetime | date | None) -> datetime | None:
+    """The moment meant by `when`; a date alone is the end of that day in the organisation's time zone."""
+    if when is None or isinstance(when, datetime):
+        return when
+    zone = ZoneInfo(jobs.timezone(connection, organisation_id))
+    try:
+        return datetime.combine(when + timedelta(days=1), time.min, zone).astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError("effective_at: that date is too far away") from None
+
+
+def insert_person_job(connection: Connection, requester: Requester, values: dict[str, Any]) -> int | None:
+    """The person job of a deactivation, in the caller's transaction; None when the key is taken."""
+    inserted = jobs.insert(connection, {**_DEFAULTS, **_who(requester), **values, "accepted": 1})
+    if inserted is None:
+        return None
+    job_id, due = inserted
+    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_FIRST}
+    jobs.fill_with_person(connection, values["learner_external_id"], **chunk, state="ready" if due else "waiting")
+    if due:
+        admit(connection, organisation_id=requester.organisation_id, job_id=job_id)
+    return job_id
+
+
+_DEFAULTS = {"note": None, "learner_external_id": None, "epoch": None, "accepted": 0, "duplicates": 0}
+
+
+def _who(requester: Requester) -> dict[str, Any]:
+    return {
+        "organisation_id": requester.organisation_id,
+        "requested_by": requester.actor,
+        "door": requester.door,
+        "key": requester.key,
+    }
+
+
+def _values(
+    connection: Connection, requester: Requester, request: JobRequest | FileRequest, request_hash: bytes
+) -> dict[str, Any]:
+    return {
+        **_DEFAULTS,
+        **_who(requester),
+        "reason": request.reason,
+        "source": request.source,
+        "note": request.note,
+        "effective_at": effective_time(connection, requester.organisation_id, request.effective_at),
+        "request_hash": request_hash,
+    }
+
+
+def _write(
+    connection: Connection, requester: Requester, values: dict[str, Any], fill: Any, chunk_size: int
+) -> Submitted:
+    """Insert job, chunks and audit and admit the job when it is due; or answer with the key's job."""
+    find = partial(
+        jobs.find_by_key,
+        connection,
+        organisation_id=requester.organisation_id,
+        door=requester.door,
+        key=requester.key,
+    )
+    known = find()
+    inserted = None if known else jobs.insert(connection, values)
+    if inserted is None:
+        known = known or find()
+        return _known(connection, requester, values, known)
+    job_id, due = inserted
+    accepted, duplicates = fill(
+        {
+            "job_id": job_id,
+            "organisation_id": requester.organisation_id,
+            "lane": jobs.LANE_BULK,
+            "state": "ready" if due else "waiting",
+            "chunk_size": chunk_size,
+        }
+    )
+    if values["learner_external_id"] is None:
+        jobs.set_counts(connection, job_id, accepted=accepted, duplicates=duplicates)
+    jobs.audit(
+        connection,
+        organisation_id=requester.organisation_id,
+        actor=requester.actor,
+        action="job.submit",
+        job_id=job_id,
+    )
+    if due:
+        admit(connection, organisation_id=requester.organisation_id, job_id=job_id)
+        jobs.notify(connection)
+        if accepted == 0:
+            jobs.finish(connection, [job_id])
+    return Submitted(_read(connection, requester, job_id), created=True)
+
+
+def _known(
+    connection: Connection, requester: Requester, values: dict[str, Any], known: tuple[int, bytes] | None
+) -> Submitted:
+    if known is None or known[1] != values["request_hash"]:
+        raise IdempotencyConflictError(
+            "this idempotency key was used before, for another request; a new request takes a new key"
+        )
+    return Submitted(_read(connection, requester, known[0]), created=False)
+
+
+def _read(connection: Connection, requester: Requester, job_id: int) -> Job:
+    found = reads.job(connection, requester.organisation_id, job_id)
+    if found is None:
+        raise NotFoundError(f"there is no job {job_id} in this organisation")
+    return found
+
+
+def _fill(connection: Connection, request: JobRequest, chunk: dict[str, Any]) -> tuple[int, int]:
+    """Write the chunks of a request; distinct ids and duplicates."""
+    if request.learner_external_id is not None:
+        jobs.fill_with_person(connection, request.learner_external_id, **chunk)
+        return 1, 0
+    if request.filter is not None:
+        return jobs.fill_from_filter(connection, request.filter.model_dump(), **chunk), 0
+    ids = request.enrolment_ids or []
+    accepted = jobs.fill_from_list(connection, ids, **chunk)
+    return accepted, len(ids) - accepted
+
+
+def _at_most(ids: Iterable[int]) -> Iterable[int]:
+    for count, enrolment_id in enumerate(ids, start=1):
+        if count > MAX_FILE_IDS:
+            raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+        yield enrolment_id
+
+
+def _digest(body: dict[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def _done(submitted: Submitted) -> Submitted:
+    job = submitted.job
+    log.info(
+        "job.accepted" if submitted.created else "job.repeated",
+        job_id=job.id,
+        organisation_id=job.organisation_id,
+        accepted=job.accepted,
+        source=job.source,
+    )
+    return submitted
