@@ -35,6 +35,24 @@ def state() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="module")
+def _warm() -> Iterator[Path]:
+    with _state_under(0o755) as path:
+        yield path
+
+
+@pytest.fixture
+def warm_state(_warm: Path) -> Iterator[Path]:
+    """The same for tests that do not mind a cluster others have used; its servers are down before and after."""
+    yield _warm
+    _assert_stopped(LocalServers(_warm))
+
+
+def _assert_stopped(servers: LocalServers) -> None:
+    assert not faulting.commands(servers.socket_dir.name), "the last one to leave stops the servers"
+    assert not servers.socket_dir.exists()
+
+
 @contextmanager
 def _state_under(mode: int) -> Iterator[Path]:
     parent = Path(tempfile.mkdtemp(prefix="withdrawals-test-"))
@@ -42,8 +60,7 @@ def _state_under(mode: int) -> Iterator[Path]:
     servers = LocalServers(parent / "state of mine")
     try:
         yield servers.state_dir
-        assert not faulting.commands(servers.socket_dir.name), "the last one to leave stops the servers"
-        assert not servers.socket_dir.exists()
+        _assert_stopped(servers)
     finally:
         if servers.state_dir.exists():
             with LocalServers(servers.state_dir, postgres=False, redis=False):
@@ -111,13 +128,13 @@ def test_what_is_on_disk_is_private(state: Path) -> None:
         assert state.parent.stat().st_mode & 0o777 == 0o755
 
 
-def test_servers_that_run_are_used_and_only_the_last_to_leave_stops_them(state: Path) -> None:
+def test_servers_that_run_are_used_and_only_the_last_to_leave_stops_them(warm_state: Path) -> None:
     with ExitStack() as later:
-        with LocalServers(state) as first:
+        with LocalServers(warm_state) as first:
             before = first.postgres.pid(), first.redis.pid()
-            with LocalServers(state) as second:
+            with LocalServers(warm_state) as second:
                 assert (second.postgres.pid(), second.redis.pid()) == before
-            third = later.enter_context(LocalServers(state, redis=False))
+            third = later.enter_context(LocalServers(warm_state, redis=False))
         assert (third.postgres.pid(), third.redis.pid()) == before
         assert _alive(third)
     assert (third.postgres.pid(), third.redis.pid()) == (None, None)
@@ -129,45 +146,45 @@ def test_only_what_is_asked_for_is_started(state: Path) -> None:
         assert not (state / "postgres").exists()
 
 
-def test_a_start_after_both_servers_were_killed_heals_and_loses_no_commit(state: Path) -> None:
-    with LocalServers(state) as servers:
+def test_a_start_after_both_servers_were_killed_heals_and_loses_no_commit(warm_state: Path) -> None:
+    with LocalServers(warm_state) as servers:
         with psycopg.connect(servers.database_url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS number")
         faulting.kill_postgres(servers)
         faulting.kill_redis(servers)
     assert not faulting.commands(servers.socket_dir.name)
-    with LocalServers(state) as servers:
+    with LocalServers(warm_state) as servers:
         with psycopg.connect(servers.database_url) as connection:
             assert connection.execute("SELECT number FROM kept").fetchone() == (1,)
         faulting.kill_postgres(servers)
-        with LocalServers(state) as newcomer:  # heals for those who use the servers already, too
+        with LocalServers(warm_state) as newcomer:  # heals for those who use the servers already, too
             assert _alive(newcomer)
 
 
-def test_numbers_that_now_belong_to_strangers_are_neither_trusted_nor_signalled(state: Path) -> None:
-    with LocalServers(state) as servers:
+def test_numbers_that_now_belong_to_strangers_are_neither_trusted_nor_signalled(warm_state: Path) -> None:
+    with LocalServers(warm_state) as servers:
         faulting.kill_postgres(servers)
         faulting.kill_redis(servers)
-        owner = (state / "postgres").stat().st_uid
+        owner = (warm_state / "postgres").stat().st_uid
         with subprocess.Popen(["sleep", "60"], user=owner if AS_ROOT else None) as stranger:  # noqa: S607  any
-            file = state / "postgres" / "postmaster.pid"
+            file = warm_state / "postgres" / "postmaster.pid"
             _, rest = file.read_text().split("\n", 1)
             file.write_text(f"{stranger.pid}\n{rest}")
             (servers.socket_dir / ".s.PGSQL.5432.lock").write_text(f"{stranger.pid}\n{rest}")
-            (state / "redis.pid").write_text(f"{stranger.pid}\n")
-            with LocalServers(state) as healed:
+            (warm_state / "redis.pid").write_text(f"{stranger.pid}\n")
+            with LocalServers(warm_state) as healed:
                 assert _alive(healed)
             assert stranger.poll() is None
             stranger.kill()
 
 
-def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(state: Path) -> None:
+def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(warm_state: Path) -> None:
     def stay_busy() -> None:
         with suppress(psycopg.OperationalError), psycopg.connect(servers.database_url) as connection:
             connection.execute("SET application_name = 'busy'")
             connection.execute("SELECT count(*) FROM generate_series(1, 20_000_000) AS n WHERE n % 7 = 1")
 
-    with LocalServers(state) as servers:
+    with LocalServers(warm_state) as servers:
         thread = threading.Thread(target=stay_busy)
         thread.start()
         assert wait_until(
@@ -179,13 +196,13 @@ def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(s
         thread.join()
 
 
-def test_a_user_that_is_killed_leaves_servers_that_the_next_one_reuses_and_stops(state: Path) -> None:
-    with _another_user(state) as killed:
+def test_a_user_that_is_killed_leaves_servers_that_the_next_one_reuses_and_stops(warm_state: Path) -> None:
+    with _another_user(warm_state) as killed:
         assert killed.stdout
         postmaster = int(killed.stdout.readline())
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-    with LocalServers(state) as servers:
+    with LocalServers(warm_state) as servers:
         assert servers.postgres.pid() == postmaster
         assert _alive(servers)
 
@@ -203,7 +220,7 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_in_the_way(state: Path) 
         assert not list(state.glob("postgres.new-*"))
 
 
-def test_users_that_come_and_go_at_once_always_find_the_servers_up(state: Path) -> None:
+def test_users_that_come_and_go_at_once_always_find_the_servers_up(warm_state: Path) -> None:
     script = """
 import sys
 from pathlib import Path
@@ -214,13 +231,13 @@ for _ in range(12):
         with psycopg.connect(servers.database_url) as db, redis.Redis.from_url(servers.broker_url) as broker:
             db.execute("SELECT 1"); broker.ping()
 """
-    users = [subprocess.Popen([sys.executable, "-c", script, state], cwd=ROOT) for _ in range(4)]
+    users = [subprocess.Popen([sys.executable, "-c", script, warm_state], cwd=ROOT) for _ in range(4)]
     assert [user.wait(60) for user in users] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_postgresql_restarts_under_connected_clients(state: Path, mode: faulting.Mode) -> None:
-    with LocalServers(state, redis=False) as servers:
+def test_postgresql_restarts_under_connected_clients(warm_state: Path, mode: faulting.Mode) -> None:
+    with LocalServers(warm_state, redis=False) as servers:
         clients = [psycopg.connect(servers.database_url) for _ in range(4)]
         faulting.restart_postgres(servers, mode)
         for client in clients:
@@ -231,9 +248,9 @@ def test_postgresql_restarts_under_connected_clients(state: Path, mode: faulting
             again.execute("SELECT 1")
 
 
-def test_redis_forgets_everything_when_it_is_flushed_or_killed(state: Path) -> None:
+def test_redis_forgets_everything_when_it_is_flushed_or_killed(warm_state: Path) -> None:
     with (
-        LocalServers(state, postgres=False) as servers,
+        LocalServers(warm_state, postgres=False) as servers,
         redis.Redis.from_url(servers.broker_url) as client,
     ):
         for forget in (faulting.flush_redis, faulting.kill_redis):
