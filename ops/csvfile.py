@@ -60,7 +60,7 @@ def _ids(found: Iterator[tuple[int, dict[str, str]]]) -> Iterator[int]:
 
 def _open(path: Path) -> IO[str]:
     if str(path) == "-":
-        return open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False)  # noqa: PTH123, SIM115
+        return open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False)
     return path.open(encoding="utf-8-sig", newline="")
 
 
@@ -75,9 +75,7 @@ def _rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                raise InvalidInputError(
-                    f"line {reader.line_num}: {len(cells)} columns, the header has {len(header)}"
-                )
+                raise InvalidInputError(f"line {reader.line_num}: {len(cells)} columns, the header has {len(header)}")
             yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InvalidInputError(f"line {reader.line_num}: {error}") from None

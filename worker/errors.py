@@ -74,7 +74,7 @@ def driver_error(error: BaseException) -> BaseException:
     return error
 
 
-def classify(error: BaseException) -> Fault:
+def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return a class
     """Which `Fault` an error is, from its SQLSTATE (PostgreSQL, Appendix A)."""
     error = driver_error(error)
     if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed | sqlalchemy.exc.TimeoutError):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from ops.local import LocalServers
+from ops.local import LocalServers, default_state_dir
 from ops.migrate import head, migrate
 from worker.config import Settings, settings
 from worker.database import Database
@@ -26,7 +26,7 @@ from worker.ledger import jobs, reads
 from worker.models import Job
 from worker.submit import Requester
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Organisation = Annotated[
@@ -34,17 +34,14 @@ Organisation = Annotated[
 ]
 As = Annotated[str | None, typer.Option("--as", help="Who acts; recorded. Default: cli: and your user name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
-Key = Annotated[
-    str | None, typer.Option("--key", help="Idempotency key: the same key and request is the same job.")
-]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key and request is the same job.")]
 Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
 
 
 def local_dir() -> Path:
-    """Where embedded servers keep their data: beside the project's pyproject.toml, else in the current directory."""
-    project = Path(__file__).resolve().parents[2]
-    base = project if (project / "pyproject.toml").exists() else Path.cwd()
-    return Path(os.environ.get("WITHDRAWALS_LOCAL_DIR") or base / ".local")
+    """Where embedded servers keep their data."""
+    chosen = os.environ.get("WITHDRAWALS_LOCAL_DIR")
+    return Path(chosen) if chosen else default_state_dir()
 
 
 @contextmanager

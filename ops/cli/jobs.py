@@ -10,9 +10,9 @@ from ops.cli.common import As, AsJson, Key, Note, Organisation
 from ops.csvfile import read_ids
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, Filter, JobRequest
-from worker import persons
+from worker import persons, plan
 from worker.errors import InvalidInputError
-from worker.ledger import preview, reads
+from worker.ledger import reads
 from worker.models import Job
 from worker.submit import Submitted, cancel, show, submit, submit_file
 
@@ -90,13 +90,13 @@ def bulk(
         who = common.requester(db, organisation, acting, key)
         if selection is not None:
             if dry_run:
-                _print_preview(preview.by_filter(db, who.organisation_id, selection.filter.model_dump()), json)
+                _print_plan(plan.of_filter(db, who.organisation_id, selection.filter), json)
                 return
             _print_submitted(submit(db, who, selection), json)
             return
         with read_ids(Path(file or "-")) as ids:
             if dry_run:
-                _print_preview(preview.by_ids(db, who.organisation_id, ids), json)
+                _print_plan(plan.of_ids(db, who.organisation_id, ids), json)
                 return
             _print_submitted(submit_file(db, who, request, ids), json)
 
@@ -229,12 +229,12 @@ def _print_submitted(submitted: Submitted, json: bool) -> None:
     _print_job(submitted.job, json)
 
 
-def _print_preview(found: dict[str, Any], json: bool) -> None:
+def _print_plan(found: plan.Plan, json: bool) -> None:
     if json:
         common.print_json(found)
         return
-    common.out.print(f"would accept {found['accepted']:,} ({found['duplicates']:,} duplicates); nothing was written")
-    common.out.print(common.table("outcome", "enrolments", rows=sorted(found["outcomes"].items())))
+    common.out.print(f"would accept {found.accepted:,} ({found.duplicates:,} duplicates); nothing was written")
+    common.out.print(common.table("outcome", "enrolments", rows=sorted(found.outcomes.items())))
 
 
 def _print_job(job: Job, json: bool) -> None:
@@ -258,4 +258,3 @@ def _print_job(job: Job, json: bool) -> None:
         ("idempotency key", job.idempotency_key),
     ]
     common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
-

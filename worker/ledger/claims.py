@@ -10,7 +10,8 @@ from worker.models import Chunk, Claim
 
 _DUE = """
     c.state = 'ready' AND c.run_after <= now()
-    AND (c.redrives IS NOT NULL OR EXISTS (SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
+    AND (c.redrives IS NOT NULL OR EXISTS (
+        SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
 """
 
 # Fair: by lane, then by the chunk's number in its job, so that jobs take turns. The first due chunk is

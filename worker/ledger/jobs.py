@@ -241,4 +241,3 @@ def database_now(connection: Connection) -> datetime:
     now = connection.scalar(text("SELECT clock_timestamp()"))
     assert isinstance(now, datetime)  # noqa: S101 - for the type checker
     return now
-

@@ -1,11 +1,9 @@
 """What a job would do: the rules of `decide` over a selection, counted; nothing is locked or written."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from worker.database import Database
 from worker.ledger import jobs
 from worker.ledger.decide import RULES
 
@@ -20,19 +18,15 @@ _BY_STAGED = text(_COUNT.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_
 _BY_FILTER = text(_COUNT.format(ids=jobs.FILTERED, rules=RULES))
 
 
-def by_ids(database: Database, organisation_id: int, ids: Iterable[int]) -> dict[str, Any]:
-    """Counts of the outcomes that a job over these ids would have now."""
-    with database.begin() as connection:
-        given, _ = jobs.stage(connection, ids)
-        rows = connection.execute(_BY_STAGED, {"organisation_id": organisation_id})
-        outcomes = {row.outcome: int(row.n) for row in rows}
-    accepted = sum(outcomes.values())
-    return {"accepted": accepted, "duplicates": given - accepted, "outcomes": outcomes}
+def by_staged(connection: Connection, organisation_id: int) -> dict[str, int]:
+    """Counts of the outcomes that a job over the staged ids would have now."""
+    return _counts(connection.execute(_BY_STAGED, {"organisation_id": organisation_id}))
 
 
-def by_filter(database: Database, organisation_id: int, conditions: dict[str, Any]) -> dict[str, Any]:
+def by_filter(connection: Connection, organisation_id: int, conditions: dict[str, Any]) -> dict[str, int]:
     """Counts of the outcomes that a job over this filter would have now."""
-    with database.begin() as connection:
-        rows = connection.execute(_BY_FILTER, {"organisation_id": organisation_id, **conditions})
-        outcomes = {row.outcome: int(row.n) for row in rows}
-    return {"accepted": sum(outcomes.values()), "duplicates": 0, "outcomes": outcomes}
+    return _counts(connection.execute(_BY_FILTER, {"organisation_id": organisation_id, **conditions}))
+
+
+def _counts(rows: Any) -> dict[str, int]:
+    return {row.outcome: int(row.n) for row in rows}

@@ -85,9 +85,9 @@ def gone(connection: Connection, process_id: UUID) -> None:
     connection.execute(_GONE, {"id": process_id})
 
 
-def worker_threads(connection: Connection) -> int:
-    """Threads of all workers seen lately; at least one, so that a hint waits for the first to come."""
-    return max(int(connection.scalar(_THREADS) or 0), 1)
+def worker_threads(connection: Connection, *, at_least: int = 1) -> int:
+    """Threads of all workers seen lately; by default at least one: a hint waits for the first to come."""
+    return max(int(connection.scalar(_THREADS) or 0), at_least)
 
 
 def relay_age(connection: Connection) -> float | None:

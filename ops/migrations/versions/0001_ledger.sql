@@ -136,6 +136,7 @@ CREATE TABLE withdrawals.outcomes (
 );
 CREATE INDEX outcomes_of_enrolment ON withdrawals.outcomes (enrolment_id);
 CREATE INDEX outcomes_of_letter ON withdrawals.outcomes (dead_letter_id) WHERE dead_letter_id IS NOT NULL;
+CREATE INDEX outcomes_with_letter ON withdrawals.outcomes (job_id, dead_letter_id) WHERE dead_letter_id IS NOT NULL;
 
 -- One row per attempt that did not decide: what it met, and when.
 CREATE TABLE withdrawals.attempts (

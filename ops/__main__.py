@@ -1,0 +1,5 @@
+"""`python -m ops` is `withdrawals`."""
+
+from ops.cli import main
+
+main()

@@ -1,0 +1,197 @@
+"""What could not be done: look, understand, act."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Note, Organisation
+from worker import letters
+from worker.database import Database
+from worker.ledger import letters as ledger
+from worker.models import DeadLetter, LetterCode, LetterState
+
+group = typer.Typer(
+    no_args_is_help=True, help="What could not be done, and why: list, show, redrive, resolve, discard."
+)
+Ids = Annotated[list[int], typer.Argument(help="Letters, by id.")]
+
+
+@group.command("list")
+def list_letters(
+    code: Annotated[LetterCode | None, typer.Option(help="Only letters of this kind.")] = None,
+    state: Annotated[LetterState | None, typer.Option(help="Only letters in this state.")] = None,
+    job: Annotated[int | None, typer.Option(help="Only letters that this job refers to.")] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Only letters with this fingerprint.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    organisation: Organisation = None,
+    json: AsJson = False,
+) -> None:
+    """List dead letters, newest first."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        with db.begin() as connection:
+            found = ledger.list_letters(
+                connection,
+                organisation_id=org,
+                code=code,
+                state=state,
+                job_id=job,
+                fingerprint=fingerprint,
+                before=None,
+                limit=limit,
+            )
+    if json:
+        common.print_json({"items": [document(letter) for letter in found], "next_cursor": None})
+        return
+    rows = [
+        (letter.id, letter.code, letter.state, letter.enrolment_id or letter.learner_external_id, letter.message)
+        for letter in found
+    ]
+    common.out.print(common.table("letter", "code", "state", "about", "why", rows=rows))
+
+
+@group.command("show")
+def show(letter_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
+    """Show one dead letter: what happened, what the platform shows now, and the remedies."""
+    with common.database() as db:
+        letter = letters.show(db, organisation_id=common.organisation_id(db, organisation), letter_id=letter_id)
+    if json:
+        common.print_json(document(letter))
+        return
+    _print(letter)
+
+
+@group.command("redrive")
+def redrive(
+    letter_ids: Ids, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
+) -> None:
+    """Try letters again; what has become moot closes them."""
+    _act(
+        organisation,
+        json,
+        letter_ids,
+        lambda db, org: letters.redrive(
+            db, organisation_id=org, letter_ids=letter_ids, actor=common.actor(acting), note=note
+        ),
+    )
+
+
+@group.command("resolve")
+def resolve(
+    letter_ids: Ids,
+    remedy: Annotated[str, typer.Option(help="override (withdraw all the same) or keep (the enrolment stays).")],
+    note: Annotated[str, typer.Option(help="Why; required.")] = "",
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Decide letters by a remedy."""
+    _act(
+        organisation,
+        json,
+        letter_ids,
+        lambda db, org: letters.resolve(
+            db, organisation_id=org, letter_ids=letter_ids, remedy=remedy, actor=common.actor(acting), note=note
+        ),
+    )
+
+
+@group.command("discard")
+def discard(
+    letter_ids: Ids, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
+) -> None:
+    """Close letters without an answer."""
+    _act(
+        organisation,
+        json,
+        letter_ids,
+        lambda db, org: letters.discard(
+            db, organisation_id=org, letter_ids=letter_ids, actor=common.actor(acting), note=note
+        ),
+    )
+
+
+def document(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter as the contract shows it."""
+    names = (
+        "id",
+        "code",
+        "state",
+        "job_id",
+        "job_ids",
+        "enrolment_id",
+        "learner_external_id",
+        "count",
+        "fingerprint",
+        "message",
+        "error_class",
+        "evidence",
+        "assignee",
+        "opened_at",
+        "closed_at",
+        "closed_by",
+        "remedy",
+        "attempts",
+        "notes",
+    )
+    values = {name: getattr(letter, name) for name in names}
+    return {**values, "remedies": letters.remedies(letter.code)}
+
+
+def _act(organisation: str | None, json: bool, letter_ids: list[int], act: Callable[[Database, int], None]) -> None:
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        act(db, org)
+        shown = [letters.show(db, organisation_id=org, letter_id=letter_id) for letter_id in letter_ids]
+    if json:
+        common.print_json({"items": [document(letter) for letter in shown], "next_cursor": None})
+        return
+    for letter in shown:
+        common.out.print(f"dead letter {letter.id}: {letter.state}")
+
+
+def _print(letter: DeadLetter) -> None:
+    now = letter.evidence.get("now")
+    then = {name: value for name, value in letter.evidence.items() if name != "now"}
+    rows = [
+        ("letter", letter.id),
+        ("what", f"{letter.code}: {letter.message}"),
+        ("state", letter.state),
+        ("enrolment", letter.enrolment_id),
+        ("learner", letter.learner_external_id),
+        ("jobs", ", ".join(str(job_id) for job_id in letter.job_ids)),
+        ("fingerprint", letter.fingerprint),
+        ("opened", letter.opened_at),
+        ("closed", letter.closed_at and f"{letter.closed_at} by {letter.closed_by} ({letter.remedy})"),
+        ("seen then", ", ".join(f"{name} {value}" for name, value in then.items()) or None),
+        ("seen now", now and f"status {now['status']}, pathway {now['pathway_title'] or 'none'}"),
+    ]
+    common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
+    if now and now["siblings"]:
+        common.out.print("\nthe learner's other enrolments in this pathway")
+        common.out.print(
+            common.table(
+                "enrolment",
+                "series",
+                "status",
+                rows=[(item["id"], item["series_code"], item["status"]) for item in now["siblings"]],
+            )
+        )
+    if letter.attempts:
+        common.out.print("\nattempts")
+        common.out.print(
+            common.table(
+                "began",
+                "result",
+                "why",
+                "asked by",
+                rows=[(a["started_at"], a["result"], a["message"], a["asked_by"]) for a in letter.attempts],
+            )
+        )
+    for note in letter.notes:
+        common.out.print(f"\n{note['at']} {note['actor']} ({note['action']}): {note['note']}", markup=False)
+    if letter.state == LetterState.OPEN:
+        common.out.print("\nremedies")
+        common.out.print(common.table("", "", rows=list(letters.remedies(letter.code).items())))

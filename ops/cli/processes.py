@@ -1,0 +1,139 @@
+"""Run the service: each process by itself, or all of them; and what they are set to."""
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ops import doctor as examination
+from ops import supervisor
+from ops.cli import common
+from ops.cli.common import AsJson
+from worker import logs
+from worker.broker import make_broker
+from worker.config import Settings, settings, variable
+from worker.database import Database
+
+
+def register(app: typer.Typer) -> None:
+    """Put this module's commands on the tree."""
+    for name, command in {
+        "demo": demo, "up": up, "web": web, "worker": worker, "relay": relay, "config": config, "doctor": doctor,
+    }.items():  # fmt: skip
+        app.command(name)(command)
+
+
+def demo() -> None:
+    """Replay the Open University's withdrawals, ten thousand of them, and compare every figure."""
+    from ops.demo.run import run  # noqa: PLC0415 - only this command needs it
+
+    with common.environment() as current:
+        common.bring_up_to_date(current)
+        if not run(current):
+            raise typer.Exit(1)
+
+
+def up() -> None:
+    """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C."""
+    with common.environment() as current:
+        revision = common.bring_up_to_date(current)
+        address = f"http://{current.host}:{current.port}"
+        common.out.print(f"database at revision {revision}; web, worker and relay are starting")
+        common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
+        common.out.print("in another terminal: `withdrawals doctor`, `withdrawals jobs list`; Ctrl-C stops everything")
+        supervisor.run_procfile()
+
+
+def web() -> None:
+    """Answer HTTP: /healthz and /readyz."""
+    import uvicorn  # noqa: PLC0415 - only this command needs it
+
+    from worker.web.app import make_app  # noqa: PLC0415 - likewise
+
+    with common.environment() as current:
+        logs.configure(current)
+        database = Database(current)
+        broker = make_broker(current.broker_url.get_secret_value())
+        uvicorn.run(make_app(database, broker), host=current.host, port=current.port, log_config=None, access_log=False)
+
+
+def worker(
+    processes: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_PROCESSES.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_THREADS.")] = None,
+) -> None:
+    """Decide what is due. SIGTERM finishes what is in hand, or gives it back within WITHDRAWALS_SHUTDOWN_SECONDS."""
+    with common.environment() as current:
+        count, each = processes or current.processes, threads or current.threads
+        raise typer.Exit(supervisor.run_until_signalled(_dramatiq(current, count, each), _worker_environment(each)))
+
+
+def relay() -> None:
+    """Publish hints for what is due, and sweep up after crashes. Any number may run; one leads."""
+    from worker.relay import Relay  # noqa: PLC0415 - only this command needs it
+
+    with common.environment() as current:
+        logs.configure(current)
+        database = Database(current)
+        running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
+        for received in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(received, lambda *_: running.stop())
+        running.run()
+        database.close()
+
+
+def config(json: AsJson = False) -> None:
+    """List every setting: variable, value now, default, meaning. Secrets are not shown."""
+    rows = []
+    current = settings()
+    for name, field in Settings.model_fields.items():
+        value, default = _shown(getattr(current, name)), _shown(field.default)
+        rows.append({"variable": variable(name), "value": value, "default": default, "meaning": field.description})
+    rows.append(
+        {
+            "variable": "WITHDRAWALS_LOCAL_DIR",
+            "value": os.environ.get("WITHDRAWALS_LOCAL_DIR") or "",
+            "default": "",
+            "meaning": "where embedded servers keep their data; unset: .local/",
+        }
+    )
+    if json:
+        common.print_json({"items": rows, "next_cursor": None})
+        return
+    common.out.print(
+        common.table("variable", "value", "default", "meaning", rows=[tuple(row.values()) for row in rows])
+    )
+
+
+def doctor(json: AsJson = False) -> None:
+    """Can everything that is needed be reached, in the right version, and is it set up safely?"""
+    with common.environment() as current:
+        findings = examination.examine(current)
+    if json:
+        common.print_json({"items": findings, "next_cursor": None})
+    else:
+        common.out.print(
+            common.table("", "what", "finding", rows=[(item.level, item.what, item.finding) for item in findings])
+        )
+    if any(item.level == "wrong" for item in findings):
+        raise typer.Exit(1)
+
+
+def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:
+    grace = round((current.shutdown_seconds + 5) * 1000)
+    return [
+        sys.executable, "-m", "dramatiq", "worker.actors.main", "--processes", str(processes),
+        "--threads", str(threads), "--worker-shutdown-timeout", str(grace), "--skip-logging",
+    ]  # fmt: skip
+
+
+def _worker_environment(threads: int) -> dict[str, str]:
+    # Prefetch equals the threads: a hint that one process hoards is one that another cannot act on.
+    return {"dramatiq_queue_prefetch": str(threads), "dramatiq_restart_delay": "500"}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value)  # a SecretStr shows stars

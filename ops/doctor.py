@@ -1,0 +1,128 @@
+"""`withdrawals doctor`: can the service reach what it needs, and is it set up safely?"""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from sqlalchemy import text
+
+from ops.migrate import head
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import describe
+from worker.ledger import reads
+
+OLDEST_POSTGRES = 150000
+OLDEST_REDIS = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`ok`, `warn` or `wrong`, about what, and what to do."""
+
+    level: str
+    what: str
+    finding: str
+
+
+def examine(current: Settings) -> list[Finding]:
+    """Look at database, role, schema, broker, relay and settings."""
+    findings = [_versions()]
+    database = Database(current, pool_size=1)
+    owner = Database(current, pool_size=1, as_owner=True)
+    try:
+        findings += _try("database", lambda: _postgres(owner))
+        findings += _try("role", lambda: _role(database))
+        findings += _try("relay", lambda: _relay(database))
+    finally:
+        database.close()
+        owner.close()
+    findings += _try("broker", lambda: _redis(current))
+    findings += _settings(current)
+    return findings
+
+
+def _versions() -> Finding:
+    names = ("withdrawals", "dramatiq", "sqlalchemy", "psycopg", "redis")
+    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    return Finding("ok", "versions", found)
+
+
+def _postgres(owner: Database) -> list[Finding]:
+    with owner.begin() as connection:
+        number = int(str(connection.scalar(text("SHOW server_version_num"))))
+        version = connection.scalar(text("SHOW server_version"))
+        revision = reads.revision(connection)
+        fsync = connection.scalar(text("SHOW fsync"))
+    level = "ok" if number >= OLDEST_POSTGRES else "wrong"
+    findings = [Finding(level, "database", f"PostgreSQL {version}" + ("" if level == "ok" else "; needs 15 or later"))]
+    migrated = revision == head()
+    findings.append(
+        Finding(
+            "ok" if migrated else "wrong",
+            "schema",
+            f"revision {revision or 'none'}" + ("" if migrated else f", needs {head()}: run `withdrawals migrate`"),
+        )
+    )
+    if fsync != "on":
+        findings.append(Finding("wrong", "database", "fsync is off: what was accepted can be lost in a crash"))
+    return findings
+
+
+def _role(database: Database) -> list[Finding]:
+    with database.begin() as connection:
+        rights: Any = connection.execute(
+            text("""
+            SELECT current_user AS name,
+                has_table_privilege('lms.resource_access', 'INSERT, UPDATE, DELETE') AS access,
+                has_column_privilege('lms.enrolments', 'progress', 'UPDATE') AS progress,
+                has_table_privilege('withdrawals.audit', 'UPDATE, DELETE') AS audit""")
+        ).one()
+    too_much = [name for name in ("access", "progress", "audit") if getattr(rights, name)]
+    if too_much:
+        return [Finding("wrong", "role", f"{rights.name} may change {', '.join(too_much)}; run `withdrawals migrate`")]
+    return [Finding("ok", "role", f"acts as {rights.name}, which can write no more than it needs")]
+
+
+def _relay(database: Database) -> list[Finding]:
+    with database.begin() as connection:
+        age, threads = reads.relay_age(connection), reads.worker_threads(connection, at_least=0)
+    relay = Finding("warn", "relay", "none was seen lately: nothing wakes the workers; start `withdrawals relay`")
+    if age is not None and age < 15:
+        relay = Finding("ok", "relay", f"seen {age:.0f} s ago")
+    worker = Finding("ok", "worker", f"{threads} threads")
+    if threads == 0:
+        worker = Finding("warn", "worker", "none was seen lately: nothing is decided; start `withdrawals worker`")
+    return [relay, worker]
+
+
+def _redis(current: Settings) -> list[Finding]:
+    client = redis.Redis.from_url(current.broker_url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
+    info: Any = client.info("server")
+    memory: Any = client.info("memory")
+    client.close()
+    version = str(info["redis_version"])
+    old = tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS
+    findings = [Finding("wrong" if old else "ok", "broker", f"Redis {version}" + ("; needs 6.2" if old else ""))]
+    if memory.get("maxmemory_policy", "noeviction") != "noeviction":
+        findings.append(Finding("warn", "broker", "evicts keys when full: hints come late; set noeviction"))
+    return findings
+
+
+def _settings(current: Settings) -> list[Finding]:
+    findings = []
+    if current.host not in ("127.0.0.1", "::1", "localhost"):
+        findings.append(Finding("warn", "web", f"listens on {current.host}: put TLS in front of it"))
+    if current.log_level == "debug":
+        findings.append(Finding("warn", "logs", "debug level: not for production"))
+    return findings
+
+
+def _try(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return look()
+    except Exception as error:
+        name, message, _ = describe(error)
+        return [Finding("wrong", what, f"{name}: {message}")]

@@ -1,0 +1,114 @@
+"""The books: conservation and invariants, each a statement that finds what breaks it (DESIGN.md §3).
+
+Every one is true at any moment, also while work is running: what belongs together commits together.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from worker.rules import NEEDS_SUPPORT, WITHDRAWN
+
+_SUPPORT = ", ".join(f"'{outcome}'" for outcome in sorted(NEEDS_SUPPORT))
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule and one row that breaks it."""
+
+    rule: str
+    subject: str
+
+
+CHECKS = {
+    "accepted = outcomes + unfinished + closed whole, for every job": """
+        SELECT 'job ' || j.id || ': accepted ' || sums.accepted || ', accounted for ' || sums.accounted
+        FROM withdrawals.jobs j JOIN LATERAL (
+            SELECT CASE WHEN j.learner_external_id IS NULL THEN j.accepted ELSE coalesce(c.own, 0) END AS accepted,
+                coalesce(c.open_or_whole, 0)
+                + (SELECT count(*) FROM withdrawals.outcomes o WHERE o.job_id = j.id) AS accounted
+            FROM (SELECT sum(size) FILTER (WHERE state <> 'split') AS own,
+                    sum(size) FILTER (WHERE state NOT IN ('split', 'done')) AS open_or_whole
+                FROM withdrawals.chunks WHERE job_id = j.id AND redrives IS NULL) c) sums ON true
+        WHERE sums.accepted <> sums.accounted""",
+    "the counts of a job's chunks are its outcomes, counted": """
+        SELECT 'job ' || coalesce(a.job_id, b.job_id) || ': ' || coalesce(a.outcome, b.outcome) || ' is '
+            || coalesce(b.n, 0) || ', its chunks say ' || coalesce(a.n, 0)
+        FROM (SELECT c.job_id, key AS outcome, sum(value::integer) AS n
+            FROM withdrawals.chunks c, jsonb_each_text(c.counts) GROUP BY 1, 2 HAVING sum(value::integer) <> 0) a
+        FULL JOIN (SELECT job_id, outcome, sum(n) AS n FROM (
+                SELECT job_id, outcome, count(*) AS n FROM withdrawals.outcomes GROUP BY 1, 2
+                UNION ALL SELECT job_id, state, sum(size) FROM withdrawals.chunks
+                    WHERE redrives IS NULL AND state IN ('cancelled', 'superseded', 'failed') GROUP BY 1, 2) x
+            GROUP BY 1, 2) b ON b.job_id = a.job_id AND b.outcome = a.outcome
+        WHERE a.n IS DISTINCT FROM b.n""",
+    "an id has an outcome or lies in one chunk, never both": """
+        SELECT 'job ' || job_id || ', enrolment ' || enrolment_id FROM (
+            SELECT job_id, unnest(enrolment_ids) AS enrolment_id FROM withdrawals.chunks
+                WHERE redrives IS NULL AND state NOT IN ('split', 'done')
+            UNION ALL SELECT o.job_id, o.enrolment_id FROM withdrawals.outcomes o JOIN withdrawals.jobs j
+                ON j.id = o.job_id WHERE EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id
+                    AND c.redrives IS NULL AND c.state NOT IN ('split', 'done'))) ids
+        GROUP BY job_id, enrolment_id HAVING count(*) > 1""",
+    "what needs support refers to a letter of its own organisation and subject": f"""
+        SELECT 'job ' || o.job_id || ', enrolment ' || o.enrolment_id FROM withdrawals.outcomes o
+        LEFT JOIN withdrawals.dead_letters d ON d.id = o.dead_letter_id
+        WHERE o.outcome IN ({_SUPPORT}) AND (d.id IS NULL OR d.organisation_id <> o.organisation_id
+            OR d.enrolment_id IS DISTINCT FROM o.enrolment_id)""",
+    "a live letter has something that needs support": f"""
+        SELECT 'dead letter ' || d.id FROM withdrawals.dead_letters d
+        WHERE d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
+            AND NOT EXISTS (SELECT 1 FROM withdrawals.outcomes o
+                WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
+            AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL)""",
+    "a letter closed by evidence has nothing left that needs support": f"""
+        SELECT 'dead letter ' || d.id FROM withdrawals.dead_letters d
+        WHERE d.state = 'resolved' AND d.remedy IN ('override', 'redrive') AND (
+            EXISTS (SELECT 1 FROM withdrawals.outcomes o
+                WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
+            OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL))""",
+    "a redriven letter has an attempt in flight": """
+        SELECT 'dead letter ' || d.id FROM withdrawals.dead_letters d WHERE d.state = 'redriven'
+            AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c
+                WHERE c.redrives = d.id AND c.state IN ('ready', 'claimed'))""",
+    "every withdrawal of the service has exactly one outcome `withdrawn`": """
+        SELECT 'enrolment ' || enrolment_id || ': ' || count(*) FROM withdrawals.outcomes
+        WHERE outcome = 'withdrawn' GROUP BY enrolment_id HAVING count(*) > 1""",
+    "what an outcome `withdrawn` wrote is what the enrolment shows": f"""
+        SELECT 'enrolment ' || e.id FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id
+        JOIN lms.enrolments e ON e.id = o.enrolment_id
+        WHERE o.outcome = 'withdrawn' AND e.status = '{WITHDRAWN}' AND (e.withdrawal_reason, e.withdrawn_by,
+            e.withdrawn_at) IS DISTINCT FROM (j.reason, j.requested_by, o.decided_at)""",
+    "a finished job has no unfinished chunk, save what a cancel left running": """
+        SELECT 'job ' || j.id FROM withdrawals.jobs j
+        WHERE j.state IN ('completed', 'completed_with_exceptions', 'superseded') AND EXISTS (
+            SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
+                AND c.state IN ('waiting', 'ready', 'claimed'))""",
+}
+
+
+def violations(connection: Connection, *, most: int = 20) -> list[Violation]:
+    """What breaks the books, at most `most` rows for each rule; the connection decides on the snapshot."""
+    found = []
+    for rule, statement in CHECKS.items():
+        for subject in connection.scalars(text(f"{statement}\nLIMIT :most"), {"most": most}):
+            found.append(Violation(rule, subject))
+    return found
+
+
+_TOTALS = text("""
+SELECT (SELECT count(*) FROM withdrawals.jobs) AS jobs,
+    (SELECT coalesce(sum(accepted) FILTER (WHERE learner_external_id IS NULL), 0) FROM withdrawals.jobs)
+    + (SELECT coalesce(sum(size), 0) FROM withdrawals.chunks
+        WHERE learner_external_id IS NOT NULL AND redrives IS NULL AND state <> 'split') AS accepted,
+    (SELECT count(*) FROM withdrawals.outcomes) AS outcomes,
+    (SELECT coalesce(sum(size), 0) FROM withdrawals.chunks
+        WHERE redrives IS NULL AND state IN ('waiting', 'ready', 'claimed')) AS unfinished,
+    (SELECT coalesce(sum(size), 0) FROM withdrawals.chunks
+        WHERE redrives IS NULL AND state IN ('cancelled', 'superseded', 'failed')) AS closed_whole
+""")
+
+
+def totals(connection: Connection) -> dict[str, int]:
+    """Both sides of the conservation formula over all jobs."""
+    return {name: int(value) for name, value in connection.execute(_TOTALS).mappings().one().items()}
