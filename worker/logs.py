@@ -43,3 +43,9 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for noisy in ("dramatiq", "uvicorn.access", "alembic"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+def silence() -> None:
+    """Log nothing: for commands that print what they did."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.getLogger().setLevel(logging.CRITICAL)

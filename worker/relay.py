@@ -88,10 +88,10 @@ class Relay:
     def _wait(self, connection: psycopg.Connection[tuple[object, ...]], until: float) -> None:
         """Until a notification comes or the next round is due; what came meanwhile is one notification."""
         patience = max(until - time.monotonic(), 0.001)
-        for _ in connection.notifies(timeout=patience, stop_after=1):
+        woken = list(connection.notifies(timeout=patience, stop_after=1))
+        if woken:
             self._stopping.wait(_COALESCE)
-            for _ in connection.notifies(timeout=0):
-                pass
+            list(connection.notifies(timeout=0))
 
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""

@@ -1,6 +1,6 @@
 """The command tree, and the one place that turns an error into a message and an exit code."""
 
-import logging
+import signal
 import sys
 
 import click
@@ -10,6 +10,7 @@ import typer
 from ops.cli import data, dead_letters, jobs, processes
 from ops.cli.common import err
 from ops.local import LocalServerError
+from worker import logs
 from worker.errors import InvalidInputError, SettingsError, WithdrawalsError, driver_error
 
 app = typer.Typer(
@@ -29,7 +30,8 @@ DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the work found something wrong, 2 wrong use."""
-    logging.getLogger().setLevel(logging.CRITICAL)  # long-running commands set up their own logs
+    logs.silence()  # what a command has to say it prints; long-running ones set up their own logs
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
     except click.exceptions.Abort:
@@ -49,6 +51,10 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _terminate(*_: object) -> None:
+    sys.exit(143)  # unwinds, so that embedded servers are left in order
 
 
 def _complain(error: object, code: int) -> int:
