@@ -1,0 +1,107 @@
+"""Real PostgreSQL and Redis for every test that asks: started once, a database cloned from a template each."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import text
+
+from ops.local import LocalServers
+from ops.migrate import migrate
+from tests.world import World
+from worker.config import Settings, settings
+from worker.database import Database
+
+ROLE = "withdrawals_service"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LocalServers]:
+    """PostgreSQL and Redis of this test run; a plain user must be able to reach the directory when we are root."""
+    directory = Path(tempfile.mkdtemp(prefix="withdrawals-tests-", dir="/tmp"))  # noqa: S108 - sockets need short paths
+    directory.chmod(0o755)
+    try:
+        with LocalServers(directory / "local") as running:
+            yield running
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(servers: LocalServers) -> str:
+    """A migrated, empty database that tests are cloned from."""
+    _admin(servers, "CREATE DATABASE template_withdrawals")
+    engine = sqlalchemy.create_engine(_url(servers, "template_withdrawals", driver=True), poolclass=sqlalchemy.NullPool)
+    migrate(engine, role=ROLE)
+    engine.dispose()
+    return "template_withdrawals"
+
+
+@pytest.fixture
+def environment(servers: LocalServers, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """Settings of this test: its own database, an empty Redis, a short lease; also what child processes see."""
+    name = f"test_{next(_numbers)}"
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
+    for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("DATABASE_URL", _url(servers, name))
+    monkeypatch.setenv("BROKER_URL", servers.broker_url)
+    monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "3")
+    monkeypatch.setenv("WITHDRAWALS_SWEEP_SECONDS", "0.2")
+    monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
+    _redis(servers)
+    settings.cache_clear()
+    yield settings()
+    settings.cache_clear()
+    _admin(servers, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db(environment: Settings) -> Iterator[Database]:
+    """The service's connections: its role, its timeouts."""
+    database = Database(environment, pool_size=16)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def owner(environment: Settings) -> Iterator[Database]:
+    """The owner's connections: what the platform itself does, and what a test looks at."""
+    database = Database(environment, pool_size=8, as_owner=True)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def world(owner: Database) -> World:
+    """A platform with one organisation, to be filled by the test."""
+    return World(owner)
+
+
+_numbers = iter(range(1, 1_000_000))
+
+
+def _url(servers: LocalServers, name: str, *, driver: bool = False) -> str:
+    url = sqlalchemy.make_url(servers.database_url).set(database=name)
+    return (url.set(drivername="postgresql+psycopg") if driver else url).render_as_string(hide_password=False)
+
+
+def _admin(servers: LocalServers, statement: str) -> None:
+    engine = sqlalchemy.create_engine(
+        _url(servers, "postgres", driver=True), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _redis(servers: LocalServers) -> None:
+    import redis
+
+    client = redis.Redis.from_url(servers.broker_url)
+    client.flushall()
+    client.close()
