@@ -25,9 +25,17 @@ _STOP_WITHIN = 30.0
 class Supervisor:
     """Child processes that live as long as this one."""
 
-    def __init__(self, commands: Mapping[str, list[str]], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, list[str]],
+        environment: Mapping[str, str] | None = None,
+        *,
+        output: Path | None = None,
+    ) -> None:
+        """`output`: a file that takes what the children print; None: this process's own streams."""
         self._commands = dict(commands)
         self._environment = {**os.environ, **(environment or {})}
+        self._output = output.open("ab") if output else None
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = threading.Event()
 
@@ -49,6 +57,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        if self._output:
+            self._output.close()
 
     def pid(self, name: str) -> int:
         """The process id of a child, which changes when it is started again."""
@@ -57,7 +67,11 @@ class Supervisor:
     def _start(self, name: str) -> None:
         # Its own session: a Ctrl-C in the terminal reaches the supervisor alone, which then stops in order.
         self._children[name] = subprocess.Popen(
-            _supervised(self._commands[name]), env=self._environment, start_new_session=True
+            _supervised(self._commands[name]),
+            env=self._environment,
+            start_new_session=True,
+            stdout=self._output,
+            stderr=self._output,
         )
 
     def _keep(self) -> None:

@@ -1,0 +1,1 @@
+"""The demo: the Open University's registrations, replayed against the running service."""

@@ -1,0 +1,241 @@
+"""`withdrawals demo`: load, replay, let support decide, and compare every figure with the dataset's own."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import text
+
+from ops.cli.common import local_dir, out, table
+from ops.demo import oulad
+from ops.supervisor import Supervisor, procfile_commands
+from schemas.jobs import JobRequest
+from worker import letters
+from worker.check import check
+from worker.config import Settings
+from worker.database import Database
+from worker.submit import Requester, submit
+
+TWICE = 500
+"""So many requests of the replay are sent a second time, with the same key."""
+_PATIENCE = 300.0  # seconds until the service has to be done with what it accepted
+
+
+@dataclass(slots=True)
+class Demo:
+    """One run: its organisation, and what was found out on the way."""
+
+    database: Database
+    owner: Database
+    rows: list[oulad.Registration]
+    name: str
+    organisation_id: int = 0
+    base: int = 0
+    repeated: int = 0
+    figures: list[tuple[str, int, int]] = field(default_factory=list)
+    times: list[tuple[str, float]] = field(default_factory=list)
+
+    def compare(self, what: str, expected: int, found: int) -> None:
+        self.figures.append((what, expected, found))
+
+    def count(self, query: str) -> int:
+        """A count over this organisation (`:o`)."""
+        with self.owner.begin() as connection:
+            return int(connection.scalar(text(query), {"o": self.organisation_id}) or 0)
+
+    def digest(self, query: str) -> int:
+        """A fingerprint of rows, to show that they did not change; `query` yields text rows."""
+        return self.count(f"SELECT ('x' || substr(md5(string_agg(r, '|' ORDER BY r)), 1, 15))::bit(60)::bigint FROM ({query}) AS q(r)")  # fmt: skip
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.times.append((what, time.monotonic() - begin))
+
+
+def run(current: Settings) -> bool:
+    """Run the demo; whether every figure is right."""
+    database, owner = Database(current), Database(current, as_owner=True)
+    log = local_dir() / "demo.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(_free_port())}, output=log):
+            demo = Demo(database, owner, oulad.registrations(), _new_name(owner))
+            out.print(f"organisation {demo.name!r}; web, worker and relay log to {log.name} in the local directory")
+            _load(demo)
+            _replay(demo)
+            _support(demo)
+            _verify(demo)
+        return _report(demo)
+    finally:
+        database.close()
+        owner.close()
+
+
+def _load(demo: Demo) -> None:
+    with demo.timed("load 32,593 enrolments"), demo.owner.begin() as connection:
+        demo.organisation_id, demo.base = oulad.load(connection, demo.name, demo.rows)
+
+
+_UNTOUCHED = """SELECT (e.id, e.learner_id, e.series_id, e.pathway_id, e.status, e.enrolled_at, e.progress,
+    e.withdrawn_at, e.withdrawal_reason, e.withdrawn_by)::text
+    FROM lms.enrolments e WHERE e.organisation_id = :o AND e.status IN ('mastered', 'incomplete')"""
+_ACCESS = """SELECT (a.learner_id, a.series_id, a.granted_at)::text FROM lms.resource_access a
+    JOIN lms.learners l ON l.id = a.learner_id WHERE l.organisation_id = :o"""
+_UNFINISHED = "SELECT count(*) FROM withdrawals.jobs WHERE organisation_id = :o AND finished_at IS NULL"
+_WITHDRAWN = "SELECT count(*) FROM lms.enrolments WHERE organisation_id = :o AND status = 'withdrawn'"
+_LETTERS = """SELECT count(*) FROM withdrawals.dead_letters
+    WHERE organisation_id = :o AND code = 'pathway_owned' AND state = 'open'"""
+
+
+def _replay(demo: Demo) -> None:
+    """One request for each row with a day, in the order of the days; then one correction for the rest."""
+    before = demo.digest(_UNTOUCHED), demo.digest(_ACCESS)
+    requests = sorted((row for row in demo.rows if row.day is not None), key=lambda row: row.day or 0)
+    rest = [demo.base + row.number for row in demo.rows if row.withdrawn and row.day is None]
+    with demo.timed(f"send {len(requests) + TWICE:,} requests and one bulk job of {len(rest)}"), _progress() as bar:
+        sent = bar.add_task("requests sent", total=len(requests))
+        done = bar.add_task("withdrawn", total=9864)
+        shown = time.monotonic()
+        for number, row in enumerate(requests):
+            _request(demo, row, twice=number < TWICE)
+            bar.advance(sent)
+            if time.monotonic() - shown > 0.2:
+                bar.update(done, completed=demo.count(_WITHDRAWN))
+                shown = time.monotonic()
+        submit(
+            demo.database,
+            Requester(demo.organisation_id, "demo:registry", "api", "correction"),
+            JobRequest(reason="enrolment_error", source="correction", enrolment_ids=rest),
+        )
+        begun = time.monotonic()
+        _wait(demo, _UNFINISHED, lambda: bar.update(done, completed=demo.count(_WITHDRAWN)))
+    demo.times.append(("  of which after the last request was sent", time.monotonic() - begun))
+    demo.compare("duplicates answered with the first job", TWICE, demo.repeated)
+    demo.compare("withdrawn before support steps in", 9864, demo.count(_WITHDRAWN))
+    demo.compare("open dead letters pathway_owned", 292, demo.count(_LETTERS))
+    demo.compare(
+        "outcomes enrolment_ended",
+        9,
+        demo.count("SELECT count(*) FROM withdrawals.outcomes WHERE organisation_id = :o AND outcome = 'enrolment_ended'"),
+    )  # fmt: skip
+    demo.compare("enrolments that ended, unchanged", before[0], demo.digest(_UNTOUCHED))
+    demo.compare("resource access, unchanged", before[1], demo.digest(_ACCESS))
+
+
+def _request(demo: Demo, row: oulad.Registration, *, twice: bool) -> None:
+    requester = Requester(demo.organisation_id, "demo:learner", "api", f"registration-{row.number}")
+    request = JobRequest(reason="learner_declined", enrolment_ids=[demo.base + row.number])
+    first = submit(demo.database, requester, request)
+    if twice:
+        again = submit(demo.database, requester, request)
+        demo.repeated += not again.created and again.job.id == first.job.id
+
+
+def _support(demo: Demo) -> None:
+    with demo.timed("support overrides 292 letters"):
+        with demo.owner.begin() as connection:
+            found = connection.scalars(
+                text("SELECT id FROM withdrawals.dead_letters WHERE organisation_id = :o AND state = 'open'"),
+                {"o": demo.organisation_id},
+            ).all()
+        letters.resolve(
+            demo.database,
+            organisation_id=demo.organisation_id,
+            letter_ids=list(found),
+            remedy="override",
+            actor="demo:support",
+            note="The learners left the module; the pathway is given up for them.",
+        )
+        _wait(
+            demo,
+            """SELECT count(*) FROM withdrawals.dead_letters
+            WHERE organisation_id = :o AND state IN ('open', 'redriven')""",
+            lambda: None,
+        )
+
+
+def _verify(demo: Demo) -> None:
+    with demo.timed("compare with the dataset, check the books"):
+        with demo.owner.begin() as connection:
+            withdrawn = set(
+                connection.scalars(
+                    text("SELECT id FROM lms.enrolments WHERE organisation_id = :o AND status = 'withdrawn'"),
+                    {"o": demo.organisation_id},
+                )
+            )
+        want = {demo.base + row.number for row in demo.rows if row.withdrawn}
+        demo.compare("withdrawn after support", 10156, len(withdrawn))
+        demo.compare("  withdrawn, but not by the dataset", 0, len(withdrawn - want))
+        demo.compare("  not withdrawn, but by the dataset", 0, len(want - withdrawn))
+        others = "SELECT count(*) FROM lms.enrolments WHERE organisation_id = :o AND status <> 'withdrawn'"
+        demo.compare("other enrolments", 22437, demo.count(others))
+        twice = """SELECT count(*) FROM (SELECT enrolment_id FROM withdrawals.outcomes WHERE organisation_id = :o
+            AND outcome = 'withdrawn' GROUP BY 1 HAVING count(*) > 1) twice"""
+        demo.compare("enrolments withdrawn twice", 0, demo.count(twice))
+        books = check(demo.database)
+        right = books.totals["outcomes"] + books.totals["unfinished"] + books.totals["closed_whole"]
+        demo.compare("accepted = outcomes + unfinished + closed whole", books.totals["accepted"], right)
+        demo.compare("broken invariants", 0, len(books.violations))
+
+
+def _report(demo: Demo) -> bool:
+    good = all(expected == found for _, expected, found in demo.figures)
+    rows = [
+        (what, _shown(what, expected), _shown(what, found), "ok" if expected == found else "OFF")
+        for what, expected, found in demo.figures
+    ]
+    out.print()
+    out.print(table("figure", "expected", "found", "", rows=rows))
+    out.print()
+    out.print(table("part", "seconds", rows=[(what, f"{seconds:.1f}") for what, seconds in demo.times]))
+    out.print()
+    out.print("every figure is right" if good else "a figure is OFF", style="green" if good else "red")
+    if good:
+        out.print("look around: `withdrawals jobs list`, `withdrawals dead-letters list`, `withdrawals check`")
+    return good
+
+
+def _shown(what: str, figure: int) -> str:
+    return f"{figure:015x}" if what.endswith("unchanged") else f"{figure:,}"
+
+
+def _wait(demo: Demo, unfinished: str, show: object) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while demo.count(unfinished) and time.monotonic() < deadline:
+        if callable(show):
+            show()
+        time.sleep(0.05)
+    if callable(show):
+        show()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        disable=not out.is_terminal,
+    )
+
+
+def _new_name(owner: Database) -> str:
+    """A name not taken: a second run gets an organisation of its own, and nothing is ever deleted."""
+    with owner.begin() as connection:
+        taken = set(connection.scalars(text("SELECT name FROM lms.organisations")))
+    number = 1
+    while (name := "Open University" + (f" {number}" if number > 1 else "")) in taken:
+        number += 1
+    return name
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
