@@ -1,0 +1,241 @@
+"""The service as it runs in production, each part a process of its own, with work slow enough to be hit."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Self
+
+import psycopg
+from sqlalchemy.exc import OperationalError
+
+from ops.supervisor import Supervisor
+from schemas.jobs import JobRequest
+from tests.world import World, assert_balanced, eventually
+from worker.config import Settings
+from worker.database import Database
+from worker.rules import ENDED, Outcome
+from worker.submit import Requester, submit
+
+FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
+"""Read at import: a test's environment begins without the service's variables."""
+
+SIZE = 10_000 if FULL else 400
+"""Enrolments of the bulk job."""
+KILLS = 30 if FULL else 3
+DEADLINE = 600.0 if FULL else 60.0
+"""Seconds until everything must be decided, restarts and leases included."""
+
+RELAY = [sys.executable, "-m", "ops", "relay"]
+WORKER = [sys.executable, "-m", "ops", "worker", "--processes", "1", "--threads", "2"]
+
+CHILDREN = {
+    "WITHDRAWALS_CHUNK_SIZE": "40",
+    "WITHDRAWALS_MAX_CLAIMS": "100",  # a chunk that is hit again and again is not to blame here
+    "WITHDRAWALS_SHUTDOWN_SECONDS": "2",
+    "WITHDRAWALS_LOG_LEVEL": "error",
+}
+
+
+@contextmanager
+def service(more: Mapping[str, str] | None = None) -> Iterator[Supervisor]:
+    """Two workers and two relays; whatever dies is started again."""
+    commands = {"worker-a": WORKER, "worker-b": WORKER, "relay-a": RELAY, "relay-b": RELAY}
+    with Supervisor(commands, {**CHILDREN, **(more or {})}) as running:
+        yield running
+
+
+@contextmanager
+def process(command: list[str], more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """One process that nobody starts again; gone at the end in any case."""
+    child = subprocess.Popen(command, env={**os.environ, **CHILDREN, **(more or {})}, start_new_session=True)
+    try:
+        yield child
+    finally:
+        for pid in family(child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        child.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and everything that it started, innermost last; needs /proc."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after_name = entry.read_text(encoding="utf-8").rpartition(")")[2]
+            parents.setdefault(int(after_name.split()[1]), []).append(int(entry.parent.name))
+    found = [pid]
+    for known in found:
+        found += parents.get(known, [])
+    return found
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def slow_platform(world: World, seconds: float = 0.004) -> None:
+    """Let every withdrawal take its time, so that faults hit it, and let the platform keep its own count."""
+    world.run("CREATE TABLE lms.changes (enrolment_id bigint, before text, after text)")
+    world.run(f"""
+        CREATE FUNCTION lms.slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            PERFORM pg_sleep({seconds:f});
+            INSERT INTO lms.changes VALUES (new.id, old.status, new.status);
+            RETURN new;
+        END $$""")
+    world.run("CREATE TRIGGER slow BEFORE UPDATE OF status ON lms.enrolments FOR EACH ROW EXECUTE FUNCTION lms.slow()")
+
+
+@dataclass
+class Load:
+    """A bulk job and a stream of single requests over one platform, and what must come of them."""
+
+    world: World
+    db: Database
+    random: Random
+    active: list[int] = field(default_factory=list)
+    owned: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    jobs: dict[int, list[int]] = field(default_factory=dict)
+    repeated: int = 0
+    errors: list[BaseException] = field(default_factory=list)
+    all_submitted: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def over(cls, world: World, db: Database, *, size: int = SIZE) -> Self:
+        load = cls(world, db, Random(size))
+        load.active = world.enrolments(size * 8 // 10)
+        load.ended = world.enrolments(size // 10, ENDED[0])
+        load.owned = world.enrolments(size // 10)
+        pathway = world.pathway()
+        world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:ids)", p=pathway, ids=load.owned)
+        return load
+
+    @property
+    def ids(self) -> list[int]:
+        return sorted([*self.active, *self.owned, *self.ended])
+
+    @contextmanager
+    def submitted_meanwhile(self) -> Iterator[None]:
+        """Submit everything in another thread; every producer's error is raised at the end."""
+        thread = threading.Thread(target=self._submit_all, name="producer")
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(DEADLINE)
+        assert not thread.is_alive()
+        if self.errors:
+            raise self.errors[0]
+
+    def _submit_all(self) -> None:
+        """The first half as singles (some by a repeated key, some a second time by another), all of it in bulk."""
+        singles = self.random.sample(self.ids, len(self.ids) // 4)
+        try:
+            for number, enrolment_id in enumerate(singles):
+                if number == len(singles) // 2:
+                    self.submit("bulk", [*self.ids, *self.ids[:10]])
+                self.submit(f"single-{enrolment_id}", [enrolment_id])
+                if number % 5 == 0:
+                    self.submit(f"single-{enrolment_id}", [enrolment_id], again=True)
+                if number % 7 == 0:
+                    self.submit(f"second-{enrolment_id}", [enrolment_id])
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            self.all_submitted.set()
+
+    def submit(self, key: str, ids: list[int], *, again: bool = False) -> None:
+        """Submit as a producer would who cannot know whether it was heard the first time."""
+        request = JobRequest(reason="not_required", enrolment_ids=ids)
+        who = Requester(self.world.organisation_id, "test:producer", "cli", key)
+        done = submit(self.db, who, request, chunk_size=40)
+        if again:
+            assert not done.created
+            assert done.job.id in self.jobs
+            self.repeated += 1
+        self.jobs[done.job.id] = sorted(set(ids))
+
+    def hit(self) -> bool:
+        """Whether there is something to hit now: a decision is being made; or it is too late for that."""
+        return work_in_hand(self.world) or self.finished()
+
+    def moments(self, count: int) -> Iterator[int]:
+        """Wait for so many moments of the run, each in the middle of a decision, at random stages of the work."""
+        stages = sorted(self.random.randrange(len(self.ids) * 3 // 4) for _ in range(count))
+        for number, stage in enumerate(stages):
+            eventually(partial(self._has_decided, stage), within=DEADLINE, what=f"{stage} outcomes")
+            eventually(self.hit, within=DEADLINE, what="work in hand")
+            yield number
+
+    def finished(self) -> bool:
+        """Whether every job that will be has ended; False also while the database is away."""
+        if not self.all_submitted.is_set():
+            return False
+        try:
+            return bool(self.world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL") == 0)
+        except OperationalError:
+            return False
+
+    def _has_decided(self, stage: int) -> bool:
+        try:
+            return int(self.world.one("SELECT count(*) FROM withdrawals.outcomes")) >= stage
+        except OperationalError:
+            return False
+
+    def assert_exactly_as_expected(self) -> None:
+        """Every job has the outcomes that it must have, every enrolment was withdrawn once, the books balance."""
+        eventually(self.finished, within=DEADLINE, what="all jobs finished")
+        self.db.engine.dispose()  # of connections to a server that was restarted
+        assert self.repeated
+        assert self.world.one("SELECT count(*) FROM withdrawals.jobs") == len(self.jobs)
+        of_job: dict[int, dict[int, str]] = {job_id: {} for job_id in self.jobs}
+        for job_id, enrolment_id, outcome in self.world.run(
+            "SELECT job_id, enrolment_id, outcome FROM withdrawals.outcomes"
+        ):
+            of_job[job_id][enrolment_id] = outcome
+        active, owned = set(self.active), set(self.owned)
+        for job_id, ids in self.jobs.items():
+            assert sorted(of_job[job_id]) == ids
+            for enrolment_id, outcome in of_job[job_id].items():
+                if enrolment_id in active:
+                    assert outcome in (Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN)
+                else:
+                    want = Outcome.PATHWAY_OWNED if enrolment_id in owned else Outcome.ENROLMENT_ENDED
+                    assert outcome == want
+        withdrawn = sorted(
+            row[0] for row in self.world.run("SELECT enrolment_id FROM withdrawals.outcomes WHERE outcome='withdrawn'")
+        )
+        assert withdrawn == sorted(self.active), "each active enrolment has one outcome `withdrawn`"
+        changes = sorted(tuple(row) for row in self.world.run("SELECT * FROM lms.changes"))
+        assert changes == [(enrolment_id, "in_progress", "withdrawn") for enrolment_id in sorted(self.active)]
+        letters = [(letter.code, letter.state, letter.enrolment_id) for letter in self.world.letters()]
+        assert sorted(letters) == [("pathway_owned", "open", enrolment_id) for enrolment_id in sorted(self.owned)]
+        assert_balanced(self.db)
+
+
+def work_in_hand(world: World) -> bool:
+    """Whether a worker has claimed something and is deciding it now."""
+    return bool(
+        world.one("""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND wait_event = 'PgSleep'""")
+    )
+
+
+def leader(settings: Settings) -> int | None:
+    """The backend of the relay that leads, by its advisory lock."""
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
+        row = connection.execute("""
+            SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+            WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()
+                AND l.objid = 7270002""").fetchone()
+    return int(row[0]) if row else None

@@ -1,0 +1,187 @@
+"""What a fault may cost is time: with everything dying at random, each request is done once, and nothing else is.
+
+`make chaos` runs these at full size.
+"""
+
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from ops.local import LocalServers
+from tests import faulting
+from tests.faults.service import (
+    FULL,
+    KILLS,
+    RELAY,
+    WORKER,
+    Load,
+    family,
+    kill,
+    leader,
+    process,
+    service,
+    slow_platform,
+    work_in_hand,
+)
+from tests.world import World, assert_balanced, eventually
+from worker.config import Settings
+from worker.database import Database
+
+pytestmark = pytest.mark.timeout(900 if FULL else 120)
+
+
+@pytest.fixture
+def producers(environment: Settings) -> Iterator[Database]:
+    """What producers submit through: it repeats for 15 seconds what passes by itself."""
+    database = Database(environment.model_copy(update={"lease_seconds": 30}), pool_size=4)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def load(world: World, producers: Database) -> Load:
+    slow_platform(world)
+    return Load.over(world, producers)
+
+
+@contextmanager
+def left_running(servers: LocalServers) -> Iterator[None]:
+    """Whatever a fault test does to the servers, the next test finds them up."""
+    try:
+        yield
+    finally:
+        faulting.start_redis(servers)
+        faulting.start_postgres(servers)
+
+
+def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load) -> None:
+    victims = random.Random(7)
+    with service() as running:
+        with load.submitted_meanwhile():
+            for number in load.moments(KILLS):
+                # At first all of both workers, so that something must be hit; then whatever chance picks.
+                for name in ("worker-a", "worker-b"):
+                    for pid in family(running.pid(name)):
+                        if number == 0 or victims.random() < 0.4:
+                            kill(pid)
+        load.assert_exactly_as_expected()
+    vanished = load.world.one("SELECT count(*) FROM withdrawals.attempts WHERE result = 'vanished'")
+    assert vanished, "no kill hit a claim: this test has shown nothing"
+
+
+def test_redis_flushed_and_killed_in_the_middle_loses_nothing(load: Load, servers: LocalServers) -> None:
+    with left_running(servers), service():
+        with load.submitted_meanwhile():
+            for _ in load.moments(KILLS):
+                faulting.flush_redis(servers)
+            faulting.kill_redis(servers)
+        load.submit("while Redis is away", load.ids[::3])
+        faulting.start_redis(servers)
+        load.assert_exactly_as_expected()
+
+
+def test_postgresql_that_recovers_from_a_crash_in_the_middle_keeps_every_request(
+    load: Load, servers: LocalServers
+) -> None:
+    with left_running(servers), service():
+        with load.submitted_meanwhile():
+            for _ in load.moments(max(KILLS // 3, 1)):
+                faulting.restart_postgres(servers, "immediate")
+        load.assert_exactly_as_expected()
+
+
+def test_sigterm_lets_a_worker_finish_what_it_has_in_hand(world: World, db: Database) -> None:
+    slow_platform(world, seconds=0.02)
+    ids = world.enrolments(40)
+    with process(RELAY), process(WORKER, {"WITHDRAWALS_SHUTDOWN_SECONDS": "10"}) as worker:
+        job = world.submit(db, ids, chunk_size=40)
+        eventually(lambda: work_in_hand(world), within=30, what="work in hand")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(15) == 0
+        assert set(world.outcomes(job.id).values()) == {"withdrawn"}
+        assert len(world.outcomes(job.id)) == 40
+        assert not world.run("SELECT * FROM withdrawals.attempts")
+        assert not world.run("SELECT * FROM withdrawals.processes WHERE kind = 'worker'")
+    assert_balanced(db)
+
+
+def test_sigterm_makes_a_worker_give_back_what_it_cannot_finish(
+    world: World, db: Database, owner: Database, environment: Settings
+) -> None:
+    """With a lease of an hour: what was given back is decided at once, not when the lease has run out."""
+    patient = {"WITHDRAWALS_LEASE_SECONDS": "3600", "WITHDRAWALS_SHUTDOWN_SECONDS": "1"}
+    ids = world.enrolments(40)
+    with process(RELAY, patient):
+        with process(WORKER, patient) as worker:
+            with owner.begin() as blocking:
+                blocking.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                blocking.exec_driver_sql(f"SELECT 1 FROM lms.enrolments WHERE id = {ids[20]} FOR UPDATE")
+                job = world.submit(db, ids, chunk_size=40)
+                eventually(
+                    lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+                    within=30,
+                    what="a worker waits for the row",
+                )
+                worker.send_signal(signal.SIGTERM)
+                assert worker.wait(15) == 0
+            rows = world.run("SELECT state, claims, attempts FROM withdrawals.chunks")
+            assert [tuple(row) for row in rows] == [("ready", 0, 0)]
+            assert not world.run("SELECT * FROM withdrawals.attempts")
+        with process(WORKER, patient):
+            eventually(
+                lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
+                within=30,
+            )
+    assert_balanced(db)
+
+
+def test_a_relay_that_is_killed_is_replaced_by_the_one_that_stands_by(
+    world: World, db: Database, environment: Settings
+) -> None:
+    with process(WORKER), process(RELAY) as first:
+        before = eventually(lambda: leader(environment), within=30, what="a relay leads")
+        with process(RELAY):
+            eventually(
+                lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2, within=30
+            )
+            assert leader(environment) == before
+            for pid in family(first.pid):
+                kill(pid)
+            job = world.submit(db, world.enrolments(10))
+            eventually(lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed")
+            assert leader(environment) not in (None, before)
+    assert_balanced(db)
+
+
+def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(
+    world: World, producers: Database, servers: LocalServers
+) -> None:
+    ids = world.enrolments(60)
+    restarted = threading.Event()
+    jobs: list[int] = []
+    errors: list[BaseException] = []
+
+    def produce() -> None:
+        try:
+            for enrolment_id in ids:
+                jobs.append(world.submit(producers, [enrolment_id]).id)
+                if len(jobs) == 20:
+                    restarted.wait(60)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=produce)
+    with left_running(servers):
+        thread.start()
+        eventually(lambda: len(jobs) >= 5)
+        faulting.restart_postgres(servers, "immediate")
+        restarted.set()
+        thread.join(60)
+    assert not errors
+    world.owner.engine.dispose()
+    assert sorted(jobs) == sorted(row[0] for row in world.run("SELECT id FROM withdrawals.jobs"))
+    assert len(jobs) == len(ids)
