@@ -75,6 +75,8 @@ class Claim:
 
     token: UUID
     chunk_ids: list[int]
+    more: bool = False
+    """Whether more was due at the time; what becomes due later brings a hint of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ from worker.ledger import claims, jobs, reads
 log = structlog.get_logger(__name__)
 
 _LEADER_LOCK = 7_270_002
-_COALESCE = 0.005  # seconds between two rounds of publishing, so that a storm of notifications is one
+_APART = 0.02
+"""Seconds between two rounds of publishing at least: the first notification after a lull acts at once, and a
+storm of single requests is decided in sets."""
 
 
 class Relay:
@@ -76,7 +78,10 @@ class Relay:
                     next_round = time.monotonic() + self._settings.sweep_seconds
                 if leads:
                     self._try("publish", self.publish)
+                published = time.monotonic()
                 self._wait(connection, next_round)
+                self._stopping.wait(published + _APART - time.monotonic())
+                list(connection.notifies(timeout=0))
 
     def _lead(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()
@@ -86,12 +91,9 @@ class Relay:
         return False
 
     def _wait(self, connection: psycopg.Connection[tuple[object, ...]], until: float) -> None:
-        """Until a notification comes or the next round is due; what came meanwhile is one notification."""
+        """Until a notification comes or the next round is due."""
         patience = max(until - time.monotonic(), 0.001)
-        woken = list(connection.notifies(timeout=patience, stop_after=1))
-        if woken:
-            self._stopping.wait(_COALESCE)
-            list(connection.notifies(timeout=0))
+        list(connection.notifies(timeout=patience, stop_after=1))
 
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""

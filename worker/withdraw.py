@@ -56,6 +56,8 @@ class Withdrawer:
                 break
             self._handle(claim)
             done += 1
+            if not claim.more:
+                break
         return done
 
     def stop(self) -> None:

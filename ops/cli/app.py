@@ -11,7 +11,7 @@ from ops.cli import data, dead_letters, jobs, processes
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
-from worker.errors import InvalidInputError, SettingsError, WithdrawalsError, driver_error
+from worker.errors import IdempotencyConflictError, InvalidInputError, SettingsError, WithdrawalsError, driver_error
 
 app = typer.Typer(
     name="withdrawals",
@@ -39,7 +39,7 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (InvalidInputError, SettingsError) as error:
+    except (InvalidInputError, IdempotencyConflictError, SettingsError) as error:
         code = _complain(error, WRONG_USE)
     except (WithdrawalsError, LocalServerError) as error:
         code = _complain(error, FOUND_WRONG)

@@ -39,7 +39,8 @@ WITH first AS (
 UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
 WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
-RETURNING id
+RETURNING id, EXISTS (SELECT 1 FROM withdrawals.chunks c
+    WHERE {due} AND c.id NOT IN (SELECT id FROM taken UNION ALL SELECT id FROM mates)) AS more
 """
 _CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id"))
 _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id"))
@@ -48,12 +49,11 @@ _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id"))
 def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:
     """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order."""
     token = uuid4()
-    found = connection.scalars(
+    rows = connection.execute(
         _CLAIM_OLDEST if oldest else _CLAIM_FAIR,
         {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease},
-    )
-    chunk_ids = sorted(found)
-    return Claim(token, chunk_ids) if chunk_ids else None
+    ).all()
+    return Claim(token, sorted(row.id for row in rows), rows[0].more) if rows else None
 
 
 _COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} LIMIT :most) due")
