@@ -8,10 +8,14 @@ from sqlalchemy import Connection, text
 
 from worker.models import Chunk, Claim
 
+# Of the attempts at one letter only the first is due, and the others go with it: two claims cannot share them.
 _DUE = """
     c.state = 'ready' AND c.run_after <= now()
-    AND (c.redrives IS NOT NULL OR EXISTS (
-        SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
+    AND ((c.redrives IS NULL AND EXISTS (
+            SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
+        OR (c.redrives IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM withdrawals.chunks b
+            WHERE b.redrives = c.redrives AND b.id < c.id AND b.state IN ('ready', 'claimed'))))
 """
 
 # Fair: by lane, then by the chunk's number in its job, so that jobs take turns. The first due chunk is
