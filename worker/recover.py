@@ -12,6 +12,7 @@ from functools import partial
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from worker.config import Settings
 from worker.database import Database
@@ -78,7 +79,14 @@ def take_over(database: Database, settings: Settings) -> int:
     with database.begin() as connection:
         lost = claims.vanished(connection)
     for claim in lost:
-        _and_finish(database, partial(_take_over, settings=settings, claim=claim))
+        try:
+            _and_finish(database, partial(_take_over, settings=settings, claim=claim))
+        except OperationalError as error:
+            if classify(error) is not Fault.TIMEOUT:
+                raise
+            log.info(
+                "claim.busy", token=str(claim.token)
+            )  # somebody holds its letter: next round, and on to the others
     return len(lost)
 
 
