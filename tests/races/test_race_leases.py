@@ -1,0 +1,228 @@
+"""A worker that is late, against the one that took its place; and a commit whose answer never came.
+
+DESIGN.md §2: "Takeover uses `SKIP LOCKED`, so a running transaction is never robbed"; "First take the chunk by id
+*and* token `FOR UPDATE` (no row → stop)"; "After a lost connection the retry starts again at the token check: a
+chunk found done is success."
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection
+
+from tests.races.racing import (
+    PATIENCE,
+    Threads,
+    await_waiters,
+    chunks,
+    decide,
+    hold_enrolments,
+    job_state,
+    leases_run_out,
+    take,
+    written,
+)
+from tests.world import World, assert_balanced, eventually, work_off
+from worker import letters, recover
+from worker.broker import make_broker
+from worker.config import Settings
+from worker.database import Database
+from worker.ledger import claims
+from worker.relay import Relay
+from worker.withdraw import Withdrawer, apply
+
+
+def test_a_running_transaction_is_not_taken_over(
+    slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
+) -> None:
+    """Its lease is over, but its chunk is locked: the takeover passes by, and the late worker commits."""
+    ids = world.enrolments(3)
+    job = world.submit(slow_db, ids)
+    claim = take(slow_db)
+    leases_run_out(world)
+    with hold_enrolments(owner, ids[1]) as hold:
+        late = threads.go(decide, slow_db, claim)
+        await_waiters(world)
+        assert recover.take_over(slow_db, patient) == 1
+        assert chunks(world, job.id, "state, token, claims") == [("claimed", claim.token, 1)]
+        hold.release()
+        late.result(PATIENCE)
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert world.run("SELECT 1 FROM withdrawals.attempts") == []
+    assert job_state(world, job.id) == "completed"
+    assert_balanced(slow_db)
+
+
+def test_an_attempt_at_a_letter_that_is_running_does_not_hold_up_the_takeover_of_others(
+    db: Database, slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    """It holds its letter, too: the takeover has to pass by that one as well, and reach what it can."""
+    owned = world.enrolment(pathway_id=world.pathway())
+    first = world.submit(db, [owned])
+    work_off(db, environment)
+    (letter,) = world.letters()
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
+    running = take(db)
+    others = [world.submit(db, world.enrolments(1)) for _ in range(5)]
+    for _ in others:
+        take(db, budget=1)
+    leases_run_out(world)
+    with hold_enrolments(owner, owned) as hold:
+        late = threads.go(decide, slow_db, running)
+        await_waiters(world)
+        assert recover.take_over(db, environment) == 1 + len(others)
+        assert [chunks(world, job.id, "state, claims") for job in others] == [[("ready", 1)]] * len(others)
+        hold.release()
+        late.result(PATIENCE)
+    assert world.outcomes(first.id) == {owned: "pathway_owned"}
+    work_off(db, environment)
+    assert {job_state(world, job.id) for job in others} == {"completed"}
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("successor", ["has claimed it", "has decided it", "has not come yet"])
+def test_a_worker_that_comes_after_the_takeover_writes_nothing(
+    db: Database, world: World, environment: Settings, successor: str
+) -> None:
+    """Its token is no longer the chunk's: no row at the token check, neither for its decision nor for its error."""
+    ids = world.enrolments(3)
+    job = world.submit(db, ids)
+    slow = take(db)
+    leases_run_out(world)
+    assert recover.take_over(db, environment) == 1
+    fresh = take(db) if successor != "has not come yet" else None
+    if fresh and successor == "has decided it":
+        decide(db, fresh)
+    before = written(world)
+    applied = decide(db, slow)
+    assert applied.decided == []
+    assert applied.job_ids == set()
+    recover.failed(db, environment, slow, RuntimeError("too late"))
+    db.run(lambda connection: claims.give_back(connection, slow.chunk_ids, slow.token))
+    assert written(world) == before
+    if fresh and successor == "has claimed it":
+        decide(db, fresh)
+    work_off(db, environment)
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert job_state(world, job.id) == "completed"
+    assert_balanced(db)
+
+
+def test_a_takeover_and_a_late_worker_at_the_same_moment_leave_one_decision(
+    db: Database, world: World, environment: Settings, threads: Threads, withdrawals: Callable[[], Counter[int]]
+) -> None:
+    """Whoever gets the chunk's lock first has it; twenty times over."""
+    made = []
+    for _ in range(20):
+        ids = world.enrolments(2)
+        made.append((world.submit(db, ids).id, ids))
+        claim = take(db)
+        leases_run_out(world)
+        late = threads.go(decide, db, claim)
+        taking = threads.go(recover.take_over, db, environment)
+        late.result(PATIENCE)
+        taking.result(PATIENCE)
+    work_off(db, environment)
+    for job_id, ids in made:
+        assert world.outcomes(job_id) == dict.fromkeys(ids, "withdrawn")
+        assert job_state(world, job_id) == "completed"
+    assert withdrawals() == {enrolment_id: 1 for _, ids in made for enrolment_id in ids}
+    assert_balanced(db)
+
+
+class LostAnswer:
+    """Lets one commit reach the server and then loses the connection before its answer."""
+
+    def __init__(self, db: Database, which: int) -> None:
+        self.left = which
+        self._dialect = db.engine.dialect
+        self._commit = self._dialect.do_commit
+
+    def __call__(self, connection: Any) -> None:
+        self._commit(connection)
+        self.left -= 1
+        if self.left == 0:
+            connection.driver_connection.close()
+            raise psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("which", [1, 2, 3], ids=["of the claim", "of the decision", "of the end of the job"])
+def test_a_commit_whose_answer_is_lost_is_done_once(
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    withdrawals: Callable[[], Counter[int]],
+    which: int,
+) -> None:
+    """Nobody can tell such a commit from one that failed; the transaction is repeated and finds what it did."""
+    pathway = world.pathway()
+    ids, owned = world.enrolments(3), world.enrolment(pathway_id=pathway)
+    job = world.submit(db, [*ids, owned])
+    lost = LostAnswer(db, which)
+    with monkeypatch.context() as patch:
+        patch.setattr(db.engine.dialect, "do_commit", lost)
+        work_off(db, environment)
+    assert lost.left <= 0
+    broker = make_broker(environment.broker_url.get_secret_value())
+    relay = Relay(db, broker, environment)
+
+    def done() -> bool:
+        leases_run_out(world)
+        relay.sweep()
+        work_off(db, environment)
+        return job_state(world, job.id) == "completed_with_exceptions"
+
+    eventually(done, what="the job done")
+    broker.close()
+    broker.client.close()
+    assert world.outcomes(job.id) == {**dict.fromkeys(ids, "withdrawn"), owned: "pathway_owned"}
+    assert withdrawals() == dict.fromkeys(ids, 1)
+    assert chunks(world, job.id, "state, counts") == [("done", {"withdrawn": 3, "pathway_owned": 1})]
+    assert world.one("SELECT count(*) FROM withdrawals.attempts") == (1 if which == 1 else 0)
+    assert len(world.letters()) == 1
+    assert_balanced(db)
+
+
+def test_the_retry_after_a_lost_answer_finds_the_chunk_done(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run of the same transaction: a chunk found done is success, and nothing is written again."""
+    ids = world.enrolments(3)
+    world.submit(db, ids)
+    claim = take(db)
+    seen = []
+
+    def work(connection: Connection) -> None:
+        seen.append(apply(connection, claim))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(db.engine.dialect, "do_commit", LostAnswer(db, 1))
+        db.run(work)
+    assert [len(applied.decided) for applied in seen] == [1, 0]
+    assert_balanced(db)
+
+
+def test_a_worker_whose_session_is_ended_while_it_waits_tries_again_at_once(
+    slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
+) -> None:
+    """An administrator's `pg_terminate_backend` rolls back; the same attempt goes on and nothing counts as failed."""
+    ids = world.enrolments(3)
+    job = world.submit(slow_db, ids)
+    with hold_enrolments(owner, ids[0]) as hold:
+        work = threads.go(Withdrawer(slow_db, patient).work_off)
+        await_waiters(world)
+        world.run(
+            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+        )
+        await_waiters(world, 0)
+        await_waiters(world)
+        hold.release()
+        assert work.result(PATIENCE) == 1
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert world.run("SELECT 1 FROM withdrawals.attempts") == []
+    assert_balanced(slow_db)
