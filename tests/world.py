@@ -142,7 +142,7 @@ def work_off(db: Database, settings: Settings) -> None:
     Withdrawer(db, settings).work_off()
 
 
-def eventually(condition: Callable[[], T], *, within: float = 15.0, what: str = "") -> T:
+def eventually(condition: Callable[[], T | None], *, within: float = 15.0, what: str = "") -> T:
     """Poll until a condition holds; its value."""
     deadline = time.monotonic() + within
     while True:
