@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from schemas.jobs import ExternalId, When
+from schemas.jobs import ExternalId, Moment, When
 
 EventType = Literal["user.deactivated", "user.reactivated", "user.deactivation_cancelled"]
 
@@ -16,7 +16,7 @@ class PersonEvent(BaseModel):
 
     type: EventType
     external_id: ExternalId
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Moment | None = None
     """When it happened; None: when it is received, by the database's clock."""
     effective_at: When | None = None
     """When a deactivation holds; None: at once."""

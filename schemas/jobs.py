@@ -1,11 +1,13 @@
 """What a producer asks for: a job over ids, a filter or a person, with one reason for all of it."""
 
-from datetime import date, datetime
+import re
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -25,14 +27,45 @@ Note = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-def _aware(value: datetime | date) -> datetime | date:
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError("a time needs its offset, such as 2026-03-01T08:00:00Z; or give a date alone")
+_EXAMPLE = "such as 2026-03-01T08:00:00Z; or give a date alone"
+
+
+def _rfc3339(value: Any) -> Any:
+    """Text as RFC 3339 has it: pydantic alone reads `20260301` as seconds since 1970, and a date as its midnight."""
+    if not isinstance(value, str):
+        if isinstance(value, date):  # a datetime is one
+            return value
+        raise ValueError(f"a time is text, {_EXAMPLE}")
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        return date.fromisoformat(value)
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]", value):
+        raise ValueError(f"not a time, {_EXAMPLE}")
     return value
 
 
-When = Annotated[datetime | date, AfterValidator(_aware)]
+def _aware(value: datetime | date) -> datetime | date:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"a time needs its offset, {_EXAMPLE}")
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("that time is too far away") from None
+    return value
+
+
+When = Annotated[datetime | date, AfterValidator(_aware), BeforeValidator(_rfc3339)]
 """A time with its offset (RFC 3339), or a date alone: the end of that day in the organisation's time zone."""
+
+
+def _not_a_date(value: Any) -> Any:
+    if not isinstance(value := _rfc3339(value), datetime | str):
+        raise ValueError("a time is needed, such as 2026-03-01T08:00:00Z, not a date alone")
+    return value
+
+
+Moment = Annotated[datetime, AfterValidator(_aware), BeforeValidator(_not_a_date)]
+"""A time with its offset (RFC 3339)."""
 
 
 class Filter(BaseModel):
@@ -44,15 +77,13 @@ class Filter(BaseModel):
     pathway_id: Id | None = None
     status: Annotated[list[str], Field(min_length=1, max_length=20)] | None = None
     learner_ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)] | None = None
-    enrolled_before: datetime | None = None
-    enrolled_after: datetime | None = None
+    enrolled_before: Moment | None = None
+    enrolled_after: Moment | None = None
 
     @model_validator(mode="after")
     def _selects_something(self) -> Self:
         if not self.model_fields_set:
             raise ValueError("a filter needs at least one condition")
-        for name in ("enrolled_before", "enrolled_after"):
-            _aware(getattr(self, name) or date.min)
         return self
 
 
