@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.ledger.jobs import database_now
 from worker.models import Person
 
 _ENSURE = text("""
@@ -109,7 +110,7 @@ SELECT id FROM lms.learners WHERE organisation_id = :organisation_id AND externa
 """)
 _FOLLOW_LEARNER = text("""
 UPDATE lms.learners l SET active = want.active
-FROM (SELECT CASE WHEN p.active THEN true WHEN p.effective_at <= now() THEN false
+FROM (SELECT CASE WHEN p.active THEN true WHEN p.effective_at <= :now THEN false
         WHEN :was_active THEN NULL ELSE true END AS active FROM withdrawals.persons p
     WHERE p.organisation_id = :organisation_id AND p.external_id = :external_id) want
 WHERE l.organisation_id = :organisation_id AND l.external_id = :external_id AND l.active <> want.active
@@ -117,7 +118,7 @@ WHERE l.organisation_id = :organisation_id AND l.external_id = :external_id AND 
 _SETTLE_PERSON = text("""
 UPDATE withdrawals.persons p SET deactivation_due = false
 WHERE p.organisation_id = :organisation_id AND p.external_id = :external_id AND p.deactivation_due
-    AND p.effective_at <= now()
+    AND p.effective_at <= :now
 """)
 
 
@@ -130,8 +131,9 @@ def follow(connection: Connection, organisation_id: int, external_id: str, *, wa
     key = {"organisation_id": organisation_id, "external_id": external_id}
     if connection.execute(_LOCK_LEARNER, key).one_or_none() is None:
         return False
-    connection.execute(_FOLLOW_LEARNER, {**key, "was_active": was_active})
-    connection.execute(_SETTLE_PERSON, key)
+    now = database_now(connection)  # not the transaction's: the event just accepted is younger than that
+    connection.execute(_FOLLOW_LEARNER, {**key, "was_active": was_active, "now": now})
+    connection.execute(_SETTLE_PERSON, {**key, "now": now})
     return True
 
 
