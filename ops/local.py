@@ -9,6 +9,7 @@ leaves.
 import fcntl
 import os
 import pwd
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from ops.local_redis import Redis
 __all__ = ["LocalServerError", "LocalServers", "default_state_dir"]
 
 _LOCK_SECONDS = 180.0
+_LOOK_EVERY = 1.0  # seconds
 
 
 def default_state_dir() -> Path:
@@ -77,6 +79,28 @@ class LocalServers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leave()
+
+    @contextmanager
+    def kept_running(self) -> Iterator[None]:
+        """Start a server again that dies meanwhile (a plug was pulled), as a service manager would."""
+        ended = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(ended,), name="local servers", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            keeper.join()
+
+    def _keep(self, ended: threading.Event) -> None:
+        while not ended.wait(_LOOK_EVERY):
+            with suppress(LocalServerError, OSError):  # tried again at the next look
+                if self._wants_postgres and self.postgres.pid() is None:
+                    with self.serialised():
+                        self.postgres.start()
+                if self._wants_redis and self.redis.pid() is None:
+                    with self.serialised():
+                        self.redis.start()
 
     @contextmanager
     def serialised(self) -> Iterator[None]:

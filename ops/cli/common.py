@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,8 +45,11 @@ def local_dir() -> Path:
 
 
 @contextmanager
-def environment() -> Iterator[Settings]:
-    """Settings with both URLs filled in; embedded servers run meanwhile for those that are unset."""
+def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
+    """Settings with both URLs filled in; embedded servers run meanwhile for those that are unset.
+
+    `keep_servers`: start them again should they die.
+    """
     given = settings()
     need_postgres = not given.database_url.get_secret_value()
     need_redis = not given.broker_url.get_secret_value()
@@ -55,7 +58,10 @@ def environment() -> Iterator[Settings]:
         if need_postgres or need_redis
         else nullcontext()
     )
-    with servers as running:
+    with ExitStack() as stack:
+        running = stack.enter_context(servers)
+        if running is not None and keep_servers:
+            stack.enter_context(running.kept_running())
         if running is not None and need_postgres:
             os.environ["DATABASE_URL"] = running.database_url
         if running is not None and need_redis:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from worker import logs
 from worker.broker import make_broker
 from worker.config import Settings, settings, variable
 from worker.database import Database
+from worker.errors import SettingsError
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +31,7 @@ def demo() -> None:
     """Replay the Open University's withdrawals, ten thousand of them, and compare every figure."""
     from ops.demo.run import run  # noqa: PLC0415 - only this command needs it
 
-    with common.environment() as current:
+    with common.environment(keep_servers=True) as current:
         common.bring_up_to_date(current)
         if not run(current):
             raise typer.Exit(1)
@@ -37,7 +39,8 @@ def demo() -> None:
 
 def up() -> None:
     """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C."""
-    with common.environment() as current:
+    with common.environment(keep_servers=True) as current:
+        _require_free(current.host, current.port)
         revision = common.bring_up_to_date(current)
         address = f"http://{current.host}:{current.port}"
         common.out.print(f"database at revision {revision}; web, worker and relay are starting")
@@ -118,6 +121,19 @@ def doctor(json: AsJson = False) -> None:
         )
     if any(item.level == "wrong" for item in findings):
         raise typer.Exit(1)
+
+
+def _require_free(host: str, port: int) -> None:
+    """Say at once that the port is taken, instead of starting a server over and over that cannot listen."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or "cannot be used"
+            raise SettingsError(
+                f"WITHDRAWALS_HOST, WITHDRAWALS_PORT: {host}:{port}: {reason}; set another, or stop what listens there"
+            ) from None
 
 
 def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:

@@ -43,8 +43,7 @@ class Demo:
 
     def count(self, query: str) -> int:
         """A count over this organisation (`:o`)."""
-        with self.owner.begin() as connection:
-            return int(connection.scalar(text(query), {"o": self.organisation_id}) or 0)
+        return self.owner.run(lambda connection: int(connection.scalar(text(query), {"o": self.organisation_id}) or 0))
 
     def digest(self, query: str) -> int:
         """A fingerprint of rows, to show that they did not change; `query` yields text rows."""
