@@ -133,7 +133,7 @@ WITH parent AS (
     RETURNING *
 ), halves AS (
     SELECT p.*, half FROM parent p,
-    LATERAL (VALUES (p.enrolment_ids[:p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
+    LATERAL (VALUES (p.enrolment_ids[1 : p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
     override, redrives, asked_by, parent_id)
