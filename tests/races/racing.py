@@ -88,7 +88,11 @@ class Threads:
             return work()
 
         futures = [self.go(run, work) for work in works]
-        return [outcome(future) for future in futures]
+        results: list[T | Exception] = []
+        for future in futures:
+            result = outcome(future)
+            results.append(result)
+        return results
 
 
 def outcome(future: "Future[T]") -> T | Exception:
