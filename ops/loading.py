@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -120,8 +120,8 @@ def _cells(line: int, row: dict[str, str]) -> tuple[object, ...]:
             raise InvalidInputError(f"line {line}: {name} is empty")
     enrolled = row.get("enrolled_at", "").strip()
     try:
-        at = datetime.fromisoformat(enrolled) if enrolled else datetime.now().astimezone()
-    except ValueError:
+        at = (datetime.fromisoformat(enrolled) if enrolled else datetime.now()).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidInputError(f"line {line}: enrolled_at {enrolled[:40]!r} is no date or time") from None
     progress = row.get("progress", "").strip() or "0"
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", progress):
@@ -131,6 +131,6 @@ def _cells(line: int, row: dict[str, str]) -> tuple[object, ...]:
         row["series_code"].strip(),
         row["pathway_title"].strip() or None,
         row.get("status", "").strip() or "waiting_to_start",
-        at if at.tzinfo else at.astimezone(),
+        at,
         progress,
     )

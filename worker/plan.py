@@ -18,7 +18,11 @@ class Plan:
 
 
 def of_ids(database: Database, organisation_id: int, ids: Iterable[int]) -> Plan:
-    """The plan of a job over a stream of ids."""
+    """The plan of a job over a stream of ids.
+
+    Raises:
+        InvalidInputError: as `submit_file`.
+    """
     with database.begin() as connection:
         given, _ = jobs.stage(connection, ids)
         outcomes = preview.by_staged(connection, organisation_id)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 from sqlalchemy import Connection
 
-from schemas.jobs import MAX_FILE_IDS, FileRequest, JobRequest
+from schemas.jobs import FileRequest, JobRequest
 from worker.admit import admit
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
@@ -76,9 +76,7 @@ def submit_file(
         InvalidInputError: the file is empty, or has more than a million rows.
     """
     with database.begin() as connection:  # not repeated: a stream can be read only once
-        given, digest = jobs.stage(connection, _at_most(ids))
-        if given == 0:
-            raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
+        given, digest = jobs.stage(connection, ids)
         body = {**request.model_dump(mode="json", exclude_unset=True), "sha256_of_ids": digest}
         values = _values(connection, requester, request, _digest(body))
 
@@ -133,7 +131,13 @@ def effective_time(connection: Connection, organisation_id: int, when: datetime 
     """The moment meant by `when`; a date alone is the end of that day in the organisation's time zone."""
     if when is None or isinstance(when, datetime):
         return when
-    zone = ZoneInfo(jobs.timezone(connection, organisation_id))
+    name = jobs.timezone(connection, organisation_id)
+    try:
+        zone = ZoneInfo(name)
+    except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
+        raise InvalidInputError(
+            f"effective_at: the organisation's time zone {name!r} is not known; give a time with its offset"
+        ) from None
     try:
         return datetime.combine(when + timedelta(days=1), time.min, zone).astimezone(UTC)
     except OverflowError:
@@ -249,13 +253,6 @@ def _fill(connection: Connection, request: JobRequest, chunk: dict[str, Any]) ->
     ids = request.enrolment_ids or []
     accepted = jobs.fill_from_list(connection, ids, **chunk)
     return accepted, len(ids) - accepted
-
-
-def _at_most(ids: Iterable[int]) -> Iterable[int]:
-    for count, enrolment_id in enumerate(ids, start=1):
-        if count > MAX_FILE_IDS:
-            raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
-        yield enrolment_id
 
 
 def _digest(body: dict[str, Any]) -> bytes:

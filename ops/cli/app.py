@@ -3,7 +3,6 @@
 import signal
 import sys
 
-import click
 import sqlalchemy.exc
 import typer
 
@@ -32,13 +31,10 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the work found something wrong, 2 wrong use."""
     logs.silence()  # what a command has to say it prints; long-running ones set up their own logs
     signal.signal(signal.SIGTERM, _terminate)
+    code: object = DONE
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        _refuse_bytes(sys.argv)
+        app()  # typer itself shows wrong use, and exits
     except (InvalidInputError, IdempotencyConflictError, SettingsError) as error:
         code = _complain(error, WRONG_USE)
     except (WithdrawalsError, LocalServerError) as error:
@@ -51,6 +47,13 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _refuse_bytes(words: list[str]) -> None:
+    # Python hands bytes that are no UTF-8 on as surrogates, which neither PostgreSQL nor a terminal takes.
+    for number, word in enumerate(words):
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            raise InvalidInputError(f"argument {number}: is not UTF-8")
 
 
 def _terminate(*_: object) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.jobs import MAX_FILE_IDS
 from worker.database import CHANNEL, driver
+from worker.errors import InvalidInputError
 from worker.rules import CLEAN, ENDED, WITHDRAWN
 
 LANE_FIRST, LANE_BULK = 0, 1
@@ -101,12 +103,18 @@ def fill_with_person(connection: Connection, learner_external_id: str, **chunk: 
 
 
 def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
-    """Stream ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated."""
+    """Stream ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
+
+    Raises:
+        InvalidInputError: there are none, or more than a million.
+    """
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
     connection.execute(text("CREATE TEMP TABLE staged (enrolment_id bigint NOT NULL) ON COMMIT DROP"))
     with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
-        for enrolment_id in ids:
+        for count, enrolment_id in enumerate(ids, start=1):
+            if count > MAX_FILE_IDS:
+                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
             copy.write_row((enrolment_id,))
     row = connection.execute(
         text("""
@@ -114,6 +122,8 @@ def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
             coalesce(string_agg(enrolment_id::text, ',' ORDER BY enrolment_id), ''), 'UTF8')), 'hex') AS digest
         FROM pg_temp.staged""")
     ).one()
+    if row.given == 0:
+        raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
     return row.given, row.digest
 
 
