@@ -1,6 +1,7 @@
 """Every command of the contract, told as an operator's day; exit codes 0 done, 1 found wrong, 2 wrong use."""
 
 import getpass
+import itertools
 import json
 from pathlib import Path
 
@@ -262,13 +263,14 @@ def test_a_remedy_needs_a_note_and_has_to_be_one_of_the_letter(
     assert "discarded" in again.err
 
 
-@pytest.mark.parametrize("words", [("jobs", "show"), ("jobs", "cancel"), ("dead-letters", "show")])
-@pytest.mark.parametrize("record", [0, 999, 2**63 - 1, 2**63, 10**30])
-def test_a_record_that_does_not_exist_is_said_not_to_exist(world: World, words: tuple[str, str], record: int) -> None:
-    ran = withdrawals(*words, record, "--json")
-    assert ran.code == 1
-    assert f"there is no {'job' if words[0] == 'jobs' else 'dead letter'} {record}" in ran.err
-    assert not ran.out
+def test_a_record_that_does_not_exist_is_said_not_to_exist(world: World, subtests: pytest.Subtests) -> None:
+    commands = [("jobs", "show"), ("jobs", "cancel"), ("dead-letters", "show"), ("dead-letters", "discard")]
+    for words, record in itertools.product(commands, [0, 999, 2**63 - 1, 2**63, 10**30]):
+        with subtests.test(" ".join(words), record=record):
+            ran = withdrawals(*words, record, "--json")
+            assert ran.code == 1
+            assert f"there is no {'job' if words[0] == 'jobs' else 'dead letter'} {record}" in ran.err
+            assert not ran.out
 
 
 def test_another_organisations_job_looks_like_one_that_does_not_exist(world: World) -> None:
