@@ -135,8 +135,10 @@ def apply(connection: Connection, claim: Claim) -> Applied:
         return Applied()
     applied = Applied(job_ids={chunk.job_id for chunk in chunks})
     driven = sorted({chunk.redrives for chunk in chunks if chunk.redrives is not None})
-    superseded = people.superseded(connection, [chunk.id for chunk in chunks])
-    learners = decide.lock_learners(connection, [chunk.id for chunk in chunks if chunk.is_person])
+    deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
+    persons = [chunk.id for chunk in chunks if chunk.is_person]
+    superseded = people.superseded(connection, deactivations) if deactivations else set()
+    learners = decide.lock_learners(connection, persons) if persons else {}
     _deactivate(connection, chunks, superseded, learners)
     chunks = [chunk for chunk in chunks if not _closed_whole(connection, chunk, superseded, learners)]
     if chunks:
