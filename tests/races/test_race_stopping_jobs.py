@@ -1,0 +1,232 @@
+"""Cancel and pause against a stream of claims.
+
+DESIGN.md §2: "Pause and cancel set the job's state, which the claim reads. Cancel … close every unfinished chunk with
+`FOR UPDATE SKIP LOCKED`, claimed ones included: their token check then finds no row. A chunk whose transaction
+is running commits; the sweep closes any that come back."
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.races.racing import (
+    PATIENCE,
+    Threads,
+    always_balanced,
+    await_waiters,
+    chunks,
+    decide,
+    hold_enrolments,
+    job_state,
+    nothing_is_due,
+    running,
+    take,
+    workers,
+)
+from tests.world import World, assert_balanced, eventually, work_off
+from worker import submit
+from worker.broker import make_broker
+from worker.config import Settings
+from worker.database import Database
+from worker.models import Claim
+from worker.relay import Relay
+from worker.withdraw import Withdrawer
+
+SOON = 1.0  # seconds: what was running when the job was stopped has long committed by then
+
+
+class Paced(Withdrawer):
+    """A stream of claims that lasts long enough to be stopped in the middle."""
+
+    _pace = threading.Event()
+
+    def _handle(self, claim: Claim) -> None:
+        self._pace.wait(0.01)
+        super()._handle(claim)
+
+
+def _cancel(db: Database, world: World, job_id: int) -> float:
+    """Cancel a job; how long that took, in seconds."""
+    begun = time.monotonic()
+    submit.cancel(db, organisation_id=world.organisation_id, job_id=job_id, actor="test:admin")
+    return time.monotonic() - begun
+
+
+def _decided(world: World, job_id: int) -> int:
+    return int(world.one("SELECT count(*) FROM withdrawals.outcomes WHERE job_id = :id", id=job_id))
+
+
+def test_a_cancel_in_a_stream_of_claims_takes_effect_at_once(
+    db: Database, world: World, environment: Settings, withdrawals: Callable[[], Counter[int]]
+) -> None:
+    """60 chunks of five, four workers, the books open all the while; another job goes on as if nothing was."""
+    settings = environment.model_copy(update={"chunk_size": 5})
+    ids, others = world.enrolments(300), world.enrolments(100)
+    job = world.submit(db, ids, chunk_size=5)
+    other = world.submit(db, others, chunk_size=5)
+    with always_balanced(db), running(Paced(db, settings), 4):
+        eventually(lambda: _decided(world, job.id) >= 25, what="the stream runs")
+        assert _cancel(db, world, job.id) < SOON
+        assert job_state(world, job.id) == "cancelled"
+        eventually(lambda: job_state(world, other.id) == "completed", what="the other job completed")
+        eventually(lambda: nothing_is_due(db), what="nothing due")
+    last = world.one(
+        """SELECT extract(epoch FROM max(c.closed_at) - max(j.finished_at)) FROM withdrawals.chunks c
+        JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.job_id = :id AND c.state = 'done'""",
+        id=job.id,
+    )
+    assert last < SOON
+    states = Counter(state for (state,) in chunks(world, job.id))
+    assert set(states) == {"done", "cancelled"}
+    assert states["cancelled"] > 0
+    shown = submit.show(db, organisation_id=world.organisation_id, job_id=job.id)
+    assert shown.outcomes == {"withdrawn": 5 * states["done"], "cancelled": 5 * states["cancelled"]}
+    assert shown.in_flight == 0
+    done = set(world.outcomes(job.id))
+    assert withdrawals() == dict.fromkeys([*done, *others], 1)
+    assert {world.status(enrolment_id) for enrolment_id in set(ids) - done} == {"in_progress"}
+    assert_balanced(db)
+
+
+def test_a_cancel_does_not_wait_for_a_chunk_that_is_being_decided(
+    slow_db: Database, owner: Database, world: World, threads: Threads
+) -> None:
+    """The running one commits, a claimed one that has not begun finds no row, the rest is closed."""
+    ids = world.enrolments(3)
+    job = world.submit(slow_db, ids, chunk_size=1)
+    begun, claimed = take(slow_db, budget=1), take(slow_db, budget=1)
+    with hold_enrolments(owner, ids[0]) as hold:
+        deciding = threads.go(decide, slow_db, begun)
+        await_waiters(world)
+        assert _cancel(slow_db, world, job.id) < SOON
+        assert chunks(world, job.id) == [("claimed",), ("cancelled",), ("cancelled",)]
+        assert decide(slow_db, claimed).decided == []
+        assert_balanced(slow_db)
+        hold.release()
+        deciding.result(PATIENCE)
+    assert world.outcomes(job.id) == {ids[0]: "withdrawn"}
+    assert job_state(world, job.id) == "cancelled"
+    assert_balanced(slow_db)
+
+
+def test_a_chunk_that_comes_back_after_the_cancel_is_closed_by_the_sweep(
+    db: Database, owner: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    """It was running when the job was cancelled, and failed."""
+    ids = world.enrolments(2)
+    job = world.submit(db, ids)
+    with hold_enrolments(owner, ids[0]):
+        working = threads.go(Withdrawer(db, environment).work_off)
+        await_waiters(world)
+        _cancel(db, world, job.id)
+        assert working.result(PATIENCE) == 1  # it gave up waiting, and the chunk came back
+    eventually(lambda: chunks(world, job.id) == [("ready",)], what="the chunk came back")
+    broker = make_broker(environment.broker_url.get_secret_value())
+    Relay(db, broker, environment).sweep()
+    broker.close()
+    broker.client.close()
+    assert chunks(world, job.id, "state, counts") == [("cancelled", {"cancelled": 2})]
+    assert job_state(world, job.id) == "cancelled"
+    assert_balanced(db)
+
+
+def test_two_cancels_at_once_are_one(db: Database, world: World, threads: Threads) -> None:
+    """One act on record, both answered with the cancelled job."""
+    job = world.submit(db, world.enrolments(10), chunk_size=1)
+    results = threads.together(*[lambda: _cancel(db, world, job.id)] * 4)
+    assert not [error for error in results if isinstance(error, Exception)]
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'job.cancel'") == 1
+    assert {state for (state,) in chunks(world, job.id)} == {"cancelled"}
+    assert_balanced(db)
+
+
+def test_a_cancel_and_the_end_of_a_job_at_the_same_moment_leave_one_of_the_two(
+    db: Database, world: World, threads: Threads
+) -> None:
+    """Completed with all done, or cancelled; never both, and the books balance."""
+    for _ in range(10):
+        job = world.submit(db, world.enrolments(2))
+        claim = take(db)
+        deciding, cancelling = threads.go(decide, db, claim), threads.go(_cancel, db, world, job.id)
+        deciding.result(PATIENCE)
+        cancelling.result(PATIENCE)
+        state, outcomes = job_state(world, job.id), list(world.outcomes(job.id).values())
+        assert (state, outcomes) in [
+            ("completed", ["withdrawn"] * 2),
+            ("cancelled", ["withdrawn"] * 2),
+            ("cancelled", []),
+        ]
+        assert_balanced(db)
+
+
+@pytest.mark.parametrize("of_several", [False, True])
+def test_a_paused_job_gets_its_claimed_chunks_back_with_the_claim_refunded(
+    db: Database, world: World, environment: Settings, of_several: bool
+) -> None:
+    """Claimed before the pause, begun after it: handed back; whatever other job shares the claim is decided."""
+    job = world.submit(db, world.enrolments(4), chunk_size=2)
+    other = world.submit(db, world.enrolments(2)) if of_several else None
+    claim = take(db, budget=1000)
+    assert len(claim.chunk_ids) == (3 if of_several else 2)
+    world.run("UPDATE withdrawals.jobs SET state = 'paused' WHERE id = :id", id=job.id)
+    decide(db, claim)
+    assert chunks(world, job.id, "state, claims, attempts") == [("ready", 0, 0)] * 2
+    assert nothing_is_due(db)
+    work_off(db, environment)
+    assert world.outcomes(job.id) == {}
+    if other:
+        assert job_state(world, other.id) == "completed"
+    assert_balanced(db)
+    world.run("UPDATE withdrawals.jobs SET state = 'queued' WHERE id = :id", id=job.id)
+    work_off(db, environment)
+    assert job_state(world, job.id) == "completed"
+    assert_balanced(db)
+
+
+def test_a_pause_in_a_stream_of_claims_holds_until_it_is_lifted(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """What was running commits; the rest waits, unclaimed and with nothing counted against it."""
+    settings = environment.model_copy(update={"chunk_size": 5})
+    ids = world.enrolments(300)
+    job = world.submit(db, ids, chunk_size=5)
+    with always_balanced(db), running(Paced(db, settings), 4):
+        eventually(lambda: _decided(world, job.id) >= 25, what="the stream runs")
+        world.run("UPDATE withdrawals.jobs SET state = 'paused' WHERE id = :id", id=job.id)
+        paused_at = world.one("SELECT clock_timestamp()")
+        late = world.submit(db, world.enrolments(20), chunk_size=5)
+        eventually(lambda: job_state(world, late.id) == "completed", what="a later job completed meanwhile")
+        eventually(lambda: ("claimed",) not in chunks(world, job.id), within=SOON, what="no chunk claimed")
+        left = world.run(
+            "SELECT state, claims, attempts FROM withdrawals.chunks WHERE job_id = :id AND state <> 'done'", id=job.id
+        )
+        assert set(left) == {("ready", 0, 0)}
+        assert nothing_is_due(db)
+        assert world.one("SELECT max(closed_at) FROM withdrawals.chunks WHERE job_id = :id", id=job.id) < paused_at + (
+            world.one("SELECT make_interval(secs => :soon)", soon=SOON)
+        )
+        world.run("UPDATE withdrawals.jobs SET state = 'queued' WHERE id = :id", id=job.id)
+        eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert_balanced(db)
+
+
+def test_a_cancelled_job_lets_its_letters_be_redriven(db: Database, world: World, environment: Settings) -> None:
+    """DESIGN.md §2: "Letter chunks stand outside the job's state, pause, cancel and the conservation formula."."""
+    from worker import letters
+
+    owned = world.enrolment(pathway_id=world.pathway())
+    job = world.submit(db, [owned, *world.enrolments(2)], chunk_size=1)
+    decide(db, take(db, budget=1))
+    _cancel(db, world, job.id)
+    (letter,) = world.letters()
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=owned)
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
+    with workers(db, environment, 2):
+        eventually(lambda: world.outcomes(job.id) == {owned: "withdrawn"}, what="the letter's attempt")
+    assert job_state(world, job.id) == "cancelled"
+    assert [letter.state for letter in world.letters()] == ["resolved"]
+    assert_balanced(db)

@@ -1,0 +1,222 @@
+"""Any number of relays may run; one leads.
+
+DESIGN.md §2: "the relay alone publishes … tops the Redis list up to the smaller of due chunks and worker threads";
+"`submit` (effective at once) or the relay (when due) admits a job".
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.races.racing import PATIENCE, Threads, await_waiters, held, job_state, workers
+from tests.world import World, assert_balanced, eventually
+from worker.broker import NAMESPACE, QUEUE, HintBroker, make_broker
+from worker.config import Settings
+from worker.database import Database
+from worker.ledger import claims, reads
+from worker.relay import Relay
+
+MakeRelay = Callable[[], "Running"]
+
+
+class Running:
+    """A relay in a thread."""
+
+    def __init__(self, db: Database, broker: HintBroker, settings: Settings) -> None:
+        self.relay = Relay(db, broker, settings)
+        self.published = 0
+        publish = self.relay.publish
+
+        def counted() -> int:
+            added = publish()
+            self.published += added
+            return added
+
+        self.relay.publish = counted  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self.relay.run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.relay.stop()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def _broker(settings: Settings) -> Iterator[HintBroker]:
+    broker = make_broker(settings.broker_url.get_secret_value())
+    yield broker
+    broker.close()
+    broker.client.close()
+
+
+@pytest.fixture
+def broker(environment: Settings) -> Iterator[HintBroker]:
+    """The real Redis, to be looked into."""
+    with _broker(environment) as made:
+        yield made
+
+
+@pytest.fixture
+def start_relay(db: Database, environment: Settings) -> Iterator[MakeRelay]:
+    """Starts relays, each with a broker of its own as in a process of its own; all are stopped in the end."""
+    with ExitStack() as stack:
+
+        def make() -> Running:
+            made = Running(db, stack.enter_context(_broker(environment)), environment)
+            stack.callback(made.stop)
+            return made
+
+        yield make
+
+
+def _leaders(world: World) -> int:
+    return int(world.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = "
+                         "(SELECT oid FROM pg_database WHERE datname = current_database())"))  # fmt: skip
+
+
+def _hints(broker: HintBroker) -> int:
+    length = broker.client.llen(f"{NAMESPACE}:{QUEUE}")
+    assert isinstance(length, int)
+    return length
+
+
+def _with_threads(db: Database, count: int) -> None:
+    """As if a worker process with so many threads was there."""
+    with db.begin() as connection:
+        reads.seen(connection, uuid4(), "worker", count)
+
+
+def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(
+    db: Database, world: World, broker: HintBroker, start_relay: MakeRelay
+) -> None:
+    """Both are seen alive; only the leader publishes, before and after the change."""
+    first = start_relay()
+    eventually(lambda: _leaders(world) == 1, what="the first leads")
+    second = start_relay()
+    eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
+    world.submit(db, world.enrolments(2), chunk_size=1)
+    eventually(lambda: _hints(broker) == 1, what="a hint")
+    eventually(lambda: first.published > 0, what="the first has published")
+    assert second.published == 0
+    assert _leaders(world) == 1
+    first.stop()
+    eventually(lambda: _leaders(world) == 1, what="the second leads")
+    broker.client.flushall()
+    eventually(lambda: _hints(broker) == 1, what="the second publishes")
+    eventually(lambda: second.published > 0, what="the second has published")
+    assert world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 1
+    assert_balanced(db)
+
+
+def test_a_leader_whose_session_is_ended_gives_way_or_leads_again(
+    db: Database, world: World, broker: HintBroker, start_relay: MakeRelay
+) -> None:
+    """The lock goes with its session; never are there two, and hints go on."""
+    for _ in range(2):
+        start_relay()
+    eventually(lambda: _leaders(world) == 1, what="one leads")
+    world.run(
+        """SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database =
+        (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    )
+    eventually(lambda: _leaders(world) == 1, what="one leads again")
+    world.submit(db, world.enrolments(1))
+    eventually(lambda: _hints(broker) == 1, what="a hint")
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize(("due", "threads_of_workers", "want"), [(3, 8, 3), (20, 4, 4)])
+def test_hints_never_exceed_the_smaller_of_due_chunks_and_threads(
+    db: Database, world: World, broker: HintBroker, start_relay: MakeRelay, due: int, threads_of_workers: int, want: int
+) -> None:
+    """Two relays, a storm of notifications; hints are taken away and made again, and never pile up."""
+    _with_threads(db, threads_of_workers)
+    for _ in range(2):
+        start_relay()
+    for _ in range(due):
+        world.submit(db, world.enrolments(1))
+    most = 0
+
+    def full() -> bool:
+        nonlocal most
+        most = max(most, _hints(broker))
+        return _hints(broker) == want
+
+    eventually(full, what="as many hints as wanted")
+    for _ in range(5):
+        broker.client.lpop(f"{NAMESPACE}:{QUEUE}")
+        with db.begin() as connection:
+            assert claims.count_due(connection, most=100) == due
+        eventually(full, what="topped up again")
+    assert most <= want
+    assert_balanced(db)
+
+
+def test_a_scheduled_job_is_admitted_once_when_it_falls_due(
+    db: Database, world: World, environment: Settings, start_relay: MakeRelay
+) -> None:
+    """Two relays and two workers; it is admitted at its time, decided once, and completed."""
+    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.7)
+    ids = world.enrolments(5)
+    job = world.submit(db, ids, effective_at=due, chunk_size=2)
+    assert job.state == "scheduled"
+    for _ in range(2):
+        start_relay()
+    with workers(db, environment, 2):
+        eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
+    assert world.one("SELECT admitted_at >= effective_at FROM withdrawals.jobs WHERE id = :id", id=job.id)
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert_balanced(db)
+
+
+def test_two_relays_that_admit_one_job_at_once_admit_it_once(
+    slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads, broker: HintBroker
+) -> None:
+    """Both found it due; the organisation's settings row lets them in one after the other."""
+    ids = world.enrolments(3)
+    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
+    job = world.submit(slow_db, ids, effective_at=due, chunk_size=1)
+    world.run(
+        "INSERT INTO withdrawals.organisation_settings VALUES (:o) ON CONFLICT DO NOTHING", o=world.organisation_id
+    )
+    eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
+    with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
+        relays = [threads.go(Relay(slow_db, broker, environment).sweep) for _ in range(2)]
+        await_waiters(world, 2)
+        hold.release()
+        for relay in relays:
+            relay.result(PATIENCE)
+    assert job_state(world, job.id) == "queued"
+    with slow_db.begin() as connection:
+        assert claims.count_due(connection, most=100) == 3
+    with workers(slow_db, environment, 2):
+        eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
+    assert_balanced(slow_db)
+
+
+def test_a_job_that_is_cancelled_while_the_relay_admits_it_stays_cancelled(
+    slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads, broker: HintBroker
+) -> None:
+    """The relay found it due and waits for its turn; by then it is cancelled, and nothing becomes ready."""
+    from worker import submit
+
+    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
+    job = world.submit(slow_db, world.enrolments(3), effective_at=due, chunk_size=1)
+    world.run(
+        "INSERT INTO withdrawals.organisation_settings VALUES (:o) ON CONFLICT DO NOTHING", o=world.organisation_id
+    )
+    eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
+    with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
+        sweep = threads.go(Relay(slow_db, broker, environment).sweep)
+        await_waiters(world)
+        submit.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
+        hold.release()
+        sweep.result(PATIENCE)
+    assert job_state(world, job.id) == "cancelled"
+    assert world.run("SELECT DISTINCT state FROM withdrawals.chunks") == [("cancelled",)]
+    assert_balanced(slow_db)
