@@ -102,12 +102,12 @@ def describe(error: BaseException) -> tuple[str, str, str]:
     """Class, message and fingerprint of an error, free of values.
 
     A driver's message can quote a row ("Key (email)=(…) already exists"), so only the first line is kept,
-    and what stands in quotes or brackets and every number is blanked. Equal faults of different rows share a
-    fingerprint (12 hex digits).
+    and what stands in quotes or brackets, every address and every number is blanked. Equal faults of
+    different rows share a fingerprint (12 hex digits).
     """
     error = driver_error(error)
     name = type(error).__name__
     first = (str(error).splitlines() or [""])[0]
-    message = re.sub(r"\d+", "N", re.sub(r"\([^)]*\)|'[^']*'|\"[^\"]*@[^\"]*\"", "…", first))[:300]
+    message = re.sub(r"\d+", "N", re.sub(r"\([^)]*\)|'[^']*'|\"[^\"]*@[^\"]*\"|\S+@\S+", "…", first))[:300]
     fingerprint = hashlib.sha256(f"{name}:{message}".encode()).hexdigest()[:12]
     return name, message, fingerprint
