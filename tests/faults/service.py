@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import IO, Self
 
 import psycopg
 from sqlalchemy.exc import OperationalError
@@ -53,9 +53,12 @@ def service(more: Mapping[str, str] | None = None) -> Iterator[Supervisor]:
 
 
 @contextmanager
-def process(command: list[str], more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], more: Mapping[str, str] | None = None, *, log: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """One process that nobody starts again; gone at the end in any case."""
-    child = subprocess.Popen(command, env={**os.environ, **CHILDREN, **(more or {})}, start_new_session=True)
+    environment = {**os.environ, **CHILDREN, **(more or {})}
+    child = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
     try:
         yield child
     finally:
