@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas.events import EventType, PersonEvent
+from schemas.jobs import JobRequest
 from tests.races.racing import (
     PATIENCE,
     Threads,
@@ -30,6 +31,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.ledger import people
 from worker.relay import Relay
+from worker.submit import submit
 
 BACK: EventType = "user.reactivated"
 AWAY: EventType = "user.deactivated"
@@ -368,3 +370,43 @@ def test_a_reactivation_while_a_due_deactivation_is_being_followed_leaves_the_le
     assert world.status(enrolment_id) == "in_progress"
     assert job_state(world, job_id or 0) == "superseded"
     assert_balanced(slow_db)
+
+
+def test_a_letter_of_two_deactivations_of_an_unknown_learner_is_decided_for_each_as_it_stands(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Away, back and away again before the platform knew them: the first is superseded, the second withdraws."""
+    first = world.event(db, "deactivated", "anna").job_id or 0
+    work_off(db, environment)
+    world.event(db, "reactivated", "anna")
+    second = world.event(db, "deactivated", "anna").job_id or 0
+    work_off(db, environment)
+    assert [row.code for row in world.letters()] == ["unknown_learner"]
+    assert_balanced(db)
+    ids = [world.enrolment("anna") for _ in range(2)]
+    assert letters.redrive_known_learners(db) == 1
+    with workers(db, environment, 3):
+        eventually(lambda: [row.state for row in world.letters()] == ["resolved"], what="the letter resolved")
+    assert world.outcomes(first) == {}
+    assert world.outcomes(second) == dict.fromkeys(ids, "withdrawn")
+    assert not world.active("anna")
+    assert_balanced(db)
+
+
+def test_a_letter_of_a_deactivation_and_an_administrators_job_is_withdrawn_by_the_earlier(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Both name the same unknown learner and share the letter; both end with every enrolment accounted for."""
+    request = JobRequest(reason="not_required", source="admin", learner_external_id="anna")
+    asked = submit(db, world.requester(), request).job.id
+    left = world.event(db, "deactivated", "anna").job_id or 0
+    work_off(db, environment)
+    assert [row.code for row in world.letters()] == ["unknown_learner"]
+    ids = [world.enrolment("anna") for _ in range(2)]
+    assert letters.redrive_known_learners(db) == 1
+    with workers(db, environment, 3):
+        eventually(lambda: [row.state for row in world.letters()] == ["resolved"], what="the letter resolved")
+    assert world.outcomes(asked) == dict.fromkeys(ids, "withdrawn")
+    assert world.outcomes(left) == dict.fromkeys(ids, "already_withdrawn")
+    assert not world.active("anna")
+    assert_balanced(db)

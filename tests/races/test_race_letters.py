@@ -146,3 +146,32 @@ def test_a_job_that_meets_a_letter_while_it_is_being_settled_ends_with_a_live_le
     assert job_state(world, newcomer) == "completed"
     assert [letter.state for letter in world.letters()] == ["resolved"]
     assert_balanced(slow_db)
+
+
+@pytest.mark.parametrize("closing", ["discard", "keep"])
+def test_a_redrive_and_a_closing_of_one_letter_at_once_are_one_of_the_two(
+    slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads, closing: str
+) -> None:
+    """Closed, or in flight; the other person learns which, and the outcomes of both jobs agree with it."""
+    enrolment_id, made, letter_id = _shared_letter(slow_db, world, environment)
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=enrolment_id)
+    subject = {"organisation_id": world.organisation_id, "letter_ids": [letter_id], "actor": SUPPORT}
+
+    def close() -> None:
+        if closing == "discard":
+            letters.discard(slow_db, **subject)  # type: ignore[arg-type]
+        else:
+            letters.resolve(slow_db, remedy="keep", note="agreed", **subject)  # type: ignore[arg-type]
+
+    with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE id = :id FOR UPDATE", id=letter_id) as hold:
+        redriving, closed = threads.go(_redrive, slow_db, world, letter_id), threads.go(close)
+        await_waiters(world, 2)
+        hold.release()
+        refused = [error for error in (outcome(redriving), outcome(closed)) if isinstance(error, ConflictError)]
+    assert len(refused) == 1
+    driven = world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives = :id", id=letter_id)
+    assert driven == (0 if "in flight" not in str(refused[0]) else len(made))
+    work_off(slow_db, environment)
+    assert world.status(enrolment_id) == ("withdrawn" if driven else "in_progress")
+    assert _state(world, letter_id) == ("discarded" if not driven and closing == "discard" else "resolved")
+    assert_balanced(slow_db)

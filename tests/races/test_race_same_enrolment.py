@@ -79,3 +79,41 @@ def test_many_workers_on_overlapping_jobs_withdraw_each_enrolment_once(
     assert withdrawals() == dict.fromkeys(asked, 1)
     outcomes = Counter(value for job in jobs for value in world.outcomes(job.id).values())
     assert outcomes == {"withdrawn": len(asked), "already_withdrawn": 12 * 25 - len(asked)}
+
+
+def test_a_deactivation_and_a_list_decided_together_withdraw_once(
+    db: Database, world: World, withdrawals: Callable[[], Counter[int]]
+) -> None:
+    """The list was accepted first; the deactivation finds the enrolment active and says what became of it."""
+    shared, own = world.enrolment("anna"), world.enrolment("anna")
+    listed = world.submit(db, [shared])
+    left = world.event(db, "deactivated", "anna").job_id or 0
+    claim = take(db)
+    assert len(claim.chunk_ids) == 2
+    decide(db, claim)
+    assert world.outcomes(listed.id) == {shared: "withdrawn"}
+    assert world.outcomes(left) == {shared: "already_withdrawn", own: "withdrawn"}
+    assert not world.active("anna")
+    assert {job_state(world, job) for job in (listed.id, left)} == {"completed"}
+    assert withdrawals() == {shared: 1, own: 1}
+    assert_balanced(db)
+
+
+def test_a_deactivation_and_a_list_at_the_same_row_withdraw_once(
+    slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
+) -> None:
+    """Two workers, one row each waits for."""
+    one_by_one = patient.model_copy(update={"chunk_size": 1})
+    shared = world.enrolment("anna")
+    listed = world.submit(slow_db, [shared]).id
+    left = world.event(slow_db, "deactivated", "anna").job_id or 0
+    with hold_enrolments(owner, shared) as hold:
+        both = [threads.go(Withdrawer(slow_db, one_by_one).work_off) for _ in range(2)]
+        await_waiters(world, 2)
+        hold.release()
+        assert [future.result(PATIENCE) for future in both] == [1, 1]
+    withdrawn_by = [job for job in (listed, left) if world.outcomes(job).get(shared) == "withdrawn"]
+    assert len(withdrawn_by) == 1
+    assert world.outcomes(listed)[shared] in ("withdrawn", "already_withdrawn")
+    assert {job_state(world, job) for job in (listed, left)} == {"completed"}
+    assert_balanced(slow_db)

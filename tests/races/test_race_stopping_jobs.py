@@ -31,6 +31,7 @@ from worker import submit
 from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger import claims
 from worker.models import Claim
 from worker.relay import Relay
 from worker.withdraw import Withdrawer
@@ -229,4 +230,25 @@ def test_a_cancelled_job_lets_its_letters_be_redriven(db: Database, world: World
         eventually(lambda: world.outcomes(job.id) == {owned: "withdrawn"}, what="the letter's attempt")
     assert job_state(world, job.id) == "cancelled"
     assert [letter.state for letter in world.letters()] == ["resolved"]
+    assert_balanced(db)
+
+
+def test_the_halves_of_a_chunk_that_is_split_while_its_job_is_cancelled_are_closed(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The parent is locked and cannot be closed; its halves appear in a cancelled job and are never claimed."""
+    job = world.submit(db, world.enrolments(5))
+    claim = take(db)
+    with db.begin() as connection:
+        (chunk,) = claims.lock(connection, claim)
+        assert claims.split(connection, chunk, claim.token)
+        _cancel(db, world, job.id)
+    assert chunks(world, job.id, "state, size") == [("split", 5), ("ready", 2), ("ready", 3)]
+    assert nothing_is_due(db)
+    assert_balanced(db)
+    with db.begin() as connection:
+        claims.close_cancelled(connection)
+    assert chunks(world, job.id, "state, size") == [("split", 5), ("cancelled", 2), ("cancelled", 3)]
+    shown = submit.show(db, organisation_id=world.organisation_id, job_id=job.id)
+    assert (shown.outcomes, shown.in_flight) == ({"cancelled": 5}, 0)
     assert_balanced(db)
