@@ -3,6 +3,7 @@
 `make chaos` runs these at full size.
 """
 
+import os
 import random
 import signal
 import threading
@@ -136,6 +137,33 @@ def test_sigterm_makes_a_worker_give_back_what_it_cannot_finish(
                 lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
                 within=30,
             )
+    assert_balanced(db)
+
+
+def test_a_worker_that_was_frozen_beyond_its_lease_comes_back_and_changes_nothing(world: World, db: Database) -> None:
+    """Its transaction has been ended by the server, its chunk decided by another: what it resumes is void."""
+    slow_platform(world, seconds=0.02)
+    ids = world.enrolments(40)
+    with process(RELAY), process(WORKER) as frozen:
+        job = world.submit(db, ids, chunk_size=40)
+        eventually(lambda: work_in_hand(world), within=30, what="work in hand")
+        for pid in family(frozen.pid):
+            os.kill(pid, signal.SIGSTOP)
+        with process(WORKER):
+            eventually(
+                lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
+                within=30,
+            )
+        decided = world.run("SELECT * FROM withdrawals.outcomes ORDER BY enrolment_id")
+        for pid in family(frozen.pid):
+            os.kill(pid, signal.SIGCONT)
+        second = world.submit(db, ids[:1])  # the only worker by now: when this is done, it is past the first
+        eventually(lambda: world.outcomes(second.id) == {ids[0]: "already_withdrawn"}, within=30)
+        frozen.send_signal(signal.SIGTERM)
+        assert frozen.wait(15) == 0
+    assert world.run("SELECT * FROM withdrawals.outcomes WHERE job_id = :j ORDER BY 2", j=job.id) == decided
+    assert world.one("SELECT count(*) FROM lms.changes") == len(ids)
+    assert world.run("SELECT result FROM withdrawals.attempts") == [("vanished",)]
     assert_balanced(db)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from ops.migrate import head, migrate
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database, parse_url
 
@@ -63,15 +63,35 @@ def test_a_second_migration_changes_nothing(empty: sqlalchemy.Engine, environmen
 def test_two_processes_that_migrate_at_once_are_both_right(
     empty: sqlalchemy.Engine, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The second comes while the first has made everything and not committed yet."""
     monkeypatch.setenv("DATABASE_URL", empty.url.set(drivername="postgresql").render_as_string(hide_password=False))
-    monkeypatch.setenv("WITHDRAWALS_DATABASE_ROLE", f"service_{uuid4().hex[:8]}")  # new to the server, too
-    both = [
-        subprocess.Popen([sys.executable, "-m", "ops", "migrate"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    ended = [(process.communicate(timeout=60), process.returncode) for process in both]
-    assert [code for _, code in ended] == [0, 0], ended
-    assert all(head().encode() in out for (out, _), _ in ended)
+    monkeypatch.setenv("WITHDRAWALS_DATABASE_ROLE", role := f"service_{uuid4().hex[:8]}")  # new to the server, too
+    watching = sqlalchemy.create_engine(empty.url, poolclass=sqlalchemy.NullPool)
+    second = None
+
+    def waits(connection: Connection) -> bool:
+        connection.rollback()
+        return bool(
+            connection.scalar(
+                text("""SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock'""")
+            )
+        )
+
+    def before_commit(_: Connection) -> None:
+        nonlocal second
+        if second is None:
+            command = [sys.executable, "-m", "ops", "migrate"]
+            second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            with watching.connect() as connection:
+                eventually(lambda: waits(connection), within=30, what="the second waits for the first")
+
+    sqlalchemy.event.listen(empty, "commit", before_commit)
+    assert migrate(empty, role=role) == head()
+    assert second is not None
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    assert head() in out
     with empty.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM withdrawals.schema_version")) == 1
 
