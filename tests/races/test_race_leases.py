@@ -1,4 +1,4 @@
-"""A worker that is late, against the one that took its place; and a commit whose answer never came.
+"""A worker that is late, against the one that took its place.
 
 DESIGN.md §2: "Takeover uses `SKIP LOCKED`, so a running transaction is never robbed"; "First take the chunk by id
 *and* token `FOR UPDATE` (no row → stop)"; "After a lost connection the retry starts again at the token check: a
@@ -7,11 +7,8 @@ chunk found done is success."
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
-import psycopg
 import pytest
-from sqlalchemy import Connection
 
 from tests.races.racing import (
     PATIENCE,
@@ -25,14 +22,12 @@ from tests.races.racing import (
     take,
     written,
 )
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, work_off
 from worker import letters, recover
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
-from worker.relay import Relay
-from worker.withdraw import Withdrawer, apply
+from worker.withdraw import Withdrawer
 
 
 def test_a_running_transaction_is_not_taken_over(
@@ -130,79 +125,6 @@ def test_a_takeover_and_a_late_worker_at_the_same_moment_leave_one_decision(
         assert world.outcomes(job_id) == dict.fromkeys(ids, "withdrawn")
         assert job_state(world, job_id) == "completed"
     assert withdrawals() == {enrolment_id: 1 for _, ids in made for enrolment_id in ids}
-    assert_balanced(db)
-
-
-class LostAnswer:
-    """Lets one commit reach the server and then loses the connection before its answer."""
-
-    def __init__(self, db: Database, which: int) -> None:
-        self.left = which
-        self._dialect = db.engine.dialect
-        self._commit = self._dialect.do_commit
-
-    def __call__(self, connection: Any) -> None:
-        self._commit(connection)
-        self.left -= 1
-        if self.left == 0:
-            connection.driver_connection.close()
-            raise psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")
-
-
-@pytest.mark.parametrize("which", [1, 2, 3], ids=["of the claim", "of the decision", "of the end of the job"])
-def test_a_commit_whose_answer_is_lost_is_done_once(
-    db: Database,
-    world: World,
-    environment: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    withdrawals: Callable[[], Counter[int]],
-    which: int,
-) -> None:
-    """Nobody can tell such a commit from one that failed; the transaction is repeated and finds what it did."""
-    pathway = world.pathway()
-    ids, owned = world.enrolments(3), world.enrolment(pathway_id=pathway)
-    job = world.submit(db, [*ids, owned])
-    lost = LostAnswer(db, which)
-    with monkeypatch.context() as patch:
-        patch.setattr(db.engine.dialect, "do_commit", lost)
-        work_off(db, environment)
-    assert lost.left <= 0
-    broker = make_broker(environment.broker_url.get_secret_value())
-    relay = Relay(db, broker, environment)
-
-    def done() -> bool:
-        leases_run_out(world)
-        relay.sweep()
-        work_off(db, environment)
-        return job_state(world, job.id) == "completed_with_exceptions"
-
-    eventually(done, what="the job done")
-    broker.close()
-    broker.client.close()
-    assert world.outcomes(job.id) == {**dict.fromkeys(ids, "withdrawn"), owned: "pathway_owned"}
-    assert withdrawals() == dict.fromkeys(ids, 1)
-    assert chunks(world, job.id, "state, counts") == [("done", {"withdrawn": 3, "pathway_owned": 1})]
-    assert world.one("SELECT count(*) FROM withdrawals.attempts") == (1 if which == 1 else 0)
-    assert len(world.letters()) == 1
-    assert_balanced(db)
-
-
-def test_the_retry_after_a_lost_answer_finds_the_chunk_done(
-    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second run of the same transaction: a chunk found done is success, and nothing is written again."""
-    ids = world.enrolments(3)
-    world.submit(db, ids)
-    claim = take(db)
-    seen = []
-
-    def work(connection: Connection) -> None:
-        seen.append(apply(connection, claim))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(db.engine.dialect, "do_commit", LostAnswer(db, 1))
-        db.run(work)
-    assert [len(applied.decided) for applied in seen] == [1, 0]
     assert_balanced(db)
 
 
