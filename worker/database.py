@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL, make_url
 
 from worker.config import Settings
-from worker.errors import SettingsError, describe, is_transient
+from worker.errors import SettingsError, describe, is_passing, is_transient
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=2,
             pool_use_lifo=True,
+            hide_parameters=True,  # an error that nobody catches shows no personal data
             connect_args={
                 "options": " ".join(f"-c {name}={_milliseconds(value)}" for name, value in options.items()),
                 "application_name": "withdrawals",
@@ -76,14 +77,16 @@ class Database:
         with self.engine.begin() as connection:
             yield connection
 
-    def run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in one transaction; repeat the whole of it after a transient error.
+
+        `patient`: also after a lock or statement timeout, for a caller who would only ask again.
 
         `work` is repeated also when the commit's answer was lost, so it has to start from a guard: a token,
         a key or a state that a first success has changed. Any other error rolls back and is raised.
         """
         for attempt in tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_transient),
+            retry=tenacity.retry_if_exception(is_passing if patient else is_transient),
             stop=tenacity.stop_after_delay(self.retry_seconds),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1.0),
             before_sleep=_log_retry,

@@ -98,16 +98,39 @@ def is_transient(error: BaseException) -> bool:
     return classify(error) is Fault.TRANSIENT
 
 
-def describe(error: BaseException) -> tuple[str, str, str]:
-    """Class, message and fingerprint of an error, free of values.
+def is_passing(error: BaseException) -> bool:
+    """Whether it is transient or a timeout: somebody held a lock for longer than one may wait."""
+    return classify(error) in (Fault.TRANSIENT, Fault.TIMEOUT)
 
-    A driver's message can quote a row ("Key (email)=(…) already exists"), so only the first line is kept,
-    and what stands in quotes or brackets, every address and every number is blanked. Equal faults of
-    different rows share a fingerprint (12 hex digits).
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """Class, message and fingerprint of an error, free of values and of personal data.
+
+    What PostgreSQL says about a row can quote it ("Key (email)=(…) already exists", or a trigger of the
+    platform's that names a learner), so of such an error only names of the schema are kept. Of any other the
+    first line, without what stands in quotes or brackets, addresses and numbers. Equal faults of different
+    rows share a fingerprint (12 hex digits).
     """
+    fault = classify(error)
     error = driver_error(error)
     name = type(error).__name__
-    first = (str(error).splitlines() or [""])[0]
-    message = re.sub(r"\d+", "N", re.sub(r"\([^)]*\)|'[^']*'|\"[^\"]*@[^\"]*\"|\S+@\S+", "…", first))[:300]
+    if isinstance(error, psycopg.Error) and fault is Fault.ROW:
+        message = _schema_names(error)
+    else:
+        first = (str(error).splitlines() or [""])[0]
+        message = re.sub(r"\d+", "N", re.sub(r"\([^)]*\)|'[^']*'|\"[^\"]*\"|\S+@\S+", "…", first))[:300]
     fingerprint = hashlib.sha256(f"{name}:{message}".encode()).hexdigest()[:12]
     return name, message, fingerprint
+
+
+def _schema_names(error: psycopg.Error) -> str:
+    found = error.diag
+    where = (found.context or "").splitlines()
+    names = {
+        "constraint": found.constraint_name,
+        "table": found.table_name,
+        "column": found.column_name,
+        "in": where[0] if where and where[0].startswith("PL/pgSQL function") else None,
+    }
+    told = ", ".join(f"{what} {name}" for what, name in names.items() if name)
+    return f"the database refused a value (SQLSTATE {error.sqlstate})" + (f": {told}" if told else "")

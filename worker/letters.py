@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -91,6 +92,10 @@ def resolve(
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
     """
+    if remedy not in ("override", "keep"):
+        raise InvalidInputError(
+            f"remedy: {remedy[:40]!r} is none; give override or keep, or redrive or discard the letter"
+        )
     if not note.strip():
         raise InvalidInputError("note: a remedy needs a note that says why")
 
@@ -127,17 +132,18 @@ def discard(
 
 def redrive_known_learners(database: Database) -> int:
     """Try letters of unknown learners again whose learner exists by now; how many."""
+    with database.begin() as connection:
+        known = letters.with_known_learner(connection)
 
-    def work(connection: Connection) -> int:
-        driven = 0
-        for organisation_id, letter_ids in letters.with_known_learner(connection):
-            letters.lock(connection, organisation_id, letter_ids)
-            driven += len(letters.redrive(connection, letter_ids, actor="relay", override=False))
-        if driven:
-            jobs.notify(connection)
-        return driven
+    def work(connection: Connection, organisation_id: int, letter_ids: list[int]) -> int:
+        letters.lock(connection, organisation_id, letter_ids)
+        jobs.notify(connection)
+        return len(letters.redrive(connection, letter_ids, actor="relay", override=False))
 
-    return database.run(work)
+    return sum(
+        database.run(partial(work, organisation_id=organisation_id, letter_ids=letter_ids))
+        for organisation_id, letter_ids in known
+    )
 
 
 def _act(

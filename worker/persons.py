@@ -36,7 +36,7 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
     Raises:
         IdempotencyConflictError: the key was used for another event.
     """
-    receipt = database.run(lambda connection: record_in(connection, requester, source, event))
+    receipt = database.run(lambda connection: record_in(connection, requester, source, event), patient=True)
     log.info(
         "person.event", organisation_id=requester.organisation_id, type=event.type, status=receipt.status,
         job_id=receipt.job_id,
@@ -45,18 +45,34 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
 
 
 def record_in(connection: Connection, requester: Requester, source: str, event: PersonEvent) -> Receipt:
-    """`record` in the caller's transaction."""
-    organisation_id, external_id = requester.organisation_id, event.external_id
-    request_hash = hashlib.sha256(
-        json.dumps([source, event.model_dump(mode="json", exclude_unset=True)], sort_keys=True).encode()
-    ).digest()
-    jobs.lock_settings(connection, organisation_id)  # first: a deactivation is admitted under it
-    known = jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key)
+    """`record` in the caller's transaction: whatever came of it, its key answers the same from now on."""
+    jobs.lock_settings(connection, requester.organisation_id)  # first: a deactivation is admitted under it
+    request_hash = _digest(source, event)
+    known = people.receipt(connection, requester.organisation_id, requester.door, requester.key)
     if known is not None:
-        if known[1] != request_hash:
-            raise IdempotencyConflictError("this key was used before, for another request; take a new one")
-        return Receipt("accepted", known[0])
+        if known.request_hash != request_hash:
+            raise IdempotencyConflictError(_REUSED)
+        return Receipt(known.status, known.job_id)
+    receipt = _take(connection, requester, source, event, request_hash)
+    people.keep_receipt(
+        connection,
+        organisation_id=requester.organisation_id,
+        door=requester.door,
+        key=requester.key,
+        request_hash=request_hash,
+        status=receipt.status,
+        job_id=receipt.job_id,
+    )
+    return receipt
 
+
+_REUSED = "this key was used before, for another request; a new request takes a new key"
+
+
+def _take(
+    connection: Connection, requester: Requester, source: str, event: PersonEvent, request_hash: bytes
+) -> Receipt:
+    organisation_id, external_id = requester.organisation_id, event.external_id
     person = people.lock(connection, organisation_id, external_id)
     before = people.newest(connection, organisation_id, external_id)
     now = jobs.database_now(connection)
@@ -117,8 +133,15 @@ def _turn(
             "request_hash": request_hash,
         },
     )
+    if job_id is None:
+        raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
     jobs.notify(connection)
     return Receipt("accepted" if effective_at <= now else "scheduled", job_id)
+
+
+def _digest(source: str, event: PersonEvent) -> bytes:
+    body = [source, event.model_dump(mode="json", exclude_unset=True)]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
 def deactivate_due(database: Database) -> int:

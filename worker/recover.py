@@ -12,11 +12,10 @@ from functools import partial
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import Fault, classify, describe
+from worker.errors import Fault, classify, describe, is_transient
 from worker.ledger import claims, decide, jobs, letters
 from worker.models import Chunk, Claim, LetterCode
 
@@ -81,12 +80,11 @@ def take_over(database: Database, settings: Settings) -> int:
     for claim in lost:
         try:
             _and_finish(database, partial(_take_over, settings=settings, claim=claim))
-        except OperationalError as error:
-            if classify(error) is not Fault.TIMEOUT:
+        except Exception as error:  # whatever it is, the other claims get their turn
+            if is_transient(error):
                 raise
-            log.info(
-                "claim.busy", token=str(claim.token)
-            )  # somebody holds its letter: next round, and on to the others
+            error_class, message, _ = describe(error)
+            log.warning("claim.not_taken_over", token=str(claim.token), error_class=error_class, message=message)
     return len(lost)
 
 

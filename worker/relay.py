@@ -12,7 +12,6 @@ from functools import partial
 from uuid import uuid4
 
 import psycopg
-import redis
 import sqlalchemy.exc
 import structlog
 
@@ -104,13 +103,18 @@ class Relay:
 
     def sweep(self) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left."""
-        self._try("seen", self._seen)
-        self._try("take_over", lambda: recover.take_over(self._database, self._settings))
-        self._try("deactivate", lambda: persons.deactivate_due(self._database))
-        self._try("admit", self._admit_due)
-        self._try("close", self._close_cancelled)
-        self._try("learners", lambda: letters.redrive_known_learners(self._database))
-        self._try("finish", self._finish)
+        steps: dict[str, Callable[[], object]] = {
+            "seen": self._seen,
+            "take_over": lambda: recover.take_over(self._database, self._settings),
+            "deactivate": lambda: persons.deactivate_due(self._database),
+            "admit": self._admit_due,
+            "close": self._close_cancelled,
+            "learners": lambda: letters.redrive_known_learners(self._database),
+            "finish": self._finish,
+        }
+        for name, step in steps.items():
+            self._try(name, step)
+            self._try("publish", self.publish)  # a long step keeps nobody waiting
 
     def _seen(self) -> None:
         with self._database.begin() as connection:
@@ -124,8 +128,11 @@ class Relay:
         with self._database.begin() as connection:
             due = jobs.due(connection)
         for job_id, organisation_id in due:
-            if self._database.run(partial(admit, organisation_id=organisation_id, job_id=job_id)):
-                log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
+            self._try("admit_one", partial(self._admit, job_id, organisation_id))
+
+    def _admit(self, job_id: int, organisation_id: int) -> None:
+        if self._database.run(partial(admit, organisation_id=organisation_id, job_id=job_id)):
+            log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
 
     def _close_cancelled(self) -> None:
         with self._database.begin() as connection:
@@ -140,6 +147,6 @@ class Relay:
         """One step's failure does not keep the others from their turn; a lost connection is logged once a round."""
         try:
             act()
-        except (redis.RedisError, sqlalchemy.exc.SQLAlchemyError) as error:
+        except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)

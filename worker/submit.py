@@ -56,7 +56,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
             values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
         return _write(connection, requester, values, lambda chunk: _fill(connection, request, chunk), chunk_size)
 
-    return _done(database.run(work))
+    return _done(database.run(work, patient=True))
 
 
 def submit_file(
@@ -150,7 +150,7 @@ def insert_person_job(connection: Connection, requester: Requester, values: dict
     if inserted is None:
         return None
     job_id, due = inserted
-    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_FIRST}
+    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_HR}
     jobs.fill_with_person(connection, values["learner_external_id"], **chunk, state="ready" if due else "waiting")
     if due:
         admit(connection, organisation_id=requester.organisation_id, job_id=job_id)
@@ -227,9 +227,9 @@ def _write(
 
 
 def _known(
-    connection: Connection, requester: Requester, values: dict[str, Any], known: tuple[int, bytes] | None
+    connection: Connection, requester: Requester, values: dict[str, Any], known: tuple[int | None, bytes] | None
 ) -> Submitted:
-    if known is None or known[1] != values["request_hash"]:
+    if known is None or known[0] is None or known[1] != values["request_hash"]:
         raise IdempotencyConflictError(
             "this idempotency key was used before, for another request; a new request takes a new key"
         )

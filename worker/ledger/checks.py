@@ -79,6 +79,10 @@ CHECKS = {
         JOIN lms.enrolments e ON e.id = o.enrolment_id
         WHERE o.outcome = 'withdrawn' AND e.status = '{WITHDRAWN}' AND (e.withdrawal_reason, e.withdrawn_by,
             e.withdrawn_at) IS DISTINCT FROM (j.reason, j.requested_by, o.decided_at)""",
+    "what waits belongs to a job that waits, and what is due to one that was admitted": """
+        SELECT 'chunk ' || c.id FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+        WHERE c.redrives IS NULL AND (c.state = 'waiting' AND j.state IN ('queued', 'paused')
+            OR c.state IN ('ready', 'claimed') AND j.state IN ('scheduled', 'held'))""",
     "a finished job has no unfinished chunk, save what a cancel left running": """
         SELECT 'job ' || j.id FROM withdrawals.jobs j
         WHERE j.state IN ('completed', 'completed_with_exceptions', 'superseded') AND EXISTS (

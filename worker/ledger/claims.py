@@ -20,22 +20,25 @@ _DUE = """
 
 # Fair: by lane, then by the chunk's number in its job, so that jobs take turns. The first due chunk is
 # filled up with further small ones, so that a storm of single requests is decided in sets; a chunk marked
-# `alone` is not. All attempts at one letter go together.
+# `alone` is not. What fits is found without a lock, then locked: another claim is not kept from the rest.
+# A person counts as ten ids. All attempts at one letter go together.
 _CLAIM = """
 WITH first AS (
-    SELECT c.id, c.size, c.alone, c.redrives FROM withdrawals.chunks c
+    SELECT c.id, {weight} AS weight, c.alone, c.redrives FROM withdrawals.chunks c
     WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 ), room AS (
-    SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - size, 0) END AS ids FROM first
+    SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - weight, 0) END AS ids FROM first
+), candidates AS (
+    SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM (
+        SELECT c.id, {weight} AS weight, row_number() OVER (ORDER BY {order}) AS place FROM withdrawals.chunks c
+        WHERE {due} AND NOT c.alone AND c.size <= :small AND c.id <> (SELECT id FROM first)
+        ORDER BY {order} LIMIT (SELECT ids FROM room)) c
 ), more AS (
-    SELECT c.id, c.size, c.redrives FROM withdrawals.chunks c
-    WHERE {due} AND NOT c.alone AND c.size <= :small AND c.id <> (SELECT id FROM first)
-    ORDER BY {order} LIMIT (SELECT ids FROM room) FOR UPDATE OF c SKIP LOCKED
-), fitting AS (
-    SELECT id, redrives, sum(greatest(size, 1)) OVER (ORDER BY id) AS ids FROM more
+    SELECT c.id, c.redrives FROM withdrawals.chunks c
+    WHERE c.id IN (SELECT id FROM candidates WHERE ids <= (SELECT ids FROM room)) AND c.state = 'ready'
+    FOR UPDATE SKIP LOCKED
 ), taken AS (
-    SELECT id, redrives FROM first
-    UNION ALL SELECT id, redrives FROM fitting WHERE ids <= (SELECT ids FROM room)
+    SELECT id, redrives FROM first UNION ALL SELECT id, redrives FROM more
 ), mates AS (
     SELECT c.id FROM withdrawals.chunks c
     WHERE c.redrives IN (SELECT redrives FROM taken) AND c.state = 'ready' FOR UPDATE SKIP LOCKED
@@ -46,8 +49,9 @@ WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
 RETURNING id, EXISTS (SELECT 1 FROM withdrawals.chunks c
     WHERE {due} AND c.id NOT IN (SELECT id FROM taken UNION ALL SELECT id FROM mates)) AS more
 """
-_CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id"))
-_CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id"))
+_WEIGHT = "CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE 10 END"
+_CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
+_CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
 
 
 def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:

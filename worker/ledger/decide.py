@@ -99,7 +99,8 @@ WITH asked AS (
     JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = c.organisation_id
         AND e.status NOT IN ('{WITHDRAWN}', {_list(ENDED)})
     LEFT JOIN withdrawals.chunks f ON f.dead_letter_id = c.redrives AND f.job_id = c.job_id AND f.redrives IS NULL
-    WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL AND e.id = ANY(:locked)
+    WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL
+        AND e.id IN (SELECT unnest(CAST(:locked AS bigint[])))
 ), seen AS (
     SELECT a.*, e.status, e.pathway_id, {RULES} AS verdict
     FROM asked a LEFT JOIN lms.enrolments e
@@ -163,10 +164,10 @@ WITH asked AS (
     UNION ALL SELECT DISTINCT c.id, 'failed', -1 FROM withdrawals.chunks c JOIN withdrawals.chunks f
         ON f.dead_letter_id = c.redrives AND f.job_id = c.job_id AND f.redrives IS NULL
         WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL
-), counts AS (
+), counts AS MATERIALIZED (
     SELECT chunk_id, jsonb_object_agg(outcome, change) FILTER (WHERE change <> 0) AS counts
     FROM (SELECT chunk_id, outcome, sum(change) AS change FROM changes GROUP BY 1, 2) c GROUP BY 1
-), found AS (
+), found AS MATERIALIZED (
     SELECT home, count(*) AS ids FROM decided GROUP BY 1
 ), healed AS (
     UPDATE withdrawals.chunks f SET state = 'done', dead_letter_id = NULL,

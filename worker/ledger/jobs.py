@@ -11,8 +11,8 @@ from worker.database import CHANNEL, driver
 from worker.errors import InvalidInputError
 from worker.rules import CLEAN, ENDED, WITHDRAWN
 
-LANE_FIRST, LANE_BULK = 0, 1
-"""Deactivations and letters go before everything else."""
+LANE_HR, LANE_LETTERS, LANE_BULK = 0, 1, 2
+"""Deactivations go first, then attempts at letters, then everything else."""
 
 _LOCK_SETTINGS = text("""
 INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
@@ -28,11 +28,17 @@ def lock_settings(connection: Connection, organisation_id: int) -> None:
 _BY_KEY = text("""
 SELECT id, request_hash FROM withdrawals.jobs
 WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
+UNION ALL
+SELECT job_id, request_hash FROM withdrawals.receipts
+WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
+LIMIT 1
 """)
 
 
-def find_by_key(connection: Connection, *, organisation_id: int, door: str, key: str) -> tuple[int, bytes] | None:
-    """The job that a key has made already, with the hash of its request."""
+def find_by_key(
+    connection: Connection, *, organisation_id: int, door: str, key: str
+) -> tuple[int | None, bytes] | None:
+    """The job that a key has made already (None: an event without one), with the hash of its request."""
     row = connection.execute(_BY_KEY, {"organisation_id": organisation_id, "door": door, "key": key}).one_or_none()
     return (row.id, bytes(row.request_hash)) if row else None
 

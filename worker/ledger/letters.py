@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from worker.ledger.jobs import LANE_FIRST
+from worker.ledger.jobs import LANE_LETTERS
 from worker.models import Chunk, DeadLetter, LetterCode, LetterState
 from worker.rules import NEEDS_SUPPORT
 
@@ -118,7 +118,7 @@ WITH driven AS (
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, learner_external_id, size,
     state, override, redrives, asked_by)
-SELECT job_id, organisation_id, 0, {LANE_FIRST}, ids, person, 1, 'ready', :override, letter, :actor
+SELECT job_id, organisation_id, 0, {LANE_LETTERS}, ids, person, 1, 'ready', :override, letter, :actor
 FROM asking ORDER BY letter, job_id
 RETURNING redrives
 """)
@@ -174,13 +174,19 @@ _LEARNERS_KNOWN = text("""
 SELECT d.organisation_id, array_agg(d.id ORDER BY d.id) AS ids FROM (
     SELECT d.id, d.organisation_id FROM withdrawals.dead_letters d
     JOIN lms.learners l ON l.organisation_id = d.organisation_id AND l.external_id = d.learner_external_id
-    WHERE d.code = 'unknown_learner' AND d.state = 'open' ORDER BY d.id LIMIT :most) d
+    WHERE d.code = 'unknown_learner' AND d.state = 'open' AND NOT EXISTS (
+        SELECT 1 FROM withdrawals.chunks c JOIN withdrawals.attempts a ON a.chunk_id = c.id
+        WHERE c.redrives = d.id AND c.state = 'failed')
+    ORDER BY d.id LIMIT :most) d
 GROUP BY d.organisation_id
 """)
 
 
 def with_known_learner(connection: Connection, *, most: int = 500) -> list[tuple[int, list[int]]]:
-    """Open `unknown_learner` letters whose learner exists by now, by organisation."""
+    """Open `unknown_learner` letters whose learner exists by now, by organisation.
+
+    One whose attempt has used up its tries since is left to a person, as any other that was given up.
+    """
     return [(row.organisation_id, list(row.ids)) for row in connection.execute(_LEARNERS_KNOWN, {"most": most})]
 
 

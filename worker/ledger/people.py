@@ -1,6 +1,7 @@
 """Persons and their events: which event is newest, and the locks that make it so."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -135,6 +136,39 @@ def follow(connection: Connection, organisation_id: int, external_id: str, *, wa
     connection.execute(_FOLLOW_LEARNER, {**key, "was_active": was_active, "now": now})
     connection.execute(_SETTLE_PERSON, {**key, "now": now})
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """What was answered to an event."""
+
+    request_hash: bytes
+    status: str
+    job_id: int | None
+
+
+_RECEIPT = text("""
+SELECT request_hash, status, job_id FROM withdrawals.receipts
+WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
+""")
+
+
+def receipt(connection: Connection, organisation_id: int, door: str, key: str) -> KeptReceipt | None:
+    """The answer that a key was given already."""
+    parameters = {"organisation_id": organisation_id, "door": door, "key": key}
+    row = connection.execute(_RECEIPT, parameters).one_or_none()
+    return KeptReceipt(bytes(row.request_hash), row.status, row.job_id) if row else None
+
+
+_KEEP_RECEIPT = text("""
+INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, job_id)
+VALUES (:organisation_id, :door, :key, :request_hash, :status, :job_id)
+""")
+
+
+def keep_receipt(connection: Connection, **values: Any) -> None:
+    """Keep the answer to an event; the settings row is locked, so nobody keeps one for the same key meanwhile."""
+    connection.execute(_KEEP_RECEIPT, values)
 
 
 _DUE = text("""

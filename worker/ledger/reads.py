@@ -33,8 +33,8 @@ _LIST = text(
     _JOB
     + """
 WHERE j.organisation_id = :organisation_id AND (CAST(:before AS bigint) IS NULL OR j.id < :before)
-    AND (CAST(:state AS text) IS NULL
-        OR CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END = :state)
+    AND (CAST(:stored AS text) IS NULL OR j.state = :stored)
+    AND (:state NOT IN ('queued', 'running') OR coalesce(totals.begun, false) = (:state = 'running'))
 ORDER BY j.id DESC LIMIT :limit
 """
 )
@@ -55,7 +55,9 @@ def jobs(
     limit: int = 50,
 ) -> list[Job]:
     """Jobs of an organisation, newest first."""
-    parameters = {"organisation_id": organisation_id, "state": state, "before": before, "limit": limit}
+    stored = "queued" if state == "running" else state
+    parameters = {"organisation_id": organisation_id, "state": state or "", "stored": stored}
+    parameters |= {"before": before, "limit": limit}
     return [_as_job(row) for row in connection.execute(_LIST, parameters).mappings()]
 
 

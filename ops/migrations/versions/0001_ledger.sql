@@ -38,7 +38,8 @@ CREATE TABLE withdrawals.jobs (
     CONSTRAINT finished_has_a_time CHECK ((finished_at IS NOT NULL)
         = (state IN ('completed', 'completed_with_exceptions', 'cancelled', 'superseded'))),
     UNIQUE (organisation_id, door, idempotency_key)
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.01);
+CREATE INDEX jobs_in_state ON withdrawals.jobs (organisation_id, state, id DESC);
 CREATE INDEX jobs_of_organisation ON withdrawals.jobs (organisation_id, id DESC);
 CREATE INDEX jobs_scheduled ON withdrawals.jobs (effective_at) WHERE state = 'scheduled';
 CREATE INDEX jobs_unfinished ON withdrawals.jobs (id) WHERE state IN ('scheduled', 'held', 'queued', 'paused');
@@ -72,14 +73,16 @@ CREATE UNIQUE INDEX dead_letters_one_live ON withdrawals.dead_letters
     (organisation_id, enrolment_id, learner_external_id, code) NULLS NOT DISTINCT
     WHERE state IN ('open', 'redriven') AND code <> 'invalid_event';
 CREATE INDEX dead_letters_of_organisation ON withdrawals.dead_letters (organisation_id, id DESC);
-CREATE INDEX dead_letters_live_learner ON withdrawals.dead_letters (code, id) WHERE state = 'open';
+CREATE INDEX dead_letters_of_code ON withdrawals.dead_letters (code, id) WHERE state = 'open';
+CREATE INDEX dead_letters_live_learner ON withdrawals.dead_letters (organisation_id, learner_external_id)
+    WHERE learner_external_id IS NOT NULL AND state IN ('open', 'redriven') AND code <> 'invalid_event';
 
 CREATE TABLE withdrawals.chunks (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_id bigint NOT NULL REFERENCES withdrawals.jobs,
     organisation_id bigint NOT NULL,
     number integer NOT NULL,     -- within the job: jobs take turns by it
-    lane smallint NOT NULL,      -- 0 before 1: deactivations and letters first
+    lane smallint NOT NULL,      -- 0 deactivations, 1 letters, 2 everything else
     enrolment_ids bigint[],      -- either the ids …
     learner_external_id text,    -- … or the person
     size integer NOT NULL CHECK (size >= 0),
@@ -108,7 +111,9 @@ CREATE TABLE withdrawals.chunks (
     CONSTRAINT persons_are_not_split CHECK (state <> 'split' OR learner_external_id IS NULL),
     CONSTRAINT closed_has_a_time CHECK (
         (state IN ('waiting', 'ready', 'claimed')) = (closed_at IS NULL))
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.01);  -- a queue: what is done should not be in the way of what is due
+CREATE INDEX chunks_unfinished ON withdrawals.chunks (job_id)
+    WHERE redrives IS NULL AND state IN ('waiting', 'ready', 'claimed');
 CREATE INDEX chunks_due ON withdrawals.chunks (lane, number, id) WHERE state = 'ready';
 CREATE INDEX chunks_oldest ON withdrawals.chunks (id) WHERE state = 'ready';
 CREATE INDEX chunks_leases ON withdrawals.chunks (lease_until) WHERE state = 'claimed';
@@ -177,6 +182,18 @@ CREATE TABLE withdrawals.person_events (
     effective_at timestamptz NOT NULL,
     PRIMARY KEY (organisation_id, external_id, source),
     FOREIGN KEY (organisation_id, external_id) REFERENCES withdrawals.persons
+);
+
+-- What was answered to an event, by its key: the answer to the same event again, whatever happened since.
+CREATE TABLE withdrawals.receipts (
+    organisation_id bigint NOT NULL,
+    door text NOT NULL,
+    idempotency_key text NOT NULL CHECK (idempotency_key <> ''),
+    request_hash bytea NOT NULL,
+    status text NOT NULL CHECK (status IN ('accepted', 'scheduled', 'reactivated', 'ignored')),
+    job_id bigint REFERENCES withdrawals.jobs,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organisation_id, door, idempotency_key)
 );
 
 -- One row per act of a person or a producer; what the machine did stands in chunks and outcomes.
