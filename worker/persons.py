@@ -53,6 +53,9 @@ def record_in(connection: Connection, requester: Requester, source: str, event: 
         if known.request_hash != request_hash:
             raise IdempotencyConflictError(_REUSED)
         return Receipt(known.status, known.job_id)
+    key = {"organisation_id": requester.organisation_id, "door": requester.door, "key": requester.key}
+    if jobs.find_by_key(connection, **key) is not None:
+        raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
     receipt = _take(connection, requester, source, event, request_hash)
     people.keep_receipt(
         connection,
@@ -134,7 +137,7 @@ def _turn(
         },
     )
     if job_id is None:
-        raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
+        raise IdempotencyConflictError(_REUSED)  # by such a job that committed meanwhile
     jobs.notify(connection)
     return Receipt("accepted" if effective_at <= now else "scheduled", job_id)
 
