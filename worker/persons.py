@@ -53,8 +53,8 @@ def record_in(connection: Connection, requester: Requester, source: str, event: 
         if known.request_hash != request_hash:
             raise IdempotencyConflictError(_REUSED)
         return Receipt(known.status, known.job_id)
-    key = {"organisation_id": requester.organisation_id, "door": requester.door, "key": requester.key}
-    if jobs.find_by_key(connection, **key) is not None:
+    organisation_id = requester.organisation_id
+    if jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key):
         raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
     receipt = _take(connection, requester, source, event, request_hash)
     people.keep_receipt(
