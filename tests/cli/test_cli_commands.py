@@ -28,11 +28,6 @@ LETTER = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def audit(world: World) -> "Audit":
-    return Audit(world)
-
-
 class Audit:
     """What is on record of the acts of people."""
 
@@ -42,6 +37,11 @@ class Audit:
     def rows(self) -> list[tuple[str, str, int | None, str | None]]:
         found = self._world.run("SELECT actor, action, job_id, note FROM withdrawals.audit ORDER BY id")
         return [tuple(row) for row in found]
+
+
+@pytest.fixture
+def audit(world: World) -> Audit:
+    return Audit(world)
 
 
 def test_load_fills_the_platform_and_a_second_load_changes_nothing(world: World, tmp_path: Path) -> None:
@@ -95,6 +95,31 @@ def test_who_acts_is_the_user_of_the_system_when_nobody_is_named(world: World, a
     done("submit", world.enrolment(), "--reason", "not_required")
     assert audit.rows()[0][0] == f"cli:{getpass.getuser()}"
     assert "--as" in refused("submit", 1, "--reason", "not_required", "--as", " ")
+
+
+def test_every_act_is_on_record_with_who_did_it_and_looking_is_none(
+    world: World, db: Database, environment: Settings, audit: Audit, tmp_path: Path
+) -> None:
+    owned = [world.enrolment(f"l{n}", pathway_id=world.pathway()) for n in range(2)]
+    file = csv_file(tmp_path, f"enrolment_id\n{owned[0]}\n")
+    acts: list[tuple[tuple[object, ...], str]] = [
+        (("submit", world.enrolment(), "--reason", "not_required"), "job.submit"),
+        (("submit", "--learner", "anna", "--reason", "not_required"), "job.submit"),
+        (("bulk", file, "--reason", "not_required"), "job.submit"),
+        (("bulk", "--filter", "series_id=99", "--reason", "not_required"), "job.submit"),
+        (("deactivate", "zoe"), "user.deactivated"),
+        (("reactivate", "zoe"), "user.reactivated"),
+    ]
+    for number, (words, _) in enumerate(acts):
+        done(*words, "--as", f"person {number}")
+    work_off(db, environment)
+    letter = world.letters()[0].id
+    for words in (("jobs", "list"), ("dead-letters", "list"), ("dead-letters", "show", letter), ("check",)):
+        done(*words)
+    done("dead-letters", "resolve", letter, "--remedy", "keep", "--note", "stays", "--as", "person 6")
+    want = [(f"person {number}", action) for number, (_, action) in enumerate(acts)]
+    assert [row[:2] for row in audit.rows()] == [*want, ("person 6", "dead_letter.keep")]
+    assert audit.rows()[-1][3] == "stays"
 
 
 def test_bulk_takes_a_file_and_counts_what_stands_there_twice(world: World, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest
+from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.cli.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker import submit as door
@@ -56,6 +57,14 @@ def test_a_key_that_was_used_for_another_request_is_a_conflict(world: World, tmp
         assert "key was used before, for another request" in refused(*words, "--key", "k", "--json"), words
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
     assert world.status(two) == "in_progress"
+
+
+def test_an_event_sent_again_by_its_key_is_no_newer_event(world: World) -> None:
+    """Contract: a known key answers before anything else; a late retry must not undo what came between."""
+    came_back = done("reactivate", "anna", "--key", "r")
+    later = done("deactivate", "anna")
+    assert done("reactivate", "anna", "--key", "r") == came_back
+    assert done("jobs", "show", later["job_id"])["state"] == "queued", "not superseded by the retry"
 
 
 def test_a_key_belongs_to_its_organisation(world: World) -> None:
@@ -140,14 +149,23 @@ def test_json_takes_a_hundred_thousand_ids_and_no_more(world: World) -> None:
 
 
 def test_bytes_that_are_no_text_are_refused_and_not_stored(world: World) -> None:
+    assert program(b"deactivate", b"anna\xff").code == 2
     for words in (
-        (b"deactivate", b"anna\xff"),
-        (b"submit", b"1", b"--reason", b"not_required", b"--note", b"\xff"),
-        (b"submit", b"1", b"--reason", b"not_required", b"--as", b"\xff"),
-        (b"submit", b"1", b"--reason", b"not_required", b"--key", b"\xff"),
+        ("deactivate", "anna\udcff"),  # as Python hands such bytes on
+        ("submit", 1, *REASON, "--note", "\udcff"),
+        ("submit", 1, *REASON, "--as", "\udcff"),
+        ("submit", 1, *REASON, "--key", "\udcff"),
+        ("submit", "--learner", "\udcff", *REASON),
+        ("bulk", "\udcff.csv", *REASON),
     ):
-        assert program(*words).code == 2
+        assert "UTF-8" in refused(*words)
     assert nothing_written(world)
+
+
+def test_an_empty_list_and_a_list_of_rows_are_refused_by_the_schema() -> None:
+    for ids in ([], [{"id": 1, "reason": "not_required"}], ["1"], [1.5], [True], None):
+        with pytest.raises(ValidationError):
+            JobRequest.model_validate({"reason": "not_required", "enrolment_ids": ids})
 
 
 # Times
