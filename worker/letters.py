@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from sqlalchemy import Connection
@@ -158,14 +159,18 @@ def _act(
 ) -> None:
     """Lock the letters, refuse what is missing or not open, act, and put one audit row per letter on record."""
 
+    act_id = uuid4().hex
+
     def work(connection: Connection) -> None:
         rows = letters.lock(connection, organisation_id, letter_ids)
+        if letters.acted(connection, letter_ids, act_id):
+            return  # the answer to the first commit was lost
         missing = sorted(set(letter_ids) - {row.id for row in rows})
         if missing:
             raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")
         for row in rows:
             _refuse(row, remedy)
-            detail = json.dumps({"code": row.code})
+            detail = json.dumps({"code": row.code, "act": act_id})
             jobs.audit(
                 connection,
                 organisation_id=organisation_id,

@@ -170,6 +170,16 @@ def close(
     return list(connection.scalars(_CLOSE, parameters))
 
 
+_ACTED = text("""
+SELECT EXISTS (SELECT 1 FROM withdrawals.audit WHERE dead_letter_id = ANY(:ids) AND detail ->> 'act' = :act)
+""")
+
+
+def acted(connection: Connection, letter_ids: Sequence[int], act: str) -> bool:
+    """Whether this very act on these letters is on record: a repetition after a lost answer finds itself."""
+    return bool(connection.scalar(_ACTED, {"ids": list(letter_ids), "act": act}))
+
+
 _LEARNERS_KNOWN = text("""
 SELECT d.organisation_id, array_agg(d.id ORDER BY d.id) AS ids FROM (
     SELECT d.id, d.organisation_id FROM withdrawals.dead_letters d
