@@ -121,7 +121,7 @@ def test_a_deactivation_that_is_effective_makes_the_learner_inactive_when_it_is_
     assert_balanced(db)
 
 
-@pytest.mark.parametrize("round_number", range(6))
+@pytest.mark.parametrize("round_number", range(3))
 def test_coming_back_and_being_applied_at_the_same_moment_end_in_one_of_two_ways(
     db: Database, world: World, environment: Settings, threads: Threads, round_number: int
 ) -> None:

@@ -8,6 +8,7 @@ import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,22 @@ def test_any_order_and_any_repetition_of_events_ends_the_same(
         assert world.status(enrolment_id) == ("withdrawn" if away else "in_progress")
 
     hold()
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize(("leaves", "returns"), [("hr", "scim"), ("scim", "hr")])
+@pytest.mark.parametrize("first", ["deactivated", "reactivated"])
+def test_of_two_sources_with_the_same_time_the_reactivation_wins(
+    db: Database, world: World, environment: Settings, leaves: str, returns: str, first: str
+) -> None:
+    """Whichever comes first, and whichever source says it; "a reactivation winning ties"."""
+    enrolment_id = world.enrolment("anna")
+    events = [Event(leaves, "deactivated", 3, None), Event(returns, "reactivated", 3, 9)]
+    for event in sorted(events, key=lambda event: event.kind != first):
+        event.send(db, world, "anna")
+    work_off(db, environment)
+    assert world.active("anna")
+    assert world.status(enrolment_id) == "in_progress"
     assert_balanced(db)
 
 

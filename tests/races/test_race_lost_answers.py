@@ -162,7 +162,6 @@ def test_an_event_with_its_own_time_whose_answer_is_lost_is_followed_once(
     assert_balanced(db)
 
 
-@pytest.mark.xfail(strict=True, reason="a reactivation's key is not kept: its repetition is a new event")
 def test_a_reactivation_without_a_time_that_is_sent_again_does_not_undo_a_later_deactivation(
     db: Database, world: World
 ) -> None:
@@ -175,9 +174,6 @@ def test_a_reactivation_without_a_time_that_is_sent_again_does_not_undo_a_later_
     assert not world.active("anna")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the repetition finds the letter as the first run left it, and takes it for another's"
-)
 @pytest.mark.parametrize("act", [letters.redrive, letters.discard])
 def test_an_act_on_a_letter_whose_answer_is_lost_is_not_reported_as_a_conflict(
     db: Database, world: World, environment: Settings, one_lost_answer: Lost, act: Callable[..., None]

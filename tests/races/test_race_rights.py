@@ -49,19 +49,22 @@ def filled(db: Database, world: World, environment: Settings) -> World:
     return world
 
 
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_the_service_cannot_touch(db: Database, filled: World, what: str) -> None:
-    """Its role has no right to it."""
-    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"), db.begin() as connection:
-        connection.execute(text(FORBIDDEN[what]))
+def test_the_service_has_no_right_to_what_it_must_not_touch(db: Database, filled: World) -> None:
+    """Whatever a bug in its code may try."""
+    for what, statement in FORBIDDEN.items():
+        with db.engine.connect() as connection:
+            with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
+                connection.execute(text(statement))
+            connection.rollback()
+        assert filled.one("SELECT count(*) FROM withdrawals.audit") == 1, what
     assert_balanced(db)
 
 
-@pytest.mark.parametrize("statement", [FORBIDDEN[f"the audit ({how})"] for how in ("changing", "deleting", "emptying")])
-def test_not_even_the_owner_changes_the_audit(db: Database, filled: World, statement: str) -> None:
+def test_not_even_the_owner_changes_the_audit(db: Database, filled: World) -> None:
     """A trigger refuses what rights would allow."""
-    with pytest.raises((InternalError, ProgrammingError), match="append-only"):
-        filled.run(statement)
+    for how in ("changing", "deleting", "emptying"):
+        with pytest.raises((InternalError, ProgrammingError), match="append-only"):
+            filled.run(FORBIDDEN[f"the audit ({how})"])
     assert_balanced(db)
 
 
