@@ -57,3 +57,17 @@ def test_a_full_chunk_is_not_filled_up_with_small_ones(db: Database, world: Worl
     small = world.submit(db, world.enrolments(1)).id
     assert claim_jobs(db, world) == [big]
     assert claim_jobs(db, world) == [small]
+
+
+def test_a_storm_of_deactivations_is_not_diluted_by_older_bulk_chunks(db: Database, world: World) -> None:
+    """A claim is filled up in fair order too: the deactivations first, then what room is left."""
+    for _ in range(4):
+        world.submit(db, world.enrolments(2), chunk_size=2)
+    people = [f"person-{number}" for number in range(8)]
+    jobs = {world.event(db, "deactivated", person).job_id for person in people}
+    with db.begin() as connection:
+        claim = claims.claim(connection, budget=80, lease=LEASE)
+    assert claim is not None
+    assert claim.more
+    query = "SELECT job_id FROM withdrawals.chunks WHERE id = ANY(:ids)"
+    assert {row[0] for row in world.run(query, ids=claim.chunk_ids)} == jobs
