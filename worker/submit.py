@@ -54,6 +54,9 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         values = _values(connection, requester, request, _digest(body))
         if request.learner_external_id is not None:
             values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
+        if request.enrolment_ids is not None:
+            accepted = len(set(request.enrolment_ids))
+            values |= {"accepted": accepted, "duplicates": len(request.enrolment_ids) - accepted}
         return _write(connection, requester, values, lambda chunk: _fill(connection, request, chunk), chunk_size)
 
     return _done(database.run(work, patient=True))
@@ -209,7 +212,7 @@ def _write(
             "chunk_size": chunk_size,
         }
     )
-    if values["learner_external_id"] is None:
+    if (accepted, duplicates) != (values["accepted"], values["duplicates"]):  # only the database could count
         jobs.set_counts(connection, job_id, accepted=accepted, duplicates=duplicates)
     jobs.audit(
         connection,

@@ -142,21 +142,20 @@ def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates
 
 
 _ADMIT = text("""
-UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now()
-WHERE id = :job_id AND state = 'scheduled' AND effective_at <= now()
-""")
-_MAKE_READY = text("""
-UPDATE withdrawals.chunks SET state = 'ready', run_after = now()
-WHERE job_id = :job_id AND state = 'waiting'
+WITH admitted AS (
+    UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now()
+    WHERE id = :job_id AND state = 'scheduled' AND effective_at <= now() RETURNING id
+), readied AS (
+    UPDATE withdrawals.chunks c SET state = 'ready', run_after = now()
+    FROM admitted WHERE c.job_id = admitted.id AND c.state = 'waiting'
+)
+SELECT count(*) FROM admitted
 """)
 
 
 def admit(connection: Connection, job_id: int) -> bool:
     """Queue a scheduled job that is due; False when it is not, or was cancelled or admitted meanwhile."""
-    if connection.execute(_ADMIT, {"job_id": job_id}).rowcount == 0:
-        return False
-    connection.execute(_MAKE_READY, {"job_id": job_id})
-    return True
+    return connection.scalar(_ADMIT, {"job_id": job_id}) == 1
 
 
 _DUE = text("""
