@@ -155,7 +155,7 @@ SELECT count(*) FROM admitted
 
 def admit(connection: Connection, job_id: int) -> bool:
     """Queue a scheduled job that is due; False when it is not, or was cancelled or admitted meanwhile."""
-    return connection.scalar(_ADMIT, {"job_id": job_id}) == 1
+    return bool(connection.scalar(_ADMIT, {"job_id": job_id}))
 
 
 _DUE = text("""
