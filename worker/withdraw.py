@@ -131,9 +131,11 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     if returned:  # paused or cancelled since the claim
         claims.give_back(connection, returned, claim.token)
     chunks = [chunk for chunk in chunks if chunk.proceed]
-    if not chunks:
-        return Applied()
     applied = Applied(job_ids={chunk.job_id for chunk in chunks})
+    if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
+        applied.job_ids |= claims.done_by(connection, claim)
+    if not chunks:
+        return applied
     driven = sorted({chunk.redrives for chunk in chunks if chunk.redrives is not None})
     deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
     persons = [chunk.id for chunk in chunks if chunk.is_person]

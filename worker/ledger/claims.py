@@ -89,6 +89,16 @@ def lock(connection: Connection, claim: Claim) -> list[Chunk]:
     return [Chunk(**row) for row in rows.mappings()]
 
 
+_DONE_BY = text("""
+SELECT DISTINCT job_id FROM withdrawals.chunks WHERE id = ANY(:ids) AND token = :token AND state = 'done'
+""")
+
+
+def done_by(connection: Connection, claim: Claim) -> set[int]:
+    """The jobs of chunks that this very claim has decided already."""
+    return set(connection.scalars(_DONE_BY, {"ids": claim.chunk_ids, "token": claim.token}))
+
+
 def lock_lost(connection: Connection, claim: Claim) -> list[Chunk]:
     """Lock the chunks of a claim whose lease ran out, except any whose transaction is running."""
     rows = connection.execute(_LOCK_LOST, {"ids": claim.chunk_ids, "token": claim.token})
