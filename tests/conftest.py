@@ -22,7 +22,7 @@ ROLE = "withdrawals_service"
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
     """PostgreSQL and Redis of this test run; a plain user must be able to reach the directory when we are root."""
-    directory = Path(tempfile.mkdtemp(prefix="withdrawals-tests-", dir="/tmp"))  # noqa: S108 - sockets need short paths
+    directory = Path(tempfile.mkdtemp(prefix="withdrawals-tests-", dir="/tmp"))
     directory.chmod(0o755)
     try:
         with LocalServers(directory / "local") as running:
