@@ -57,6 +57,7 @@ def failed(database: Database, settings: Settings, claim: Claim, error: BaseExce
         chunks = claims.lock(connection, claim)
         if not _share_blame(claim, chunks):
             claims.isolate(connection, claim)
+            jobs.notify(connection)  # they are due at once
             return []
         claims.record_attempt(connection, [chunk.id for chunk in chunks], result="failed", **details)
 
