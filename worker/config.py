@@ -40,20 +40,22 @@ class Settings(BaseSettings):
     processes: int = Field(2, ge=1, le=64, description="worker processes")
     threads: int = Field(2, ge=1, le=64, description="threads per worker process; each holds one connection")
     shutdown_seconds: float = Field(
-        10, gt=0, le=600, description="after SIGTERM: time to finish what is in hand before it is given back"
+        10, gt=0, le=600, description="seconds after SIGTERM to finish what is in hand before it is given back"
     )
     chunk_size: int = Field(1000, ge=1, le=10_000, description="enrolments that are claimed and decided together")
     lease_seconds: float = Field(
         30,
         ge=1,
         le=3600,
-        description="a claim is taken over this long after it was made; database timeouts follow",
+        description="seconds after which a claim is taken over; database timeouts follow",
     )
     max_attempts: int = Field(6, ge=1, le=100, description="failed attempts before a chunk is split or given up")
     max_claims: int = Field(4, ge=1, le=100, description="vanished claims before a chunk is split or given up")
-    backoff_seconds: float = Field(5, gt=0, description="first backoff between attempts; doubles, full jitter")
-    backoff_max_seconds: float = Field(3600, gt=0, description="longest backoff between attempts")
-    sweep_seconds: float = Field(1, gt=0, le=60, description="the relay's slow round, beside NOTIFY")
+    backoff_seconds: float = Field(
+        5, gt=0, description="seconds of the first backoff between attempts; doubles, full jitter"
+    )
+    backoff_max_seconds: float = Field(3600, gt=0, description="seconds of the longest backoff between attempts")
+    sweep_seconds: float = Field(1, gt=0, le=60, description="seconds between the relay's slow rounds, beside NOTIFY")
     log_format: Literal["console", "json"] = Field("console", description="how logs are written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 

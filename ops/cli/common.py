@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ops.local import LocalServers, default_state_dir
 from ops.migrate import head, migrate
@@ -35,6 +36,10 @@ Organisation = Annotated[
 As = Annotated[str | None, typer.Option("--as", help="Who acts; recorded. Default: cli: and your user name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key and request is the same job.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="How many at the most. Default: 50, with --json 1000.")
+]
+Cursor = Annotated[int | None, typer.Option(min=1, help="Go on after this one: next_cursor of the page before.")]
 Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
 
 
@@ -196,15 +201,40 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
-    """A plain table for a person."""
+    """A plain table for a person; the first columns are never cut, the last ones wrap. Cells are text, not markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column)
+    for number, column in enumerate(columns):
+        made.add_column(column, no_wrap=number < _WHOLE, overflow="fold")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+        made.add_row(*(Text(_cell(cell)) for cell in row))
     return made
+
+
+_WHOLE = 2  # columns
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "" if value is None else str(value)
 
 
 def counts(outcomes: dict[str, int]) -> str:
     """Outcomes in one line: `withdrawn 12, pathway_owned 3`."""
-    return ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())) or "none yet"
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())) or "none"
+
+
+def next_cursor(found: Sequence[Any], limit: int) -> str | None:
+    """Where the next page of a list by falling id begins, None on the last."""
+    return str(found[-1].id) if len(found) == limit else None
+
+
+def page_size(limit: int | None, json: bool) -> int:
+    """What a program reads at once is longer than what a person does."""
+    return limit or (1000 if json else 50)
+
+
+def say_more(found: Sequence[Any], limit: int) -> None:
+    """Tell a person that the list goes on."""
+    if len(found) == limit:
+        err.print(f"the first {limit}; go on with --cursor {found[-1].id}, or narrow it down")

@@ -1,12 +1,13 @@
 """What could not be done: look, understand, act."""
 
+import json as json_module
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Note, Organisation
+from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from worker import letters
 from worker.database import Database
 from worker.ledger import letters as ledger
@@ -15,22 +16,26 @@ from worker.models import DeadLetter, LetterCode, LetterState
 group = typer.Typer(
     no_args_is_help=True, help="What could not be done, and why: list, show, redrive, resolve, discard."
 )
+_CODES, _STATES = ", ".join(LetterCode), ", ".join(LetterState)
 Ids = Annotated[list[int], typer.Argument(help="Letters, by id.")]
 
 
 @group.command("list")
 def list_letters(
-    code: Annotated[LetterCode | None, typer.Option(help="Only letters of this kind.")] = None,
-    state: Annotated[LetterState | None, typer.Option(help="Only letters in this state.")] = None,
+    code: Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {_CODES}.")] = None,
+    state: Annotated[LetterState | None, typer.Option(metavar="STATE", help=f"Only these: {_STATES}.")] = None,
     job: Annotated[int | None, typer.Option(help="Only letters that this job refers to.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Only letters with this fingerprint.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
+        most = common.page_size(limit, json or only_ids)
         with db.begin() as connection:
             found = ledger.list_letters(
                 connection,
@@ -39,17 +44,22 @@ def list_letters(
                 state=state,
                 job_id=job,
                 fingerprint=fingerprint,
-                before=None,
-                limit=limit,
+                before=cursor,
+                limit=most,
             )
     if json:
-        common.print_json({"items": [document(letter) for letter in found], "next_cursor": None})
+        documents = [document(letter) for letter in found]
+        common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
+        return
+    if only_ids:
+        common.out.print(" ".join(str(letter.id) for letter in found))
         return
     rows = [
         (letter.id, letter.code, letter.state, letter.enrolment_id or letter.learner_external_id, letter.message)
         for letter in found
     ]
     common.out.print(common.table("letter", "code", "state", "about", "why", rows=rows))
+    common.say_more(found, most)
 
 
 @group.command("show")
@@ -149,7 +159,8 @@ def _act(organisation: str | None, json: bool, letter_ids: list[int], act: Calla
         common.print_json({"items": [document(letter) for letter in shown], "next_cursor": None})
         return
     for letter in shown:
-        common.out.print(f"dead letter {letter.id}: {letter.state}")
+        going = letter.state == LetterState.REDRIVEN
+        common.out.print(f"dead letter {letter.id}: {letter.state}" + (", an attempt is on its way" if going else ""))
 
 
 def _print(letter: DeadLetter) -> None:
@@ -164,7 +175,10 @@ def _print(letter: DeadLetter) -> None:
         ("jobs", ", ".join(str(job_id) for job_id in letter.job_ids)),
         ("fingerprint", letter.fingerprint),
         ("opened", letter.opened_at),
-        ("closed", letter.closed_at and f"{letter.closed_at} by {letter.closed_by} ({letter.remedy})"),
+        (
+            "closed",
+            letter.closed_at and f"{letter.closed_at:%Y-%m-%d %H:%M:%SZ} by {letter.closed_by} ({letter.remedy})",
+        ),
         ("seen then", ", ".join(f"{name} {value}" for name, value in then.items()) or None),
         ("seen now", now and f"status {now['status']}, pathway {now['pathway_title'] or 'none'}"),
     ]
@@ -187,11 +201,29 @@ def _print(letter: DeadLetter) -> None:
                 "result",
                 "why",
                 "asked by",
-                rows=[(a["started_at"], a["result"], a["message"], a["asked_by"]) for a in letter.attempts],
+                rows=[
+                    (
+                        a["started_at"],
+                        a["result"],
+                        a["message"] if a["error_class"] else _changes(a["message"]),
+                        a["asked_by"],
+                    )
+                    for a in letter.attempts
+                ],
             )
         )
     for note in letter.notes:
-        common.out.print(f"\n{note['at']} {note['actor']} ({note['action']}): {note['note']}", markup=False)
+        common.out.print(
+            f"\n{note['at']:%Y-%m-%d %H:%M:%SZ} {note['actor']} ({note['action']}): {note['note']}", markup=False
+        )
     if letter.state == LetterState.OPEN:
         common.out.print("\nremedies")
         common.out.print(common.table("", "", rows=list(letters.remedies(letter.code).items())))
+
+
+def _changes(counts: str) -> str:
+    """What an attempt changed, in words: `pathway_owned became withdrawn`."""
+    found = json_module.loads(counts)
+    before = ", ".join(name for name, change in found.items() if change < 0)
+    after = ", ".join(name for name, change in found.items() if change > 0)
+    return f"{before} became {after}" if before and after else after or "nothing changed"

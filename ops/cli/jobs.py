@@ -6,14 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Key, Note, Organisation
+from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
 from ops.csvfile import read_ids
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, Filter, JobRequest
 from worker import persons, plan
 from worker.errors import InvalidInputError
 from worker.ledger import reads
-from worker.models import Job
+from worker.models import Job, JobState
 from worker.submit import Submitted, cancel, show, submit, submit_file
 
 group = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs.")
@@ -22,6 +22,8 @@ Reason = Annotated[
     str,
     typer.Option(help="not_required, user_deactivated, learner_declined or enrolment_error; one for the whole job."),
 ]
+_STATES = ", ".join(JobState)
+ExternalId = Annotated[str, typer.Argument(help="The person's id in the HR system.")]
 EffectiveAt = Annotated[
     str | None,
     typer.Option(help="A time with its offset, or a date: the end of that day in the organisation's time zone."),
@@ -49,6 +51,8 @@ def submit_ids(
     json: AsJson = False,
 ) -> None:
     """Withdraw enrolments by id, or all active enrolments of a learner."""
+    if bool(ids) == (learner is not None):
+        raise InvalidInputError("give enrolment ids, or --learner EXTERNAL_ID, and not both")
     request = common.parse(
         JobRequest,
         reason=reason,
@@ -69,7 +73,11 @@ def bulk(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--filter", help="NAME=VALUE, repeatable: series_id, pathway_id, status, learner_ids, …"),
+        typer.Option(
+            "--filter",
+            help="NAME=VALUE, repeatable: series_id, pathway_id, status and learner_ids (commas allowed), "
+            "enrolled_before and enrolled_after (2026-03-01T00:00:00Z).",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Count the outcomes the job would have; write nothing.")] = False,
     source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
@@ -102,7 +110,7 @@ def bulk(
 
 
 def deactivate(
-    external_id: str,
+    external_id: ExternalId,
     effective_at: EffectiveAt = None,
     key: Key = None,
     organisation: Organisation = None,
@@ -114,7 +122,7 @@ def deactivate(
 
 
 def reactivate(
-    external_id: str,
+    external_id: ExternalId,
     key: Key = None,
     organisation: Organisation = None,
     acting: As = None,
@@ -145,8 +153,9 @@ def _event(
 
 @group.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"Only these: {_STATES}.")] = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
@@ -154,19 +163,26 @@ def list_jobs(
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         with db.begin() as connection:
-            found = reads.jobs(connection, org, state=state, limit=limit)
+            most = common.page_size(limit, json)
+            found = reads.jobs(connection, org, state=state, before=cursor, limit=most)
     if json:
-        common.print_json({"items": [common.job_document(job) for job in found], "next_cursor": None})
+        documents = [common.job_document(job) for job in found]
+        common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
         return
     rows = [
-        (job.id, job.state, job.reason, job.source, f"{job.accepted:,}", common.counts(job.outcomes), job.requested_by)
+        (job.id, job.state, job.reason, f"{job.accepted:,}", common.counts(job.outcomes), job.requested_by)
         for job in found
     ]
-    common.out.print(common.table("job", "state", "reason", "source", "accepted", "outcomes", "asked by", rows=rows))
+    common.out.print(common.table("job", "state", "reason", "accepted", "outcomes", "asked by", rows=rows))
+    common.say_more(found, most)
 
 
 @group.command("show")
-def show_job(job_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
+def show_job(
+    job_id: Annotated[int, typer.Argument(help="The job's number.")],
+    organisation: Organisation = None,
+    json: AsJson = False,
+) -> None:
     """Show one job."""
     with common.database() as db:
         _print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
@@ -174,7 +190,7 @@ def show_job(job_id: int, organisation: Organisation = None, json: AsJson = Fals
 
 @group.command("cancel")
 def cancel_job(
-    job_id: int,
+    job_id: Annotated[int, typer.Argument(help="The job's number.")],
     note: Note = None,
     organisation: Organisation = None,
     acting: As = None,
@@ -190,7 +206,8 @@ def cancel_job(
             note=note,
         )
         _print_job(job, json)
-    if job.state != "cancelled":
+    if job.state != JobState.CANCELLED:
+        common.err.print(f"job {job.id} had ended before; nothing was cancelled")
         raise typer.Exit(1)
 
 
@@ -227,6 +244,8 @@ def _print_submitted(submitted: Submitted, json: bool) -> None:
     if not json and not submitted.created:
         common.err.print("this key was used before with the same request; this is its job")
     _print_job(submitted.job, json)
+    if not json and submitted.job.finished_at is None:
+        common.err.print(f"accepted; see what became of it with: withdrawals jobs show {submitted.job.id}")
 
 
 def _print_plan(found: plan.Plan, json: bool) -> None:
@@ -234,7 +253,8 @@ def _print_plan(found: plan.Plan, json: bool) -> None:
         common.print_json(found)
         return
     common.out.print(f"would accept {found.accepted:,} ({found.duplicates:,} duplicates); nothing was written")
-    common.out.print(common.table("outcome", "enrolments", rows=sorted(found.outcomes.items())))
+    if found.outcomes:
+        common.out.print(common.table("outcome", "enrolments", rows=sorted(found.outcomes.items())))
 
 
 def _print_job(job: Job, json: bool) -> None:
@@ -252,7 +272,7 @@ def _print_job(job: Job, json: bool) -> None:
         ("effective", job.effective_at),
         ("finished", job.finished_at),
         ("accepted", f"{job.accepted:,}" + (f" ({job.duplicates:,} duplicates)" if job.duplicates else "")),
-        ("outcomes", common.counts(job.outcomes)),
+        ("outcomes", common.counts(job.outcomes) if job.outcomes or job.finished_at else "none yet"),
         ("in flight", job.in_flight),
         ("open dead letters", job.open_dead_letters),
         ("idempotency key", job.idempotency_key),

@@ -45,8 +45,11 @@ def up() -> None:
         address = f"http://{current.host}:{current.port}"
         common.out.print(f"database at revision {revision}; web, worker and relay are starting")
         common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
-        common.out.print("in another terminal: `withdrawals doctor`, `withdrawals jobs list`; Ctrl-C stops everything")
+        common.out.print(
+            "in another terminal: . .venv/bin/activate, then `withdrawals --help`; Ctrl-C stops everything"
+        )
         supervisor.run_procfile()
+        common.out.print("stopped")
 
 
 def web() -> None:
@@ -152,4 +155,4 @@ def _worker_environment(threads: int) -> dict[str, str]:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return str(value)  # a SecretStr shows stars
+    return f"{value:g}" if isinstance(value, float) else str(value)  # a SecretStr shows stars

@@ -18,6 +18,7 @@ from worker.database import driver
 
 DATA = Path(__file__).parent / "data" / "oulad"
 PATHWAY = "Learning Pathway GGG"
+_FIRST = 1_000_000  # the demo's enrolments are numbered from here, clear of what a person tries out
 _ENDED = {"Pass": "mastered", "Distinction": "mastered", "Fail": "incomplete"}
 _STARTS = {"B": 2, "J": 10}  # presentations begin in February and October
 
@@ -76,7 +77,7 @@ def _read() -> Iterator[Registration]:
 
 def load(connection: Connection, organisation: str, rows: list[Registration]) -> tuple[int, int]:
     """Load the dataset as a new organisation; its id, and what to add to a row's number for its enrolment id."""
-    base = int(connection.scalar(text("SELECT coalesce(max(id), 0) FROM lms.enrolments")) or 0)
+    base = int(connection.scalar(text("SELECT greatest(max(id), :least) FROM lms.enrolments"), {"least": _FIRST}) or 0)
     create_staging(connection)
     with driver(connection).cursor().copy("COPY pg_temp.loading FROM STDIN") as copy:
         for row in rows:

@@ -65,7 +65,7 @@ def run(current: Settings) -> bool:
     try:
         with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(_free_port())}, output=log):
             demo = Demo(database, owner, oulad.registrations(), _new_name(owner))
-            out.print(f"organisation {demo.name!r}; web, worker and relay log to {log.name} in the local directory")
+            out.print(f"organisation {demo.name!r}; web, worker and relay log to {log}")
             _load(demo)
             _replay(demo)
             _support(demo)
@@ -177,7 +177,7 @@ def _verify(demo: Demo) -> None:
         demo.compare("enrolments withdrawn twice", 0, demo.count(twice))
         books = check(demo.database)
         right = books.totals["outcomes"] + books.totals["unfinished"] + books.totals["closed_whole"]
-        demo.compare("accepted = outcomes + unfinished + closed whole", books.totals["accepted"], right)
+        demo.compare("accepted = accounted for", books.totals["accepted"], right)
         demo.compare("broken invariants", 0, len(books.violations))
 
 
@@ -194,7 +194,7 @@ def _report(demo: Demo) -> bool:
     out.print()
     out.print("every figure is right" if good else "a figure is OFF", style="green" if good else "red")
     if good:
-        out.print("look around: `withdrawals jobs list`, `withdrawals dead-letters list`, `withdrawals check`")
+        out.print(f'look around: . .venv/bin/activate && withdrawals jobs list --organisation "{demo.name}"')
     return good
 
 

@@ -372,3 +372,13 @@ def test_migrate_run_again_changes_nothing(environment: Settings) -> None:
     assert (first.code, second.code) == (0, 0)
     assert first.out == second.out
     assert "revision" in first.out
+
+
+def test_a_list_that_goes_on_says_where(db: Database, world: World) -> None:
+    """Lists use cursor pages: `next_cursor` of one page is `--cursor` of the next, and null on the last."""
+    made = [world.submit(db, [enrolment_id]).id for enrolment_id in world.enrolments(3)]
+    first = done("jobs", "list", "--limit", 2, "--json")
+    assert [job["id"] for job in first["items"]] == made[:0:-1]
+    second = done("jobs", "list", "--limit", 2, "--cursor", first["next_cursor"], "--json")
+    assert [job["id"] for job in second["items"]] == made[:1]
+    assert second["next_cursor"] is None
