@@ -26,9 +26,9 @@ from worker.ledger import claims, jobs, reads
 log = structlog.get_logger(__name__)
 
 _LEADER_LOCK = 7_270_002
-_APART = 0.02
-"""Seconds between two rounds of publishing at least: the first notification after a lull acts at once, and a
-storm of single requests is decided in sets."""
+_SHORTEST, _LONGEST = 0.01, 0.1
+"""Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
+coming the pause doubles, so that a storm of single requests is decided in sets."""
 
 
 class Relay:
@@ -69,7 +69,7 @@ class Relay:
             application_name="withdrawals relay",
         ) as connection:
             connection.execute(f"LISTEN {CHANNEL}")
-            leads, next_round = False, 0.0
+            leads, next_round, pause = False, 0.0, _SHORTEST
             while not self._stopping.is_set():
                 leads = leads or self._lead(connection)
                 if time.monotonic() >= next_round:
@@ -77,10 +77,12 @@ class Relay:
                     next_round = time.monotonic() + self._settings.sweep_seconds
                 if leads:
                     self._try("publish", self.publish)
-                published = time.monotonic()
-                self._wait(connection, next_round)
-                self._stopping.wait(published + _APART - time.monotonic())
-                list(connection.notifies(timeout=0))
+                self._stopping.wait(pause)
+                if list(connection.notifies(timeout=0)):
+                    pause = min(pause * 2, _LONGEST)
+                else:
+                    pause = _SHORTEST
+                    self._wait(connection, next_round)
 
     def _lead(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()

@@ -204,7 +204,7 @@ def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
     """A plain table for a person; the first columns are never cut, the last ones wrap. Cells are text, not markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        made.add_column(column, no_wrap=number < _WHOLE, overflow="fold")
+        made.add_column(column, no_wrap=number < min(_WHOLE, len(columns) - 1), overflow="fold")
     for row in rows:
         made.add_row(*(Text(_cell(cell)) for cell in row))
     return made

@@ -169,11 +169,8 @@ def list_jobs(
         documents = [common.job_document(job) for job in found]
         common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
         return
-    rows = [
-        (job.id, job.state, job.reason, f"{job.accepted:,}", common.counts(job.outcomes), job.requested_by)
-        for job in found
-    ]
-    common.out.print(common.table("job", "state", "reason", "accepted", "outcomes", "asked by", rows=rows))
+    rows = [(job.id, job.state, job.reason, f"{job.accepted:,}", common.counts(job.outcomes)) for job in found]
+    common.out.print(common.table("job", "state", "reason", "accepted", "outcomes", rows=rows))
     common.say_more(found, most)
 
 
