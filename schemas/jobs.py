@@ -24,7 +24,6 @@ ReasonName = Literal["not_required", "user_deactivated", "learner_declined", "en
 Id = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True)]
 Note = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
 _EXAMPLE = "such as 2026-03-01T08:00:00Z; or give a date alone"
@@ -87,8 +86,8 @@ class Filter(BaseModel):
         return self
 
 
-class JobRequest(BaseModel):
-    """One bulk job, one reason (rule 5); exactly one of `enrolment_ids`, `filter`, `learner_external_id`."""
+class FileRequest(BaseModel):
+    """What goes with a file of ids: the same as for a job, without the selection."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,6 +95,17 @@ class JobRequest(BaseModel):
     source: Literal["bulk", "admin", "correction"] = "bulk"
     note: Note | None = None
     effective_at: When | None = None
+
+    @model_validator(mode="after")
+    def _implied(self) -> Self:
+        if self.source == "correction" and self.reason != "enrolment_error":
+            raise ValueError("source correction implies reason enrolment_error (rule 1)")
+        return self
+
+
+class JobRequest(FileRequest):
+    """One bulk job, one reason (rule 5); exactly one of `enrolment_ids`, `filter`, `learner_external_id`."""
+
     enrolment_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)] | None = None
     filter: Filter | None = None
     learner_external_id: ExternalId | None = None
@@ -113,23 +123,4 @@ class JobRequest(BaseModel):
         given = [self.enrolment_ids, self.filter, self.learner_external_id]
         if sum(item is not None for item in given) != 1:
             raise ValueError("give exactly one of enrolment_ids, filter, learner_external_id")
-        if self.source == "correction" and self.reason != "enrolment_error":
-            raise ValueError("source correction implies reason enrolment_error (rule 1)")
-        return self
-
-
-class FileRequest(BaseModel):
-    """What goes with a file of ids: the same as for a job, without the selection."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    reason: ReasonName
-    source: Literal["bulk", "admin", "correction"] = "bulk"
-    note: Note | None = None
-    effective_at: When | None = None
-
-    @model_validator(mode="after")
-    def _implied(self) -> Self:
-        if self.source == "correction" and self.reason != "enrolment_error":
-            raise ValueError("source correction implies reason enrolment_error (rule 1)")
         return self

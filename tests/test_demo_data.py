@@ -6,6 +6,9 @@ import pytest
 
 from ops.demo import oulad
 from ops.demo.oulad import Registration
+from ops.loading import load_file
+from tests.world import World
+from worker.database import Database
 
 ROWS = oulad.registrations()
 
@@ -40,3 +43,19 @@ def test_a_withdrawn_row_starts_in_the_status_that_its_day_suggests(day: int | N
 def test_a_row_that_ended_is_never_active(result: str, status: str) -> None:
     assert Registration(1, "1", "AAA-2013J", ROWS[0].enrolled_at, 5, result).status == status
     assert {row.status for row in ROWS if not row.withdrawn} == {"mastered", "incomplete"}
+
+
+def test_the_demo_is_loaded_clear_of_what_a_person_tries_out(owner: Database, world: World) -> None:
+    """The README's sample, with its low ids, can be loaded before and after."""
+    with owner.begin() as connection:
+        organisation_id, base = oulad.load(connection, "Open University", ROWS)
+    sample = load_file(owner, oulad.DATA.parent / "sample.csv", "Sample")
+    assert (sample.created, sample.existing) == (10, 0)
+    assert base >= 1_000_000
+    found = world.run(
+        """SELECT status, count(*), count(pathway_id) FROM lms.enrolments WHERE organisation_id = :o GROUP BY 1""",
+        o=organisation_id,
+    )
+    assert {row[0]: row[1] for row in found} == Counter(row.status for row in ROWS)
+    assert sum(row[2] for row in found) == sum(row.owned for row in ROWS)
+    assert world.one("SELECT count(*) FROM lms.resource_access") == 32593

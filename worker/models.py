@@ -21,9 +21,6 @@ class JobState(StrEnum):
     SUPERSEDED = "superseded"
 
 
-FINISHED = frozenset({JobState.COMPLETED, JobState.COMPLETED_WITH_EXCEPTIONS, JobState.CANCELLED, JobState.SUPERSEDED})
-
-
 class LetterCode(StrEnum):
     """Why something is in front of support."""
 

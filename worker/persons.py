@@ -17,6 +17,7 @@ from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError
 from worker.ledger import claims, jobs, people
+from worker.rules import IMPLIED_REASON, Source
 from worker.submit import Requester, effective_time, insert_person_job
 
 log = structlog.get_logger(__name__)
@@ -128,8 +129,8 @@ def _turn(
         connection,
         requester,
         {
-            "reason": "user_deactivated",
-            "source": "hr",
+            "reason": IMPLIED_REASON[Source.HR],
+            "source": Source.HR,
             "learner_external_id": external_id,
             "epoch": epoch,
             "effective_at": None if effective_at <= now else effective_at,
