@@ -1,5 +1,6 @@
 """The command tree, and the one place that turns an error into a message and an exit code."""
 
+import os
 import signal
 import sys
 
@@ -10,7 +11,14 @@ from ops.cli import data, dead_letters, jobs, processes
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
-from worker.errors import IdempotencyConflictError, InvalidInputError, SettingsError, WithdrawalsError, driver_error
+from worker.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    SettingsError,
+    WithdrawalsError,
+    describe,
+    driver_error,
+)
 
 app = typer.Typer(
     name="withdrawals",
@@ -46,6 +54,12 @@ def main() -> None:
         code = DONE
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        if os.environ.get("WITHDRAWALS_LOG_LEVEL") == "debug":
+            raise
+        name, message, fingerprint = describe(error)
+        hint = "WITHDRAWALS_LOG_LEVEL=debug shows where"
+        code = _complain(f"{name}: {message} (fingerprint {fingerprint}; {hint})", FOUND_WRONG)
     sys.exit(code if isinstance(code, int) else DONE)
 
 

@@ -12,7 +12,7 @@ from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.cli.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker import submit as door
-from worker.config import Settings
+from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 
@@ -422,3 +422,20 @@ def test_json_keeps_names_as_they_are(world: World) -> None:
     done("submit", "--learner", "renée", *REASON, "--note", "für Zoë")
     ran = program("jobs", "list", "--json", environment={"PYTHONIOENCODING": "utf-8"})
     assert json.loads(ran.out)["items"][0]["note"] == "für Zoë"
+
+
+def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
+    environment: Settings, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login without rights on the platform's tables cannot migrate, and is told so."""
+    login = f"stranger_{environment.database_url.get_secret_value().rsplit('_', 1)[-1].split('?')[0]}"
+    world.run(f"CREATE ROLE {login} LOGIN")
+    monkeypatch.setenv(
+        "DATABASE_URL", environment.database_url.get_secret_value().replace("//withdrawals@", f"//{login}@")
+    )
+    settings.cache_clear()
+    ran = withdrawals("migrate")
+    assert ran.code == 1
+    assert "InsufficientPrivilege" in ran.err
+    assert "Traceback" not in ran.err
+    world.run(f"DROP ROLE {login}")
