@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
+import sqlalchemy.exc
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -152,6 +153,18 @@ def requester(db: Database, organisation: str | None, name: str | None, key: str
     if key is not None and (not key.strip() or len(key) > 255):
         raise InvalidInputError("--key: between 1 and 255 characters")
     return Requester(organisation_id(db, organisation), actor(name), "cli", key or uuid4().hex)
+
+
+@contextmanager
+def telling_key(who: Requester) -> Iterator[None]:
+    """When the connection goes away before the answer, say how to ask again without asking twice."""
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError:
+        err.print(
+            f"no answer came, so it may or may not be accepted; send it again with --key {who.key}: it is done once"
+        )
+        raise
 
 
 def parse(model: type[BaseModel], **values: Any) -> Any:

@@ -63,7 +63,10 @@ def submit_ids(
         learner_external_id=learner,
     )
     with common.database() as db:
-        _print_submitted(submit(db, common.requester(db, organisation, acting, key), request), json)
+        who = common.requester(db, organisation, acting, key)
+        with common.telling_key(who):
+            submitted = submit(db, who, request)
+        _print_submitted(submitted, json)
 
 
 def bulk(
@@ -100,13 +103,17 @@ def bulk(
             if dry_run:
                 _print_plan(plan.of_filter(db, who.organisation_id, selection.filter), json)
                 return
-            _print_submitted(submit(db, who, selection), json)
+            with common.telling_key(who):
+                submitted = submit(db, who, selection)
+            _print_submitted(submitted, json)
             return
         with read_ids(Path(file or "-")) as ids:
             if dry_run:
                 _print_plan(plan.of_ids(db, who.organisation_id, ids), json)
                 return
-            _print_submitted(submit_file(db, who, request, ids), json)
+            with common.telling_key(who):
+                submitted = submit_file(db, who, request, ids)
+            _print_submitted(submitted, json)
 
 
 def deactivate(
@@ -144,7 +151,8 @@ def _event(
     event = common.parse(PersonEvent, type=kind, external_id=external_id, effective_at=effective_at)
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        receipt = persons.record(db, who, "cli", event)
+        with common.telling_key(who):
+            receipt = persons.record(db, who, "cli", event)
         if json:
             common.print_json({"status": receipt.status, "job_id": receipt.job_id, "idempotency_key": who.key})
         else:

@@ -5,8 +5,10 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.cli.commandline import csv_file, done, program, refused, withdrawals
@@ -439,3 +441,28 @@ def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
     assert "InsufficientPrivilege" in ran.err
     assert "Traceback" not in ran.err
     world.run(f"DROP ROLE {login}")
+
+
+@pytest.mark.parametrize("command", ["submit", "bulk", "deactivate"])
+def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A key that the command made up is no use to somebody who never sees it."""
+    enrolment_id = world.enrolment("anna")
+    words: dict[str, tuple[object, ...]] = {
+        "submit": ("submit", enrolment_id, *REASON),
+        "bulk": ("bulk", csv_file(tmp_path, f"enrolment_id\n{enrolment_id}\n"), *REASON),
+        "deactivate": ("deactivate", "anna"),
+    }
+
+    def cut_off(*_: object, **__: object) -> None:
+        raise OperationalError("COMMIT", {}, psycopg.OperationalError("the connection is lost"))
+
+    with monkeypatch.context() as patch:
+        for name in ("submit", "submit_file"):
+            patch.setattr(f"ops.cli.jobs.{name}", cut_off)
+        patch.setattr("worker.persons.record", cut_off)
+        lost = withdrawals(*words[command])
+    assert lost.code == 1
+    key = lost.err.split("--key ")[1].split(":")[0]
+    assert done(*words[command], "--key", key)["idempotency_key"] == key
