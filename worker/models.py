@@ -82,14 +82,12 @@ class Chunk:
 
     id: int
     job_id: int
-    organisation_id: int
     size: int
     attempts: int
     claims: int
     learner_external_id: str | None
     redrives: int | None
     epoch: int | None
-    requested_by: str
     proceed: bool
     """False when the job was paused or cancelled after the claim: hand it back."""
 
