@@ -13,7 +13,7 @@ up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C
 	@$(BIN)/withdrawals up
 
 test: $(VENV)/.dev ## the whole suite, against real PostgreSQL and Redis that it starts itself
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev ## format, lint, types, import floors
 	@$(BIN)/ruff format --check .

@@ -42,8 +42,15 @@ def parse_url(value: str) -> URL:
 class Database:
     """The connections of one process, acting as the service's role with timeouts below the lease."""
 
-    def __init__(self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False) -> None:
-        """`as_owner` keeps the login's own rights: for migrations and for loading sample data."""
+    def __init__(
+        self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False, retry_seconds: float | None = None
+    ) -> None:
+        """`as_owner` keeps the login's own rights: for migrations and for loading sample data.
+
+        `retry_seconds`: how long `run` tries again, and a connection of the pool is waited for; by default
+        half a lease. Short where somebody waits for the answer and would rather be told to come back.
+        """
+        self.retry_seconds = retry_seconds or settings.lease_seconds / 2
         options = {
             "statement_timeout": f"{settings.statement_timeout:g}s",
             "lock_timeout": f"{settings.lock_timeout:g}s",
@@ -58,6 +65,7 @@ class Database:
             parse_url(settings.database_url.get_secret_value()),
             pool_size=pool_size,
             max_overflow=2,
+            pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
             connect_args={
@@ -69,7 +77,6 @@ class Database:
                 "keepalives_count": 3,
             },
         )
-        self.retry_seconds = settings.lease_seconds / 2
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:

@@ -4,9 +4,10 @@ import dataclasses
 import getpass
 import json
 import os
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from ops.local import LocalServers, default_state_dir
 from ops.migrate import head, migrate
+from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
@@ -70,6 +72,8 @@ def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
             stack.enter_context(running.kept_running())
         if running is not None and need_postgres:
             os.environ["DATABASE_URL"] = running.database_url
+            if given.secret_key is None:
+                os.environ["WITHDRAWALS_SECRET_KEY"] = local_secret_key(local_dir())
         if running is not None and need_redis:
             os.environ["BROKER_URL"] = running.broker_url
         settings.cache_clear()
@@ -77,6 +81,20 @@ def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
         if need_postgres:  # nobody else migrates a database that nobody set up
             bring_up_to_date(current)
         yield current
+
+
+def local_secret_key(directory: Path) -> str:
+    """The key of embedded use, made once beside the data that it seals."""
+    path = directory / "secret_key"
+    with suppress(FileExistsError):
+        fresh = directory / f"secret_key.{os.getpid()}"
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(32) + "\n", encoding="utf-8")
+        try:
+            os.link(fresh, path)  # whole or not at all, and the first one stays
+        finally:
+            fresh.unlink()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def bring_up_to_date(current: Settings) -> str:
@@ -204,13 +222,8 @@ def print_json(value: Any) -> None:
 
 
 def job_document(job: Job) -> dict[str, Any]:
-    """A job as the contract shows it."""
-    names = (
-        "id", "state", "reason", "source", "requested_by", "note", "created_at", "effective_at", "accepted",
-        "duplicates", "outcomes", "in_flight", "open_dead_letters",
-    )  # fmt: skip
-    document = {name: getattr(job, name) for name in names}
-    return {**document, "kind": job.kind, "idempotency_key": job.idempotency_key, "finished_at": job.finished_at}
+    """A job as over HTTP."""
+    return answers.Job.model_validate(job).model_dump(mode="json")
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:

@@ -17,6 +17,11 @@ from worker.broker import make_broker
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import SettingsError
+from worker.seal import Seal
+
+
+_WEB_RETRY = 3.0
+"""Seconds: a caller who waits is rather told to come back (503, Retry-After) than kept."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,16 +58,18 @@ def up() -> None:
 
 
 def web() -> None:
-    """Answer HTTP: /healthz and /readyz."""
+    """Answer HTTP: the API, webhooks, SCIM; /healthz and /readyz."""
     import uvicorn  # noqa: PLC0415 - only this command needs it
 
     from worker.web.app import make_app  # noqa: PLC0415 - likewise
 
     with common.environment() as current:
         logs.configure(current)
-        database = Database(current)
+        database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
         broker = make_broker(current.broker_url.get_secret_value())
-        uvicorn.run(make_app(database, broker), host=current.host, port=current.port, log_config=None, access_log=False)
+        Seal(current, "start")  # says now, not at the first webhook, that a key is needed
+        app = make_app(database, broker, current)
+        uvicorn.run(app, host=current.host, port=current.port, log_config=None, access_log=False, server_header=False)
 
 
 def worker(

@@ -133,9 +133,17 @@ def test_a_hint_carries_nothing_that_could_be_stale() -> None:
     assert message.message_id != doorbell.hint().message_id
 
 
-def test_an_idle_consumer_wakes_by_the_bell(broker: HintBroker, patient: None) -> None:
+def test_an_idle_consumer_wakes_by_the_bell(broker: HintBroker, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     consumer = consumer_of(broker)
+    waits, real = threading.Event(), broker.client.blpop
+
+    def blpop(*args: Any, **kwargs: Any) -> Any:
+        waits.set()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(broker.client, "blpop", blpop)
     waiting = in_background(lambda: next(consumer))
+    assert waits.wait(10)
     assert not waiting.done()
     broker.top_up(1)
     assert waiting.result(10) is None, "woken, it looks again"

@@ -34,6 +34,7 @@ _LIST = text(
     + """
 WHERE j.organisation_id = :organisation_id AND (CAST(:before AS bigint) IS NULL OR j.id < :before)
     AND (CAST(:stored AS text) IS NULL OR j.state = :stored)
+    AND (CAST(:requested_by AS text) IS NULL OR j.requested_by = :requested_by)
     AND (:state NOT IN ('queued', 'running') OR coalesce(totals.begun, false) = (:state = 'running'))
 ORDER BY j.id DESC LIMIT :limit
 """
@@ -51,13 +52,14 @@ def jobs(
     organisation_id: int,
     *,
     state: str | None = None,
+    requested_by: str | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> list[Job]:
     """Jobs of an organisation, newest first."""
     stored = "queued" if state == "running" else state
     parameters = {"organisation_id": organisation_id, "state": state or "", "stored": stored}
-    parameters |= {"before": before, "limit": limit}
+    parameters |= {"requested_by": requested_by, "before": before, "limit": limit}
     return [_as_job(row) for row in connection.execute(_LIST, parameters).mappings()]
 
 

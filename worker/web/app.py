@@ -1,52 +1,24 @@
-"""The web process: health for now; the API comes to live beside it."""
+"""The web process: thin entrypoints over the services; an endpoint parses, makes one call and maps the outcome."""
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
 
 from worker.broker import HintBroker
+from worker.config import Settings
 from worker.database import Database
-from worker.errors import describe
-from worker.ledger import reads
+from worker.web import health, jobs, problems
+from worker.web.context import Services
 
-RELAY_LATE = 15.0
-"""Seconds without a relay after which the service is not ready: work is accepted, but nobody wakes a worker."""
+ROUTERS = [
+    health.router,
+    jobs.router,
+]
 
 
-def make_app(database: Database, broker: HintBroker) -> FastAPI:
+def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application over one process's connections."""
-    app = FastAPI(title="Withdrawals", version="0.1.0")
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """The process answers."""
-        return {"status": "ok"}
-
-    @app.get("/readyz")
-    async def readyz() -> JSONResponse:
-        """Whether what this process needs can be reached, told apart: database, broker, relay."""
-        found = await run_in_threadpool(readiness, database, broker)
-        ready = all(part["ok"] for part in found.values())
-        return JSONResponse({"status": "ready" if ready else "not_ready", **found}, status_code=200 if ready else 503)
-
+    app = FastAPI(title="Withdrawals", version="0.1.0", docs_url=None, redoc_url=None)
+    app.state.services = Services(database, broker, settings)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
-
-
-def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
-    """Each part with `ok`, and what is wrong with it."""
-    found: dict[str, dict[str, object]] = {}
-    age: float | None = None
-    try:
-        with database.begin() as connection:
-            age = reads.relay_age(connection)
-        found["database"] = {"ok": True}
-    except Exception as error:
-        found["database"] = {"ok": False, "error": describe(error)[0]}
-    try:
-        broker.client.ping()
-        found["broker"] = {"ok": True}
-    except Exception as error:
-        found["broker"] = {"ok": False, "error": describe(error)[0]}
-    alive = age is not None and age < RELAY_LATE
-    found["relay"] = {"ok": alive, "seconds_since_seen": None if age is None else round(age, 1)}
-    return found

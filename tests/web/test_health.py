@@ -1,20 +1,10 @@
 """Health and readiness: what is wrong is told apart."""
 
-import pytest
 from starlette.testclient import TestClient
 
 from ops.local import LocalServers
 from tests import faulting
 from tests.world import World
-from worker.broker import make_broker
-from worker.config import Settings
-from worker.database import Database
-from worker.web.app import make_app
-
-
-@pytest.fixture
-def client(db: Database, environment: Settings) -> TestClient:
-    return TestClient(make_app(db, make_broker(environment.broker_url.get_secret_value())))
 
 
 def test_the_process_answers(client: TestClient) -> None:

@@ -1,0 +1,67 @@
+"""Bearer tokens for the HTTP API: made, listed, revoked."""
+
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Organisation
+from worker import tokens
+from worker.ledger.access import Token
+from worker.models import Role
+
+group = typer.Typer(no_args_is_help=True, help="Bearer tokens for the HTTP API: create, list, revoke.")
+
+
+@group.command("create")
+def create(
+    name: Annotated[str, typer.Option(help="What or who it is for; recorded with what it does.")],
+    role: Annotated[str, typer.Option(help=f"{', '.join(Role)}; each but scim includes those before it.")],
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Make a token. It is shown now and never again."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        made = tokens.create(db, organisation_id=org, name=name, role=role, actor=common.actor(acting))
+    if json:
+        common.print_json({**document(made.token), "token": made.secret})
+        return
+    common.out.print(made.secret, markup=False)
+    common.err.print(f"token {made.token.id}, role {role}; keep it now, it is not shown again")
+
+
+@group.command("list")
+def list_tokens(organisation: Organisation = None, json: AsJson = False) -> None:
+    """List tokens, newest first, without their secrets."""
+    with common.database() as db:
+        found = tokens.list_tokens(db, organisation_id=common.organisation_id(db, organisation))
+    if json:
+        common.print_json({"items": [document(token) for token in found], "next_cursor": None})
+        return
+    rows = [(t.id, t.name, t.role, t.created_at, t.created_by, t.last_used_at, t.revoked_at) for t in found]
+    common.out.print(common.table("token", "name", "role", "created", "by", "last used", "revoked", rows=rows))
+
+
+@group.command("revoke")
+def revoke(
+    token_id: Annotated[int, typer.Argument(help="The token's number.")],
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """End a token at once."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        token = tokens.revoke(db, organisation_id=org, token_id=token_id, actor=common.actor(acting))
+    if json:
+        common.print_json(document(token))
+    else:
+        common.out.print(f"token {token.id} ({token.name}) is revoked", markup=False)
+
+
+def document(token: Token) -> dict[str, Any]:
+    """A token as the contract shows it, without its secret."""
+    names = ("id", "name", "role", "created_at", "created_by", "last_used_at", "revoked_at")
+    return {name: getattr(token, name) for name in names}

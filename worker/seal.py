@@ -1,0 +1,53 @@
+"""What leaves the service and must come back unread and unchanged: secrets at rest, tokens of plans.
+
+Fernet (AES-128-CBC and HMAC-SHA256, with its time inside), over keys derived from WITHDRAWALS_SECRET_KEY by
+HKDF (RFC 5869), one for each purpose. The first key seals; any of them opens, so keys can be replaced one by one.
+"""
+
+import base64
+from functools import cache
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from worker.config import Settings
+from worker.errors import SettingsError
+
+LEAST_KEY = 16
+"""Characters that a key needs at the least; `withdrawals config` says how to make one."""
+
+
+class Seal:
+    """Seals and opens bytes for one purpose; what was sealed for another does not open."""
+
+    def __init__(self, settings: Settings, purpose: str) -> None:
+        """`purpose`: `hr-secret`, `plan`, ….
+
+        Raises:
+            SettingsError: WITHDRAWALS_SECRET_KEY is unset, or one of its keys is too short.
+        """
+        given = settings.secret_key.get_secret_value() if settings.secret_key else ""
+        keys = [key.strip() for key in given.split(",") if key.strip()]
+        if not keys:
+            raise SettingsError("WITHDRAWALS_SECRET_KEY: is needed for this; set at least 16 random characters")
+        if any(len(key) < LEAST_KEY for key in keys):
+            raise SettingsError(f"WITHDRAWALS_SECRET_KEY: a key needs at least {LEAST_KEY} characters")
+        self._fernet = MultiFernet([Fernet(_derived(key, purpose)) for key in keys])
+
+    def seal(self, value: bytes) -> str:
+        """An opaque token, safe in a URL."""
+        return self._fernet.encrypt(value).decode()
+
+    def open(self, token: str, *, within: int | None = None) -> bytes | None:
+        """What was sealed; None when it was not by one of these keys, or more than `within` seconds ago."""
+        try:
+            return self._fernet.decrypt(token, ttl=within)
+        except (InvalidToken, ValueError):
+            return None
+
+
+@cache
+def _derived(key: str, purpose: str) -> bytes:
+    derived = HKDF(SHA256(), length=32, salt=None, info=f"withdrawals:{purpose}".encode()).derive(key.encode())
+    return base64.urlsafe_b64encode(derived)

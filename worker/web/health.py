@@ -1,0 +1,50 @@
+"""Whether the process answers, and whether what it needs is there."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from worker.broker import HintBroker
+from worker.database import Database
+from worker.errors import describe
+from worker.ledger import reads
+from worker.web.context import Context
+
+RELAY_LATE = 15.0
+"""Seconds without a relay after which the service is not ready: work is accepted, but nobody wakes a worker."""
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "A part is missing; the body says which."}})
+async def readyz(context: Context) -> JSONResponse:
+    """Whether what this process needs can be reached, told apart: database, broker, relay."""
+    found = await run_in_threadpool(readiness, context.database, context.broker)
+    ready = all(part["ok"] for part in found.values())
+    return JSONResponse({"status": "ready" if ready else "not_ready", **found}, status_code=200 if ready else 503)
+
+
+def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
+    """Each part with `ok`, and what is wrong with it."""
+    found: dict[str, dict[str, object]] = {}
+    age: float | None = None
+    try:
+        with database.begin() as connection:
+            age = reads.relay_age(connection)
+        found["database"] = {"ok": True}
+    except Exception as error:
+        found["database"] = {"ok": False, "error": describe(error)[0]}
+    try:
+        broker.client.ping()
+        found["broker"] = {"ok": True}
+    except Exception as error:
+        found["broker"] = {"ok": False, "error": describe(error)[0]}
+    alive = age is not None and age < RELAY_LATE
+    found["relay"] = {"ok": alive, "seconds_since_seen": None if age is None else round(age, 1)}
+    return found

@@ -1,0 +1,148 @@
+"""Errors as `application/problem+json` (RFC 9457): the type is stable, the detail says what to do.
+
+Every error of a service is told here and nowhere else. What nobody expected shows its fingerprint alone,
+which the log has too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg_pool
+import sqlalchemy.exc
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from schemas.answers import Problem
+from worker.errors import (
+    ConflictError,
+    Fault,
+    InvalidInputError,
+    NotFoundError,
+    SettingsError,
+    WithdrawalsError,
+    classify,
+    describe,
+)
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "urn:withdrawals:problem:"
+RETRY_AFTER = 5
+"""Seconds after which to ask again when PostgreSQL cannot be reached."""
+
+TITLES = {
+    400: "Bad request",
+    401: "Who are you?",
+    403: "Not with this token",
+    404: "Not found",
+    405: "Not with this method",
+    409: "Conflict",
+    413: "Too large",
+    415: "Wrong content type",
+    422: "Cannot be accepted as it stands",
+    429: "Too many requests",
+    500: "Something went wrong here",
+    503: "Not now",
+}
+
+
+class ProblemError(Exception):
+    """An answer that is a problem: for what only the web knows, such as a missing header."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail = status, kind, detail
+        self.headers, self.more = headers, more
+
+
+def problem(
+    status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """A problem as an answer; `more` are members of its own."""
+    body = {"type": PREFIX + kind, "title": TITLES.get(status, "Error"), "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type="application/problem+json")
+
+
+def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems of an endpoint for the OpenAPI document, beside 401, 403, 422, 429 and 503 that all have."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": TITLES[status], "model": Problem, "content": content}
+        for status in sorted({401, 403, 422, 429, 503, *statuses})
+    }
+
+
+_STATUS: list[tuple[type[WithdrawalsError], int]] = [
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (InvalidInputError, 422),
+    (SettingsError, 500),
+]
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer every error as a problem."""
+    app.add_exception_handler(ProblemError, _known)
+    app.add_exception_handler(WithdrawalsError, _service)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg_pool.PoolTimeout):
+        app.add_exception_handler(unreachable, _driver)
+    app.add_exception_handler(sqlalchemy.exc.DBAPIError, _driver)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _known(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)  # noqa: S101 - for the type checker
+    return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
+
+
+async def _service(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, WithdrawalsError)  # noqa: S101 - for the type checker
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    if status == 500:
+        return await _unexpected(request, error)
+    return problem(status, error.type, str(error))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return problem(400, "not_json", "The body is not JSON.")
+    errors = [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
+    detail = "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in errors)
+    return problem(422, "invalid", detail, errors=errors)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    # Where it stands (body, query, header) is left out, and the names of validators inside a union.
+    parts = [str(part) for part in location if not str(part).startswith("function-")]
+    return ".".join(parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts)
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
+    kinds = {404: "not_found", 405: "method_not_allowed"}
+    detail = "There is nothing here." if error.status_code == 404 else str(error.detail)
+    return problem(error.status_code, kinds.get(error.status_code, "http"), detail, headers=error.headers)
+
+
+async def _driver(request: Request, error: Exception) -> JSONResponse:
+    if classify(error) not in (Fault.TRANSIENT, Fault.TIMEOUT):
+        return await _unexpected(request, error)
+    log.warning("web.database_unreachable", error_class=describe(error)[0])
+    detail = "The database cannot be reached, or was too busy; nothing was accepted. Send it again with the same key."
+    return problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    name, message, fingerprint = describe(error)
+    route = getattr(request.scope.get("route"), "path", "")
+    log.error("web.failed", error_class=name, message=message, fingerprint=fingerprint, route=route)
+    return problem(500, "unexpected", f"This should not have happened; tell us the fingerprint {fingerprint}.")
