@@ -1,5 +1,6 @@
 """What support does with dead letters: redrive, resolve, discard; each under lock, on record, with its actor."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy import Connection
 
+from schemas import answers
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, letters
@@ -38,6 +40,12 @@ _ANY = {
 def remedies(code: LetterCode) -> dict[str, str]:
     """The possible remedies for a letter, each with its consequence."""
     return REMEDIES.get(code, _ANY)
+
+
+def document(letter: DeadLetter) -> answers.DeadLetter:
+    """A letter as producers and support get it, with its remedies."""
+    values = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
+    return answers.DeadLetter.model_validate({**values, "remedies": remedies(letter.code)})
 
 
 def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLetter:

@@ -8,6 +8,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
+from schemas.letters import LetterFilter
 from worker import letters
 from worker.database import Database
 from worker.ledger import letters as ledger
@@ -33,20 +34,12 @@ def list_letters(
     json: AsJson = False,
 ) -> None:
     """List dead letters, newest first."""
+    wanted = common.parse(LetterFilter, code=code, state=state, job_id=job, fingerprint=fingerprint)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         most = common.page_size(limit, json or only_ids)
         with db.begin() as connection:
-            found = ledger.list_letters(
-                connection,
-                organisation_id=org,
-                code=code,
-                state=state,
-                job_id=job,
-                fingerprint=fingerprint,
-                before=cursor,
-                limit=most,
-            )
+            found = ledger.list_letters(connection, org, wanted, before=cursor, limit=most)
     if json:
         documents = [document(letter) for letter in found]
         common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
@@ -124,30 +117,8 @@ def discard(
 
 
 def document(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter as the contract shows it."""
-    names = (
-        "id",
-        "code",
-        "state",
-        "job_id",
-        "job_ids",
-        "enrolment_id",
-        "learner_external_id",
-        "count",
-        "fingerprint",
-        "message",
-        "error_class",
-        "evidence",
-        "assignee",
-        "opened_at",
-        "closed_at",
-        "closed_by",
-        "remedy",
-        "attempts",
-        "notes",
-    )
-    values = {name: getattr(letter, name) for name in names}
-    return {**values, "remedies": letters.remedies(letter.code)}
+    """A dead letter as over HTTP."""
+    return letters.document(letter).model_dump(mode="json")
 
 
 def _act(organisation: str | None, json: bool, letter_ids: list[int], act: Callable[[Database, int], None]) -> None:

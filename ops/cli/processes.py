@@ -19,7 +19,6 @@ from worker.database import Database
 from worker.errors import SettingsError
 from worker.seal import Seal
 
-
 _WEB_RETRY = 3.0
 """Seconds: a caller who waits is rather told to come back (503, Retry-After) than kept."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.letters import LetterFilter
 from worker.ledger.jobs import LANE_LETTERS
 from worker.models import Chunk, DeadLetter, LetterCode, LetterState
 from worker.rules import NEEDS_SUPPORT
@@ -210,14 +211,21 @@ SELECT d.id, d.organisation_id, d.code, d.state, d.enrolment_id, d.learner_exter
     + (SELECT count(*) FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL) AS count
 FROM withdrawals.dead_letters d
 """
-_LIST = text(
-    _READ
-    + """
-WHERE d.organisation_id = :organisation_id AND (CAST(:code AS text) IS NULL OR d.code = :code)
+FILTERED = """
+    d.organisation_id = :organisation_id AND (CAST(:code AS text) IS NULL OR d.code = :code)
     AND (CAST(:state AS text) IS NULL OR d.state = :state)
     AND (CAST(:fingerprint AS text) IS NULL OR d.fingerprint = :fingerprint)
     AND (CAST(:job_id AS bigint) IS NULL OR d.job_id = :job_id OR EXISTS (SELECT 1 FROM withdrawals.outcomes o
         WHERE o.dead_letter_id = d.id AND o.job_id = :job_id))
+    AND (CAST(:source AS text) IS NULL
+        OR EXISTS (SELECT 1 FROM withdrawals.jobs j WHERE j.id = d.job_id AND j.source = :source))
+    AND (CAST(:assignee AS text) IS NULL OR d.assignee = :assignee OR (:assignee = 'none' AND d.assignee IS NULL))
+    AND (CAST(:older_than AS timestamptz) IS NULL OR d.opened_at < :older_than)"""
+"""What a `LetterFilter` finds among letters `d` of an organisation: its fields and `organisation_id` are bound."""
+_LIST = text(
+    _READ
+    + f"""
+WHERE {FILTERED}
     AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
 ORDER BY d.id DESC LIMIT :limit
 """
@@ -225,9 +233,12 @@ ORDER BY d.id DESC LIMIT :limit
 _SHOW = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = :id")
 
 
-def list_letters(connection: Connection, **filters: Any) -> list[DeadLetter]:
-    """Letters of an organisation, newest first; filters code, state, fingerprint, job_id, before, limit."""
-    return [_letter(row) for row in connection.execute(_LIST, filters).mappings()]
+def list_letters(
+    connection: Connection, organisation_id: int, wanted: LetterFilter, *, before: int | None = None, limit: int = 50
+) -> list[DeadLetter]:
+    """Letters of an organisation that match, newest first."""
+    values = {"organisation_id": organisation_id, **wanted.model_dump(), "before": before, "limit": limit}
+    return [_letter(row) for row in connection.execute(_LIST, values).mappings()]
 
 
 def read(connection: Connection, organisation_id: int, letter_id: int) -> DeadLetter | None:

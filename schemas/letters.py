@@ -1,0 +1,28 @@
+"""Dead letters by what they are: the one filter of listings, groups and acts on all that match."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas.jobs import Id, Moment
+
+Code = Literal[
+    "pathway_owned", "unknown_status", "not_found", "unknown_learner", "retries_exhausted", "poison", "invalid_event"
+]
+State = Literal["open", "redriven", "resolved", "discarded"]
+Source = Literal["hr", "bulk", "correction", "admin", "support"]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class LetterFilter(BaseModel):
+    """Dead letters of an organisation; conditions add up, none means all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: Code | None = None
+    state: State | None = None
+    job_id: Annotated[Id | None, Field(description="Letters that this job refers to.")] = None
+    source: Annotated[Source | None, Field(description="Of the job that opened it.")] = None
+    fingerprint: Word | None = None
+    assignee: Annotated[Word | None, Field(description="`none` for letters that nobody has.")] = None
+    older_than: Annotated[Moment | None, Field(description="Opened before this time.")] = None
