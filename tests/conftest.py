@@ -45,7 +45,7 @@ def template(servers: LocalServers) -> str:
 def environment(servers: LocalServers, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of this test: its own database, an empty Redis, a short lease; also what child processes see."""
     name = f"test_{next(_numbers)}"
-    _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
+    _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")  # three times as quick
     for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))
