@@ -5,12 +5,13 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems
+from worker.web import health, jobs, problems, webhooks
 from worker.web.context import Services
 
 ROUTERS = [
     health.router,
     jobs.router,
+    webhooks.router,
 ]
 
 
