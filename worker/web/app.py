@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems, webhooks
+from worker.web import health, jobs, problems, runs, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.scim import discovery, users
@@ -13,6 +13,7 @@ from worker.web.scim import discovery, users
 ROUTERS = [
     health.router,
     jobs.router,
+    runs.router,
     hr.router,
     okta.router,
     bamboohr.router,
