@@ -30,6 +30,9 @@ REMEDIES: dict[LetterCode, dict[str, str]] = {
         "redrive": "try again once the platform shows a status that is known",
         "discard": "close the letter without an answer",
     },
+    LetterCode.INVALID_EVENT: {
+        "discard": "close the letter; once corrected, the sender sends the event under a new id",
+    },
 }
 _ANY = {
     "redrive": "try again; what is moot by then closes the letter",
@@ -79,7 +82,11 @@ def redrive(
     """
 
     def act(connection: Connection) -> None:
-        letters.redrive(connection, letter_ids, actor=actor, override=False)
+        idle = set(letter_ids) - letters.redrive(connection, letter_ids, actor=actor, override=False)
+        if idle:
+            raise ConflictError(
+                f"dead letter {min(idle)} has no work to try again: its sender corrects the event and sends it anew"
+            )
         jobs.notify(connection)
 
     _act(database, organisation_id, letter_ids, actor, "dead_letter.redrive", note, act)

@@ -146,7 +146,7 @@ def _turn(
     if policy.on_deactivate == "ignore":
         return Receipt("noted")
     hold = policy.on_deactivate == "hold"
-    effective_at = _later(effective_at, policy.grace)
+    effective_at = _later(max(effective_at, now), policy.grace)  # of a day long past nobody could have taken back
     job_id = insert_person_job(
         connection,
         requester,
