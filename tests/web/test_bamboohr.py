@@ -75,8 +75,10 @@ def test_employees_whose_status_has_changed_are_followed(
 
 
 def test_an_active_employee_whose_title_changes_has_not_come_back(client: TestClient, world: World) -> None:
-    """What another source has announced for them still stands."""
+    """What another source has announced for them still stands. A record that is deleted is nobody who left."""
     world.enrolment("4711")
+    send(client, employee(action="Deleted"))
+    assert world.active("4711")
     send(client, employee())
     send(client, employee(status="Active", changedFields=["Job title"], timestamp="2026-03-02T08:00:00+0000"))
     assert not world.active("4711")

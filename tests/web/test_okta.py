@@ -133,7 +133,7 @@ DEEP = b'{"data": {"events": [{"eventType": "user.lifecycle.activate", "x": ' + 
 REFUSED = {
     400: [b"nonsense", b"", b"[" * 50_000, b'{"data": 1, "data": 2}', '{"data": "é"}'.encode("latin-1")],
     422: [b"[]", b"{}", b'{"data": {"events": 7}}', b'{"data": {"events": ["x"]}}'],
-    413: [b"x" * 100_000],
+    413: [b"x" * 300_000],
 }
 
 

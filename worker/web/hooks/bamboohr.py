@@ -52,6 +52,7 @@ class _Webhook(BaseModel):
 
 class _Employee(BaseModel):
     id: ExternalId | StrictInt
+    action: str | None = None
     timestamp: Moment | None = None
     changed: Annotated[list[str] | None, Field(alias="changedFields")] = None
     fields: dict[str, Any] = {}
@@ -87,8 +88,8 @@ def _read_one(item: dict[str, Any], sent: datetime) -> Incoming | None:
         employee = _Employee.model_validate(item)
     except ValidationError as error:
         return Incoming(key, body, fault=common.faults(error))
-    if not employee.has_a_new_status:
-        return None
+    if employee.action == "Deleted" or not employee.has_a_new_status:
+        return None  # whose record is deleted has not left: it may have been made twice
     if employee.status not in TYPES:
         return Incoming(key, body, fault="fields.status: has to be posted, and to be Active or Inactive")
     return common.incoming(
