@@ -8,6 +8,7 @@ from worker.database import Database
 from worker.web import health, jobs, problems, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.scim import discovery, users
 
 ROUTERS = [
     health.router,
@@ -15,6 +16,9 @@ ROUTERS = [
     hr.router,
     okta.router,
     bamboohr.router,
+    discovery.router,
+    users.router,
+    users.root,
     webhooks.router,
 ]
 
