@@ -375,6 +375,18 @@ def test_the_grace_period_counts_from_when_we_learn_of_it(make_hr: MakeHr, world
     assert (world.active("anna"), world.active("ben")) == (False, True)
 
 
+def test_a_system_that_says_the_same_every_night_starts_no_grace_period_anew(make_hr: MakeHr, world: World) -> None:
+    """A newer deactivation for later does move it."""
+    hr = make_hr(grace_hours=48)
+    world.enrolment("anna")
+    due = []
+    for day, more in ((1, {}), (2, {}), (3, {"effective_at": "2199-01-01T00:00:00Z"})):
+        assert hr.send(event(timestamp=f"2026-03-0{day}T08:00:00Z", **more)).json()["status"] == "scheduled"
+        due.append(world.one("SELECT effective_at FROM withdrawals.jobs WHERE state = 'scheduled'"))
+    assert due[0] == due[1]
+    assert due[2] == datetime(2199, 1, 3, tzinfo=UTC)
+
+
 def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, world: World, db: Database) -> None:
     """There is no work behind it: its sender corrects it and sends it under a new id."""
     hr.send(b"nonsense")
