@@ -34,7 +34,7 @@ REMEDIES: dict[LetterCode, dict[str, str]] = {
     },
     LetterCode.INVALID_EVENT: {
         "keep": "close the letter: the event was taken care of, or needs nothing",
-        "discard": "close the letter without an answer",
+        "discard": "close the letter; once corrected, the sender sends the event under a new id",
     },
 }
 BY_REMEDY = ("override", "cascade", "keep")

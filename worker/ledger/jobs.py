@@ -176,6 +176,17 @@ def hold(connection: Connection, job_id: int, *, because: str) -> None:
     connection.execute(_HOLD, {"job_id": job_id, "because": because})
 
 
+_SCHEDULED_FOR = text("""
+SELECT min(effective_at) FROM withdrawals.jobs WHERE id = ANY(:ids) AND state = 'scheduled' AND door = :door
+""")
+
+
+def scheduled_for(connection: Connection, job_ids: Sequence[int], *, door: str) -> datetime | None:
+    """The earliest time that those of these jobs wait for which came through one door, None when none waits."""
+    found: datetime | None = connection.scalar(_SCHEDULED_FOR, {"ids": list(job_ids), "door": door})
+    return found
+
+
 _DUE = text("""
 SELECT id, organisation_id FROM withdrawals.jobs
 WHERE state = 'scheduled' AND effective_at <= now() ORDER BY effective_at, id LIMIT :most
