@@ -125,7 +125,7 @@ def _turn(
     people.follow(connection, organisation_id, external_id, was_active=was_active)
     if not deactivates:
         return Receipt("reactivated")
-    job_id = insert_person_job(
+    inserted = insert_person_job(
         connection,
         requester,
         {
@@ -137,7 +137,7 @@ def _turn(
             "request_hash": request_hash,
         },
     )
-    if job_id is None:
+    if inserted is None:
         raise IdempotencyConflictError(_REUSED)  # by such a job that committed meanwhile
     jobs.notify(connection)
     return Receipt("accepted" if effective_at <= now else "scheduled", job_id)

@@ -21,6 +21,7 @@ from worker.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    OwnJobError,
     SettingsError,
     WithdrawalsError,
     classify,
@@ -79,6 +80,7 @@ def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
+    (OwnJobError, 403),
     (ConflictError, 409),
     (InvalidInputError, 422),
     (SettingsError, 500),
@@ -107,7 +109,7 @@ async def _service(request: Request, error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
         return await _unexpected(request, error)
-    return problem(status, error.type, str(error))
+    return problem(status, error.type, str(error), **error.more)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
