@@ -30,9 +30,7 @@ def defaults(current: Settings | None = None) -> Brake:
     return Brake(current.brake_floor, current.brake_share, current.brake_hours)
 
 
-def admit(
-    connection: Connection, *, organisation_id: int, job_id: int, current: Settings | None = None
-) -> Admission:
+def admit(connection: Connection, *, organisation_id: int, job_id: int, current: Settings | None = None) -> Admission:
     """Admit a scheduled job whose time has come, or hold it.
 
     Called by `submit` for a job that is effective at once and by the relay when one falls due, always under

@@ -167,3 +167,11 @@ WHERE organisation_id IN (SELECT organisation_id FROM forgotten)
 def forget(connection: Connection, job_id: int) -> None:
     """A job cancelled before anything of it was decided counts no longer."""
     connection.execute(_FORGET, {"job_id": job_id})
+
+
+_HELD = text("SELECT count(*) FROM withdrawals.jobs WHERE organisation_id = :organisation_id AND state = 'held'")
+
+
+def held(connection: Connection, organisation_id: int) -> int:
+    """Jobs of an organisation that wait for a second person, whatever the cause."""
+    return int(connection.scalar(_HELD, {"organisation_id": organisation_id}) or 0)

@@ -5,13 +5,16 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems, webhooks
+from worker.web import brake, control, health, jobs, metrics, problems, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 
 ROUTERS = [
     health.router,
+    metrics.router,
     jobs.router,
+    control.router,
+    brake.router,
     hr.router,
     okta.router,
     bamboohr.router,
