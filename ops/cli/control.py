@@ -16,10 +16,11 @@ JobId = Annotated[int, typer.Argument(help="The job's number.")]
 
 def register(group: typer.Typer) -> None:
     """Put this module's commands among those of `jobs`."""
-    for name, command in {
-        "plan": plan_again, "pause": pause, "resume": resume, "move": move, "release": release,
-    }.items():  # fmt: skip
-        group.command(name)(command)
+    group.command("plan")(plan_again)
+    group.command("pause")(pause)
+    group.command("resume")(resume)
+    group.command("move")(move)
+    group.command("release")(release)
 
 
 def plan_again(job_id: JobId, organisation: Organisation = None, json: AsJson = False) -> None:

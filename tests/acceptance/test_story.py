@@ -7,7 +7,7 @@ import dramatiq
 import pytest
 
 from ops.supervisor import Supervisor, procfile_commands
-from schemas.jobs import Filter, JobRequest
+from schemas.jobs import FileRequest, Filter, JobRequest
 from tests.world import World, assert_balanced, eventually
 from worker import letters, plan
 from worker.broker import ACTOR, QUEUE, make_broker
