@@ -16,6 +16,7 @@ from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
+from worker.ledger import control as ledger
 from worker.models import Job, JobState
 from worker.relay import Relay
 from worker.submit import cancel, show, submit
@@ -221,7 +222,7 @@ def test_a_feed_of_single_jobs_is_released_by_filter_save_ones_own(
         world.enrolment(person)
         world.event(db, "deactivated", person)
     own = world.submit(db, world.enrolments(2))
-    monkeypatch.setitem(control.control.held.__kwdefaults__, "most", 5)  # several batches
+    monkeypatch.setitem(ledger.held.__kwdefaults__, "most", 5)  # several batches
     org = world.organisation_id
     with pytest.raises(InvalidInputError, match="at least one condition"):
         control.release_matching(db, organisation_id=org, wanted=ReleaseFilter(), actor="test:approver")
