@@ -30,6 +30,58 @@ class Job(BaseModel):
     in_flight: int
     open_dead_letters: int
     idempotency_key: str
+    held_because: str | None = Field(None, description="While it is held: `brake` or `policy`.")
+    held_why: str | None = Field(None, description="While it is held: the reason as a sentence.")
+    brake: dict[str, Any] | None = Field(None, description="The figures of the brake that held it.")
+
+
+class PlanSample(BaseModel):
+    """One enrolment of a plan, with what owns it."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    enrolment_id: int
+    series_title: str | None
+    pathway_title: str | None
+
+
+class Plan(BaseModel):
+    """The dry run of a job: the outcomes it would have now; nothing was written."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    plan_hash: str = Field(description="Send it with the job: refused when the outcomes have drifted meanwhile.")
+    expires_at: datetime
+    accepted: int
+    duplicates: int
+    outcomes: dict[str, int]
+    samples: dict[str, list[PlanSample]] = Field(description="Up to five enrolments for each outcome.")
+    learners: int = Field(description="Distinct learners of the enrolments that exist.")
+    brake: bool = Field(description="Whether the brake would hold the job now.")
+    brake_why: str | None
+
+
+class BrakeLimits(BaseModel):
+    """The brake of an organisation, and how much of its window is used."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    floor: int = Field(description="Learners that may always be withdrawn in one window.")
+    share: float = Field(description="Share of the learners that may be withdrawn in one window.")
+    hours: int = Field(description="The window, in hours.")
+    own: list[str] = Field(description="Which of these the organisation has set itself; the others are defaults.")
+    volume: int = Field(description="Learners of what was admitted in the window.")
+    population: int = Field(description="Learners active now, and those deactivated in the window.")
+    held: int = Field(description="Jobs that wait for a second person, whatever the cause.")
+
+
+class Released(BaseModel):
+    """What became of a release by filter."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    released: int
+    own: int = Field(description="Left held, because nobody releases a job they requested.")
 
 
 class Outcome(BaseModel):

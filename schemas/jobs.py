@@ -106,6 +106,8 @@ class FileRequest(BaseModel):
     source: Literal["bulk", "admin", "correction"] = "bulk"
     note: Note | None = None
     effective_at: When | None = None
+    plan_hash: Annotated[str, StringConstraints(min_length=1, max_length=4000)] | None = None
+    """Of the plan that was looked at; refused when it does not fit any more."""
 
     @model_validator(mode="after")
     def _implied(self) -> Self:

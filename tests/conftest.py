@@ -54,6 +54,7 @@ def environment(servers: LocalServers, template: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "3")
     monkeypatch.setenv("WITHDRAWALS_SWEEP_SECONDS", "0.2")
     monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
+    monkeypatch.setenv("WITHDRAWALS_BRAKE_FLOOR", "1000000")  # tests of the brake set limits of their own
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "a-key-of-the-tests-alone")
     _redis(servers)
     settings.cache_clear()

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from ops.supervisor import Supervisor
+from schemas.control import BrakeSetting
 from schemas.letters import LetterFilter
 from tests.cli.commandline import done, refused, withdrawals
 from tests.faults.service import RELAY, WORKER, kill
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters, runs
+from worker import brake, letters, runs
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError
+from worker.errors import BrakeError, ConflictError, InvalidInputError
 from worker.ledger.runs import Run
 
 SUPPORT = "test:support"
@@ -143,6 +144,27 @@ def test_the_rate_bounds_what_is_driven_in_a_second(db: Database, world: World, 
     freed(world, owned(db, world, environment, 30))
     start(db, world, rate=5, canary=0)
     assert [step(db, world, environment) for _ in range(3)] == [5, 5, 5]
+
+
+def test_past_the_brake_a_run_halts_and_a_single_act_is_refused(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redrives and remedies count and are never held."""
+    ids = owned(db, world, environment, 8)
+    world.run("DELETE FROM withdrawals.brake_volume")
+    limits = BrakeSetting(floor=4, share=0.1)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
+    ended = run_off(db, world, environment, start(db, world, "override", rate=3))
+    assert ended.state == "halted"
+    assert "brake" in str(ended.because)
+    assert (ended.resolved, ended.waiting) == (3, 5)
+    world.run("DELETE FROM withdrawals.brake_volume")
+    rest = [letter.id for letter in world.letters() if letter.state == "open"]
+    with pytest.raises(BrakeError):
+        letters.redrive(db, organisation_id=world.organisation_id, letter_ids=rest, actor=SUPPORT)
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=rest[:2], actor=SUPPORT)
+    assert sum(world.status(enrolment_id) == "withdrawn" for enrolment_id in ids) == 3
+    assert_balanced(db)
 
 
 def test_one_run_for_a_filter_at_a_time(db: Database, world: World, environment: Settings) -> None:

@@ -1,16 +1,94 @@
-"""Admission: the one function through which a job becomes due work."""
+"""Admission: the one function through which a job becomes due work, and the brake that can hold it.
+
+Volume counts learners of what was admitted in a rolling window, over all sources; past a floor and a share of
+the organisation's learners a job is held until a second person releases it. Redrives and remedies count, and
+are refused instead of held.
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.ledger import jobs
+from worker.config import Settings, settings
+from worker.errors import BrakeError
+from worker.ledger import brake, jobs
+from worker.models import Brake, explain
 
 
-def admit(connection: Connection, *, organisation_id: int, job_id: int) -> bool:
-    """Admit a scheduled job whose time has come; False when it has not, or somebody was faster.
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What became of a job whose time had come; neither, when somebody was faster or it was not due."""
+
+    admitted: bool = False
+    held: bool = False
+
+
+def defaults(current: Settings | None = None) -> Brake:
+    """The brake of an organisation without limits of its own."""
+    current = current or settings()
+    return Brake(current.brake_floor, current.brake_share, current.brake_hours)
+
+
+def admit(connection: Connection, *, organisation_id: int, job_id: int, current: Settings | None = None) -> Admission:
+    """Admit a scheduled job whose time has come, or hold it.
 
     Called by `submit` for a job that is effective at once and by the relay when one falls due, always under
-    the lock of the organisation's settings row: two admissions of one organisation see each other, so a
-    limit on their sum can be kept here.
+    the lock of the organisation's settings row: two admissions of one organisation see each other, so two at
+    once cannot both slip under the limit. A job that was released is not held again.
     """
-    jobs.lock_settings(connection, organisation_id)
-    return jobs.admit(connection, job_id)
+    subject = brake.subject(connection, job_id)
+    limits = brake.lock(connection, organisation_id, defaults(current))
+    if subject.learners and not subject.released:
+        figures = _past(connection, organisation_id, limits, subject.learners)
+        if figures is not None:
+            held = jobs.hold(connection, job_id, because="brake", learners=subject.learners, figures=figures)
+            return Admission(held=held)
+    return Admission(admitted=jobs.admit(connection, job_id, learners=subject.learners))
+
+
+def count_or_refuse(
+    connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
+) -> None:
+    """Count learners of a redrive or remedy, in the caller's transaction; call it before any other lock.
+
+    Raises:
+        BrakeError: they would go past the limit; nothing was counted.
+    """
+    limits = brake.lock(connection, organisation_id, defaults(current))
+    figures = _past(connection, organisation_id, limits, learners) if learners else None
+    if figures is not None:
+        raise BrakeError(
+            f"the brake is on: {explain(figures)} Go on later with fewer, or let an approver raise the limits.", figures
+        )
+    brake.add_redrives(connection, organisation_id, learners)
+
+
+def would_hold(
+    connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
+) -> dict[str, Any] | None:
+    """The figures that would hold a job of so many learners now, None when nothing would; without a lock."""
+    limits = brake.read(connection, organisation_id, defaults(current))
+    before = brake.volume(connection, organisation_id, limits.hours)
+    if not learners or before + learners <= limits.floor:
+        return None
+    population = brake.count_population(connection, organisation_id, limits.hours)
+    return _figures(limits, learners, before, population)
+
+
+def _past(connection: Connection, organisation_id: int, limits: Brake, learners: int) -> dict[str, Any] | None:
+    """The figures when so many learners more go past the limits. Learners are counted only past the floor."""
+    before = brake.volume(connection, organisation_id, limits.hours)
+    if before + learners <= limits.floor:
+        return None
+    population = brake.population(connection, organisation_id)
+    if population is None:
+        population = brake.recount(connection, organisation_id, limits.hours)
+        before = brake.volume(connection, organisation_id, limits.hours)
+    return _figures(limits, learners, before, population)
+
+
+def _figures(limits: Brake, learners: int, before: int, population: int) -> dict[str, Any] | None:
+    if not limits.holds(volume=before + learners, population=population):
+        return None
+    return limits.figures(learners=learners, before=before, population=population)

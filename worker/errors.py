@@ -6,7 +6,9 @@ Foreign errors (the driver's, the pool's) are translated here and nowhere else.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -17,6 +19,8 @@ class WithdrawalsError(Exception):
     """An error with a message for the person who caused it; never a traceback."""
 
     type = "error"
+    more: Mapping[str, Any] = {}
+    """Members of the problem beside its sentence."""
 
 
 class InvalidInputError(WithdrawalsError):
@@ -59,6 +63,44 @@ class PreconditionError(ConflictError):
     """The record is no longer the one that the caller has seen."""
 
     type = "precondition"
+
+
+class PlanExpiredError(ConflictError):
+    """The plan is older than a day."""
+
+    type = "plan_expired"
+
+
+class PlanMismatchError(ConflictError):
+    """The plan was made for another selection or reason."""
+
+    type = "plan_mismatch"
+
+
+class PlanDriftedError(ConflictError):
+    """The outcomes are no longer those of the plan."""
+
+    type = "plan_drifted"
+
+    def __init__(self, message: str, *, planned: dict[str, int], now: dict[str, int]) -> None:
+        super().__init__(message)
+        self.more = {"planned": planned, "now": now}
+
+
+class BrakeError(ConflictError):
+    """What is counted but never held would go past the brake's limit."""
+
+    type = "brake"
+
+    def __init__(self, message: str, figures: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.more = {"brake": figures}
+
+
+class OwnJobError(WithdrawalsError):
+    """Nobody releases a job they requested."""
+
+    type = "own_job"
 
 
 class SettingsError(WithdrawalsError):

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
+from worker.admit import count_or_refuse
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, letters, runs
@@ -33,12 +34,13 @@ REMEDIES: dict[LetterCode, dict[str, str]] = {
         "discard": "close the letter without an answer",
     },
     LetterCode.INVALID_EVENT: {
-        "keep": "close the letter: the event was taken care of, or needs nothing",
         "discard": "close the letter; once corrected, the sender sends the event under a new id",
     },
 }
 BY_REMEDY = ("override", "cascade", "keep")
 """Acts that `resolve` takes; each needs a note."""
+ATTEMPTS = ("redrive", "override", "cascade")
+"""Acts that make an attempt, and count for the brake; the others close."""
 _ANY = {
     "redrive": "try again; what is moot by then closes the letter",
     "discard": "close the letter without an answer",
@@ -85,6 +87,7 @@ def redrive(
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
         InvalidInputError: there is nothing to try.
+        BrakeError: their learners would go past the brake's limit.
     """
     _act(database, organisation_id, letter_ids, actor, "redrive", note)
 
@@ -107,6 +110,7 @@ def resolve(
         InvalidInputError: there is no note, or the remedy is not one for this kind of letter.
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
+        BrakeError: their learners would go past the brake's limit.
     """
     if remedy not in BY_REMEDY:
         raise InvalidInputError(
@@ -198,9 +202,12 @@ def _act(
 
     def work(connection: Connection) -> None:
         jobs.lock_settings(connection, organisation_id)  # before letters: a cascade admits a job
-        rows = letters.lock(connection, organisation_id, letter_ids)
         if letters.acted(connection, letter_ids, act_id):
             return  # the answer to the first commit was lost
+        if act in ATTEMPTS:
+            learners = runs.learners(connection, organisation_id, letter_ids)
+            count_or_refuse(connection, organisation_id, learners=learners)
+        rows = letters.lock(connection, organisation_id, letter_ids)
         missing = sorted(set(letter_ids) - {row.id for row in rows})
         if missing:
             raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")

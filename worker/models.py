@@ -86,6 +86,58 @@ class Job:
     outcomes: dict[str, int]
     in_flight: int
     open_dead_letters: int
+    held_because: str | None = None
+    brake: dict[str, Any] | None = None
+    """The figures that held it (`worker.models.Brake.figures`)."""
+
+    @property
+    def held_why(self) -> str | None:
+        """Why it waits for a second person, as a sentence."""
+        if self.held_because is None:
+            return None
+        then = "An approver other than the requester can release it."
+        if self.brake is None:
+            return f"Held because its source lets a second person decide. {then}"
+        return f"Held by the brake: {explain(self.brake)} {then}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What admission has to know of a job."""
+
+    released: bool
+    learners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """The limits of an organisation: past both, work waits for a second person."""
+
+    floor: int
+    """Learners that may always be withdrawn in one window."""
+    share: float
+    """Of the learners that there are, may be withdrawn in one window."""
+    hours: int
+    """The window."""
+
+    def holds(self, *, volume: int, population: int) -> bool:
+        """Whether so many learners in the window are too many."""
+        return volume > self.floor and volume > self.share * population
+
+    def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
+        """What the decision about `learners` more rests on."""
+        limits = {"floor": self.floor, "share": self.share, "hours": self.hours}
+        return {"learners": learners, "before": before, "population": population, **limits}
+
+
+def explain(figures: dict[str, Any]) -> str:
+    """The brake's figures as a sentence."""
+    found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
+    limit = max(figures["floor"], int(figures["share"] * figures["population"]))
+    return (
+        f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
+        f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
+    )
 
 
 @dataclass(frozen=True, slots=True)

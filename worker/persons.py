@@ -151,7 +151,7 @@ def _turn(
     effective_at = _later(max(effective_at, now), policy.grace)  # of a day long past nobody could have taken back
     if away_already and waited_until is not None:
         effective_at = min(effective_at, waited_until)  # a system that says so every night starts no grace period anew
-    job_id = insert_person_job(
+    inserted = insert_person_job(
         connection,
         requester,
         {
@@ -164,10 +164,11 @@ def _turn(
         },
         hold=hold,
     )
-    if job_id is None:
+    if inserted is None:
         raise IdempotencyConflictError(_REUSED)  # by such a job that committed meanwhile
     jobs.notify(connection)
-    return Receipt("held" if hold else "accepted" if effective_at <= now else "scheduled", job_id)
+    job_id, held = inserted
+    return Receipt("held" if held else "accepted" if effective_at <= now else "scheduled", job_id)
 
 
 def _later(moment: datetime, grace: timedelta) -> datetime:

@@ -139,8 +139,12 @@ class Relay:
             self._try("admit_one", partial(self._admit, job_id, organisation_id))
 
     def _admit(self, job_id: int, organisation_id: int) -> None:
-        if self._database.run(partial(admit, organisation_id=organisation_id, job_id=job_id)):
+        work = partial(admit, organisation_id=organisation_id, job_id=job_id, current=self._settings)
+        became = self._database.run(work)
+        if became.admitted:
             log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
+        if became.held:
+            log.warning("job.held", job_id=job_id, organisation_id=organisation_id)
 
     def _close_cancelled(self) -> None:
         with self._database.begin() as connection:

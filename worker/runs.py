@@ -13,11 +13,12 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.letters import LetterFilter
+from worker.admit import count_or_refuse
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, letters, runs
 from worker.ledger.runs import Run, Step
-from worker.letters import BY_REMEDY, act_on_locked, codes_of
+from worker.letters import ATTEMPTS, BY_REMEDY, act_on_locked, codes_of
 from worker.models import LetterState
 from worker.rules import Outcome
 
@@ -29,8 +30,6 @@ RATE, CANARY = 500, 3
 WINDOW, LEAST = 100, 10
 """The run halts when, of the last 100 letters whose attempt ended (at least 10), more than half are open again."""
 _MOOT = (Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
-_ATTEMPTS = ("redrive", "override", "cascade")
-"""Acts that make an attempt; the others close."""
 RELAY = "relay"
 """Who acts in the daily pass."""
 
@@ -60,7 +59,7 @@ def start(
         if known is not None:
             return known
         codes = codes_of(act)
-        gone_first = canary if act in _ATTEMPTS else 0
+        gone_first = canary if act in ATTEMPTS else 0
         values = {"organisation_id": organisation_id, "act": act, "filter": filter_json, "actor": actor, "note": note}
         run_id = runs.insert(connection, **values, rate=rate, canary=gone_first)
         if run_id is None:  # somebody else's has committed since
@@ -123,7 +122,7 @@ def preview(database: Database, *, organisation_id: int, act: str, wanted: Lette
             connection, organisation_id, wanted, override=act in ("override", "cascade"), codes=codes_of(act)
         )
         also = runs.count_siblings(connection, organisation_id, wanted) if act == "cascade" else 0
-    if act not in _ATTEMPTS:
+    if act not in ATTEMPTS:
         letters_found = sum(count for _, count, _ in found)
         sample = sorted(letter_id for _, _, ids in found for letter_id in ids)[:5]
         found = [("closed", letters_found, sample)] if letters_found else []
@@ -180,6 +179,14 @@ def _drive(connection: Connection, step: Step, *, canaries: bool) -> int:
     wanted = runs.next_letters(connection, step.id, canaries=canaries, most=step.allowance)
     if not wanted:
         return 0
+    if step.act in ATTEMPTS:
+        try:
+            learners = runs.learners(connection, step.organisation_id, wanted)
+            count_or_refuse(connection, step.organisation_id, learners=learners)
+        except BrakeError as error:  # raised before anything was written
+            runs.halt(connection, step.id, str(error))
+            log.warning("run.halted", run_id=step.id, organisation_id=step.organisation_id)
+            return 0
     locked = letters.lock(connection, step.organisation_id, wanted)
     still_open = [row.id for row in locked if row.state == LetterState.OPEN]
     if still_open:

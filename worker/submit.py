@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -13,11 +13,12 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.jobs import FileRequest, JobRequest
+from worker import plan
 from worker.admit import admit
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
-from worker.ledger import claims, jobs, reads
-from worker.models import Job
+from worker.ledger import brake, claims, jobs, reads
+from worker.models import Job, JobState
 from worker.rules import Source
 
 log = structlog.get_logger(__name__)
@@ -46,10 +47,11 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
 
     Raises:
         IdempotencyConflictError: the key was used for another request.
+        PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
 
     def work(connection: Connection) -> Submitted:
-        body = request.model_dump(mode="json", exclude_unset=True)
+        body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
         if request.enrolment_ids is not None:
             body["enrolment_ids"] = sorted(request.enrolment_ids)
         values = _values(connection, requester, request, _digest(body))
@@ -58,7 +60,12 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         if request.enrolment_ids is not None:
             accepted = len(set(request.enrolment_ids))
             values |= {"accepted": accepted, "duplicates": len(request.enrolment_ids) - accepted}
-        return _write(connection, requester, values, lambda chunk: _fill(connection, request, chunk), chunk_size)
+        planned = partial(plan.opened, requester.organisation_id, request, plan.selection(request))
+
+        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
+            return _fill(connection, request, chunk)
+
+        return _write(connection, requester, values, fill, chunk_size, planned)
 
     return _done(database.run(work, patient=True))
 
@@ -78,17 +85,20 @@ def submit_file(
     Raises:
         IdempotencyConflictError: the key was used for another request.
         InvalidInputError: the file is empty, or has more than a million rows.
+        PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
     """
     with database.begin() as connection:  # not repeated: a stream can be read only once
         given, digest = jobs.stage(connection, ids)
-        body = {**request.model_dump(mode="json", exclude_unset=True), "sha256_of_ids": digest}
+        body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
+        body["sha256_of_ids"] = digest
         values = _values(connection, requester, request, _digest(body))
 
         def fill(chunk: dict[str, Any]) -> tuple[int, int]:
             accepted = jobs.fill_from_staged(connection, **chunk)
             return accepted, given - accepted
 
-        submitted = _write(connection, requester, values, fill, chunk_size)
+        planned = partial(plan.opened, requester.organisation_id, request, plan.selection_of_ids(digest))
+        submitted = _write(connection, requester, values, fill, chunk_size, planned)
     return _done(submitted)
 
 
@@ -100,9 +110,11 @@ def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str,
     """
 
     def work(connection: Connection) -> bool:
+        jobs.lock_settings(connection, organisation_id)  # it may leave the brake's window
         if not jobs.cancel(connection, job_id, organisation_id):
             return False
         claims.close_job(connection, job_id)
+        brake.forget(connection, job_id)
         jobs.audit(
             connection,
             organisation_id=organisation_id,
@@ -150,8 +162,8 @@ def effective_time(connection: Connection, organisation_id: int, when: datetime 
 
 def insert_person_job(
     connection: Connection, requester: Requester, values: dict[str, Any], *, hold: bool = False
-) -> int | None:
-    """The person job of a deactivation, in the caller's transaction; None when the key is taken.
+) -> tuple[int, bool] | None:
+    """The person job of a deactivation, in the caller's transaction, and whether it is held; None: the key is taken.
 
     `hold`: its source's policy lets it wait for a second person.
     """
@@ -165,8 +177,8 @@ def insert_person_job(
         due = False
     jobs.fill_with_person(connection, values["learner_external_id"], **chunk, state="ready" if due else "waiting")
     if due:
-        admit(connection, organisation_id=requester.organisation_id, job_id=job_id)
-    return job_id
+        return job_id, admit(connection, organisation_id=requester.organisation_id, job_id=job_id).held
+    return job_id, hold
 
 
 def insert_support_job(
@@ -188,7 +200,7 @@ def insert_support_job(
     jobs.audit(
         connection, organisation_id=requester.organisation_id, actor=requester.actor, action="job.submit", job_id=job_id
     )
-    jobs.admit(connection, job_id)  # its learner was counted with the letter
+    jobs.admit(connection, job_id, learners=0)  # its learner was counted with the letter
     return job_id
 
 
@@ -219,7 +231,12 @@ def _values(
 
 
 def _write(
-    connection: Connection, requester: Requester, values: dict[str, Any], fill: Any, chunk_size: int
+    connection: Connection,
+    requester: Requester,
+    values: dict[str, Any],
+    fill: Callable[[dict[str, Any]], tuple[int, int]],
+    chunk_size: int,
+    planned: Callable[[], plan.Planned | None],
 ) -> Submitted:
     """Insert job, chunks and audit and admit the job when it is due; or answer with the key's job."""
     find = partial(
@@ -235,6 +252,7 @@ def _write(
         known = known or find()
         return _known(connection, requester, values, known)
     job_id, due = inserted
+    expected = planned()
     accepted, duplicates = fill(
         {
             "job_id": job_id,
@@ -246,6 +264,8 @@ def _write(
     )
     if (accepted, duplicates) != (values["accepted"], values["duplicates"]):  # only the database could count
         jobs.set_counts(connection, job_id, accepted=accepted, duplicates=duplicates)
+    if expected is not None:
+        plan.compare(connection, requester.organisation_id, job_id, expected)
     jobs.audit(
         connection,
         organisation_id=requester.organisation_id,
@@ -303,4 +323,6 @@ def _done(submitted: Submitted) -> Submitted:
         accepted=job.accepted,
         source=job.source,
     )
+    if submitted.created and job.state == JobState.HELD:
+        log.warning("job.held", job_id=job.id, organisation_id=job.organisation_id, brake=job.brake)
     return submitted

@@ -45,6 +45,7 @@ def main() -> None:
     try:
         with LocalServers(directory / "local") as servers:
             os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
+            os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)  # everybody at once is what is measured here
             settings.cache_clear()
             _run(settings(), arguments.enrolments, arguments.obvious, arguments.latencies)
     finally:
@@ -151,7 +152,7 @@ def _fresh(owner: Database, size: int) -> Iterator[None]:
         connection.exec_driver_sql(
             "ALTER TABLE withdrawals.audit DISABLE TRIGGER append_only; "
             "TRUNCATE lms.organisations, withdrawals.jobs, withdrawals.outcomes, withdrawals.audit, "
-            "withdrawals.processes RESTART IDENTITY CASCADE; "
+            "withdrawals.brake_volume, withdrawals.processes RESTART IDENTITY CASCADE; "
             "ALTER TABLE withdrawals.audit ENABLE TRIGGER append_only; DROP TABLE IF EXISTS bench_outcomes"
         )
         for statement in (

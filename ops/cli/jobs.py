@@ -1,5 +1,6 @@
 """Submit jobs and look at them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
 from ops.csvfile import read_ids
+from schemas import answers
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, Filter, JobRequest
 from worker import persons, plan
@@ -16,7 +18,7 @@ from worker.ledger import reads
 from worker.models import Job, JobState
 from worker.submit import Submitted, cancel, show, submit, submit_file
 
-group = typer.Typer(no_args_is_help=True, help="List, show and cancel jobs.")
+group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")
 
 Reason = Annotated[
     str,
@@ -83,6 +85,9 @@ def bulk(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Count the outcomes the job would have; write nothing.")] = False,
+    plan_hash: Annotated[
+        str | None, typer.Option(help="Of the plan that --dry-run showed: refused if it does not fit any more.")
+    ] = None,
     source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
     note: Note = None,
     effective_at: EffectiveAt = None,
@@ -95,13 +100,14 @@ def bulk(
     if (file is None) == (not where):
         raise InvalidInputError("give a FILE.csv (or -), or --filter NAME=VALUE, and not both")
     given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
+    given["plan_hash"] = plan_hash
     request = common.parse(FileRequest, **given)
     selection = common.parse(JobRequest, **given, filter=_filter(where)) if where else None
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
         if selection is not None:
             if dry_run:
-                _print_plan(plan.of_filter(db, who.organisation_id, selection.filter), json)
+                print_plan(plan.of_request(db, who.organisation_id, selection), json)
                 return
             with common.telling_key(who):
                 submitted = submit(db, who, selection)
@@ -109,7 +115,7 @@ def bulk(
             return
         with read_ids(Path(file or "-")) as ids:
             if dry_run:
-                _print_plan(plan.of_ids(db, who.organisation_id, ids), json)
+                print_plan(plan.of_file(db, who.organisation_id, request, ids), json)
                 return
             with common.telling_key(who):
                 submitted = submit_file(db, who, request, ids)
@@ -190,7 +196,7 @@ def show_job(
 ) -> None:
     """Show one job."""
     with common.database() as db:
-        _print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
+        print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
 
 
 @group.command("cancel")
@@ -210,7 +216,7 @@ def cancel_job(
             actor=common.actor(acting),
             note=note,
         )
-        _print_job(job, json)
+        print_job(job, json)
     if job.state != JobState.CANCELLED:
         common.err.print(f"job {job.id} had ended before; nothing was cancelled")
         raise typer.Exit(1)
@@ -248,27 +254,48 @@ def _number(name: str, value: str) -> int:
 def _print_submitted(submitted: Submitted, json: bool) -> None:
     if not json and not submitted.created:
         common.err.print("this key was used before with the same request; this is its job")
-    _print_job(submitted.job, json)
+    print_job(submitted.job, json)
     if not json and submitted.job.finished_at is None:
         common.err.print(f"accepted; see what became of it with: withdrawals jobs show {submitted.job.id}")
 
 
-def _print_plan(found: plan.Plan, json: bool) -> None:
+def print_plan(found: answers.Plan, json: bool) -> None:
+    """A plan, for a program or a person."""
     if json:
-        common.print_json(found)
+        common.print_json(found.model_dump(mode="json"))
         return
     common.out.print(f"would accept {found.accepted:,} ({found.duplicates:,} duplicates); nothing was written")
-    if found.outcomes:
-        common.out.print(common.table("outcome", "enrolments", rows=sorted(found.outcomes.items())))
+    common.out.print(f"learners: {found.learners:,}")
+    rows = [(name, f"{count:,}", _sample(found.samples.get(name, []))) for name, count in found.outcomes.items()]
+    if rows:
+        common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
+    if found.brake:
+        common.out.print(f"the brake would hold it: {found.brake_why}")
+    common.err.print(f"good until {found.expires_at:%Y-%m-%d %H:%M:%SZ}; apply it with --plan-hash:")
+    common.out.print(found.plan_hash, markup=False)
 
 
-def _print_job(job: Job, json: bool) -> None:
+def _sample(samples: Sequence[answers.PlanSample]) -> str:
+    return "; ".join(
+        f"{one.enrolment_id}"
+        + (
+            f" ({one.series_title}" + (f", of {one.pathway_title}" if one.pathway_title else "") + ")"
+            if one.series_title
+            else ""
+        )
+        for one in samples
+    )
+
+
+def print_job(job: Job, json: bool) -> None:
+    """A job, for a program or a person."""
     if json:
         common.print_json(common.job_document(job))
         return
     rows = [
         ("job", job.id),
         ("state", job.state),
+        ("held", job.held_why),
         ("reason", job.reason),
         ("source", job.source),
         ("requested by", job.requested_by),

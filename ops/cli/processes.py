@@ -16,7 +16,7 @@ from worker import logs
 from worker.broker import make_broker
 from worker.config import Settings, settings, variable
 from worker.database import Database
-from worker.errors import SettingsError
+from worker.errors import InvalidInputError, SettingsError
 from worker.seal import Seal
 
 _WEB_RETRY = 3.0
@@ -31,13 +31,19 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def demo() -> None:
+def demo(
+    part: Annotated[
+        str | None, typer.Argument(metavar="[brake]", help="`brake`: a short one, of a hold and its release.")
+    ] = None,
+) -> None:
     """Replay the Open University's withdrawals, ten thousand of them, and compare every figure."""
-    from ops.demo.run import run  # noqa: PLC0415 - only this command needs it
+    if part not in (None, "brake"):
+        raise InvalidInputError(f"demo {part}: there is none; give `brake`, or nothing for the replay")
+    from ops.demo import brake, run  # noqa: PLC0415 - only this command needs them
 
     with common.environment(keep_servers=True) as current:
         common.bring_up_to_date(current)
-        if not run(current):
+        if not (brake.run(current) if part == "brake" else run.run(current)):
             raise typer.Exit(1)
 
 

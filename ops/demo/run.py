@@ -12,8 +12,9 @@ from sqlalchemy import text
 from ops.cli.common import local_dir, out, table
 from ops.demo import oulad
 from ops.supervisor import Supervisor, procfile_commands
+from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
-from worker import letters
+from worker import brake, letters
 from worker.check import check
 from worker.config import Settings
 from worker.database import Database
@@ -21,6 +22,8 @@ from worker.submit import Requester, submit
 
 TWICE = 500
 """So many requests of the replay are sent a second time, with the same key."""
+SHARE = 0.4
+"""The replay withdraws 9,155 of 28,785 learners within minutes: an abnormal day, that an approver allows beforehand."""
 _PATIENCE = 300.0  # seconds until the service has to be done with what it accepted
 
 
@@ -32,6 +35,7 @@ class Demo:
     owner: Database
     rows: list[oulad.Registration]
     name: str
+    default_share: float
     organisation_id: int = 0
     base: int = 0
     repeated: int = 0
@@ -63,8 +67,8 @@ def run(current: Settings) -> bool:
     log = local_dir() / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(_free_port())}, output=log):
-            demo = Demo(database, owner, oulad.registrations(), _new_name(owner))
+        with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(free_port())}, output=log):
+            demo = Demo(database, owner, oulad.registrations(), new_name(owner, "Open University"), current.brake_share)
             out.print(f"organisation {demo.name!r}; web, worker and relay log to {log}")
             _load(demo)
             _replay(demo)
@@ -79,6 +83,13 @@ def run(current: Settings) -> bool:
 def _load(demo: Demo) -> None:
     with demo.timed("load 32,593 enrolments"), demo.owner.begin() as connection:
         demo.organisation_id, demo.base = oulad.load(connection, demo.name, demo.rows)
+    limits = brake.set_limits(
+        demo.database, organisation_id=demo.organisation_id, wanted=BrakeSetting(share=SHARE), actor="demo:approver"
+    )
+    out.print(
+        f"the brake of this organisation is set to {limits.share:.0%} of its {limits.population:,} learners a day "
+        f"(default {demo.default_share:.0%}): the replay withdraws 31.8 % of them in a minute"
+    )
 
 
 _UNTOUCHED = """SELECT (e.id, e.learner_id, e.series_id, e.pathway_id, e.status, e.enrolled_at, e.progress,
@@ -223,17 +234,17 @@ def _progress() -> Progress:
     )
 
 
-def _new_name(owner: Database) -> str:
+def new_name(owner: Database, base: str) -> str:
     """A name not taken: a second run gets an organisation of its own, and nothing is ever deleted."""
     with owner.begin() as connection:
         taken = set(connection.scalars(text("SELECT name FROM lms.organisations")))
     number = 1
-    while (name := "Open University" + (f" {number}" if number > 1 else "")) in taken:
+    while (name := base + (f" {number}" if number > 1 else "")) in taken:
         number += 1
     return name
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -24,7 +24,7 @@ from worker import letters, sources
 from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import ConflictError
+from worker.errors import InvalidInputError
 from worker.models import LetterCode
 from worker.relay import Relay
 from worker.web.app import make_app
@@ -393,7 +393,7 @@ def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, w
     (letter,) = world.letters()
     assert list(letters.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
     act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
-    with pytest.raises(ConflictError, match="no work"):
+    with pytest.raises(InvalidInputError, match=r"redrive is none .* use discard"):
         letters.redrive(db, **act)
     letters.discard(db, **act, note="told them")
     assert [row.state for row in world.letters()] == ["discarded"]

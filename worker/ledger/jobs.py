@@ -1,5 +1,6 @@
 """Jobs from the door to their end: insert, fill with chunks, admit, cancel, finish."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -151,29 +152,49 @@ def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates
 
 _ADMIT = text("""
 WITH admitted AS (
-    UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now()
-    WHERE id = :job_id AND state = 'scheduled' AND effective_at <= now() RETURNING id
+    UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now(), learners = :learners
+    WHERE id = :job_id AND state = 'scheduled' AND effective_at <= now() RETURNING id, organisation_id
 ), readied AS (
     UPDATE withdrawals.chunks c SET state = 'ready', run_after = now()
     FROM admitted WHERE c.job_id = admitted.id AND c.state = 'waiting'
+), counted AS (
+    INSERT INTO withdrawals.brake_volume AS known (organisation_id, minute, jobs)
+    SELECT organisation_id, date_trunc('minute', now()), :learners FROM admitted
+    ON CONFLICT (organisation_id, minute) DO UPDATE SET jobs = known.jobs + excluded.jobs
 )
 SELECT count(*) FROM admitted
 """)
 
 
-def admit(connection: Connection, job_id: int) -> bool:
-    """Queue a scheduled job that is due; False when it is not, or was cancelled or admitted meanwhile."""
-    return bool(connection.scalar(_ADMIT, {"job_id": job_id}))
+def admit(connection: Connection, job_id: int, *, learners: int) -> bool:
+    """Queue a scheduled job that is due; False when it is not, or was cancelled or admitted meanwhile.
+
+    `learners`: so many it counts in the brake's window.
+    """
+    return bool(connection.scalar(_ADMIT, {"job_id": job_id, "learners": learners}))
 
 
 _HOLD = text("""
-UPDATE withdrawals.jobs SET state = 'held', held_because = :because WHERE id = :job_id AND state = 'scheduled'
+WITH held AS (
+    UPDATE withdrawals.jobs SET state = 'held', held_because = :because, learners = :learners,
+        brake = CAST(:figures AS jsonb)
+    WHERE id = :job_id AND state = 'scheduled' RETURNING id
+), put_back AS (
+    UPDATE withdrawals.chunks c SET state = 'waiting' FROM held WHERE c.job_id = held.id AND c.state = 'ready'
+)
+SELECT count(*) FROM held
 """)
 
 
-def hold(connection: Connection, job_id: int, *, because: str) -> None:
-    """Let a job that is not admitted yet wait for a second person; `because`: `brake` or `policy`."""
-    connection.execute(_HOLD, {"job_id": job_id, "because": because})
+def hold(
+    connection: Connection, job_id: int, *, because: str, learners: int = 1, figures: dict[str, Any] | None = None
+) -> bool:
+    """Let a job that is not admitted yet wait for a second person; False when it was cancelled or admitted.
+
+    `because`: `brake` (with its figures) or `policy`. `learners`: so many it counts once it is released.
+    """
+    values = {"because": because, "learners": learners, "figures": json.dumps(figures) if figures else None}
+    return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
 _SCHEDULED_FOR = text("""

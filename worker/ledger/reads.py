@@ -11,6 +11,8 @@ from worker.models import Job, JobState
 _JOB = """
 SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.note, j.idempotency_key,
     j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates,
+    CASE WHEN j.state = 'held' THEN j.held_because END AS held_because,
+    CASE WHEN j.state = 'held' THEN j.brake END AS brake,
     CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END AS state,
     CASE WHEN j.learner_external_id IS NULL THEN j.accepted ELSE coalesce(totals.size, 0) END AS accepted,
     coalesce(totals.unfinished, 0) AS in_flight,

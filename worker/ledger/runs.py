@@ -291,13 +291,14 @@ def siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Siblings
 _LEARNERS = text("""
 SELECT count(DISTINCT coalesce(e.learner_id::text, d.learner_external_id)) FROM withdrawals.dead_letters d
 LEFT JOIN lms.enrolments e ON e.id = d.enrolment_id AND e.organisation_id = d.organisation_id
-WHERE d.id = ANY(:ids) AND (e.id IS NOT NULL OR d.learner_external_id IS NOT NULL)
+WHERE d.id = ANY(:ids) AND d.organisation_id = :organisation_id
+    AND (e.id IS NOT NULL OR d.learner_external_id IS NOT NULL)
 """)
 
 
-def learners(connection: Connection, letter_ids: Sequence[int]) -> int:
-    """How many learners these letters are about."""
-    return int(connection.scalar(_LEARNERS, {"ids": list(letter_ids)}) or 0)
+def learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> int:
+    """How many learners these letters of an organisation are about."""
+    return int(connection.scalar(_LEARNERS, {"ids": list(letter_ids), "organisation_id": organisation_id}) or 0)
 
 
 _PREVIEW = text(f"""

@@ -5,15 +5,18 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems, runs, webhooks
+from worker.web import brake, control, health, jobs, metrics, problems, runs, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.scim import discovery, users
 
 ROUTERS = [
     health.router,
+    metrics.router,
     jobs.router,
     runs.router,
+    control.router,
+    brake.router,
     hr.router,
     okta.router,
     bamboohr.router,

@@ -22,6 +22,7 @@ from worker.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    OwnJobError,
     PreconditionError,
     SettingsError,
     WithdrawalsError,
@@ -84,6 +85,7 @@ def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
     (PreconditionError, 412),
+    (OwnJobError, 403),
     (ConflictError, 409),
     (InvalidInputError, 422),
     (SettingsError, 500),
@@ -129,7 +131,7 @@ async def _service(request: Request, error: Exception) -> JSONResponse:
         return await _unexpected(request, error)
     if status == 422 and request.url.path.startswith(scim.PREFIX):
         status = 400
-    return _tell(request, status, error.type, str(error))
+    return _tell(request, status, error.type, str(error), **error.more)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

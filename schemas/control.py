@@ -1,0 +1,59 @@
+"""What people ask of jobs on their way: another time, a release by filter, limits of the brake."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from schemas.jobs import Id, Moment, Note, When
+from schemas.letters import Source, Word
+
+
+class Move(BaseModel):
+    """Another time for a job that is not admitted yet."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    effective_at: Annotated[When, Field(description="A time; a date alone is the end of that day.")]
+
+
+class Act(BaseModel):
+    """What may go with an act on one job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    note: Note | None = None
+
+
+class ReleaseFilter(BaseModel):
+    """Held jobs of an organisation; conditions add up, and at least one is needed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)] | None = None
+    source: Source | None = None
+    requested_by: Word | None = None
+    held_because: Literal["brake", "policy"] | None = None
+    created_before: Moment | None = None
+    created_after: Moment | None = None
+
+
+class Release(BaseModel):
+    """A release of all held jobs that match."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    filter: ReleaseFilter
+    note: Note | None = None
+
+
+class BrakeSetting(BaseModel):
+    """Limits of an organisation's own, all of them; what is left out or null follows the service's default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    floor: Annotated[StrictInt, Field(ge=0, le=10**12)] | None = None
+    """Learners that may always be withdrawn in one window."""
+    share: Annotated[float, Field(ge=0, le=1, strict=False, allow_inf_nan=False)] | None = None
+    """Share of the learners that may be withdrawn in one window."""
+    hours: Annotated[StrictInt, Field(ge=1, le=720)] | None = None
+    """The rolling window."""

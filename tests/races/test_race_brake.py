@@ -1,0 +1,152 @@
+"""The brake, and people who act on one job at once.
+
+Issue 4: "under the lock of the organisation's settings row so that two at once cannot both slip through"; "Two
+approvers at once, pause against finish, cancel against claim … results always one of the legal ones."
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+
+from schemas.control import BrakeSetting, ReleaseFilter
+from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, take, workers
+from tests.world import World, assert_balanced, eventually
+from worker import brake, control, submit
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import ConflictError
+from worker.models import Job, JobState
+from worker.withdraw import Withdrawer
+
+
+def _limit(db: Database, world: World, floor: int) -> None:
+    wanted = BrakeSetting(floor=floor, share=0.0)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=wanted, actor="test:approver")
+
+
+def _act(act: Callable[..., Job], db: Database, world: World, job_id: int, actor: str = "test:approver") -> Job:
+    return act(db, organisation_id=world.organisation_id, job_id=job_id, actor=actor)
+
+
+def test_of_jobs_at_once_no_more_slip_through_than_the_limit_allows(
+    db: Database, world: World, threads: Threads
+) -> None:
+    """Lists, and persons one by one, all at one barrier."""
+    _limit(db, world, 10)
+    lists = [world.enrolments(3) for _ in range(6)]
+    for number in range(6):
+        world.enrolment(f"person-{number}")
+    threads.together(
+        *[partial(world.submit, db, ids) for ids in lists],
+        *[partial(world.event, db, "deactivated", f"person-{number}") for number in range(6)],
+    )
+    rows = world.run("SELECT state, sum(learners) FROM withdrawals.jobs GROUP BY state")
+    learners = {state: int(count) for state, count in rows}
+    assert learners["queued"] <= 10
+    assert learners["queued"] + learners["held"] == 24
+    assert learners["held"] >= 24 - 10
+    assert brake.show(db, organisation_id=world.organisation_id).volume == learners["queued"]
+    assert_balanced(db)
+
+
+def test_an_admission_that_waited_for_another_counts_it(
+    slow_db: Database, owner: Database, world: World, threads: Threads
+) -> None:
+    """The second one's count begins after the first has committed, not when it began to wait."""
+    _limit(slow_db, world, 4)
+    ids = world.enrolments(8)
+    with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
+        both = [threads.go(world.submit, slow_db, part) for part in (ids[:4], ids[4:])]
+        await_waiters(world, 2)
+        hold.release()
+        states = sorted(str(one.result(PATIENCE).state) for one in both)
+    assert states == ["held", "queued"]
+
+
+def test_two_approvers_at_once_release_once(db: Database, world: World, threads: Threads) -> None:
+    """One on the job, one by filter: one act on record, counted once."""
+    _limit(db, world, 0)
+    jobs = [world.submit(db, world.enrolments(2)).id for _ in range(5)]
+    wanted = ReleaseFilter(held_because="brake")
+    results = threads.together(
+        *[partial(_act, control.release, db, world, job_id, "test:one") for job_id in jobs],
+        partial(control.release_matching, db, organisation_id=world.organisation_id, wanted=wanted, actor="test:two"),
+    )
+    assert not [error for error in results if isinstance(error, Exception)]
+    assert {job_state(world, job_id) for job_id in jobs} == {"queued"}
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'job.release'") == 5
+    assert brake.show(db, organisation_id=world.organisation_id).volume == 10
+    assert_balanced(db)
+
+
+def test_a_release_against_a_cancel_leaves_one_of_the_two(db: Database, world: World, threads: Threads) -> None:
+    _limit(db, world, 0)
+    for _ in range(6):
+        job = world.submit(db, world.enrolments(2))
+        released, cancelled = threads.together(
+            partial(_act, control.release, db, world, job.id),
+            partial(_act, submit.cancel, db, world, job.id),
+        )
+        assert not isinstance(cancelled, Exception)
+        assert job_state(world, job.id) == "cancelled", "a released job can be cancelled too"
+        assert isinstance(released, Job | ConflictError)
+        assert brake.show(db, organisation_id=world.organisation_id).held == 0
+        assert_balanced(db)
+
+
+def test_a_pause_and_the_end_of_a_job_at_the_same_moment_leave_a_job_that_ends(
+    db: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    for _ in range(8):
+        job = world.submit(db, world.enrolments(2))
+        claim = take(db)
+        deciding, pausing = threads.go(decide, db, claim), threads.go(_act, control.pause, db, world, job.id)
+        deciding.result(PATIENCE)
+        error = pausing.exception(PATIENCE)
+        assert error is None or (isinstance(error, ConflictError) and "ended" in str(error))
+        if job_state(world, job.id) == "paused":
+            assert world.outcomes(job.id) == {}
+            _act(control.resume, db, world, job.id)
+            Withdrawer(db, environment).work_off()
+        assert job_state(world, job.id) == "completed"
+        assert_balanced(db)
+
+
+def test_pause_and_resume_in_a_stream_of_claims_lose_nothing(db: Database, world: World, environment: Settings) -> None:
+    settings = environment.model_copy(update={"chunk_size": 5})
+    ids = world.enrolments(150)
+    job = world.submit(db, ids, chunk_size=5)
+    with workers(db, settings, 3):
+        for _ in range(5):
+            try:
+                _act(control.pause, db, world, job.id)
+            except ConflictError:
+                break
+            eventually(
+                lambda: not world.one(
+                    "SELECT count(*) FROM withdrawals.chunks WHERE job_id = :id AND state = 'claimed'", id=job.id
+                ),
+                within=1.0,
+                what="no chunk in hand",
+            )  # fmt: skip
+            before = len(world.outcomes(job.id))
+            assert len(world.outcomes(job.id)) == before
+            _act(control.resume, db, world, job.id)
+        eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
+    assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
+    assert_balanced(db)
+
+
+def test_a_move_against_its_time_and_a_cancel_leaves_one_of_the_legal_ends(
+    db: Database, world: World, threads: Threads
+) -> None:
+    for _ in range(6):
+        job = world.submit(db, world.enrolments(2), effective_at="2990-01-01T00:00:00Z")
+        move = partial(control.move, effective_at=datetime(2020, 1, 1, tzinfo=UTC))
+        moved, cancelled = threads.together(
+            partial(_act, move, db, world, job.id), partial(_act, submit.cancel, db, world, job.id)
+        )
+        assert not isinstance(cancelled, Exception)
+        assert isinstance(moved, Job | ConflictError)
+        assert job_state(world, job.id) == JobState.CANCELLED
+        assert_balanced(db)

@@ -1,0 +1,77 @@
+"""`/metrics` in Prometheus' text format, counted from the database at each scrape.
+
+Without a token, as is the way where Prometheus scrapes inside a cluster or on loopback: there are sums over all
+organisations here, and neither names nor personal data. A proxy in front need not let it through.
+"""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from worker.database import Database
+from worker.ledger import gauges, reads
+from worker.models import LetterCode
+from worker.web.context import Context
+from worker.web.problems import describes
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
+        503: describes(503)[503],
+    },
+)
+def metrics(context: Context) -> Response:
+    """Gauges of what waits and of what is wrong. No token is needed."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(context.database))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Gauges(Collector):
+    """Everything, from one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing in advance, so that registering does not ask the database."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self._database.begin() as connection:
+            held, letters = gauges.held(connection), gauges.open_letters(connection)
+            due, age = gauges.due(connection)
+            relay = reads.relay_age(connection)
+            threads = reads.worker_threads(connection, at_least=0)
+        yield _labelled(
+            "withdrawals_held_jobs",
+            "Jobs that wait for a second person",
+            "cause",
+            {cause: held.get(cause, 0) for cause in ("brake", "policy")},
+        )
+        yield _labelled(
+            "withdrawals_open_dead_letters",
+            "Dead letters that wait for support",
+            "code",
+            {code: letters.get(code, 0) for code in LetterCode},
+        )
+        yield GaugeMetricFamily("withdrawals_due_chunks", "Chunks that are due and not claimed", value=due)
+        yield GaugeMetricFamily("withdrawals_oldest_due_seconds", "How long the oldest due chunk has been", value=age)
+        yield GaugeMetricFamily("withdrawals_worker_threads", "Worker threads seen in the last 15 s", value=threads)
+        if relay is not None:
+            yield GaugeMetricFamily("withdrawals_relay_seen_seconds", "Since a relay was last seen", value=relay)
+
+
+def _labelled(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
