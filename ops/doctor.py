@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -11,11 +12,17 @@ from sqlalchemy import text
 from ops.migrate import head
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import describe
+from worker.errors import SettingsError, describe
 from worker.ledger import reads
+from worker.ledger import sources as ledger
+from worker.sources import seal
 
 OLDEST_POSTGRES = 150000
 OLDEST_REDIS = (6, 2)
+LONG_ROTATION = timedelta(days=7)
+"""Longer than this two secrets of a source need not be good."""
+GOOD_KEY, GOOD_VARIETY = 32, 10
+"""Characters, and different ones among them, that a key made by a machine has at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +43,12 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("database", lambda: _postgres(owner))
         findings += _try("role", lambda: _role(database))
         findings += _try("relay", lambda: _relay(database))
+        findings += _try("sources", lambda: _sources(database, current))
     finally:
         database.close()
         owner.close()
     findings += _try("broker", lambda: _redis(current))
+    findings += _secret_key(current)
     findings += _settings(current)
     return findings
 
@@ -109,6 +118,34 @@ def _redis(current: Settings) -> list[Finding]:
     if memory.get("maxmemory_policy", "noeviction") != "noeviction":
         findings.append(Finding("warn", "broker", "evicts keys when full: hints come late; set noeviction"))
     return findings
+
+
+def _sources(database: Database, current: Settings) -> list[Finding]:
+    with database.begin() as connection:
+        live = ledger.live(connection)
+    findings = [Finding("ok", "sources", f"{len(live)} HR systems may send events")]
+    opener = seal(current)
+    for source, sealed in live:
+        if any(opener.open(secret) is None for secret in sealed):
+            told = f"the secret of source {source.id} opens with none of the keys: rotate it, or bring the key back"
+            findings.append(Finding("wrong", "sources", told))
+        if source.previous_until is not None and source.previous_until - datetime.now(UTC) > LONG_ROTATION:
+            told = f"source {source.id} has two good secrets until {source.previous_until:%Y-%m-%d}: rotate it again"
+            findings.append(Finding("warn", "sources", told))
+    return findings
+
+
+def _secret_key(current: Settings) -> list[Finding]:
+    try:
+        seal(current)
+    except SettingsError as error:
+        return [Finding("wrong", "secret key", str(error))]
+    given = current.secret_key.get_secret_value() if current.secret_key else ""
+    keys = [key.strip() for key in given.split(",") if key.strip()]
+    if any(len(key) < GOOD_KEY or len(set(key)) < GOOD_VARIETY for key in keys):
+        told = f"one looks made by hand: set {GOOD_KEY} random characters first, the old one after a comma"
+        return [Finding("warn", "secret key", told)]
+    return [Finding("ok", "secret key", f"{len(keys)}, the first one seals")]
 
 
 def _settings(current: Settings) -> list[Finding]:

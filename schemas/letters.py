@@ -26,3 +26,6 @@ class LetterFilter(BaseModel):
     fingerprint: Word | None = None
     assignee: Annotated[Word | None, Field(description="`none` for letters that nobody has.")] = None
     older_than: Annotated[Moment | None, Field(description="Opened before this time.")] = None
+    changed: Annotated[
+        bool | None, Field(description="Whether the platform shows another state now than the letter saw.")
+    ] = None

@@ -30,7 +30,7 @@ def refuse(world: World, enrolment_id: int) -> None:
         world.run(statement if "FUNCTION refuse() RETURNS" in statement else "CREATE TRIGGER" + statement)
 
 
-@pytest.mark.parametrize("remedy", ["redrive", "discard", "cascade", ""])
+@pytest.mark.parametrize("remedy", ["redrive", "discard", "burn", ""])
 def test_only_a_remedy_resolves_a_letter(db: Database, world: World, environment: Settings, remedy: str) -> None:
     world.submit(db, [world.enrolment(pathway_id=world.pathway())])
     work_off(db, environment)

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     plan_drift: float = Field(
         0.05, ge=0, le=1, description="share of a plan's enrolments whose outcome may change before it is applied"
     )
-    hook_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
+    hook_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
     )

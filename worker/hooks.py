@@ -63,15 +63,15 @@ def _receive(
     connection: Connection, source: Source, requester: Requester, incoming: Incoming
 ) -> Receipt | InvalidEvent:
     body_hash = hashlib.sha256(incoming.body).digest()
-    if incoming.event is not None:
-        return persons.record_in(connection, requester, source.name, incoming.event, request_hash=body_hash)
     jobs.lock_settings(connection, source.organisation_id)  # nobody else keeps a receipt for this key meanwhile
     known = people.receipt(connection, source.organisation_id, requester.door, requester.key)
+    if known is not None and known.request_hash == body_hash and known.dead_letter_id is not None:
+        return InvalidEvent(known.id, known.fault or "invalid")
+    if incoming.event is not None:
+        return persons.record_in(connection, requester, source.name, incoming.event, request_hash=body_hash)
     if known is not None:
         if known.request_hash != body_hash:
             raise IdempotencyConflictError("this event's id was used before, with another body")
-        if known.dead_letter_id is not None:
-            return InvalidEvent(known.id, incoming.fault or "invalid")
         return Receipt(known.status, known.job_id, known.id, repeated=True)
     letter_id = None if incoming.fault is None else _open_letter(connection, source, incoming)
     status = "ignored" if letter_id is None else "invalid"

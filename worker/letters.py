@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -13,14 +13,16 @@ from sqlalchemy import Connection
 from schemas import answers
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.ledger import jobs, letters
+from worker.ledger import jobs, letters, runs
 from worker.models import DeadLetter, LetterCode, LetterState
+from worker.submit import Requester, insert_support_job
 
 log = structlog.get_logger(__name__)
 
 REMEDIES: dict[LetterCode, dict[str, str]] = {
     LetterCode.PATHWAY_OWNED: {
         "override": "withdraw this enrolment although a Learning Pathway owns it; the pathway's others stay",
+        "cascade": "withdraw this enrolment and the learner's other active ones in the pathway",
         "keep": "close the letter; the enrolment stays as it is",
         "redrive": "try again: withdraws it once the pathway no longer owns it",
         "discard": "close the letter without an answer",
@@ -30,7 +32,13 @@ REMEDIES: dict[LetterCode, dict[str, str]] = {
         "redrive": "try again once the platform shows a status that is known",
         "discard": "close the letter without an answer",
     },
+    LetterCode.INVALID_EVENT: {
+        "keep": "close the letter: the event was taken care of, or needs nothing",
+        "discard": "close the letter; once corrected, the sender sends the event under a new id",
+    },
 }
+BY_REMEDY = ("override", "cascade", "keep")
+"""Acts that `resolve` takes; each needs a note."""
 _ANY = {
     "redrive": "try again; what is moot by then closes the letter",
     "discard": "close the letter without an answer",
@@ -76,13 +84,9 @@ def redrive(
     Raises:
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
+        InvalidInputError: there is nothing to try.
     """
-
-    def act(connection: Connection) -> None:
-        letters.redrive(connection, letter_ids, actor=actor, override=False)
-        jobs.notify(connection)
-
-    _act(database, organisation_id, letter_ids, actor, "dead_letter.redrive", note, act)
+    _act(database, organisation_id, letter_ids, actor, "redrive", note)
 
 
 def resolve(
@@ -94,28 +98,23 @@ def resolve(
     actor: str,
     note: str,
 ) -> None:
-    """Decide letters: `override` withdraws although a pathway owns the enrolment, `keep` leaves it.
+    """Decide letters.
+
+    `override` withdraws although a pathway owns the enrolment, `cascade` the learner's other active enrolments in
+    the pathway as well (a job of source `support` for each letter that has any), `keep` leaves it.
 
     Raises:
         InvalidInputError: there is no note, or the remedy is not one for this kind of letter.
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
     """
-    if remedy not in ("override", "keep"):
+    if remedy not in BY_REMEDY:
         raise InvalidInputError(
-            f"remedy: {remedy[:40]!r} is none; give override or keep, or redrive or discard the letter"
+            f"remedy: {remedy[:40]!r} is none; give {', '.join(BY_REMEDY)}, or redrive or discard the letter"
         )
     if not note.strip():
         raise InvalidInputError("note: a remedy needs a note that says why")
-
-    def act(connection: Connection) -> None:
-        if remedy == "override":
-            letters.redrive(connection, letter_ids, actor=actor, override=True)
-            jobs.notify(connection)
-        else:
-            letters.close(connection, letter_ids, state=LetterState.RESOLVED, remedy=remedy, actor=actor)
-
-    _act(database, organisation_id, letter_ids, actor, "dead_letter." + remedy, note, act, remedy=remedy)
+    _act(database, organisation_id, letter_ids, actor, remedy, note)
 
 
 def discard(
@@ -132,11 +131,47 @@ def discard(
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
     """
+    _act(database, organisation_id, letter_ids, actor, "discard", note)
 
-    def act(connection: Connection) -> None:
-        letters.close(connection, letter_ids, state=LetterState.DISCARDED, remedy="discard", actor=actor)
 
-    _act(database, organisation_id, letter_ids, actor, "dead_letter.discard", note, act)
+def act_on_locked(
+    connection: Connection,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    *,
+    act: str,
+    act_id: str,
+    actor: str,
+    note: str | None,
+) -> None:
+    """Do one act to locked, open letters and put it on record, in the caller's transaction.
+
+    `act_id` makes the keys of a cascade's jobs: the same act again makes no second job.
+    """
+    detail = json.dumps({"act": act_id})
+    letters.audit_all(connection, letter_ids, actor=actor, action=f"dead_letter.{act}", note=note, detail=detail)
+    match act:
+        case "redrive":
+            letters.redrive(connection, letter_ids, actor=actor)
+        case "override":
+            letters.redrive(connection, letter_ids, actor=actor, remedy=act)
+        case "cascade":
+            for found in runs.siblings(connection, letter_ids):
+                who = Requester(organisation_id, actor, "api", f"cascade:{act_id}:{found.letter_id}")
+                insert_support_job(connection, who, reason=found.reason, note=note, ids=found.ids)
+            letters.redrive(connection, letter_ids, actor=actor, remedy=act)
+        case "keep":
+            letters.close(connection, letter_ids, state=LetterState.RESOLVED, remedy=act, actor=actor)
+        case "discard":
+            letters.close(connection, letter_ids, state=LetterState.DISCARDED, remedy=act, actor=actor)
+    jobs.notify(connection)
+
+
+def codes_of(act: str) -> list[str] | None:
+    """The kinds of letters that an act is for; None: all."""
+    if act == "discard":
+        return None
+    return [code for code in LetterCode if act in remedies(code)]
 
 
 def redrive_known_learners(database: Database) -> int:
@@ -147,7 +182,7 @@ def redrive_known_learners(database: Database) -> int:
     def work(connection: Connection, organisation_id: int, letter_ids: list[int]) -> int:
         letters.lock(connection, organisation_id, letter_ids)
         jobs.notify(connection)
-        return len(letters.redrive(connection, letter_ids, actor="relay", override=False))
+        return len(letters.redrive(connection, letter_ids, actor="relay"))
 
     return sum(
         database.run(partial(work, organisation_id=organisation_id, letter_ids=letter_ids))
@@ -156,20 +191,13 @@ def redrive_known_learners(database: Database) -> int:
 
 
 def _act(
-    database: Database,
-    organisation_id: int,
-    letter_ids: Sequence[int],
-    actor: str,
-    action: str,
-    note: str | None,
-    act: Callable[[Connection], None],
-    remedy: str | None = None,
+    database: Database, organisation_id: int, letter_ids: Sequence[int], actor: str, act: str, note: str | None
 ) -> None:
-    """Lock the letters, refuse what is missing or not open, act, and put one audit row per letter on record."""
-
+    """Lock the letters, refuse what is missing, not open or not for this act, and do it."""
     act_id = uuid4().hex
 
     def work(connection: Connection) -> None:
+        jobs.lock_settings(connection, organisation_id)  # before letters: a cascade admits a job
         rows = letters.lock(connection, organisation_id, letter_ids)
         if letters.acted(connection, letter_ids, act_id):
             return  # the answer to the first commit was lost
@@ -177,30 +205,19 @@ def _act(
         if missing:
             raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")
         for row in rows:
-            _refuse(row, remedy)
-            detail = json.dumps({"code": row.code, "act": act_id})
-            jobs.audit(
-                connection,
-                organisation_id=organisation_id,
-                actor=actor,
-                action=action,
-                job_id=row.job_id,
-                dead_letter_id=row.id,
-                note=note,
-                detail=detail,
-            )
-        act(connection)
+            _refuse(row, act)
+        act_on_locked(
+            connection, organisation_id, [row.id for row in rows], act=act, act_id=act_id, actor=actor, note=note
+        )
 
     database.run(work)
-    log.info(action, organisation_id=organisation_id, dead_letters=len(letter_ids))
+    log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
 
 
-def _refuse(row: Any, remedy: str | None) -> None:
+def _refuse(row: Any, act: str) -> None:
     if row.state != LetterState.OPEN:
         why = "an attempt is in flight" if row.state == LetterState.REDRIVEN else f"it is {row.state}"
         raise ConflictError(f"dead letter {row.id} is not open: {why}")
-    if remedy is not None and remedy not in REMEDIES.get(LetterCode(row.code), {}):
-        known = ", ".join(name for name in remedies(LetterCode(row.code)) if name in ("override", "keep"))
-        raise InvalidInputError(
-            f"remedy: {remedy} is none for a letter {row.code}; " + (f"use {known}" if known else "redrive or discard")
-        )
+    known = remedies(LetterCode(row.code))
+    if act not in known:
+        raise InvalidInputError(f"remedy: {act} is none for a letter {row.code}; use {', '.join(known)}")

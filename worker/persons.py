@@ -138,6 +138,7 @@ def _turn(
     voided = claims.close_superseded_person(
         connection, organisation_id=organisation_id, external_id=external_id, epoch=epoch
     )
+    waited_until = jobs.scheduled_for(connection, voided, door=requester.door)
     jobs.finish(connection, voided)
     people.follow(connection, organisation_id, external_id, was_active=was_active)
     if not deactivates:
@@ -146,7 +147,10 @@ def _turn(
     if policy.on_deactivate == "ignore":
         return Receipt("noted")
     hold = policy.on_deactivate == "hold"
-    effective_at = _later(effective_at, policy.grace)
+    away_already = effective_at <= now
+    effective_at = _later(max(effective_at, now), policy.grace)  # of a day long past nobody could have taken back
+    if away_already and waited_until is not None:
+        effective_at = min(effective_at, waited_until)  # a system that says so every night starts no grace period anew
     inserted = insert_person_job(
         connection,
         requester,

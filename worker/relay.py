@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy.exc
 import structlog
 
-from worker import letters, persons, recover
+from worker import letters, persons, recover, runs
 from worker.admit import admit
 from worker.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.config import Settings
@@ -115,6 +115,8 @@ class Relay:
             "admit": self._admit_due,
             "close": self._close_cancelled,
             "learners": lambda: letters.redrive_known_learners(self._database),
+            "daily": lambda: runs.daily_pass(self._database),
+            "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
         }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
 from worker.ledger import brake, claims, jobs, reads
 from worker.models import Job, JobState
+from worker.rules import Source
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +178,29 @@ def insert_person_job(
     if due:
         return job_id, admit(connection, organisation_id=requester.organisation_id, job_id=job_id).held
     return job_id, hold
+
+
+def insert_support_job(
+    connection: Connection, requester: Requester, *, reason: str, note: str | None, ids: Sequence[int]
+) -> int | None:
+    """The job of a cascade, in the caller's transaction: its enrolments are withdrawn although a pathway owns them.
+
+    None when the key is taken: the same act has made it already.
+    """
+    digest = _digest({"support": sorted(ids), "reason": reason})
+    values = {"reason": reason, "source": Source.SUPPORT, "note": note, "effective_at": None, "request_hash": digest}
+    inserted = jobs.insert(connection, {**_DEFAULTS, **_who(requester), **values, "accepted": len(ids)})
+    if inserted is None:
+        return None
+    job_id, _ = inserted
+    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_LETTERS}
+    jobs.fill_from_list(connection, ids, **chunk, state="ready", chunk_size=1000)
+    jobs.let_override(connection, job_id)
+    jobs.audit(
+        connection, organisation_id=requester.organisation_id, actor=requester.actor, action="job.submit", job_id=job_id
+    )
+    jobs.admit(connection, job_id, learners=0)  # its learner was counted with the letter
+    return job_id
 
 
 _DEFAULTS = {"note": None, "learner_external_id": None, "epoch": None, "accepted": 0, "duplicates": 0}

@@ -7,7 +7,7 @@ import sys
 import sqlalchemy.exc
 import typer
 
-from ops.cli import brake, control, data, dead_letters, jobs, processes, sources, tokens, webhooks
+from ops.cli import brake, control, data, dead_letters, jobs, letter_acts, processes, sources, tokens, webhooks
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
@@ -30,6 +30,7 @@ app = typer.Typer(
 for module in (processes, data, jobs):
     module.register(app)
 control.register(jobs.group)
+letter_acts.register(dead_letters.group)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(brake.group, name="brake")
 app.add_typer(dead_letters.group, name="dead-letters")

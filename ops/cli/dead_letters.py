@@ -1,16 +1,14 @@
 """What could not be done: look, understand, act."""
 
 import json as json_module
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
+from ops.cli.common import AsJson, Cursor, Limit, Organisation
 from schemas.letters import LetterFilter
 from worker import letters
-from worker.database import Database
 from worker.ledger import letters as ledger
 from worker.models import DeadLetter, LetterCode, LetterState
 
@@ -18,7 +16,6 @@ group = typer.Typer(
     no_args_is_help=True, help="What could not be done, and why: list, show, redrive, resolve, discard."
 )
 _CODES, _STATES = ", ".join(LetterCode), ", ".join(LetterState)
-Ids = Annotated[list[int], typer.Argument(help="Letters, by id.")]
 
 
 @group.command("list")
@@ -66,72 +63,9 @@ def show(letter_id: int, organisation: Organisation = None, json: AsJson = False
     _print(letter)
 
 
-@group.command("redrive")
-def redrive(
-    letter_ids: Ids, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
-) -> None:
-    """Try letters again; what has become moot closes them."""
-    _act(
-        organisation,
-        json,
-        letter_ids,
-        lambda db, org: letters.redrive(
-            db, organisation_id=org, letter_ids=letter_ids, actor=common.actor(acting), note=note
-        ),
-    )
-
-
-@group.command("resolve")
-def resolve(
-    letter_ids: Ids,
-    remedy: Annotated[str, typer.Option(help="override (withdraw all the same) or keep (the enrolment stays).")],
-    note: Annotated[str, typer.Option(help="Why; required.")] = "",
-    organisation: Organisation = None,
-    acting: As = None,
-    json: AsJson = False,
-) -> None:
-    """Decide letters by a remedy."""
-    _act(
-        organisation,
-        json,
-        letter_ids,
-        lambda db, org: letters.resolve(
-            db, organisation_id=org, letter_ids=letter_ids, remedy=remedy, actor=common.actor(acting), note=note
-        ),
-    )
-
-
-@group.command("discard")
-def discard(
-    letter_ids: Ids, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
-) -> None:
-    """Close letters without an answer."""
-    _act(
-        organisation,
-        json,
-        letter_ids,
-        lambda db, org: letters.discard(
-            db, organisation_id=org, letter_ids=letter_ids, actor=common.actor(acting), note=note
-        ),
-    )
-
-
 def document(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as over HTTP."""
     return letters.document(letter).model_dump(mode="json")
-
-
-def _act(organisation: str | None, json: bool, letter_ids: list[int], act: Callable[[Database, int], None]) -> None:
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        act(db, org)
-        shown = [letters.show(db, organisation_id=org, letter_id=letter_id) for letter_id in letter_ids]
-    if json:
-        common.print_json({"items": [document(letter) for letter in shown], "next_cursor": None})
-        return
-    for letter in shown:
-        going = letter.state == LetterState.REDRIVEN
-        common.out.print(f"dead letter {letter.id}: {letter.state}" + (", an attempt is on its way" if going else ""))
 
 
 def _print(letter: DeadLetter) -> None:

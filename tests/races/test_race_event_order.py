@@ -56,7 +56,7 @@ def _within(event: Event) -> tuple[bool, int, int, bool]:
     return (event.sequence is not None, event.sequence or 0, event.minute, event.kind != "deactivated")
 
 
-def _differ(events: list[Event]) -> bool:
+def differ(events: list[Event]) -> bool:
     """Of equal rank there is one: two facts that a source gives the same number and time have no order."""
     return len({(event.source, _within(event)) for event in events}) == len(events)
 
@@ -72,7 +72,7 @@ events_of_a_person = st.lists(
     ),
     min_size=1,
     max_size=5,
-).filter(_differ)
+).filter(differ)
 
 
 @st.composite

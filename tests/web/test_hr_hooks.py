@@ -24,6 +24,8 @@ from worker import letters, sources
 from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.errors import ConflictError
+from worker.models import LetterCode
 from worker.relay import Relay
 from worker.web.app import make_app
 
@@ -122,6 +124,8 @@ def test_signature_missing_malformed_or_wrong_or_time_off(
     for name, headers in attacks(hr, other):
         wire = {key: value.encode("latin-1") for key, value in headers.items()}
         answers[name] = client.post("/hooks/hr/workday", content=body, headers=wire)  # type: ignore[arg-type]
+    for name in ("%00", "9" * 30, "a" * 200, "%ff"):
+        answers[name] = client.post(f"/hooks/hr/{name}", content=body, headers=signed(hr.secret, body))
     answers["an unknown source"] = client.post("/hooks/hr/nobody", content=body, headers=signed(hr.secret, body))
     answers["a disabled source"] = gone.send(event())
     answers["another kind of source"] = client.post(
@@ -139,7 +143,7 @@ def test_several_signatures_of_which_one_is_right(hr: Hr, world: World) -> None:
     raw = json.dumps(event()).encode()
     headers = signed(hr.secret, raw)
     wrong = signed("whsec_" + "A" * 44, raw)["webhook-signature"]
-    both = {**headers, "webhook-signature": f"{wrong} v1a,AAAA {headers['webhook-signature']}"}
+    both = {**headers, "webhook-signature": f"{wrong} v1a,AAAA v1 v1,a,b v1,! {headers['webhook-signature']}"}
     assert hr.client.post("/hooks/hr/workday", content=raw, headers=both).status_code == 202
 
 
@@ -233,9 +237,11 @@ def test_a_time_too_far_away_is_told_and_not_half_applied(hr: Hr, make_hr: MakeH
         answer = sender.send(event(effective_at="9999-12-31"))
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith("effective_at: that")
+    first, again = (hr.send(event("ben", effective_at="9999-12-31"), key="msg_1") for _ in range(2))
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
     assert world.one("SELECT count(*) FROM withdrawals.person_events") == 0
-    assert [letter.code for letter in world.letters()] == ["invalid_event"] * 2
+    assert [letter.code for letter in world.letters()] == ["invalid_event"] * 3
 
 
 def test_unknown_type(hr: Hr, world: World) -> None:
@@ -355,6 +361,42 @@ def test_who_comes_back_within_the_grace_period_keeps_everything(
     assert world.status(enrolment_id) == "in_progress"
     assert world.one("SELECT state FROM withdrawals.jobs") == "superseded"
     assert_balanced(db)
+
+
+def test_the_grace_period_counts_from_when_we_learn_of_it(make_hr: MakeHr, world: World) -> None:
+    """An HR system sends yesterday's date; there is still time to take it back. `active` follows the event's own."""
+    hr = make_hr(grace_hours=48)
+    for person, effective_at in (("anna", "2020-01-01"), ("ben", "2199-01-01T00:00:00Z")):
+        world.enrolment(person)
+        assert hr.send(event(person, effective_at=effective_at)).json()["status"] == "scheduled"
+    waits = world.run("SELECT extract(epoch FROM effective_at - created_at) / 3600 FROM withdrawals.jobs ORDER BY id")
+    assert 47.9 < waits[0][0] <= 48.1
+    assert world.one("SELECT max(effective_at) FROM withdrawals.jobs") == datetime(2199, 1, 3, tzinfo=UTC)
+    assert (world.active("anna"), world.active("ben")) == (False, True)
+
+
+def test_a_system_that_says_the_same_every_night_starts_no_grace_period_anew(make_hr: MakeHr, world: World) -> None:
+    """A newer deactivation for later does move it."""
+    hr = make_hr(grace_hours=48)
+    world.enrolment("anna")
+    due = []
+    for day, more in ((1, {}), (2, {}), (3, {"effective_at": "2199-01-01T00:00:00Z"})):
+        assert hr.send(event(timestamp=f"2026-03-0{day}T08:00:00Z", **more)).json()["status"] == "scheduled"
+        due.append(world.one("SELECT effective_at FROM withdrawals.jobs WHERE state = 'scheduled'"))
+    assert due[0] == due[1]
+    assert due[2] == datetime(2199, 1, 3, tzinfo=UTC)
+
+
+def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, world: World, db: Database) -> None:
+    """There is no work behind it: its sender corrects it and sends it under a new id."""
+    hr.send(b"nonsense")
+    (letter,) = world.letters()
+    assert list(letters.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
+    act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
+    with pytest.raises(ConflictError, match="no work"):
+        letters.redrive(db, **act)
+    letters.discard(db, **act, note="told them")
+    assert [row.state for row in world.letters()] == ["discarded"]
 
 
 def test_a_source_may_hold_for_a_second_person(

@@ -134,6 +134,14 @@ def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
     return row.given, row.digest
 
 
+_LET_OVERRIDE = text("UPDATE withdrawals.chunks SET override = true WHERE job_id = :job_id")
+
+
+def let_override(connection: Connection, job_id: int) -> None:
+    """Let a new job withdraw what a pathway owns: an approver has decided so (rule 6)."""
+    connection.execute(_LET_OVERRIDE, {"job_id": job_id})
+
+
 _SET_COUNTS = text("UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id")
 
 
@@ -187,6 +195,17 @@ def hold(
     """
     values = {"because": because, "learners": learners, "figures": json.dumps(figures) if figures else None}
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
+
+
+_SCHEDULED_FOR = text("""
+SELECT min(effective_at) FROM withdrawals.jobs WHERE id = ANY(:ids) AND state = 'scheduled' AND door = :door
+""")
+
+
+def scheduled_for(connection: Connection, job_ids: Sequence[int], *, door: str) -> datetime | None:
+    """The earliest time that those of these jobs wait for which came through one door, None when none waits."""
+    found: datetime | None = connection.scalar(_SCHEDULED_FOR, {"ids": list(job_ids), "door": door})
+    return found
 
 
 _DUE = text("""

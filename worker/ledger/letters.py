@@ -132,16 +132,20 @@ WITH driven AS (
     FROM driven d JOIN withdrawals.chunks c ON c.dead_letter_id = d.id AND c.redrives IS NULL
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, learner_external_id, size,
-    state, override, redrives, asked_by)
-SELECT job_id, organisation_id, 0, {LANE_LETTERS}, ids, person, 1, 'ready', :override, letter, :actor
+    state, override, remedy, redrives, asked_by)
+SELECT job_id, organisation_id, 0, {LANE_LETTERS}, ids, person, 1, 'ready', CAST(:remedy AS text) IS NOT NULL, :remedy,
+    letter, :actor
 FROM asking ORDER BY letter, job_id
 RETURNING redrives
 """)
 
 
-def redrive(connection: Connection, letter_ids: Sequence[int], *, actor: str, override: bool) -> set[int]:
-    """Add one chunk to every job whose current outcome refers to these locked, open letters; the letters driven."""
-    parameters = {"ids": list(letter_ids), "actor": actor, "override": override}
+def redrive(connection: Connection, letter_ids: Sequence[int], *, actor: str, remedy: str | None = None) -> set[int]:
+    """Add one chunk to every job whose current outcome refers to these locked, open letters; the letters driven.
+
+    `remedy`: `override` or `cascade`, by which an approver has the enrolments withdrawn although a pathway owns them.
+    """
+    parameters = {"ids": list(letter_ids), "actor": actor, "remedy": remedy}
     return set(connection.scalars(_REDRIVE, parameters))
 
 
@@ -149,16 +153,17 @@ _SETTLE = text(f"""
 UPDATE withdrawals.dead_letters l SET state = s.state,
     closed_at = CASE WHEN s.state = 'resolved' THEN now() END,
     closed_by = CASE WHEN s.state = 'resolved' THEN s.asked_by END,
-    remedy = CASE WHEN s.state = 'resolved' THEN CASE WHEN s.override THEN 'override' ELSE 'redrive' END END
+    remedy = CASE WHEN s.state = 'resolved' THEN s.remedy END
 FROM (
-    SELECT d.id, last.asked_by, last.override, CASE
+    SELECT d.id, last.asked_by, coalesce(last.remedy, CASE WHEN last.override THEN 'override' ELSE 'redrive' END)
+        AS remedy, CASE
         WHEN EXISTS (SELECT 1 FROM withdrawals.chunks c
             WHERE c.redrives = d.id AND c.state IN ('waiting', 'ready', 'claimed')) THEN 'redriven'
         WHEN EXISTS (SELECT 1 FROM withdrawals.outcomes o WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
             OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL)
             THEN 'open' ELSE 'resolved' END AS state
     FROM withdrawals.dead_letters d
-    JOIN LATERAL (SELECT c.asked_by, c.override FROM withdrawals.chunks c WHERE c.redrives = d.id
+    JOIN LATERAL (SELECT c.asked_by, c.override, c.remedy FROM withdrawals.chunks c WHERE c.redrives = d.id
         ORDER BY c.id DESC LIMIT 1) last ON true
     WHERE d.id = ANY(:ids) AND d.state = 'redriven'
 ) s WHERE l.id = s.id
@@ -183,6 +188,22 @@ def close(
     """Close locked, open letters by a person's decision; those that were closed."""
     parameters = {"ids": list(letter_ids), "state": state, "remedy": remedy, "actor": actor}
     return list(connection.scalars(_CLOSE, parameters))
+
+
+_AUDIT_ALL = text("""
+INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
+SELECT d.organisation_id, :actor, :action, d.job_id, d.id, :note,
+    jsonb_build_object('code', d.code) || CAST(:detail AS jsonb)
+FROM withdrawals.dead_letters d WHERE d.id = ANY(:ids) ORDER BY d.id
+""")
+
+
+def audit_all(
+    connection: Connection, letter_ids: Sequence[int], *, actor: str, action: str, note: str | None, detail: str
+) -> None:
+    """One audit row for each letter, with its code; `detail` is JSON."""
+    values = {"ids": list(letter_ids), "actor": actor, "action": action, "note": note, "detail": detail}
+    connection.execute(_AUDIT_ALL, values)
 
 
 _ACTED = text("""
@@ -234,7 +255,11 @@ FILTERED = """
     AND (CAST(:source AS text) IS NULL
         OR EXISTS (SELECT 1 FROM withdrawals.jobs j WHERE j.id = d.job_id AND j.source = :source))
     AND (CAST(:assignee AS text) IS NULL OR d.assignee = :assignee OR (:assignee = 'none' AND d.assignee IS NULL))
-    AND (CAST(:older_than AS timestamptz) IS NULL OR d.opened_at < :older_than)"""
+    AND (CAST(:older_than AS timestamptz) IS NULL OR d.opened_at < :older_than)
+    AND (CAST(:changed AS boolean) IS NULL OR :changed = (d.code IN ('pathway_owned', 'unknown_status', 'not_found')
+        AND EXISTS (SELECT 1 FROM lms.enrolments e WHERE e.id = d.enrolment_id
+            AND e.organisation_id = d.organisation_id AND (e.status, e.pathway_id) IS DISTINCT FROM
+                (d.evidence ->> 'status', CAST(d.evidence ->> 'pathway_id' AS bigint)))))"""
 """What a `LetterFilter` finds among letters `d` of an organisation: its fields and `organisation_id` are bound."""
 _LIST = text(
     _READ

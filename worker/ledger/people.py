@@ -147,11 +147,14 @@ class KeptReceipt:
     status: str
     job_id: int | None
     dead_letter_id: int | None
+    fault: str | None
+    """Why it is `invalid`, as its letter says."""
 
 
 _RECEIPT = text("""
-SELECT id, request_hash, status, job_id, dead_letter_id FROM withdrawals.receipts
-WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
+SELECT r.id, r.request_hash, r.status, r.job_id, r.dead_letter_id, d.evidence ->> 'fault' AS fault
+FROM withdrawals.receipts r LEFT JOIN withdrawals.dead_letters d ON d.id = r.dead_letter_id
+WHERE r.organisation_id = :organisation_id AND r.door = :door AND r.idempotency_key = :key
 """)
 
 

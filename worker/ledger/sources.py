@@ -56,44 +56,60 @@ def list_sources(connection: Connection, organisation_id: int) -> list[Source]:
     return [Source(**row) for row in connection.execute(_LIST, {"organisation_id": organisation_id}).mappings()]
 
 
-_CANDIDATES = text(f"""
+_WITH_SECRETS = f"""
 SELECT {_SOURCE}, secret, CASE WHEN previous_until > now() THEN previous_secret END AS previous_secret
-FROM withdrawals.sources
-WHERE disabled_at IS NULL AND kind = :kind AND (name = :called OR id::text = :called) ORDER BY id
+FROM withdrawals.sources WHERE disabled_at IS NULL"""
+_CANDIDATES = text(f"""{_WITH_SECRETS}
+    AND kind = :kind AND (name = :called OR id::text = :called) ORDER BY id
 """)
 
 
 def candidates(connection: Connection, kind: str, called: str) -> list[tuple[Source, list[str]]]:
     """Live sources of a name (or number) over all organisations, each with its one or two sealed secrets."""
-    found = []
-    for row in connection.execute(_CANDIDATES, {"kind": kind, "called": called}).mappings():
-        values = dict(row)
-        secrets = [values.pop("secret"), values.pop("previous_secret")]
-        found.append((Source(**values), [secret for secret in secrets if secret is not None]))
-    return found
+    rows = connection.execute(_CANDIDATES, {"kind": kind, "called": called}).mappings()
+    return [_with_secrets(row) for row in rows]
 
 
-_SECRETS = text("""
-SELECT id, secret, previous_secret FROM withdrawals.sources
+def _with_secrets(row: Any) -> tuple[Source, list[str]]:
+    values = dict(row)
+    secrets = [values.pop("secret"), values.pop("previous_secret")]
+    return Source(**values), [secret for secret in secrets if secret is not None]
+
+
+_LIVE = text(f"{_WITH_SECRETS} ORDER BY id")
+
+
+def live(connection: Connection) -> list[tuple[Source, list[str]]]:
+    """Live sources of all organisations, each with its one or two sealed secrets."""
+    return [_with_secrets(row) for row in connection.execute(_LIVE).mappings()]
+
+
+_LOCK = text(f"""
+SELECT {_SOURCE}, secret FROM withdrawals.sources
 WHERE organisation_id = :organisation_id AND id = :id AND disabled_at IS NULL FOR UPDATE
 """)
+
+
+def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[Source, str] | None:
+    """Lock a live source; with its newest secret, sealed."""
+    row = connection.execute(_LOCK, {"organisation_id": organisation_id, "id": source_id}).mappings().one_or_none()
+    if row is None:
+        return None
+    values = dict(row)
+    secret = str(values.pop("secret"))
+    return Source(**values), secret
+
+
 _ROTATE = text(f"""
-UPDATE withdrawals.sources SET previous_secret = secret, previous_until = now() + :keep, secret = :secret
+UPDATE withdrawals.sources SET previous_secret = CASE WHEN :keep > interval '0' THEN secret END,
+    previous_until = CASE WHEN :keep > interval '0' THEN now() + :keep END, secret = :secret
 WHERE id = :id RETURNING {_SOURCE}
 """)
 
 
-def rotate(
-    connection: Connection, organisation_id: int, source_id: int, *, secret: str, keep: timedelta
-) -> Source | None:
-    """Give a live source a new sealed secret; the one before stays good for `keep`. None: there is no such source."""
-    row = connection.execute(_SECRETS, {"organisation_id": organisation_id, "id": source_id}).one_or_none()
-    if row is None:
-        return None
-    if row.secret == secret:  # the answer to the first commit was lost
-        return next(source for source in list_sources(connection, organisation_id) if source.id == source_id)
-    rotated = connection.execute(_ROTATE, {"id": source_id, "secret": secret, "keep": keep}).mappings().one()
-    return Source(**rotated)
+def rotate(connection: Connection, source_id: int, *, secret: str, keep: timedelta) -> Source:
+    """Give a locked source a new sealed secret; the one before stays good for `keep`, any older one ends."""
+    return Source(**connection.execute(_ROTATE, {"id": source_id, "secret": secret, "keep": keep}).mappings().one())
 
 
 _DISABLE = text(f"""

@@ -5,9 +5,10 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import brake, control, health, jobs, metrics, problems, webhooks
+from worker.web import brake, control, health, jobs, metrics, problems, runs, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.scim import discovery, users
 
 ROUTERS = [
     health.router,
@@ -15,9 +16,13 @@ ROUTERS = [
     jobs.router,
     control.router,
     brake.router,
+    runs.router,
     hr.router,
     okta.router,
     bamboohr.router,
+    discovery.router,
+    users.router,
+    users.root,
     webhooks.router,
 ]
 

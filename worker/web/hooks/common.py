@@ -1,21 +1,31 @@
 """What all HR systems share: who sends, the internal event, the answer."""
 
+import hashlib
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
+import structlog
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import StringConstraints, ValidationError
 
 from schemas.answers import Receipt
 from schemas.events import PersonEvent
+from schemas.jobs import Storable
 from worker import hooks, sources
+from worker.errors import IdempotencyConflictError
 from worker.hooks import Incoming, InvalidEvent
 from worker.ledger.sources import Source
+from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
 from worker.web.problems import ProblemError, problem
 
+log = structlog.get_logger(__name__)
+
 LONGEST_KEY = 255
+Key = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_KEY), Storable]
+"""The sender's id of an event."""
 NOT_JSON = "not JSON"
 """The fault of a body that is none."""
 
@@ -72,3 +82,33 @@ def receive(context: Services, source: Source, event: Incoming) -> Response:
         return problem(422, "invalid_event", f"{taken.fault}. It was kept for support.", receipt_id=number)
     answer = Receipt(receipt_id=str(taken.id), job_id=taken.job_id, status=taken.status)
     return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if taken.repeated else 202)
+
+
+def receive_all(context: Services, source: Source, body: bytes, read: Callable[[Any], list[Incoming]]) -> Response:
+    """Take in what a request says of several persons, each event once by its own id; the answer is empty.
+
+    `read` may raise ValidationError: the whole body is not what it should be, and is kept for support. One event
+    that is wrong, or whose id was used before with another content, keeps no other from being taken in.
+    """
+    try:
+        events = read(parse(body))
+    except (NotJsonError, RecursionError):  # what can just be parsed may be nested too deeply to be written again
+        return receive(context, source, Incoming(digest(body), body, fault=NOT_JSON))
+    except ValidationError as error:
+        return receive(context, source, Incoming(digest(body), body, fault=faults(error)))
+    for event in events:
+        try:
+            hooks.receive(context.database, source, event)
+        except IdempotencyConflictError:
+            log.warning("hook.event_id_reused", source_id=source.id, organisation_id=source.organisation_id)
+    return Response(status_code=200)
+
+
+def as_bytes(item: Any) -> bytes:
+    """One event of several, by which it is known again whatever came with it."""
+    return json.dumps(item, sort_keys=True).encode()
+
+
+def digest(body: bytes) -> str:
+    """The id of what has none: the same content is the same event."""
+    return hashlib.sha256(body).hexdigest()

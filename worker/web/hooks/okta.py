@@ -5,15 +5,14 @@ Verified once by a challenge, then authenticated by a static `Authorization` val
 """
 
 import hmac
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
-from worker import hooks
+from schemas.jobs import Moment
 from worker.hooks import Incoming
-from worker.web.body import HookBody, NotJsonError, parse
+from worker.web.body import HookBody
 from worker.web.context import Context
 from worker.web.hooks import common
 from worker.web.problems import ProblemError, describes
@@ -44,32 +43,52 @@ def receive_okta_events(context: Context, request: Request, source: str, body: H
     """Lifecycle events of users, several at once; each is done once by its `uuid`. Authorization is the secret."""
     presented = request.headers.get("authorization", "").encode()
     found = common.source_of(context, "okta", source, lambda secret: hmac.compare_digest(secret.encode(), presented))
+    return common.receive_all(context, found, body, read)
+
+
+class _Data(BaseModel):
+    events: list[dict[str, Any]]
+
+
+class _Hook(BaseModel):
+    data: _Data
+
+
+class _Outcome(BaseModel):
+    result: str = "SUCCESS"
+
+
+class _Target(BaseModel):
+    type: str | None = None
+    id: Any = None
+
+
+class _Event(BaseModel):
+    uuid: common.Key
+    type: Annotated[str, Field(alias="eventType")]
+    published: Moment | None = None
+    outcome: _Outcome | None = None
+    target: list[_Target] | None = None
+
+
+def read(value: Any) -> list[Incoming]:
+    """The events of concern in a request; the others leave no trace.
+
+    Raises:
+        ValidationError: it is no event hook.
+    """
+    return [_read_one(item) for item in _Hook.model_validate(value).data.events if str(item.get("eventType")) in TYPES]
+
+
+def _read_one(item: dict[str, Any]) -> Incoming:
+    body = common.as_bytes(item)
     try:
-        events = _events(parse(body))
-    except (NotJsonError, KeyError, TypeError):
-        raise ProblemError(400, "not_json", "The body is no event hook: JSON with data.events is needed.") from None
-    for event in events:
-        hooks.receive(context.database, found, event)
-    return Response(status_code=200)
-
-
-def _events(value: Any) -> list[Incoming]:
-    return [read(event) for event in value["data"]["events"] if event["eventType"] in TYPES]
-
-
-def read(event: dict[str, Any]) -> Incoming:
-    """The internal event; one that did not succeed at Okta is of no concern."""
-    key, body = common.known_key(str(event["uuid"])), json.dumps(event, sort_keys=True).encode()
-    outcome = event.get("outcome")
-    if isinstance(outcome, dict) and outcome.get("result", "SUCCESS") != "SUCCESS":
-        return Incoming(key, body)
-    targets = event.get("target")
-    users = [
-        target for target in (targets if isinstance(targets, list) else [])
-        if isinstance(target, dict) and target.get("type") == "User"
-    ]  # fmt: skip
+        event = _Event.model_validate(item)
+    except ValidationError as error:
+        return Incoming(common.digest(body), body, fault=common.faults(error))
+    if event.outcome is not None and event.outcome.result != "SUCCESS":
+        return Incoming(event.uuid, body)  # it did not happen
+    users = [target.id for target in event.target or [] if target.type == "User"]
     if len(users) != 1:
-        return Incoming(key, body, fault="target: exactly one of type User is needed")
-    return common.incoming(
-        key, body, type=TYPES[event["eventType"]], external_id=users[0].get("id"), occurred_at=event.get("published")
-    )
+        return Incoming(event.uuid, body, fault="target: exactly one of type User is needed")
+    return common.incoming(event.uuid, body, type=TYPES[event.type], external_id=users[0], occurred_at=event.published)

@@ -1,0 +1,320 @@
+"""Acts on dead letters: on a few by number, or, as a run, on all that match a filter."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
+from ops.cli.dead_letters import document
+from schemas.letters import LetterFilter
+from schemas.runs import Run
+from worker import letters, runs
+from worker.database import Database
+from worker.errors import InvalidInputError
+from worker.ledger import runs as ledger
+from worker.models import LetterCode, LetterState
+
+run_group = typer.Typer(no_args_is_help=True, help="Acts on all that match a filter: list, show, watch, stop.")
+
+Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by number; or give a filter.", show_default=False)]
+Code = Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"All open ones: {', '.join(LetterCode)}.")]
+Fingerprint = Annotated[str | None, typer.Option(help="All open ones with this fingerprint.")]
+JobId = Annotated[int | None, typer.Option("--job", help="All open ones that this job refers to.")]
+OfSource = Annotated[str | None, typer.Option("--source", help="All open ones whose job came from this source.")]
+Assignee = Annotated[str | None, typer.Option(help="All open ones of this person; none: of nobody.")]
+OlderThan = Annotated[str | None, typer.Option(help="All opened before this time (2026-03-01T00:00:00Z).")]
+Every = Annotated[bool, typer.Option("--all", help="All open ones.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
+Rate = Annotated[int, typer.Option(min=1, max=10_000, help="Letters a second.")]
+Canary = Annotated[int, typer.Option(min=0, max=100, help="Letters of each fingerprint that go first.")]
+RunId = Annotated[int, typer.Argument(help="The run's number.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Put this module's commands beside those that look at dead letters."""
+    group.command("redrive")(redrive)
+    group.command("resolve")(resolve)
+    group.command("discard")(discard)
+    group.add_typer(run_group, name="runs")
+
+
+def redrive(
+    letter_ids: Ids = None,
+    code: Code = None,
+    fingerprint: Fingerprint = None,
+    job: JobId = None,
+    source: OfSource = None,
+    assignee: Assignee = None,
+    older_than: OlderThan = None,
+    every: Every = False,
+    dry_run: DryRun = False,
+    rate: Rate = runs.RATE,
+    canary: Canary = runs.CANARY,
+    note: Note = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Try letters again; what has become moot closes them. By a filter, a few of each fingerprint go first."""
+    wanted = _wanted(
+        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
+        older_than=older_than,
+    )  # fmt: skip
+    if wanted is not None:
+        _run("redrive", wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
+        return
+    _refuse_dry_run(dry_run)
+    who = common.actor(acting)
+    _act(
+        organisation,
+        json,
+        letter_ids or [],
+        lambda db, org, ids: letters.redrive(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
+    )
+
+
+def resolve(
+    remedy: Annotated[
+        str,
+        typer.Option(
+            help="override (withdraw all the same), cascade (the learner's others in the pathway as well), "
+            "or keep (the enrolment stays)."
+        ),
+    ],
+    letter_ids: Ids = None,
+    code: Code = None,
+    fingerprint: Fingerprint = None,
+    job: JobId = None,
+    source: OfSource = None,
+    assignee: Assignee = None,
+    older_than: OlderThan = None,
+    every: Every = False,
+    dry_run: DryRun = False,
+    rate: Rate = runs.RATE,
+    canary: Canary = runs.CANARY,
+    note: Annotated[str, typer.Option(help="Why; required.")] = "",
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Decide letters by a remedy."""
+    wanted = _wanted(
+        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
+        older_than=older_than,
+    )  # fmt: skip
+    if remedy not in letters.BY_REMEDY:
+        raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(letters.BY_REMEDY)}")
+    if wanted is not None:
+        _run(remedy, wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
+        return
+    _refuse_dry_run(dry_run)
+    who = common.actor(acting)
+    _act(
+        organisation,
+        json,
+        letter_ids or [],
+        lambda db, org, ids: letters.resolve(
+            db, organisation_id=org, letter_ids=ids, remedy=remedy, actor=who, note=note
+        ),
+    )
+
+
+def discard(
+    letter_ids: Ids = None,
+    code: Code = None,
+    fingerprint: Fingerprint = None,
+    job: JobId = None,
+    source: OfSource = None,
+    assignee: Assignee = None,
+    older_than: OlderThan = None,
+    every: Every = False,
+    dry_run: DryRun = False,
+    rate: Rate = runs.RATE,
+    note: Note = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Close letters without an answer."""
+    wanted = _wanted(
+        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
+        older_than=older_than,
+    )  # fmt: skip
+    if wanted is not None:
+        _run("discard", wanted, dry_run, organisation, acting, json, note=note, rate=rate)
+        return
+    _refuse_dry_run(dry_run)
+    who = common.actor(acting)
+    _act(
+        organisation,
+        json,
+        letter_ids or [],
+        lambda db, org, ids: letters.discard(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
+    )
+
+
+@run_group.command("list")
+def list_runs(
+    limit: Limit = None, cursor: Cursor = None, organisation: Organisation = None, json: AsJson = False
+) -> None:
+    """List runs, newest first."""
+    with common.database() as db:
+        org, most = common.organisation_id(db, organisation), common.page_size(limit, json)
+        with db.begin() as connection:
+            found = ledger.list_runs(connection, org, before=cursor, limit=most)
+    if json:
+        common.print_json({"items": [_document(run) for run in found], "next_cursor": common.next_cursor(found, most)})
+        return
+    rows = [(r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)) for r in found]
+    common.out.print(common.table("run", "act", "state", "by", "letters", "so far", rows=rows))
+    common.say_more(found, most)
+
+
+@run_group.command("show")
+def show(run_id: RunId, organisation: Organisation = None, json: AsJson = False) -> None:
+    """Show one run."""
+    with common.database() as db:
+        found = runs.show(db, organisation_id=common.organisation_id(db, organisation), run_id=run_id)
+    _print(found, json)
+
+
+@run_group.command("watch")
+def watch(run_id: RunId, organisation: Organisation = None, json: AsJson = False) -> None:
+    """Watch a run until it ends; exit 1 when it halted or letters came back."""
+    with common.database() as db, _progress() as bar:
+        org = common.organisation_id(db, organisation)
+        found = runs.show(db, organisation_id=org, run_id=run_id)
+        task = bar.add_task(f"run {run_id}", total=found.letters)
+        while found.finished_at is None:
+            time.sleep(0.3)
+            found = runs.show(db, organisation_id=org, run_id=run_id)
+            bar.update(task, completed=found.letters - found.waiting - found.in_flight)
+    _print(found, json)
+    if found.state != "done" or found.came_back:
+        raise typer.Exit(1)
+
+
+@run_group.command("stop")
+def stop(run_id: RunId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
+    """End a run; what is in flight comes back by itself."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        found = runs.stop(db, organisation_id=org, run_id=run_id, actor=common.actor(acting))
+    _print(found, json)
+
+
+def _wanted(letter_ids: list[int] | None, every: bool, **conditions: Any) -> LetterFilter | None:
+    """The filter that was given; None when letters were named."""
+    filtered = every or any(value is not None for value in conditions.values())
+    if bool(letter_ids) == filtered:
+        raise InvalidInputError("give letters by number, or a filter (--code, --job, …, --all), and not both")
+    found = common.parse(LetterFilter, **conditions) if filtered else None
+    assert found is None or isinstance(found, LetterFilter)  # noqa: S101 - for the type checker
+    return found
+
+
+def _refuse_dry_run(dry_run: bool) -> None:
+    if dry_run:
+        raise InvalidInputError(
+            "--dry-run: goes with a filter; `dead-letters show` tells what remedies do to one letter"
+        )
+
+
+def _act(
+    organisation: str | None, json: bool, letter_ids: list[int], act: Callable[[Database, int, list[int]], None]
+) -> None:
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        act(db, org, letter_ids)
+        shown = [letters.show(db, organisation_id=org, letter_id=letter_id) for letter_id in letter_ids]
+    if json:
+        common.print_json({"items": [document(letter) for letter in shown], "next_cursor": None})
+        return
+    for letter in shown:
+        going = letter.state == LetterState.REDRIVEN
+        common.out.print(f"dead letter {letter.id}: {letter.state}" + (", an attempt is on its way" if going else ""))
+
+
+def _run(
+    act: str,
+    wanted: LetterFilter,
+    dry_run: bool,
+    organisation: str | None,
+    acting: str | None,
+    json: bool,
+    **how: Any,
+) -> None:
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        if dry_run:
+            _print_preview(act, runs.preview(db, organisation_id=org, act=act, wanted=wanted), json)
+            return
+        begun = runs.start(db, organisation_id=org, act=act, wanted=wanted, actor=common.actor(acting), **how)
+    _print(begun, json)
+    if not json:
+        common.err.print(f"under way; watch it with: withdrawals dead-letters runs watch {begun.id}")
+
+
+def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
+    if json:
+        common.print_json(found)
+        return
+    common.out.print(f"{act} would take up {found['letters']:,} letters; nothing was written")
+    rows = [
+        (outcome, f"{count:,}", " ".join(str(letter_id) for letter_id in found["samples"][outcome]))
+        for outcome, count in found["outcomes"].items()
+    ]
+    if rows:
+        common.out.print(common.table("would be", "letters", "such as", rows=rows))
+    if found["moot"]:
+        common.out.print(f"{found['moot']:,} of them are moot: withdrawn meanwhile, ended or superseded")
+    if found["also"]:
+        common.out.print(f"and {found['also']:,} other active enrolments in these pathways")
+
+
+def _print(run: ledger.Run, json: bool) -> None:
+    if json:
+        common.print_json(_document(run))
+        return
+    rows = [
+        ("run", run.id),
+        ("act", run.act),
+        ("state", run.state + (f": {run.because}" if run.because else "")),
+        ("by", run.actor),
+        ("note", run.note),
+        ("letters", f"{run.letters:,}"),
+        ("so far", _counts(run)),
+        ("began", run.created_at),
+        ("ended", run.finished_at),
+    ]
+    common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
+
+
+def _counts(run: ledger.Run) -> str:
+    found = {
+        "resolved": run.resolved,
+        "came back": run.came_back,
+        "held back": run.held_back,
+        "passed over": run.passed,
+        "in flight": run.in_flight,
+        "waiting": run.waiting,
+    }
+    return ", ".join(f"{name} {count:,}" for name, count in found.items() if count) or "none"
+
+
+def _document(run: ledger.Run) -> dict[str, Any]:
+    return Run.model_validate(run).model_dump(mode="json")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=common.out,
+        disable=not common.out.is_terminal,
+    )

@@ -1,0 +1,86 @@
+"""Acts on all dead letters that match a filter: asked for, looked at first, watched."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.jobs import Note
+from schemas.letters import LetterFilter
+
+Act = Literal["redrive", "override", "cascade", "keep", "discard"]
+Rate = Annotated[int, Field(ge=1, le=10_000, description="Letters a second.")]
+Canary = Annotated[int, Field(ge=0, le=100, description="Letters of each fingerprint that go first.")]
+
+
+class RedriveRequest(LetterFilter):
+    """All open letters that match are tried again, a few of each fingerprint first."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"code": "pathway_owned", "dry_run": True}]}
+    )
+
+    dry_run: Annotated[bool, Field(description="Only count what would happen.")] = False
+    rate: Rate = 500
+    canary: Canary = 3
+    note: Note | None = None
+
+    @property
+    def filter(self) -> LetterFilter:
+        """The letters meant."""
+        return LetterFilter(**self.model_dump(include=set(LetterFilter.model_fields), exclude_unset=True))
+
+
+class ResolveRequest(RedriveRequest):
+    """All open letters that match are decided by one remedy; the note says why."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"code": "pathway_owned", "remedy": "override", "note": "Agreed with the owner."}]
+        }
+    )
+
+    remedy: Literal["override", "cascade", "keep"]
+
+
+class Run(BaseModel):
+    """A run over letters; `in_flight` were driven and have not come back, `waiting` were not driven yet."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    id: int
+    act: Act
+    filter: dict[str, Any]
+    actor: str
+    note: str | None
+    rate: int
+    canary: int
+    state: Literal["canary", "running", "stopped", "halted", "done"]
+    because: Annotated[str | None, Field(description="Why it halted.")]
+    letters: Annotated[int, Field(description="That matched at its start.")]
+    waiting: int
+    in_flight: int
+    resolved: Annotated[int, Field(description="Resolved or discarded, as was asked.")]
+    came_back: Annotated[int, Field(description="Open again after their attempt.")]
+    held_back: Annotated[int, Field(description="Not driven: their fingerprint's canary came back.")]
+    passed: Annotated[int, Field(description="Not driven: somebody else had acted before.")]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class Preview(BaseModel):
+    """What an act on all letters that match would do now; nothing is written."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    letters: int
+    outcomes: Annotated[
+        dict[str, int],
+        Field(
+            description="Letters by the outcome that an attempt would find; `not_known`: a learner still unknown; "
+            "`nothing_to_try`: an event that could not be read; `closed`: for keep and discard."
+        ),
+    ]
+    moot: Annotated[int, Field(description="Of these, withdrawn meanwhile, ended or superseded: the attempt says so.")]
+    also: Annotated[int, Field(description="For cascade: the learners' other active enrolments in the pathways.")]
+    samples: dict[str, list[int]]
