@@ -69,7 +69,7 @@ def would_hold(
 ) -> dict[str, Any] | None:
     """The figures that would hold a job of so many learners now, None when nothing would; without a lock."""
     limits = brake.read(connection, organisation_id, defaults(current))
-    before = brake.volume(connection, organisation_id, limits.hours)
+    before, _ = brake.volume(connection, organisation_id, limits.hours)
     if not learners or before + learners <= limits.floor:
         return None
     population = brake.count_population(connection, organisation_id, limits.hours)
@@ -78,13 +78,12 @@ def would_hold(
 
 def _past(connection: Connection, organisation_id: int, limits: Brake, learners: int) -> dict[str, Any] | None:
     """The figures when so many learners more go past the limits. Learners are counted only past the floor."""
-    before = brake.volume(connection, organisation_id, limits.hours)
+    before, population = brake.volume(connection, organisation_id, limits.hours)
     if before + learners <= limits.floor:
         return None
-    population = brake.population(connection, organisation_id)
     if population is None:
         population = brake.recount(connection, organisation_id, limits.hours)
-        before = brake.volume(connection, organisation_id, limits.hours)
+        before, _ = brake.volume(connection, organisation_id, limits.hours)
     return _figures(limits, learners, before, population)
 
 

@@ -53,7 +53,7 @@ def _shown(connection: Connection, organisation_id: int) -> BrakeLimits:
         share=limits.share,
         hours=limits.hours,
         own=[name for name, value in own.items() if value is not None],
-        volume=brake.volume(connection, organisation_id, limits.hours),
+        volume=brake.volume(connection, organisation_id, limits.hours)[0],
         population=brake.count_population(connection, organisation_id, limits.hours),
         held=brake.held(connection, organisation_id),
     )

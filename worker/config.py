@@ -56,7 +56,6 @@ class Settings(BaseSettings):
     )
     backoff_max_seconds: float = Field(3600, gt=0, description="seconds of the longest backoff between attempts")
     sweep_seconds: float = Field(1, gt=0, le=60, description="seconds between the relay's slow rounds, beside NOTIFY")
-    hook_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
     brake_floor: int = Field(
         100, ge=0, le=10**12, description="learners that may always be withdrawn in one window, by default"
     )
@@ -67,6 +66,7 @@ class Settings(BaseSettings):
     plan_drift: float = Field(
         0.05, ge=0, le=1, description="share of a plan's enrolments whose outcome may change before it is applied"
     )
+    hook_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
     )

@@ -47,24 +47,6 @@ class IdempotencyConflictError(ConflictError):
     type = "idempotency_key_reused"
 
 
-class UniquenessError(ConflictError):
-    """Another record of the organisation has this value (SCIM's `uniqueness`)."""
-
-    type = "uniqueness"
-
-
-class MutabilityError(InvalidInputError):
-    """The field cannot be changed once it has a value (SCIM's `mutability`)."""
-
-    type = "mutability"
-
-
-class PreconditionError(ConflictError):
-    """The record is no longer the one that the caller has seen."""
-
-    type = "precondition"
-
-
 class PlanExpiredError(ConflictError):
     """The plan is older than a day."""
 
@@ -101,6 +83,24 @@ class OwnJobError(WithdrawalsError):
     """Nobody releases a job they requested."""
 
     type = "own_job"
+
+
+class UniquenessError(ConflictError):
+    """Another record of the organisation has this value (SCIM's `uniqueness`)."""
+
+    type = "uniqueness"
+
+
+class MutabilityError(InvalidInputError):
+    """The field cannot be changed once it has a value (SCIM's `mutability`)."""
+
+    type = "mutability"
+
+
+class PreconditionError(ConflictError):
+    """The record is no longer the one that the caller has seen."""
+
+    type = "precondition"
 
 
 class SettingsError(WithdrawalsError):

@@ -110,7 +110,6 @@ def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str,
     """
 
     def work(connection: Connection) -> bool:
-        jobs.lock_settings(connection, organisation_id)  # it may leave the brake's window
         if not jobs.cancel(connection, job_id, organisation_id):
             return False
         claims.close_job(connection, job_id)

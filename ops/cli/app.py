@@ -29,8 +29,8 @@ app = typer.Typer(
 )
 for module in (processes, data, jobs):
     module.register(app)
-letter_acts.register(dead_letters.group)
 control.register(jobs.group)
+letter_acts.register(dead_letters.group)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(brake.group, name="brake")
 app.add_typer(dead_letters.group, name="dead-letters")

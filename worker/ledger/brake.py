@@ -10,13 +10,13 @@ from sqlalchemy import Connection, text
 from worker.models import Brake, Subject
 
 _SUBJECT = text("""
-SELECT j.released_at IS NOT NULL AS released, j.learners, j.learner_external_id IS NOT NULL AS is_person
+SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
+    WHEN j.learner_external_id IS NOT NULL THEN 1
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM withdrawals.chunks c
+        CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
+        JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id
+        WHERE c.job_id = j.id AND c.redrives IS NULL) END AS learners
 FROM withdrawals.jobs j WHERE j.id = :job_id
-""")
-_LEARNERS = text("""
-SELECT count(DISTINCT e.learner_id) FROM withdrawals.chunks c
-JOIN lms.enrolments e ON e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id
-WHERE c.job_id = :job_id AND c.redrives IS NULL
 """)
 
 
@@ -26,9 +26,7 @@ def subject(connection: Connection, job_id: int) -> Subject:
     Before the lock, because a large job takes a while to count.
     """
     row = connection.execute(_SUBJECT, {"job_id": job_id}).one()
-    if row.learners is not None or row.is_person:
-        return Subject(row.released, row.learners if row.learners is not None else 1)
-    return Subject(row.released, int(connection.scalar(_LEARNERS, {"job_id": job_id}) or 0))
+    return Subject(row.released, int(row.learners))
 
 
 _LIMITS = "brake_floor AS floor, brake_share AS share, brake_hours AS hours"
@@ -78,14 +76,18 @@ def _over(row: Any, defaults: Brake) -> Brake:
 
 # A minute counts until all of it has left the window.
 _VOLUME = text("""
-SELECT coalesce(sum(jobs + redrives), 0) FROM withdrawals.brake_volume
+SELECT coalesce(sum(jobs + redrives), 0) AS volume, (
+    SELECT population FROM withdrawals.organisation_settings
+    WHERE organisation_id = :organisation_id AND counted_at > clock_timestamp() - interval '30 seconds') AS population
+FROM withdrawals.brake_volume
 WHERE organisation_id = :organisation_id AND minute > now() - make_interval(hours => :hours, mins => 1)
 """)
 
 
-def volume(connection: Connection, organisation_id: int, hours: int) -> int:
-    """Learners of what was admitted in the window."""
-    return int(connection.scalar(_VOLUME, {"organisation_id": organisation_id, "hours": hours}) or 0)
+def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[int, int | None]:
+    """Learners of what was admitted in the window, and those that there are if counted in the last 30 seconds."""
+    row = connection.execute(_VOLUME, {"organisation_id": organisation_id, "hours": hours}).one()
+    return int(row.volume), row.population
 
 
 _ADD_REDRIVES = text("""
@@ -108,10 +110,6 @@ SELECT count(*) FROM lms.learners l WHERE l.organisation_id = :organisation_id A
         AND p.effective_at > now() - make_interval(hours => :hours)))
 """
 _COUNT_POPULATION = text(_POPULATION)
-_RECOUNTED = text("""
-SELECT population FROM withdrawals.organisation_settings
-WHERE organisation_id = :organisation_id AND counted_at > clock_timestamp() - interval '30 seconds'
-""")
 # Jobs superseded since, and those cancelled before anything of them was decided, count no longer.
 _RECOUNT_JOBS = text("""
 WITH counted AS (
@@ -134,12 +132,6 @@ WHERE organisation_id = :organisation_id RETURNING population
 """)
 
 
-def population(connection: Connection, organisation_id: int) -> int | None:
-    """Learners active, and those deactivated in the window, as counted in the last 30 seconds; None: longer ago."""
-    found = connection.scalar(_RECOUNTED, {"organisation_id": organisation_id})
-    return None if found is None else int(found)
-
-
 def recount(connection: Connection, organisation_id: int, hours: int) -> int:
     """Count the window's jobs and the learners anew; the learners."""
     values = {"organisation_id": organisation_id, "hours": hours}
@@ -160,12 +152,16 @@ WITH forgotten AS (
     RETURNING organisation_id
 )
 UPDATE withdrawals.organisation_settings SET counted_at = NULL
-WHERE organisation_id IN (SELECT organisation_id FROM forgotten)
+WHERE organisation_id IN (SELECT s.organisation_id FROM withdrawals.organisation_settings s
+    JOIN forgotten USING (organisation_id) FOR UPDATE OF s SKIP LOCKED)
 """)
 
 
 def forget(connection: Connection, job_id: int) -> None:
-    """A job cancelled before anything of it was decided counts no longer."""
+    """A job cancelled before anything of it was decided counts no longer.
+
+    At once, unless an admission is just going on: a cancel does not wait for that, and within 30 seconds then.
+    """
     connection.execute(_FORGET, {"job_id": job_id})
 
 

@@ -84,8 +84,8 @@ def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
-    (PreconditionError, 412),
     (OwnJobError, 403),
+    (PreconditionError, 412),
     (ConflictError, 409),
     (InvalidInputError, 422),
     (SettingsError, 500),
