@@ -56,6 +56,14 @@ class Settings(BaseSettings):
     )
     backoff_max_seconds: float = Field(3600, gt=0, description="seconds of the longest backoff between attempts")
     sweep_seconds: float = Field(1, gt=0, le=60, description="seconds between the relay's slow rounds, beside NOTIFY")
+    rate_limit: int = Field(
+        1200, ge=0, description="requests a minute of one token, or of one HR source; 0: any number"
+    )
+    refusal_limit: int = Field(
+        300, ge=0, description="requests a minute from one address that are not let in, then 429; 0: any number"
+    )
+    body_bytes: int = Field(4_194_304, ge=1024, description="longest JSON body, in bytes")
+    file_bytes: int = Field(104_857_600, ge=1024, description="longest upload of a file, in bytes")
     hook_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"

@@ -43,6 +43,12 @@ class IdempotencyConflictError(ConflictError):
     type = "idempotency_key_reused"
 
 
+class JobEndedError(ConflictError):
+    """The job had ended before."""
+
+    type = "job_ended"
+
+
 class SettingsError(WithdrawalsError):
     """A setting is wrong, unknown or missing; the message names it."""
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -51,7 +50,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         body = request.model_dump(mode="json", exclude_unset=True)
         if request.enrolment_ids is not None:
             body["enrolment_ids"] = sorted(request.enrolment_ids)
-        values = _values(connection, requester, request, _digest(body))
+        values = _values(requester, request, _digest(body))
         if request.learner_external_id is not None:
             values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
         if request.enrolment_ids is not None:
@@ -81,7 +80,7 @@ def submit_file(
     with database.begin() as connection:  # not repeated: a stream can be read only once
         given, digest = jobs.stage(connection, ids)
         body = {**request.model_dump(mode="json", exclude_unset=True), "sha256_of_ids": digest}
-        values = _values(connection, requester, request, _digest(body))
+        values = _values(requester, request, _digest(body))
 
         def fill(chunk: dict[str, Any]) -> tuple[int, int]:
             accepted = jobs.fill_from_staged(connection, **chunk)
@@ -89,6 +88,12 @@ def submit_file(
 
         submitted = _write(connection, requester, values, fill, chunk_size)
     return _done(submitted)
+
+
+def is_known(database: Database, requester: Requester) -> bool:
+    """Whether this key has made a job, whatever was asked for: it answers before anything else is checked."""
+    with database.begin() as connection:
+        return _find(connection, requester) is not None
 
 
 def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
@@ -180,16 +185,14 @@ def _who(requester: Requester) -> dict[str, Any]:
     }
 
 
-def _values(
-    connection: Connection, requester: Requester, request: JobRequest | FileRequest, request_hash: bytes
-) -> dict[str, Any]:
+def _values(requester: Requester, request: JobRequest | FileRequest, request_hash: bytes) -> dict[str, Any]:
     return {
         **_DEFAULTS,
         **_who(requester),
         "reason": request.reason,
         "source": request.source,
         "note": request.note,
-        "effective_at": effective_time(connection, requester.organisation_id, request.effective_at),
+        "effective_at": request.effective_at,
         "request_hash": request_hash,
     }
 
@@ -198,18 +201,12 @@ def _write(
     connection: Connection, requester: Requester, values: dict[str, Any], fill: Any, chunk_size: int
 ) -> Submitted:
     """Insert job, chunks and audit and admit the job when it is due; or answer with the key's job."""
-    find = partial(
-        jobs.find_by_key,
-        connection,
-        organisation_id=requester.organisation_id,
-        door=requester.door,
-        key=requester.key,
-    )
-    known = find()
+    known = _find(connection, requester)
+    if known is None:  # a known key answers before anything else is checked
+        values["effective_at"] = effective_time(connection, requester.organisation_id, values["effective_at"])
     inserted = None if known else jobs.insert(connection, values)
     if inserted is None:
-        known = known or find()
-        return _known(connection, requester, values, known)
+        return _known(connection, requester, values, known or _find(connection, requester))
     job_id, due = inserted
     accepted, duplicates = fill(
         {
@@ -235,6 +232,12 @@ def _write(
         if accepted == 0:
             jobs.finish(connection, [job_id])
     return Submitted(_read(connection, requester, job_id), created=True)
+
+
+def _find(connection: Connection, requester: Requester) -> tuple[int | None, bytes] | None:
+    return jobs.find_by_key(
+        connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
+    )
 
 
 def _known(

@@ -25,6 +25,16 @@ def client(db: Database, environment: Settings) -> Iterator[TestClient]:
 
 
 @pytest.fixture
+def impatient(environment: Settings) -> Iterator[TestClient]:
+    """As `withdrawals web` has it: who waits is rather told to come back."""
+    database = Database(environment, retry_seconds=0.3)
+    app = make_app(database, make_broker(environment.broker_url.get_secret_value()), environment)
+    with TestClient(app, raise_server_exceptions=False) as made:
+        yield made
+    database.close()
+
+
+@pytest.fixture
 def bearer(db: Database, world: World) -> Callable[..., dict[str, str]]:
     """Headers of a new token: `bearer("operator")`, `bearer("viewer", organisation_id=…, name=…)`."""
 

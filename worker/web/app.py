@@ -5,13 +5,18 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems, webhooks
+from worker.web import files, health, jobs, letters, openapi, outcomes, problems, submitting, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.limiting import Limiter
 
 ROUTERS = [
     health.router,
+    submitting.router,
+    files.router,
     jobs.router,
+    outcomes.router,
+    letters.router,
     hr.router,
     okta.router,
     bamboohr.router,
@@ -21,9 +26,10 @@ ROUTERS = [
 
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application over one process's connections."""
-    app = FastAPI(title="Withdrawals", version="0.1.0", docs_url=None, redoc_url=None)
-    app.state.services = Services(database, broker, settings)
+    app = openapi.application(settings.body_bytes)
+    limiter = Limiter(settings.broker_url.get_secret_value())
+    app.state.services = Services(database, broker, settings, limiter)
     problems.install(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, max_body_size=settings.file_bytes if router is files.router else None)
     return app
