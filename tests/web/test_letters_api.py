@@ -23,7 +23,7 @@ def owned(db: Database, environment: Settings, world: World) -> tuple[int, int]:
 
 
 def act(client: TestClient, headers: dict[str, str], letter: int, verb: str, **body: Any) -> Any:
-    return client.post(f"/v1/dead-letters/{letter}/{verb}", headers=headers, **({"json": body} if body else {}))
+    return client.post(f"/v1/dead-letters/{letter}/{verb}", headers=headers, json=body or None)
 
 
 def test_a_letter_is_shown_with_its_evidence_and_remedies(

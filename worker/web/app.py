@@ -6,6 +6,7 @@ from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
 from worker.web import files, health, jobs, letters, openapi, outcomes, problems, submitting, webhooks
+from worker.web.cap import BodyCap
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.limiting import Limiter
@@ -26,10 +27,11 @@ ROUTERS = [
 
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application over one process's connections."""
-    app = openapi.application(settings.body_bytes)
+    app = openapi.application()
+    app.add_middleware(BodyCap, most=settings.body_bytes, paths={"/v1/jobs/file": settings.file_bytes})
     limiter = Limiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
     problems.install(app)
     for router in ROUTERS:
-        app.include_router(router, max_body_size=settings.file_bytes if router is files.router else None)
+        app.include_router(router)
     return app

@@ -1,4 +1,4 @@
-"""Files of up to a million ids: `POST /v1/jobs/file`. Its own router, because it takes longer bodies."""
+"""Files of up to a million ids: `POST /v1/jobs/file`."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -19,16 +19,19 @@ from worker.web.problems import WITH_BODY, ProblemError, describes
 from worker.web.submitting import ACCEPTED, KEY_HEADER, accepted, idempotency_key, known_key_first, validated
 
 _MOST_FIELDS, _LONGEST_FIELD = 8, 16_384
+_FIELDS = FileRequest.model_json_schema()
 _FORM = {
-    "allOf": [{"$ref": "#/components/schemas/FileRequest"}],
-    "type": "object",
-    "required": ["file", "reason"],
+    **_FIELDS,
+    "title": "FileForm",
+    "required": ["file", *_FIELDS["required"]],
     "properties": {
         "file": {
             "type": "string",
             "contentMediaType": "text/csv",
             "description": "CSV in UTF-8 with a header that names enrolment_id; other columns are left alone.",
-        }
+            "example": "enrolment_id\n1\n2\n",
+        },
+        **_FIELDS["properties"],
     },
 }
 
