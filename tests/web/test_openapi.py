@@ -32,7 +32,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 12
+EXAMPLES = 4
 """Requests made for each operation."""
 CONTRACT = {
     "POST /v1/jobs",
