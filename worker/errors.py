@@ -49,6 +49,24 @@ class JobEndedError(ConflictError):
     type = "job_ended"
 
 
+class UniquenessError(ConflictError):
+    """Another record of the organisation has this value (SCIM's `uniqueness`)."""
+
+    type = "uniqueness"
+
+
+class MutabilityError(InvalidInputError):
+    """The field cannot be changed once it has a value (SCIM's `mutability`)."""
+
+    type = "mutability"
+
+
+class PreconditionError(ConflictError):
+    """The record is no longer the one that the caller has seen."""
+
+    type = "precondition"
+
+
 class SettingsError(WithdrawalsError):
     """A setting is wrong, unknown or missing; the message names it."""
 

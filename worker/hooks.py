@@ -5,7 +5,7 @@ One adapter a system (`worker/web/hooks/`) turns a request into `Incoming` event
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from schemas.events import PersonEvent
 from worker import persons
 from worker.database import Database
-from worker.errors import IdempotencyConflictError
+from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.ledger import jobs, letters, people
 from worker.ledger.sources import Source
 from worker.persons import Receipt
@@ -40,7 +40,7 @@ class InvalidEvent:
     """It was kept for support, and is refused."""
 
     receipt_id: int
-    dead_letter_id: int
+    fault: str
 
 
 def receive(database: Database, source: Source, incoming: Incoming) -> Receipt | InvalidEvent:
@@ -50,7 +50,10 @@ def receive(database: Database, source: Source, incoming: Incoming) -> Receipt |
         IdempotencyConflictError: the id was used before, with another body.
     """
     requester = Requester(source.organisation_id, f"hr:{source.name}", f"hr:{source.name}", incoming.key)
-    answer = database.run(lambda connection: _receive(connection, source, requester, incoming), patient=True)
+    try:
+        answer = database.run(lambda connection: _receive(connection, source, requester, incoming), patient=True)
+    except InvalidInputError as error:  # found out only with the organisation's time zone and the source's policy
+        return receive(database, source, replace(incoming, event=None, fault=str(error)))
     status = "invalid" if isinstance(answer, InvalidEvent) else answer.status
     log.info("hook.received", source_id=source.id, organisation_id=source.organisation_id, status=status)
     return answer
@@ -68,7 +71,7 @@ def _receive(
         if known.request_hash != body_hash:
             raise IdempotencyConflictError("this event's id was used before, with another body")
         if known.dead_letter_id is not None:
-            return InvalidEvent(known.id, known.dead_letter_id)
+            return InvalidEvent(known.id, incoming.fault or "invalid")
         return Receipt(known.status, known.job_id, known.id, repeated=True)
     letter_id = None if incoming.fault is None else _open_letter(connection, source, incoming)
     status = "ignored" if letter_id is None else "invalid"
@@ -81,7 +84,7 @@ def _receive(
         status=status,
         dead_letter_id=letter_id,
     )
-    return Receipt(status, id=number) if letter_id is None else InvalidEvent(number, letter_id)
+    return Receipt(status, id=number) if incoming.fault is None else InvalidEvent(number, incoming.fault)
 
 
 def _open_letter(connection: Connection, source: Source, incoming: Incoming) -> int:

@@ -230,9 +230,12 @@ def test_known_type_invalid_data(hr: Hr, world: World, db: Database) -> None:
 def test_a_time_too_far_away_is_told_and_not_half_applied(hr: Hr, make_hr: MakeHr, world: World) -> None:
     late = make_hr("late", grace_hours=24)
     for sender in (hr, late):
-        assert sender.send(event(effective_at="9999-12-31")).status_code == 422
+        answer = sender.send(event(effective_at="9999-12-31"))
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("effective_at: that")
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
     assert world.one("SELECT count(*) FROM withdrawals.person_events") == 0
+    assert [letter.code for letter in world.letters()] == ["invalid_event"] * 2
 
 
 def test_unknown_type(hr: Hr, world: World) -> None:

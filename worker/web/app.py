@@ -10,6 +10,7 @@ from worker.web.cap import BodyCap
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.limiting import Limiter
+from worker.web.scim import discovery, users
 
 ROUTERS = [
     health.router,
@@ -21,6 +22,9 @@ ROUTERS = [
     hr.router,
     okta.router,
     bamboohr.router,
+    discovery.router,
+    users.router,
+    users.root,
     webhooks.router,
 ]
 

@@ -100,6 +100,7 @@ def needs(role: Role) -> Callable[..., Caller]:
     return allowed
 
 
+Scim = Annotated[Caller, Depends(needs(Role.SCIM))]
 Producer = Annotated[Caller, Depends(needs(Role.PRODUCER))]
 Viewer = Annotated[Caller, Depends(needs(Role.VIEWER))]
 Operator = Annotated[Caller, Depends(needs(Role.OPERATOR))]

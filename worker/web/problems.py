@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from scim2_models import SCIMException
 from starlette.exceptions import HTTPException
 
 from worker.errors import (
@@ -21,11 +22,13 @@ from worker.errors import (
     Fault,
     InvalidInputError,
     NotFoundError,
+    PreconditionError,
     SettingsError,
     WithdrawalsError,
     classify,
     describe,
 )
+from worker.web.scim import errors as scim
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +47,7 @@ TITLES = {
     404: "Not found",
     405: "Not with this method",
     409: "Conflict",
+    412: "Changed meanwhile",
     413: "Too large",
     415: "Wrong content type",
     422: "Cannot be accepted as it stands",
@@ -134,6 +138,7 @@ def _described(status: int) -> dict[str, Any]:
 
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
+    (PreconditionError, 412),
     (ConflictError, 409),
     (InvalidInputError, 422),
     (SettingsError, 500),
@@ -144,6 +149,7 @@ def install(app: FastAPI) -> None:
     """Let the application answer every error as a problem."""
     app.add_exception_handler(ProblemError, _known)
     app.add_exception_handler(WithdrawalsError, _service)
+    app.add_exception_handler(SCIMException, _scim)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg_pool.PoolTimeout):
@@ -152,9 +158,23 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _known(_: Request, error: Exception) -> JSONResponse:
+def _tell(
+    request: Request, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """A problem; under `/scim/v2` an error in SCIM's form."""
+    if request.url.path.startswith(scim.PREFIX):
+        return scim.error(status, kind, detail, headers=headers)
+    return problem(status, kind, detail, headers=headers, **more)
+
+
+async def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - for the type checker
-    return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
+    return _tell(request, error.status, error.kind, error.detail, error.headers, **error.more)
+
+
+async def _scim(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SCIMException)  # noqa: S101 - for the type checker
+    return scim.error(error.status, error.scim_type or None, error.detail or "")
 
 
 async def _service(request: Request, error: Exception) -> JSONResponse:
@@ -162,20 +182,22 @@ async def _service(request: Request, error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
         return await _unexpected(request, error)
-    return problem(status, error.type, str(error))
+    if status == 422 and request.url.path.startswith(scim.PREFIX):
+        status = 400
+    return _tell(request, status, error.type, str(error))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
-        return problem(400, "not_json", "The body is not JSON.")
+        return _tell(request, 400, "not_json", "The body is not JSON.")
     if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in found) and not is_json(request):
-        return problem(415, "content_type", "The content type must be application/json.")
+        return _tell(request, 415, "content_type", "The content type must be application/json.")
     found = found[:_MOST_FAULTS]
     errors = [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
     detail = "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in errors)
-    return problem(422, "invalid", detail, errors=errors)
+    return _tell(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
 
 
 def is_json(request: Request) -> bool:
@@ -190,12 +212,12 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
     kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     details = {400: "The body is not JSON.", 404: "There is nothing here.", 413: "The body is too large."}
     detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, kinds.get(error.status_code, "http"), detail, headers=error.headers)
+    return _tell(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
 
 
 async def _driver(request: Request, error: Exception) -> JSONResponse:
@@ -203,11 +225,11 @@ async def _driver(request: Request, error: Exception) -> JSONResponse:
         return await _unexpected(request, error)
     log.warning("web.database_unreachable", error_class=describe(error)[0])
     detail = "The database cannot be reached, or was too busy; nothing was accepted. Send it again with the same key."
-    return problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)})
+    return _tell(request, 503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER)})
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     name, message, fingerprint = describe(error)
     route = getattr(request.scope.get("route"), "path", "")
     log.error("web.failed", error_class=name, message=message, fingerprint=fingerprint, route=route)
-    return problem(500, "unexpected", f"This should not have happened; tell us the fingerprint {fingerprint}.")
+    return _tell(request, 500, "unexpected", f"This should not have happened; tell us the fingerprint {fingerprint}.")

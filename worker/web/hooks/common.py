@@ -67,8 +67,8 @@ def receive(context: Services, source: Source, event: Incoming) -> Response:
     taken = hooks.receive(context.database, source, event)
     if isinstance(taken, InvalidEvent):
         number = str(taken.receipt_id)
-        if event.fault == NOT_JSON:
+        if taken.fault == NOT_JSON:
             return problem(400, "not_json", "The body is not JSON. It was kept for support.", receipt_id=number)
-        return problem(422, "invalid_event", f"{event.fault}. It was kept for support.", receipt_id=number)
+        return problem(422, "invalid_event", f"{taken.fault}. It was kept for support.", receipt_id=number)
     answer = Receipt(receipt_id=str(taken.id), job_id=taken.job_id, status=taken.status)
     return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if taken.repeated else 202)

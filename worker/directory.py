@@ -1,0 +1,228 @@
+"""Learners' accounts as a directory keeps them (SCIM): made, changed, deleted, revived.
+
+The learner's `active` is the only thing that withdraws. It changes under the locks of person and learner, and the
+event it stands for is recorded in the same transaction; the same state sent again changes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import psycopg
+import sqlalchemy.exc
+import structlog
+from sqlalchemy import Connection
+
+from schemas.events import PersonEvent
+from worker import persons
+from worker.database import Database
+from worker.errors import MutabilityError, NotFoundError, PreconditionError, UniquenessError
+from worker.ledger import directory, jobs, people
+from worker.ledger.directory import Learner
+from worker.submit import Requester
+
+log = structlog.get_logger(__name__)
+
+SOURCE = "scim"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a directory says of a user. `external_id` never changes."""
+
+    user_name: str
+    external_id: str
+    display_name: str | None
+    active: bool
+
+
+def account(learner: Learner) -> Account:
+    """A learner as a directory knows it; one without an address goes by its external id."""
+    return Account(learner.email or learner.external_id, learner.external_id, learner.display_name, learner.active)
+
+
+def version(learner: Learner) -> str:
+    """A weak entity tag of what a directory sees; it changes whoever changes the row."""
+    seen = repr((learner.id, learner.external_id, learner.email, learner.display_name, learner.active))
+    return f'W/"{hashlib.sha256(seen.encode()).hexdigest()[:16]}"'
+
+
+def show(database: Database, organisation_id: int, learner_id: int) -> Learner:
+    """One user.
+
+    Raises:
+        NotFoundError: there is no such user in this organisation, or no longer.
+    """
+    with database.begin() as connection:
+        return _live(directory.learner(connection, organisation_id, learner_id))
+
+
+def create(database: Database, *, organisation_id: int, actor: str, wanted: Account) -> Learner:
+    """Make a user, or revive a deleted one of the same name or external id: that is a reactivation.
+
+    A person that an HR system has told of before gets the state that its events left.
+
+    Raises:
+        UniquenessError: a live user has this name or external id.
+    """
+    call = uuid4()
+
+    def work(connection: Connection) -> Learner:
+        jobs.lock_settings(connection, organisation_id)
+        found = directory.alike(connection, organisation_id, external_id=wanted.external_id, email=wanted.user_name)
+        if found and found[0].made_by == call:  # the answer to the first commit was lost
+            return found[0]
+        if any(learner.deleted_at is None for learner in found):
+            raise UniquenessError("a user with this userName or externalId exists")
+        if found:
+            return _revive(connection, organisation_id, actor, call, found[0], wanted)
+        return _create(connection, organisation_id, actor, call, wanted)
+
+    learner = _unique(lambda: database.run(work, patient=True))
+    log.info("user.created", learner_id=learner.id, organisation_id=organisation_id)
+    return learner
+
+
+def change(
+    database: Database,
+    *,
+    organisation_id: int,
+    actor: str,
+    learner_id: int,
+    wanted: Callable[[Account], Account],
+    unless: Callable[[str], bool] = lambda _: True,
+) -> Learner:
+    """Bring a user to what `wanted` makes of it, all or nothing.
+
+    `unless`: whether the version that is locked is the one the caller has seen.
+
+    Raises:
+        NotFoundError: there is no such user in this organisation, or no longer.
+        PreconditionError: the user has changed since the caller saw it.
+        UniquenessError: another user has the name.
+        MutabilityError: the external id would change.
+    """
+    key = uuid4().hex
+
+    def work(connection: Connection) -> Learner:
+        learner = _lock(connection, organisation_id, learner_id)
+        if not unless(version(learner)):
+            raise PreconditionError("the user has changed since; read it again")
+        before = account(learner)
+        after = wanted(before)
+        if after == before:
+            return learner
+        if after.external_id != before.external_id:
+            raise MutabilityError("externalId: cannot be changed")
+        email = learner.email if after.user_name == before.user_name else after.user_name
+        if not directory.update(connection, organisation_id, learner_id, email=email, display_name=after.display_name):
+            raise UniquenessError("userName: another user has it")
+        directory.remember(connection, organisation_id, learner_id)
+        if after.active is not before.active:
+            _tell(connection, organisation_id, actor, key, learner.external_id, active=after.active)
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.change")
+        return _live(directory.learner(connection, organisation_id, learner_id))
+
+    learner = _unique(lambda: database.run(work, patient=True))
+    log.info("user.changed", learner_id=learner_id, organisation_id=organisation_id)
+    return learner
+
+
+def delete(
+    database: Database,
+    *,
+    organisation_id: int,
+    actor: str,
+    learner_id: int,
+    unless: Callable[[str], bool] = lambda _: True,
+) -> None:
+    """Let a user be absent for the directory: a deactivation. The learner's row stays, inactive.
+
+    Raises:
+        NotFoundError: there is no such user in this organisation, or no longer.
+        PreconditionError: the user has changed since the caller saw it.
+    """
+    key = uuid4().hex
+
+    def work(connection: Connection) -> None:
+        learner = _lock(connection, organisation_id, learner_id)
+        if not unless(version(learner)):
+            raise PreconditionError("the user has changed since; read it again")
+        directory.remember(connection, organisation_id, learner_id, deleted=True)
+        if learner.active:
+            _tell(connection, organisation_id, actor, key, learner.external_id, active=False)
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.delete")
+
+    database.run(work, patient=True)
+    log.info("user.deleted", learner_id=learner_id, organisation_id=organisation_id)
+
+
+def _unique(write: Callable[[], Learner]) -> Learner:
+    """The platform adds learners without our locks: of two that come at once its own index refuses one."""
+    try:
+        return write()
+    except sqlalchemy.exc.IntegrityError as error:
+        if isinstance(error.orig, psycopg.errors.UniqueViolation):
+            raise UniquenessError("a user with this userName or externalId exists") from None
+        raise
+
+
+def _lock(connection: Connection, organisation_id: int, learner_id: int) -> Learner:
+    """Lock settings, person and learner, in that order; the external id, by which persons go, never changes here."""
+    jobs.lock_settings(connection, organisation_id)
+    external_id = _live(directory.learner(connection, organisation_id, learner_id)).external_id
+    people.lock(connection, organisation_id, external_id)
+    return _live(directory.learner(connection, organisation_id, learner_id, lock=True))
+
+
+def _live(learner: Learner | None) -> Learner:
+    if learner is None or learner.deleted_at is not None:
+        raise NotFoundError("there is no such user in this organisation")
+    return learner
+
+
+def _create(connection: Connection, organisation_id: int, actor: str, call: UUID, wanted: Account) -> Learner:
+    known = directory.has_events(connection, organisation_id, wanted.external_id)
+    person = people.lock(connection, organisation_id, wanted.external_id) if known else None
+    learner_id = directory.create(
+        connection,
+        organisation_id=organisation_id,
+        external_id=wanted.external_id,
+        email=wanted.user_name,
+        display_name=wanted.display_name,
+        active=wanted.active,
+    )
+    if learner_id is None:
+        raise UniquenessError("a user with this userName or externalId exists")
+    directory.remember(connection, organisation_id, learner_id, made_by=call)
+    if person is not None and wanted.active:
+        people.follow(connection, organisation_id, wanted.external_id, was_active=True)
+    jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
+    return _live(directory.learner(connection, organisation_id, learner_id))
+
+
+def _revive(
+    connection: Connection, organisation_id: int, actor: str, call: UUID, deleted: Learner, wanted: Account
+) -> Learner:
+    people.lock(connection, organisation_id, deleted.external_id)
+    learner = directory.learner(connection, organisation_id, deleted.id, lock=True)
+    if learner is None:
+        raise UniquenessError("a user with this userName or externalId was there a moment ago; try again")
+    if not directory.update(
+        connection, organisation_id, learner.id, email=wanted.user_name, display_name=wanted.display_name
+    ):
+        raise UniquenessError("userName: another user has it")
+    directory.remember(connection, organisation_id, learner.id, made_by=call)
+    if wanted.active and not learner.active:
+        _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=True)
+    jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
+    return _live(directory.learner(connection, organisation_id, learner.id))
+
+
+def _tell(
+    connection: Connection, organisation_id: int, actor: str, key: str, external_id: str, *, active: bool
+) -> None:
+    """Record the event that a change of `active` stands for; its time is the database's."""
+    event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=external_id)
+    persons.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)

@@ -1,0 +1,26 @@
+"""Errors in SCIM's form (RFC 7644 §3.12)."""
+
+from collections.abc import Mapping
+
+from fastapi.responses import JSONResponse
+from scim2_models import Error
+
+PREFIX = "/scim/v2"
+MEDIA_TYPE = "application/scim+json"
+
+_KEYWORDS = {
+    "uniqueness": "uniqueness",
+    "mutability": "mutability",
+    "not_json": "invalidSyntax",
+    "invalid": "invalidValue",
+}
+"""Problem types of the service that SCIM has a keyword for."""
+
+
+def error(status: int, kind: str | None, detail: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error as an answer; `kind` is a problem type, or a keyword of SCIM's own."""
+    keyword = None if kind is None or status not in (400, 409) else _KEYWORDS.get(kind, kind)
+    if keyword is not None and not keyword.isalpha():
+        keyword = None
+    body = Error(status=status, scim_type=keyword, detail=detail).model_dump()
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
