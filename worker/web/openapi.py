@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from schemas.answers import Problem
 from schemas.jobs import JobRequest
 from worker.web.problems import WITH_BODY, describes
+from worker.web.scim import errors as scim
 
 _DESCRIPTION = """
 Withdraws learners from enrolments: accepted once, done once, or in front of a person with the reason.
@@ -61,16 +62,16 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= definitions["$defs"]
-    for path in document["paths"].values():
-        for method, operation in path.items():
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
             if method in _METHODS:
-                _complete_operation(operation)
+                _complete_operation(path, operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
 
 
-def _complete_operation(operation: dict[str, Any]) -> None:
+def _complete_operation(path: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):
         del answers["422"]
@@ -78,7 +79,13 @@ def _complete_operation(operation: dict[str, Any]) -> None:
     if "security" not in operation:
         wanted = {status: answer for status, answer in wanted.items() if status not in (401, 403)}
         answers.pop("403", None)  # without a token there are no roles
+    if path.startswith(scim.PREFIX):
+        wanted = {400 if status == 422 else status: _in_scims_form(answer) for status, answer in wanted.items()}
     if operation.get("tags") != ["health"]:
         for status, answer in wanted.items():
             answers.setdefault(str(status), answer)
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def _in_scims_form(answer: dict[str, Any]) -> dict[str, Any]:
+    return {"description": answer["description"], "content": {scim.MEDIA_TYPE: {"schema": {"type": "object"}}}}
