@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 from schemas.client import (
@@ -28,26 +26,11 @@ from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
 from schemas.letters import LetterFilter
 from tests.web.sending import MakeHr
-from tests.world import World, eventually, work_off
-from worker.broker import make_broker
+from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.web.app import make_app
 
 Bearer = Callable[..., dict[str, str]]
-
-
-@pytest.fixture
-def address(db: Database, environment: Settings) -> Iterator[str]:
-    """The service behind uvicorn on a free port."""
-    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def token(headers: dict[str, str]) -> str:

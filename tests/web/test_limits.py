@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import structlog
 from starlette.testclient import TestClient
 
 from ops.local import LocalServers
 from tests import faulting
+from tests.web.sending import MakeHr, event
 from tests.world import World
 from worker.broker import make_broker
 from worker.config import Settings
@@ -45,6 +47,19 @@ def test_an_address_that_is_not_let_in_too_often_is_slowed_but_its_good_tokens_a
     with limited(db, environment, refusal_limit=2) as client:
         assert [client.get("/v1/jobs").status_code for _ in range(3)] == [401, 401, 429]
         assert client.get("/v1/jobs", headers=bearer("viewer")).status_code == 200
+
+
+def test_an_hr_system_that_sends_too_often_is_told_when_to_come_back(
+    db: Database, environment: Settings, make_hr: MakeHr
+) -> None:
+    busy, calm = make_hr("busy"), make_hr("calm")
+    with limited(db, environment, rate_limit=1, refusal_limit=1) as client:
+        answers = [replace(busy, client=client).send(event()) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 429]
+        assert 1 <= int(answers[1].headers["retry-after"]) <= 60
+        assert replace(calm, client=client).send(event()).status_code in (200, 202)
+        wrong = {"webhook-signature": "v1,AAAA"}
+        assert [replace(calm, client=client).send(event(), headers=wrong).status_code for _ in range(2)] == [401, 429]
 
 
 def test_all_processes_count_together(environment: Settings) -> None:

@@ -62,7 +62,7 @@ def caller(
     """
     token = tokens.authenticate(found.database, presented.credentials) if presented else None
     if token is None:
-        limit(found, f"address:{request.client.host if request.client else ''}", found.settings.refusal_limit)
+        limit_refusals(found, request)
         raise ProblemError(
             401,
             "unauthorised",
@@ -87,6 +87,15 @@ def limit(found: Services, key: str, per_minute: int) -> None:
             f"More than {per_minute:,} requests in a minute; try again in {wait} s, with the same key.",
             headers={"Retry-After": str(wait)},
         )
+
+
+def limit_refusals(found: Services, request: Request) -> None:
+    """Count a call that is not let in, by its address.
+
+    Raises:
+        ProblemError: 429, with the seconds to wait.
+    """
+    limit(found, f"address:{request.client.host if request.client else ''}", found.settings.refusal_limit)
 
 
 def needs(role: Role) -> Callable[..., Caller]:
