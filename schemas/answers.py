@@ -85,11 +85,12 @@ class Released(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What happened to one enrolment of a job."""
+    """What happened to one enrolment of a job; to a person as a whole when the job ended before it was applied."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
-    enrolment_id: int
+    enrolment_id: int | None
+    learner_external_id: str | None = Field(None, description="Of a person job that was closed whole.")
     outcome: str
     prior_status: str | None
     pathway_id: int | None

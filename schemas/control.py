@@ -16,14 +16,6 @@ class Move(BaseModel):
     effective_at: Annotated[When, Field(description="A time; a date alone is the end of that day.")]
 
 
-class Act(BaseModel):
-    """What may go with an act on one job."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    note: Note | None = None
-
-
 class ReleaseFilter(BaseModel):
     """Held jobs of an organisation; conditions add up, and at least one is needed."""
 

@@ -119,6 +119,19 @@ class FileRequest(BaseModel):
 class JobRequest(FileRequest):
     """One bulk job, one reason (rule 5); exactly one of `enrolment_ids`, `filter`, `learner_external_id`."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"reason": "not_required", "enrolment_ids": [1, 2], "note": "the course was replaced"},
+                {"reason": "learner_declined", "learner_external_id": "4711", "source": "admin"},
+                {"reason": "not_required", "filter": {"series_id": 7, "status": ["not_signed_in"]}},
+                {"reason": "enrolment_error", "source": "correction", "enrolment_ids": [3]},
+            ]
+        },
+    )
+
     enrolment_ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)] | None = None
     filter: Filter | None = None
     learner_external_id: ExternalId | None = None

@@ -1,10 +1,10 @@
-"""Dead letters by what they are: the one filter of listings, groups and acts on all that match."""
+"""Dead letters by what they are: the one filter of listings, groups and acts on all that match; and single acts."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.jobs import Id, Moment, Storable
+from schemas.jobs import Id, Moment, Note, Storable
 
 Code = Literal[
     "pathway_owned", "unknown_status", "not_found", "unknown_learner", "retries_exhausted", "poison", "invalid_event"
@@ -29,3 +29,22 @@ class LetterFilter(BaseModel):
     changed: Annotated[
         bool | None, Field(description="Whether the platform shows another state now than the letter saw.")
     ] = None
+
+
+class Act(BaseModel):
+    """What goes with an act on a dead letter or a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"note": "asked twice"}]})
+
+    note: Annotated[Note | None, Field(description="Kept beside the act.")] = None
+
+
+class Resolution(BaseModel):
+    """How a dead letter is decided; the note says why."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"remedy": "keep", "note": "its owner wants it"}]}
+    )
+
+    remedy: Annotated[Word, Field(description="One of the letter's `remedies`: `keep`, `override`, ….")]
+    note: Annotated[Note, Field(min_length=1)]

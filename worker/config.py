@@ -67,6 +67,14 @@ class Settings(BaseSettings):
         0.05, ge=0, le=1, description="share of a plan's enrolments whose outcome may change before it is applied"
     )
     hook_body_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
+    rate_limit: int = Field(
+        1200, ge=0, description="requests a minute of one token, or of one HR source; 0: any number"
+    )
+    refusal_limit: int = Field(
+        300, ge=0, description="requests a minute from one address that are not let in, then 429; 0: any number"
+    )
+    body_bytes: int = Field(4_194_304, ge=1024, description="longest JSON body, in bytes")
+    file_bytes: int = Field(104_857_600, ge=1024, description="longest upload of a file, in bytes")
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
     )

@@ -85,6 +85,12 @@ class OwnJobError(WithdrawalsError):
     type = "own_job"
 
 
+class JobEndedError(ConflictError):
+    """The job had ended before."""
+
+    type = "job_ended"
+
+
 class UniquenessError(ConflictError):
     """Another record of the organisation has this value (SCIM's `uniqueness`)."""
 

@@ -54,7 +54,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
         if request.enrolment_ids is not None:
             body["enrolment_ids"] = sorted(request.enrolment_ids)
-        values = _values(connection, requester, request, _digest(body))
+        values = _values(requester, request, _digest(body))
         if request.learner_external_id is not None:
             values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
         if request.enrolment_ids is not None:
@@ -91,7 +91,7 @@ def submit_file(
         given, digest = jobs.stage(connection, ids)
         body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
         body["sha256_of_ids"] = digest
-        values = _values(connection, requester, request, _digest(body))
+        values = _values(requester, request, _digest(body))
 
         def fill(chunk: dict[str, Any]) -> tuple[int, int]:
             accepted = jobs.fill_from_staged(connection, **chunk)
@@ -100,6 +100,12 @@ def submit_file(
         planned = partial(plan.opened, requester.organisation_id, request, plan.selection_of_ids(digest))
         submitted = _write(connection, requester, values, fill, chunk_size, planned)
     return _done(submitted)
+
+
+def is_known(database: Database, requester: Requester) -> bool:
+    """Whether this key has made a job, whatever was asked for: it answers before anything else is checked."""
+    with database.begin() as connection:
+        return _find(connection, requester) is not None
 
 
 def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
@@ -215,16 +221,14 @@ def _who(requester: Requester) -> dict[str, Any]:
     }
 
 
-def _values(
-    connection: Connection, requester: Requester, request: JobRequest | FileRequest, request_hash: bytes
-) -> dict[str, Any]:
+def _values(requester: Requester, request: JobRequest | FileRequest, request_hash: bytes) -> dict[str, Any]:
     return {
         **_DEFAULTS,
         **_who(requester),
         "reason": request.reason,
         "source": request.source,
         "note": request.note,
-        "effective_at": effective_time(connection, requester.organisation_id, request.effective_at),
+        "effective_at": request.effective_at,
         "request_hash": request_hash,
     }
 
@@ -238,18 +242,12 @@ def _write(
     planned: Callable[[], plan.Planned | None],
 ) -> Submitted:
     """Insert job, chunks and audit and admit the job when it is due; or answer with the key's job."""
-    find = partial(
-        jobs.find_by_key,
-        connection,
-        organisation_id=requester.organisation_id,
-        door=requester.door,
-        key=requester.key,
-    )
-    known = find()
+    known = _find(connection, requester)
+    if known is None:  # a known key answers before anything else is checked
+        values["effective_at"] = effective_time(connection, requester.organisation_id, values["effective_at"])
     inserted = None if known else jobs.insert(connection, values)
     if inserted is None:
-        known = known or find()
-        return _known(connection, requester, values, known)
+        return _known(connection, requester, values, known or _find(connection, requester))
     job_id, due = inserted
     expected = planned()
     accepted, duplicates = fill(
@@ -278,6 +276,12 @@ def _write(
         if accepted == 0:
             jobs.finish(connection, [job_id])
     return Submitted(_read(connection, requester, job_id), created=True)
+
+
+def _find(connection: Connection, requester: Requester) -> tuple[int | None, bytes] | None:
+    return jobs.find_by_key(
+        connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
+    )
 
 
 def _known(

@@ -10,7 +10,7 @@ import typer
 
 from ops import doctor as examination
 from ops import supervisor
-from ops.cli import common
+from ops.cli import common, welcome
 from ops.cli.common import AsJson
 from worker import logs
 from worker.broker import make_broker
@@ -55,9 +55,9 @@ def up() -> None:
         address = f"http://{current.host}:{current.port}"
         common.out.print(f"database at revision {revision}; web, worker and relay are starting")
         common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
-        common.out.print(
-            "in another terminal: . .venv/bin/activate, then `withdrawals --help`; Ctrl-C stops everything"
-        )
+        for line in welcome.lines(address):
+            common.out.print(line, markup=False)
+        common.out.print("# `withdrawals --help` lists everything; Ctrl-C stops it")
         supervisor.run_procfile()
         common.out.print("stopped")
 

@@ -1,14 +1,16 @@
 """The HTTP application over this test's database, and tokens to call it with."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from tests.web.sending import Hr, MakeHr, make_source
-from tests.world import World
+from tests.world import World, eventually
 from worker import tokens
 from worker.broker import make_broker
 from worker.config import Settings
@@ -22,6 +24,29 @@ def client(db: Database, environment: Settings) -> Iterator[TestClient]:
     app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
+
+
+@pytest.fixture
+def impatient(environment: Settings) -> Iterator[TestClient]:
+    """As `withdrawals web` has it: who waits is rather told to come back."""
+    database = Database(environment, retry_seconds=0.3)
+    app = make_app(database, make_broker(environment.broker_url.get_secret_value()), environment)
+    with TestClient(app, raise_server_exceptions=False) as made:
+        yield made
+    database.close()
+
+
+@pytest.fixture
+def address(db: Database, environment: Settings) -> Iterator[str]:
+    """The service behind uvicorn on a free port."""
+    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    eventually(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture

@@ -5,18 +5,38 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import brake, control, health, jobs, metrics, problems, runs, webhooks
+from worker.web import (
+    brake,
+    control,
+    files,
+    health,
+    jobs,
+    letters,
+    metrics,
+    openapi,
+    outcomes,
+    problems,
+    runs,
+    submitting,
+    webhooks,
+)
+from worker.web.cap import BodyCap
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.limiting import Limiter
 from worker.web.scim import discovery, users
 
 ROUTERS = [
     health.router,
     metrics.router,
-    jobs.router,
     control.router,
+    submitting.router,
+    files.router,
+    jobs.router,
+    outcomes.router,
     brake.router,
     runs.router,
+    letters.router,
     hr.router,
     okta.router,
     bamboohr.router,
@@ -29,8 +49,10 @@ ROUTERS = [
 
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application over one process's connections."""
-    app = FastAPI(title="Withdrawals", version="0.1.0", docs_url=None, redoc_url=None)
-    app.state.services = Services(database, broker, settings)
+    app = openapi.application()
+    app.add_middleware(BodyCap, most=settings.body_bytes, paths={"/v1/jobs/file": settings.file_bytes})
+    limiter = Limiter(settings.broker_url.get_secret_value())
+    app.state.services = Services(database, broker, settings, limiter)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -12,7 +12,12 @@ from worker.models import Role
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
 
-_bearer = HTTPBearer(auto_error=False, description="`withdrawals tokens create` makes one; it is shown once.")
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    bearerFormat="wdt_…",
+    description="`withdrawals tokens create` makes one; it is shown once.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +57,45 @@ def caller(
     """The caller behind the bearer token.
 
     Raises:
-        ProblemError: 401, one answer whatever is wrong with the token.
+        ProblemError: 401, one answer whatever is wrong with the token; 429 for a token that calls too often, and
+            for an address with too many calls that were not let in.
     """
     token = tokens.authenticate(found.database, presented.credentials) if presented else None
     if token is None:
+        limit_refusals(found, request)
         raise ProblemError(
             401,
             "unauthorised",
             "A live bearer token is needed: Authorization: Bearer wdt_…",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    limit(found, f"token:{token.id}", found.settings.rate_limit)
     return Caller(token.id, token.organisation_id, token.name, token.role)
+
+
+def limit(found: Services, key: str, per_minute: int) -> None:
+    """Count a call of this key; also for callers that have no token, such as HR sources.
+
+    Raises:
+        ProblemError: 429, with the seconds to wait.
+    """
+    wait = found.limiter.retry_after(key, per_minute)
+    if wait is not None:
+        raise ProblemError(
+            429,
+            "too_many_requests",
+            f"More than {per_minute:,} requests in a minute; try again in {wait} s, with the same key.",
+            headers={"Retry-After": str(wait)},
+        )
+
+
+def limit_refusals(found: Services, request: Request) -> None:
+    """Count a call that is not let in, by its address.
+
+    Raises:
+        ProblemError: 429, with the seconds to wait.
+    """
+    limit(found, f"address:{request.client.host if request.client else ''}", found.settings.refusal_limit)
 
 
 def needs(role: Role) -> Callable[..., Caller]:

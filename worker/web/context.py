@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.web.limiting import Limiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Services:
     database: Database
     broker: HintBroker
     settings: Settings
+    limiter: Limiter
 
 
 def services(request: Request) -> Services:
@@ -28,6 +30,8 @@ def services(request: Request) -> Services:
 
 Context = Annotated[Services, Depends(services)]
 
+RowId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+"""The id of a row in a path; a number that no row can have is refused before the database would."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items on a page at the most.")]
 Cursor = Annotated[str | None, Query(max_length=40, description="Where to go on: `next_cursor` of the page before.")]
 

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from schemas import answers
-from schemas.control import Act, Move, Release
+from schemas.control import Move, Release
 from schemas.jobs import JobRequest
+from schemas.letters import Act
 from worker import control, plan
 from worker.web.auth import Approver, Operator, Producer, Viewer
 from worker.web.context import Context

@@ -18,13 +18,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """The process answers. Role: none."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "A part is missing; the body says which."}})
 async def readyz(context: Context) -> JSONResponse:
-    """Whether what this process needs can be reached, told apart: database, broker, relay."""
+    """Whether what this process needs can be reached, told apart: database, broker, relay. Role: none."""
     found = await run_in_threadpool(readiness, context.database, context.broker)
     ready = all(part["ok"] for part in found.values())
     return JSONResponse({"status": "ready" if ready else "not_ready", **found}, status_code=200 if ready else 503)

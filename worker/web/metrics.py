@@ -29,7 +29,7 @@ router = APIRouter(tags=["health"])
     },
 )
 def metrics(context: Context) -> Response:
-    """Gauges of what waits and of what is wrong. No token is needed."""
+    """Gauges of what waits and of what is wrong. No token is needed. Role: none."""
     registry = CollectorRegistry()
     registry.register(_Gauges(context.database))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

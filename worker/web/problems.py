@@ -4,6 +4,7 @@ Every error of a service is told here and nowhere else. What nobody expected sho
 which the log has too.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,6 @@ from fastapi.responses import JSONResponse
 from scim2_models import SCIMException
 from starlette.exceptions import HTTPException
 
-from schemas.answers import Problem
 from worker.errors import (
     ConflictError,
     Fault,
@@ -33,9 +33,13 @@ from worker.web.scim import errors as scim
 
 log = structlog.get_logger(__name__)
 
+MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:withdrawals:problem:"
 RETRY_AFTER = 5
 """Seconds after which to ask again when PostgreSQL cannot be reached."""
+
+_MOST_FAULTS = 20
+"""Faults that one answer names at the most; a list of a hundred thousand wrong ids has as many."""
 
 TITLES = {
     400: "Bad request",
@@ -65,21 +69,72 @@ class ProblemError(Exception):
         self.headers, self.more = headers, more
 
 
+class ProblemResponse(JSONResponse):
+    """A problem on the wire. ASCII alone: what is quoted of a request may hold halves of surrogate pairs."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def problem(
     status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     """A problem as an answer; `more` are members of its own."""
     body = {"type": PREFIX + kind, "title": TITLES.get(status, "Error"), "status": status, "detail": detail, **more}
-    return JSONResponse(body, status, headers=dict(headers or {}), media_type="application/problem+json")
+    return ProblemResponse(body, status, headers=dict(headers or {}))
 
 
-def describes(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems of an endpoint for the OpenAPI document, beside 401, 403, 422, 429 and 503 that all have."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": TITLES[status], "model": Problem, "content": content}
-        for status in sorted({401, 403, 422, 429, 503, *statuses})
+KINDS: dict[str, tuple[int, str]] = {
+    "not_json": (400, "The body is not JSON."),
+    "idempotency_key_missing": (400, "Idempotency-Key: this header is needed …"),
+    "unauthorised": (401, "A live bearer token is needed: Authorization: Bearer wdt_…"),
+    "forbidden": (403, "This needs the role operator; the token has viewer."),
+    "not_found": (404, "there is no job 7 in this organisation"),
+    "conflict": (409, "dead letter 7 is not open: it is resolved"),
+    "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
+    "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
+    "too_large": (413, "The body is too large."),
+    "too_many_ids": (413, "enrolment_ids: up to 100,000; send more as a file to POST /v1/jobs/file"),
+    "content_type": (415, "The content type must be application/json."),
+    "invalid": (422, "reason: Input should be 'not_required', …"),
+    "too_many_requests": (429, "More than 1,200 requests in a minute; try again in 3 s, with the same key."),
+    "unavailable": (503, "The database cannot be reached, or was too busy; nothing was accepted. …"),
+}
+"""Problem types with their status and an example of their detail; each is shown where it can be the answer."""
+EVERYWHERE = ("unauthorised", "forbidden", "invalid", "too_many_requests", "unavailable")
+WITH_BODY = ("not_json", "too_large", "content_type")
+_HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
+_USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 413: "too_large", 415: "content_type"}
+
+
+def describes(*wanted: int | str) -> dict[int | str, dict[str, Any]]:
+    """The problems of an endpoint for the OpenAPI document, beside those that all have (`EVERYWHERE`).
+
+    A problem type of `KINDS`, or a status for its usual one.
+    """
+    found: dict[int | str, dict[str, Any]] = {}
+    for item in (*EVERYWHERE, *wanted):
+        kind = _USUAL.get(item, "") if isinstance(item, int) else item
+        status = item if isinstance(item, int) else KINDS[item][0]
+        entry = found.setdefault(status, _described(status))
+        if kind:
+            body = {"type": PREFIX + kind, "title": TITLES[status], "status": status, "detail": KINDS[kind][1]}
+            entry["content"][MEDIA_TYPE]["examples"][kind] = {"value": body}
+    return found
+
+
+def _described(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    described: dict[str, Any] = {
+        "description": TITLES[status],
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}},
     }
+    if status in _HEADERS:
+        name, kind = _HEADERS[status]
+        described["headers"] = {name: {"schema": {"type": kind}}}
+    return described
 
 
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
@@ -139,9 +194,18 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
         return _tell(request, 400, "not_json", "The body is not JSON.")
+    if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in found) and not is_json(request):
+        return _tell(request, 415, "content_type", "The content type must be application/json.")
+    found = found[:_MOST_FAULTS]
     errors = [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
     detail = "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in errors)
     return _tell(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body says that it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json"
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -152,8 +216,9 @@ def _field(location: tuple[int | str, ...]) -> str:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
-    kinds = {404: "not_found", 405: "method_not_allowed"}
-    detail = "There is nothing here." if error.status_code == 404 else str(error.detail)
+    kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    details = {400: "The body is not JSON.", 404: "There is nothing here.", 413: "The body is too large."}
+    detail = details.get(error.status_code, str(error.detail))
     return _tell(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
 
 

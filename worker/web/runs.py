@@ -8,7 +8,7 @@ from worker import runs
 from worker.ledger import runs as ledger
 from worker.models import Role
 from worker.web.auth import Caller, Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, Services, before, page
+from worker.web.context import Context, Cursor, Limit, RowId, Services, before, page
 from worker.web.problems import describes
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
@@ -48,13 +48,13 @@ def list_runs(context: Context, who: Viewer, limit: Limit = 50, cursor: Cursor =
 
 
 @router.get("/runs/{run_id}", responses=describes(404))
-def show_run(context: Context, who: Viewer, run_id: int) -> Run:
+def show_run(context: Context, who: Viewer, run_id: RowId) -> Run:
     """One run with its counts. Role: viewer."""
     return Run.model_validate(runs.show(context.database, organisation_id=who.organisation_id, run_id=run_id))
 
 
 @router.post("/runs/{run_id}/stop", responses=describes(404))
-def stop_run(context: Context, who: Operator, run_id: int) -> Run:
+def stop_run(context: Context, who: Operator, run_id: RowId) -> Run:
     """End a run; what is in flight comes back by itself. Role: operator."""
     found = runs.stop(context.database, organisation_id=who.organisation_id, run_id=run_id, actor=who.actor)
     return Run.model_validate(found)

@@ -8,7 +8,7 @@ from schemas import answers, webhooks
 from worker import outgoing
 from worker.ledger import outgoing as ledger
 from worker.web.auth import Approver, Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, before, page
+from worker.web.context import Context, Cursor, Limit, RowId, before, page
 from worker.web.problems import describes
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks that go out"], responses=describes())
@@ -41,7 +41,7 @@ def create_webhook(
 
 
 @router.post("/{webhook_id}/disable", responses=describes(404))
-def disable_webhook(context: Context, who: Approver, webhook_id: int) -> webhooks.Endpoint:
+def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> webhooks.Endpoint:
     """Send an endpoint nothing any more. Role: approver."""
     found = outgoing.disable(
         context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor
@@ -50,7 +50,7 @@ def disable_webhook(context: Context, who: Approver, webhook_id: int) -> webhook
 
 
 @router.post("/{webhook_id}/test", responses=describes(404))
-def test_webhook(context: Context, who: Operator, webhook_id: int) -> webhooks.Delivery:
+def test_webhook(context: Context, who: Operator, webhook_id: RowId) -> webhooks.Delivery:
     """Send a `test` event now; the answer says what came back. Role: operator."""
     sent = outgoing.send_test(
         context.database, context.settings, organisation_id=who.organisation_id, endpoint_id=webhook_id
@@ -62,7 +62,7 @@ def test_webhook(context: Context, who: Operator, webhook_id: int) -> webhooks.D
 def list_deliveries(
     context: Context,
     who: Viewer,
-    webhook_id: int,
+    webhook_id: RowId,
     state: Annotated[
         Literal["due", "sending", "delivered", "failed"] | None, Query(description="Only deliveries in this state.")
     ] = None,
@@ -80,7 +80,7 @@ def list_deliveries(
 
 
 @router.post("/deliveries/{delivery_id}/replay", responses=describes(404, 409))
-def replay_delivery(context: Context, who: Operator, delivery_id: int) -> webhooks.Delivery:
+def replay_delivery(context: Context, who: Operator, delivery_id: RowId) -> webhooks.Delivery:
     """Send a delivery again that failed or arrived, under the same `webhook-id`. Role: operator."""
     found = outgoing.replay(
         context.database, organisation_id=who.organisation_id, delivery_id=delivery_id, actor=who.actor

@@ -33,7 +33,9 @@ TOLERANCE = 300
 @router.post("/{source}", status_code=200, response_class=Response, responses=describes(400, 413, 415))
 def receive_bamboohr_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """Employees whose status has changed. Signed by its source; no token."""
-    found = common.source_of(context, "bamboohr", source, lambda secret: genuine(secret, request.headers, body))
+    found = common.source_of(
+        context, request, "bamboohr", source, lambda secret: genuine(secret, request.headers, body)
+    )
     sent = datetime.fromtimestamp(int(request.headers["x-bamboohr-timestamp"]), UTC)
     return common.receive_all(context, found, body, lambda value: read(value, sent))
 

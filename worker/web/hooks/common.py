@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints, ValidationError
 
@@ -17,6 +17,7 @@ from worker import hooks, sources
 from worker.errors import IdempotencyConflictError
 from worker.hooks import Incoming, InvalidEvent
 from worker.ledger.sources import Source
+from worker.web.auth import limit, limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
 from worker.web.problems import ProblemError, problem
@@ -30,15 +31,18 @@ NOT_JSON = "not JSON"
 """The fault of a body that is none."""
 
 
-def source_of(context: Services, kind: str, called: str, genuine: Callable[[str], bool]) -> Source:
+def source_of(context: Services, request: Request, kind: str, called: str, genuine: Callable[[str], bool]) -> Source:
     """The source that sent a request.
 
     Raises:
-        ProblemError: 401; one answer for an unknown source, a wrong signature and a wrong time.
+        ProblemError: 401; one answer for an unknown source, a wrong signature and a wrong time. 429 for a source
+            that sends too often, and for an address with too many requests that were not let in.
     """
     found = sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
     if found is None:
+        limit_refusals(context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
+    limit(context, f"source:{found.id}", context.settings.rate_limit)
     return found
 
 

@@ -47,7 +47,9 @@ router = APIRouter(prefix="/hooks/hr", tags=["webhooks that come in"])
 )
 def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """An event of a person: deactivated, reactivated, or a deactivation cancelled. Signed by its source; no token."""
-    found = common.source_of(context, "standard", source, lambda secret: genuine(secret, request.headers, body))
+    found = common.source_of(
+        context, request, "standard", source, lambda secret: genuine(secret, request.headers, body)
+    )
     key = common.known_key(request.headers["webhook-id"])
     return common.receive(context, found, read(key, body))
 

@@ -42,7 +42,9 @@ def verify_okta_hook(
 def receive_okta_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """Lifecycle events of users, several at once; each is done once by its `uuid`. Authorization is the secret."""
     presented = request.headers.get("authorization", "").encode()
-    found = common.source_of(context, "okta", source, lambda secret: hmac.compare_digest(secret.encode(), presented))
+    found = common.source_of(
+        context, request, "okta", source, lambda secret: hmac.compare_digest(secret.encode(), presented)
+    )
     return common.receive_all(context, found, body, read)
 
 

@@ -1,0 +1,48 @@
+"""What `withdrawals up` prints for a newcomer: lines that work as pasted, in the order in which they stand."""
+
+PREPARE = (
+    ". .venv/bin/activate",
+    "withdrawals load ops/demo/data/sample.csv --organisation Acme",
+)
+PRODUCERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "another service, over HTTP",
+        (
+            'TOKEN=$(withdrawals tokens create --name "trial-$(date +%s)" --role viewer --organisation Acme)',
+            'curl -sS {address}/v1/jobs -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: trial-$(date +%s)" '
+            '-H \'Content-Type: application/json\' -d \'{{"reason": "not_required", "enrolment_ids": [4, 5]}}\'; echo',
+            'curl -sS {address}/v1/jobs -H "Authorization: Bearer $TOKEN"; echo',
+        ),
+    ),
+    (
+        "an HR system, by a signed webhook (Standard Webhooks)",
+        (
+            'SOURCE="trial-$(date +%s)"; '
+            'SECRET=$(withdrawals sources create --name "$SOURCE" --organisation Acme --json '
+            "| python -c 'import json, sys; print(json.load(sys.stdin)[\"secret\"])')",
+            'BODY=\'{{"type": "user.deactivated", "timestamp": "\'$(date -u +%Y-%m-%dT%H:%M:%SZ)\'", '
+            '"data": {{"external_id": "cleo"}}}}\'; ID=msg_$(date +%s); AT=$(date +%s)',
+            "SIGNED=$(python -c 'import base64, hashlib, hmac, sys; secret, text = sys.argv[1:]; "
+            'print(base64.b64encode(hmac.digest(base64.b64decode(secret.removeprefix("whsec_")), '
+            'text.encode(), hashlib.sha256)).decode())\' "$SECRET" "$ID.$AT.$BODY")',
+            'curl -sS "{address}/hooks/hr/$SOURCE" -H "webhook-id: $ID" -H "webhook-timestamp: $AT" '
+            '-H "webhook-signature: v1,$SIGNED" -H \'Content-Type: application/json\' -d "$BODY"; echo',
+        ),
+    ),
+    (
+        "a directory, over SCIM 2.0",
+        (
+            'SCIM=$(withdrawals tokens create --name "scim-$(date +%s)" --role scim --organisation Acme)',
+            'curl -sS "{address}/scim/v2/Users?count=2" -H "Authorization: Bearer $SCIM"; echo',
+        ),
+    ),
+)
+"""Each producer with its lines; `{{` and `}}` are braces."""
+
+
+def lines(address: str) -> list[str]:
+    """The whole text, line by line; those that begin with `#` explain."""
+    found = ["# in another terminal, from this directory:", *PREPARE]
+    for who, commands in PRODUCERS:
+        found += [f"# {who}:", *(command.format(address=address) for command in commands)]
+    return found

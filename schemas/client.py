@@ -1,0 +1,285 @@
+"""A client for Python services: typed, patient, and safe to ask twice.
+
+Needs httpx2 and tenacity beside pydantic; the models in `schemas` do without. A request that makes a job carries
+a key, so it is sent again after a lost connection without fear; the same key asks for the same job.
+
+    with Client("https://withdrawals.example", token) as client:
+        job = client.submit(JobRequest(reason="not_required", enrolment_ids=[1, 2]), key="cleanup-1")
+        for outcome in client.outcomes(job.id):
+            ...
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+from uuid import uuid4
+
+import httpx2
+import tenacity
+from pydantic import BaseModel, ValidationError
+
+from schemas.answers import DeadLetter, Job, Outcome, Page, Problem, Receipt
+from schemas.events import HrEvent
+from schemas.jobs import FileRequest, JobRequest
+from schemas.letters import LetterFilter
+
+M = TypeVar("M", bound=BaseModel)
+
+PATIENCE = 60.0
+"""Seconds during which a request is sent again, by default."""
+_LATER = (429, 503)
+
+
+class ServiceError(Exception):
+    """The service said no; `problem` says why and what to do."""
+
+    def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
+        super().__init__(f"{problem.status} {problem.type}: {problem.detail}")
+        self.problem = problem
+        self.retry_after = retry_after
+        """Seconds after which to ask again, if it said so."""
+
+
+class UnauthorisedError(ServiceError):
+    """401: the token, or the signature, is not right."""
+
+
+class ForbiddenError(ServiceError):
+    """403: the token's role is not enough."""
+
+
+class NotFoundError(ServiceError):
+    """404: there is no such record in the token's organisation."""
+
+
+class ConflictError(ServiceError):
+    """409: the record is in a state in which this cannot be done."""
+
+
+class KeyReusedError(ConflictError):
+    """409: the key, or the event's id, was used before for another request."""
+
+
+class InvalidError(ServiceError):
+    """400, 413, 415, 422: the request cannot be accepted as it stands; nothing was written."""
+
+
+class BusyError(ServiceError):
+    """429, 503: still, after all patience; ask again later with the same key."""
+
+
+class UnreachableError(Exception):
+    """No answer, after all patience; whether it arrived is not known: ask again with the same key."""
+
+
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    400: InvalidError, 401: UnauthorisedError, 403: ForbiddenError, 404: NotFoundError, 409: ConflictError,
+    413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
+}  # fmt: skip
+
+
+class _Caller:
+    """Sends, and sends again what may be sent again."""
+
+    def __init__(self, base_url: str, patience: float, transport: httpx2.BaseTransport | None) -> None:
+        self._patience = patience
+        self._http = httpx2.Client(base_url=base_url, timeout=30, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections."""
+        self._http.close()
+
+    def _call(self, method: str, path: str, *, again: bool, file: IO[bytes] | None = None, **sent: Any) -> Any:
+        """The JSON of the answer. `again`: whether it may be sent once more when no answer came."""
+
+        def once() -> Any:
+            if file is not None:
+                file.seek(0)
+                sent["files"] = {"file": ("ids.csv", file, "text/csv")}
+            return _answer(self._http.request(method, path, **sent))
+
+        def passing(error: BaseException) -> bool:
+            if isinstance(error, ServiceError):
+                return error.problem.status in _LATER
+            lost = httpx2.TransportError if again else httpx2.ConnectError  # the latter: it was never sent
+            return isinstance(error, lost)
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(passing),
+            wait=_wait,
+            stop=tenacity.stop_before_delay(self._patience),
+            reraise=True,
+        )
+        try:
+            return retrying(once)
+        except httpx2.TransportError as error:
+            raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
+
+
+class Client(_Caller):
+    """The jobs API with a token; thread-safe. Raises `ServiceError` and `UnreachableError`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        patience: float = PATIENCE,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """`patience`: seconds during which a request is sent again; `transport` replaces the network (tests)."""
+        super().__init__(base_url, patience, transport)
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def submit(self, request: JobRequest, *, key: str | None = None) -> Job:
+        """Ask for a job; with the `key` of a job that exists, the same job.
+
+        Give a key of your own when you may have to ask again after a restart; one is made otherwise.
+        """
+        body = request.model_dump(mode="json", exclude_unset=True)
+        return Job.model_validate(self._call("POST", "/v1/jobs", again=True, json=body, headers=_keyed(key)))
+
+    def submit_file(self, file: Path | IO[bytes], request: FileRequest, *, key: str | None = None) -> Job:
+        """Ask for a job over a CSV file with a column `enrolment_id`, of up to a million rows; it is sent as a stream.
+
+        A stream of your own must be seekable: it is read from its beginning each time.
+        """
+        if isinstance(file, Path):
+            with file.open("rb") as opened:
+                return self.submit_file(opened, request, key=key)
+        fields = request.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        answer = self._call("POST", "/v1/jobs/file", again=True, file=file, data=fields, headers=_keyed(key))
+        return Job.model_validate(answer)
+
+    def job(self, job_id: int) -> Job:
+        """One job, with its counts."""
+        return Job.model_validate(self._call("GET", f"/v1/jobs/{job_id}", again=True))
+
+    def jobs(self, *, state: str | None = None) -> Iterator[Job]:
+        """Jobs, newest first; pages are fetched as they are needed."""
+        return self._pages("/v1/jobs", Job, {"state": state})
+
+    def outcomes(self, job_id: int, *, outcome: str | None = None) -> Iterator[Outcome]:
+        """What happened to each enrolment of a job so far, by rising id."""
+        return self._pages(f"/v1/jobs/{job_id}/outcomes", Outcome, {"outcome": outcome})
+
+    def cancel(self, job_id: int, *, note: str | None = None) -> Job:
+        """Cancel what of a job is not decided yet; once more changes nothing."""
+        return Job.model_validate(self._call("POST", f"/v1/jobs/{job_id}/cancel", again=True, json={"note": note}))
+
+    def dead_letters(self, wanted: LetterFilter | None = None) -> Iterator[DeadLetter]:
+        """Dead letters that match, newest first."""
+        query = wanted.model_dump(mode="json", exclude_none=True) if wanted else {}
+        return self._pages("/v1/dead-letters", DeadLetter, query)
+
+    def dead_letter(self, letter_id: int) -> DeadLetter:
+        """One dead letter with its history and remedies."""
+        return DeadLetter.model_validate(self._call("GET", f"/v1/dead-letters/{letter_id}", again=True))
+
+    def redrive(self, letter_id: int, *, note: str | None = None) -> DeadLetter:
+        """Try a dead letter again."""
+        return self._act(letter_id, "redrive", {"note": note})
+
+    def resolve(self, letter_id: int, *, remedy: str, note: str) -> DeadLetter:
+        """Decide a dead letter by one of its remedies."""
+        return self._act(letter_id, "resolve", {"remedy": remedy, "note": note})
+
+    def discard(self, letter_id: int, *, note: str | None = None) -> DeadLetter:
+        """Close a dead letter without an answer."""
+        return self._act(letter_id, "discard", {"note": note})
+
+    def _act(self, letter_id: int, verb: str, body: dict[str, str | None]) -> DeadLetter:
+        # Without a key a lost answer is not asked for again: the second act would meet the first.
+        return DeadLetter.model_validate(
+            self._call("POST", f"/v1/dead-letters/{letter_id}/{verb}", again=False, json=body)
+        )
+
+    def _pages(self, path: str, model: type[M], query: dict[str, Any]) -> Iterator[M]:
+        query = {"limit": 1000, **{name: value for name, value in query.items() if value is not None}}
+        while True:
+            page = Page[model].model_validate(  # type: ignore[valid-type] # a generic model is made at run time
+                self._call("GET", path, again=True, params=query)
+            )
+            yield from page.items
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+
+class HrSource(_Caller):
+    """An HR system's own side: signs events after Standard Webhooks 1.0.0 and sends them."""
+
+    def __init__(
+        self,
+        base_url: str,
+        source: str,
+        secret: str,
+        *,
+        patience: float = PATIENCE,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        """`source` and `secret` (`whsec_…`) as `withdrawals sources create` gave them."""
+        super().__init__(base_url, patience, transport)
+        self._path = f"/hooks/hr/{source}"
+        self._secret = base64.b64decode(secret.removeprefix("whsec_"))
+
+    def send(self, event: HrEvent, *, event_id: str | None = None) -> Receipt:
+        """Send an event; the same `event_id` and event again get the same receipt.
+
+        Keep the id with the event when you may have to send it again after a restart; one is made otherwise.
+        """
+        body = event.model_dump_json(exclude_unset=True).encode()
+        headers = self._sign(event_id or f"msg_{uuid4().hex}", body)
+        return Receipt.model_validate(self._call("POST", self._path, again=True, content=body, headers=headers))
+
+    def _sign(self, event_id: str, body: bytes) -> dict[str, str]:
+        at = str(int(time.time()))
+        signature = hmac.digest(self._secret, f"{event_id}.{at}.".encode() + body, hashlib.sha256)
+        return {
+            "Content-Type": "application/json",
+            "webhook-id": event_id,
+            "webhook-timestamp": at,
+            "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+        }
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key or uuid4().hex}
+
+
+def _answer(answer: httpx2.Response) -> Any:
+    if answer.is_success:
+        return answer.json()
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:  # a proxy's own words
+        title = answer.reason_phrase
+        problem = Problem(type="about:blank", title=title, status=answer.status_code, detail=title)
+    kind = _BY_STATUS.get(answer.status_code, ServiceError)
+    if problem.type.endswith(":idempotency_key_reused"):
+        kind = KeyReusedError
+    after = answer.headers.get("retry-after", "")
+    raise kind(problem, float(after) if after.isdigit() else None)
+
+
+_backoff = tenacity.wait_random_exponential(multiplier=0.2, max=10)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """What the service asked for, else exponential with full jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    told = error.retry_after if isinstance(error, ServiceError) else None
+    return _backoff(state) if told is None else told

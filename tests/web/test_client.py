@@ -1,0 +1,163 @@
+"""The Python client against the real service, and against a network that fails."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from schemas.client import (
+    BusyError,
+    Client,
+    ConflictError,
+    ForbiddenError,
+    HrSource,
+    InvalidError,
+    KeyReusedError,
+    NotFoundError,
+    UnauthorisedError,
+    UnreachableError,
+)
+from schemas.events import HrEvent
+from schemas.jobs import FileRequest, JobRequest
+from schemas.letters import LetterFilter
+from tests.web.sending import MakeHr
+from tests.world import World, work_off
+from worker.config import Settings
+from worker.database import Database
+
+Bearer = Callable[..., dict[str, str]]
+
+
+def token(headers: dict[str, str]) -> str:
+    return headers["Authorization"].removeprefix("Bearer ")
+
+
+def request(*ids: int, **more: Any) -> JobRequest:
+    return JobRequest(reason="not_required", enrolment_ids=list(ids), **more)
+
+
+def test_models_are_imported_without_the_clients_libraries() -> None:
+    code = (
+        "import sys, schemas.jobs, schemas.events, schemas.answers, schemas.letters; "
+        "assert not {'httpx2', 'tenacity', 'worker', 'ops'} & set(sys.modules); import schemas.client; "
+        "assert not {'worker', 'ops', 'sqlalchemy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_services_day(
+    address: str, bearer: Bearer, db: Database, environment: Settings, world: World, tmp_path: Path
+) -> None:
+    ids = world.enrolments(3)
+    owned = world.enrolment("anna", pathway_id=world.pathway())
+    with Client(address, token(bearer("approver"))) as client:
+        job = client.submit(request(*ids, owned), key="k")
+        assert client.submit(request(*reversed(ids), owned), key="k").id == job.id
+        with pytest.raises(KeyReusedError):
+            client.submit(request(*ids), key="k")
+        path = tmp_path / "ids.csv"
+        path.write_text("enrolment_id\n999999\n")
+        file = client.submit_file(path, FileRequest(reason="not_required", note="gone"), key="f")
+        assert client.submit_file(path, FileRequest(reason="not_required", note="gone"), key="f").id == file.id
+        work_off(db, environment)
+        assert client.job(job.id).outcomes == {"withdrawn": 3, "pathway_owned": 1}
+        assert [found.id for found in client.jobs()] == [file.id, job.id]
+        assert [found.enrolment_id for found in client.outcomes(job.id, outcome="withdrawn")] == ids
+        (letter,) = client.dead_letters(LetterFilter(code="pathway_owned"))
+        assert client.dead_letter(letter.id).remedies["override"]
+        assert client.redrive(letter.id, note="once more").state == "redriven"
+        with pytest.raises(ConflictError):
+            client.discard(letter.id)
+        work_off(db, environment)
+        assert client.resolve(letter.id, remedy="override", note="agreed").state == "redriven"
+        later = client.submit(request(*ids, effective_at="2990-01-01"))
+        assert client.cancel(later.id).state == "cancelled"
+        with pytest.raises(NotFoundError) as missing:
+            client.job(999_999)
+        assert missing.value.problem.type == "urn:withdrawals:problem:not_found"
+        with pytest.raises(InvalidError, match="line 2"):
+            path.write_text("enrolment_id\nx\n")
+            client.submit_file(path, FileRequest(reason="not_required"))
+    with Client(address, token(bearer("viewer"))) as client, pytest.raises(ForbiddenError):
+        client.discard(letter.id)
+    with Client(address, "wrong") as client, pytest.raises(UnauthorisedError):
+        client.job(job.id)
+
+
+def test_pages_are_fetched_until_the_last(address: str, bearer: Bearer, db: Database, world: World) -> None:
+    job = world.submit(db, list(range(1, 2502)))
+    with Client(address, token(bearer("operator"))) as client:
+        client.cancel(job.id)
+        assert [found.enrolment_id for found in client.outcomes(job.id)] == list(range(1, 2502))
+
+
+def test_an_hr_system_signs_its_events(address: str, make_hr: MakeHr, world: World) -> None:
+    made = make_hr("workday")
+    world.enrolment("anna")
+    event = HrEvent.model_validate(
+        {"type": "user.deactivated", "timestamp": "2026-03-01T08:00:00Z", "data": {"external_id": "anna"}}
+    )
+    with HrSource(address, "workday", made.secret) as source:
+        receipt = source.send(event, event_id="e1")
+        assert receipt.job_id is not None
+        assert source.send(event, event_id="e1") == receipt
+        assert not world.active("anna")
+    with HrSource(address, "workday", "whsec_" + "A" * 32) as source, pytest.raises(UnauthorisedError):
+        source.send(event)
+
+
+class Failing(httpx2.BaseTransport):
+    """Fails in turn as told, then hands over; remembers the keys that it saw."""
+
+    def __init__(self, then: TestClient, *failures: Any) -> None:
+        self.then, self.failures, self.keys = then, list(failures), list[str | None]()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.keys.append(request.headers.get("idempotency-key"))
+        failure = self.failures.pop(0) if self.failures else None
+        if isinstance(failure, type):
+            if failure is httpx2.ReadError:  # it arrived; the answer was lost
+                self._hand_over(request)
+            raise failure("gone")
+        if failure is not None:
+            return httpx2.Response(failure, headers={"Retry-After": "0"}, content=b"<html>busy</html>")
+        return self._hand_over(request)
+
+    def _hand_over(self, request: httpx2.Request) -> httpx2.Response:
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        answer = self.then.request(request.method, str(request.url), content=request.read(), headers=headers)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def test_it_asks_again_with_the_same_key_until_it_is_answered(client: TestClient, bearer: Bearer, world: World) -> None:
+    network = Failing(client, httpx2.ConnectError, 503, 429, httpx2.ReadError)
+    with Client("http://testserver", token(bearer("producer")), transport=network) as asking:
+        job = asking.submit(request(*world.enrolments(1)))
+    assert len(network.keys) == 5
+    assert len(set(network.keys)) == 1
+    assert world.run("SELECT id, idempotency_key FROM withdrawals.jobs") == [(job.id, network.keys[0])]
+
+
+def test_an_act_without_a_key_is_not_sent_again_once_it_may_have_arrived(
+    client: TestClient, bearer: Bearer, world: World
+) -> None:
+    network = Failing(client, httpx2.ConnectError, httpx2.ReadError)
+    with (
+        Client("http://testserver", token(bearer("operator")), transport=network) as asking,
+        pytest.raises(UnreachableError),
+    ):
+        asking.redrive(1)
+    assert len(network.keys) == 2
+
+
+def test_patience_ends(client: TestClient, bearer: Bearer) -> None:
+    with Client(
+        "http://testserver", token(bearer("producer")), patience=0.2, transport=Failing(client, *[503] * 1000)
+    ) as asking, pytest.raises(BusyError) as busy:  # fmt: skip
+        asking.job(1)
+    assert busy.value.problem.status == 503

@@ -1,0 +1,100 @@
+"""How often one may call: by token, by address without one; and what happens when nobody counts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import structlog
+from starlette.testclient import TestClient
+
+from ops.local import LocalServers
+from tests import faulting
+from tests.web.sending import MakeHr, event
+from tests.world import World
+from worker.broker import make_broker
+from worker.config import Settings
+from worker.database import Database
+from worker.web.app import make_app
+from worker.web.limiting import Limiter
+
+Bearer = Callable[..., dict[str, str]]
+
+
+@contextmanager
+def limited(db: Database, environment: Settings, **limits: int) -> Iterator[TestClient]:
+    """An application that counts only that far."""
+    current = environment.model_copy(update=limits)
+    with TestClient(make_app(db, make_broker(current.broker_url.get_secret_value()), current)) as client:
+        yield client
+
+
+def test_a_token_that_calls_too_often_is_told_when_to_come_back_and_another_is_not(
+    db: Database, environment: Settings, bearer: Bearer
+) -> None:
+    one, other = bearer("viewer"), bearer("viewer")
+    with limited(db, environment, rate_limit=3) as client:
+        answers = [client.get("/v1/jobs", headers=one) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[-1].json()["type"] == "urn:withdrawals:problem:too_many_requests"
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert client.get("/v1/jobs", headers=other).status_code == 200
+        assert [client.get("/healthz").status_code for _ in range(5)] == [200] * 5
+
+
+def test_an_address_that_is_not_let_in_too_often_is_slowed_but_its_good_tokens_are_not(
+    db: Database, environment: Settings, bearer: Bearer
+) -> None:
+    with limited(db, environment, refusal_limit=2) as client:
+        assert [client.get("/v1/jobs").status_code for _ in range(3)] == [401, 401, 429]
+        assert client.get("/v1/jobs", headers=bearer("viewer")).status_code == 200
+
+
+def test_an_hr_system_that_sends_too_often_is_told_when_to_come_back(
+    db: Database, environment: Settings, make_hr: MakeHr
+) -> None:
+    busy, calm = make_hr("busy"), make_hr("calm")
+    with limited(db, environment, rate_limit=1, refusal_limit=1) as client:
+        answers = [replace(busy, client=client).send(event()) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 429]
+        assert 1 <= int(answers[1].headers["retry-after"]) <= 60
+        assert replace(calm, client=client).send(event()).status_code in (200, 202)
+        wrong = {"webhook-signature": "v1,AAAA"}
+        assert [replace(calm, client=client).send(event(), headers=wrong).status_code for _ in range(2)] == [401, 429]
+
+
+def test_all_processes_count_together(environment: Settings) -> None:
+    url = environment.broker_url.get_secret_value()
+    one, other = Limiter(url), Limiter(url)
+    assert one.retry_after("k", 1) is None
+    assert other.retry_after("k", 1) is not None
+    assert other.retry_after("k", 0) is None, "0 is any number"
+
+
+def test_without_redis_everything_is_let_through_and_the_log_says_so_once(
+    db: Database, environment: Settings, servers: LocalServers, bearer: Bearer, world: World
+) -> None:
+    headers = {**bearer("producer"), "Idempotency-Key": "k"}
+    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    with limited(db, environment, rate_limit=1) as client:
+        faulting.kill_redis(servers)
+        try:
+            with structlog.testing.capture_logs() as entries:
+                statuses = [client.post("/v1/jobs", headers=headers, json=body).status_code for _ in range(3)]
+        finally:
+            faulting.start_redis(servers)
+    assert statuses == [202, 200, 200]
+    assert [entry["event"] for entry in entries].count("limits.not_counted") == 1
+
+
+def test_it_counts_again_once_redis_is_back(environment: Settings, servers: LocalServers) -> None:
+    limiter = Limiter(environment.broker_url.get_secret_value(), rest=0)
+    faulting.kill_redis(servers)
+    try:
+        with structlog.testing.capture_logs() as entries:
+            assert [limiter.retry_after("k", 1) for _ in range(2)] == [None, None]
+    finally:
+        faulting.start_redis(servers)
+    with structlog.testing.capture_logs() as later:
+        assert limiter.retry_after("k", 1) is None
+        assert limiter.retry_after("k", 1) is not None
+    assert [entry["event"] for entry in [*entries, *later]] == ["limits.not_counted", "limits.counted_again"]

@@ -1,0 +1,142 @@
+"""The OpenAPI document is true: every operation, whoever added it, answers nothing that it does not describe."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.testclient import TestClient
+
+from tests.world import World, work_off
+from worker.config import Settings
+from worker.database import Database
+
+Bearer = Callable[..., dict[str, str]]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 3
+"""Requests made for each operation."""
+CONTRACT = {
+    "POST /v1/jobs",
+    "POST /v1/jobs/file",
+    "GET /v1/jobs",
+    "GET /v1/jobs/{job_id}",
+    "GET /v1/jobs/{job_id}/outcomes",
+    "POST /v1/jobs/{job_id}/cancel",
+    "GET /v1/dead-letters",
+    "GET /v1/dead-letters/{letter_id}",
+    "POST /v1/dead-letters/{letter_id}/redrive",
+    "POST /v1/dead-letters/{letter_id}/resolve",
+    "POST /v1/dead-letters/{letter_id}/discard",
+    "POST /hooks/hr/{source}",
+    "GET /healthz",
+    "GET /readyz",
+}
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_the_document_has_the_contracts_calls_and_the_packages_version(document: dict[str, Any]) -> None:
+    import importlib.metadata
+
+    assert {name for name, _ in operations(document)} >= CONTRACT
+    assert document["info"]["version"] == importlib.metadata.version("withdrawals")
+
+
+def test_every_operation_says_its_role_and_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+    named = [operation["operationId"] for _, operation in operations(document)]
+    assert len(named) == len(set(named))
+    for name, operation in operations(document):
+        if name.partition(" ")[2].startswith("/hooks/"):
+            continue  # a source signs, it has no role
+        assert "Role: " in operation["description"], name
+        assert operation["tags"], name
+
+
+def test_every_error_is_a_problem_and_shows_its_types(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        if operation["tags"] in (["health"], ["SCIM 2.0"]):  # SCIM has a form of its own
+            continue
+        assert {"422", "429", "503"} <= set(operation["responses"]), name
+        for status, answer in operation["responses"].items():
+            if status[0] in "45":
+                content = answer["content"]["application/problem+json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, (name, status)
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+                assert content["examples"], (name, status)
+    assert "HTTPValidationError" not in str(document)
+
+
+def test_the_examples_of_the_document_are_accepted(
+    client: TestClient, bearer: Bearer, document: dict[str, Any]
+) -> None:
+    for number, example in enumerate(document["components"]["schemas"]["JobRequest"]["examples"]):
+        headers = {**bearer("producer"), "Idempotency-Key": str(number)}
+        assert client.post("/v1/jobs", headers=headers, json=example).status_code == 202, example
+
+
+def test_no_request_gets_an_answer_that_is_not_described(
+    client: TestClient, bearer: Bearer, db: Database, environment: Settings, world: World
+) -> None:
+    """Requests made from the document, right ones and wrong ones, for every operation of every router."""
+    world.submit(db, [world.enrolment("anna", pathway_id=world.pathway())])
+    work_off(db, environment)
+    world.run("INSERT INTO withdrawals.processes (id, kind, threads) VALUES (gen_random_uuid(), 'relay', 1)")
+    approver, directory = bearer("approver"), bearer("scim")
+    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+    wrong = []
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
+        headers = directory if result.ok().path.startswith("/scim/") else approver
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            try:
+                _try(result.ok().as_strategy(generation_mode=mode), headers)
+            except Unsatisfiable:  # nothing can be wrong with a request that has no parameters
+                assert mode is GenerationMode.NEGATIVE, result.ok().label
+            except (AssertionError, FailureGroup) as error:
+                wrong.append(f"{result.ok().label}: {error}")
+    assert not wrong, "\n\n".join(wrong)
+
+
+def _try(cases: st.SearchStrategy[Any], headers: dict[str, str]) -> None:
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=cases)
+    def each(case: Any) -> None:
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    each()

@@ -1,0 +1,33 @@
+"""What `withdrawals up` prints works as pasted, line by line, in a shell."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ops.cli import welcome
+from tests.world import World
+
+ROOT = Path(welcome.__file__).parents[2]
+
+
+def test_the_lines_that_up_prints_work_as_pasted(address: str, world: World) -> None:
+    """A shell with the environment that the first line would activate; the servers are this test's."""
+    script = [line for line in welcome.lines(address) if line != welcome.PREPARE[0]]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        ["bash", "-c", "set -euo pipefail\n" + "\n".join(script)],  # noqa: S607 - any bash
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stderr
+    job, jobs, receipt, users = (json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{"))
+    assert (job["accepted"], job["requested_by"].startswith("token:trial-")) == (2, True)
+    assert [item["id"] for item in jobs["items"]] == [job["id"]]
+    assert (receipt["status"], receipt["job_id"] > job["id"]) == ("accepted", True)
+    assert users["itemsPerPage"] == 2
