@@ -4,6 +4,7 @@ A file is written whole, from one snapshot, before anybody gets a byte of it (se
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from typing import BinaryIO
 
@@ -102,7 +103,8 @@ def export(
             span = _span(connection, organisation_id, wanted.decided_from, wanted.decided_to, "decided")
             name, columns = "outcomes", OUTCOMES
             batches = reports.every_outcome(connection, organisation_id, wanted, span)
-        count = exports.write(format_, name, columns, _while_awaited(batches, abandoned), sink)
+        with closing(batches):  # before the connection, which may be another's by then
+            count = exports.write(format_, name, columns, _while_awaited(batches, abandoned), sink)
     log.info("report.exported", report=name, format=format_.value, organisation_id=organisation_id, rows=count)
     return count
 
@@ -159,8 +161,11 @@ def _span(
         if first == date.min:
             raise InvalidInputError(f"{of}_from: that date is too far away")
         first -= timedelta(days=1)  # the end of the day before
-    begin = effective_time(connection, organisation_id, first)
-    end = effective_time(connection, organisation_id, last)
+    try:
+        begin = effective_time(connection, organisation_id, first)
+        end = effective_time(connection, organisation_id, last)
+    except InvalidInputError as error:
+        raise InvalidInputError(str(error).replace("effective_at", f"{of}_from, {of}_to")) from None
     if begin is not None and end is not None and begin >= end:
         raise InvalidInputError(f"{of}_to: is not after {of}_from")
     return begin, end

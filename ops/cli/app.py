@@ -7,7 +7,7 @@ import sys
 import sqlalchemy.exc
 import typer
 
-from ops.cli import data, dead_letters, jobs, processes, tokens
+from ops.cli import data, dead_letters, jobs, processes, report, tokens, watch
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
@@ -27,10 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
 )
-for module in (processes, data, jobs):
+for module in (processes, data, jobs, watch):
     module.register(app)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(dead_letters.group, name="dead-letters")
+app.add_typer(report.group, name="report")
 app.add_typer(tokens.group, name="tokens")
 
 DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2

@@ -190,7 +190,7 @@ def show_job(
 ) -> None:
     """Show one job."""
     with common.database() as db:
-        _print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
+        print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
 
 
 @group.command("cancel")
@@ -210,7 +210,7 @@ def cancel_job(
             actor=common.actor(acting),
             note=note,
         )
-        _print_job(job, json)
+        print_job(job, json)
     if job.state != JobState.CANCELLED:
         common.err.print(f"job {job.id} had ended before; nothing was cancelled")
         raise typer.Exit(1)
@@ -248,7 +248,7 @@ def _number(name: str, value: str) -> int:
 def _print_submitted(submitted: Submitted, json: bool) -> None:
     if not json and not submitted.created:
         common.err.print("this key was used before with the same request; this is its job")
-    _print_job(submitted.job, json)
+    print_job(submitted.job, json)
     if not json and submitted.job.finished_at is None:
         common.err.print(f"accepted; see what became of it with: withdrawals jobs show {submitted.job.id}")
 
@@ -262,7 +262,8 @@ def _print_plan(found: plan.Plan, json: bool) -> None:
         common.out.print(common.table("outcome", "enrolments", rows=sorted(found.outcomes.items())))
 
 
-def _print_job(job: Job, json: bool) -> None:
+def print_job(job: Job, json: bool) -> None:
+    """A job as a document or as a table."""
     if json:
         common.print_json(common.job_document(job))
         return

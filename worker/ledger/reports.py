@@ -3,7 +3,7 @@
 Only conditions that are given stand in a statement, so that PostgreSQL plans for the question asked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -82,7 +82,7 @@ def every_enrolment(
     organisation_id: int,
     wanted: EnrolmentFilter,
     span: tuple[datetime | None, datetime | None],
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """All enrolments by rising id, in batches through a cursor of the server."""
     conditions, values = _conditions(wanted, span, reason="e.withdrawal_reason", at="e.withdrawn_at")
     statement = " AND ".join([_ENROLMENTS, *conditions]) + " ORDER BY e.id"
@@ -91,7 +91,7 @@ def every_enrolment(
 
 def every_outcome(
     connection: Connection, organisation_id: int, wanted: OutcomeFilter, span: tuple[datetime | None, datetime | None]
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """All outcomes by job and enrolment, in batches through a cursor of the server."""
     conditions, values = _conditions(wanted, span, reason="j.reason", at="o.decided_at")
     if wanted.job_id is not None:
@@ -203,7 +203,7 @@ def _conditions(
     return [known[name] for name in known if name in given], given
 
 
-def _batches(connection: Connection, statement: str, values: dict[str, Any]) -> Iterator[Rows]:
+def _batches(connection: Connection, statement: str, values: dict[str, Any]) -> Generator[Rows, None, None]:
     result = connection.execution_options(yield_per=BATCH).execute(text(statement), values)
     with result:
         yield from result.partitions()

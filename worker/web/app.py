@@ -5,12 +5,14 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems
+from worker.web import events, health, jobs, problems, reports
 from worker.web.context import Services
 
 ROUTERS = [
     health.router,
     jobs.router,
+    events.router,
+    reports.router,
 ]
 
 
@@ -18,6 +20,7 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     """The application over one process's connections."""
     app = FastAPI(title="Withdrawals", version="0.1.0", docs_url=None, redoc_url=None)
     app.state.services = Services(database, broker, settings)
+    app.state.watching = events.Watching(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
