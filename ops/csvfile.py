@@ -41,6 +41,24 @@ def read_ids(path: Path) -> Iterator[Iterator[int]]:
         yield _ids(found)
 
 
+def read_line(path: Path) -> str:
+    """The first line of a small text file; `-` is standard input.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or is empty.
+    """
+    try:
+        with _open(path) as stream:
+            line = stream.readline(_LONGEST_LINE).strip()
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    if not line:
+        raise InvalidInputError(f"{path}: is empty")
+    return line
+
+
 def number(line: int, column: str, value: str) -> int:
     """A positive whole number from a cell.
 

@@ -72,6 +72,18 @@ class DeadLetter(BaseModel):
     notes: list[dict[str, Any]]
 
 
+class Receipt(BaseModel):
+    """What became of an event that an HR system sent.
+
+    `accepted`, `scheduled`, `held` (each with its job), `noted` (the source's policy withdraws nothing),
+    `reactivated`, or `ignored` (an older event, or a type that is of no concern here).
+    """
+
+    receipt_id: str
+    job_id: int | None = None
+    status: str
+
+
 class Page(BaseModel, Generic[T]):
     """A page of a list; `next_cursor` begins the next one, None on the last."""
 

@@ -1,12 +1,14 @@
 """What an HR system says about a person."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from schemas.jobs import ExternalId, Moment, When
 
 EventType = Literal["user.deactivated", "user.reactivated", "user.deactivation_cancelled"]
+KNOWN_TYPES: tuple[str, ...] = get_args(EventType)
+Sequence = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
 
 
 class PersonEvent(BaseModel):
@@ -20,8 +22,48 @@ class PersonEvent(BaseModel):
     """When it happened; None: when it is received, by the database's clock."""
     effective_at: When | None = None
     """When a deactivation holds; None: at once."""
-    sequence: Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    sequence: Sequence | None = None
 
     @property
     def deactivates(self) -> bool:
         return self.type == "user.deactivated"
+
+
+class HrEventData(BaseModel):
+    """Whom an event is about; what else a system sends along is left alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    external_id: ExternalId
+    effective_at: Annotated[
+        When | None, Field(description="When it holds; a date alone: the end of that day in the organisation's zone.")
+    ] = None
+    sequence: Annotated[
+        Sequence | None, Field(description="Which of a source's events is newer; else the timestamp decides.")
+    ] = None
+
+
+class HrEvent(BaseModel):
+    """The body of `POST /hooks/hr/{source}` (Standard Webhooks 1.0.0)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "type": "user.deactivated",
+        "timestamp": "2026-03-01T08:00:00Z",
+        "data": {"external_id": "4711", "effective_at": "2026-03-31"},
+    }
+
+    type: EventType
+    timestamp: Moment
+    data: HrEventData
+
+    def as_person_event(self) -> PersonEvent:
+        """The same as the service's own event."""
+        return PersonEvent(
+            type=self.type,
+            external_id=self.data.external_id,
+            occurred_at=self.timestamp,
+            effective_at=self.data.effective_at,
+            sequence=self.data.sequence,
+        )

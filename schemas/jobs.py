@@ -20,10 +20,21 @@ MAX_IDS = 100_000
 MAX_FILE_IDS = 1_000_000
 """Rows in one file."""
 
+
+def _storable(value: str) -> str:
+    """PostgreSQL's text holds neither NUL nor half a surrogate pair."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("has a character that cannot be kept (NUL, or half of a surrogate pair)")
+    return value
+
+
+Storable = AfterValidator(_storable)
+"""Text that PostgreSQL takes."""
+
 ReasonName = Literal["not_required", "user_deactivated", "learner_declined", "enrolment_error"]
 Id = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
-ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True)]
-Note = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), Storable]
+Note = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), Storable]
 
 
 _EXAMPLE = "such as 2026-03-01T08:00:00Z; or give a date alone"
@@ -74,7 +85,7 @@ class Filter(BaseModel):
 
     series_id: Id | None = None
     pathway_id: Id | None = None
-    status: Annotated[list[str], Field(min_length=1, max_length=20)] | None = None
+    status: Annotated[list[Annotated[str, Storable]], Field(min_length=1, max_length=20)] | None = None
     learner_ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)] | None = None
     enrolled_before: Moment | None = None
     enrolled_after: Moment | None = None

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.jobs import Id, Moment
+from schemas.jobs import Id, Moment, Storable
 
 Code = Literal[
     "pathway_owned", "unknown_status", "not_found", "unknown_learner", "retries_exhausted", "poison", "invalid_event"
 ]
 State = Literal["open", "redriven", "resolved", "discarded"]
 Source = Literal["hr", "bulk", "correction", "admin", "support"]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 
 
 class LetterFilter(BaseModel):

@@ -90,7 +90,7 @@ def _quick() -> str:
     with suppress(OSError):
         if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**31:
             return str(memory)
-    return "/tmp"
+    return tempfile.gettempdir()
 
 
 _numbers = iter(range(1, 1_000_000))

@@ -17,7 +17,10 @@ from dramatiq.errors import ConnectionClosed
 NAMESPACE = "withdrawals"
 QUEUE = "due"
 ACTOR = "chunks.work_off"
-BELL = f"{NAMESPACE}:bell"
+WEBHOOKS_QUEUE = "webhooks"
+WEBHOOKS_ACTOR = "webhooks.deliver"
+BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}
+BELL = BELLS[QUEUE]
 _BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
 
 
@@ -39,7 +42,7 @@ class DoorbellConsumer(_RedisConsumer):
                 return None
             self.message_cache = self.broker.do_fetch(self.queue_name, free)
             if not self.message_cache:
-                self.broker.client.blpop([BELL], timeout=_BELL_WAIT)
+                self.broker.client.blpop([BELLS[self.queue_name]], timeout=_BELL_WAIT)
                 return None
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise ConnectionClosed(error) from None
@@ -72,18 +75,18 @@ class HintBroker(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def top_up(self, wanted: int) -> int:
-        """Bring the list of waiting hints up to `wanted`; how many were added.
+    def top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
+        """Bring the list of a queue's waiting hints up to `wanted`; how many were added.
 
         Counts the list itself (`LLEN`): dramatiq's own size includes what dead workers never acknowledged.
         """
-        missing = wanted - cast(int, self.client.llen(f"{self.namespace}:{QUEUE}"))
+        missing = wanted - cast(int, self.client.llen(f"{self.namespace}:{queue}"))
         for _ in range(missing):
-            self.enqueue(hint())
+            self.enqueue(hint(queue, actor))
         if missing > 0:
             with self.client.pipeline(transaction=False) as pipe:
-                pipe.lpush(BELL, *[b"1"] * missing)
-                pipe.ltrim(BELL, 0, wanted - 1)
+                pipe.lpush(BELLS[queue], *[b"1"] * missing)
+                pipe.ltrim(BELLS[queue], 0, wanted - 1)
                 pipe.execute()
         return max(missing, 0)
 
@@ -92,10 +95,11 @@ def make_broker(url: str, middleware: list[dramatiq.Middleware] | None = None, c
     """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests)."""
     client = client or redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
     broker = HintBroker(client=client, namespace=NAMESPACE, middleware=middleware or [])
-    broker.declare_queue(QUEUE)
+    for queue in BELLS:
+        broker.declare_queue(queue)
     return broker
 
 
-def hint() -> dramatiq.Message[Any]:
+def hint(queue: str = QUEUE, actor: str = ACTOR) -> dramatiq.Message[Any]:
     """A message that says: something is due. It carries nothing, so it can be neither stale nor wrong."""
-    return dramatiq.Message(queue_name=QUEUE, actor_name=ACTOR, args=(), kwargs={}, options={})
+    return dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs={}, options={})

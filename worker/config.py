@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     )
     backoff_max_seconds: float = Field(3600, gt=0, description="seconds of the longest backoff between attempts")
     sweep_seconds: float = Field(1, gt=0, le=60, description="seconds between the relay's slow rounds, beside NOTIFY")
+    hook_body_bytes: int = Field(65_536, ge=1024, le=16_777_216, description="longest body of a webhook, in bytes")
+    webhooks_allow_private: bool = Field(
+        False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
+    )
     log_format: Literal["console", "json"] = Field("console", description="how logs are written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
 

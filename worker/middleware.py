@@ -13,6 +13,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import describe
 from worker.ledger import jobs, reads
+from worker.outgoing import Deliverer
 from worker.withdraw import Withdrawer
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ class Lifecycle(dramatiq.Middleware):
         self._parent = os.getppid()
         self.database = Database(self._settings, pool_size=self._settings.threads + 1)
         self.withdrawer = Withdrawer(self.database, self._settings)
+        self.deliverer = Deliverer(self.database, self._settings)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._threads = worker.worker_threads
@@ -47,6 +49,7 @@ class Lifecycle(dramatiq.Middleware):
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.withdrawer.stop()
+        self.deliverer.stop()
         self._last_call = threading.Timer(self._settings.shutdown_seconds, self.withdrawer.interrupt)
         self._last_call.daemon = True
         self._last_call.start()

@@ -6,8 +6,8 @@ had asked for and is not yet applied; if it deactivates, it submits a job of its
 
 import hashlib
 import json
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from schemas.events import PersonEvent
 from worker.database import Database
-from worker.errors import IdempotencyConflictError
-from worker.ledger import claims, jobs, people
+from worker.errors import IdempotencyConflictError, InvalidInputError
+from worker.ledger import claims, jobs, people, sources
 from worker.rules import IMPLIED_REASON, Source
 from worker.submit import Requester, effective_time, insert_person_job
 
@@ -25,10 +25,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of an event: `accepted` or `scheduled` (with its job), `reactivated`, or `ignored` as older."""
+    """What became of an event.
+
+    `accepted`, `scheduled` or `held` (with its job), `noted` (the person is inactive, and its source's policy
+    withdraws nothing), `reactivated`, or `ignored` (an older one).
+    """
 
     status: str
     job_id: int | None = None
+    id: int | None = None
+    repeated: bool = False
+    """Whether the same event was answered before: nothing was done now."""
 
 
 def record(database: Database, requester: Requester, source: str, event: PersonEvent) -> Receipt:
@@ -45,20 +52,30 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
     return receipt
 
 
-def record_in(connection: Connection, requester: Requester, source: str, event: PersonEvent) -> Receipt:
-    """`record` in the caller's transaction: whatever came of it, its key answers the same from now on."""
+def record_in(
+    connection: Connection,
+    requester: Requester,
+    source: str,
+    event: PersonEvent,
+    *,
+    request_hash: bytes | None = None,
+) -> Receipt:
+    """`record` in the caller's transaction: whatever came of it, its key answers the same from now on.
+
+    `request_hash`: by which the same request is known again; None: of the event's own fields.
+    """
     jobs.lock_settings(connection, requester.organisation_id)  # first: a deactivation is admitted under it
-    request_hash = _digest(source, event)
+    request_hash = request_hash or _digest(source, event)
     known = people.receipt(connection, requester.organisation_id, requester.door, requester.key)
     if known is not None:
         if known.request_hash != request_hash:
             raise IdempotencyConflictError(_REUSED)
-        return Receipt(known.status, known.job_id)
+        return Receipt(known.status, known.job_id, known.id, repeated=True)
     organisation_id = requester.organisation_id
     if jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key):
         raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
     receipt = _take(connection, requester, source, event, request_hash)
-    people.keep_receipt(
+    number = people.keep_receipt(
         connection,
         organisation_id=requester.organisation_id,
         door=requester.door,
@@ -67,7 +84,7 @@ def record_in(connection: Connection, requester: Requester, source: str, event: 
         status=receipt.status,
         job_id=receipt.job_id,
     )
-    return receipt
+    return replace(receipt, id=number)
 
 
 _REUSED = "this key was used before, for another request; a new request takes a new key"
@@ -125,6 +142,11 @@ def _turn(
     people.follow(connection, organisation_id, external_id, was_active=was_active)
     if not deactivates:
         return Receipt("reactivated")
+    policy = sources.policy(connection, organisation_id, newest["source"])
+    if policy.on_deactivate == "ignore":
+        return Receipt("noted")
+    hold = policy.on_deactivate == "hold"
+    effective_at = _later(effective_at, policy.grace)
     job_id = insert_person_job(
         connection,
         requester,
@@ -136,11 +158,19 @@ def _turn(
             "effective_at": None if effective_at <= now else effective_at,
             "request_hash": request_hash,
         },
+        hold=hold,
     )
     if job_id is None:
         raise IdempotencyConflictError(_REUSED)  # by such a job that committed meanwhile
     jobs.notify(connection)
-    return Receipt("accepted" if effective_at <= now else "scheduled", job_id)
+    return Receipt("held" if hold else "accepted" if effective_at <= now else "scheduled", job_id)
+
+
+def _later(moment: datetime, grace: timedelta) -> datetime:
+    try:
+        return moment + grace
+    except OverflowError:
+        raise InvalidInputError("effective_at: that time is too far away") from None
 
 
 def _digest(source: str, event: PersonEvent) -> bytes:

@@ -17,11 +17,11 @@ import structlog
 
 from worker import letters, persons, recover
 from worker.admit import admit
-from worker.broker import HintBroker
+from worker.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.config import Settings
 from worker.database import CHANNEL, Database, parse_url
 from worker.errors import describe
-from worker.ledger import claims, jobs, reads
+from worker.ledger import claims, jobs, outgoing, reads
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +101,9 @@ class Relay:
         with self._database.begin() as connection:
             threads = reads.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
+            to_tell = outgoing.any_due(connection)
+        if to_tell:
+            self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._broker.top_up(due) if due else 0
 
     def sweep(self) -> None:
@@ -113,6 +116,7 @@ class Relay:
             "close": self._close_cancelled,
             "learners": lambda: letters.redrive_known_learners(self._database),
             "finish": self._finish,
+            "forget": self._forget_deliveries,
         }
         for name, step in steps.items():
             self._try(name, step)
@@ -144,6 +148,10 @@ class Relay:
         with self._database.begin() as connection:
             for job_id, state in jobs.finish(connection, None):
                 log.info("job." + state, job_id=job_id)
+
+    def _forget_deliveries(self) -> None:
+        with self._database.begin() as connection:
+            outgoing.forget(connection)
 
     def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn; a lost connection is logged once a round."""

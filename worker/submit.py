@@ -147,13 +147,21 @@ def effective_time(connection: Connection, organisation_id: int, when: datetime 
         raise InvalidInputError("effective_at: that date is too far away") from None
 
 
-def insert_person_job(connection: Connection, requester: Requester, values: dict[str, Any]) -> int | None:
-    """The person job of a deactivation, in the caller's transaction; None when the key is taken."""
+def insert_person_job(
+    connection: Connection, requester: Requester, values: dict[str, Any], *, hold: bool = False
+) -> int | None:
+    """The person job of a deactivation, in the caller's transaction; None when the key is taken.
+
+    `hold`: its source's policy lets it wait for a second person.
+    """
     inserted = jobs.insert(connection, {**_DEFAULTS, **_who(requester), **values, "accepted": 1})
     if inserted is None:
         return None
     job_id, due = inserted
     chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_HR}
+    if hold:
+        jobs.hold(connection, job_id, because="policy")
+        due = False
     jobs.fill_with_person(connection, values["learner_external_id"], **chunk, state="ready" if due else "waiting")
     if due:
         admit(connection, organisation_id=requester.organisation_id, job_id=job_id)

@@ -7,7 +7,7 @@ import sys
 import sqlalchemy.exc
 import typer
 
-from ops.cli import data, dead_letters, jobs, processes, report, tokens, watch
+from ops.cli import data, dead_letters, jobs, processes, report, sources, tokens, watch, webhooks
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
@@ -32,7 +32,9 @@ for module in (processes, data, jobs, watch):
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(dead_letters.group, name="dead-letters")
 app.add_typer(report.group, name="report")
+app.add_typer(sources.group, name="sources")
 app.add_typer(tokens.group, name="tokens")
+app.add_typer(webhooks.group, name="webhooks")
 
 DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2
 

@@ -174,7 +174,7 @@ def _format(output: str) -> Format:
 def _to_standard_output(write: Callable[[BinaryIO], int]) -> None:
     # Whole first: whoever reads slowly at the other end of the pipe keeps no transaction open.
     with tempfile.TemporaryFile(prefix="withdrawals-export-") as spool:
-        write(spool)  # type: ignore[arg-type]
+        write(spool)
         spool.seek(0)
         sys.stdout.flush()
         shutil.copyfileobj(spool, sys.stdout.buffer)

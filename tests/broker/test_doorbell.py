@@ -17,7 +17,7 @@ from dramatiq.middleware import Middleware
 
 from tests.world import World, eventually
 from worker import broker as doorbell
-from worker.broker import ACTOR, BELL, QUEUE, DoorbellConsumer, HintBroker, make_broker
+from worker.broker import ACTOR, BELL, BELLS, QUEUE, DoorbellConsumer, HintBroker, make_broker
 from worker.config import Settings
 from worker.ledger import reads
 from worker.middleware import Lifecycle
@@ -107,7 +107,7 @@ def test_the_bell_rings_once_a_hint_and_never_grows_beyond_what_is_wanted(broker
 
 
 def test_there_is_no_delay_queue(broker: HintBroker) -> None:
-    assert broker.queues == {QUEUE}
+    assert broker.queues == set(BELLS)
     assert broker.delay_queues == set()
     declared: list[str] = []
 
@@ -120,7 +120,7 @@ def test_there_is_no_delay_queue(broker: HintBroker) -> None:
 
     made = make_broker("", [Watch()], client=fakeredis.FakeRedis())
     made.declare_queue(QUEUE)
-    assert declared == [QUEUE]
+    assert declared == list(BELLS)
 
 
 def test_none_of_dramatiqs_own_middleware_is_there_to_retry_or_delay(broker: HintBroker) -> None:
@@ -212,7 +212,9 @@ def test_idle_workers_wait_in_redis_and_not_asleep_so_a_message_reaches_them_at_
     worker.start()
     try:
         for _ in range(3):
-            eventually(lambda: blocked(real.client) == ["blpop"], what="the consumer is blocked in BLPOP")
+            eventually(
+                lambda: blocked(real.client) == ["blpop"] * len(BELLS), what="the consumers are blocked in BLPOP"
+            )
             real.top_up(1)
             assert done.acquire(timeout=10)
             eventually(lambda: real.do_qsize(QUEUE) == 0, what="acknowledged")

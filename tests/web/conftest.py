@@ -1,11 +1,13 @@
 """The HTTP application over this test's database, and tokens to call it with."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from starlette.testclient import TestClient
 
+from tests.web.sending import Hr, MakeHr, make_source
 from tests.world import World
 from worker import tokens
 from worker.broker import make_broker
@@ -37,3 +39,20 @@ def bearer(db: Database, world: World) -> Callable[..., dict[str, str]]:
         return {"Authorization": f"Bearer {made.secret}"}
 
     return make
+
+
+@pytest.fixture
+def make_hr(client: TestClient, db: Database, environment: Settings, world: World) -> MakeHr:
+    """An HR system: `make_hr("workday", on_deactivate="hold")`."""
+
+    def make(name: str = "workday", *, organisation_id: int | None = None, **policy: Any) -> Hr:
+        organisation_id = organisation_id or world.organisation_id
+        return Hr(client, name, make_source(db, environment, organisation_id, name, **policy))
+
+    return make
+
+
+@pytest.fixture
+def hr(make_hr: MakeHr) -> Hr:
+    """An HR system that speaks Standard Webhooks."""
+    return make_hr()

@@ -1,8 +1,8 @@
-"""What `dramatiq` loads in a worker process: the broker, its middleware and the one actor."""
+"""What `dramatiq` loads in a worker process: the broker, its middleware and the two actors."""
 
 import dramatiq
 
-from worker.broker import ACTOR, QUEUE, make_broker
+from worker.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
 from worker.config import settings
 from worker.middleware import Lifecycle, MessageLogs
 
@@ -15,3 +15,9 @@ dramatiq.set_broker(broker)
 def work_off() -> None:
     """Something is due: claim and decide until nothing is."""
     lifecycle.withdrawer.work_off()
+
+
+@dramatiq.actor(actor_name=WEBHOOKS_ACTOR, queue_name=WEBHOOKS_QUEUE)
+def deliver() -> None:
+    """Somebody is to be told something: send until nothing is due."""
+    lifecycle.deliverer.work_off()

@@ -158,6 +158,16 @@ def admit(connection: Connection, job_id: int) -> bool:
     return bool(connection.scalar(_ADMIT, {"job_id": job_id}))
 
 
+_HOLD = text("""
+UPDATE withdrawals.jobs SET state = 'held', held_because = :because WHERE id = :job_id AND state = 'scheduled'
+""")
+
+
+def hold(connection: Connection, job_id: int, *, because: str) -> None:
+    """Let a job that is not admitted yet wait for a second person; `because`: `brake` or `policy`."""
+    connection.execute(_HOLD, {"job_id": job_id, "because": because})
+
+
 _DUE = text("""
 SELECT id, organisation_id FROM withdrawals.jobs
 WHERE state = 'scheduled' AND effective_at <= now() ORDER BY effective_at, id LIMIT :most

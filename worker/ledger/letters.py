@@ -41,6 +41,20 @@ def open_for_chunk(
     return int(connection.scalar(_OPEN, {**values, "fingerprint": fingerprint}) or 0)
 
 
+_OPEN_INVALID = text("""
+INSERT INTO withdrawals.dead_letters (organisation_id, code, message, fingerprint, evidence)
+VALUES (:organisation_id, 'invalid_event', :message, :fingerprint, CAST(:evidence AS jsonb)) RETURNING id
+""")
+
+
+def open_for_event(
+    connection: Connection, organisation_id: int, *, message: str, fingerprint: str, evidence: str
+) -> int:
+    """Open a letter for an event that could not be read; its id. `evidence` is JSON."""
+    values = {"organisation_id": organisation_id, "message": message, "fingerprint": fingerprint}
+    return int(connection.scalar(_OPEN_INVALID, {**values, "evidence": evidence}) or 0)
+
+
 _FAIL_ID = text("""
 WITH failed AS (
     UPDATE withdrawals.chunks SET state = 'done', counts = '{"failed": 1}', closed_at = now(), lease_until = NULL

@@ -142,13 +142,15 @@ def follow(connection: Connection, organisation_id: int, external_id: str, *, wa
 class KeptReceipt:
     """What was answered to an event."""
 
+    id: int
     request_hash: bytes
     status: str
     job_id: int | None
+    dead_letter_id: int | None
 
 
 _RECEIPT = text("""
-SELECT request_hash, status, job_id FROM withdrawals.receipts
+SELECT id, request_hash, status, job_id, dead_letter_id FROM withdrawals.receipts
 WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
 """)
 
@@ -156,19 +158,24 @@ WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = 
 def receipt(connection: Connection, organisation_id: int, door: str, key: str) -> KeptReceipt | None:
     """The answer that a key was given already."""
     parameters = {"organisation_id": organisation_id, "door": door, "key": key}
-    row = connection.execute(_RECEIPT, parameters).one_or_none()
-    return KeptReceipt(bytes(row.request_hash), row.status, row.job_id) if row else None
+    row = connection.execute(_RECEIPT, parameters).mappings().one_or_none()
+    return KeptReceipt(**{**row, "request_hash": bytes(row["request_hash"])}) if row else None
 
 
 _KEEP_RECEIPT = text("""
-INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, job_id)
-VALUES (:organisation_id, :door, :key, :request_hash, :status, :job_id)
+INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, job_id,
+    dead_letter_id)
+VALUES (:organisation_id, :door, :key, :request_hash, :status, :job_id, :dead_letter_id)
+RETURNING id
 """)
 
 
-def keep_receipt(connection: Connection, **values: Any) -> None:
-    """Keep the answer to an event; the settings row is locked, so nobody keeps one for the same key meanwhile."""
-    connection.execute(_KEEP_RECEIPT, values)
+def keep_receipt(connection: Connection, **values: Any) -> int:
+    """Keep the answer to an event, without end; its number.
+
+    The settings row is locked, so nobody keeps one for the same key meanwhile.
+    """
+    return int(connection.scalar(_KEEP_RECEIPT, {"job_id": None, "dead_letter_id": None, **values}) or 0)
 
 
 _DUE = text("""

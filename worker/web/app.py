@@ -5,14 +5,19 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import events, health, jobs, problems, reports
+from worker.web import events, health, jobs, problems, reports, webhooks
 from worker.web.context import Services
+from worker.web.hooks import bamboohr, hr, okta
 
 ROUTERS = [
     health.router,
     jobs.router,
     events.router,
     reports.router,
+    hr.router,
+    okta.router,
+    bamboohr.router,
+    webhooks.router,
 ]
 
 

@@ -100,7 +100,7 @@ def _exported(
     def abandoned() -> bool:
         return from_thread.run(request.is_disconnected)
 
-    spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # type: ignore[assignment]  # noqa: SIM115
+    spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # noqa: SIM115
     try:
         with _slot():
             report.export(context.database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)

@@ -1,0 +1,127 @@
+"""HR sources: which HR systems may send events, and what their deactivations do."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Organisation
+from ops.csvfile import read_line
+from worker import sources
+from worker.config import settings
+from worker.ledger.sources import Source
+
+group = typer.Typer(no_args_is_help=True, help="HR systems that send events: create, list, rotate, disable.")
+SourceId = Annotated[int, typer.Argument(help="The source's number.")]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file", help="A file (- is standard input) with the secret that the HR system has made itself."
+    ),
+]
+
+
+@group.command("create")
+def create(
+    name: Annotated[str, typer.Option(help="Stands in the URL: small letters, digits and hyphens.")],
+    kind: Annotated[str, typer.Option(help=f"{', '.join(sources.KINDS)}.")] = "standard",
+    on_deactivate: Annotated[
+        str, typer.Option(help="withdraw, hold (for a second person) or ignore (the person is inactive, no more).")
+    ] = "withdraw",
+    grace_hours: Annotated[
+        int, typer.Option(help="Hours between the deactivation and the withdrawal; who comes back keeps everything.")
+    ] = 0,
+    secret_file: SecretFile = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Let an HR system send events. Its secret is shown now and never again."""
+    secret = None if secret_file is None else read_line(secret_file)
+    with common.database() as db:
+        made = sources.create(
+            db,
+            settings(),
+            organisation_id=common.organisation_id(db, organisation),
+            name=name,
+            kind=kind,
+            actor=common.actor(acting),
+            on_deactivate=on_deactivate,
+            grace_hours=grace_hours,
+            secret=secret,
+        )
+    _print_secret(made, json)
+
+
+@group.command("list")
+def list_sources(organisation: Organisation = None, json: AsJson = False) -> None:
+    """List HR sources, newest first, without their secrets."""
+    with common.database() as db:
+        found = sources.list_sources(db, common.organisation_id(db, organisation))
+    if json:
+        common.print_json({"items": [document(source) for source in found], "next_cursor": None})
+        return
+    rows = [
+        (s.id, s.name, s.kind, s.on_deactivate, s.grace_hours, path(s), s.previous_until, s.disabled_at) for s in found
+    ]
+    columns = ("source", "name", "kind", "on deactivate", "grace hours", "path", "two secrets until", "disabled")
+    common.out.print(common.table(*columns, rows=rows))
+
+
+@group.command("rotate")
+def rotate(
+    source_id: SourceId,
+    keep_hours: Annotated[int, typer.Option(help="Hours for which the secret before stays good.")] = 72,
+    secret_file: SecretFile = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Give a source a new secret; the one before stays good for a while, so that nothing is lost meanwhile."""
+    secret = None if secret_file is None else read_line(secret_file)
+    with common.database() as db:
+        made = sources.rotate(
+            db,
+            settings(),
+            organisation_id=common.organisation_id(db, organisation),
+            source_id=source_id,
+            actor=common.actor(acting),
+            keep_hours=keep_hours,
+            secret=secret,
+        )
+    _print_secret(made, json)
+
+
+@group.command("disable")
+def disable(source_id: SourceId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
+    """Accept nothing of a source any more."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        found = sources.disable(db, organisation_id=org, source_id=source_id, actor=common.actor(acting))
+    if json:
+        common.print_json(document(found))
+    else:
+        common.out.print(f"source {found.id} ({found.name}) is disabled", markup=False)
+
+
+def document(source: Source) -> dict[str, Any]:
+    """A source as the contract shows it, without its secret."""
+    names = (
+        "id", "name", "kind", "on_deactivate", "grace_hours", "created_at", "created_by", "previous_until",
+        "disabled_at",
+    )  # fmt: skip
+    return {**{name: getattr(source, name) for name in names}, "path": path(source)}
+
+
+def path(source: Source) -> str:
+    """Where the HR system sends to."""
+    return f"{sources.PATHS[source.kind]}/{source.name}"
+
+
+def _print_secret(made: sources.NewSecret, json: bool) -> None:
+    if json:
+        common.print_json({**document(made.source), "secret": made.secret})
+        return
+    common.out.print(made.secret, markup=False)
+    common.err.print(f"source {made.source.id}, path {path(made.source)}; keep it now, it is not shown again")

@@ -1,0 +1,64 @@
+"""What HR systems send, signed as they sign it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+from standardwebhooks import Webhook
+from starlette.testclient import TestClient
+
+from worker import sources
+from worker.config import Settings
+from worker.database import Database
+
+
+def event(
+    external_id: str = "anna", kind: str = "deactivated", timestamp: str = "2026-03-01T08:00:00Z", **data: Any
+) -> dict[str, Any]:
+    """The body of an event."""
+    return {"type": f"user.{kind}", "timestamp": timestamp, "data": {"external_id": external_id, **data}}
+
+
+def signed(secret: str, body: bytes, *, key: str | None = None, at: float | None = None) -> dict[str, str]:
+    """The headers of a body, as a sender that follows Standard Webhooks makes them."""
+    at = time.time() if at is None else at
+    key = key or f"msg_{uuid4().hex}"
+    return {
+        "content-type": "application/json",
+        "webhook-id": key,
+        "webhook-timestamp": str(int(at)),
+        "webhook-signature": Webhook(secret).sign(key, datetime.fromtimestamp(int(at), UTC), body.decode()),
+    }
+
+
+@dataclass(frozen=True)
+class Hr:
+    """An HR system with a source of its own."""
+
+    client: TestClient
+    name: str
+    secret: str
+
+    def send(self, body: Any, *, key: str | None = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+        """Send a body (bytes as they are, all else as JSON), signed now; `headers` replace what is sent with it."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {**signed(self.secret, raw, key=key), **(headers or {})}
+        return self.client.post(f"/hooks/hr/{self.name}", content=raw, headers=sent)
+
+
+MakeHr = Callable[..., Hr]
+
+
+def make_source(
+    db: Database, settings: Settings, organisation_id: int, name: str, kind: str = "standard", **more: Any
+) -> str:
+    """A source; its secret."""
+    made = sources.create(
+        db, settings, organisation_id=organisation_id, name=name, kind=kind, actor="test:approver", **more
+    )
+    return made.secret

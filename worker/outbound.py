@@ -1,0 +1,171 @@
+"""One POST to an address that somebody else has chosen, without harm to this side.
+
+The name is resolved once, every address it has is looked at, and that very address is connected to: a name that
+answers with a private address the second time gains nothing. No redirect is followed, no proxy used, no body read;
+all of it takes a bounded time, also from a server that sends one byte a second.
+"""
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpcore2
+from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
+
+from worker.errors import InvalidInputError
+
+SECONDS = 5.0
+"""For the whole exchange: name, connection, TLS, request, status line and headers."""
+_EMBEDDING = [ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+"""IPv6 prefixes that carry an IPv4 address inside (NAT64, 6to4, Teredo): what they reach cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status, or the name of what went wrong; `retry_after` in seconds when it was said."""
+
+    status: int | None = None
+    error: str | None = None
+    retry_after: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def check_url(url: str, *, allow_private: bool) -> None:
+    """Refuse what could never be sent to; names are looked up only when something is sent.
+
+    Raises:
+        InvalidInputError: says what is wrong with the URL, without quoting it.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidInputError("url: cannot be read; it looks like https://help.example/hooks") from None
+    if not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
+        raise InvalidInputError("url: has characters that no URL has")
+    if parts.scheme != "https" and not (allow_private and parts.scheme == "http"):
+        raise InvalidInputError("url: must begin with https://")
+    if not host:
+        raise InvalidInputError("url: names no host")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidInputError("url: must not have a user or a password in it")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return
+    if not allow_private and not is_public(str(address)):
+        raise InvalidInputError("url: a private or loopback address is refused (WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE)")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        elif any(found in net for net in _EMBEDDING):
+            return False
+    return found.is_global and not found.is_multicast
+
+
+def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Answer:
+    """Send `body`; whatever goes wrong is an answer, never an exception."""
+    backend = _Careful(allow_private=allow_private, deadline=time.monotonic() + SECONDS)
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
+    try:
+        with (
+            httpcore2.ConnectionPool(network_backend=backend, ssl_context=ssl.create_default_context()) as pool,
+            pool.stream(
+                "POST",
+                url,
+                headers=[("Host", urlsplit(url).netloc), ("Content-Length", str(len(body))), *headers.items()],
+                content=body,
+                extensions={"timeout": limits},
+            ) as response,
+        ):
+            return Answer(status=response.status, retry_after=_retry_after(response.headers))
+    except _PrivateAddressError:
+        return Answer(error="private address")
+    except (
+        httpcore2.TimeoutException,
+        httpcore2.NetworkError,
+        httpcore2.ProtocolError,
+        httpcore2.UnsupportedProtocol,
+        OSError,
+    ) as error:
+        return Answer(error=type(error).__name__)
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    value = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
+    return min(int(value), 86_400) if value.isdigit() and len(value) < 10 else None
+
+
+class _PrivateAddressError(Exception):
+    pass
+
+
+class _Careful(NetworkBackend):
+    """Connects to public addresses alone, before a deadline."""
+
+    def __init__(self, *, allow_private: bool, deadline: float) -> None:
+        self._allow_private = allow_private
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> NetworkStream:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError):
+            raise httpcore2.ConnectError("no such name") from None
+        addresses = [str(item[4][0]).partition("%")[0] for item in found]
+        if not self._allow_private and not all(is_public(address) for address in addresses):
+            raise _PrivateAddressError
+        stream = SyncBackend().connect_tcp(addresses[0], port, _left(self._deadline), local_address, socket_options)
+        return _Timed(stream, self._deadline)
+
+
+class _Timed(NetworkStream):
+    """A stream all of whose operations end before one deadline."""
+
+    def __init__(self, stream: NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(self._deadline))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(self._deadline))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> NetworkStream:
+        return _Timed(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("the time for the exchange is over")
+    return left

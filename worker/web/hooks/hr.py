@@ -1,0 +1,91 @@
+"""HR systems that speak Standard Webhooks 1.0.0: `POST /hooks/hr/{source}`.
+
+Order: size cap, signature over the raw bytes, time, parse, one committed row, answer.
+"""
+
+import base64
+from collections.abc import Mapping
+from datetime import datetime
+from math import floor
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from standardwebhooks import Webhook, WebhookVerificationError
+from standardwebhooks.webhooks import hmac_data
+
+from schemas.answers import Receipt
+from schemas.events import KNOWN_TYPES, HrEvent
+from worker.hooks import Incoming
+from worker.web.body import HookBody, NotJsonError, parse
+from worker.web.context import Context
+from worker.web.hooks import common
+from worker.web.problems import describes
+
+router = APIRouter(prefix="/hooks/hr", tags=["webhooks that come in"])
+
+
+@router.post(
+    "/{source}",
+    status_code=202,
+    response_model=Receipt,
+    responses={
+        200: {"model": Receipt, "description": "The same event again: the same receipt."},
+        **describes(400, 409, 413, 415),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": HrEvent.model_json_schema(), "example": HrEvent.EXAMPLE}},
+        },
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+            for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+        ],
+    },
+)
+def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
+    """An event of a person: deactivated, reactivated, or a deactivation cancelled. Signed by its source; no token."""
+    found = common.source_of(context, "standard", source, lambda secret: genuine(secret, request.headers, body))
+    key = common.known_key(request.headers["webhook-id"])
+    return common.receive(context, found, read(key, body))
+
+
+def genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether one of the signatures is of this secret, and its time is within five minutes of now."""
+    try:
+        _OverBytes(secret).verify(body.decode("latin-1"), dict(headers), json_parse=False)
+    except (WebhookVerificationError, ValueError):  # malformed ones are told by a bare ValueError
+        return False
+    return True
+
+
+class _OverBytes(Webhook):
+    """The library signs text, encoded as UTF-8; the bytes of a body may be no text at all. Latin-1 keeps them."""
+
+    def sign(self, msg_id: str, timestamp: datetime, data: str) -> str:
+        signed = f"{msg_id}.{floor(timestamp.timestamp())}.".encode() + data.encode("latin-1")
+        return "v1," + base64.b64encode(hmac_data(self._whsecret, signed)).decode()
+
+
+class _Envelope(BaseModel):
+    """As much as is needed to tell whether an event is of concern."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, StringConstraints(min_length=1)]
+
+
+def read(key: str, body: bytes) -> Incoming:
+    """The event of a body whose signature is right."""
+    try:
+        value: Any = parse(body)
+    except NotJsonError:
+        return Incoming(key, body, fault=common.NOT_JSON)
+    try:
+        if _Envelope.model_validate(value).type not in KNOWN_TYPES:
+            return Incoming(key, body)
+        event = HrEvent.model_validate(value)
+    except ValidationError as error:
+        return Incoming(key, body, fault=common.faults(error))
+    return Incoming(key, body, event=event.as_person_event())
