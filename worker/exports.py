@@ -186,7 +186,8 @@ _EXACT = 10**15  # a spreadsheet keeps fifteen digits of a number
 
 def _cell(sheet: Any, row: int, column: int, kind: Kind, value: Any, style: Any) -> None:
     if kind is Kind.TEXT:
-        sheet.write_string(row, column, _NOT_XML.sub("", value))
+        lines = value.replace("\r\n", "\n").replace("\r", "\n")  # as cells have them
+        sheet.write_string(row, column, _NOT_XML.sub("", lines))
     elif kind is Kind.TIME and value >= _FIRST_DAY:
         sheet.write_datetime(row, column, value.astimezone(UTC).replace(tzinfo=None), style)
     elif kind is not Kind.TIME and math.isfinite(value) and abs(value) < _EXACT:

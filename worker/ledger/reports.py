@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, column, text
 
 from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
 from worker.rules import Outcome
@@ -204,6 +204,7 @@ def _conditions(
 
 
 def _batches(connection: Connection, statement: str, values: dict[str, Any]) -> Generator[Rows, None, None]:
-    result = connection.execution_options(yield_per=BATCH).execute(text(statement), values)
-    with result:
+    # `columns` makes it a SELECT to SQLAlchemy, which fetches plain text whole, whatever it is told.
+    select = text(statement).columns(column("status"))
+    with connection.execute(select, values, execution_options={"yield_per": BATCH}) as result:
         yield from result.partitions()
