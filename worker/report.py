@@ -3,7 +3,7 @@
 A file is written whole, from one snapshot, before anybody gets a byte of it (see ops/decisions/0013).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from datetime import date, datetime, timedelta
 from typing import BinaryIO
@@ -93,18 +93,14 @@ def export(
         InvalidInputError: as `enrolments`.
         Abandoned: nobody waits any more; the sink holds a part.
     """
-    with database.begin() as connection:  # not repeated: what the sink has got cannot be taken back
-        reports.snapshot(connection)
-        if isinstance(wanted, EnrolmentFilter):
-            span = _span(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
-            name, columns = "enrolments", ENROLMENTS
-            batches = reports.every_enrolment(connection, organisation_id, wanted, span)
-        else:
-            span = _span(connection, organisation_id, wanted.decided_from, wanted.decided_to, "decided")
-            name, columns = "outcomes", OUTCOMES
-            batches = reports.every_outcome(connection, organisation_id, wanted, span)
-        with closing(batches):  # before the connection, which may be another's by then
-            count = exports.write(format_, name, columns, _while_awaited(batches, abandoned), sink)
+    if isinstance(wanted, EnrolmentFilter):
+        name, columns, of = "enrolments", ENROLMENTS, (wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
+    else:
+        name, columns, of = "outcomes", OUTCOMES, (wanted.decided_from, wanted.decided_to, "decided")
+    with database.begin() as connection:
+        span = _span(connection, organisation_id, *of)
+    with closing(_rows(database, organisation_id, wanted, span, abandoned)) as batches:
+        count = exports.write(format_, name, columns, batches, sink)
     log.info("report.exported", report=name, format=format_.value, organisation_id=organisation_id, rows=count)
     return count
 
@@ -171,8 +167,22 @@ def _span(
     return begin, end
 
 
-def _while_awaited(batches: Iterator[reports.Rows], abandoned: Callable[[], bool]) -> Iterator[reports.Rows]:
-    for batch in batches:
-        if abandoned():
-            raise Abandoned
-        yield batch
+def _rows(
+    database: Database,
+    organisation_id: int,
+    wanted: EnrolmentFilter | OutcomeFilter,
+    span: Span,
+    abandoned: Callable[[], bool],
+) -> Generator[reports.Rows, None, None]:
+    """Batches of one snapshot, which is let go with the last row: compressing a file may take longer than reading."""
+    with database.begin() as connection:  # not repeated: what was handed on cannot be taken back
+        reports.snapshot(connection)
+        if isinstance(wanted, EnrolmentFilter):
+            batches = reports.every_enrolment(connection, organisation_id, wanted, span)
+        else:
+            batches = reports.every_outcome(connection, organisation_id, wanted, span)
+        with closing(batches):  # before the connection, which may be another's by then
+            for batch in batches:
+                if abandoned():
+                    raise Abandoned
+                yield batch
