@@ -76,7 +76,7 @@ def run(current: Settings, rows: int) -> None:
     out.print(f"{rows:,} rows each; the summary over as many outcomes took {summed:.2f} s")
 
 
-_WHAT = [f"{report_}.{format_}" for report_ in ("enrolments", "outcomes") for format_ in Format]
+_WHAT = [f"enrolments.{format_}" for format_ in Format]
 
 
 def _command(directory: Path, what: str) -> tuple[str, str, str, str]:
