@@ -116,6 +116,7 @@ def summary(database: Database, organisation_id: int, wanted: EnrolmentFilter) -
     with database.begin() as connection:
         reports.snapshot(connection)
         span = _span(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
+        reports.room_for_sums(connection)
         decided = reports.decided(connection, organisation_id, wanted, span)
         count, seconds = reports.durations(connection, organisation_id, wanted, span)
         letters = reports.open_letters(connection, organisation_id)

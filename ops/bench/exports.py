@@ -98,7 +98,8 @@ def _download(directory: Path, secret: str, what: str) -> tuple[str, str, str, s
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     web = [sys.executable, "-m", "ops", "web"]
-    with Supervisor({"web": web}, {"WITHDRAWALS_PORT": str(port)}, output=directory / "log") as running:
+    environment = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_SECRET_KEY": "a-key-of-the-bench-alone"}
+    with Supervisor({"web": web}, environment, output=directory / "log") as running:
         _until_it_answers(f"http://127.0.0.1:{port}/healthz")
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/v1/reports/{what}", headers={"Authorization": f"Bearer {secret}"}
@@ -141,11 +142,7 @@ def main() -> None:
     directory.chmod(0o755)
     try:
         with LocalServers(directory / "local") as servers:
-            os.environ |= {
-                "DATABASE_URL": servers.database_url,
-                "BROKER_URL": servers.broker_url,
-                "WITHDRAWALS_SECRET_KEY": "a-key-of-the-bench-alone",
-            }
+            os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
             settings.cache_clear()
             owner = Database(settings(), as_owner=True)
             migrate(owner.engine, role=settings().database_role)

@@ -23,17 +23,19 @@ def _readable(column: str) -> str:
 
 
 # The outcome that withdrew an enrolment has its very time: both are the same transaction's. An enrolment that
-# was withdrawn again since, or by the platform itself, has another.
+# was withdrawn again since, or by the platform itself, has another. It is looked up for each row that is shown
+# (OFFSET and IS TRUE keep the planner from joining all outcomes first, or by the time, which a thousand share).
 _ENROLMENTS = f"""
 SELECT e.id AS enrolment_id, l.external_id AS learner_external_id, s.code AS series_code, s.title AS series_title,
     p.title AS pathway_title, e.status, {_readable("e.enrolled_at")} AS enrolled_at,
     {_readable("e.due_at")} AS due_at, e.progress, {_readable("e.withdrawn_at")} AS withdrawn_at,
-    e.withdrawal_reason, e.withdrawn_by, j.source, j.id AS job_id
+    e.withdrawal_reason, e.withdrawn_by, j.source, j.job_id
 FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id JOIN lms.series s ON s.id = e.series_id
 LEFT JOIN lms.pathways p ON p.id = e.pathway_id
-LEFT JOIN withdrawals.outcomes o ON o.enrolment_id = e.id AND o.decided_at = e.withdrawn_at
-    AND o.outcome = 'withdrawn' AND e.status = 'withdrawn' AND o.organisation_id = e.organisation_id
-LEFT JOIN withdrawals.jobs j ON j.id = o.job_id
+LEFT JOIN LATERAL (
+    SELECT o.job_id, w.source FROM withdrawals.outcomes o JOIN withdrawals.jobs w ON w.id = o.job_id
+    WHERE o.enrolment_id = e.id AND o.organisation_id = e.organisation_id AND o.outcome = 'withdrawn'
+        AND e.status = 'withdrawn' AND (o.decided_at = e.withdrawn_at) IS TRUE OFFSET 0) j ON true
 WHERE e.organisation_id = :organisation_id"""
 
 # Chunks that were closed whole have no rows of outcomes; their ids are expanded here.
@@ -113,6 +115,11 @@ def snapshot(connection: Connection) -> None:
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '2min'"))
 
 
+def room_for_sums(connection: Connection) -> None:
+    """Let a million outcomes be counted and sorted in memory, in this transaction."""
+    connection.execute(text("SET LOCAL work_mem = '64MB'"))
+
+
 def decided(
     connection: Connection,
     organisation_id: int,
@@ -139,7 +146,6 @@ def durations(
     span: tuple[datetime | None, datetime | None],
 ) -> tuple[int, list[float] | None]:
     """How many were withdrawn, and the seconds it took from the request: p50, p95 and p99."""
-    connection.execute(text("SET LOCAL work_mem = '64MB'"))  # a million times are sorted in memory, this once
     statement, values = _over_outcomes(
         """SELECT count(*) AS n, percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY
         extract(epoch FROM o.decided_at - greatest(j.created_at, j.effective_at))::float8) AS seconds""",
