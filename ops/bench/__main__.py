@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from ops.bench import obvious
+from ops.bench import exports, obvious
 from ops.cli.common import out, table
 from ops.local import LocalServers
 from ops.migrate import migrate
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--enrolments", type=int, default=500_000, help="size of the bulk job")
     parser.add_argument("--obvious", type=int, default=20_000, help="enrolments for the obvious program")
     parser.add_argument("--latencies", type=int, default=200, help="single requests on an idle system")
+    parser.add_argument("--exports", type=int, default=1_000_000, help="rows of the exports; 0: none")
     arguments = parser.parse_args()
     logs.silence()
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
@@ -48,6 +49,8 @@ def main() -> None:
             os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)  # everybody at once is what is measured here
             settings.cache_clear()
             _run(settings(), arguments.enrolments, arguments.obvious, arguments.latencies)
+            if arguments.exports:
+                exports.run(settings(), arguments.exports)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

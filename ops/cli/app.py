@@ -7,7 +7,20 @@ import sys
 import sqlalchemy.exc
 import typer
 
-from ops.cli import brake, control, data, dead_letters, jobs, letter_acts, processes, sources, tokens, webhooks
+from ops.cli import (
+    brake,
+    control,
+    data,
+    dead_letters,
+    jobs,
+    letter_acts,
+    processes,
+    report,
+    sources,
+    tokens,
+    watch,
+    webhooks,
+)
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
@@ -27,13 +40,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
 )
-for module in (processes, data, jobs):
+for module in (processes, data, jobs, watch):
     module.register(app)
 control.register(jobs.group)
 letter_acts.register(dead_letters.group)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(brake.group, name="brake")
 app.add_typer(dead_letters.group, name="dead-letters")
+app.add_typer(report.group, name="report")
 app.add_typer(sources.group, name="sources")
 app.add_typer(tokens.group, name="tokens")
 app.add_typer(webhooks.group, name="webhooks")

@@ -64,17 +64,15 @@ def up() -> None:
 
 def web() -> None:
     """Answer HTTP: the API, webhooks, SCIM; /healthz and /readyz."""
-    import uvicorn  # noqa: PLC0415 - only this command needs it
-
-    from worker.web.app import make_app  # noqa: PLC0415 - likewise
+    from worker.web.app import make_app  # noqa: PLC0415 - only this command needs it
+    from worker.web.server import serve  # noqa: PLC0415 - likewise
 
     with common.environment() as current:
         logs.configure(current)
         database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
         broker = make_broker(current.broker_url.get_secret_value())
         Seal(current, "start")  # says now, not at the first webhook, that a key is needed
-        app = make_app(database, broker, current)
-        uvicorn.run(app, host=current.host, port=current.port, log_config=None, access_log=False, server_header=False)
+        serve(make_app(database, broker, current), current)
 
 
 def worker(

@@ -1,5 +1,6 @@
 """Bearer tokens: who may call over HTTP."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,6 +59,14 @@ def find(connection: Connection, selector: str) -> tuple[Token, bytes] | None:
     values = dict(row)
     hash_ = bytes(values.pop("hash"))
     return _token(**values), hash_
+
+
+_LIVE = text("SELECT id FROM withdrawals.tokens WHERE id = ANY(:ids) AND revoked_at IS NULL")
+
+
+def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:
+    """Those of the tokens that are not revoked."""
+    return set(connection.scalars(_LIVE, {"ids": list(token_ids)}))
 
 
 _USED = text("""

@@ -8,6 +8,7 @@ from worker.database import Database
 from worker.web import (
     brake,
     control,
+    events,
     files,
     health,
     jobs,
@@ -16,6 +17,7 @@ from worker.web import (
     openapi,
     outcomes,
     problems,
+    reports,
     runs,
     submitting,
     webhooks,
@@ -34,6 +36,8 @@ ROUTERS = [
     files.router,
     jobs.router,
     outcomes.router,
+    events.router,
+    reports.router,
     brake.router,
     runs.router,
     letters.router,
@@ -53,6 +57,7 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     app.add_middleware(BodyCap, most=settings.body_bytes, paths={"/v1/jobs/file": settings.file_bytes})
     limiter = Limiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
+    app.state.watching = events.Watching(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,0 +1,198 @@
+"""Progress of jobs as server-sent events (WHATWG HTML, 9.2): `/v1/jobs/{id}/events`.
+
+However many watch, the process asks the database one question a tick: one poller serves all, in a thread of its
+own, and rests at least four times as long as its question took. So a thousand watchers take neither the threads
+that answer webhooks nor more than one connection. A watcher that reads slowly skips states; nothing queues up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from schemas.answers import Job
+from worker.database import Database
+from worker.errors import describe
+from worker.ledger import access, reads
+from worker.web.auth import Producer
+from worker.web.context import Context
+from worker.web.jobs import show_job
+from worker.web.problems import ProblemError, describes
+
+log = structlog.get_logger(__name__)
+
+MOST = 1000
+"""Watchers of one process."""
+TICK = 1.0
+"""Seconds between two looks, at the least."""
+HEARTBEAT = 15.0
+"""Seconds of silence after which a comment is sent, so that neither side's proxies take it for dead."""
+LAST = "end"
+"""The id of the last event. A browser that comes back with it is told to stay away."""
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """Who watches which job, and the newest that was seen of it."""
+
+    job_id: int
+    token_id: int
+    seen: Job
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+    """The stream is to end although the job has not: the token was revoked, the job is gone, the server stops."""
+
+
+class Watching:
+    """The watchers of a process and their one poller, which runs while there are any."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watchers: set[Watcher] = set()
+        self._poller: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def add(self, job: Job, token_id: int) -> Watcher:
+        """A new watcher.
+
+        Raises:
+            ProblemError: 503, there are too many, or the server is stopping.
+        """
+        if self._stopped or len(self._watchers) >= MOST:
+            detail = "No more watchers can be served here now; ask again in a moment, or read the job itself."
+            raise ProblemError(503, "too_many_watchers", detail, headers={"Retry-After": "10"})
+        watcher = Watcher(job.id, token_id, job)
+        self._watchers.add(watcher)
+        if self._poller is None or self._poller.done():
+            self._loop = asyncio.get_running_loop()
+            self._poller = self._loop.create_task(self._poll(), name="watching")
+        return watcher
+
+    def remove(self, watcher: Watcher) -> None:
+        """It has gone away; the last one takes the poller along."""
+        self._watchers.discard(watcher)
+        if not self._watchers and self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
+
+    def stop(self) -> None:
+        """End every stream; safe in a signal's handler and from any thread."""
+        self._stopped = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end_all)
+
+    def _end_all(self) -> None:
+        for watcher in self._watchers:
+            watcher.over = True
+            watcher.news.set()
+
+    async def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        took, failing = 0.0, False
+        while True:
+            await asyncio.sleep(max(TICK, 4 * took))
+            begin = loop.time()
+            try:
+                jobs, tokens = await asyncio.to_thread(
+                    self._look, {watcher.job_id for watcher in self._watchers}, {w.token_id for w in self._watchers}
+                )
+            except Exception as error:  # a restart of PostgreSQL, most likely; whoever watches waits with us
+                if not failing:
+                    log.warning("watching.interrupted", error_class=describe(error)[0], watchers=len(self))
+                took, failing = 0.0, True
+                continue
+            took, failing = loop.time() - begin, False
+            self._tell(jobs, tokens)
+
+    def _look(self, job_ids: set[int], token_ids: set[int]) -> tuple[dict[int, Job], set[int]]:
+        with self._database.begin() as connection:
+            jobs = {job.id: Job.model_validate(job) for job in reads.these_jobs(connection, sorted(job_ids))}
+            return jobs, access.live(connection, sorted(token_ids))
+
+    def _tell(self, jobs: dict[int, Job], tokens: set[int]) -> None:
+        for watcher in self._watchers:
+            if watcher.job_id in jobs:
+                if jobs[watcher.job_id] != watcher.seen:
+                    watcher.seen = jobs[watcher.job_id]
+                    watcher.news.set()
+                if watcher.token_id not in tokens:
+                    watcher.over = True
+                    watcher.news.set()
+
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`progress` events, each with the job as its data, and `end` with the last.",
+        "content": {"text/event-stream": {}},
+    },
+    204: {"description": "The last event was received before; there is nothing to come."},
+}
+
+
+@router.get("/{job_id}/events", response_class=Response, responses=_STREAM)
+async def events(
+    context: Context,
+    who: Producer,
+    request: Request,
+    job_id: int,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A job's progress until it ends; a producer sees its own. Every event is the whole state. Role: producer."""
+    if last_event_id == LAST:
+        return Response(status_code=204)
+    job = await run_in_threadpool(show_job, context, who, job_id)
+    watching: Watching = request.app.state.watching
+    return _Stream(watching, watching.add(job, who.token_id))
+
+
+class _Stream(StreamingResponse):
+    """Lets go of its watcher however it ends, also when it never began."""
+
+    def __init__(self, watching: Watching, watcher: Watcher) -> None:
+        super().__init__(
+            _told(watcher),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._watching, self._watcher = watching, watcher
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._watching.remove(self._watcher)
+
+
+async def _told(watcher: Watcher) -> AsyncIterator[str]:
+    yield "retry: 3000\n\n"
+    watcher.news.set()  # how it stands is told at once
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                await watcher.news.wait()
+        except TimeoutError:
+            yield ": still here\n\n"
+            continue
+        watcher.news.clear()
+        job = watcher.seen
+        if job.finished_at is not None:
+            yield _event("end", LAST, job)
+            return
+        if watcher.over:
+            return
+        yield _event("progress", str(job.accepted - job.in_flight), job)
+
+
+def _event(name: str, id_: str, job: Job) -> str:
+    return f"event: {name}\nid: {id_}\ndata: {job.model_dump_json()}\n\n"

@@ -1,0 +1,41 @@
+"""The server under the application, and how it stops: streams that would never end are ended first."""
+
+import sys
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from worker.config import Settings
+
+
+class Server(uvicorn.Server):
+    """uvicorn waits at a signal until every connection is done; a watcher of a long job never would be."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self._watching = app.state.watching
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(round(settings.shutdown_seconds), 1),
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._watching.stop()
+        super().handle_exit(sig, frame)
+
+
+def serve(app: FastAPI, settings: Settings) -> None:
+    """Answer until SIGTERM or SIGINT; then finish what is being answered, within `shutdown_seconds`."""
+    server = Server(app, settings)
+    with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once it has stopped in order
+        server.run()
+    if not server.started:  # uvicorn has said why
+        sys.exit(3)
