@@ -187,7 +187,7 @@ def _changed(letter: DeadLetter, then: dict[str, Any], now: dict[str, Any] | Non
         return [f"the enrolment exists now ({now['status']})"]
     found = []
     if then.get("status") and then["status"] != now["status"]:
-        by = f" by {now['withdrawn_by']}" if now["status"] == WITHDRAWN and now["withdrawn_by"] else ""
+        by = f" (by {now['withdrawn_by']})" if now["status"] == WITHDRAWN and now["withdrawn_by"] else ""
         found.append(f"the status went from {then['status']} to {now['status']}{by}")
     if then.get("status") and then.get("pathway_id") != now["pathway_id"]:
         found.append(f"{_pathway(now)} owns it now" if now["pathway_id"] else "no pathway owns it any more")

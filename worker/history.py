@@ -136,19 +136,21 @@ def _letter(letter: DeadLetter) -> LetterInHistory:
 
 def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Sequence[Row]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
     for decision in decisions:
         asked, job = decision.request, {"job_id": decision.request.job_id}
         told.append({"at": asked.created_at, "what": _asked(asked), "who": asked.requested_by, **job})
         told[-1]["note"] = asked.note
         if decision.decided_at is not None:
-            told.append({"at": decision.decided_at, "what": decision.sentence, "who": decision.asked_by, **job})
+            ends.append({"at": decision.decided_at, "what": decision.sentence, "who": decision.asked_by, **job})
     for letter in about:
         number = {"dead_letter_id": letter.id}
-        told.append({"at": letter.opened_at, "what": f"a dead letter was opened ({letter.code})", **number})
+        what = f"dead letter {letter.id} was opened: {diagnosis.kind(letter)}"
+        told.append({"at": letter.opened_at, "what": what, **number})
         if letter.closed_at is not None:
-            what = f"the dead letter was closed: {letter.state} ({letter.remedy})"
-            told.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
-    return timeline.in_order([*told, *map(timeline.act, acts)])
+            what = f"dead letter {letter.id} was closed: {letter.state} ({letter.remedy})"
+            ends.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
+    return timeline.in_order([*told, *map(timeline.act, acts), *ends])
 
 
 def _asked(asked: Asked) -> str:

@@ -167,4 +167,8 @@ def _say(done: Acted, json: bool, what: str) -> None:
         common.print_json(done.model_dump(mode="json"))
         return
     same = done.matched - done.changed
-    common.out.print(f"{done.changed:,} letters {what}" + (f"; {same:,} were so already" if same else ""), markup=False)
+    common.out.print(
+        f"{done.changed:,} {'letter' if done.changed == 1 else 'letters'} {what}"
+        + (f"; {same:,} were so already" if same else ""),
+        markup=False,
+    )

@@ -153,18 +153,19 @@ class Batch:
 
 
 _CHOSEN = """
-SELECT d.id, d.organisation_id, d.code, d.job_id, d.assignee FROM withdrawals.dead_letters d
+SELECT d.id, d.organisation_id, d.job_id, d.assignee FROM withdrawals.dead_letters d
 WHERE {which} AND d.id > :after AND d.id <= :ceiling ORDER BY d.id LIMIT :most"""
 _THESE = "d.organisation_id = :organisation_id AND d.id = ANY(:ids)"
 _ASSIGN = f"""
 WITH chosen AS MATERIALIZED ({_CHOSEN} FOR UPDATE), changed AS (
     UPDATE withdrawals.dead_letters d SET assignee = :to FROM chosen c
-    WHERE d.id = c.id AND c.assignee IS DISTINCT FROM CAST(:to AS text) RETURNING d.id
+    WHERE d.id = c.id AND c.assignee IS DISTINCT FROM CAST(:to AS text)
+    RETURNING d.id, d.organisation_id, d.job_id, c.assignee AS before
 ), audited AS (
     INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
-    SELECT c.organisation_id, :actor, 'dead_letter.assign', c.job_id, c.id, :note,
-        jsonb_build_object('act', CAST(:act AS text), 'before', c.assignee, 'after', CAST(:to AS text))
-    FROM chosen c JOIN changed USING (id) ORDER BY c.id
+    SELECT organisation_id, :actor, 'dead_letter.assign', job_id, id, :note,
+        jsonb_build_object('act', CAST(:act AS text), 'before', before, 'after', CAST(:to AS text))
+    FROM changed ORDER BY id
 )
 SELECT count(*) AS matched, (SELECT count(*) FROM changed) AS changed, max(id) AS last FROM chosen
 """
