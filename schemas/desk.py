@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.jobs import Note
-from schemas.letters import LetterFilter, Word
+from schemas.jobs import Note, Storable
+from schemas.letters import LetterFilter
 
 
 def _a_name(value: str) -> str:
@@ -15,7 +15,9 @@ def _a_name(value: str) -> str:
     return value
 
 
-Assignee = Annotated[Word, StringConstraints(strip_whitespace=True), AfterValidator(_a_name)]
+Assignee = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), Storable, AfterValidator(_a_name)
+]
 GivenNote = Annotated[Note, Field(min_length=1)]
 
 

@@ -1,6 +1,6 @@
 """The dead-letter desk: what is found, in which order, and acts on all that match."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -30,6 +30,14 @@ def made(world: World, count: int = 1, code: str = "pathway_owned", *, hours: fl
         },
     )  # fmt: skip
     return sorted(row[0] for row in rows)
+
+
+@pytest.fixture
+def patient_db(environment: Settings) -> Iterator[Database]:
+    """The service's connections with the timeouts that production has."""
+    database = Database(environment.model_copy(update={"lease_seconds": 30.0}), pool_size=2)
+    yield database
+    database.close()
 
 
 def listed(db: Database, world: World, **wanted: Any) -> list[int]:
@@ -198,9 +206,9 @@ def test_a_letter_that_is_closed_or_not_there_is_given_to_nobody(db: Database, w
 
 
 def test_a_hundred_thousand_letters_are_listed_grouped_and_assigned(
-    db: Database, world: World, environment: Settings
+    patient_db: Database, world: World, environment: Settings
 ) -> None:
-    """With the timeouts of the tests (1.5 s a statement): no step grows with what there is."""
+    db = patient_db
     made(world, 99_000, hours=100)
     made(world, 1_000, "poison", hours=9, fingerprint="vanished")
     world.run("ANALYZE withdrawals.dead_letters")

@@ -38,6 +38,9 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     Raises:
         NotFoundError: this organisation has no such enrolment, and nobody in it ever asked for one.
     """
+    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody asked for one"
+    if not 0 < enrolment_id < 2**63:
+        raise NotFoundError(missing)
     with database.begin() as connection:
         now = letters.enrolment_now(connection, organisation_id, enrolment_id)
         learner = now["learner_external_id"] if now else None
@@ -49,7 +52,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
         jobs = sorted({row["job_id"] for row in (*decided, *whole)})
         acts += history.acts_on_jobs(connection, jobs)
     if now is None and not decided and not whole:
-        raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation, and nobody asked for one")
+        raise NotFoundError(missing)
     acts = [row for row in acts if row["detail"].get("enrolment_id", enrolment_id) == enrolment_id]
     # A job whose outcome is known is not also waiting: its other chunk for the person is that letter's.
     open_jobs = [row for row in whole if row["job_id"] not in {item["job_id"] for item in decided}]

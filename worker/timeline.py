@@ -35,8 +35,8 @@ def of_letter(letter: DeadLetter, acts: Sequence[Row], met: Sequence[Row]) -> li
         for row in met
         if row["job_id"] != letter.job_id and row["at"] is not None
     ]
-    told += [_attempt(row) for row in letter.attempts]
     told += [act(row) for row in acts if row["action"] != "outcome.replaced"]  # the attempts tell of these
+    told += [_attempt(row) for row in letter.attempts]
     if letter.closed_at is not None:
         what = f"the letter was closed: {letter.state} ({letter.remedy})"
         told.append(_event(letter.closed_at, what, who=letter.closed_by))
