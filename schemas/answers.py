@@ -1,9 +1,11 @@
 """What producers get back: jobs, dead letters, pages, and problems (RFC 9457)."""
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.desk import Diagnosis, Event
 
 T = TypeVar("T")
 
@@ -114,15 +116,19 @@ class DeadLetter(BaseModel):
     fingerprint: str
     message: str
     error_class: str | None
+    diagnosis: Diagnosis
     evidence: dict[str, Any]
-    remedies: dict[str, str]
+    remedies: Annotated[dict[str, str], Field(description="What can be done, each with what it would do to this one.")]
     assignee: str | None
     opened_at: datetime
+    due_at: Annotated[datetime | None, Field(description="Overdue from then on; null once it is closed.")]
+    overdue: bool
     closed_at: datetime | None
     closed_by: str | None
     remedy: str | None
     attempts: list[dict[str, Any]]
     notes: list[dict[str, Any]]
+    history: Annotated[list[Event], Field(description="All that happened to it, in the order of time.")] = []
 
 
 class Receipt(BaseModel):

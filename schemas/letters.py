@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.jobs import Id, Moment, Note, Storable
+from schemas.jobs import Moment, Note, Storable
 
 Code = Literal[
     "pathway_owned", "unknown_status", "not_found", "unknown_learner", "retries_exhausted", "poison", "invalid_event"
@@ -21,7 +21,7 @@ class LetterFilter(BaseModel):
 
     code: Code | None = None
     state: State | None = None
-    job_id: Annotated[Id | None, Field(description="Letters that this job refers to.")] = None
+    job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this job refers to.")] = None
     source: Annotated[Source | None, Field(description="Of the job that opened it.")] = None
     fingerprint: Word | None = None
     assignee: Annotated[Word | None, Field(description="`none` for letters that nobody has.")] = None

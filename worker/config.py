@@ -1,12 +1,14 @@
 """Settings, from the environment alone. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
 
 import os
+from datetime import timedelta
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.letters import Code
 from worker.errors import SettingsError
 
 PREFIX = "WITHDRAWALS_"
@@ -78,8 +80,26 @@ class Settings(BaseSettings):
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
     )
+    letter_target_hours: str = Field(
+        "72,retries_exhausted=24,poison=8,invalid_event=24",
+        description="hours after which an open dead letter is overdue: for all, then CODE=HOURS, comma-separated",
+    )
+    letter_keep_days: int = Field(
+        400, ge=1, le=36_500, description="days after which a closed dead letter's evidence is dropped"
+    )
     log_format: Literal["console", "json"] = Field("console", description="how logs are written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @field_validator("letter_target_hours")
+    @classmethod
+    def _hours(cls, value: str) -> str:
+        _targets(value)
+        return value
+
+    @property
+    def letter_targets(self) -> dict[str, timedelta]:
+        """By the code of a dead letter: how long it may stay open until it is overdue."""
+        return _targets(self.letter_target_hours)
 
     @property
     def statement_timeout(self) -> float:
@@ -90,6 +110,27 @@ class Settings(BaseSettings):
     def lock_timeout(self) -> float:
         """Seconds; short, because neighbours of a locked row wait as long."""
         return self.lease_seconds / 10
+
+
+def _targets(value: str) -> dict[str, timedelta]:
+    rest, *single = [part.strip() for part in value.split(",")]
+    found = dict.fromkeys(get_args(Code), _time(rest))
+    for part in single:
+        code, given, hours = part.partition("=")
+        if not given or code.strip() not in found:
+            raise ValueError(f"{part[:40]!r} is no CODE=HOURS; the codes are {', '.join(found)}")
+        found[code.strip()] = _time(hours)
+    return found
+
+
+def _time(hours: str) -> timedelta:
+    try:
+        number = float(hours)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 87_600:  # ten years
+        raise ValueError(f"{hours[:40]!r} is no number of hours above 0; write such as 72,poison=8")
+    return timedelta(hours=number)
 
 
 @cache

@@ -11,55 +11,65 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
+from worker import diagnosis, timeline
 from worker.admit import count_or_refuse
+from worker.config import settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.ledger import jobs, letters, runs
+from worker.ledger import history, jobs, letters, runs
 from worker.models import DeadLetter, LetterCode, LetterState
 from worker.submit import Requester, insert_support_job
 
 log = structlog.get_logger(__name__)
 
+_DISCARD = "closes the letter without an answer; what was not done stays not done"
+_KEEP = "closes the letter; the enrolment stays as it is"
 REMEDIES: dict[LetterCode, dict[str, str]] = {
     LetterCode.PATHWAY_OWNED: {
-        "override": "withdraw this enrolment although a Learning Pathway owns it; the pathway's others stay",
-        "cascade": "withdraw this enrolment and the learner's other active ones in the pathway",
-        "keep": "close the letter; the enrolment stays as it is",
-        "redrive": "try again: withdraws it once the pathway no longer owns it",
-        "discard": "close the letter without an answer",
+        "override": "withdraws this enrolment although a Learning Pathway owns it; the pathway's others stay",
+        "cascade": "withdraws this enrolment and the learner's other active ones in the pathway",
+        "keep": _KEEP,
+        "redrive": "tries again: withdraws it once the pathway no longer owns it",
+        "discard": _DISCARD,
     },
     LetterCode.UNKNOWN_STATUS: {
-        "keep": "close the letter; the enrolment stays as it is",
-        "redrive": "try again once the platform shows a status that is known",
-        "discard": "close the letter without an answer",
+        "keep": _KEEP,
+        "redrive": "tries again: withdraws it once the platform shows a status that is known",
+        "discard": _DISCARD,
     },
     LetterCode.INVALID_EVENT: {
-        "discard": "close the letter; once corrected, the sender sends the event under a new id",
+        "discard": "closes the letter; once corrected, the sender sends the event under a new id",
     },
 }
 BY_REMEDY = ("override", "cascade", "keep")
 """Acts that `resolve` takes; each needs a note."""
 ATTEMPTS = ("redrive", "override", "cascade")
 """Acts that make an attempt, and count for the brake; the others close."""
-_ANY = {
-    "redrive": "try again; what is moot by then closes the letter",
-    "discard": "close the letter without an answer",
-}
+_ANY = {"redrive": "tries again; what is moot by then closes the letter", "discard": _DISCARD}
 
 
 def remedies(code: LetterCode) -> dict[str, str]:
-    """The possible remedies for a letter, each with its consequence."""
+    """The possible remedies for a letter of a code, each with its consequence."""
     return REMEDIES.get(code, _ANY)
 
 
 def document(letter: DeadLetter) -> answers.DeadLetter:
-    """A letter as producers and support get it, with its remedies."""
+    """A letter as producers and support get it: its diagnosis, and the remedies with what they would do to it."""
     values = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
-    return answers.DeadLetter.model_validate({**values, "remedies": remedies(letter.code)})
+    due_at = letter.opened_at + settings().letter_targets[letter.code] if letter.is_live else None
+    return answers.DeadLetter.model_validate(
+        {
+            **values,
+            "diagnosis": diagnosis.diagnose(letter),
+            "remedies": diagnosis.remedies(letter, remedies(letter.code)),
+            "due_at": due_at,
+            "overdue": due_at is not None and due_at < letter.read_at,
+        }
+    )
 
 
 def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLetter:
-    """One letter with its history; the evidence has what was seen then and what the platform shows now.
+    """One letter with its history and what stands around it: its request, its likes, what the platform shows now.
 
     Raises:
         NotFoundError: there is no such letter in this organisation.
@@ -70,7 +80,15 @@ def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLet
             raise NotFoundError(f"there is no dead letter {letter_id} in this organisation")
         if letter.enrolment_id is not None:
             letter.evidence["now"] = letters.enrolment_now(connection, organisation_id, letter.enrolment_id)
-    return letter
+        elif letter.learner_external_id is not None:
+            letter.evidence["now"] = history.person(connection, organisation_id, letter.learner_external_id)
+        elif "event_id" in letter.evidence:
+            door, key = f"hr:{letter.evidence['source']}", letter.evidence["event_id"]
+            letter.evidence.update(history.event_receipt(connection, organisation_id, door, key) or {})
+        letter.context["request"] = letter.job_id and history.request(connection, letter.job_id)
+        letter.context["shared_by"] = history.alike(connection, organisation_id, letter.fingerprint)
+        acts, met = history.acts(connection, [letter_id]), history.met(connection, letter_id)
+    return dataclasses.replace(letter, history=timeline.of_letter(letter, acts, met))
 
 
 def redrive(

@@ -201,8 +201,18 @@ class DeadLetter:
     closed_at: datetime | None
     closed_by: str | None
     remedy: str | None
+    evidence_dropped_at: datetime | None
+    read_at: datetime
+    """The database's time: whether it is overdue is seen from there."""
     attempts: list[dict[str, Any]] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    context: dict[str, Any] = field(default_factory=dict)
+    """What stands around it: `request`, `shared_by`, `series_code`, `learner`."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in (LetterState.OPEN, LetterState.REDRIVEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy.exc
 import structlog
 
-from worker import letters, persons, recover, runs
+from worker import desk, letters, persons, recover, runs
 from worker.admit import admit
 from worker.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.config import Settings
@@ -30,6 +30,9 @@ _SHORTEST, _LONGEST = 0.01, 0.1
 """Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
 coming the pause doubles, so that a storm of single requests is decided in sets."""
 
+_OVERDUE_EVERY = 60.0
+"""Seconds between two looks for dead letters that have become overdue."""
+
 
 class Relay:
     """One relay process: publisher, scheduler and sweeper."""
@@ -40,6 +43,7 @@ class Relay:
         self._settings = settings
         self._stopping = threading.Event()
         self._id = uuid4()
+        self._next_overdue = 0.0
 
     def stop(self) -> None:
         """End after the current round."""
@@ -119,6 +123,8 @@ class Relay:
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
+            "strip": lambda: desk.strip(self._database, self._settings),
+            "overdue": self._tell_overdue,
         }
         for name, step in steps.items():
             self._try(name, step)
@@ -158,6 +164,12 @@ class Relay:
     def _forget_deliveries(self) -> None:
         with self._database.begin() as connection:
             outgoing.forget(connection)
+
+    def _tell_overdue(self) -> None:
+        """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
+        if time.monotonic() >= self._next_overdue:
+            desk.tell_overdue(self._database, self._settings)
+            self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
     def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn; a lost connection is logged once a round."""

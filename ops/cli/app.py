@@ -12,6 +12,8 @@ from ops.cli import (
     control,
     data,
     dead_letters,
+    desk,
+    explain,
     jobs,
     letter_acts,
     processes,
@@ -40,9 +42,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
 )
-for module in (processes, data, jobs, watch):
+for module in (processes, data, jobs, watch, explain):
     module.register(app)
 control.register(jobs.group)
+desk.register(dead_letters.group)
 letter_acts.register(dead_letters.group)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(brake.group, name="brake")

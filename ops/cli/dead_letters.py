@@ -1,55 +1,66 @@
 """What could not be done: look, understand, act."""
 
-import json as json_module
 from typing import Annotated, Any
 
 import typer
 
-from ops.cli import common
-from ops.cli.common import AsJson, Cursor, Limit, Organisation
-from schemas.letters import LetterFilter
-from worker import letters
-from worker.ledger import letters as ledger
-from worker.models import DeadLetter, LetterCode, LetterState
+from ops.cli import common, letter_filter
+from ops.cli.common import AsJson, Limit, Organisation
+from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source, State
+from worker import desk, diagnosis, history, letters
+from worker.config import settings
+from worker.models import DeadLetter, LetterState
 
-group = typer.Typer(
-    no_args_is_help=True, help="What could not be done, and why: list, show, redrive, resolve, discard."
-)
-_CODES, _STATES = ", ".join(LetterCode), ", ".join(LetterState)
+group = typer.Typer(no_args_is_help=True, help="What could not be done, and why: look, understand, act.")
 
 
 @group.command("list")
 def list_letters(
-    code: Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {_CODES}.")] = None,
-    state: Annotated[LetterState | None, typer.Option(metavar="STATE", help=f"Only these: {_STATES}.")] = None,
-    job: Annotated[int | None, typer.Option(help="Only letters that this job refers to.")] = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Only letters with this fingerprint.")] = None,
+    code: Code = None,
+    state: State = None,
+    job: Job = None,
+    source: Source = None,
+    fingerprint: Fingerprint = None,
+    assignee: Assignee = None,
+    older_than: OlderThan = None,
     limit: Limit = None,
-    cursor: Cursor = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on there: next_cursor of the page before.")] = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
-    """List dead letters, newest first."""
-    wanted = common.parse(LetterFilter, code=code, state=state, job_id=job, fingerprint=fingerprint)
+    """List dead letters: open ones first, the longest overdue at the top; then closed ones, newest first."""
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    most = common.page_size(limit, json or only_ids)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        most = common.page_size(limit, json or only_ids)
-        with db.begin() as connection:
-            found = ledger.list_letters(connection, org, wanted, before=cursor, limit=most)
+        found = desk.list_letters(db, settings(), org, wanted, cursor=cursor, limit=most)
+        overdue = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
     if json:
-        documents = [document(letter) for letter in found]
-        common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
+        documents = [document(letter) for letter in found.items]
+        common.print_json({"items": documents, "next_cursor": found.next_cursor})
         return
     if only_ids:
-        common.out.print(" ".join(str(letter.id) for letter in found))
+        common.out.print(" ".join(str(letter.id) for letter in found.items))
         return
+    documents_of = [letters.document(letter) for letter in found.items]
     rows = [
-        (letter.id, letter.code, letter.state, letter.enrolment_id or letter.learner_external_id, letter.message)
-        for letter in found
+        (
+            item.id,
+            item.code,
+            "overdue" if item.overdue else item.state,
+            item.enrolment_id or item.learner_external_id,
+            item.assignee,
+            item.opened_at,
+            diagnosis.kind(letter),
+        )
+        for letter, item in zip(found.items, documents_of, strict=True)
     ]
-    common.out.print(common.table("letter", "code", "state", "about", "why", rows=rows))
-    common.say_more(found, most)
+    common.out.print(common.table("letter", "code", "state", "about", "whose", "opened", "what happened", rows=rows))
+    if overdue:
+        common.out.print(f"\n{overdue:,} overdue")
+    if found.next_cursor:
+        common.err.print(f"the first {most}; go on with --cursor {found.next_cursor}, or narrow it down")
 
 
 @group.command("show")
@@ -69,66 +80,62 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _print(letter: DeadLetter) -> None:
-    now = letter.evidence.get("now")
-    then = {name: value for name, value in letter.evidence.items() if name != "now"}
-    rows = [
-        ("letter", letter.id),
-        ("what", f"{letter.code}: {letter.message}"),
-        ("state", letter.state),
-        ("enrolment", letter.enrolment_id),
-        ("learner", letter.learner_external_id),
-        ("jobs", ", ".join(str(job_id) for job_id in letter.job_ids)),
-        ("fingerprint", letter.fingerprint),
-        ("opened", letter.opened_at),
-        (
-            "closed",
-            letter.closed_at and f"{letter.closed_at:%Y-%m-%d %H:%M:%SZ} by {letter.closed_by} ({letter.remedy})",
-        ),
-        ("seen then", ", ".join(f"{name} {value}" for name, value in then.items()) or None),
-        ("seen now", now and f"status {now['status']}, pathway {now['pathway_title'] or 'none'}"),
+    shown = letters.document(letter)
+    told, asked, now = shown.diagnosis, shown.diagnosis.request, shown.diagnosis.seen_now
+    common.out.print(told.sentence, style="bold", markup=False)
+    for change in told.changed:
+        common.out.print(f"Since then: {change}.", markup=False)
+    if told.next:
+        common.out.print(told.next, markup=False)
+    closed = f"{shown.closed_at:%Y-%m-%d %H:%M:%SZ} by {shown.closed_by} ({shown.remedy})" if shown.closed_at else None
+    due = f"{shown.due_at:%Y-%m-%d %H:%M:%SZ}" + (" (OVERDUE)" if shown.overdue else "") if shown.due_at else None
+    others = told.shared_by - (1 if letter.is_live else 0) if told.shared_by is not None else None
+    rows: list[tuple[str, object]] = [
+        ("letter", f"{shown.id}, {shown.code}, {shown.state}"),
+        ("enrolment", shown.enrolment_id),
+        ("learner", shown.learner_external_id or (now or {}).get("learner_external_id")),
+        ("whose", shown.assignee),
+        ("opened", shown.opened_at),
+        ("due", due),
+        ("closed", closed),
+        ("seen then", _seen(told.seen_then)),
+        ("seen now", _seen(now) if now else "not there" if "now" in letter.evidence else None),
+        ("fingerprint", f"{shown.fingerprint} (other open letters with it: {others:,})"),
+        ("error", letter.error_class and f"{letter.error_class}: {letter.message}"),
+        ("asked by", asked and f"{asked.requested_by}, {history.door(asked)}"),
+        ("for", asked and f"{asked.kind}, {asked.reason or 'no reason'}, job {asked.job_id} ({asked.state})"),
+        ("asked at", asked and asked.created_at),
+        ("their note", asked and asked.note),
+        ("jobs", ", ".join(map(str, shown.job_ids)) if len(shown.job_ids) > 1 else None),
     ]
+    common.out.print()
     common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
-    if now and now["siblings"]:
-        common.out.print("\nthe learner's other enrolments in this pathway")
-        common.out.print(
-            common.table(
-                "enrolment",
-                "series",
-                "status",
-                rows=[(item["id"], item["series_code"], item["status"]) for item in now["siblings"]],
-            )
-        )
-    if letter.attempts:
-        common.out.print("\nattempts")
-        common.out.print(
-            common.table(
-                "began",
-                "result",
-                "why",
-                "asked by",
-                rows=[
-                    (
-                        a["started_at"],
-                        a["result"],
-                        a["message"] if a["error_class"] else _changes(a["message"]),
-                        a["asked_by"],
-                    )
-                    for a in letter.attempts
-                ],
-            )
-        )
-    for note in letter.notes:
-        common.out.print(
-            f"\n{note['at']:%Y-%m-%d %H:%M:%SZ} {note['actor']} ({note['action']}): {note['note']}", markup=False
-        )
+    if now and now.get("siblings"):
+        common.out.print("\nthe learner's other enrolments in this pathway", style="bold")
+        siblings = [(item["id"], item["series_code"], item["status"]) for item in now["siblings"]]
+        common.out.print(common.table("enrolment", "series", "status", rows=siblings))
     if letter.state == LetterState.OPEN:
-        common.out.print("\nremedies")
-        common.out.print(common.table("", "", rows=list(letters.remedies(letter.code).items())))
+        common.out.print("\nremedies", style="bold")
+        common.out.print(common.table("", "", rows=list(shown.remedies.items())))
+    common.out.print("\nhistory", style="bold")
+    lines = [
+        (event.at, event.who, event.what + (f": {event.note}" if event.note else ""),
+         f"job {event.job_id}" if event.job_id else "")
+        for event in shown.history
+    ]  # fmt: skip
+    common.out.print(common.table("when", "who", "what", "", rows=lines))
 
 
-def _changes(counts: str) -> str:
-    """What an attempt changed, in words: `pathway_owned became withdrawn`."""
-    found = json_module.loads(counts)
-    before = ", ".join(name for name, change in found.items() if change < 0)
-    after = ", ".join(name for name, change in found.items() if change > 0)
-    return f"{before} became {after}" if before and after else after or "nothing changed"
+def _seen(seen: dict[str, Any]) -> str | None:
+    """What was seen, in one line; of an event its body as it came."""
+    told = {name: value for name, value in seen.items() if name in _TOLD and value is not None}
+    if "status" in told and "pathway_title" not in told:
+        told["pathway_title"] = "none"
+    return ", ".join(f"{_TOLD[name]} {value}" for name, value in told.items()) or None
+
+
+_TOLD = {
+    "status": "status", "pathway_title": "pathway", "series_code": "Series", "active": "active",
+    "to_decide": "enrolments to decide", "owned": "owned by a pathway", "source": "source", "event_id": "event",
+    "receipt_id": "receipt", "fault": "fault", "body": "body",
+}  # fmt: skip

@@ -7,26 +7,21 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ops.cli import common
+from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from ops.cli.dead_letters import document
+from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source
 from schemas.letters import LetterFilter
 from schemas.runs import Run
 from worker import letters, runs
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.ledger import runs as ledger
-from worker.models import LetterCode, LetterState
+from worker.models import LetterState
 
 run_group = typer.Typer(no_args_is_help=True, help="Acts on all that match a filter: list, show, watch, stop.")
 
 Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by number; or give a filter.", show_default=False)]
-Code = Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"All open ones: {', '.join(LetterCode)}.")]
-Fingerprint = Annotated[str | None, typer.Option(help="All open ones with this fingerprint.")]
-JobId = Annotated[int | None, typer.Option("--job", help="All open ones that this job refers to.")]
-OfSource = Annotated[str | None, typer.Option("--source", help="All open ones whose job came from this source.")]
-Assignee = Annotated[str | None, typer.Option(help="All open ones of this person; none: of nobody.")]
-OlderThan = Annotated[str | None, typer.Option(help="All opened before this time (2026-03-01T00:00:00Z).")]
 Every = Annotated[bool, typer.Option("--all", help="All open ones.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
 Rate = Annotated[int, typer.Option(min=1, max=10_000, help="Letters a second.")]
@@ -46,8 +41,8 @@ def redrive(
     letter_ids: Ids = None,
     code: Code = None,
     fingerprint: Fingerprint = None,
-    job: JobId = None,
-    source: OfSource = None,
+    job: Job = None,
+    source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
     every: Every = False,
@@ -60,10 +55,7 @@ def redrive(
     json: AsJson = False,
 ) -> None:
     """Try letters again; what has become moot closes them. By a filter, a few of each fingerprint go first."""
-    wanted = _wanted(
-        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
-        older_than=older_than,
-    )  # fmt: skip
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
     if wanted is not None:
         _run("redrive", wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
         return
@@ -88,8 +80,8 @@ def resolve(
     letter_ids: Ids = None,
     code: Code = None,
     fingerprint: Fingerprint = None,
-    job: JobId = None,
-    source: OfSource = None,
+    job: Job = None,
+    source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
     every: Every = False,
@@ -102,10 +94,7 @@ def resolve(
     json: AsJson = False,
 ) -> None:
     """Decide letters by a remedy."""
-    wanted = _wanted(
-        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
-        older_than=older_than,
-    )  # fmt: skip
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
     if remedy not in letters.BY_REMEDY:
         raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(letters.BY_REMEDY)}")
     if wanted is not None:
@@ -127,8 +116,8 @@ def discard(
     letter_ids: Ids = None,
     code: Code = None,
     fingerprint: Fingerprint = None,
-    job: JobId = None,
-    source: OfSource = None,
+    job: Job = None,
+    source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
     every: Every = False,
@@ -140,10 +129,7 @@ def discard(
     json: AsJson = False,
 ) -> None:
     """Close letters without an answer."""
-    wanted = _wanted(
-        letter_ids, every, code=code, fingerprint=fingerprint, job_id=job, source=source, assignee=assignee,
-        older_than=older_than,
-    )  # fmt: skip
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
     if wanted is not None:
         _run("discard", wanted, dry_run, organisation, acting, json, note=note, rate=rate)
         return
@@ -207,14 +193,13 @@ def stop(run_id: RunId, organisation: Organisation = None, acting: As = None, js
     _print(found, json)
 
 
-def _wanted(letter_ids: list[int] | None, every: bool, **conditions: Any) -> LetterFilter | None:
+def _wanted(letter_ids: list[int] | None, every: bool, *conditions: Any) -> LetterFilter | None:
     """The filter that was given; None when letters were named."""
-    filtered = every or any(value is not None for value in conditions.values())
+    filtered = every or any(condition is not None for condition in conditions)
     if bool(letter_ids) == filtered:
         raise InvalidInputError("give letters by number, or a filter (--code, --job, …, --all), and not both")
-    found = common.parse(LetterFilter, **conditions) if filtered else None
-    assert found is None or isinstance(found, LetterFilter)  # noqa: S101 - for the type checker
-    return found
+    code, *others = conditions
+    return letter_filter.parse(code, None, *others) if filtered else None
 
 
 def _refuse_dry_run(dry_run: bool) -> None:

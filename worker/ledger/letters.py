@@ -239,6 +239,7 @@ def with_known_learner(connection: Connection, *, most: int = 500) -> list[tuple
 _READ = f"""
 SELECT d.id, d.organisation_id, d.code, d.state, d.enrolment_id, d.learner_external_id, d.job_id, d.message,
     d.error_class, d.fingerprint, d.evidence, d.assignee, d.opened_at, d.closed_at, d.closed_by, d.remedy,
+    d.evidence_dropped_at, now() AS read_at,
     ARRAY(SELECT o.job_id FROM withdrawals.outcomes o WHERE o.dead_letter_id = d.id
         UNION SELECT c.job_id FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id OR c.redrives = d.id
         ORDER BY 1) AS job_ids,
@@ -269,6 +270,7 @@ WHERE {FILTERED}
 ORDER BY d.id DESC LIMIT :limit
 """
 )
+_THESE = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = ANY(:ids)")
 _SHOW = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = :id")
 
 
@@ -278,6 +280,13 @@ def list_letters(
     """Letters of an organisation that match, newest first."""
     values = {"organisation_id": organisation_id, **wanted.model_dump(), "before": before, "limit": limit}
     return [_letter(row) for row in connection.execute(_LIST, values).mappings()]
+
+
+def these(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> list[DeadLetter]:
+    """Letters of an organisation by id, in the order given, without their history; missing ones are left out."""
+    rows = connection.execute(_THESE, {"organisation_id": organisation_id, "ids": list(letter_ids)}).mappings()
+    found = {row["id"]: _letter(row) for row in rows}
+    return [found[letter_id] for letter_id in letter_ids if letter_id in found]
 
 
 def read(connection: Connection, organisation_id: int, letter_id: int) -> DeadLetter | None:
@@ -300,10 +309,11 @@ WITH RECURSIVE roots AS (
     SELECT id FROM roots
     UNION SELECT c.parent_id FROM line JOIN withdrawals.chunks c ON c.id = line.id WHERE c.parent_id IS NOT NULL
 )
-SELECT a.started_at, a.ended_at, a.result, a.error_class, a.message, a.fingerprint, NULL AS asked_by, NULL AS job_id
+SELECT a.started_at, a.ended_at, a.result, a.error_class, a.message, a.fingerprint, NULL AS asked_by, NULL AS job_id,
+    a.started_at AS asked_at
 FROM line JOIN withdrawals.attempts a ON a.chunk_id = line.id
 UNION ALL
-SELECT c.claimed_at, c.closed_at, c.state, NULL, c.counts::text, NULL, c.asked_by, c.job_id
+SELECT c.claimed_at, c.closed_at, c.state, NULL, c.counts::text, NULL, c.asked_by, c.job_id, c.created_at
 FROM withdrawals.chunks c WHERE c.redrives = :id
 ORDER BY 1 NULLS LAST, 2
 """)
@@ -321,8 +331,11 @@ def _letter(row: Any, **history: Any) -> DeadLetter:
 
 
 _ENROLMENT_NOW = text("""
-SELECT e.id, e.organisation_id, e.status, e.learner_id, e.pathway_id, p.title AS pathway_title, s.code AS series_code
-FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id LEFT JOIN lms.pathways p ON p.id = e.pathway_id
+SELECT e.id, e.organisation_id, e.status, e.learner_id, e.pathway_id, p.title AS pathway_title, s.code AS series_code,
+    s.title AS series_title, l.external_id AS learner_external_id, l.active AS learner_active, e.enrolled_at,
+    e.withdrawn_at, e.withdrawal_reason, e.withdrawn_by
+FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id JOIN lms.learners l ON l.id = e.learner_id
+LEFT JOIN lms.pathways p ON p.id = e.pathway_id
 WHERE e.id = :id AND e.organisation_id = :organisation_id
 """)
 _SIBLINGS = text("""

@@ -1,0 +1,62 @@
+"""The filter of dead letters as options, the same for every command that takes it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from ops.cli import common
+from schemas.letters import LetterFilter
+from worker.errors import InvalidInputError
+from worker.models import LetterCode, LetterState
+from worker.rules import Source as SourceName
+
+Code = Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {', '.join(LetterCode)}.")]
+State = Annotated[LetterState | None, typer.Option(metavar="STATE", help=f"Only these: {', '.join(LetterState)}.")]
+Job = Annotated[int | None, typer.Option(help="Only letters that this job refers to.")]
+Source = Annotated[
+    SourceName | None, typer.Option(metavar="SOURCE", help=f"Only of jobs from: {', '.join(SourceName)}.")
+]
+Fingerprint = Annotated[str | None, typer.Option(help="Only letters with this fingerprint.")]
+Assignee = Annotated[str | None, typer.Option(help="Only this person's letters; none: those that nobody has.")]
+OlderThan = Annotated[
+    str | None, typer.Option(help="Only letters opened before: an age such as 36h or 3d, or a time (RFC 3339).")
+]
+
+
+def parse(
+    code: LetterCode | None,
+    state: LetterState | None,
+    job: int | None,
+    source: SourceName | None,
+    fingerprint: str | None,
+    assignee: str | None,
+    older_than: str | None,
+) -> LetterFilter:
+    """The filter that the options stand for.
+
+    Raises:
+        InvalidInputError: names the option and says what it takes.
+    """
+    found: LetterFilter = common.parse(
+        LetterFilter,
+        code=code,
+        state=state,
+        job_id=job,
+        source=source,
+        fingerprint=fingerprint,
+        assignee=assignee,
+        older_than=older_than and _moment(older_than),
+    )
+    return found
+
+
+def _moment(given: str) -> str:
+    age = re.fullmatch(r"([0-9]{1,6})([hd])", given)
+    if age is None:
+        return given
+    try:
+        return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
+    except OverflowError:
+        raise InvalidInputError("older_than: that is too long ago") from None

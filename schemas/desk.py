@@ -1,0 +1,208 @@
+"""The dead-letter desk over the wire: groups, overview, acts on all that match, diagnoses, decision receipts."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from schemas.jobs import Note, Storable
+from schemas.letters import LetterFilter
+
+
+def _a_name(value: str) -> str:
+    if value == "none":
+        raise ValueError("`none` is the word for letters that nobody has; it is nobody's name")
+    return value
+
+
+Assignee = Annotated[
+    str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), Storable, AfterValidator(_a_name)
+]
+GivenNote = Annotated[Note, Field(min_length=1)]
+
+
+class AssignRequest(BaseModel):
+    """Who is to look after a letter; null for nobody."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"assignee": "dora"}]})
+
+    assignee: Assignee | None
+
+
+class AssignAllRequest(AssignRequest):
+    """Who is to look after all live letters that match."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"filter": {"code": "pathway_owned"}, "assignee": "dora"}]},
+    )
+
+    filter: LetterFilter
+
+
+class NoteRequest(BaseModel):
+    """What somebody found out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"note": "Asked HR."}]})
+
+    note: GivenNote
+
+
+class NoteAllRequest(NoteRequest):
+    """What somebody found out about all letters that match."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"filter": {"fingerprint": "pathway_owned:3"}, "note": "Asked HR."}]},
+    )
+
+    filter: LetterFilter
+
+
+class Acted(BaseModel):
+    """What an act on all letters that match did."""
+
+    matched: Annotated[int, Field(description="Letters that the act was about.")]
+    changed: Annotated[int, Field(description="Letters that it changed; each has an audit row.")]
+
+
+class Group(BaseModel):
+    """Dead letters of one kind: they share code and fingerprint."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    fingerprint: str
+    code: str
+    sentence: Annotated[str, Field(description="What happened to all of them.")]
+    count: int
+    states: Annotated[dict[str, int], Field(description="How many are in which state.")]
+    overdue: int
+    unassigned: Annotated[int, Field(description="Open or redriven, and nobody's.")]
+    oldest: Annotated[datetime, Field(description="When the oldest of those that are live was opened, else of all.")]
+    newest: datetime
+    sample: Annotated[int, Field(description="One letter to look at: the first that is live, else the first.")]
+
+
+class Groups(BaseModel):
+    """Groups, those with most live letters first; `groups` and `letters` count all, also what is not listed."""
+
+    items: list[Group]
+    groups: int
+    letters: int
+
+
+class CodeOverview(BaseModel):
+    """Live letters of one code by age."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    code: str
+    live: int
+    overdue: int
+    unassigned: int
+    target_hours: Annotated[float, Field(description="Older ones are overdue.")]
+    oldest: datetime | None
+    ages: Annotated[dict[str, int], Field(description="`day`, `week`, `month`, `older`: opened within the last …")]
+
+
+class Overview(BaseModel):
+    """All live letters of the organisation, by code and age."""
+
+    live: int
+    overdue: int
+    items: list[CodeOverview]
+
+
+class Event(BaseModel):
+    """Something that happened, when, and by whom (null: by the service itself)."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    at: datetime
+    what: str
+    who: str | None = None
+    note: str | None = None
+    job_id: int | None = None
+    dead_letter_id: int | None = None
+
+
+class Asked(BaseModel):
+    """A request as its producer made it."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    job_id: int
+    kind: str
+    state: str
+    reason: str | None
+    source: str
+    requested_by: str
+    door: Annotated[str, Field(description="`api`, `cli`, `scim` or `hr:` and the name of the HR source.")]
+    key: Annotated[str, Field(description="Its idempotency key; through a webhook the sender's id of the event.")]
+    receipt_id: Annotated[str | None, Field(description="Of the HR event.")] = None
+    note: str | None
+    learner_external_id: str | None
+    created_at: datetime
+    effective_at: datetime
+
+
+class Diagnosis(BaseModel):
+    """A dead letter in support's words."""
+
+    sentence: Annotated[str, Field(description="What happened and why.")]
+    next: Annotated[str | None, Field(description="What another attempt would find now.")] = None
+    seen_then: dict[str, Any] = {}
+    seen_now: dict[str, Any] | None = None
+    changed: Annotated[list[str], Field(description="What has changed between then and now.")] = []
+    request: Asked | None = None
+    shared_by: Annotated[int | None, Field(description="Live letters with this fingerprint, this one included.")] = None
+
+
+class Rule(BaseModel):
+    """The rule of the domain that decided (DESIGN.md, section 1)."""
+
+    number: int
+    sentence: str
+
+
+class Decision(BaseModel):
+    """One request for an enrolment, and what became of it."""
+
+    request: Asked
+    standing: Annotated[
+        str, Field(description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`: where its part of it is.")
+    ]
+    outcome: str | None = None
+    sentence: str
+    rule: Rule | None = None
+    seen: Annotated[dict[str, Any] | None, Field(description="Status and pathway, under the lock.")] = None
+    decided_at: datetime | None = None
+    asked_by: Annotated[str | None, Field(description="Who asked for the attempt that decided, if support did.")] = None
+    dead_letter_id: int | None = None
+
+
+class LetterInHistory(BaseModel):
+    """A dead letter that was about this enrolment or its learner."""
+
+    id: int
+    code: str
+    state: str
+    sentence: str
+    assignee: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+    remedy: str | None
+
+
+class EnrolmentHistory(BaseModel):
+    """A decision receipt: all that was asked of an enrolment, what decided, and what happened since."""
+
+    enrolment_id: int
+    summary: str
+    now: Annotated[dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: not there.")]
+    decisions: Annotated[list[Decision], Field(description="In the order of the requests.")]
+    dead_letters: list[LetterInHistory]
+    events: Annotated[list[Event], Field(description="All of it in the order of time.")]
