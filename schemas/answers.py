@@ -30,6 +30,8 @@ class Job(BaseModel):
     in_flight: int
     open_dead_letters: int
     idempotency_key: str
+    reinstates: int | None = Field(None, description="The job that this one takes back.")
+    reinstated: int = Field(0, description="How many of this job's withdrawals were taken back.")
 
 
 class Outcome(BaseModel):
