@@ -18,7 +18,9 @@ from worker.reinstate import plan, reinstate
 from worker.rules import ACTIVE, Outcome, Withdrawal, decide_reinstate
 from worker.submit import cancel, show, submit
 
-SHOWS = "SELECT status, withdrawn_at, withdrawal_reason, withdrawn_by, progress, due_at FROM lms.enrolments WHERE id = :i"
+SHOWS = (
+    "SELECT status, withdrawn_at, withdrawal_reason, withdrawn_by, progress, due_at FROM lms.enrolments WHERE id = :i"
+)
 
 
 class Undo:
@@ -142,7 +144,7 @@ def test_of_two_enrolments_with_one_key_the_newer_is_reinstated(undo: Undo, worl
 
 
 def test_a_part_is_taken_back_and_later_the_rest(undo: Undo, world: World, db: Database) -> None:
-    ids = world.enrolments(3) + [world.enrolment("anna", "not_signed_in")]
+    ids = [*world.enrolments(3), world.enrolment("anna", "not_signed_in")]
     series, learner = world.run("SELECT series_id, learner_id FROM lms.enrolments WHERE id = :i", i=ids[3])[0]
     job = undo.withdraw(ids)
     assert undo.back(job.id, series_id=series, learner_ids=[learner]).outcomes == {"reinstated": 1}
