@@ -7,7 +7,7 @@ import sys
 import sqlalchemy.exc
 import typer
 
-from ops.cli import data, dead_letters, jobs, processes, sources, tokens, webhooks
+from ops.cli import data, dead_letters, jobs, processes, reinstate, sources, tokens, webhooks
 from ops.cli.common import err
 from ops.local import LocalServerError
 from worker import logs
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
 )
-for module in (processes, data, jobs):
+for module in (processes, data, jobs, reinstate):
     module.register(app)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(dead_letters.group, name="dead-letters")

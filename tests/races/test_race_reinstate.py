@@ -5,6 +5,7 @@ slipped in is tried again and found as `enrolled_again`".
 """
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from schemas.reinstate import ReinstateRequest
@@ -41,6 +42,21 @@ def withdrawn(db: Database, world: World, settings: Settings, ids: list[int]) ->
 def back(db: Database, world: World, job_id: int, *, chunk_size: int = 1000) -> int:
     """A reinstate of a job, accepted."""
     return reinstate(db, world.requester(), job_id, ReinstateRequest(), chunk_size=chunk_size).job.id
+
+
+def numbers(made: list[int | Exception]) -> list[int]:
+    """The jobs that threads have made; an error of one of them comes up."""
+    found = []
+    for one in made:
+        if isinstance(one, Exception):
+            raise one
+        found.append(one)
+    return found
+
+
+def ended(world: World, job_ids: list[int]) -> None:
+    """Until all of these jobs have ended by themselves."""
+    eventually(lambda: all(job_state(world, job_id).startswith("completed") for job_id in job_ids))
 
 
 def rival(world: World, enrolment_id: int, status: str) -> int:
@@ -120,9 +136,9 @@ def test_two_reinstates_of_one_job_put_each_enrolment_back_once(
     job = withdrawn(slow_db, world, patient, ids)
     settings = patient.model_copy(update={"chunk_size": 10})
     with workers(slow_db, settings, 4), always_balanced(slow_db):
-        both = threads.together(*[lambda: back(slow_db, world, job, chunk_size=7)] * 2)
-        eventually(lambda: all(job_state(world, made).startswith("completed") for made in both))  # type: ignore[arg-type]
-    outcomes = Counter(value for made in both for value in world.outcomes(made).values())  # type: ignore[arg-type]
+        both = numbers(threads.together(*[lambda: back(slow_db, world, job, chunk_size=7)] * 2))
+        ended(world, both)
+    outcomes = Counter(value for made in both for value in world.outcomes(made).values())
     assert outcomes["reinstated"] == 40
     assert set(outcomes) <= {"reinstated", "changed_since"}
     assert {world.status(enrolment) for enrolment in ids} == {"in_progress"}
@@ -181,14 +197,15 @@ def test_reinstates_and_withdrawals_of_the_same_enrolments_end_in_a_legal_way(
     settings = patient.model_copy(update={"chunk_size": 10})
     with workers(slow_db, settings, 4), always_balanced(slow_db):
         for _ in range(3):
-            made = threads.together(
-                lambda: back(slow_db, world, jobs[-1], chunk_size=4),
-                lambda: world.submit(slow_db, ids, chunk_size=5).id,
-                lambda: world.submit(slow_db, list(reversed(ids)), chunk_size=6).id,
+            made = numbers(
+                threads.together(
+                    partial(back, slow_db, world, jobs[-1], chunk_size=4),
+                    lambda: world.submit(slow_db, ids, chunk_size=5).id,
+                    lambda: world.submit(slow_db, list(reversed(ids)), chunk_size=6).id,
+                )
             )
-            assert not [one for one in made if isinstance(one, Exception)]
-            jobs += [one for one in made if isinstance(one, int)]
-            eventually(lambda: all(job_state(world, job).startswith("completed") for job in jobs))
+            jobs += made
+            ended(world, jobs)
     for job in jobs:
         assert "failed" not in world.outcomes(job).values()
     assert not world.letters()
@@ -210,11 +227,7 @@ def test_a_deactivation_at_the_same_learner_leaves_nobody_enrolled(
             hold.release()
             for future in both:
                 future.result(PATIENCE)
-        eventually(
-            lambda m=made, j=left: (
-                {job_state(world, m), job_state(world, j)} <= {"completed", "completed_with_exceptions"}
-            )
-        )  # type: ignore[misc]
+        ended(world, [made, left])
         assert world.outcomes(made)[enrolment] in ("reinstated", "learner_inactive")
         assert world.status(enrolment) == "withdrawn"
         assert not world.active(f"anna{number}")

@@ -5,13 +5,14 @@ from fastapi import FastAPI
 from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import health, jobs, problems, webhooks
+from worker.web import health, jobs, problems, reinstate, webhooks
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 
 ROUTERS = [
     health.router,
     jobs.router,
+    reinstate.router,
     hr.router,
     okta.router,
     bamboohr.router,
