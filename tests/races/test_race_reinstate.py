@@ -8,6 +8,8 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from sqlalchemy import text
+
 from schemas.reinstate import ReinstateRequest
 from tests.races.racing import (
     PATIENCE,
@@ -101,7 +103,7 @@ def test_a_platform_that_enrols_without_end_leaves_it_to_support_not_to_a_loop(
     made = back(db, world, job)
     taken = rival(world, ids[0], "in_progress")
     blind = reinstating._DECIDE.text.replace("x.status IN", "false AND x.status IN")
-    monkeypatch.setattr(reinstating, "_DECIDE", reinstating.text(blind))
+    monkeypatch.setattr(reinstating, "_DECIDE", text(blind))
     with workers(db, environment, 1):
         eventually(lambda: job_state(world, made) == "completed_with_exceptions")
     assert world.outcomes(made) == {ids[0]: "failed", ids[1]: "reinstated"}
