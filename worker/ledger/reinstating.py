@@ -58,9 +58,11 @@ _OUTCOME = """CASE WHEN verdict <> 'reinstated' THEN verdict WHEN turn > 1 THEN 
     WHEN place > 1 THEN 'enrolled_again' ELSE 'reinstated' END"""
 
 # A newer enrolment with the same key that this job would reinstate too, and has not decided: it is the one.
+# `+ 0`: to be found by its learner; a Series has a million enrolments, whose index the planner would read for each.
 _NEWER = f"""EXISTS (
     SELECT 1 FROM lms.enrolments f JOIN withdrawals.outcomes n ON n.job_id = a.reinstates AND n.enrolment_id = f.id
-    WHERE f.learner_id = e.learner_id AND f.series_id = e.series_id AND f.pathway_id IS NOT DISTINCT FROM e.pathway_id
+    WHERE f.learner_id = e.learner_id AND f.series_id + 0 = e.series_id
+        AND f.pathway_id IS NOT DISTINCT FROM e.pathway_id
         AND (f.enrolled_at, f.id) > (e.enrolled_at, e.id) AND f.status = '{WITHDRAWN}'
         AND n.outcome = 'withdrawn' AND n.reinstated_by IS NULL AND f.withdrawn_at = n.decided_at
         AND f.withdrawal_reason = w.reason AND f.withdrawn_by = w.requested_by
