@@ -68,7 +68,7 @@ def test_the_checks_come_in_the_order_of_rule_9() -> None:
 
 def test_already_withdrawn_is_success_and_refusals_are_not() -> None:
     """Rule 9: "Already withdrawn is success"; rule 6: pathway-owned goes to support."""
-    assert {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN} == CLEAN
+    assert {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED} == CLEAN
     assert not CLEAN & NEEDS_SUPPORT
 
 

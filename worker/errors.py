@@ -164,6 +164,15 @@ def is_transient(error: BaseException) -> bool:
     return classify(error) is Fault.TRANSIENT
 
 
+def is_enrolled_meanwhile(error: BaseException) -> bool:
+    """Whether the platform's own uniqueness refused: an enrolment became active between a lock and the write."""
+    error = driver_error(error)
+    return isinstance(error, psycopg.errors.UniqueViolation) and (error.diag.schema_name, error.diag.table_name) == (
+        "lms",
+        "enrolments",
+    )
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether it is transient or a timeout: somebody held a lock for longer than one may wait."""
     return classify(error) in (Fault.TRANSIENT, Fault.TIMEOUT)

@@ -86,6 +86,10 @@ class Job:
     outcomes: dict[str, int]
     in_flight: int
     open_dead_letters: int
+    reinstates: int | None = None
+    """The job that this one takes back."""
+    reinstated: int = 0
+    """How many of this job's withdrawals were taken back."""
     held_because: str | None = None
     brake: dict[str, Any] | None = None
     """The figures that held it (`worker.models.Brake.figures`)."""
@@ -162,6 +166,7 @@ class Chunk:
     learner_external_id: str | None
     redrives: int | None
     epoch: int | None
+    reinstates: int | None
     proceed: bool
     """False when the job was paused or cancelled after the claim: hand it back."""
 

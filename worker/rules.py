@@ -1,10 +1,12 @@
 """The rules of the domain, pure: what may be withdrawn, and what happens to what may not.
 
-The set statement in `worker/ledger/decide.py` decides the same for a thousand enrolments at once; a test
-holds the two against each other on real rows, for every combination of status, ownership, tenant and person.
+The set statements in `worker/ledger/decide.py` and `worker/ledger/reinstating.py` decide the same for a thousand
+enrolments at once; tests hold them against each other on real rows, for every combination of status, ownership,
+tenant and person.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -59,9 +61,16 @@ class Outcome(StrEnum):
     FAILED = "failed"
     """Given up after every retry; the letter has the error."""
     CANCELLED = "cancelled"
+    REINSTATED = "reinstated"
+    """Of a reinstate, as the three below: the prior status is back, nothing shows the withdrawal any more."""
+    ENROLLED_AGAIN = "enrolled_again"
+    """The learner has another active enrolment in the same Series and pathway, or a newer one is reinstated."""
+    CHANGED_SINCE = "changed_since"
+    """The enrolment is no longer what the withdrawal made it, or that was taken back already."""
+    LEARNER_INACTIVE = "learner_inactive"
 
 
-CLEAN = frozenset({Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN})
+CLEAN = frozenset({Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED})
 """A job with these outcomes alone is `completed`; any other makes it `completed_with_exceptions`."""
 
 NEEDS_SUPPORT = frozenset({Outcome.PATHWAY_OWNED, Outcome.UNKNOWN_STATUS, Outcome.NOT_FOUND, Outcome.FAILED})
@@ -98,3 +107,30 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
     if enrolment.pathway_id is not None and not override:
         return Outcome.PATHWAY_OWNED
     return Outcome.WITHDRAWN
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What a withdrawal wrote, or what an enrolment shows of one."""
+
+    status: str
+    withdrawn_at: datetime | None
+    reason: str | None
+    withdrawn_by: str | None
+
+
+def decide_reinstate(
+    wrote: Withdrawal | None, shows: Withdrawal | None, *, learner_active: bool, enrolled_again: bool
+) -> Outcome:
+    """What a reinstate does to one enrolment.
+
+    `wrote`: by the job's current outcome, None when that is not `withdrawn` or was taken back.
+    `shows`: the enrolment, None when it is gone. Whatever somebody changed since stays theirs.
+    `enrolled_again`: another active enrolment has its learner, Series and pathway, or one that is newer and
+    is reinstated by the same job (at most one of them can be active).
+    """
+    if wrote is None or shows != wrote:
+        return Outcome.CHANGED_SINCE
+    if not learner_active:
+        return Outcome.LEARNER_INACTIVE
+    return Outcome.ENROLLED_AGAIN if enrolled_again else Outcome.REINSTATED

@@ -209,7 +209,38 @@ def insert_support_job(
     return job_id
 
 
-_DEFAULTS = {"note": None, "learner_external_id": None, "epoch": None, "accepted": 0, "duplicates": 0}
+def insert_reinstate_job(
+    connection: Connection,
+    requester: Requester,
+    *,
+    job_id: int,
+    note: str | None,
+    body: dict[str, Any],
+    fill: Callable[[dict[str, Any]], tuple[int, int]],
+    chunk_size: int,
+) -> Submitted:
+    """The job that takes back what job `job_id` withdrew, in the caller's transaction; or the key's job.
+
+    `body`: the validated request, by whose hash the key knows it again; `fill`: writes the chunks.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another request.
+    """
+    what = {"kind": "reinstate", "reinstates": job_id, "reason": None, "source": "admin", "note": note}
+    when = {"effective_at": None, "request_hash": _digest({"reinstates": job_id, **body})}
+    values = {**_DEFAULTS, **_who(requester), **what, **when}
+    return _write(connection, requester, values, fill, chunk_size, lambda: None)
+
+
+_DEFAULTS = {
+    "kind": "withdraw",
+    "reinstates": None,
+    "note": None,
+    "learner_external_id": None,
+    "epoch": None,
+    "accepted": 0,
+    "duplicates": 0,
+}
 
 
 def _who(requester: Requester) -> dict[str, Any]:
@@ -267,7 +298,7 @@ def _write(
         connection,
         organisation_id=requester.organisation_id,
         actor=requester.actor,
-        action="job.submit",
+        action="job.submit" if values["kind"] == "withdraw" else "job.reinstate",
         job_id=job_id,
     )
     if due:

@@ -14,18 +14,21 @@ from typing import Any
 import psycopg
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from worker import recover
 from worker.config import Settings
 from worker.database import Database, driver
-from worker.errors import classify
-from worker.ledger import claims, decide, jobs, letters, people
+from worker.errors import classify, is_enrolled_meanwhile
+from worker.ledger import claims, decide, jobs, letters, people, reinstating
 from worker.models import Chunk, Claim, Decided, LetterCode
 
 log = structlog.get_logger(__name__)
 
 OLDEST_EVERY = 8
 """Every eighth claim takes the oldest due chunk, so that nothing waits for ever behind what is more urgent."""
+SLIPPED_IN = 5
+"""How often a claim is tried again at once when an enrolment slipped in; after that it is an error of a row."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class Withdrawer:
 
     def _handle(self, claim: Claim) -> None:
         try:
-            applied = self._database.run(lambda connection: self._apply(connection, claim))
+            applied = self._decide(claim)
         except Exception as error:
             self._recover(claim, error)
             return
@@ -90,6 +93,17 @@ class Withdrawer:
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)
         self._finish(sorted(applied.job_ids))
+
+    def _decide(self, claim: Claim) -> Applied:
+        """Apply a claim; again at once when an enrolment slipped in, which the next try finds."""
+        for _ in range(SLIPPED_IN):
+            try:
+                return self._database.run(lambda connection: self._apply(connection, claim))
+            except IntegrityError as error:
+                if not is_enrolled_meanwhile(error):
+                    raise
+                log.info("claim.enrolled_meanwhile", token=str(claim.token))
+        return self._database.run(lambda connection: self._apply(connection, claim))
 
     def _finish(self, job_ids: list[int]) -> None:
         if job_ids:
@@ -140,13 +154,19 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
     persons = [chunk.id for chunk in chunks if chunk.is_person]
     superseded = people.superseded(connection, deactivations) if deactivations else set()
+    back = [chunk.id for chunk in chunks if chunk.reinstates is not None]
+    theirs = reinstating.lock_learners(connection, back, persons) if back else []
     learners = decide.lock_learners(connection, persons) if persons else {}
     _deactivate(connection, chunks, superseded, learners)
     chunks = [chunk for chunk in chunks if not _closed_whole(connection, chunk, superseded, learners)]
     if chunks:
         ids = [chunk.id for chunk in chunks]
         locked = decide.lock_enrolments(connection, ids, sorted(set(learners.values())))
-        applied.decided = decide.decide(connection, ids, superseded=sorted(superseded), locked=locked)
+        if back:  # before the withdrawals: each of them stands by itself, whatever is taken back
+            applied.decided += reinstating.decide(connection, back, learners=theirs, locked=locked)
+        away = [chunk.id for chunk in chunks if chunk.reinstates is None]
+        if away:
+            applied.decided += decide.decide(connection, away, superseded=sorted(superseded), locked=locked)
     if driven:
         applied.letters = letters.settle(connection, driven)
     return applied

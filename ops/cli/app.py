@@ -17,6 +17,7 @@ from ops.cli import (
     jobs,
     letter_acts,
     processes,
+    reinstate,
     report,
     sources,
     tokens,
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
 )
-for module in (processes, data, jobs, watch, explain):
+for module in (processes, data, jobs, watch, explain, reinstate):
     module.register(app)
 control.register(jobs.group)
 desk.register(dead_letters.group)

@@ -68,7 +68,7 @@ def submit_ids(
         who = common.requester(db, organisation, acting, key)
         with common.telling_key(who):
             submitted = submit(db, who, request)
-        _print_submitted(submitted, json)
+        print_submitted(submitted, json)
 
 
 def bulk(
@@ -111,7 +111,7 @@ def bulk(
                 return
             with common.telling_key(who):
                 submitted = submit(db, who, selection)
-            _print_submitted(submitted, json)
+            print_submitted(submitted, json)
             return
         with read_ids(Path(file or "-")) as ids:
             if dry_run:
@@ -119,7 +119,7 @@ def bulk(
                 return
             with common.telling_key(who):
                 submitted = submit_file(db, who, request, ids)
-            _print_submitted(submitted, json)
+            print_submitted(submitted, json)
 
 
 def deactivate(
@@ -183,7 +183,9 @@ def list_jobs(
         documents = [common.job_document(job) for job in found]
         common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
         return
-    rows = [(job.id, job.state, job.reason, f"{job.accepted:,}", common.counts(job.outcomes)) for job in found]
+    rows = [
+        (job.id, job.state, job.reason or job.kind, f"{job.accepted:,}", common.counts(job.outcomes)) for job in found
+    ]
     common.out.print(common.table("job", "state", "reason", "accepted", "outcomes", rows=rows))
     common.say_more(found, most)
 
@@ -251,7 +253,8 @@ def _number(name: str, value: str) -> int:
         raise InvalidInputError(f"--filter {name}: {value!r} is not a number") from None
 
 
-def _print_submitted(submitted: Submitted, json: bool) -> None:
+def print_submitted(submitted: Submitted, json: bool) -> None:
+    """Show what answers a request, and how to go on."""
     if not json and not submitted.created:
         common.err.print("this key was used before with the same request; this is its job")
     print_job(submitted.job, json)
@@ -296,6 +299,7 @@ def print_job(job: Job, json: bool) -> None:
         ("job", job.id),
         ("state", job.state),
         ("held", job.held_why),
+        ("reinstates job", job.reinstates),
         ("reason", job.reason),
         ("source", job.source),
         ("requested by", job.requested_by),
@@ -305,6 +309,7 @@ def print_job(job: Job, json: bool) -> None:
         ("finished", job.finished_at),
         ("accepted", f"{job.accepted:,}" + (f" ({job.duplicates:,} duplicates)" if job.duplicates else "")),
         ("outcomes", common.counts(job.outcomes) if job.outcomes or job.finished_at else "none yet"),
+        ("reinstated", f"{job.reinstated:,}" if job.reinstated else None),
         ("in flight", job.in_flight),
         ("open dead letters", job.open_dead_letters),
         ("idempotency key", job.idempotency_key),

@@ -71,13 +71,24 @@ CHECKS = {
         SELECT 'dead letter ' || d.id FROM withdrawals.dead_letters d WHERE d.state = 'redriven'
             AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c
                 WHERE c.redrives = d.id AND c.state IN ('ready', 'claimed'))""",
-    "every withdrawal of the service has exactly one outcome `withdrawn`": """
+    "every withdrawal of the service has exactly one outcome `withdrawn` that is not reinstated": """
         SELECT 'enrolment ' || enrolment_id || ': ' || count(*) FROM withdrawals.outcomes
-        WHERE outcome = 'withdrawn' GROUP BY enrolment_id HAVING count(*) > 1""",
-    "what an outcome `withdrawn` wrote is what the enrolment shows": f"""
+        WHERE outcome = 'withdrawn' AND reinstated_by IS NULL GROUP BY enrolment_id HAVING count(*) > 1""",
+    "what was taken back names the job that reinstated it, and that job names it": """
+        SELECT 'job ' || coalesce(o.job_id, r.reinstates) || ', enrolment '
+            || coalesce(o.enrolment_id, r.enrolment_id)
+        FROM (SELECT job_id, enrolment_id, reinstated_by FROM withdrawals.outcomes
+            WHERE reinstated_by IS NOT NULL) o
+        FULL JOIN (SELECT x.enrolment_id, j.id, j.reinstates FROM withdrawals.jobs j
+            JOIN withdrawals.outcomes x ON x.job_id = j.id
+            WHERE j.reinstates IS NOT NULL AND x.outcome = 'reinstated') r
+        ON r.id = o.reinstated_by AND r.reinstates = o.job_id AND r.enrolment_id = o.enrolment_id
+        WHERE o.job_id IS NULL OR r.id IS NULL""",
+    "what an outcome `withdrawn` wrote is what the enrolment shows, until it is reinstated": f"""
         SELECT 'enrolment ' || e.id FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id
         JOIN lms.enrolments e ON e.id = o.enrolment_id
-        WHERE o.outcome = 'withdrawn' AND e.status = '{WITHDRAWN}' AND (e.withdrawal_reason, e.withdrawn_by,
+        WHERE o.outcome = 'withdrawn' AND o.reinstated_by IS NULL AND e.status = '{WITHDRAWN}'
+            AND (e.withdrawal_reason, e.withdrawn_by,
             e.withdrawn_at) IS DISTINCT FROM (j.reason, j.requested_by, o.decided_at)""",
     "what waits belongs to a job that waits, and what is due to one that was admitted": """
         SELECT 'chunk ' || c.id FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id

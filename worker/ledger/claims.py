@@ -73,7 +73,7 @@ def count_due(connection: Connection, *, most: int) -> int:
 
 
 _LOCK = """
-SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives, j.epoch,
+SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives, j.epoch, j.reinstates,
     c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}

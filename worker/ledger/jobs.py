@@ -45,10 +45,10 @@ def find_by_key(
 
 
 _INSERT = text("""
-INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, note, door, idempotency_key,
-    request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
-VALUES (:organisation_id, :reason, :source, :requested_by, :note, :door, :key, :request_hash, 'scheduled',
-    :learner_external_id, :epoch, :accepted, :duplicates, coalesce(:effective_at, now()))
+INSERT INTO withdrawals.jobs (organisation_id, kind, reinstates, reason, source, requested_by, note, door,
+    idempotency_key,    request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
+VALUES (:organisation_id, :kind, :reinstates, :reason, :source, :requested_by, :note, :door, :key,
+    :request_hash, 'scheduled',    :learner_external_id, :epoch, :accepted, :duplicates, coalesce(:effective_at, now()))
 ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
 RETURNING id, effective_at <= now() AS due
 """)
@@ -60,15 +60,16 @@ def insert(connection: Connection, values: dict[str, Any]) -> tuple[int, bool] |
     return (row.id, row.due) if row else None
 
 
-_FILL = """
+FILL = """
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
 SELECT :job_id, :organisation_id, number, :lane, array_agg(id ORDER BY id), count(*), :state
 FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number FROM ({ids}) ids) numbered
 GROUP BY number
 RETURNING size
 """
-_FILL_LIST = text(_FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
-_FILL_STAGED = text(_FILL.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_temp.staged"))
+"""Freeze what `{ids}` selects into chunks."""
+_FILL_LIST = text(FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
+_FILL_STAGED = text(FILL.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_temp.staged"))
 FILTERED = f"""
     SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation_id
         AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
@@ -79,7 +80,7 @@ FILTERED = f"""
         AND CASE WHEN CAST(:status AS text[]) IS NOT NULL THEN e.status = ANY(:status)
             ELSE e.status NOT IN ('{WITHDRAWN}', {", ".join(f"'{status}'" for status in ENDED)}) END"""
 """What a filter finds; without statuses, all that is neither ended nor withdrawn."""
-_FILL_FILTER = text(_FILL.format(ids=FILTERED))
+_FILL_FILTER = text(FILL.format(ids=FILTERED))
 
 
 def fill_from_list(connection: Connection, ids: Sequence[int], **chunk: Any) -> int:

@@ -11,7 +11,7 @@ from worker.models import Job, JobState
 # Counts come from the chunks, each written by the transaction that decided it; a letter chunk holds changes.
 _JOB = """
 SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.note, j.idempotency_key,
-    j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates,
+    j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates, j.reinstates,
     CASE WHEN j.state = 'held' THEN j.held_because END AS held_because,
     CASE WHEN j.state = 'held' THEN j.brake END AS brake,
     CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END AS state,
@@ -21,6 +21,8 @@ SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.no
         SELECT key AS outcome, sum(value::integer) AS n
         FROM withdrawals.chunks c, jsonb_each_text(c.counts) WHERE c.job_id = j.id
         GROUP BY key HAVING sum(value::integer) <> 0) counts) AS outcomes,
+    (SELECT coalesce(sum((c.counts ->> 'reinstated')::integer), 0) FROM withdrawals.jobs r
+        JOIN withdrawals.chunks c ON c.job_id = r.id WHERE r.reinstates = j.id) AS reinstated,
     (SELECT count(*) FROM withdrawals.dead_letters d WHERE d.state IN ('open', 'redriven') AND d.id IN (
         SELECT o.dead_letter_id FROM withdrawals.outcomes o
         WHERE o.job_id = j.id AND o.dead_letter_id IS NOT NULL
