@@ -16,6 +16,7 @@ from worker import persons, plan
 from worker.errors import InvalidInputError
 from worker.ledger import reads
 from worker.models import Job, JobState
+from worker.report import series_of_code
 from worker.submit import Submitted, cancel, show, submit, submit_file
 
 group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")
@@ -84,6 +85,9 @@ def bulk(
             "enrolled_before and enrolled_after (2026-03-01T00:00:00Z).",
         ),
     ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="All of the Series with this code; --filter narrows it down.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Count the outcomes the job would have; write nothing.")] = False,
     plan_hash: Annotated[
         str | None, typer.Option(help="Of the plan that --dry-run showed: refused if it does not fit any more.")
@@ -97,15 +101,18 @@ def bulk(
     json: AsJson = False,
 ) -> None:
     """Withdraw many enrolments: a CSV file, standard input, or all that match a filter."""
-    if (file is None) == (not where):
-        raise InvalidInputError("give a FILE.csv (or -), or --filter NAME=VALUE, and not both")
+    if (file is None) == (not where and series is None):
+        raise InvalidInputError("give a FILE.csv (or -), or --filter NAME=VALUE or --series CODE, and not both")
     given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
     given["plan_hash"] = plan_hash
     request = common.parse(FileRequest, **given)
-    selection = common.parse(JobRequest, **given, filter=_filter(where)) if where else None
+    conditions = _filter(where or [], series)
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        if selection is not None:
+        if series is not None:
+            conditions["series_id"] = series_of_code(db, who.organisation_id, series)
+        if conditions:
+            selection = common.parse(JobRequest, **given, filter=common.parse(Filter, **conditions))
             if dry_run:
                 print_plan(plan.of_request(db, who.organisation_id, selection), json)
                 return
@@ -224,8 +231,8 @@ def cancel_job(
         raise typer.Exit(1)
 
 
-def _filter(pairs: list[str]) -> Filter:
-    """Conditions from NAME=VALUE; `status` and `learner_ids` repeat or take commas."""
+def _filter(pairs: list[str], series: str | None) -> dict[str, Any]:
+    """Conditions from NAME=VALUE, checked; `status` and `learner_ids` repeat or take commas."""
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -241,9 +248,11 @@ def _filter(pairs: list[str]) -> Filter:
             values[name] = _number(name, values[name])
     if "learner_ids" in values:
         values["learner_ids"] = [_number("learner_ids", item) for item in values["learner_ids"]]
-    found = common.parse(Filter, **values)
-    assert isinstance(found, Filter)  # noqa: S101 - for the type checker
-    return found
+    if series is not None and "series_id" in values:
+        raise InvalidInputError("--series: give it or --filter series_id, not both")
+    if values:
+        common.parse(Filter, **values)
+    return values
 
 
 def _number(name: str, value: str) -> int:
