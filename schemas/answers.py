@@ -100,6 +100,7 @@ class Outcome(BaseModel):
     pathway_id: int | None
     dead_letter_id: int | None
     decided_at: datetime | None
+    reinstated_by: int | None = Field(None, description="The job that took it back.")
 
 
 class DeadLetter(BaseModel):

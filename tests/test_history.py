@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.desk import Asked, EnrolmentHistory
+from schemas.desk import EnrolmentHistory
 from schemas.jobs import JobRequest
 from tests.world import World, work_off
 from worker import history, letters
@@ -131,15 +131,3 @@ def test_another_organisations_enrolment_is_as_one_that_does_not_exist(db: Datab
             explained(db, world, enrolment_id)
         told.append(str(error.value).replace(str(enrolment_id), "N"))
     assert told[0] == told[1]
-
-
-def test_a_kind_and_an_outcome_that_are_not_known_read_sensibly() -> None:
-    asked = {"job_id": 1, "kind": "reinstate", "state": "completed", "reason": None, "source": "bulk",
-             "requested_by": "x", "door": "api", "key": "k", "note": None, "learner_external_id": None,
-             "created_at": "2026-01-01T00:00:00Z", "effective_at": "2026-01-01T00:00:00Z"}  # fmt: skip
-    row = {**asked, "outcome": "enrolled_again", "prior_status": "withdrawn", "pathway_id": None,
-           "pathway_title": None, "dead_letter_id": None, "decided_at": "2026-01-01T00:00:00Z", "asked_by": None,
-           "override": False}  # fmt: skip
-    decision = history._decided(row)
-    assert (decision.sentence, decision.rule) == ("Enrolled again.", None)
-    assert history._asked(Asked.model_validate(asked)) == "asked for a reinstate over HTTP, key k"

@@ -7,12 +7,14 @@ import pytest
 
 from schemas.jobs import JobRequest
 from schemas.reinstate import Part, ReinstateRequest
+from schemas.reports import EnrolmentFilter
 from tests.races.racing import always_balanced, chunks, workers
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters
+from worker import history, letters
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
+from worker.ledger import outcomes, reports
 from worker.models import Job, JobState
 from worker.reinstate import plan, reinstate
 from worker.rules import ACTIVE, Outcome, Withdrawal, decide_reinstate
@@ -304,3 +306,24 @@ def test_the_set_statement_decides_as_the_rule_does(undo: Undo, world: World, db
         Outcome.LEARNER_INACTIVE,
     }
     assert_balanced(db)
+
+
+def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: World, environment: Settings) -> None:
+    """The listing of outcomes, the decision receipt and the summary."""
+    enrolment_id = world.enrolment()
+    job = world.submit(db, [enrolment_id])
+    work_off(db, environment)
+    with db.begin() as connection:
+        before = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
+    work_off(db, environment)
+    with db.begin() as connection:
+        (listed,) = outcomes.of_job(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
+        after = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    assert listed.reinstated_by == back.id
+    assert [row.n for row in before] == [1]
+    assert after == []
+    told = history.explain(db, organisation_id=world.organisation_id, enrolment_id=enrolment_id)
+    assert told.decisions[0].sentence.endswith(f"Taken back by job {back.id}.")
+    assert told.decisions[1].outcome == "reinstated"
+    assert told.decisions[1].sentence.startswith("Put back")

@@ -26,6 +26,7 @@ RULES = {
     Outcome.PATHWAY_OWNED: Rule(
         number=6, sentence="An enrolment that a Learning Pathway owns is not withdrawn directly; support decides."
     ),
+    Outcome.REINSTATED: Rule(number=3, sentence="Withdrawing deletes nothing, so it can be put back."),
     Outcome.NOT_FOUND: Rule(number=9, sentence="Whether it exists in this organisation is looked at first."),
 }
 OVERRIDE = Rule(number=6, sentence="An approver decided that the pathway's enrolment is withdrawn all the same.")
@@ -103,8 +104,13 @@ def _outcome(outcome: str, row: Row, *, overridden: bool) -> str:
         Outcome.NOT_FOUND: "There was no such enrolment in this organisation.",
         Outcome.FAILED: "Every attempt failed; it was not touched, and support has the error.",
         Outcome.CANCELLED: "The job was cancelled before this was decided.",
+        Outcome.REINSTATED: "Put back to what it was before it was withdrawn; progress was never changed.",
+        Outcome.ENROLLED_AGAIN: "The learner had an active enrolment there by then; it stayed withdrawn.",
+        Outcome.CHANGED_SINCE: "It was no longer as the job had left it; it was not touched.",
+        Outcome.LEARNER_INACTIVE: "The learner was inactive; it stayed withdrawn.",
     }
-    return said.get(outcome, f"{outcome.replace('_', ' ').capitalize()}.")
+    back = f" Taken back by job {row['reinstated_by']}." if row["reinstated_by"] else ""
+    return said[outcome] + back
 
 
 _STANDING = {

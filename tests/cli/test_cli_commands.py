@@ -139,6 +139,18 @@ def test_bulk_takes_whatever_is_piped_in(world: World) -> None:
     assert json.loads(ran.out)["accepted"] == 3
 
 
+def test_bulk_takes_a_series_by_its_code(world: World) -> None:
+    ids = world.enrolments(3)
+    world.enrolments(2)
+    code = world.one("SELECT s.code FROM lms.series s JOIN lms.enrolments e ON e.series_id = s.id WHERE e.id = :i",
+                     i=ids[0])  # fmt: skip
+    assert done("bulk", "--series", code, "--reason", "not_required", "--dry-run")["accepted"] == 3
+    assert done("bulk", "--series", code, "--filter", "status=mastered", "--reason", "not_required")["accepted"] == 0
+    assert done("bulk", "--series", code, "--reason", "not_required")["accepted"] == 3
+    assert withdrawals("bulk", "--series", "NONE", "--reason", "not_required").code == 1
+    assert "--series" in refused("bulk", "--series", code, "--filter", "series_id=1", "--reason", "not_required")
+
+
 def test_bulk_takes_a_filter_and_freezes_what_it_finds(world: World, db: Database, environment: Settings) -> None:
     ids = world.enrolments(4)
     world.enrolments(3)

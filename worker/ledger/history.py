@@ -89,7 +89,7 @@ def met(connection: Connection, letter_id: int) -> list[dict[str, Any]]:
 
 _OUTCOMES = text(f"""
 SELECT {_ASKED}, o.outcome, o.prior_status, o.pathway_id, p.title AS pathway_title, o.dead_letter_id, o.decided_at,
-    last.asked_by, coalesce(last.override, c.override) AS override
+    o.reinstated_by, last.asked_by, coalesce(last.override, c.override) AS override
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id JOIN withdrawals.chunks c ON c.id = o.chunk_id
 LEFT JOIN lms.pathways p ON p.id = o.pathway_id AND p.organisation_id = o.organisation_id
 LEFT JOIN LATERAL (SELECT a.asked_by, a.override FROM withdrawals.chunks a

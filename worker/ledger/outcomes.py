@@ -17,13 +17,16 @@ class Listed:
     pathway_id: int | None
     dead_letter_id: int | None
     decided_at: datetime | None
+    reinstated_by: int | None
+    """The job that took it back."""
 
 
 # An id has a row or lies in one chunk that was closed whole, never both. A chunk's ids are sorted and no two
 # chunks of a job overlap, so the first `limit` of those chunks that reach beyond the cursor hold the page.
 _LIST = text("""
 WITH rows AS (
-    SELECT o.enrolment_id, o.outcome, o.prior_status, o.pathway_id, o.dead_letter_id, o.decided_at
+    SELECT o.enrolment_id, o.outcome, o.prior_status, o.pathway_id, o.dead_letter_id, o.decided_at,
+        o.reinstated_by
     FROM withdrawals.outcomes o
     WHERE o.job_id = :job_id AND o.organisation_id = :organisation_id AND o.enrolment_id > :after
         AND (CAST(:outcome AS text) IS NULL OR o.outcome = :outcome)
@@ -40,12 +43,12 @@ WITH rows AS (
         AND c.state IN ('cancelled', 'superseded', 'failed') AND c.learner_external_id IS NOT NULL AND :after = 0
         AND (CAST(:outcome AS text) IS NULL OR c.state = :outcome)
 )
-SELECT enrolment_id, NULL AS learner_external_id, outcome, prior_status, pathway_id, dead_letter_id, decided_at
-FROM rows
+SELECT enrolment_id, NULL AS learner_external_id, outcome, prior_status, pathway_id, dead_letter_id, decided_at,
+    reinstated_by FROM rows
 UNION ALL
-SELECT id, NULL, state, NULL, NULL, NULL, closed_at FROM whole, unnest(enrolment_ids) id WHERE id > :after
+SELECT id, NULL, state, NULL, NULL, NULL, closed_at, NULL FROM whole, unnest(enrolment_ids) id WHERE id > :after
 UNION ALL
-SELECT NULL, learner_external_id, state, NULL, NULL, dead_letter_id, closed_at FROM persons
+SELECT NULL, learner_external_id, state, NULL, NULL, dead_letter_id, closed_at, NULL FROM persons
 ORDER BY enrolment_id NULLS FIRST LIMIT :limit
 """)
 

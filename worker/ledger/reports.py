@@ -35,7 +35,8 @@ LEFT JOIN lms.pathways p ON p.id = e.pathway_id
 LEFT JOIN LATERAL (
     SELECT o.job_id, w.source FROM withdrawals.outcomes o JOIN withdrawals.jobs w ON w.id = o.job_id
     WHERE o.enrolment_id = e.id AND o.organisation_id = e.organisation_id AND o.outcome = 'withdrawn'
-        AND e.status = 'withdrawn' AND (o.decided_at = e.withdrawn_at) IS TRUE OFFSET 0) j ON true
+        AND o.reinstated_by IS NULL AND e.status = 'withdrawn'
+        AND (o.decided_at = e.withdrawn_at) IS TRUE OFFSET 0) j ON true
 WHERE e.organisation_id = :organisation_id"""
 
 # Chunks that were closed whole have no rows of outcomes; their ids are expanded here.
@@ -126,7 +127,7 @@ def decided(
     wanted: EnrolmentFilter,
     span: tuple[datetime | None, datetime | None],
 ) -> Rows:
-    """Outcomes counted by `week` (a Monday, UTC; None but for withdrawals), `reason` and `outcome`."""
+    """Outcomes that stand, counted by `week` (a Monday, UTC; None but for withdrawals), `reason` and `outcome`."""
     statement, values = _over_outcomes(
         """SELECT CASE WHEN o.outcome = 'withdrawn' THEN date_trunc('week', o.decided_at AT TIME ZONE 'UTC')::date END
         AS week, j.reason, o.outcome, count(*) AS n""",
@@ -135,7 +136,11 @@ def decided(
     )
     values |= {"organisation_id": organisation_id, "clean": [Outcome.ALREADY_WITHDRAWN, Outcome.CANCELLED]}
     return connection.execute(
-        text(statement + " AND o.outcome <> ALL(:clean) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"), values
+        text(
+            f"{statement} AND j.kind = 'withdraw' AND o.reinstated_by IS NULL AND o.outcome <> ALL(:clean)"
+            " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ),
+        values,
     ).all()
 
 
@@ -153,7 +158,8 @@ def durations(
         span,
     )
     row = connection.execute(
-        text(statement + " AND o.outcome = 'withdrawn'"), {"organisation_id": organisation_id, **values}
+        text(statement + " AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL"),
+        {"organisation_id": organisation_id, **values},
     ).one()
     return int(row.n), row.seconds
 
