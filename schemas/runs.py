@@ -9,7 +9,7 @@ from schemas.jobs import Note
 from schemas.letters import LetterFilter
 
 Act = Literal["redrive", "override", "cascade", "keep", "discard"]
-Rate = Annotated[int, Field(ge=1, le=10_000, description="Letters a second.")]
+Rate = Annotated[int, Field(ge=1, le=1000, description="Letters a second.")]
 Canary = Annotated[int, Field(ge=0, le=100, description="Letters of each fingerprint that go first.")]
 
 

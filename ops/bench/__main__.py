@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from ops.bench import exports, obvious
+from ops.bench import exports, letters, obvious
+from ops.bench.memory import peak
 from ops.cli.common import out, table
 from ops.local import LocalServers
 from ops.migrate import migrate
@@ -35,10 +36,11 @@ _PATIENCE = 900.0  # seconds
 def main() -> None:
     """Run everything and print one table."""
     parser = argparse.ArgumentParser(prog="python -m ops.bench", description=__doc__)
-    parser.add_argument("--enrolments", type=int, default=500_000, help="size of the bulk job")
+    parser.add_argument("--enrolments", type=int, default=1_000_000, help="size of the bulk job")
     parser.add_argument("--obvious", type=int, default=20_000, help="enrolments for the obvious program")
     parser.add_argument("--latencies", type=int, default=200, help="single requests on an idle system")
     parser.add_argument("--exports", type=int, default=1_000_000, help="rows of the exports; 0: none")
+    parser.add_argument("--letters", type=int, default=100_000, help="dead letters that are redriven; 0: none")
     arguments = parser.parse_args()
     logs.silence()
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
@@ -51,6 +53,8 @@ def main() -> None:
             _run(settings(), arguments.enrolments, arguments.obvious, arguments.latencies)
             if arguments.exports:
                 exports.run(settings(), arguments.exports)
+            if arguments.letters:
+                letters.run(settings(), arguments.letters)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -71,10 +75,11 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
 
     worker = [sys.executable, "-m", "ops", "worker"]
     relay = [sys.executable, "-m", "ops", "relay"]
-    with _fresh(owner, size), _children(worker, relay):
+    with _fresh(owner, size), _children(worker, relay) as running:
         database = Database(current)
         rate = _timed(size, lambda: _bulk(database, owner, size))
         rows.append(("this service, one bulk job, submit to last outcome", size, rate, rate / base))
+        peaks = [peak(running.pid(name)) for name in ("0", "1")]
         found = _latencies(database, owner, latencies)
         database.close()
     owner.close()
@@ -82,6 +87,7 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
     shown = [(name, f"{count:,}", f"{speed:,.0f}", f"{ratio:.1f}") for name, count, speed, ratio in rows]
     out.print(table("program", "enrolments", "per second", "ratio", rows=shown))
     out.print(f"this service beside bare SQL: {rate / bare:.2f}")
+    out.print(f"most memory of a process during the bulk job: worker {peaks[0]:.0f} MB, relay {peaks[1]:.0f} MB")
     out.print(
         f"submit to withdrawn on an idle system, {len(found)} requests: median {statistics.median(found):.1f} ms, "
         f"p95 {sorted(found)[int(len(found) * 0.95)]:.1f} ms, most {max(found):.1f} ms"
@@ -175,11 +181,11 @@ def _fresh(owner: Database, size: int) -> Iterator[None]:
 
 
 @contextmanager
-def _children(*commands: list[str]) -> Iterator[None]:
+def _children(*commands: list[str]) -> Iterator[Supervisor]:
     named = {f"{number}": command for number, command in enumerate(commands)}
-    with tempfile.TemporaryDirectory() as directory, Supervisor(named, output=Path(directory) / "log"):
+    with tempfile.TemporaryDirectory() as directory, Supervisor(named, output=Path(directory) / "log") as running:
         time.sleep(2)  # up and idle before the clock starts
-        yield
+        yield running
 
 
 def _timed(count: int, work: Callable[[], None]) -> float:

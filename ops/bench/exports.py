@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from ops.bench.memory import peak
 from ops.cli.common import out, table
 from ops.local import LocalServers
 from ops.migrate import migrate
@@ -109,18 +110,8 @@ def _download(directory: Path, secret: str, what: str) -> tuple[str, str, str, s
             shutil.copyfileobj(answer, file)
         seconds = time.perf_counter() - begin
         size = (directory / what).stat().st_size
-        peak = _peak(running.pid("web"))
-    return what, f"{seconds:.1f}", f"{size / 1e6:.0f}", f"{peak:.0f}"
-
-
-def _peak(pid: int) -> float:
-    """Most memory a process ever had resident, in MB; of its children, should it be a supervisor's wrapper."""
-    most = 0.0
-    for one in [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]:
-        for line in Path(f"/proc/{one}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                most = max(most, int(line.split()[1]) / 1024)
-    return most
+        used = peak(running.pid("web"))
+    return what, f"{seconds:.1f}", f"{size / 1e6:.0f}", f"{used:.0f}"
 
 
 def _until_it_answers(url: str) -> None:

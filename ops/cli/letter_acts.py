@@ -24,7 +24,7 @@ run_group = typer.Typer(no_args_is_help=True, help="Acts on all that match a fil
 Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by number; or give a filter.", show_default=False)]
 Every = Annotated[bool, typer.Option("--all", help="All open ones.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
-Rate = Annotated[int, typer.Option(min=1, max=10_000, help="Letters a second.")]
+Rate = Annotated[int, typer.Option(min=1, max=1000, help="Letters a second.")]
 Canary = Annotated[int, typer.Option(min=0, max=100, help="Letters of each fingerprint that go first.")]
 RunId = Annotated[int, typer.Argument(help="The run's number.")]
 

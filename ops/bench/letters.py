@@ -1,0 +1,124 @@
+"""A hundred thousand dead letters: grouped, previewed, redriven by a run, kept by another; and the memory it takes.
+
+Run by `make bench`, or alone: `python -m ops.bench.letters [--letters N]`.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import text
+
+from ops.bench.memory import peak
+from ops.cli.common import out, table
+from ops.local import LocalServers
+from ops.migrate import migrate
+from ops.supervisor import Supervisor
+from schemas.letters import LetterFilter
+from worker import desk, logs, runs
+from worker.check import check
+from worker.config import Settings, settings
+from worker.database import Database
+from worker.ledger.runs import Run
+
+_ROWS = """
+INSERT INTO lms.organisations (name) VALUES ('letters');
+INSERT INTO lms.series (organisation_id, code, title) SELECT id, 'l', 'Series' FROM lms.organisations
+    WHERE name = 'letters';
+INSERT INTO lms.pathways (organisation_id, title) SELECT id, 'Pathway' FROM lms.organisations WHERE name = 'letters';
+INSERT INTO lms.learners (organisation_id, external_id)
+    SELECT o.id, 'l' || n FROM lms.organisations o, generate_series(1, {letters}) n WHERE o.name = 'letters';
+INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status)
+    SELECT l.organisation_id, l.id, s.id, 'in_progress' FROM lms.learners l JOIN lms.series s USING (organisation_id)
+    WHERE s.code = 'l';
+INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key, request_hash,
+    state, accepted, effective_at, admitted_at, finished_at)
+    SELECT id, 'not_required', 'bulk', 'bench', 'cli', 'letters', '', 'completed_with_exceptions', {letters}, now(),
+        now(), now() FROM lms.organisations WHERE name = 'letters';
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, counts, closed_at)
+    SELECT j.id, j.organisation_id, 1, 2, '{{}}', {letters}, 'done', '{{"pathway_owned": {letters}}}', now()
+    FROM withdrawals.jobs j WHERE j.idempotency_key = 'letters';
+INSERT INTO withdrawals.dead_letters (organisation_id, code, enrolment_id, job_id, message, fingerprint, evidence)
+    SELECT e.organisation_id, 'pathway_owned', e.id, j.id, 'A Learning Pathway owns this enrolment.',
+        'pathway_owned:' || mod(e.id, 10), '{{"status": "in_progress", "pathway_id": 1}}'
+    FROM lms.enrolments e JOIN withdrawals.jobs j USING (organisation_id) WHERE j.idempotency_key = 'letters';
+INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status,
+    dead_letter_id)
+    SELECT d.job_id, d.enrolment_id, d.organisation_id, c.id, 'pathway_owned', 'in_progress', d.id
+    FROM withdrawals.dead_letters d JOIN withdrawals.chunks c ON c.job_id = d.job_id;
+"""
+_PATIENCE = 900.0  # seconds
+
+
+def run(current: Settings, letters: int) -> None:
+    """Make the letters, act on all of them, and print one table."""
+    owner, database = Database(current, as_owner=True), Database(current)
+    migrate(owner.engine, role=current.database_role)
+    with owner.begin() as connection:
+        connection.exec_driver_sql(_ROWS.format(letters=letters))
+        organisation_id = int(connection.scalar(text("SELECT max(id) FROM lms.organisations")) or 0)
+    with owner.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")
+    shown: list[tuple[str, str]] = []
+
+    def timed(what: str, begin: float) -> None:
+        shown.append((what, f"{time.perf_counter() - begin:.2f}"))
+
+    begin = time.perf_counter()
+    desk.groups(database, current, organisation_id, LetterFilter())
+    timed("group by fingerprint", begin)
+    begin = time.perf_counter()
+    runs.preview(database, organisation_id=organisation_id, act="redrive", wanted=LetterFilter())
+    timed("preview of a redrive", begin)
+    worker, relay = [sys.executable, "-m", "ops", "worker"], [sys.executable, "-m", "ops", "relay"]
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        with Supervisor({"worker": worker, "relay": relay}, output=log) as running:
+            begin = time.perf_counter()
+            redriven = _run_off(database, organisation_id, "redrive")
+            timed(f"redrive of {redriven.letters:,}, at 1,000 a second at the most", begin)
+            peaks = {name: peak(running.pid(name)) for name in ("worker", "relay")}
+    books = check(database)
+    owner.close()
+    database.close()
+    out.print(table(f"{letters:,} letters", "seconds", rows=shown))
+    out.print(f"resolved {redriven.resolved:,}, came back {redriven.came_back:,}; books {books.clean and 'clean'}")
+    out.print("most memory of a process: " + ", ".join(f"{name} {used:.0f} MB" for name, used in peaks.items()))
+
+
+def _run_off(database: Database, organisation_id: int, act: str) -> Run:
+    begun = runs.start(
+        database, organisation_id=organisation_id, act=act, wanted=LetterFilter(), actor="bench", rate=1000
+    )
+    deadline = time.monotonic() + _PATIENCE
+    while (found := runs.show(database, organisation_id=organisation_id, run_id=begun.id)).finished_at is None:
+        if time.monotonic() > deadline:
+            raise SystemExit("the run did not end in time")
+        time.sleep(0.2)
+    return found
+
+
+def main() -> None:
+    """Measure on servers of its own."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.letters", description=__doc__)
+    parser.add_argument("--letters", type=int, default=100_000)
+    arguments = parser.parse_args()
+    logs.silence()
+    directory = Path(tempfile.mkdtemp(prefix="withdrawals-letters-", dir="/tmp"))
+    directory.chmod(0o755)
+    try:
+        with LocalServers(directory / "local") as servers:
+            os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
+            os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)
+            settings.cache_clear()
+            run(settings(), arguments.letters)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
