@@ -177,6 +177,7 @@ def list_jobs(
     state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"Only these: {_STATES}.")] = None,
     limit: Limit = None,
     cursor: Cursor = None,
+    only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
@@ -184,11 +185,14 @@ def list_jobs(
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         with db.begin() as connection:
-            most = common.page_size(limit, json)
+            most = common.page_size(limit, json or only_ids)
             found = reads.jobs(connection, org, state=state, before=cursor, limit=most)
     if json:
         documents = [common.job_document(job) for job in found]
         common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
+        return
+    if only_ids:
+        common.out.print(" ".join(str(job.id) for job in found))
         return
     rows = [
         (job.id, job.state, job.reason or job.kind, f"{job.accepted:,}", common.counts(job.outcomes)) for job in found
