@@ -30,6 +30,31 @@ PRODUCERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "Okta, by an event hook",
+        (
+            'OKTA="okta-$(date +%s)"; KEY=$(withdrawals sources create --name "$OKTA" --kind okta --organisation Acme '
+            "--json | python -c 'import json, sys; print(json.load(sys.stdin)[\"secret\"])')",
+            'curl -sS "{address}/hooks/okta/$OKTA" -H "X-Okta-Verification-Challenge: trial"; echo',
+            'curl -sS "{address}/hooks/okta/$OKTA" -H "Authorization: $KEY" -H \'Content-Type: application/json\' '
+            '-w \'okta: %{{http_code}}\\n\' -d \'{{"data": {{"events": [{{"uuid": "\'$(date +%s)\'", '
+            '"eventType": "user.lifecycle.deactivate", "published": "\'$(date -u +%Y-%m-%dT%H:%M:%SZ)\'", '
+            '"target": [{{"type": "User", "id": "dan"}}]}}]}}}}\'',
+        ),
+    ),
+    (
+        "BambooHR, by its webhook",
+        (
+            'BAMBOO="bamboo-$(date +%s)"; KEY="a private key of BambooHR"; echo "$KEY" | withdrawals sources create '
+            '--name "$BAMBOO" --kind bamboohr --secret-file - --organisation Acme >/dev/null',
+            'BODY=\'{{"employees": [{{"id": "ben", "changedFields": ["status"], '
+            '"fields": {{"status": "Inactive"}}}}]}}\'; AT=$(date +%s)',
+            "SIGNED=$(python -c 'import hashlib, hmac, sys; key, text = sys.argv[1:]; "
+            'print(hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest())\' "$KEY" "$BODY$AT")',
+            'curl -sS "{address}/hooks/bamboohr/$BAMBOO" -H "X-BambooHR-Timestamp: $AT" -H "X-BambooHR-Signature: '
+            "$SIGNED\" -H 'Content-Type: application/json' -w 'bamboohr: %{{http_code}}\\n' -d \"$BODY\"",
+        ),
+    ),
+    (
         "a directory, over SCIM 2.0",
         (
             'SCIM=$(withdrawals tokens create --name "scim-$(date +%s)" --role scim --organisation Acme)',

@@ -26,8 +26,14 @@ def test_the_lines_that_up_prints_work_as_pasted(address: str, world: World) -> 
         timeout=100,
     )
     assert ran.returncode == 0, ran.stderr
-    job, jobs, receipt, users = (json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{"))
+    job, jobs, receipt, challenge, users = (
+        json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")
+    )
     assert (job["accepted"], job["requested_by"].startswith("token:trial-")) == (2, True)
     assert [item["id"] for item in jobs["items"]] == [job["id"]]
     assert (receipt["status"], receipt["job_id"] > job["id"]) == ("accepted", True)
+    assert challenge == {"verification": "trial"}
+    assert {"okta: 200", "bamboohr: 200"} <= set(ran.stdout.splitlines())
+    told = world.run("SELECT external_id FROM withdrawals.persons WHERE NOT active ORDER BY 1")
+    assert [row.external_id for row in told] == ["ben", "cleo", "dan"]
     assert users["itemsPerPage"] == 2
