@@ -43,3 +43,5 @@ class ReinstatePlan(BaseModel):
     accepted: int
     outcomes: dict[str, int]
     samples: dict[str, list[int]]
+    learners: int
+    brake: Annotated[bool, Field(description="Whether the brake would hold it.")]

@@ -1,6 +1,6 @@
 """The brake: an abnormal volume waits for a second person.
 
-Issue 4: "over a rolling window … and across all sources … the learners of the jobs admitted in the window … exceed a
+"Over a rolling window … and across all sources … the learners of the jobs admitted in the window … exceed a
 floor *and* a share … of the learners active now plus those deactivated in the window → the job is `held`."
 """
 
@@ -11,8 +11,9 @@ import pytest
 
 from schemas.control import BrakeSetting, ReleaseFilter
 from schemas.jobs import JobRequest
+from schemas.reinstate import ReinstateRequest
 from tests.world import World, assert_balanced, work_off
-from worker import admit, brake, control, plan
+from worker import admit, brake, control, plan, reinstate
 from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
@@ -275,3 +276,17 @@ def test_limits_follow_the_settings_until_an_organisation_has_its_own(
     assert (found.floor, found.share, found.hours, found.own) == (environment.brake_floor, 0.5, 24, ["share"])
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'brake.set'") == 1
     assert brake.show(db, organisation_id=world.organisation("Other")).own == []
+
+
+def test_an_undo_counts_and_is_held_as_any_other_job(db: Database, world: World, environment: Settings) -> None:
+    """Its plan says so beforehand; a second person releases it."""
+    job = world.submit(db, world.enrolments(6))
+    work_off(db, environment)
+    limit(db, world, floor=5)
+    assert reinstate.plan(db, world.organisation_id, job.id, None).brake
+    back = reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest()).job
+    assert (back.state, back.held_because) == ("held", "brake")
+    control.release(db, organisation_id=world.organisation_id, job_id=back.id, actor="test:approver")
+    work_off(db, environment)
+    assert world.outcomes(back.id) == dict.fromkeys(world.outcomes(job.id), "reinstated")
+    assert_balanced(db)

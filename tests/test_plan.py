@@ -1,6 +1,6 @@
 """Plan, then apply: what would happen, counted by the rules that decide it; and refused when it would not any more.
 
-Issue 4: "A job sent with it is compared inside `submit`'s transaction: another selection, or counts that have drifted
+"A job sent with it is compared inside `submit`'s transaction: another selection, or counts that have drifted
 by more than a set share → 409 with both. A plan writes nothing and holds no lock."
 """
 

@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
+from worker.admit import would_hold
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import jobs, reads, reinstating
@@ -63,7 +64,11 @@ def plan(database: Database, organisation_id: int, job_id: int, part: Part | Non
     with database.begin() as connection:
         _refuse(connection, organisation_id, job_id)
         outcomes, samples = reinstating.preview(connection, organisation_id, job_id, _conditions(part))
-    return ReinstatePlan(accepted=sum(outcomes.values()), outcomes=outcomes, samples=samples)
+        learners = reinstating.learners(connection, organisation_id, job_id, _conditions(part))
+        held = would_hold(connection, organisation_id, learners=learners)
+    return ReinstatePlan(
+        accepted=sum(outcomes.values()), outcomes=outcomes, samples=samples, learners=learners, brake=held is not None
+    )
 
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:

@@ -12,7 +12,13 @@ def test_a_job_is_planned_and_taken_back_in_parts(db: Database, world: World, en
     assert "wait until it has ended" in withdrawals("jobs", "reinstate", job).err
     work_off(db, environment)
     plan = done("jobs", "reinstate", job, "--dry-run")
-    assert plan == {"accepted": 2, "outcomes": {"reinstated": 2}, "samples": {"reinstated": ids}}
+    assert plan == {
+        "accepted": 2,
+        "outcomes": {"reinstated": 2},
+        "samples": {"reinstated": ids},
+        "learners": 2,
+        "brake": False,
+    }
     assert "reinstated" in withdrawals("jobs", "reinstate", job, "--dry-run").out
     words = ["jobs", "reinstate", job, "--filter", f"enrolment_ids={ids[0]}", "--note", "agreed", "--key", "k"]
     part = done(*words)

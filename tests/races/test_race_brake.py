@@ -1,6 +1,6 @@
 """The brake, and people who act on one job at once.
 
-Issue 4: "under the lock of the organisation's settings row so that two at once cannot both slip through"; "Two
+"Under the lock of the organisation's settings row so that two at once cannot both slip through"; "Two
 approvers at once, pause against finish, cancel against claim … results always one of the legal ones."
 """
 

@@ -1,6 +1,6 @@
 """A reinstate against whatever else wants the same learner, enrolment or key at that moment.
 
-DESIGN.md §2: "Decide only from rows you hold locked"; issue 4: "a unique violation from a new enrolment that
+DESIGN.md §2: "Decide only from rows you hold locked"; "a unique violation from a new enrolment that
 slipped in is tried again and found as `enrolled_again`".
 """
 

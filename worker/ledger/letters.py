@@ -5,7 +5,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from schemas.letters import LetterFilter
 from worker.ledger.jobs import LANE_LETTERS
 from worker.models import Chunk, DeadLetter, LetterCode, LetterState
 from worker.rules import NEEDS_SUPPORT
@@ -262,24 +261,8 @@ FILTERED = """
             AND e.organisation_id = d.organisation_id AND (e.status, e.pathway_id) IS DISTINCT FROM
                 (d.evidence ->> 'status', CAST(d.evidence ->> 'pathway_id' AS bigint)))))"""
 """What a `LetterFilter` finds among letters `d` of an organisation: its fields and `organisation_id` are bound."""
-_LIST = text(
-    _READ
-    + f"""
-WHERE {FILTERED}
-    AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
-ORDER BY d.id DESC LIMIT :limit
-"""
-)
 _THESE = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = ANY(:ids)")
 _SHOW = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = :id")
-
-
-def list_letters(
-    connection: Connection, organisation_id: int, wanted: LetterFilter, *, before: int | None = None, limit: int = 50
-) -> list[DeadLetter]:
-    """Letters of an organisation that match, newest first."""
-    values = {"organisation_id": organisation_id, **wanted.model_dump(), "before": before, "limit": limit}
-    return [_letter(row) for row in connection.execute(_LIST, values).mappings()]
 
 
 def these(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> list[DeadLetter]:

@@ -182,6 +182,18 @@ FROM (SELECT enrolment_id, {_OUTCOME} AS outcome FROM placed) decided GROUP BY o
 """)
 
 
+_LEARNERS = text(f"""
+SELECT count(DISTINCT e.learner_id) FROM ({_SELECTED}) ids
+JOIN lms.enrolments e ON e.id = ids.id AND e.organisation_id = :organisation_id
+""")
+
+
+def learners(connection: Connection, organisation_id: int, reinstates: int, part: dict[str, Any]) -> int:
+    """How many learners a reinstate would be about."""
+    values = {"organisation_id": organisation_id, "reinstates": reinstates, **part}
+    return int(connection.scalar(_LEARNERS, values) or 0)
+
+
 def preview(
     connection: Connection, organisation_id: int, reinstates: int, part: dict[str, Any]
 ) -> tuple[dict[str, int], dict[str, list[int]]]:

@@ -7,11 +7,10 @@ from fastapi import APIRouter, Depends, Query
 from schemas import answers
 from schemas.jobs import Moment
 from schemas.letters import Act, Code, LetterFilter, Resolution, Source, State, Word
-from worker import letters
-from worker.ledger import letters as ledger
+from worker import desk, letters
 from worker.models import Role
 from worker.web.auth import Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, RowId, Services, before, page
+from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import WITH_BODY, describes
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
@@ -27,6 +26,7 @@ def _filter(
     fingerprint: Annotated[Word | None, Query()] = None,
     assignee: Annotated[Word | None, Query(description=_FIELDS["assignee"].description)] = None,
     older_than: Annotated[Moment | None, Query(description=_FIELDS["older_than"].description)] = None,
+    changed: Annotated[bool | None, Query(description=_FIELDS["changed"].description)] = None,
 ) -> LetterFilter:
     return LetterFilter(
         code=code,
@@ -36,6 +36,7 @@ def _filter(
         fingerprint=fingerprint,
         assignee=assignee,
         older_than=older_than,
+        changed=changed,
     )
 
 
@@ -47,10 +48,11 @@ Wanted = Annotated[LetterFilter, Depends(_filter)]
 def list_dead_letters(
     context: Context, who: Viewer, wanted: Wanted, limit: Limit = 50, cursor: Cursor = None
 ) -> answers.Page[answers.DeadLetter]:
-    """Dead letters that match, newest first, without their attempts and notes. Role: viewer."""
-    with context.database.begin() as connection:
-        found = ledger.list_letters(connection, who.organisation_id, wanted, before=before(cursor), limit=limit)
-    return answers.Page(items=[letters.document(letter) for letter in found], next_cursor=page(found, limit))
+    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones. Role: viewer."""
+    found = desk.list_letters(
+        context.database, context.settings, who.organisation_id, wanted, cursor=cursor, limit=limit
+    )
+    return answers.Page(items=[letters.document(letter) for letter in found.items], next_cursor=found.next_cursor)
 
 
 @router.get("/{letter_id}", responses=describes(404))
