@@ -214,8 +214,8 @@ def _revive(
     ):
         raise UniquenessError("userName: another user has it")
     directory.remember(connection, organisation_id, learner.id, made_by=call)
-    if wanted.active and not learner.active:
-        _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=True)
+    if wanted.active is not learner.active:  # an HR system can have brought them back after the DELETE
+        _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=wanted.active)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
     return _live(directory.learner(connection, organisation_id, learner.id))
 

@@ -42,13 +42,17 @@ def learner(connection: Connection, organisation_id: int, learner_id: int, *, lo
 
 _ALIKE = text(
     _READ
-    + """AND (l.external_id = :external_id OR lower(l.email) = lower(:email))
+    + """AND (l.external_id = :external_id OR lower(l.email) = lower(:email)
+    OR l.email IS NULL AND l.external_id = :email)
 ORDER BY l.external_id = :external_id DESC, l.id"""
 )
 
 
 def alike(connection: Connection, organisation_id: int, *, external_id: str, email: str) -> list[Learner]:
-    """Learners with this external id or this address; the one with the external id comes first."""
+    """Learners with this external id or this name; the one with the external id comes first.
+
+    One without an address goes by its external id (decision record 0010).
+    """
     parameters = {"organisation_id": organisation_id, "external_id": external_id, "email": email}
     return [Learner(**row) for row in connection.execute(_ALIKE, parameters).mappings()]
 
@@ -93,11 +97,11 @@ _UPDATE = text("""
 UPDATE lms.learners SET email = :email, display_name = :display_name
 WHERE id = :id AND (email, display_name) IS DISTINCT FROM (:email, :display_name)
     AND NOT EXISTS (SELECT 1 FROM lms.learners o WHERE o.organisation_id = :organisation_id AND o.id <> :id
-        AND lower(o.email) = lower(:email))
+        AND (lower(o.email) = lower(:email) OR o.email IS NULL AND o.external_id = :email))
 """)
 _TAKEN = text("""
 SELECT EXISTS (SELECT 1 FROM lms.learners o WHERE o.organisation_id = :organisation_id AND o.id <> :id
-    AND lower(o.email) = lower(:email))
+    AND (lower(o.email) = lower(:email) OR o.email IS NULL AND o.external_id = :email))
 """)
 
 

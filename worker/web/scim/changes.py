@@ -118,6 +118,8 @@ def _set(target: str, value: Any) -> list[Change]:
         return [partial(_with, external_id=_text(target, value))]
     if target == "displayname":
         return [partial(_with, display_name=_optional(target, value))]
+    if target == USER and isinstance(value, dict):  # the schema as a container of its attributes; not in itself
+        return [change for key, item in value.items() for change in _set(_target(key).removeprefix(USER), item)]
     return []
 
 
@@ -134,12 +136,12 @@ def _with(account: Account, **changes: Any) -> Account:
 
 
 def _target(path: Any) -> str:
-    """The attribute of a path in small letters; empty for one that is not kept here."""
+    """The attribute of a path, or the schema itself, in small letters; empty for one that is not kept here."""
     if not isinstance(path, str) or len(path) > 500:
         raise InvalidPathException(detail="path: is text")
     found = Path[Any](path)  # raises InvalidPathException
     name = str(found).lower().removeprefix(f"{USER}:")
-    return name if name.isalpha() else ""
+    return name if name.isalpha() or name == USER else ""
 
 
 def _attributes(value: dict[str, Any]) -> dict[str, Any]:

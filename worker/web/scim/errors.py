@@ -22,5 +22,6 @@ def error(status: int, kind: str | None, detail: str, *, headers: Mapping[str, s
     keyword = None if kind is None or status not in (400, 409) else _KEYWORDS.get(kind, kind)
     if keyword is not None and not keyword.isalpha():
         keyword = None
-    body = Error(status=status, scim_type=keyword, detail=detail).model_dump()
+    sendable = detail.encode("utf-8", "replace").decode()  # it can name an attribute with half a surrogate pair
+    body = Error(status=status, scim_type=keyword, detail=sendable).model_dump()
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -1,0 +1,98 @@
+"""What happens at once, what is sent on purpose to break it, and what must not be lost in silence."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from tests.web.scim.conftest import Directory
+from tests.world import World, assert_balanced, work_off
+from worker import directory
+from worker.config import Settings
+from worker.database import Database
+
+USER = "urn:ietf:params:scim:schemas:core:2.0:User"
+OFF = {"op": "replace", "path": "active", "value": False}
+
+
+def test_of_patches_at_once_with_one_version_one_is_taken(scim: Directory, learner_id: str) -> None:
+    tag = scim.call("GET", f"/Users/{learner_id}").headers["etag"]
+
+    def rename(number: int) -> int:
+        name = {"op": "replace", "path": "displayName", "value": f"Anna {number}"}
+        return scim.patch(learner_id, name, If_Match=tag).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(rename, range(4))) == [200, 412, 412, 412]
+
+
+def test_a_deactivation_against_a_webhook_that_reactivates_leaves_one_state(
+    scim: Directory, world: World, db: Database, environment: Settings, learner_id: str
+) -> None:
+    """Whichever commits first: `active`, the enrolment and the job tell the same story."""
+    enrolment_id = world.enrolment("anna")
+    with ThreadPoolExecutor(2) as pool:
+        patched = pool.submit(scim.patch, learner_id, OFF)
+        told = pool.submit(world.event, db, "reactivated", "anna")
+        assert (patched.result().status_code, told.result().status) in {(200, "reactivated"), (200, "ignored")}
+    work_off(db, environment)
+    state = world.one("SELECT state FROM withdrawals.jobs")
+    expected = ("in_progress", "superseded") if world.active("anna") else ("withdrawn", "completed")
+    assert (world.status(enrolment_id), state) == expected
+    assert_balanced(db)
+
+
+def test_one_revived_as_inactive_is_inactive_though_an_hr_system_had_brought_them_back(
+    scim: Directory, world: World, db: Database, environment: Settings, learner_id: str
+) -> None:
+    scim.call("DELETE", f"/Users/{learner_id}")
+    world.event(db, "reactivated", "anna")
+    assert world.active("anna")
+    enrolment_id = world.enrolment("anna")
+    made = scim.create(externalId="anna", active=False)
+    assert (made.status_code, made.json()["active"]) == (201, False)
+    work_off(db, environment)
+    assert world.status(enrolment_id) == "withdrawn"
+    assert_balanced(db)
+
+
+def test_the_name_of_a_learner_without_an_address_is_taken_too(scim: Directory, learner_id: str) -> None:
+    other = scim.create("ben@example.org").json()
+    answers = [
+        scim.create("anna", externalId="another"),
+        scim.patch(other["id"], {"op": "replace", "path": "userName", "value": "anna"}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["scimType"]) == (409, "uniqueness"), answer.text
+    assert scim.names("?filter=userName%20eq%20%22anna%22") == ["anna"]
+
+
+@pytest.mark.parametrize("path", [None, USER])
+def test_the_schema_as_a_container_is_not_ignored(
+    scim: Directory, world: World, learner_id: str, path: str | None
+) -> None:
+    value = {"active": False, USER: {"displayName": "not within itself"}}
+    operation = {"op": "replace", "path": path, "value": value} if path else {"op": "replace", "value": {USER: value}}
+    answer = scim.patch(learner_id, operation)
+    assert (answer.status_code, answer.json()["active"]) == (200, False), answer.text
+    assert "displayName" not in answer.json()
+    assert not world.active("anna")
+
+
+def test_half_a_surrogate_pair_in_a_name_is_no_500(scim: Directory) -> None:
+    answer = scim.call("POST", "/Users", {"userName": "anna", "\ud800a": 1, "\ud800A": 2})
+    assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_scims_form(
+    scim: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise OperationalError("", {}, psycopg.OperationalError("gone"))
+
+    monkeypatch.setattr(directory, "create", gone)
+    answer = scim.create()
+    assert (answer.status_code, answer.json()["status"]) == (503, "503")
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.headers["content-type"] == "application/scim+json"
