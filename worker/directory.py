@@ -71,7 +71,7 @@ def create(database: Database, *, organisation_id: int, actor: str, wanted: Acco
     def work(connection: Connection) -> Learner:
         jobs.lock_settings(connection, organisation_id)
         found = directory.alike(connection, organisation_id, external_id=wanted.external_id, email=wanted.user_name)
-        if found and found[0].made_by == call:  # the answer to the first commit was lost
+        if found and found[0].last_call == call:  # the answer to the first commit was lost
             return found[0]
         if any(learner.deleted_at is None for learner in found):
             raise UniquenessError("a user with this userName or externalId exists")
@@ -103,10 +103,12 @@ def change(
         UniquenessError: another user has the name.
         MutabilityError: the external id would change.
     """
-    key = uuid4().hex
+    call = uuid4()
 
     def work(connection: Connection) -> Learner:
-        learner = _lock(connection, organisation_id, learner_id)
+        learner = _live(_lock(connection, organisation_id, learner_id))
+        if learner.last_call == call:  # the answer to the first commit was lost
+            return learner
         if not unless(version(learner)):
             raise PreconditionError("the user has changed since; read it again")
         before = account(learner)
@@ -118,9 +120,9 @@ def change(
         email = learner.email if after.user_name == before.user_name else after.user_name
         if not directory.update(connection, organisation_id, learner_id, email=email, display_name=after.display_name):
             raise UniquenessError("userName: another user has it")
-        directory.remember(connection, organisation_id, learner_id)
+        directory.remember(connection, organisation_id, learner_id, call)
         if after.active is not before.active:
-            _tell(connection, organisation_id, actor, key, learner.external_id, active=after.active)
+            _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=after.active)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.change")
         return _live(directory.learner(connection, organisation_id, learner_id))
 
@@ -143,15 +145,18 @@ def delete(
         NotFoundError: there is no such user in this organisation, or no longer.
         PreconditionError: the user has changed since the caller saw it.
     """
-    key = uuid4().hex
+    call = uuid4()
 
     def work(connection: Connection) -> None:
         learner = _lock(connection, organisation_id, learner_id)
+        if learner is not None and learner.last_call == call:
+            return
+        learner = _live(learner)
         if not unless(version(learner)):
             raise PreconditionError("the user has changed since; read it again")
-        directory.remember(connection, organisation_id, learner_id, deleted=True)
+        directory.remember(connection, organisation_id, learner_id, call, deleted=True)
         if learner.active:
-            _tell(connection, organisation_id, actor, key, learner.external_id, active=False)
+            _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=False)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.delete")
 
     database.run(work, patient=True)
@@ -168,12 +173,14 @@ def _unique(write: Callable[[], Learner]) -> Learner:
         raise
 
 
-def _lock(connection: Connection, organisation_id: int, learner_id: int) -> Learner:
+def _lock(connection: Connection, organisation_id: int, learner_id: int) -> Learner | None:
     """Lock settings, person and learner, in that order; the external id, by which persons go, never changes here."""
     jobs.lock_settings(connection, organisation_id)
-    external_id = _live(directory.learner(connection, organisation_id, learner_id)).external_id
-    people.lock(connection, organisation_id, external_id)
-    return _live(directory.learner(connection, organisation_id, learner_id, lock=True))
+    known = directory.learner(connection, organisation_id, learner_id)
+    if known is None:
+        return None
+    people.lock(connection, organisation_id, known.external_id)
+    return directory.learner(connection, organisation_id, learner_id, lock=True)
 
 
 def _live(learner: Learner | None) -> Learner:
@@ -195,7 +202,7 @@ def _create(connection: Connection, organisation_id: int, actor: str, call: UUID
     )
     if learner_id is None:
         raise UniquenessError("a user with this userName or externalId exists")
-    directory.remember(connection, organisation_id, learner_id, made_by=call)
+    directory.remember(connection, organisation_id, learner_id, call, made=True)
     if person is not None and wanted.active:
         people.follow(connection, organisation_id, wanted.external_id, was_active=True)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
@@ -213,7 +220,7 @@ def _revive(
         connection, organisation_id, learner.id, email=wanted.user_name, display_name=wanted.display_name
     ):
         raise UniquenessError("userName: another user has it")
-    directory.remember(connection, organisation_id, learner.id, made_by=call)
+    directory.remember(connection, organisation_id, learner.id, call, made=True)
     if wanted.active is not learner.active:  # an HR system can have brought them back after the DELETE
         _tell(connection, organisation_id, actor, call.hex, learner.external_id, active=wanted.active)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")

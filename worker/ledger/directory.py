@@ -21,11 +21,11 @@ class Learner:
     created_at: datetime | None
     changed_at: datetime | None
     deleted_at: datetime | None
-    made_by: UUID | None
+    last_call: UUID | None
 
 
 _READ = """
-SELECT l.id, l.external_id, l.email, l.display_name, l.active, s.created_at, s.changed_at, s.deleted_at, s.made_by
+SELECT l.id, l.external_id, l.email, l.display_name, l.active, s.created_at, s.changed_at, s.deleted_at, s.last_call
 FROM lms.learners l LEFT JOIN withdrawals.scim_users s ON s.learner_id = l.id
 WHERE l.organisation_id = :organisation_id
 """
@@ -115,19 +115,24 @@ def update(
 
 
 _REMEMBER = text("""
-INSERT INTO withdrawals.scim_users AS s (learner_id, organisation_id, made_by, created_at, deleted_at)
-VALUES (:id, :organisation_id, :made_by, CASE WHEN CAST(:made_by AS uuid) IS NOT NULL THEN now() END,
-    CASE WHEN :deleted THEN now() END)
-ON CONFLICT (learner_id) DO UPDATE SET changed_at = now(), made_by = coalesce(excluded.made_by, s.made_by),
+INSERT INTO withdrawals.scim_users AS s (learner_id, organisation_id, last_call, created_at, deleted_at)
+VALUES (:id, :organisation_id, :call, CASE WHEN :made THEN now() END, CASE WHEN :deleted THEN now() END)
+ON CONFLICT (learner_id) DO UPDATE SET changed_at = now(), last_call = excluded.last_call,
     created_at = coalesce(excluded.created_at, s.created_at), deleted_at = excluded.deleted_at
 """)
 
 
 def remember(
-    connection: Connection, organisation_id: int, learner_id: int, *, made_by: UUID | None = None, deleted: bool = False
+    connection: Connection,
+    organisation_id: int,
+    learner_id: int,
+    call: UUID,
+    *,
+    made: bool = False,
+    deleted: bool = False,
 ) -> None:
-    """Record that SCIM has changed, made (`made_by` a call) or deleted a user."""
-    values = {"organisation_id": organisation_id, "id": learner_id, "made_by": made_by, "deleted": deleted}
+    """Record that a call of SCIM's has changed, made or deleted a user."""
+    values = {"organisation_id": organisation_id, "id": learner_id, "call": call, "made": made, "deleted": deleted}
     connection.execute(_REMEMBER, values)
 
 

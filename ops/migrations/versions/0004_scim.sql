@@ -2,7 +2,7 @@
 CREATE TABLE withdrawals.scim_users (
     learner_id bigint PRIMARY KEY,
     organisation_id bigint NOT NULL,
-    made_by uuid,              -- the call that made or revived it: a repetition after a lost answer knows itself
+    last_call uuid NOT NULL,   -- that changed it: a repetition after a lost answer knows itself
     created_at timestamptz,    -- through SCIM; null: the platform had the learner before
     changed_at timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz     -- absent for SCIM; the learner's row stays

@@ -1,6 +1,8 @@
 """What happens at once, what is sent on purpose to break it, and what must not be lost in silence."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -96,3 +98,30 @@ def test_a_database_that_cannot_be_reached_is_told_in_scims_form(
     assert (answer.status_code, answer.json()["status"]) == (503, "503")
     assert int(answer.headers["retry-after"]) > 0
     assert answer.headers["content-type"] == "application/scim+json"
+
+
+@pytest.mark.parametrize("act", ["change", "delete", "create"])
+def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """The whole of a call is repeated after its commit, as when the connection went away with the answer."""
+
+    def twice(work: Any, **_: Any) -> Any:
+        for _again in range(2):
+            with db.begin() as connection:
+                done = work(connection)
+        return done
+
+    learner_id, seen = world.learner("anna"), iter([True, False])
+    monkeypatch.setattr(db, "run", twice)
+    who: dict[str, Any] = {"organisation_id": world.organisation_id, "actor": "token:okta"}
+    if act == "create":
+        directory.create(db, wanted=directory.Account("ben@example.org", "ben", None, active=True), **who)
+        return
+    about = {**who, "learner_id": learner_id, "unless": lambda _: next(seen)}
+    if act == "delete":
+        directory.delete(db, **about)
+    else:
+        directory.change(db, wanted=lambda account: replace(account, active=False), **about)
+    assert not world.active("anna")
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
