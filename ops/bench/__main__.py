@@ -24,8 +24,9 @@ from ops.cli.common import out, table
 from ops.local import LocalServers
 from ops.migrate import migrate
 from ops.supervisor import Supervisor
+from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
-from worker import logs
+from worker import logs, persons
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.submit import Requester, submit, submit_file
@@ -77,7 +78,8 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
     relay = [sys.executable, "-m", "ops", "relay"]
     with _fresh(owner, size), _children(worker, relay) as running:
         database = Database(current)
-        rate = _timed(size, lambda: _bulk(database, owner, size))
+        waits: list[float] = []
+        rate = _timed(size, lambda: waits.append(_bulk(database, owner, size)))
         rows.append(("this service, one bulk job, submit to last outcome", size, rate, rate / base))
         peaks = [peak(running.pid(name)) for name in ("0", "1")]
         found = _latencies(database, owner, latencies)
@@ -87,6 +89,7 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
     shown = [(name, f"{count:,}", f"{speed:,.0f}", f"{ratio:.1f}") for name, count, speed, ratio in rows]
     out.print(table("program", "enrolments", "per second", "ratio", rows=shown))
     out.print(f"this service beside bare SQL: {rate / bare:.2f}")
+    out.print(f"a deactivation that came during the bulk job was done within {waits[0] * 1000:.0f} ms")
     out.print(f"most memory of a process during the bulk job: worker {peaks[0]:.0f} MB, relay {peaks[1]:.0f} MB")
     out.print(
         f"submit to withdrawn on an idle system, {len(found)} requests: median {statistics.median(found):.1f} ms, "
@@ -129,13 +132,21 @@ def _bare(owner: Database, size: int, chunk: int) -> None:
         thread.join()
 
 
-def _bulk(database: Database, owner: Database, size: int) -> None:
+def _bulk(database: Database, owner: Database, size: int) -> float:
+    """One job over everything; the seconds that a deactivation took that came in the middle of it."""
     requester = Requester(1, "bench", "api", f"bulk-{time.time()}")
     submit_file(database, requester, FileRequest(reason="not_required"), range(1, size + 1))
+    leaver = PersonEvent(type="user.deactivated", external_id="l1")
+    begin = time.perf_counter()
+    done = persons.record(database, Requester(1, "bench", "hr:bench", "leaver"), "bench", leaver)
+    of_leaver = f"SELECT count(*) FROM withdrawals.jobs WHERE id = {done.job_id} AND finished_at IS NOT NULL"
+    _until(lambda: _count(owner, of_leaver) == 1, every=0.005)
+    waited = time.perf_counter() - begin
     unfinished = "SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL"
     _until(lambda: _count(owner, unfinished) == 0, every=0.02)
     if _withdrawn(owner) != size:
         raise SystemExit(f"{_withdrawn(owner)} withdrawn, not {size}")
+    return waited
 
 
 def _latencies(database: Database, owner: Database, count: int) -> list[float]:
@@ -161,7 +172,8 @@ def _fresh(owner: Database, size: int) -> Iterator[None]:
         connection.exec_driver_sql(
             "ALTER TABLE withdrawals.audit DISABLE TRIGGER append_only; "
             "TRUNCATE lms.organisations, withdrawals.jobs, withdrawals.outcomes, withdrawals.audit, "
-            "withdrawals.brake_volume, withdrawals.processes RESTART IDENTITY CASCADE; "
+            "withdrawals.brake_volume, withdrawals.processes, withdrawals.persons, withdrawals.receipts "
+            "RESTART IDENTITY CASCADE; "
             "ALTER TABLE withdrawals.audit ENABLE TRIGGER append_only; DROP TABLE IF EXISTS bench_outcomes"
         )
         for statement in (
