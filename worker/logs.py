@@ -40,7 +40,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("dramatiq", "uvicorn.access", "alembic"):
+    for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 tells whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 
