@@ -207,6 +207,19 @@ def test_a_stopped_run_drives_nothing_more(db: Database, world: World, environme
     assert_balanced(db)
 
 
+def test_a_run_whose_step_fails_keeps_no_other_from_its_turn(db: Database, world: World, environment: Settings) -> None:
+    freed(world, owned(db, world, environment, 6))
+    stuck = start(db, world, wanted=LetterFilter(code="pathway_owned"))
+    world.run("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    world.run(
+        "CREATE TRIGGER no BEFORE UPDATE ON withdrawals.run_letters FOR EACH ROW "
+        f"WHEN (old.run_id = {stuck.id}) EXECUTE FUNCTION no()"
+    )
+    other = start(db, world)
+    assert run_off(db, world, environment, other).resolved == 6
+    assert show(db, stuck).finished_at is None
+
+
 @pytest.mark.parametrize("act", ["keep", "discard"])
 def test_closing_many_makes_no_attempt(db: Database, world: World, environment: Settings, act: str) -> None:
     ids = owned(db, world, environment, 25)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from schemas.letters import LetterFilter
 from worker.admit import count_or_refuse
 from worker.database import Database
-from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
+from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError, describe, is_transient
 from worker.ledger import jobs, letters, runs
 from worker.ledger.runs import Run, Step
 from worker.letters import ATTEMPTS, BY_REMEDY, act_on_locked, codes_of
@@ -141,7 +141,13 @@ def step_all(database: Database) -> int:
         under_way = runs.under_way(connection)
     driven = 0
     for run_id, organisation_id in under_way:
-        driven += database.run(partial(_step, run_id=run_id, organisation_id=organisation_id))
+        try:
+            driven += database.run(partial(_step, run_id=run_id, organisation_id=organisation_id))
+        except Exception as error:  # whatever it is, the other runs get their turn
+            if is_transient(error):
+                raise
+            error_class, message, _ = describe(error)
+            log.warning("run.step_failed", run_id=run_id, error_class=error_class, message=message)
     return driven
 
 
