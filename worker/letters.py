@@ -15,7 +15,7 @@ from worker import diagnosis, timeline
 from worker.admit import count_or_refuse
 from worker.config import settings
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import history, jobs, letters, runs
 from worker.models import DeadLetter, LetterCode, LetterState
 from worker.submit import Requester, insert_support_job
@@ -202,14 +202,19 @@ def redrive_known_learners(database: Database) -> int:
         known = letters.with_known_learner(connection)
 
     def work(connection: Connection, organisation_id: int, letter_ids: list[int]) -> int:
+        learners = runs.learners(connection, organisation_id, letter_ids)
+        count_or_refuse(connection, organisation_id, learners=learners)
         letters.lock(connection, organisation_id, letter_ids)
         jobs.notify(connection)
         return len(letters.redrive(connection, letter_ids, actor="relay"))
 
-    return sum(
-        database.run(partial(work, organisation_id=organisation_id, letter_ids=letter_ids))
-        for organisation_id, letter_ids in known
-    )
+    driven = 0
+    for organisation_id, letter_ids in known:
+        try:
+            driven += database.run(partial(work, organisation_id=organisation_id, letter_ids=letter_ids))
+        except BrakeError:  # they stay open, and are tried again when the window has room
+            log.warning("dead_letter.redrive_braked", organisation_id=organisation_id, dead_letters=len(letter_ids))
+    return driven
 
 
 def _act(

@@ -63,7 +63,7 @@ CHECKS = {
             AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL)""",
     "a letter closed by evidence has nothing left that needs support": f"""
         SELECT 'dead letter ' || d.id FROM withdrawals.dead_letters d
-        WHERE d.state = 'resolved' AND d.remedy IN ('override', 'redrive') AND (
+        WHERE d.state = 'resolved' AND d.remedy IN ('override', 'redrive', 'cascade') AND (
             EXISTS (SELECT 1 FROM withdrawals.outcomes o
                 WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
             OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.dead_letter_id = d.id AND c.redrives IS NULL))""",

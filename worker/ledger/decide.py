@@ -137,7 +137,7 @@ WITH asked AS (
     ORDER BY d.organisation_id, d.enrolment_id, d.job_id
     ON CONFLICT (organisation_id, enrolment_id, learner_external_id, code)
         WHERE state IN ('open', 'redriven') AND code <> 'invalid_event'
-        DO UPDATE SET code = excluded.code
+        DO UPDATE SET evidence = excluded.evidence, message = excluded.message, fingerprint = excluded.fingerprint
     RETURNING id, organisation_id, enrolment_id, code
 ), lettered AS (
     SELECT d.*, l.id AS letter FROM decided d LEFT JOIN letters l ON l.organisation_id = d.organisation_id

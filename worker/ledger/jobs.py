@@ -179,7 +179,8 @@ _HOLD = text("""
 WITH held AS (
     UPDATE withdrawals.jobs SET state = 'held', held_because = :because, learners = :learners,
         brake = CAST(:figures AS jsonb)
-    WHERE id = :job_id AND state = 'scheduled' RETURNING id
+    WHERE id = :job_id AND state = 'scheduled'
+        AND (CAST(:because AS text) = 'policy' OR (effective_at <= now() AND released_at IS NULL)) RETURNING id
 ), put_back AS (
     UPDATE withdrawals.chunks c SET state = 'waiting' FROM held WHERE c.job_id = held.id AND c.state = 'ready'
 )
