@@ -19,6 +19,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
 from worker.ledger import control as ledger
+from worker.ledger import jobs as job_ledger
 from worker.models import Job, JobState
 from worker.relay import Relay
 from worker.submit import cancel, show, submit
@@ -290,3 +291,12 @@ def test_an_undo_counts_and_is_held_as_any_other_job(db: Database, world: World,
     work_off(db, environment)
     assert world.outcomes(back.id) == dict.fromkeys(world.outcomes(job.id), "reinstated")
     assert_balanced(db)
+
+
+def test_a_job_that_was_moved_while_it_was_about_to_be_held_is_not_held_early(
+    db: Database, world: World, environment: Settings
+) -> None:
+    job = world.submit(db, world.enrolments(1), effective_at="2199-01-01T00:00:00Z")
+    with db.begin() as connection:
+        assert not job_ledger.hold(connection, job.id, because="brake", figures={"learners": 1})
+    assert now(db, world, job).state == JobState.SCHEDULED

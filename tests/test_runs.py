@@ -341,6 +341,34 @@ def test_the_daily_pass_tries_what_has_changed_once_a_day(db: Database, world: W
     assert [world.status(enrolment_id) for enrolment_id in ids] == ["withdrawn"] * 2 + ["in_progress"] * 3
 
 
+def test_an_attempt_that_finds_the_same_again_refreshes_what_the_letter_saw(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Else it would be changed for ever, and hold its fingerprint back in every daily pass."""
+    ids = owned(db, world, environment, 2)
+    world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = ANY(:ids)", ids=ids)
+    assert run_off(db, world, environment, start(db, world, wanted=LetterFilter(changed=True))).came_back == 2
+    again = runs.preview(db, organisation_id=world.organisation_id, act="redrive", wanted=LetterFilter(changed=True))
+    assert again["letters"] == 0
+
+
+def test_learners_that_appear_count_for_the_brake(db: Database, world: World, environment: Settings) -> None:
+    for number in range(6):
+        world.event(db, "deactivated", f"late-{number}")
+    work_off(db, environment)
+    ids = [world.enrolment(f"late-{number}") for number in range(6)]
+    world.run("DELETE FROM withdrawals.brake_volume")
+    limits = BrakeSetting(floor=5, share=0.1)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
+    assert letters.redrive_known_learners(db) == 0
+    limits = BrakeSetting(floor=6, share=0.1)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
+    assert letters.redrive_known_learners(db) == 6
+    work_off(db, environment)
+    assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
+    assert_balanced(db)
+
+
 def test_a_run_whose_relay_is_killed_again_and_again_attempts_each_letter_once(
     db: Database, world: World, environment: Settings
 ) -> None:
