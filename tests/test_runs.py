@@ -292,6 +292,28 @@ def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
     assert_balanced(db)
 
 
+@pytest.mark.parametrize("remedy", ["override", "cascade"])
+def test_a_remedy_is_for_the_pathway_that_was_seen_and_no_other(
+    db: Database, world: World, environment: Settings, remedy: str
+) -> None:
+    """What another pathway took over between the act and its application goes to support again (rule 6)."""
+    first, siblings = pathway_of_three(world)
+    world.submit(db, [first])
+    work_off(db, environment)
+    (letter,) = world.letters()
+    letters.resolve(
+        db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy=remedy, note="agreed",
+        actor="test:approver",
+    )  # fmt: skip
+    moved = [first, siblings[0]]
+    world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:i)", p=world.pathway("Other"), i=moved)
+    work_off(db, environment)
+    assert [world.status(enrolment_id) for enrolment_id in moved] == ["in_progress", "no_attempts"]
+    assert world.status(siblings[1]) == ("withdrawn" if remedy == "cascade" else "not_signed_in")
+    assert {row.state for row in world.letters()} == {"open"}
+    assert_balanced(db)
+
+
 def test_a_cascade_without_others_makes_no_job(db: Database, world: World, environment: Settings) -> None:
     world.submit(db, [world.enrolment("ben", pathway_id=world.pathway())])
     work_off(db, environment)

@@ -180,7 +180,9 @@ def act_on_locked(
         case "cascade":
             for found in runs.siblings(connection, letter_ids):
                 who = Requester(organisation_id, actor, "api", f"cascade:{act_id}:{found.letter_id}")
-                insert_support_job(connection, who, reason=found.reason, note=note, ids=found.ids)
+                insert_support_job(
+                    connection, who, reason=found.reason, note=note, pathway_id=found.pathway_id, ids=found.ids
+                )
             letters.redrive(connection, letter_ids, actor=actor, remedy=act)
         case "keep":
             letters.close(connection, letter_ids, state=LetterState.RESOLVED, remedy=act, actor=actor)

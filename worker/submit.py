@@ -187,7 +187,7 @@ def insert_person_job(
 
 
 def insert_support_job(
-    connection: Connection, requester: Requester, *, reason: str, note: str | None, ids: Sequence[int]
+    connection: Connection, requester: Requester, *, reason: str, note: str | None, pathway_id: int, ids: Sequence[int]
 ) -> int | None:
     """The job of a cascade, in the caller's transaction: its enrolments are withdrawn although a pathway owns them.
 
@@ -201,7 +201,7 @@ def insert_support_job(
     job_id, _ = inserted
     chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_LETTERS}
     jobs.fill_from_list(connection, ids, **chunk, state="ready", chunk_size=1000)
-    jobs.let_override(connection, job_id)
+    jobs.let_override(connection, job_id, pathway_id=pathway_id)
     jobs.audit(
         connection, organisation_id=requester.organisation_id, actor=requester.actor, action="job.submit", job_id=job_id
     )

@@ -23,7 +23,8 @@ RULES = f"""CASE
     WHEN e.status IN ({_list(ENDED)}) THEN 'enrolment_ended'
     WHEN a.superseded THEN 'superseded'
     WHEN e.status NOT IN ({_list(ACTIVE)}) THEN 'unknown_status'
-    WHEN e.pathway_id IS NOT NULL AND NOT a.override THEN 'pathway_owned'
+    WHEN e.pathway_id IS NOT NULL AND NOT (a.override AND coalesce(a.override_pathway, e.pathway_id) = e.pathway_id)
+        THEN 'pathway_owned'
     ELSE 'withdrawn' END"""
 """`rules.decide` as SQL, over an asked row `a` and its enrolment `e` of the same organisation, or none."""
 
@@ -90,10 +91,12 @@ def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_id
 _DECIDE = text(f"""
 WITH asked AS (
     SELECT c.id AS chunk_id, c.id AS home, c.job_id, c.organisation_id, c.redrives, c.override,
+        c.override_pathway,
         c.id = ANY(:superseded) AS superseded, unnest(c.enrolment_ids) AS enrolment_id
     FROM withdrawals.chunks c WHERE c.id = ANY(:chunks) AND c.enrolment_ids IS NOT NULL
     UNION ALL
-    SELECT c.id, coalesce(f.id, c.id), c.job_id, c.organisation_id, c.redrives, c.override, false, e.id
+    SELECT c.id, coalesce(f.id, c.id), c.job_id, c.organisation_id, c.redrives, c.override, c.override_pathway,
+        false, e.id
     FROM withdrawals.chunks c
     JOIN lms.learners l ON l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
     JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = c.organisation_id

@@ -135,12 +135,14 @@ def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
     return row.given, row.digest
 
 
-_LET_OVERRIDE = text("UPDATE withdrawals.chunks SET override = true WHERE job_id = :job_id")
+_LET_OVERRIDE = text("""
+UPDATE withdrawals.chunks SET override = true, override_pathway = :pathway_id WHERE job_id = :job_id
+""")
 
 
-def let_override(connection: Connection, job_id: int) -> None:
-    """Let a new job withdraw what a pathway owns: an approver has decided so (rule 6)."""
-    connection.execute(_LET_OVERRIDE, {"job_id": job_id})
+def let_override(connection: Connection, job_id: int, *, pathway_id: int) -> None:
+    """Let a new job withdraw what this pathway owns, and no other: an approver has decided so (rule 6)."""
+    connection.execute(_LET_OVERRIDE, {"job_id": job_id, "pathway_id": pathway_id})
 
 
 _SET_COUNTS = text("UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id")

@@ -131,9 +131,10 @@ WITH driven AS (
     FROM driven d JOIN withdrawals.chunks c ON c.dead_letter_id = d.id AND c.redrives IS NULL
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, learner_external_id, size,
-    state, override, remedy, redrives, asked_by)
-SELECT job_id, organisation_id, 0, {LANE_LETTERS}, ids, person, 1, 'ready', CAST(:remedy AS text) IS NOT NULL, :remedy,
-    letter, :actor
+    state, override, override_pathway, remedy, redrives, asked_by)
+SELECT job_id, organisation_id, 0, {LANE_LETTERS}, ids, person, 1, 'ready', CAST(:remedy AS text) IS NOT NULL,
+    CASE WHEN CAST(:remedy AS text) IS NOT NULL THEN (SELECT CAST(l.evidence ->> 'pathway_id' AS bigint)
+        FROM withdrawals.dead_letters l WHERE l.id = letter) END, :remedy, letter, :actor
 FROM asking ORDER BY letter, job_id
 RETURNING redrives
 """)

@@ -31,7 +31,8 @@ class Preview:
 _COUNT = """
 WITH ids AS ({ids}), verdicts AS (
     SELECT a.id, e.learner_id, {rules} AS outcome
-    FROM (SELECT id, false AS superseded, false AS override FROM ids) a
+    FROM (SELECT id, false AS superseded, false AS override,
+        CAST(NULL AS bigint) AS override_pathway FROM ids) a
     LEFT JOIN lms.enrolments e ON e.id = a.id AND e.organisation_id = :organisation_id
 ), groups AS MATERIALIZED (
     SELECT outcome, learner_id, grouping(learner_id) = 1 AS is_outcome, count(*) AS n,

@@ -263,13 +263,13 @@ def halt(connection: Connection, run_id: int, because: str) -> None:
 
 
 _SIBLINGS = text(f"""
-SELECT d.id AS letter_id, d.job_id, j.reason, array_agg(s.id ORDER BY s.id) AS ids
+SELECT d.id AS letter_id, d.job_id, j.reason, e.pathway_id, array_agg(s.id ORDER BY s.id) AS ids
 FROM withdrawals.dead_letters d
 JOIN withdrawals.jobs j ON j.id = d.job_id
 JOIN lms.enrolments e ON e.id = d.enrolment_id AND e.organisation_id = d.organisation_id
 JOIN lms.enrolments s ON s.learner_id = e.learner_id AND s.organisation_id = e.organisation_id
     AND s.pathway_id = e.pathway_id AND s.id <> e.id AND s.status IN ({_MOST_STATES})
-WHERE d.id = ANY(:ids) GROUP BY d.id, d.job_id, j.reason ORDER BY d.id
+WHERE d.id = ANY(:ids) GROUP BY d.id, d.job_id, j.reason, e.pathway_id ORDER BY d.id
 """)
 
 
@@ -280,6 +280,7 @@ class Siblings:
     letter_id: int
     job_id: int
     reason: str
+    pathway_id: int
     ids: list[int]
 
 
@@ -304,6 +305,7 @@ def learners(connection: Connection, organisation_id: int, letter_ids: Sequence[
 _PREVIEW = text(f"""
 WITH matching AS (
     SELECT d.id, d.code, d.enrolment_id, d.learner_external_id, d.organisation_id, :override AS override,
+        CAST(d.evidence ->> 'pathway_id' AS bigint) AS override_pathway,
         coalesce((SELECT bool_and(j.epoch IS NOT NULL AND p.epoch IS NOT NULL AND j.epoch <> p.epoch)
             FROM withdrawals.jobs j LEFT JOIN withdrawals.persons p ON p.organisation_id = j.organisation_id
                 AND p.external_id = j.learner_external_id

@@ -26,7 +26,7 @@ CREATE INDEX runs_of_organisation ON withdrawals.runs (organisation_id, id DESC)
 -- Frozen at the start, so that a run ends. `result`: what became of the letter in this run; null: not yet.
 CREATE TABLE withdrawals.run_letters (
     run_id bigint NOT NULL REFERENCES withdrawals.runs,
-    dead_letter_id bigint NOT NULL REFERENCES withdrawals.dead_letters,
+    dead_letter_id bigint NOT NULL,  -- no key: it would wait for every letter that somebody has locked
     fingerprint text NOT NULL,
     canary boolean NOT NULL,
     driven_at timestamptz,
@@ -42,7 +42,8 @@ CREATE INDEX run_letters_in_flight ON withdrawals.run_letters (run_id, dead_lett
 CREATE INDEX run_letters_ended ON withdrawals.run_letters (run_id, ended_at DESC) WHERE driven_at IS NOT NULL;
 
 -- How an approver had a pathway's enrolment withdrawn; the letter says it when the attempt has succeeded.
-ALTER TABLE withdrawals.chunks ADD COLUMN remedy text CHECK (remedy IN ('override', 'cascade')),
+ALTER TABLE withdrawals.chunks ADD COLUMN override_pathway bigint,  -- out of this one alone; null: any
+    ADD COLUMN remedy text CHECK (remedy IN ('override', 'cascade')),
     ADD CONSTRAINT remedies_override CHECK (remedy IS NULL OR override);
 ALTER TABLE withdrawals.dead_letters DROP CONSTRAINT dead_letters_remedy_check,
     ADD CONSTRAINT dead_letters_remedy_check CHECK (remedy IN ('override', 'cascade', 'keep', 'discard', 'redrive'));
