@@ -140,3 +140,18 @@ def test_a_deactivation_is_never_accepted_without_its_job(db: Database, world: W
         persons.record(db, requester, "cli", PersonEvent(type="user.deactivated", external_id="anna"))
     assert world.active("anna")
     assert world.one("SELECT count(*) FROM withdrawals.person_events") == 0
+
+
+def test_a_learner_that_cannot_be_changed_keeps_no_other_active(db: Database, world: World) -> None:
+    """A deactivation that has fallen due holds for everybody whom the platform lets go."""
+    for person in ("anna", "ben", "cleo"):
+        world.enrolment(person)
+        world.event(db, "deactivated", person, effective_at="2199-01-01T00:00:00Z")
+    world.run("UPDATE withdrawals.persons SET effective_at = now() - interval '1 minute'")
+    world.run("CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    world.run(
+        "CREATE TRIGGER stay BEFORE UPDATE ON lms.learners FOR EACH ROW WHEN (old.external_id = 'anna') "
+        "EXECUTE FUNCTION stay()"
+    )
+    assert persons.deactivate_due(db) == 2
+    assert [world.active(person) for person in ("anna", "ben", "cleo")] == [True, False, False]

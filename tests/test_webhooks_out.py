@@ -143,8 +143,8 @@ def test_a_failure_is_sent_again_under_the_same_id_after_a_rest(
     receiver.status = 200
     awake(world)
     assert deliverer.work_off() == 2
-    first, again, other = [headers["webhook-id"] for headers, _ in receiver.got]
-    assert first == again != other
+    first, other, again = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert first == again != other, "one that is refused keeps no other waiting"
     states = world.run("SELECT state, attempts, last_status FROM withdrawals.deliveries ORDER BY id")
     assert [tuple(row) for row in states] == [("delivered", 2, 200), ("delivered", 1, 200)]
 

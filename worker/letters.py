@@ -166,9 +166,9 @@ def act_on_locked(
     actor: str,
     note: str | None,
 ) -> None:
-    """Do one act to locked, open letters and put it on record, in the caller's transaction.
+    """Do one act to locked, open letters and put it on record under `act_id`, in the caller's transaction.
 
-    `act_id` makes the keys of a cascade's jobs: the same act again makes no second job.
+    A repetition after a lost answer must not come here: it finds its act on record, or the letters no longer open.
     """
     detail = json.dumps({"act": act_id})
     letters.audit_all(connection, letter_ids, actor=actor, action=f"dead_letter.{act}", note=note, detail=detail)
@@ -179,7 +179,7 @@ def act_on_locked(
             letters.redrive(connection, letter_ids, actor=actor, remedy=act)
         case "cascade":
             for found in runs.siblings(connection, letter_ids):
-                who = Requester(organisation_id, actor, "api", f"cascade:{act_id}:{found.letter_id}")
+                who = Requester(organisation_id, actor, "api", f"cascade:{uuid4().hex}")
                 insert_support_job(
                     connection, who, reason=found.reason, note=note, pathway_id=found.pathway_id, ids=found.ids
                 )

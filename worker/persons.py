@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 
 from schemas.events import PersonEvent
 from worker.database import Database
-from worker.errors import IdempotencyConflictError, InvalidInputError
+from worker.errors import IdempotencyConflictError, InvalidInputError, describe, is_transient
 from worker.ledger import claims, jobs, people, sources
 from worker.rules import IMPLIED_REASON, Source
 from worker.submit import Requester, effective_time, insert_person_job
@@ -184,12 +185,24 @@ def _digest(source: str, event: PersonEvent) -> bytes:
 
 
 def deactivate_due(database: Database) -> int:
-    """Make learners inactive whose deactivation has fallen due, whatever became of their job."""
+    """Make learners inactive whose deactivation has fallen due, whatever became of their job; how many."""
 
-    def work(connection: Connection) -> int:
-        due = people.lock_due(connection)
-        for organisation_id, external_id in due:
-            people.follow(connection, organisation_id, external_id, was_active=True)
-        return len(due)
+    def work(connection: Connection, organisation_id: int, external_id: str) -> bool:
+        if not people.lock_due(connection, organisation_id, external_id):
+            return False
+        return people.follow(connection, organisation_id, external_id, was_active=True)
 
-    return database.run(work)
+    with database.begin() as connection:
+        due = people.due(connection)
+    done = 0
+    for organisation_id, external_id in due:
+        try:
+            done += database.run(partial(work, organisation_id=organisation_id, external_id=external_id))
+        except Exception as error:  # whatever it is, the others get their turn
+            if is_transient(error):
+                raise
+            error_class, message, _ = describe(error)
+            log.warning(
+                "person.not_deactivated", organisation_id=organisation_id, error_class=error_class, message=message
+            )
+    return done

@@ -153,13 +153,37 @@ def step_all(database: Database) -> int:
 
 def daily_pass(database: Database) -> int:
     """Once a day for each organisation: try the letters again whose evidence has changed; how many runs began."""
+    with database.begin() as connection:
+        organisations = runs.to_go_through(connection)
     begun = 0
-    while (organisation_id := database.run(runs.take_daily_turn)) is not None:
-        wanted = LetterFilter(changed=True)
-        if preview(database, organisation_id=organisation_id, act="redrive", wanted=wanted)["letters"]:
-            start(database, organisation_id=organisation_id, act="redrive", wanted=wanted, actor=RELAY)
-            begun += 1
+    for organisation_id in organisations:
+        try:
+            begun += database.run(partial(_pass, organisation_id=organisation_id))
+        except Exception as error:  # whatever it is, the other organisations get their turn
+            if is_transient(error):
+                raise
+            error_class, message, _ = describe(error)
+            log.warning("daily_pass.failed", organisation_id=organisation_id, error_class=error_class, message=message)
     return begun
+
+
+def _pass(connection: Connection, *, organisation_id: int) -> bool:
+    """One organisation's turn, and the run that comes of it, in one transaction."""
+    wanted = LetterFilter(changed=True)
+    filter_json = _filter_json(wanted)
+    if not runs.take_daily_turn(connection, organisation_id):
+        return False
+    codes = codes_of("redrive")
+    found = runs.preview(connection, organisation_id, wanted, override=False, codes=codes)
+    if not found or runs.live_over(connection, organisation_id, filter_json) is not None:
+        return False
+    values = {"organisation_id": organisation_id, "act": "redrive", "filter": filter_json, "actor": RELAY}
+    run_id = runs.insert(connection, **values, note=None, rate=RATE, canary=CANARY)
+    if run_id is None:
+        return False
+    runs.freeze(connection, organisation_id, run_id, wanted, canary=CANARY, codes=codes)
+    log.info("run.started", run_id=run_id, organisation_id=organisation_id, act="redrive")
+    return True
 
 
 def _step(connection: Connection, *, run_id: int, organisation_id: int) -> int:

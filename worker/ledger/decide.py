@@ -41,6 +41,13 @@ WHERE l.state IN ('open', 'redriven') AND l.id IN (
     SELECT d.id FROM withdrawals.chunks c JOIN withdrawals.dead_letters d
         ON d.organisation_id = c.organisation_id AND d.learner_external_id = c.learner_external_id
         AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
+    WHERE c.id = ANY(:chunks)
+    UNION
+    SELECT d.id FROM withdrawals.chunks c
+    JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
+    JOIN lms.enrolments e ON e.learner_id = p.id
+    JOIN withdrawals.dead_letters d ON d.organisation_id = c.organisation_id AND d.enrolment_id = e.id
+        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
     WHERE c.id = ANY(:chunks))
 ORDER BY l.id FOR UPDATE
 """)

@@ -133,7 +133,7 @@ SELECT d.id FROM withdrawals.endpoints e CROSS JOIN LATERAL (
     SELECT d.id FROM withdrawals.deliveries d
     WHERE d.endpoint_id = e.id AND d.state IN ('due', 'sending')
         AND (d.state = 'due' OR d.lease_until < clock_timestamp())
-    ORDER BY d.id LIMIT {each}) d
+    ORDER BY d.attempts, d.id LIMIT {each}) d
 WHERE e.disabled_at IS NULL AND e.rest_until <= clock_timestamp()
 """
 _ANY_DUE = text(f"SELECT EXISTS ({_DUE.format(each=1)})")
@@ -148,7 +148,7 @@ _CLAIM = """
 WITH taken AS (
     SELECT d.id FROM withdrawals.deliveries d WHERE {which} AND d.state IN ('due', 'sending')
         AND (d.state = 'due' OR d.lease_until < clock_timestamp())
-    ORDER BY d.id LIMIT 1 FOR UPDATE SKIP LOCKED
+    ORDER BY d.attempts, d.id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 UPDATE withdrawals.deliveries d SET state = 'sending', token = :token, attempts = attempts + 1,
     lease_until = clock_timestamp() + :lease

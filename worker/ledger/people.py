@@ -181,14 +181,23 @@ def keep_receipt(connection: Connection, **values: Any) -> int:
     return int(connection.scalar(_KEEP_RECEIPT, {"job_id": None, "dead_letter_id": None, **values}) or 0)
 
 
-_DUE = text("""
+_DUE = """
 SELECT p.organisation_id, p.external_id FROM withdrawals.persons p
 JOIN lms.learners l ON l.organisation_id = p.organisation_id AND l.external_id = p.external_id
-WHERE p.deactivation_due AND p.effective_at <= now() ORDER BY p.organisation_id, p.external_id LIMIT :most
-FOR UPDATE OF p SKIP LOCKED
-""")
+WHERE p.deactivation_due AND p.effective_at <= now()
+"""
+_ALL_DUE = text(_DUE + "ORDER BY p.effective_at LIMIT :most")
+_LOCK_DUE = text(
+    _DUE + "AND p.organisation_id = :organisation_id AND p.external_id = :external_id FOR UPDATE OF p SKIP LOCKED"
+)
 
 
-def lock_due(connection: Connection, *, most: int = 500) -> list[tuple[int, str]]:
-    """Persons whose deactivation has fallen due while their learner is still active."""
-    return [(row.organisation_id, row.external_id) for row in connection.execute(_DUE, {"most": most})]
+def lock_due(connection: Connection, organisation_id: int, external_id: str) -> bool:
+    """Lock a person whose deactivation is due while their learner is active; False: it is not, or somebody has them."""
+    key = {"organisation_id": organisation_id, "external_id": external_id}
+    return connection.execute(_LOCK_DUE, key).one_or_none() is not None
+
+
+def due(connection: Connection, *, most: int = 500) -> list[tuple[int, str]]:
+    """Persons whose deactivation has fallen due while their learner is still active, the longest due first."""
+    return [(row.organisation_id, row.external_id) for row in connection.execute(_ALL_DUE, {"most": most})]

@@ -353,16 +353,21 @@ def count_siblings(connection: Connection, organisation_id: int, wanted: LetterF
     return int(connection.scalar(_ALSO, {**wanted.model_dump(), "organisation_id": organisation_id}) or 0)
 
 
+_TO_GO_THROUGH = text("""
+SELECT organisation_id FROM withdrawals.organisation_settings WHERE passed_at < now() - interval '1 day'
+ORDER BY passed_at
+""")
 _PASS = text("""
-UPDATE withdrawals.organisation_settings SET passed_at = now() WHERE organisation_id = (
-    SELECT organisation_id FROM withdrawals.organisation_settings
-    WHERE passed_at < now() - interval '1 day'
-    ORDER BY organisation_id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING organisation_id
+UPDATE withdrawals.organisation_settings SET passed_at = now()
+WHERE organisation_id = :organisation_id AND passed_at < now() - interval '1 day'
 """)
 
 
-def take_daily_turn(connection: Connection) -> int | None:
-    """An organisation whose letters were not gone through for a day; it is marked as gone through."""
-    found = connection.scalar(_PASS)
-    return None if found is None else int(found)
+def to_go_through(connection: Connection) -> list[int]:
+    """Organisations whose letters were not gone through for a day."""
+    return list(connection.scalars(_TO_GO_THROUGH))
+
+
+def take_daily_turn(connection: Connection, organisation_id: int) -> bool:
+    """Mark an organisation as gone through today; False when somebody was faster."""
+    return connection.execute(_PASS, {"organisation_id": organisation_id}).rowcount == 1

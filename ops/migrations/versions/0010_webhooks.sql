@@ -35,7 +35,7 @@ CREATE TABLE withdrawals.deliveries (
     CONSTRAINT sending_has_a_lease CHECK (state <> 'sending' OR (token IS NOT NULL AND lease_until IS NOT NULL)),
     CONSTRAINT delivered_has_a_time CHECK ((state = 'delivered') = (delivered_at IS NOT NULL))
 );
-CREATE INDEX deliveries_due ON withdrawals.deliveries (endpoint_id, id) WHERE state IN ('due', 'sending');
+CREATE INDEX deliveries_due ON withdrawals.deliveries (endpoint_id, attempts, id) WHERE state IN ('due', 'sending');
 CREATE INDEX deliveries_of_endpoint ON withdrawals.deliveries (endpoint_id, id DESC);
 CREATE INDEX deliveries_old ON withdrawals.deliveries (delivered_at) WHERE state = 'delivered';
 
