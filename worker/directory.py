@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from schemas.events import PersonEvent
 from worker import persons
 from worker.database import Database
-from worker.errors import MutabilityError, NotFoundError, PreconditionError, UniquenessError
+from worker.errors import ConflictError, MutabilityError, NotFoundError, PreconditionError, UniquenessError
 from worker.ledger import directory, jobs, people
 from worker.ledger.directory import Learner
 from worker.submit import Requester
@@ -232,4 +232,6 @@ def _tell(
 ) -> None:
     """Record the event that a change of `active` stands for; its time is the database's."""
     event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=external_id)
-    persons.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)
+    receipt = persons.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)
+    if receipt.status == "ignored":  # rather refused than a success that has changed nothing
+        raise ConflictError("active: an event of another source is newer by its own clock; try again in a few minutes")

@@ -39,6 +39,10 @@ class Receipt:
     """Whether the same event was answered before: nothing was done now."""
 
 
+AHEAD = timedelta(minutes=5)
+"""So far may a sender's clock go ahead. An event dated later would stay the newest, and outrank all that follow."""
+
+
 def record(database: Database, requester: Requester, source: str, event: PersonEvent) -> Receipt:
     """Take an event of `source` in: order it, follow it, and submit or void the person's job.
 
@@ -98,6 +102,8 @@ def _take(
     person = people.lock(connection, organisation_id, external_id)
     before = people.newest(connection, organisation_id, external_id)
     now = jobs.database_now(connection)
+    if event.occurred_at is not None and event.occurred_at > now + AHEAD:
+        raise InvalidInputError("timestamp: lies in the future; when an event is to hold later, say so in effective_at")
     stored = {
         "organisation_id": organisation_id,
         "external_id": external_id,

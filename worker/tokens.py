@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import unicodedata
 from dataclasses import dataclass
 
 import structlog
@@ -37,8 +38,9 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
         InvalidInputError: the name is empty or too long, or there is no such role.
         ConflictError: a live token has this name.
     """
-    if not name.strip() or len(name) > 100:
-        raise InvalidInputError("name: between 1 and 100 characters")
+    name = unicodedata.normalize("NFKC", name).strip()  # no two that look alike: nobody releases their own job
+    if not name or len(name) > 100 or not name.isprintable():
+        raise InvalidInputError("name: between 1 and 100 printable characters")
     if role not in list(Role):
         raise InvalidInputError(f"role: {role[:40]!r} is none; use {', '.join(Role)}")
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
@@ -47,7 +49,7 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
         made = access.insert(
             connection,
             organisation_id=organisation_id,
-            name=name.strip(),
+            name=name,
             role=Role(role),
             selector=selector,
             hash_=_hash(secret),
@@ -57,7 +59,7 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
             known = access.find(connection, selector)
             if known is not None:  # the answer to the first commit was lost
                 return known[0]
-            raise ConflictError(f"name: a token {name.strip()!r} exists; revoke it first, or choose another name")
+            raise ConflictError(f"name: a token {name!r} exists; revoke it first, or choose another name")
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create")
         return made
 

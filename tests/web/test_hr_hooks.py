@@ -460,3 +460,14 @@ def test_a_source_is_found_by_its_number_as_well(hr: Hr, db: Database, world: Wo
 def test_the_receipts_number_is_the_one_that_the_ledger_keeps(hr: Hr, world: World) -> None:
     answer = hr.send(event())
     assert answer.json()["receipt_id"] == str(world.one("SELECT id FROM withdrawals.receipts"))
+
+
+def test_an_event_dated_ahead_is_kept_for_support_and_outranks_nothing(hr: Hr, world: World, db: Database) -> None:
+    """It would stay the newest for ever, and a later deactivation would change nothing."""
+    world.enrolment("anna")
+    ahead = hr.send(event(kind="reactivated", timestamp="9999-12-31T23:59:59Z"))
+    assert (ahead.status_code, ahead.json()["detail"].startswith("timestamp:")) == (422, True)
+    assert [letter.code for letter in world.letters()] == ["invalid_event"]
+    assert hr.send(event()).json()["status"] == "accepted"
+    assert not world.active("anna")
+    assert_balanced(db)

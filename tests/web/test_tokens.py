@@ -108,3 +108,11 @@ def test_a_producer_reads_its_own_jobs_and_no_organisation_reads_anothers(
         none = client.get("/v1/jobs/999999", headers=headers)
         assert theirs.status_code == none.status_code == 404
         assert theirs.text.replace(str(job.id), "999999") == none.text
+
+
+@pytest.mark.parametrize("name", ["hr", "\uff28\uff32", "HR\u200b", "HR\x1b[31m"])
+def test_no_two_tokens_look_alike(db: Database, world: World, name: str) -> None:
+    """Who requested a job must not release it under a name that only looks like another."""
+    make(db, world, "HR")
+    with pytest.raises((ConflictError, InvalidInputError), match="name"):
+        make(db, world, name)

@@ -27,7 +27,7 @@ _COLUMNS = "id, organisation_id, name, role, created_at, created_by, last_used_a
 _INSERT = text(f"""
 INSERT INTO withdrawals.tokens (organisation_id, name, role, selector, hash, created_by)
 VALUES (:organisation_id, :name, :role, :selector, :hash, :created_by)
-ON CONFLICT (organisation_id, name) WHERE revoked_at IS NULL DO NOTHING
+ON CONFLICT (organisation_id, lower(name)) WHERE revoked_at IS NULL DO NOTHING
 RETURNING {_COLUMNS}
 """)
 

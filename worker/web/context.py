@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import BeforeValidator
 
 from worker.broker import HintBroker
 from worker.config import Settings
@@ -30,7 +31,14 @@ def services(request: Request) -> Services:
 
 Context = Annotated[Services, Depends(services)]
 
-RowId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("a whole number, in digits alone")
+    return value
+
+
+RowId = Annotated[int, Path(ge=1, le=2**63 - 1), BeforeValidator(_plain)]
 """The id of a row in a path; a number that no row can have is refused before the database would."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items on a page at the most.")]
 Cursor = Annotated[str | None, Query(max_length=40, description="Where to go on: `next_cursor` of the page before.")]

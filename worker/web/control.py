@@ -1,8 +1,6 @@
 """Plan, pause, resume, move and release over HTTP: `/v1/jobs/…`."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from schemas import answers
 from schemas.control import Move, Release
@@ -10,12 +8,10 @@ from schemas.jobs import JobRequest
 from schemas.letters import Act
 from worker import control, plan
 from worker.web.auth import Approver, Operator, Producer, Viewer
-from worker.web.context import Context
+from worker.web.context import Context, RowId
 from worker.web.problems import describes
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes())
-
-JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The job's number.")]
 
 
 @router.post("/plan")
@@ -25,13 +21,13 @@ def plan_job(context: Context, who: Producer, request: JobRequest) -> answers.Pl
 
 
 @router.get("/{job_id}/plan", responses=describes(404, 409))
-def plan_again(context: Context, who: Viewer, job_id: JobId) -> answers.Plan:
+def plan_again(context: Context, who: Viewer, job_id: RowId) -> answers.Plan:
     """What a job that is held, or has not ended, would do now with what is left of it. Role: viewer."""
     return plan.of_job(context.database, who.organisation_id, job_id)
 
 
 @router.post("/{job_id}/pause", responses=describes(404, 409))
-def pause(context: Context, who: Operator, job_id: JobId, body: Act | None = None) -> answers.Job:
+def pause(context: Context, who: Operator, job_id: RowId, body: Act | None = None) -> answers.Job:
     """Let nothing more of a job begin until it is resumed; a paused one stays so. Role: operator."""
     note = body.note if body else None
     job = control.pause(
@@ -41,7 +37,7 @@ def pause(context: Context, who: Operator, job_id: JobId, body: Act | None = Non
 
 
 @router.post("/{job_id}/resume", responses=describes(404, 409))
-def resume(context: Context, who: Operator, job_id: JobId, body: Act | None = None) -> answers.Job:
+def resume(context: Context, who: Operator, job_id: RowId, body: Act | None = None) -> answers.Job:
     """Let a paused job go on. Role: operator."""
     note = body.note if body else None
     job = control.resume(
@@ -51,7 +47,7 @@ def resume(context: Context, who: Operator, job_id: JobId, body: Act | None = No
 
 
 @router.patch("/{job_id}", responses=describes(404, 409))
-def move(context: Context, who: Operator, job_id: JobId, body: Move) -> answers.Job:
+def move(context: Context, who: Operator, job_id: RowId, body: Move) -> answers.Job:
     """Give a scheduled or held job another time; one that has passed admits a scheduled job at once. Role: operator."""
     job = control.move(
         context.database,
@@ -72,7 +68,7 @@ def release_matching(context: Context, who: Approver, body: Release) -> answers.
 
 
 @router.post("/{job_id}/release", responses=describes(404, 409))
-def release(context: Context, who: Approver, job_id: JobId, body: Act | None = None) -> answers.Job:
+def release(context: Context, who: Approver, job_id: RowId, body: Act | None = None) -> answers.Job:
     """Release a held job that somebody else requested. Role: approver."""
     note = body.note if body else None
     job = control.release(

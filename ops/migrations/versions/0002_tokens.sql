@@ -11,4 +11,4 @@ CREATE TABLE withdrawals.tokens (
     last_used_at timestamptz,  -- to the minute
     revoked_at timestamptz
 );
-CREATE UNIQUE INDEX tokens_one_live_name ON withdrawals.tokens (organisation_id, name) WHERE revoked_at IS NULL;
+CREATE UNIQUE INDEX tokens_one_live_name ON withdrawals.tokens (organisation_id, lower(name)) WHERE revoked_at IS NULL;

@@ -125,3 +125,26 @@ def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
         directory.change(db, wanted=lambda account: replace(account, active=False), **about)
     assert not world.active("anna")
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
+
+
+def test_active_twice_or_by_a_part_is_refused_and_deactivates_nobody(
+    scim: Directory, world: World, learner_id: str
+) -> None:
+    twice = {"op": "replace", "value": {"active": True, "Active": False}}
+    parts = [{**OFF, "path": path} for path in ("active[x eq 1]", "active.value")]
+    for operation in (twice, *parts):
+        assert scim.patch(learner_id, operation).status_code == 400
+    assert world.active("anna")
+
+
+def test_a_newer_event_of_another_source_is_told_and_not_taken_for_done(
+    scim: Directory, world: World, db: Database, learner_id: str
+) -> None:
+    """Its clock may go minutes ahead; a success that has changed nothing would be believed."""
+    enrolment_id = world.enrolment("anna")
+    soon = world.one("SELECT now() + interval '4 minutes'")
+    world.event(db, "reactivated", "anna", occurred_at=soon)
+    for answer in (scim.patch(learner_id, OFF), scim.call("DELETE", f"/Users/{learner_id}")):
+        assert (answer.status_code, "scimType" in answer.json()) == (409, False)
+    assert scim.call("GET", f"/Users/{learner_id}").json()["active"] is True
+    assert world.status(enrolment_id) == "in_progress"

@@ -98,7 +98,7 @@ def _operation(operation: Any) -> list[Change]:
             raise NoTargetException(detail="path: a remove needs one")
         if not isinstance(given.get("value"), dict):
             raise InvalidValueException(detail="value: without a path it is an object of attributes")
-        return [change for key, value in given["value"].items() for change in _set(_target(key), value)]
+        return [change for key, value in _attributes(given["value"]).items() for change in _set(_target(key), value)]
     target = _target(path)
     if name == "remove":
         return _remove(target)
@@ -119,7 +119,9 @@ def _set(target: str, value: Any) -> list[Change]:
     if target == "displayname":
         return [partial(_with, display_name=_optional(target, value))]
     if target == USER and isinstance(value, dict):  # the schema as a container of its attributes; not in itself
-        return [change for key, item in value.items() for change in _set(_target(key).removeprefix(USER), item)]
+        return [
+            change for key, item in _attributes(value).items() for change in _set(_target(key).removeprefix(USER), item)
+        ]
     return []
 
 
@@ -141,6 +143,8 @@ def _target(path: Any) -> str:
         raise InvalidPathException(detail="path: is text")
     found = Path[Any](path)  # raises InvalidPathException
     name = str(found).lower().removeprefix(f"{USER}:")
+    if name.startswith(("active[", "active.")):  # passed over, it would look like a deactivation that was done
+        raise InvalidPathException(detail="path: active has no parts")
     return name if name.isalpha() or name == USER else ""
 
 

@@ -20,7 +20,7 @@ _KEYWORDS = {
 def error(status: int, kind: str | None, detail: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An error as an answer; `kind` is a problem type, or a keyword of SCIM's own."""
     keyword = None if kind is None or status not in (400, 409) else _KEYWORDS.get(kind, kind)
-    if keyword is not None and not keyword.isalpha():
+    if keyword is not None and (not keyword.isalpha() or (status == 409 and keyword != "uniqueness")):
         keyword = None
     sendable = detail.encode("utf-8", "replace").decode()  # it can name an attribute with half a surrogate pair
     body = Error(status=status, scim_type=keyword, detail=sendable).model_dump()
