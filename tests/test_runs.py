@@ -203,6 +203,7 @@ def test_a_stopped_run_drives_nothing_more(db: Database, world: World, environme
     stopped = runs.stop(db, organisation_id=world.organisation_id, run_id=run.id, actor=SUPPORT)
     assert stopped.state == "stopped"
     assert step(db, world, environment) == 0
+    assert counts(show(db, run)) == {"resolved": 3, "waiting": 7}, "what was in flight came back"
     assert sum(letter.state == "open" for letter in world.letters()) == 7
     assert_balanced(db)
 
@@ -289,6 +290,20 @@ def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
     ended = run_off(db, world, environment, start(db, world, "cascade"))
     assert (ended.state, ended.resolved) == ("done", 3)
     assert [world.status(enrolment_id) for enrolment_id in (first, *siblings)] == ["withdrawn"] * 3
+    assert_balanced(db)
+
+
+def test_a_cascade_leaves_a_pathway_alone_that_took_them_over_before_the_act(
+    db: Database, world: World, environment: Settings
+) -> None:
+    first, siblings = pathway_of_three(world)
+    world.submit(db, [first])
+    work_off(db, environment)
+    moved = [first, *siblings]
+    world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:i)", p=world.pathway("Other"), i=moved)
+    run_off(db, world, environment, start(db, world, "cascade"))
+    assert "withdrawn" not in {world.status(enrolment_id) for enrolment_id in moved}
+    assert [row.state for row in world.letters()] == ["open"]
     assert_balanced(db)
 
 

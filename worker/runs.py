@@ -139,6 +139,7 @@ def step_all(database: Database) -> int:
     """One step of every run that is under way; how many letters were driven."""
     with database.begin() as connection:
         under_way = runs.under_way(connection)
+        runs.see_results_of_ended(connection)
     driven = 0
     for run_id, organisation_id in under_way:
         try:

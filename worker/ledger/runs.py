@@ -177,6 +177,19 @@ def see_results(connection: Connection, run_id: int) -> None:
     connection.execute(_SEE, {"run_id": run_id})
 
 
+_SEE_ENDED = text("""
+UPDATE withdrawals.run_letters r SET result = d.state, ended_at = clock_timestamp()
+FROM withdrawals.dead_letters d, withdrawals.runs ended
+WHERE ended.id = r.run_id AND ended.finished_at IS NOT NULL AND r.driven_at IS NOT NULL AND r.result IS NULL
+    AND d.id = r.dead_letter_id AND d.state <> 'redriven'
+""")
+
+
+def see_results_of_ended(connection: Connection) -> None:
+    """Record what became of letters that were in flight when their run was stopped or halted."""
+    connection.execute(_SEE_ENDED)
+
+
 _HOLD_BACK = text("""
 WITH bad AS (
     SELECT DISTINCT fingerprint FROM withdrawals.run_letters WHERE run_id = :run_id AND canary AND result = 'open'
@@ -268,7 +281,9 @@ FROM withdrawals.dead_letters d
 JOIN withdrawals.jobs j ON j.id = d.job_id
 JOIN lms.enrolments e ON e.id = d.enrolment_id AND e.organisation_id = d.organisation_id
 JOIN lms.enrolments s ON s.learner_id = e.learner_id AND s.organisation_id = e.organisation_id
-    AND s.pathway_id = e.pathway_id AND s.id <> e.id AND s.status IN ({_MOST_STATES})
+    AND s.pathway_id = e.pathway_id AND s.id <> e.id
+    AND s.pathway_id = coalesce(CAST(d.evidence ->> 'pathway_id' AS bigint), s.pathway_id)
+    AND s.status IN ({_MOST_STATES})
 WHERE d.id = ANY(:ids) GROUP BY d.id, d.job_id, j.reason, e.pathway_id ORDER BY d.id
 """)
 
@@ -327,7 +342,9 @@ _ALSO = text(f"""
 SELECT count(DISTINCT s.id) FROM withdrawals.dead_letters d
 JOIN lms.enrolments e ON e.id = d.enrolment_id AND e.organisation_id = d.organisation_id
 JOIN lms.enrolments s ON s.learner_id = e.learner_id AND s.organisation_id = e.organisation_id
-    AND s.pathway_id = e.pathway_id AND s.id <> e.id AND s.status IN ({_MOST_STATES})
+    AND s.pathway_id = e.pathway_id AND s.id <> e.id
+    AND s.pathway_id = coalesce(CAST(d.evidence ->> 'pathway_id' AS bigint), s.pathway_id)
+    AND s.status IN ({_MOST_STATES})
 WHERE {FILTERED} AND d.state = 'open' AND d.code = 'pathway_owned' AND NOT EXISTS (
     SELECT 1 FROM withdrawals.dead_letters o WHERE o.enrolment_id = s.id AND o.organisation_id = d.organisation_id
         AND o.state = 'open' AND o.code = 'pathway_owned')

@@ -130,8 +130,8 @@ def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
 def test_active_twice_or_by_a_part_is_refused_and_deactivates_nobody(
     scim: Directory, world: World, learner_id: str
 ) -> None:
-    twice = {"op": "replace", "value": {"active": True, "Active": False}}
-    parts = [{**OFF, "path": path} for path in ("active[x eq 1]", "active.value")]
+    twice: dict[str, Any] = {"op": "replace", "value": {"active": True, "Active": False}}
+    parts: list[dict[str, Any]] = [{**OFF, "path": path} for path in ("active[x eq 1]", "active.value")]
     for operation in (twice, *parts):
         assert scim.patch(learner_id, operation).status_code == 400
     assert world.active("anna")
