@@ -32,8 +32,8 @@ chaos: $(VENV)/.dev ## the fault tests at full size
 	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults --timeout=900
 
 lock: $(VENV)/.dev ## after a change of dependencies; needs `uv`
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --output-file requirements.txt pyproject.toml requirements.build.in
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev --output-file requirements-dev.txt pyproject.toml requirements.build.in
+	uv pip compile -q --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --output-file requirements.txt pyproject.toml requirements.build.in
+	uv pip compile -q --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev --output-file requirements-dev.txt pyproject.toml requirements.build.in
 
 clean: ## the environment; .local/ (your data) stays
 	rm -rf $(VENV)
