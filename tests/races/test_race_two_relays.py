@@ -116,7 +116,11 @@ def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(
 def test_a_leader_whose_session_is_ended_gives_way_or_leads_again(
     db: Database, world: World, broker: HintBroker, start_relay: MakeRelay
 ) -> None:
-    """The lock goes with its session; never are there two, and hints go on."""
+    """The lock goes with its session; never do two hold it, and hints go on.
+
+    Until the old leader meets its dead session both may publish, so there may be a hint too many; it says
+    nothing, and costs a worker one look.
+    """
     for _ in range(2):
         start_relay()
     eventually(lambda: _leaders(world) == 1, what="one leads")
@@ -126,7 +130,7 @@ def test_a_leader_whose_session_is_ended_gives_way_or_leads_again(
     )
     eventually(lambda: _leaders(world) == 1, what="one leads again")
     world.submit(db, world.enrolments(1))
-    eventually(lambda: _hints(broker) == 1, what="a hint")
+    eventually(lambda: _hints(broker) in (1, 2), what="a hint")
     assert_balanced(db)
 
 
