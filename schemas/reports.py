@@ -73,6 +73,27 @@ class EnrolmentRow(BaseModel):
     job_id: int | None
 
 
+class OutcomeRow(BaseModel):
+    """What a job decided of an enrolment; the enrolment as it is now, when there is one."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    job_id: int
+    enrolment_id: int
+    learner_external_id: str | None
+    series_code: str | None
+    series_title: str | None
+    pathway_title: str | None
+    status: str | None
+    outcome: str
+    prior_status: str | None
+    decided_at: datetime
+    reason: str | None
+    source: str
+    requested_by: str
+    dead_letter_id: int | None
+
+
 class WeekCount(BaseModel):
     """Withdrawals of one reason in one week."""
 
@@ -88,6 +109,13 @@ class CauseCount(BaseModel):
     count: int
 
 
+class BandCount(BaseModel):
+    """Withdrawals that took so long, and not so short as the band before."""
+
+    band: Literal["under_10_seconds", "under_1_minute", "under_10_minutes", "under_1_hour", "under_1_day", "over_1_day"]
+    count: int
+
+
 class Durations(BaseModel):
     """Seconds from the request, or from when it was to hold if later, to the withdrawal; None without any."""
 
@@ -95,6 +123,7 @@ class Durations(BaseModel):
     p50: float | None
     p95: float | None
     p99: float | None
+    bands: Annotated[list[BandCount], Field(description="Every band, from the shortest; empty without withdrawals.")]
 
 
 class AgeCount(BaseModel):

@@ -76,6 +76,19 @@ def enrolments(
         return reports.enrolments(connection, organisation_id, wanted, span, before=before, limit=limit)
 
 
+def outcomes(
+    database: Database, organisation_id: int, wanted: OutcomeFilter, *, before: tuple[int, int] | None, limit: int
+) -> reports.Rows:
+    """A page of outcomes, newest job first.
+
+    Raises:
+        InvalidInputError: as `enrolments`.
+    """
+    with database.begin() as connection:
+        span = _span(connection, organisation_id, wanted.decided_from, wanted.decided_to, "decided")
+        return reports.outcomes(connection, organisation_id, wanted, span, before=before, limit=limit)
+
+
 def export(
     database: Database,
     organisation_id: int,
@@ -118,7 +131,7 @@ def summary(database: Database, organisation_id: int, wanted: EnrolmentFilter) -
         span = _span(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
         reports.room_for_sums(connection)
         decided = reports.decided(connection, organisation_id, wanted, span)
-        count, seconds = reports.durations(connection, organisation_id, wanted, span)
+        counts, seconds = reports.durations(connection, organisation_id, wanted, span)
         letters = reports.open_letters(connection, organisation_id)
     refused: dict[str, int] = {}
     for row in decided:
@@ -132,7 +145,17 @@ def summary(database: Database, organisation_id: int, wanted: EnrolmentFilter) -
             schema.WeekCount(week=row.week, reason=row.reason, count=row.n) for row in decided if row.outcome in CLEAN
         ],
         refused=[schema.CauseCount(cause=cause, count=n) for cause, n in sorted(refused.items())],
-        seconds_to_withdrawal=schema.Durations(count=count, p50=p50, p95=p95, p99=p99),
+        seconds_to_withdrawal=schema.Durations(
+            count=sum(counts),
+            p50=p50,
+            p95=p95,
+            p99=p99,
+            bands=[
+                schema.BandCount.model_validate({"band": band, "count": n})
+                for (band, _), n in zip(reports.BANDS, counts, strict=True)
+                if sum(counts)
+            ],
+        ),
         open_letters=[schema.AgeCount(age=row.age, code=row.code, count=row.n) for row in letters],
     )
 
@@ -148,6 +171,12 @@ def series_of_code(database: Database, organisation_id: int, code: str) -> int:
     if found is None:
         raise NotFoundError(f"--series: there is no Series {code!r} in this organisation")
     return found
+
+
+def series_like(database: Database, organisation_id: int, given: str, limit: int = 20) -> reports.Rows:
+    """Series to choose from (`id`, `code`, `title`): those that have this text in their code or title."""
+    with database.begin() as connection:
+        return reports.series_like(connection, organisation_id, given, limit)
 
 
 def _span(

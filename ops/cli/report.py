@@ -135,6 +135,7 @@ def summary(
     took = found.seconds_to_withdrawal
     if took.p50 is not None:
         common.out.print(f"request to withdrawal: p50 {took.p50:,.1f} s, p95 {took.p95:,.1f} s, p99 {took.p99:,.1f} s")
+        _show("request to withdrawal", "withdrawn", rows=[(row.band, f"{row.count:,}") for row in took.bands])
 
 
 def _show(*columns: str, rows: list[tuple[Any, ...]]) -> None:

@@ -5,6 +5,7 @@ Only conditions that are given stand in a statement, so that PostgreSQL plans fo
 
 from collections.abc import Generator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Connection, Row, column, text
@@ -57,6 +58,27 @@ LEFT JOIN lms.learners l ON l.id = e.learner_id LEFT JOIN lms.series s ON s.id =
 LEFT JOIN lms.pathways p ON p.id = coalesce(o.pathway_id, e.pathway_id)
 WHERE true"""
 
+# The newest jobs first, each with its own page of outcomes in the order of its key: PostgreSQL stops at the first
+# jobs that fill the page. Conditions that need no enrolment leave its join to the rows that are shown.
+_ROWS_OF_JOB = """(SELECT o.enrolment_id, o.outcome, o.prior_status, o.pathway_id, o.decided_at, o.dead_letter_id
+    FROM {outcomes} o LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
+    WHERE {conditions} ORDER BY o.enrolment_id DESC LIMIT :limit)"""
+_CLOSED_WHOLE = """(SELECT unnest(c.enrolment_ids) AS enrolment_id, c.state AS outcome, NULL AS prior_status,
+    NULL::bigint AS pathway_id, c.closed_at AS decided_at, NULL::bigint AS dead_letter_id
+    FROM withdrawals.chunks c
+    WHERE c.job_id = j.id AND c.state IN ('cancelled', 'superseded') AND c.redrives IS NULL)"""
+_OUTCOMES_BY_JOB = """
+SELECT j.id AS job_id, o.enrolment_id, l.external_id AS learner_external_id, s.code AS series_code,
+    s.title AS series_title, p.title AS pathway_title, e.status, o.outcome, o.prior_status, o.decided_at,
+    j.reason, j.source, j.requested_by, o.dead_letter_id
+FROM withdrawals.jobs j
+CROSS JOIN LATERAL ({decided} UNION ALL {closed} ORDER BY enrolment_id DESC LIMIT :limit) o
+LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
+LEFT JOIN lms.learners l ON l.id = e.learner_id LEFT JOIN lms.series s ON s.id = e.series_id
+LEFT JOIN lms.pathways p ON p.id = coalesce(o.pathway_id, e.pathway_id)
+WHERE j.organisation_id = :organisation_id AND {of_job}
+ORDER BY j.id DESC, o.enrolment_id DESC LIMIT :limit"""
+
 _DECIDED = """
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id {enrolments}
 WHERE o.organisation_id = :organisation_id AND j.kind = 'withdraw'"""
@@ -90,6 +112,37 @@ def every_enrolment(
     conditions, values = _conditions(wanted, span, reason="e.withdrawal_reason", at="e.withdrawn_at")
     statement = " AND ".join([_ENROLMENTS, *conditions]) + " ORDER BY e.id"
     return _batches(connection, statement, {"organisation_id": organisation_id, **values})
+
+
+def outcomes(
+    connection: Connection,
+    organisation_id: int,
+    wanted: OutcomeFilter,
+    span: tuple[datetime | None, datetime | None],
+    *,
+    before: tuple[int, int] | None,
+    limit: int,
+) -> Rows:
+    """A page of outcomes, by falling job and enrolment; `before` is those of the last row of the page before."""
+    conditions, values = _conditions(wanted, span, reason="j.reason", at="o.decided_at")
+    of_job = ["true", *(item for item in conditions if item.startswith("j."))]
+    of_row = ["true", *(item for item in conditions if not item.startswith("j."))]
+    if wanted.job_id is not None:
+        of_job.append("j.id = :job_id")
+    if wanted.outcome:
+        of_row.append("o.outcome = ANY(:outcome)")
+    if before is not None:
+        of_job.append("j.id <= :job")
+        of_row.append("(j.id < :job OR o.enrolment_id < :enrolment)")
+        values |= {"job": before[0], "enrolment": before[1]}
+    of_rows = " AND ".join(of_row)
+    statement = _OUTCOMES_BY_JOB.format(
+        decided=_ROWS_OF_JOB.format(outcomes="withdrawals.outcomes", conditions=f"o.job_id = j.id AND {of_rows}"),
+        closed=_ROWS_OF_JOB.format(outcomes=_CLOSED_WHOLE, conditions=of_rows),
+        of_job=" AND ".join(of_job),
+    )
+    values |= {"job_id": wanted.job_id, "outcome": wanted.outcome, "limit": limit}
+    return connection.execute(text(statement), {"organisation_id": organisation_id, **values}).all()
 
 
 def every_outcome(
@@ -144,16 +197,29 @@ def decided(
     ).all()
 
 
+BANDS = (
+    ("under_10_seconds", 10),
+    ("under_1_minute", 60),
+    ("under_10_minutes", 600),
+    ("under_1_hour", 3600),
+    ("under_1_day", 86_400),
+    ("over_1_day", "infinity"),
+)
+"""Lengths of time, from the shortest: what is below so many seconds."""
+_TOOK = "extract(epoch FROM o.decided_at - greatest(j.created_at, j.effective_at))::float8"
+
+
 def durations(
     connection: Connection,
     organisation_id: int,
     wanted: EnrolmentFilter,
     span: tuple[datetime | None, datetime | None],
-) -> tuple[int, list[float] | None]:
-    """How many were withdrawn, and the seconds it took from the request: p50, p95 and p99."""
+) -> tuple[list[int], list[float] | None]:
+    """How many were withdrawn in each of `BANDS`, and the seconds it took from the request: p50, p95 and p99."""
+    below = ", ".join(f"count(*) FILTER (WHERE {_TOOK} < '{most}')" for _, most in BANDS)
     statement, values = _over_outcomes(
-        """SELECT count(*) AS n, percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY
-        extract(epoch FROM o.decided_at - greatest(j.created_at, j.effective_at))::float8) AS seconds""",
+        f"""SELECT ARRAY[{below}] AS below,
+        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {_TOOK}) AS seconds""",
         wanted,
         span,
     )
@@ -161,7 +227,7 @@ def durations(
         text(statement + " AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL"),
         {"organisation_id": organisation_id, **values},
     ).one()
-    return int(row.n), row.seconds
+    return [most - least for least, most in pairwise([0, *row.below])], row.seconds
 
 
 _OPEN_LETTERS = text("""
@@ -185,6 +251,19 @@ def series_id(connection: Connection, organisation_id: int, code: str) -> int | 
     """The Series of an organisation that has this code."""
     found = connection.scalar(_SERIES, {"organisation_id": organisation_id, "code": code})
     return None if found is None else int(found)
+
+
+_SERIES_LIKE = text("""
+SELECT id, code, title FROM lms.series
+WHERE organisation_id = :organisation_id AND strpos(lower(code || ' ' || title), lower(:given)) > 0
+ORDER BY code LIMIT :limit
+""")
+
+
+def series_like(connection: Connection, organisation_id: int, given: str, limit: int) -> Rows:
+    """Series that have this text in their code or title."""
+    values = {"organisation_id": organisation_id, "given": given, "limit": limit}
+    return connection.execute(_SERIES_LIKE, values).all()
 
 
 def _over_outcomes(

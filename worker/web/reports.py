@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO
@@ -13,12 +13,12 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from schemas import answers
-from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, Summary
+from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, OutcomeRow, Summary
 from worker import report
 from worker.errors import describe
 from worker.exports import Format
-from worker.web.auth import Viewer
-from worker.web.context import Context, Cursor, Limit, before
+from worker.web.auth import Caller, Viewer
+from worker.web.context import Context, Cursor, Limit, Services, before
 from worker.web.problems import ProblemError, describes
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,13 @@ _FILE: dict[int | str, dict[str, Any]] = {
         "content": {format_.media_type.partition(";")[0]: {} for format_ in Format},
     }
 }
+
+
+class OutcomePage(OutcomeFilter):
+    """The filter, and which page."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
 
 
 class EnrolmentPage(EnrolmentFilter):
@@ -56,6 +63,17 @@ def list_enrolments(
     return answers.Page(items=[EnrolmentRow.model_validate(row) for row in rows], next_cursor=more)
 
 
+@router.get("/outcomes")
+def list_outcomes(context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]) -> answers.Page[OutcomeRow]:
+    """What jobs decided, newest job first, a row for each enrolment of each job. Role: viewer."""
+    rows = report.outcomes(
+        context.database, who.organisation_id, wanted, before=place(wanted.cursor), limit=wanted.limit
+    )
+    return answers.Page(
+        items=[OutcomeRow.model_validate(row) for row in rows], next_cursor=next_place(rows, wanted.limit)
+    )
+
+
 @router.get("/reports/enrolments.{format}", response_class=Response, responses=_FILE)
 def export_enrolments(
     context: Context,
@@ -65,7 +83,7 @@ def export_enrolments(
     wanted: Annotated[EnrolmentFilter, Query()],
 ) -> StreamingResponse:
     """The same enrolments as a file, all of them, as of one moment. Role: viewer."""
-    return _exported(context, who, request, wanted, "enrolments", format)
+    return exported(context, who, request, wanted, "enrolments", format)
 
 
 @router.get("/reports/outcomes.{format}", response_class=Response, responses=_FILE)
@@ -77,7 +95,7 @@ def export_outcomes(
     wanted: Annotated[OutcomeFilter, Query()],
 ) -> StreamingResponse:
     """What jobs decided, a row for each enrolment of each job, as of one moment. Role: viewer."""
-    return _exported(context, who, request, wanted, "outcomes", format)
+    return exported(context, who, request, wanted, "outcomes", format)
 
 
 @router.get("/reports/summary")
@@ -89,14 +107,37 @@ def summary(context: Context, who: Viewer, wanted: Annotated[EnrolmentFilter, Qu
     return report.summary(context.database, who.organisation_id, wanted)
 
 
-def _exported(
-    context: Context,
-    who: Viewer,
+def place(cursor: str | None) -> tuple[int, int] | None:
+    """The job and the enrolment that a cursor of outcomes stands for.
+
+    Raises:
+        InvalidInputError: it is none that a page gave.
+    """
+    if cursor is None:
+        return None
+    job, _, enrolment = cursor.partition("-")
+    return before(job) or 0, before(enrolment) or 0
+
+
+def next_place(rows: Sequence[Any], limit: int) -> str | None:
+    """Where the page of outcomes after this one begins, None on the last."""
+    return f"{rows[-1].job_id}-{rows[-1].enrolment_id}" if len(rows) == limit else None
+
+
+def exported(
+    context: Services,
+    who: Caller,
     request: Request,
     wanted: EnrolmentFilter | OutcomeFilter,
     name: str,
     format_: Format,
 ) -> StreamingResponse:
+    """A report as a file to download.
+
+    Raises:
+        ProblemError: 503; there is no room, others are written, or nobody waits.
+    """
+
     def abandoned() -> bool:
         return from_thread.run(request.is_disconnected)
 

@@ -52,6 +52,13 @@ WORDS: dict[str, str] = {
     "redriven": "Being tried",
     "resolved": "Resolved",
     "discarded": "Discarded",
+    # lengths of time in reports
+    "under_10_seconds": "Under 10 s",
+    "under_1_minute": "10 s to 1 min",
+    "under_10_minutes": "1 to 10 min",
+    "under_1_hour": "10 min to 1 h",
+    "under_1_day": "1 to 24 h",
+    "over_1_day": "Over a day",
     # remedies
     "redrive": "Redrive",
     "override": "Override",
