@@ -9,8 +9,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.runtime ## the Open University replay, with the expected figures beside the real ones
 	@$(BIN)/withdrawals demo
 
-up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C
-	@$(BIN)/withdrawals up
+up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C; DEMO=1: with data to click through
+	@$(BIN)/withdrawals up $(if $(DEMO),--demo)
 
 test: $(VENV)/.dev ## the whole suite, against real PostgreSQL and Redis that it starts itself
 	@$(BIN)/python -m pytest -n 2

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from worker.broker import make_broker
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
+from worker.ledger import jobs
 from worker.seal import Seal
 
 _WEB_RETRY = 3.0
@@ -25,9 +27,10 @@ _WEB_RETRY = 3.0
 
 def register(app: typer.Typer) -> None:
     """Put this module's commands on the tree."""
-    for name, command in {
+    commands: dict[str, Callable[..., None]] = {
         "demo": demo, "up": up, "web": web, "worker": worker, "relay": relay, "config": config, "doctor": doctor,
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, command in commands.items():
         app.command(name)(command)
 
 
@@ -47,19 +50,59 @@ def demo(
             raise typer.Exit(1)
 
 
-def up() -> None:
-    """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C."""
+def up(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With the Open University's data, loaded once, and jobs over it.")
+    ] = False,
+) -> None:
+    """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C.
+
+    On a terminal it shows a token for the console: of the demo, or of the only organisation of an embedded database.
+    """
+    embedded = not settings().database_url.get_secret_value()
     with common.environment(keep_servers=True) as current:
         _require_free(current.host, current.port)
         revision = common.bring_up_to_date(current)
+        if demo:
+            _load_demo(current)
         address = f"http://{current.host}:{current.port}"
         common.out.print(f"database at revision {revision}; web, worker and relay are starting")
         common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
         for line in welcome.lines(address):
             common.out.print(line, markup=False)
         common.out.print("# `withdrawals --help` lists everything; Ctrl-C stops it")
+        for line in _invitation(current, address, demo=demo, embedded=embedded):
+            common.out.print(line, markup=False, style="bold")
         supervisor.run_procfile()
         common.out.print("stopped")
+
+
+def _load_demo(current: Settings) -> None:
+    from ops.demo import tour  # noqa: PLC0415 - only the demo needs it
+
+    common.out.print("loading the demo's data, a few seconds …")
+    done = tour.load(current)
+    said = "loaded; its jobs begin with the workers" if done else "was loaded before, and is as you left it"
+    common.out.print(f"{tour.ORGANISATION}: {said}")
+    common.out.print(f"try: withdraw a learner or a Series of {tour.LEFT}; clear the 292 dead letters of the pathway")
+
+
+def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
+    """The way into the console. A secret goes to a terminal alone: everything else is kept by somebody."""
+    database = Database(current, pool_size=1)
+    try:
+        with database.begin() as connection:
+            known = {name: found for found, name, _ in jobs.organisations(connection)}
+        if demo:
+            from ops.demo import tour  # noqa: PLC0415 - only the demo needs it
+
+            known = {tour.ORGANISATION: known[tour.ORGANISATION]}
+        secret = None
+        if sys.stdout.isatty() and len(known) == 1 and (demo or embedded):
+            secret = welcome.fresh_token(database, next(iter(known.values())))
+        return welcome.invitation(address, list(known), secret)
+    finally:
+        database.close()
 
 
 def web() -> None:

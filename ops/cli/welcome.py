@@ -1,4 +1,16 @@
-"""What `withdrawals up` prints for a newcomer: lines that work as pasted, in the order in which they stand."""
+"""What `withdrawals up` prints for a newcomer: lines that work as pasted, and the way into the console."""
+
+import shlex
+from collections.abc import Sequence
+
+from worker import tokens
+from worker.database import Database
+from worker.errors import ConflictError
+from worker.models import Role
+
+TOKEN = "console"  # noqa: S105 - a name
+"""The token that `up` makes, at each start anew: it can be shown once only."""
+_ACTOR = "cli:up"
 
 PREPARE = (
     ". .venv/bin/activate",
@@ -71,3 +83,27 @@ def lines(address: str) -> list[str]:
     for who, commands in PRODUCERS:
         found += [f"# {who}:", *(command.format(address=address) for command in commands)]
     return found
+
+
+def invitation(address: str, organisations: Sequence[str], secret: str | None) -> list[str]:
+    """Where the console is and how to get in; without a secret, how to make one."""
+    found = [f"console: {address}/console"]
+    make = "withdrawals tokens create --name NAME --role approver"
+    if secret is not None:
+        return [*found, f"sign in with: {secret}", "(an approver's; not shown again: the next start makes another)"]
+    if not organisations:
+        return [*found, f"# there is no organisation yet; once there is one: {make}"]
+    name = shlex.quote(organisations[0]) if len(organisations) == 1 else "NAME"
+    return [*found, f"# a token to sign in with: {make} --organisation {name}"]
+
+
+def fresh_token(database: Database, organisation_id: int) -> str | None:
+    """The secret of a new approver token; that of the last start ends. None where the name is somebody else's."""
+    for token in tokens.list_tokens(database, organisation_id=organisation_id):
+        if (token.name, token.created_by, token.revoked_at) == (TOKEN, _ACTOR, None):
+            tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)
+    try:
+        made = tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.APPROVER, actor=_ACTOR)
+    except ConflictError:
+        return None
+    return made.secret

@@ -22,7 +22,7 @@ _SVG = "{http://www.w3.org/2000/svg}"
 # pygal puts an importer of an old protocol, for maps, into everybody's way: Python 3.11 warns of it at each import.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
-_TYPE = 15  # units; margins are laid out for the larger type of a narrow screen
+_TYPE = 16  # units; margins are laid out for the larger type of a narrow screen
 _LABELS = 5
 
 
@@ -30,7 +30,6 @@ def columns(places: Sequence[str], series: Mapping[str, Sequence[int]], *, says:
     """Stacked columns, one for each place on the axis; `says` is the chart in words, for who does not see it."""
     chart = _chart(pygal.StackedBar, height=250, show_minor_x_labels=False)
     chart.y_labels = _scale([sum(counts) for counts in zip(*series.values(), strict=True)])
-    chart.formatter = _figure
     chart.x_labels = list(places)
     every = -(-len(places) // _LABELS)
     chart.x_labels_major = list(places)[::every]
@@ -48,7 +47,6 @@ def bars(counts: Mapping[str, int], *, says: str) -> Markup:
         print_values_position="top",
         show_x_labels=False,
         show_x_guides=False,
-        formatter=_figure,
     )
     rows = dict(reversed(list(counts.items())))  # pygal begins at the bottom
     chart.x_labels = list(rows)
@@ -65,14 +63,15 @@ def _chart(kind: Any, **options: Any) -> Any:
     style = Style(label_font_size=_TYPE, major_label_font_size=_TYPE, value_font_size=_TYPE)
     return kind(
         width=WIDTH, style=style, js=[], css=[], no_prefix=True, show_legend=False, margin=6, truncate_label=-1,
+        value_formatter=_figure,
         **options,
     )  # fmt: skip
 
 
 def _scale(totals: Iterable[int]) -> list[int]:
-    """Three or four round figures from 0 to above the greatest."""
+    """Up to five round figures from 0 to above the greatest."""
     most = max(1, *totals)
-    step = next(n * 10**power for power in range(19) for n in (1, 2, 5) if n * 10**power * 3 >= most)
+    step = next(n * 10**power for power in range(19) for n in (1, 2, 5) if n * 10**power * 4 >= most)
     return [step * n for n in range(-(-most // step) + 1)]
 
 
