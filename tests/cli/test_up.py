@@ -1,0 +1,137 @@
+"""`withdrawals up`: everything runs, and a newcomer gets a way into the console; nobody else does."""
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import httpx2
+import pytest
+
+from ops.cli import welcome
+from ops.demo import oulad, tour
+from tests.world import World, eventually
+from worker import tokens
+from worker.config import Settings
+from worker.database import Database
+
+SECRET = re.compile(r"wdt_[0-9a-f]{16}_[\w-]{43}")
+
+
+class Terminal:
+    """What was printed on a terminal so far."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd, self.shown = fd, ""
+        os.set_blocking(fd, False)
+
+    def read(self) -> str:
+        with suppress(OSError):  # nothing there, or all ended
+            while piece := os.read(self.fd, 65_536):
+                self.shown += piece.decode(errors="replace")
+        return self.shown
+
+
+@contextmanager
+def _up(*words: str) -> Iterator[tuple[str, Terminal]]:
+    """The real program on a terminal; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "WITHDRAWALS_PORT": port, "WITHDRAWALS_PROCESSES": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ops", "up", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as running:
+        os.close(theirs)
+        terminal = Terminal(ours)
+        try:
+            yield f"http://127.0.0.1:{port}", terminal
+            running.send_signal(signal.SIGINT)
+            eventually(lambda: terminal.read() and running.poll() is not None, within=30)
+            assert running.returncode == 0, terminal.shown
+        finally:
+            running.kill()
+            os.close(ours)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
+    """A fiftieth of the dataset, and all of whom no day is known."""
+    rows = [row for row in oulad.registrations() if row.number % 50 == 1 or (row.withdrawn and row.day is None)]
+    monkeypatch.setattr(oulad, "registrations", lambda: rows)
+    return rows
+
+
+def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(environment: Settings) -> None:
+    with _up("--demo") as (address, terminal):
+        secret = eventually(lambda: SECRET.search(terminal.read()), within=40)[0]
+        assert f"{address}/console" in terminal.shown
+        with httpx2.Client(base_url=address) as client:
+
+            def ready() -> bool:
+                with suppress(httpx2.TransportError):
+                    return client.get("/readyz").status_code == 200
+                return False
+
+            eventually(ready, within=30)
+            assert client.post("/console/sign-in", data={"token": secret}).status_code == 303
+            bearer = {"Authorization": f"Bearer {secret}"}
+
+            def letters() -> int:
+                open_ = client.get("/v1/reports/summary", headers=bearer).json()["open_letters"]
+                return sum(item["count"] for item in open_)
+
+            eventually(lambda: letters() == 292, within=40)
+            assert "Learning Pathway GGG" in client.get("/console/reports?series=GGG-2014J").text
+        assert len(SECRET.findall(terminal.read())) == 1, "no log has it"
+
+
+def test_the_demo_is_loaded_once_and_a_start_that_was_killed_is_finished_by_the_next(
+    few: list[oulad.Registration], environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(tour, "_ask", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tour.load(environment)
+    assert world.one("SELECT count(*) FROM lms.enrolments") == len(few)
+    assert tour.load(environment)
+    asked = {
+        row.enrolment_id for row in world.run("SELECT unnest(enrolment_ids) AS enrolment_id FROM withdrawals.chunks")
+    }
+    last = [row for row in few if row.series.endswith(tour.LEFT)]
+    base = world.one("SELECT min(id) - 1 FROM lms.enrolments")
+    assert asked & {base + row.number for row in last} == {
+        base + row.number for row in last if row.owned and row.withdrawn
+    }
+    jobs = world.one("SELECT count(*) FROM withdrawals.jobs")
+    assert not tour.load(environment)
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == jobs
+    assert world.one("SELECT count(*) FROM lms.enrolments") == len(few)
+
+
+def test_each_start_makes_a_token_and_ends_the_last_one(db: Database, world: World) -> None:
+    first, second = (welcome.fresh_token(db, world.organisation_id) for _ in range(2))
+    assert first
+    assert second
+    assert tokens.authenticate(db, first) is None
+    known = tokens.authenticate(db, second)
+    assert (known.name, known.role) == ("console", "approver") if known else False
+    theirs = world.organisation("Other")
+    tokens.create(db, organisation_id=theirs, name="console", role="viewer", actor="cli:mia")
+    assert welcome.fresh_token(db, theirs) is None, "what somebody made by that name stays theirs"
+
+
+def test_without_a_token_it_is_said_how_to_make_one() -> None:
+    at = "http://127.0.0.1:8000"
+    assert welcome.invitation(at, ["Acme & Co"], None)[-1].endswith("--organisation 'Acme & Co'")
+    assert welcome.invitation(at, ["a", "b"], None)[-1].endswith("--organisation NAME")
+    assert "no organisation yet" in welcome.invitation(at, [], None)[-1]
