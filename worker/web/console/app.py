@@ -5,12 +5,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import overview, sign_in
+from worker.web.console import library, overview, sign_in, withdraw
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
     overview.router,
+    library.router,
+    withdraw.router,
 ]
 
 POLICY = "; ".join(
