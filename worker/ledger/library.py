@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from worker.rules import ACTIVE
 
-MANY = 1000
+MANY = 5000
 """So many enrolments of a Series are counted; beyond, "more than"."""
 MOST_LEARNERS = 200
 """Learners that one search finds."""

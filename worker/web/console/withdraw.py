@@ -227,7 +227,7 @@ def _described(view: View, selection: Selection) -> str:
     with view.database.begin() as connection:
         series = selection.series_id and library.series(connection, view.organisation_id, selection.series_id)
         pathways = dict(library.pathways(connection, view.organisation_id)) if selection.pathway_id else {}
-    where = f" in {series.title} ({series.code})" if series else ""
+    where = f" in {series.title}" if series else ""
     if selection.what == "ticked":
         count = len(set(selection.enrolment_ids))
         return f"{count:,} ticked {'enrolment' if count == 1 else 'enrolments'}{where}."
