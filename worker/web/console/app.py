@@ -5,12 +5,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import overview, sign_in
+from worker.web.console import job_acts, jobs, overview, sign_in, undo
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
     overview.router,
+    job_acts.router,
+    undo.router,
+    jobs.router,
 ]
 
 POLICY = "; ".join(

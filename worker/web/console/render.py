@@ -36,6 +36,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "tone": _tone,
+        "span": span,
     }  # fmt: skip
     made.globals |= {"query": _query, "asset": _asset}
     return made
