@@ -33,6 +33,8 @@ TICK = 1.0
 """Seconds between two looks, at the least."""
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that neither side's proxies take it for dead."""
+RETRY = 3000
+"""Milliseconds after which a browser whose stream broke off comes back."""
 LAST = "end"
 """The id of the last event. A browser that comes back with it is told to stay away."""
 
@@ -197,7 +199,7 @@ class _Stream(StreamingResponse):
 
 
 async def _told(watcher: Watcher) -> AsyncIterator[str]:
-    yield "retry: 3000\n\n"
+    yield f"retry: {RETRY}\n\n"
     watcher.news.set()  # how it stands is told at once
     while True:
         try:

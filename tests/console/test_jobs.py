@@ -1,0 +1,315 @@
+"""Jobs at the console: watched, steered, released by a second person and taken back, as people do it."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import Route, expect
+from starlette.testclient import TestClient
+
+from tests.console.asking import NASTY, Person, ask, field_of, held_job
+from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.world import World, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.submit import cancel as submit_cancel
+from worker.web import events
+from worker.web.console import jobs as pages
+
+
+def _titles(world: World, title: str) -> None:
+    world.run("UPDATE lms.series SET title = :t", t=title)
+    world.run("UPDATE lms.learners SET display_name = :t", t=title)
+
+
+def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "TICK", 0.05)
+    first, second = world.enrolments(4), world.enrolments(3)
+    _titles(world, NASTY)
+    job = ask(db, world, first + second, note=NASTY)
+    page = sign_in("operator", name="otto")
+    page.goto("/console/jobs")
+    says(page, "Enrolment no longer required")
+    accessible(page)
+    page.get_by_role("link", name=str(job.id), exact=True).click()
+    page.get_by_role("button", name="Pause").click()
+    says(page, "Paused. What is in hand finishes")
+    says(page, NASTY)
+    accessible(page)
+    page.evaluate("window.stayed = true")
+    page.get_by_role("button", name="Resume").click()
+    says(page, "Resumed.")
+    page.evaluate("window.stayed = true")
+    work_off(db, environment)
+    expect(page.get_by_role("status").filter(has_text="Completed")).to_be_visible()
+    expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("7")
+    assert page.evaluate("window.stayed"), "without loading the page again"
+    expect(page).to_have_title(re.compile("Completed"))
+    page.get_by_role("link", name="Show them").click()
+    says(page, NASTY)
+    accessible(page)
+    assert page.get_by_role("link", name=str(first[0]), exact=True).get_attribute("href") == (
+        f"/console/enrolments/{first[0]}"
+    )
+    page.get_by_role("link", name=f"Job {job.id}").click()
+
+    page.get_by_role("link", name="Take it back").click()
+    accessible(page)
+    page.get_by_label("Enrolments").fill(f"{first[0]}, {first[1]}")
+    page.get_by_role("button", name="Show what it would do").click()
+    page.get_by_label("Note").fill("by mistake")
+    page.get_by_role("button", name="Put 2 enrolments back").click()
+    says(page, f"This job takes job {job.id} back.")
+    work_off(db, environment)
+    expect(page.get_by_role("row", name="Reinstated")).to_contain_text("2")
+    assert [world.status(one) for one in first] == ["in_progress", "in_progress", "withdrawn", "withdrawn"]
+    page.goto(f"/console/jobs/{job.id}")
+    says(page, "taken back")
+    expect(page.get_by_text("2", exact=True).first).to_be_visible()
+
+
+def test_a_held_job_is_released_by_a_second_person_and_its_requester_reads_why_they_cannot(
+    sign_in: SignIn, db: Database, world: World, environment: Settings
+) -> None:
+    job = held_job(db, world)
+    mia = sign_in("approver", name="mia")
+    mia.goto("/console/jobs")
+    mia.get_by_role("link", name="1 held").click()
+    mia.get_by_role("link", name=str(job.id), exact=True).click()
+    says(mia, "Held by the brake: its learners (8)")
+    says(mia, "You asked for this job, so you cannot release it.")
+    assert not mia.get_by_role("button", name="Release").count()
+    accessible(mia)
+
+    anna = sign_in("approver", name="anna")
+    anna.goto(f"/console/jobs/{job.id}")
+    expect(anna.get_by_role("region", name="What it would do now")).to_contain_text("8 enrolments of 8 learners")
+    anna.get_by_label("Note").fill("checked with HR")
+    anna.get_by_role("button", name="Release 8 enrolments").click()
+    says(anna, "Released. It is under way.")
+    says(anna, "“checked with HR”")
+    work_off(db, environment)
+    expect(anna.get_by_role("status").filter(has_text="Completed")).to_be_visible()
+
+
+def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
+    sign_in: SignIn, db: Database, world: World, environment: Settings
+) -> None:
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    ids = world.enrolments(2)
+    job = ask(db, world, ids, effective_at=later)
+    page = sign_in("operator", js=False)
+    page.goto(f"/console/jobs/{job.id}")
+    page.get_by_role("link", name="Move to another time").click()
+    page.get_by_label("Day").fill("2031-02-03")
+    page.get_by_label("Time").fill("17:30")
+    page.get_by_role("button", name="Move the job").click()
+    says(page, "Moved to 3 Feb 2031, 17:30.")
+    page.get_by_role("link", name="Move to another time").click()
+    page.get_by_label("Day").fill("2026-01-01")
+    page.get_by_role("button", name="Move the job").click()
+    work_off(db, environment)
+    page.get_by_role("link", name="Take it back").click()
+    page.get_by_role("button", name="Put 2 enrolments back").click()
+    says(page, f"This job takes job {job.id} back.")
+    page.get_by_role("link", name="Cancel").click()
+    says(page, "2 not decided yet will stay as they are")
+    page.get_by_role("button", name="Cancel the job").click()
+    says(page, "Cancelled. 2 of 2 stay as they are.")
+
+
+def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_leads_to_the_sign_in(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "TICK", 0.05)
+    monkeypatch.setattr(events, "RETRY", 20)
+    job = ask(db, world, world.enrolments(6))
+    page = sign_in("viewer")
+    page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
+    turned_away: list[Route] = []
+
+    def busy(route: Route) -> None:
+        turned_away.append(route)
+        route.fulfill(status=503) if len(turned_away) < 3 else route.continue_()
+
+    page.route("**/events", busy)
+    with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.status == 200):
+        page.goto(f"/console/jobs/{job.id}")
+    assert len(turned_away) == 3
+    work_off(db, environment)
+    expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
+
+    third = ask(db, world, world.enrolments(2))
+    page.goto(f"/console/jobs/{third.id}")
+    says(page, "Nothing is decided yet.")
+    world.run("UPDATE withdrawals.sessions SET expires_at = now()")
+    page.get_by_label("Token").wait_for()
+    assert page.url.endswith(f"/console/sign-in?next=%2Fconsole%2Fjobs%2F{third.id}")
+
+
+def test_what_a_role_may_not_do_is_neither_offered_nor_done(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    running, held = ask(db, world, world.enrolments(3)), held_job(db, world)
+    ended = ask(db, world, world.enrolments(1), actor="cli:root")
+    submit_cancel(db, organisation_id=world.organisation_id, job_id=ended.id, actor="test:admin")
+    viewer = Person(client, token("viewer"))
+    page = viewer.get(f"/console/jobs/{running.id}")
+    assert "Pause: an operator can do this." in page
+    assert "<button" not in page.split("<main")[1]
+    assert "An approver other than the requester can release it." in viewer.get(f"/console/jobs/{held.id}")
+    acts = ("pause", "resume", "cancel", "move", "release", "undo")
+    for act in acts:
+        answer = viewer.post(f"/console/jobs/{held.id}/{act}", 403, key="k", day="2031-01-01")
+        assert "role" in answer.text
+    viewer.post("/console/jobs/release", 403, seen_at="2031-01-01T00:00:00Z")
+    for page_of in ("cancel", "move", "undo"):
+        viewer.get(f"/console/jobs/{held.id}/{page_of}", 403)
+    operator = Person(client, token("operator"))
+    for act in acts:
+        assert operator.client.post(f"/console/jobs/{held.id}/{act}").status_code == 403, "a form without its field"
+    operator.post(f"/console/jobs/{held.id}/release", 403)
+    operator.get("/console/jobs/release", 403)
+    assert "Release those" not in operator.get("/console/jobs?state=held")
+    mia = Person(client, token("approver", name="mia"))
+    assert "cannot release it" in mia.post(f"/console/jobs/{held.id}/release", 403).text
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action LIKE 'job.%' AND actor <> 'test:admin'") == 3
+    assert {world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=held.id)} == {"held"}
+
+
+def test_a_job_of_another_organisation_is_none(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    job = ask(db, world, world.enrolments(2))
+    other = world.organisation("Other")
+    stranger = Person(client, token("approver", organisation_id=other))
+    for path in ("", "/events", "/outcomes", "/cancel", "/move", "/undo"):
+        text = [stranger.get(f"/console/jobs/{number}{path}", 404) for number in (job.id, 999_999)]
+        assert text[0].replace(f"job {job.id}", "job N") == text[1].replace("job 999999", "job N")
+    for act in ("pause", "resume", "cancel", "move", "release", "undo"):
+        stranger.post(f"/console/jobs/{job.id}/{act}", 404, key="k", day="2031-01-01")
+    assert f"/console/jobs/{job.id}" not in stranger.get("/console/jobs")
+    assert f"/console/jobs/{job.id}" not in stranger.get("/console")
+    assert world.one("SELECT state FROM withdrawals.jobs") == "queued"
+
+
+def test_a_double_submit_of_an_undo_makes_one_job(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    job = ask(db, world, world.enrolments(3))
+    otto = Person(client, token("operator"))
+    assert "has work left" in otto.get(f"/console/jobs/{job.id}/undo", 409)
+    work_off(db, environment)
+    key = field_of(otto.get(f"/console/jobs/{job.id}/undo"), "key")
+    first, second = (otto.post(f"/console/jobs/{job.id}/undo", key=key).headers["location"] for _ in range(2))
+    assert first == second
+    assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE kind = 'reinstate'") == 1
+    otto.post(f"/console/jobs/{job.id}/undo", 422)
+    work_off(db, environment)
+    assert "left to be taken back" in otto.get(f"/console/jobs/{job.id}/undo")
+    assert "all that it withdrew was taken back" in otto.get(f"/console/jobs/{job.id}")
+    assert "reinstates; submit a new job" in otto.get(f"{first}/undo", 409)
+
+
+def test_a_part_of_an_undo_is_chosen_by_what_people_know(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    ids = [*world.enrolments(3), world.enrolment("anna")]
+    job = ask(db, world, ids)
+    work_off(db, environment)
+    otto, undo = Person(client, token("operator")), f"/console/jobs/{job.id}/undo"
+    series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=ids[0])
+    for wanted, count in {
+        f"series_id={series}": "Put 3 enrolments back",
+        "learner=anna": "Put 1 enrolment back",
+        f"enrolment_ids={ids[0]}%20{ids[1]},,": "enrolments: &#39;&#39; is no number",
+        f"enrolment_ids={ids[0]};{ids[1]}": "Put 2 enrolments back",
+        "enrolled_from=2020-01-01": "Put 4 enrolments back",
+        "enrolled_until=2020-01-01": "Nothing that it withdrew matches.",
+        "learner=nobody": "nobody in this organisation has that external id",
+        "enrolled_from=yesterday": "from: &#39;yesterday&#39; is none",
+        "enrolled_until=9999-12-31": "too far away",
+        f"enrolment_ids={'9' * 5000}": "is no number of one",
+        "series_id=x": "Series: &#39;x&#39; is no number",
+    }.items():
+        status = 200 if "Put" in count or "matches" in count else 422
+        assert count in otto.get(f"{undo}?{wanted}", status), wanted
+
+
+def test_held_jobs_are_released_together_after_a_look(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    own = held_job(db, world, actor="token:anna")
+    jobs = [held_job(db, world, count) for count in (3, 4)]
+    anna = Person(client, token("approver", name="anna"))
+    assert "3 held" in anna.get("/console/jobs")
+    page = anna.get("/console/jobs/release?held_because=brake&source=bulk")
+    assert "2 jobs would be released" in page
+    assert "1 that match was asked for by you" in page
+    assert "Nothing to release" in anna.get("/console/jobs/release?held_because=policy")
+    late = held_job(db, world, 5)
+    form = {"seen_at": field_of(page, "seen_at"), "held_because": "brake", "source": "bulk", "note": "all known"}
+    assert anna.post("/console/jobs/release", **form).headers["location"] == "/console/jobs"
+    said = anna.get("/console/jobs")
+    assert "Released: 2. 1 stay held, because you asked for them." in said
+    anna.post("/console/jobs/release", **form)
+    assert "Nothing that matches was held any more." in anna.get("/console/jobs")
+    states = {
+        job.id: world.one("SELECT state FROM withdrawals.jobs WHERE id = :i", i=job.id) for job in (*jobs, own, late)
+    }
+    assert states == {jobs[0].id: "queued", jobs[1].id: "queued", own.id: "held", late.id: "held"}
+    anna.post("/console/jobs/release", 422, **{**form, "seen_at": "2031-01-01T00:00:00"})
+
+
+def test_lists_page_on_and_wrong_conditions_are_told(
+    client: TestClient,
+    token: MakeToken,
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pages, "ROWS", 2)
+    person = Person(client, token("viewer"))
+    assert "Nothing has been withdrawn yet" in person.get("/console/jobs")
+    ids = world.enrolments(3)
+    jobs = [ask(db, world, [one], actor=NASTY if one == ids[0] else "token:mia") for one in ids]
+    many = ask(db, world, ids, actor="cli:root", note=NASTY)
+    work_off(db, environment)
+    first = person.get("/console/jobs")
+    assert f"/console/jobs/{many.id}" in first
+    assert f"/console/jobs/{jobs[0].id}" not in first
+    second = person.get(f"/console/jobs?cursor={jobs[2].id}")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in second
+    assert NASTY not in second + person.get(f"/console/jobs/{many.id}")
+    outcomes = person.get(f"/console/jobs/{many.id}/outcomes?outcome=already_withdrawn")
+    assert f"cursor={ids[1]}" in outcomes
+    assert f"/console/enrolments/{ids[2]}" in person.get(f"/console/jobs/{many.id}/outcomes?cursor={ids[1]}")
+    assert "No enrolment here" in person.get(f"/console/jobs/{many.id}/outcomes?outcome=failed")
+    assert f'href="/console/jobs/{many.id}"' in person.get("/console/jobs?state=completed&requested_by=cli%3Aroot")
+    assert "No job matches" in person.get("/console/jobs?state=held&requested_by=")
+    for wrong in ("?state=gone", "?cursor=x", "?requested_by=%00", f"/{many.id}/outcomes?outcome=x", "/x", "/0"):
+        person.get(f"/console/jobs{wrong}", 422)
+    operator = Person(client, token("operator"))
+    assert "it has ended" in operator.post(f"/console/jobs/{many.id}/pause", 409).text
+    operator.post(f"/console/jobs/{many.id}/cancel")
+    assert "had ended before; nothing was cancelled" in operator.get(f"/console/jobs/{many.id}")
+    operator.post(f"/console/jobs/{many.id}/cancel", 422, note="\0")
+
+
+def test_a_time_that_cannot_be_meant_is_shown_again_with_what_is_wrong(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    job = ask(db, world, world.enrolments(1), effective_at="2031-01-01T08:00:00Z")
+    operator = Person(client, token("operator"))
+    for form, told in {
+        ("", ""): "day: &#39;&#39; is none",
+        ("2031-02-30", ""): "day: &#39;2031-02-30&#39; is none",
+        ("2031-02-03", "soon"): "time: &#39;soon&#39; is none",
+        ("9999-12-31", ""): "too far away",
+    }.items():
+        assert told in operator.post(f"/console/jobs/{job.id}/move", 422, day=form[0], at=form[1]).text
+    operator.post(f"/console/jobs/{job.id}/move", day="2031-02-03")
+    assert world.one("SELECT effective_at FROM withdrawals.jobs").isoformat() == "2031-02-04T00:00:00+00:00"
