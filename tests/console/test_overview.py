@@ -45,7 +45,7 @@ def test_all_stands_at_a_glance_and_leads_on(
     world.run("UPDATE withdrawals.dead_letters SET opened_at = now() - interval '60 days'")
     held = held_job(db, world)
     page.reload()
-    expect(page.get_by_role("row", name="Workers 1 runs 4")).to_be_visible()
+    expect(page.get_by_role("row", name="Workers 1 running 4")).to_be_visible()
     expect(page.get_by_role("row", name="Owned by a pathway 1 1 60 days ago")).to_be_visible()
     expect(page.get_by_role("region", name="The brake")).to_contain_text("The limit is the larger of 2 and 10 %")
     last = page.get_by_role("region", name="The last jobs")

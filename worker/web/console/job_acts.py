@@ -64,7 +64,9 @@ def cancel(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
 def move_page(view: Looking, job_id: RowId) -> Response:
     """Another time for a job that has not begun. Role: operator."""
     view.caller.must_be(Role.OPERATOR)
-    return _move_form(view, show(view.database, organisation_id=view.organisation_id, job_id=job_id))
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    local = job.effective_at.astimezone(view.zone)
+    return _move_form(view, job, day=f"{local:%Y-%m-%d}", at=f"{local:%H:%M}")
 
 
 @router.post("/jobs/{job_id}/move")
