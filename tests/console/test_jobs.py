@@ -1,10 +1,12 @@
 """Jobs at the console: watched, steered, released by a second person and taken back, as people do it."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
 from tests.console.asking import NASTY, Person, ask, field_of, held_job
@@ -128,16 +130,17 @@ def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_lea
     job = ask(db, world, world.enrolments(6))
     page = sign_in("viewer")
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
-    turned_away: list[Route] = []
-
-    def busy(route: Route) -> None:
-        turned_away.append(route)
-        route.fulfill(status=503) if len(turned_away) < 3 else route.continue_()
-
-    page.route("**/events", busy)
-    with page.expect_response(lambda answer: answer.url.endswith("/events") and answer.status == 200):
-        page.goto(f"/console/jobs/{job.id}")
-    assert len(turned_away) == 3
+    seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
+    told = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
+    answers: list[dict[str, Any]] = [
+        {"status": 503},
+        {"status": 503},
+        {"body": told, "content_type": "text/event-stream"},
+    ]
+    page.route("**/events", lambda route: route.fulfill(**answers.pop(0)) if answers else route.continue_())
+    page.goto(f"/console/jobs/{job.id}")
+    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
+    expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
     work_off(db, environment)
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
 
@@ -297,6 +300,20 @@ def test_lists_page_on_and_wrong_conditions_are_told(
     operator.post(f"/console/jobs/{many.id}/cancel")
     assert "had ended before; nothing was cancelled" in operator.get(f"/console/jobs/{many.id}")
     operator.post(f"/console/jobs/{many.id}/cancel", 422, note="\0")
+
+
+def test_a_deactivation_names_its_person_and_keeps_its_time(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    world.enrolment("anna")
+    job = world.event(db, "deactivated", "anna", effective_at="2031-01-01T08:00:00Z").job_id
+    operator = Person(client, token("operator"))
+    page = operator.get(f"/console/jobs/{job}")
+    assert 'href="/console/enrolments?learner=anna"' in page
+    assert "Move to another time" not in page
+    assert "its time is its event" in operator.post(f"/console/jobs/{job}/move", 409, day="2032-01-01").text
+    assert "The enrolments of <strong>anna</strong> stay as they are." in operator.get(f"/console/jobs/{job}/cancel")
+    assert "Withdrawn" in operator.get(f"/console/jobs/{job}?plan=now")
 
 
 def test_a_time_that_cannot_be_meant_is_shown_again_with_what_is_wrong(
