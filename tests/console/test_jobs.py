@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy.exc
 from playwright.sync_api import expect
+from psycopg.errors import QueryCanceled
 from starlette.testclient import TestClient
 
 from tests.console.asking import NASTY, Person, ask, field_of, held_job
 from tests.console.browsing import MakeToken, SignIn, accessible, says
 from tests.world import World, work_off
+from worker import control, plan
 from worker.config import Settings
 from worker.database import Database
 from worker.submit import cancel as submit_cancel
@@ -49,7 +52,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("7")
     assert page.evaluate("window.stayed"), "without loading the page again"
     expect(page).to_have_title(re.compile("Completed"))
-    page.get_by_role("link", name="Show them").click()
+    page.get_by_role("row", name="Withdrawn").get_by_role("link", name="7").click()
     says(page, NASTY)
     accessible(page)
     assert page.get_by_role("link", name=str(first[0]), exact=True).get_attribute("href") == (
@@ -266,6 +269,23 @@ def test_held_jobs_are_released_together_after_a_look(
     anna.post("/console/jobs/release", 422, **{**form, "seen_at": "2031-01-01T00:00:00"})
 
 
+def test_a_large_held_job_shows_its_plan_when_asked_and_says_when_it_cannot(
+    client: TestClient, token: MakeToken, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = held_job(db, world)
+    person = Person(client, token("viewer"))
+    assert "What it would do now" in person.get(f"/console/jobs/{job.id}")
+    monkeypatch.setattr(pages, "PLANNED_AT_ONCE", 7)
+    assert "What would it do now?" in person.get(f"/console/jobs/{job.id}")
+    assert "8 enrolments of 8 learners" in person.get(f"/console/jobs/{job.id}?plan=now")
+
+    def late(*_: object) -> None:
+        raise sqlalchemy.exc.OperationalError("SELECT", {}, QueryCanceled())
+
+    monkeypatch.setattr(plan, "of_job", late)
+    assert "could not be worked out just now" in person.get(f"/console/jobs/{job.id}?plan=now")
+
+
 def test_lists_page_on_and_wrong_conditions_are_told(
     client: TestClient,
     token: MakeToken,
@@ -328,5 +348,12 @@ def test_a_time_that_cannot_be_meant_is_shown_again_with_what_is_wrong(
         ("9999-12-31", ""): "too far away",
     }.items():
         assert told in operator.post(f"/console/jobs/{job.id}/move", 422, day=form[0], at=form[1]).text
+    client.cookies.set("withdrawals_zone", "Asia/Tokyo")
+    last = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+    control.move(db, organisation_id=world.organisation_id, job_id=job.id, effective_at=last, actor="test:admin")
+    for page in ("", f"/{job.id}", f"/{job.id}/move"):
+        operator.get(f"/console/jobs{page}")
+    operator.post(f"/console/jobs/{job.id}/move", day="2031-02-03", at="17:30")
+    assert world.one("SELECT effective_at FROM withdrawals.jobs").isoformat() == "2031-02-03T08:30:00+00:00"
     operator.post(f"/console/jobs/{job.id}/move", day="2031-02-03")
     assert world.one("SELECT effective_at FROM withdrawals.jobs").isoformat() == "2031-02-04T00:00:00+00:00"

@@ -15,7 +15,7 @@ from worker.errors import InvalidInputError
 from worker.models import Job, JobState, Role
 from worker.rules import Source
 from worker.submit import show
-from worker.web.console.render import PATH
+from worker.web.console.render import PATH, local
 from worker.web.console.times import when
 from worker.web.console.view import Approving, Looking, Operating, View
 from worker.web.context import RowId
@@ -65,8 +65,8 @@ def move_page(view: Looking, job_id: RowId) -> Response:
     """Another time for a job that has not begun. Role: operator."""
     view.caller.must_be(Role.OPERATOR)
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
-    local = job.effective_at.astimezone(view.zone)
-    return _move_form(view, job, day=f"{local:%Y-%m-%d}", at=f"{local:%H:%M}")
+    at = local(job.effective_at, view.zone)
+    return _move_form(view, job, day=f"{at:%Y-%m-%d}", at=f"{at:%H:%M}")
 
 
 @router.post("/jobs/{job_id}/move")
@@ -85,7 +85,7 @@ def move(
         )
     except InvalidInputError as error:
         return _move_form(view, job, day=day, at=at, error=str(error))
-    return view.go(_of(job_id), f"Moved to {moved.effective_at.astimezone(view.zone):%-d %b %Y, %H:%M}.")
+    return view.go(_of(job_id), f"Moved to {local(moved.effective_at, view.zone):%-d %b %Y, %H:%M}.")
 
 
 def _move_form(view: View, job: Job, *, day: str = "", at: str = "", error: str = "") -> Response:

@@ -1,6 +1,6 @@
 """Times as people type them into forms: a day and, if it matters, a time of it, in the viewer's zone."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from worker.errors import InvalidInputError
@@ -16,9 +16,11 @@ def when(day: str, at: str, zone: ZoneInfo) -> datetime | date:
     if not at:
         return found
     try:
-        return datetime.combine(found, time.fromisoformat(at).replace(tzinfo=None), zone)
+        return datetime.combine(found, time.fromisoformat(at).replace(tzinfo=None), zone).astimezone(UTC)
     except ValueError:
         raise InvalidInputError(f"time: {at!r} is none, such as 17:30") from None
+    except OverflowError:
+        raise InvalidInputError("day: that is too far away") from None
 
 
 def a_day(value: str, name: str) -> date:
