@@ -31,6 +31,7 @@ def test_all_stands_at_a_glance_and_leads_on(
         "No relay runs, so nobody wakes the workers. To start one: withdrawals relay",
         "No worker runs: what is asked for is kept, and waits. To start one: withdrawals worker",
     ]
+    accessible(page)
     with db.begin() as connection:
         reads.seen(connection, uuid4(), "worker", 4)
         reads.seen(connection, uuid4(), "relay", 1)
