@@ -75,6 +75,8 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     assert first == second
     assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE kind = 'reinstate'") == 1
     otto.post(f"/console/jobs/{job.id}/undo", 422)
+    assert "takes it back already, and has not ended" in otto.get(f"/console/jobs/{job.id}/undo")
+    assert "What people did" not in otto.get(first)
     work_off(db, environment)
     assert "left to be taken back" in otto.get(f"/console/jobs/{job.id}/undo")
     assert "all that it withdrew was taken back" in otto.get(f"/console/jobs/{job.id}")

@@ -11,7 +11,7 @@ from schemas.jobs import Note, Storable
 from schemas.reinstate import Part, ReinstateRequest
 from worker import reinstate
 from worker.errors import InvalidInputError
-from worker.ledger import outcomes
+from worker.ledger import outcomes, reads
 from worker.models import Role
 from worker.submit import show
 from worker.web.console.render import PATH
@@ -77,6 +77,7 @@ def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         error = str(refused)
     with view.database.begin() as connection:
         series = outcomes.series(connection, view.organisation_id, job_id)
+        others = reads.these_jobs(connection, reads.undoing(connection, job_id))
         if plan:
             ids = [one for found in plan.samples.values() for one in found]
             names = outcomes.names(connection, view.organisation_id, ids)
@@ -89,6 +90,7 @@ def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         series=series,
         names=names,
         chosen=chosen,
+        under_way=sorted(other.id for other in others if other.finished_at is None),
     )
 
 
