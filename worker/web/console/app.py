@@ -5,7 +5,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import library, overview, sign_in, withdraw
+from worker.web.console import job_acts, jobs, library, overview, sign_in, undo, withdraw
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
@@ -13,6 +13,9 @@ ROUTERS = [
     overview.router,
     library.router,
     withdraw.router,
+    job_acts.router,
+    undo.router,
+    jobs.router,
 ]
 
 POLICY = "; ".join(
