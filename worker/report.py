@@ -17,7 +17,7 @@ from worker import exports
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
 from worker.exports import Column, Format, Kind
-from worker.ledger import reports
+from worker.ledger import library, reports
 from worker.rules import CLEAN
 from worker.submit import effective_time
 
@@ -173,10 +173,10 @@ def series_of_code(database: Database, organisation_id: int, code: str) -> int:
     return found
 
 
-def series_like(database: Database, organisation_id: int, given: str, limit: int = 20) -> reports.Rows:
-    """Series to choose from (`id`, `code`, `title`): those that have this text in their code or title."""
+def series_like(database: Database, organisation_id: int, given: str, limit: int = 20) -> list[library.Series]:
+    """Series to choose from: those that have this text in their code or title."""
     with database.begin() as connection:
-        return reports.series_like(connection, organisation_id, given, limit)
+        return library.list_series(connection, organisation_id, containing=given, after=None, limit=limit)
 
 
 def _span(

@@ -253,19 +253,6 @@ def series_id(connection: Connection, organisation_id: int, code: str) -> int | 
     return None if found is None else int(found)
 
 
-_SERIES_LIKE = text("""
-SELECT id, code, title FROM lms.series
-WHERE organisation_id = :organisation_id AND strpos(lower(code || ' ' || title), lower(:given)) > 0
-ORDER BY code LIMIT :limit
-""")
-
-
-def series_like(connection: Connection, organisation_id: int, given: str, limit: int) -> Rows:
-    """Series that have this text in their code or title."""
-    values = {"organisation_id": organisation_id, "given": given, "limit": limit}
-    return connection.execute(_SERIES_LIKE, values).all()
-
-
 def _over_outcomes(
     select: str, wanted: EnrolmentFilter, span: tuple[datetime | None, datetime | None]
 ) -> tuple[str, dict[str, Any]]:

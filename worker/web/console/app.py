@@ -5,12 +5,17 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import overview, reports, sign_in, summary
+from worker.web.console import job_acts, jobs, library, overview, reports, sign_in, summary, undo, withdraw
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
     overview.router,
+    library.router,
+    withdraw.router,
+    job_acts.router,
+    undo.router,
+    jobs.router,
     reports.router,
     summary.router,
 ]
