@@ -235,6 +235,25 @@ def test_the_summary_adds_up(world: World, db: Database, environment: Settings) 
     assert (before.withdrawals, before.refused, before.seconds_to_withdrawal.p50) == ([], [], None)
 
 
+def test_each_withdrawal_stands_in_one_band_of_time(world: World, db: Database, environment: Settings) -> None:
+    took = (5, 10, 3599, 90_000)  # seconds
+    jobs = [world.submit(db, [world.enrolment("a")]) for _ in took]
+    work_off(db, environment)
+    for job, seconds in zip(jobs, took, strict=True):
+        world.run(
+            """UPDATE withdrawals.jobs j SET created_at = o.decided_at - :s * interval '1 s',
+            effective_at = o.decided_at - :s * interval '1 s' FROM withdrawals.outcomes o
+            WHERE o.job_id = j.id AND j.id = :id""",
+            s=seconds,
+            id=job.id,
+        )
+    found = report.summary(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
+    assert [(row.band, row.count) for row in found.bands] == [
+        ("under_10_seconds", 1), ("under_1_minute", 1), ("under_10_minutes", 0), ("under_1_hour", 1),
+        ("under_1_day", 0), ("over_1_day", 1),
+    ]  # fmt: skip
+
+
 def test_waiting_for_a_time_that_lies_ahead_is_not_time_taken(
     world: World, db: Database, environment: Settings
 ) -> None:

@@ -11,14 +11,20 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.world import World, work_off
-from worker import exports
+from worker import exports, submit
 from worker.config import Settings
 from worker.database import Database
 from worker.exports import Format
 from worker.web import reports
 
 Bearer = Callable[..., dict[str, str]]
-PATHS = ["/v1/enrolments", "/v1/reports/enrolments.csv", "/v1/reports/outcomes.csv", "/v1/reports/summary"]
+PATHS = [
+    "/v1/enrolments",
+    "/v1/outcomes",
+    "/v1/reports/enrolments.csv",
+    "/v1/reports/outcomes.csv",
+    "/v1/reports/summary",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -39,6 +45,44 @@ def test_enrolments_come_in_pages_newest_first(client: TestClient, bearer: Beare
         found += [item["enrolment_id"] for item in answer["items"]]
         cursor = answer["next_cursor"]
     assert (found, cursor) == (ids[::-1], None)
+
+
+def test_outcomes_come_in_pages_newest_job_first_and_hold_what_the_file_holds(
+    client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
+) -> None:
+    ids = world.enrolments(4)
+    world.submit(db, [*ids[:3], 999_999])
+    work_off(db, environment)
+    world.submit(db, ids[2:], reason="learner_declined")
+    work_off(db, environment)
+    stopped = world.submit(db, ids, chunk_size=2)
+    other = world.organisation("Other")
+    submit.cancel(db, organisation_id=world.organisation_id, job_id=stopped.id, actor="test:operator", note=None)
+    viewer = bearer("viewer")
+
+    def pages(query: str) -> list[tuple[int, int, str]]:
+        found: list[tuple[int, int, str]] = []
+        cursor = ""
+        while cursor is not None:
+            answer = client.get(f"/v1/outcomes?limit=3{query}{cursor and '&cursor=' + cursor}", headers=viewer).json()
+            found += [(item["job_id"], item["enrolment_id"], item["outcome"]) for item in answer["items"]]
+            cursor = answer["next_cursor"]
+        return found
+
+    def rows(query: str) -> list[tuple[int, int, str]]:
+        data = client.get(f"/v1/reports/outcomes.csv?{query}", headers=viewer).text
+        lines = csv.DictReader(io.StringIO(data, newline=""))
+        return [(int(line["job_id"]), int(line["enrolment_id"]), line["outcome"]) for line in lines]
+
+    for query in (
+        "", "&reason=learner_declined", "&outcome=cancelled", f"&job_id={stopped.id}", "&status=in_progress",
+        "&outcome=not_found&outcome=already_withdrawn", "&exclude_status=withdrawn", "&decided_from=2020-01-01",
+    ):  # fmt: skip
+        assert pages(query) == rows(query)[::-1]
+    assert len(pages("")) == 10
+    assert client.get("/v1/outcomes", headers=bearer("viewer", organisation_id=other)).json()["items"] == []
+    for wrong in ("7", "-", "7-x", "7-0", "7-1-1", "\u0667-1"):
+        assert client.get("/v1/outcomes", params={"cursor": wrong}, headers=viewer).status_code == 422, wrong
 
 
 def test_the_same_filter_serves_the_view_and_every_file(
@@ -149,7 +193,12 @@ def test_the_summary_is_one_document(
     found = client.get("/v1/reports/summary", headers=bearer("viewer")).json()
     assert [(row["reason"], row["count"]) for row in found["withdrawals"]] == [("not_required", 2)]
     assert found["refused"] == [{"cause": "not_found", "count": 1}]
-    assert found["seconds_to_withdrawal"]["count"] == 2
+    took = found["seconds_to_withdrawal"]
+    assert took["count"] == 2
+    assert [(row["band"], row["count"]) for row in took["bands"]][:2] == [
+        ("under_10_seconds", 2),
+        ("under_1_minute", 0),
+    ]
     assert found["open_letters"] == [{"age": "under_1_hour", "code": "not_found", "count": 1}]
 
 

@@ -58,26 +58,26 @@ LEFT JOIN lms.learners l ON l.id = e.learner_id LEFT JOIN lms.series s ON s.id =
 LEFT JOIN lms.pathways p ON p.id = coalesce(o.pathway_id, e.pathway_id)
 WHERE true"""
 
-# The newest jobs first, each with its own page of outcomes in the order of its key: PostgreSQL stops at the first
-# jobs that fill the page. Conditions that need no enrolment leave its join to the rows that are shown.
-_ROWS_OF_JOB = """(SELECT o.enrolment_id, o.outcome, o.prior_status, o.pathway_id, o.decided_at, o.dead_letter_id
-    FROM {outcomes} o LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
-    WHERE {conditions} ORDER BY o.enrolment_id DESC LIMIT :limit)"""
-_CLOSED_WHOLE = """(SELECT unnest(c.enrolment_ids) AS enrolment_id, c.state AS outcome, NULL AS prior_status,
-    NULL::bigint AS pathway_id, c.closed_at AS decided_at, NULL::bigint AS dead_letter_id
+# A page of each kind first, so that PostgreSQL may walk the key backwards and stop; the rest is looked up for its rows.
+_PAGE_OF_OUTCOMES = """(SELECT o.*, j.reason, j.source, j.requested_by, e.learner_id, e.series_id, e.status,
+        coalesce(o.pathway_id, e.pathway_id) AS pathway
+    FROM {outcomes} o JOIN withdrawals.jobs j ON j.id = o.job_id
+    LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
+    WHERE {conditions} ORDER BY o.job_id DESC, o.enrolment_id DESC LIMIT :limit)"""
+_DECIDED_ONE_BY_ONE = """(SELECT job_id, enrolment_id, outcome, prior_status, pathway_id, decided_at, dead_letter_id
+    FROM withdrawals.outcomes WHERE organisation_id = :organisation_id)"""
+_CLOSED_WHOLE = """(SELECT c.job_id, unnest(c.enrolment_ids) AS enrolment_id, c.state AS outcome, NULL AS prior_status,
+        NULL::bigint AS pathway_id, c.closed_at AS decided_at, NULL::bigint AS dead_letter_id
     FROM withdrawals.chunks c
-    WHERE c.job_id = j.id AND c.state IN ('cancelled', 'superseded') AND c.redrives IS NULL)"""
-_OUTCOMES_BY_JOB = """
-SELECT j.id AS job_id, o.enrolment_id, l.external_id AS learner_external_id, s.code AS series_code,
-    s.title AS series_title, p.title AS pathway_title, e.status, o.outcome, o.prior_status, o.decided_at,
-    j.reason, j.source, j.requested_by, o.dead_letter_id
-FROM withdrawals.jobs j
-CROSS JOIN LATERAL ({decided} UNION ALL {closed} ORDER BY enrolment_id DESC LIMIT :limit) o
-LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
-LEFT JOIN lms.learners l ON l.id = e.learner_id LEFT JOIN lms.series s ON s.id = e.series_id
-LEFT JOIN lms.pathways p ON p.id = coalesce(o.pathway_id, e.pathway_id)
-WHERE j.organisation_id = :organisation_id AND {of_job}
-ORDER BY j.id DESC, o.enrolment_id DESC LIMIT :limit"""
+    WHERE c.organisation_id = :organisation_id AND c.state IN ('cancelled', 'superseded') AND c.redrives IS NULL)"""
+_OUTCOMES_PAGE = """
+SELECT o.job_id, o.enrolment_id, l.external_id AS learner_external_id, s.code AS series_code,
+    s.title AS series_title, p.title AS pathway_title, o.status, o.outcome, o.prior_status, o.decided_at,
+    o.reason, o.source, o.requested_by, o.dead_letter_id
+FROM ({decided} UNION ALL {closed}) o
+LEFT JOIN lms.learners l ON l.id = o.learner_id LEFT JOIN lms.series s ON s.id = o.series_id
+LEFT JOIN lms.pathways p ON p.id = o.pathway
+ORDER BY o.job_id DESC, o.enrolment_id DESC LIMIT :limit"""
 
 _DECIDED = """
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id {enrolments}
@@ -125,21 +125,17 @@ def outcomes(
 ) -> Rows:
     """A page of outcomes, by falling job and enrolment; `before` is those of the last row of the page before."""
     conditions, values = _conditions(wanted, span, reason="j.reason", at="o.decided_at")
-    of_job = ["true", *(item for item in conditions if item.startswith("j."))]
-    of_row = ["true", *(item for item in conditions if not item.startswith("j."))]
     if wanted.job_id is not None:
-        of_job.append("j.id = :job_id")
+        conditions.append("o.job_id = :job_id")
     if wanted.outcome:
-        of_row.append("o.outcome = ANY(:outcome)")
+        conditions.append("o.outcome = ANY(:outcome)")
     if before is not None:
-        of_job.append("j.id <= :job")
-        of_row.append("(j.id < :job OR o.enrolment_id < :enrolment)")
+        conditions.append("(o.job_id, o.enrolment_id) < (:job, :enrolment)")
         values |= {"job": before[0], "enrolment": before[1]}
-    of_rows = " AND ".join(of_row)
-    statement = _OUTCOMES_BY_JOB.format(
-        decided=_ROWS_OF_JOB.format(outcomes="withdrawals.outcomes", conditions=f"o.job_id = j.id AND {of_rows}"),
-        closed=_ROWS_OF_JOB.format(outcomes=_CLOSED_WHOLE, conditions=of_rows),
-        of_job=" AND ".join(of_job),
+    such = " AND ".join(["true", *conditions])
+    statement = _OUTCOMES_PAGE.format(
+        decided=_PAGE_OF_OUTCOMES.format(outcomes=_DECIDED_ONE_BY_ONE, conditions=such),
+        closed=_PAGE_OF_OUTCOMES.format(outcomes=_CLOSED_WHOLE, conditions=such),
     )
     values |= {"job_id": wanted.job_id, "outcome": wanted.outcome, "limit": limit}
     return connection.execute(text(statement), {"organisation_id": organisation_id, **values}).all()
@@ -206,7 +202,6 @@ BANDS = (
     ("over_1_day", "infinity"),
 )
 """Lengths of time, from the shortest: what is below so many seconds."""
-_TOOK = "extract(epoch FROM o.decided_at - greatest(j.created_at, j.effective_at))::float8"
 
 
 def durations(
@@ -216,15 +211,14 @@ def durations(
     span: tuple[datetime | None, datetime | None],
 ) -> tuple[list[int], list[float] | None]:
     """How many were withdrawn in each of `BANDS`, and the seconds it took from the request: p50, p95 and p99."""
-    below = ", ".join(f"count(*) FILTER (WHERE {_TOOK} < '{most}')" for _, most in BANDS)
+    below = ", ".join(f"count(*) FILTER (WHERE took < '{most}')" for _, most in BANDS)
     statement, values = _over_outcomes(
-        f"""SELECT ARRAY[{below}] AS below,
-        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY {_TOOK}) AS seconds""",
-        wanted,
-        span,
+        "SELECT extract(epoch FROM o.decided_at - greatest(j.created_at, j.effective_at))::float8 AS took", wanted, span
     )
     row = connection.execute(
-        text(statement + " AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL"),
+        text(f"""SELECT ARRAY[{below}] AS below, percentile_cont(ARRAY[0.5, 0.95, 0.99])
+            WITHIN GROUP (ORDER BY took) AS seconds
+            FROM ({statement} AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL OFFSET 0) withdrawals"""),
         {"organisation_id": organisation_id, **values},
     ).one()
     return [most - least for least, most in pairwise([0, *row.below])], row.seconds

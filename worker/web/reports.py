@@ -64,7 +64,9 @@ def list_enrolments(
 
 
 @router.get("/outcomes")
-def list_outcomes(context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]) -> answers.Page[OutcomeRow]:
+def list_all_outcomes(
+    context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]
+) -> answers.Page[OutcomeRow]:
     """What jobs decided, newest job first, a row for each enrolment of each job. Role: viewer."""
     rows = report.outcomes(
         context.database, who.organisation_id, wanted, before=place(wanted.cursor), limit=wanted.limit
