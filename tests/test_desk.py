@@ -82,6 +82,8 @@ def test_every_condition_of_the_filter_narrows_the_list_and_they_add_up(
         ({"assignee": "dora"}, {old}),
         ({"assignee": "none"}, {of_job, of_other, closed}),
         ({"older_than": world.one("SELECT now() - interval '1 day'")}, {old}),
+        ({"overdue": True}, {old}),
+        ({"overdue": False}, {of_job, of_other, closed}),
         ({"code": "poison", "state": "open"}, {old}),
         ({"code": "poison", "job_id": job}, set()),
     ]

@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common, letter_filter
 from ops.cli.common import AsJson, Limit, Organisation
-from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source, State
+from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
 from worker import desk, diagnosis, history, letters
 from worker.config import settings
 from worker.models import DeadLetter, LetterState
@@ -23,6 +23,8 @@ def list_letters(
     fingerprint: Fingerprint = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     limit: Limit = None,
     cursor: Annotated[str | None, typer.Option(help="Go on there: next_cursor of the page before.")] = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
@@ -30,7 +32,7 @@ def list_letters(
     json: AsJson = False,
 ) -> None:
     """List dead letters: open ones first, the longest overdue at the top; then closed ones, newest first."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     most = common.page_size(limit, json or only_ids)
     with common.database() as db:
         org = common.organisation_id(db, organisation)

@@ -23,6 +23,15 @@ Assignee = Annotated[str | None, typer.Option(help="Only this person's letters; 
 OlderThan = Annotated[
     str | None, typer.Option(help="Only letters opened before: an age such as 36h or 3d, or a time (RFC 3339).")
 ]
+Changed = Annotated[
+    bool | None,
+    typer.Option(
+        "--changed/--unchanged", help="Only letters whose enrolment is, or is not, in another state than they saw."
+    ),
+]
+Overdue = Annotated[
+    bool | None, typer.Option("--overdue/--in-time", help="Only letters that are, or are not, open for too long.")
+]
 
 
 def parse(
@@ -33,6 +42,8 @@ def parse(
     fingerprint: str | None,
     assignee: str | None,
     older_than: str | None,
+    changed: bool | None,
+    overdue: bool | None,
 ) -> LetterFilter:
     """The filter that the options stand for.
 
@@ -48,6 +59,8 @@ def parse(
         fingerprint=fingerprint,
         assignee=assignee,
         older_than=older_than and _moment(older_than),
+        changed=changed,
+        overdue=overdue,
     )
     return found
 

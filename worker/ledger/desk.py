@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from schemas.letters import LetterFilter
-from worker.ledger.letters import FILTERED, these
+from worker.ledger.letters import FILTERED, by_filter, these
 from worker.models import DeadLetter
 
 Targets = Mapping[str, timedelta]
@@ -207,7 +207,7 @@ def chosen(organisation_id: int, letter_ids: Sequence[int]) -> dict[str, Any]:
 
 def matching(organisation_id: int, wanted: LetterFilter) -> dict[str, Any]:
     """The selection of all letters that match."""
-    return {"organisation_id": organisation_id, **wanted.model_dump()}
+    return by_filter(organisation_id, wanted)
 
 
 _MARK = text("""
@@ -275,7 +275,7 @@ def tell_overdue(connection: Connection, targets: Targets, *, most: int = 1000) 
 
 
 def _values(organisation_id: int, wanted: LetterFilter, targets: Targets, **more: Any) -> dict[str, Any]:
-    return {"organisation_id": organisation_id, **wanted.model_dump(), **_bound(targets), **more}
+    return {**by_filter(organisation_id, wanted), **_bound(targets), **more}
 
 
 def _bound(targets: Targets) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def _filter(
     assignee: Annotated[Word | None, Query(description=_FIELDS["assignee"].description)] = None,
     older_than: Annotated[Moment | None, Query(description=_FIELDS["older_than"].description)] = None,
     changed: Annotated[bool | None, Query(description=_FIELDS["changed"].description)] = None,
+    overdue: Annotated[bool | None, Query(description=_FIELDS["overdue"].description)] = None,
 ) -> LetterFilter:
     return LetterFilter(
         code=code,
@@ -37,6 +38,7 @@ def _filter(
         assignee=assignee,
         older_than=older_than,
         changed=changed,
+        overdue=overdue,
     )
 
 
