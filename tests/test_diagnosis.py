@@ -106,8 +106,9 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
             "this letter is about; the letter opens again with that"
         )
     letter_id = world.letters()[0].id
-    act = {"organisation_id": world.organisation_id, "letter_ids": [letter_id], "actor": "carla", "note": "agreed"}
-    letters.resolve(db, remedy="override", **act)
+    letters.resolve(
+        db, organisation_id=world.organisation_id, letter_ids=[letter_id], remedy="override", actor="carla", note="so"
+    )
     work_off(db, environment)
     assert (world.status(owned), world.letters()[0].state) == ("in_progress", "open")
     assert shown(db, world).remedies["override"].startswith("withdraws enrolment")

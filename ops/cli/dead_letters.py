@@ -37,7 +37,7 @@ def list_letters(
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         found = desk.list_letters(db, settings(), org, wanted, cursor=cursor, limit=most)
-        overdue = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
+        late = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
     if json:
         documents = [document(letter) for letter in found.items]
         common.print_json({"items": documents, "next_cursor": found.next_cursor})
@@ -59,8 +59,8 @@ def list_letters(
         for letter, item in zip(found.items, documents_of, strict=True)
     ]
     common.out.print(common.table("letter", "code", "state", "about", "whose", "opened", "what happened", rows=rows))
-    if overdue:
-        common.out.print(f"\n{overdue:,} overdue")
+    if late:
+        common.out.print(f"\n{late:,} overdue")
     if found.next_cursor:
         common.err.print(f"the first {most}; go on with --cursor {found.next_cursor}, or narrow it down")
 

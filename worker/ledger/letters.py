@@ -336,7 +336,8 @@ LEFT JOIN lms.pathways p ON p.id = e.pathway_id
 WHERE e.id = :id AND e.organisation_id = :organisation_id
 """)
 _SIBLINGS = text("""
-SELECT e.id, s.code AS series_code, e.status FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id
+SELECT e.id, s.code AS series_code, s.title AS series_title, e.status
+FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id
 WHERE e.learner_id = :learner_id AND e.pathway_id = :pathway_id AND e.id <> :id ORDER BY e.id
 """)
 

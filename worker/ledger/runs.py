@@ -73,7 +73,7 @@ WITH matching AS (
 )
 UPDATE withdrawals.runs SET letters = (SELECT count(*) FROM frozen),
     state = CASE WHEN EXISTS (SELECT 1 FROM frozen WHERE canary) THEN 'canary' ELSE 'running' END
-WHERE id = :run_id
+WHERE id = :run_id RETURNING letters
 """)
 
 
@@ -85,10 +85,11 @@ def freeze(
     *,
     canary: int,
     codes: Sequence[str] | None,
-) -> None:
-    """Put every open letter that matches (of these codes alone) on the run's list."""
+) -> int:
+    """Put every open letter that matches (of these codes alone) on the run's list; how many."""
     values = {**by_filter(organisation_id, wanted), "run_id": run_id, "canary": canary}
-    connection.execute(_FREEZE, {**values, "any_code": codes is None, "codes": list(codes or [])})
+    found = connection.scalar(_FREEZE, {**values, "any_code": codes is None, "codes": list(codes or [])})
+    return int(found or 0)
 
 
 _COUNTS = """

@@ -8,7 +8,6 @@ from schemas import answers
 from schemas.jobs import Moment
 from schemas.letters import Act, Code, LetterFilter, Resolution, Source, State, Word
 from worker import desk, letters
-from worker.models import Role
 from worker.web.auth import Operator, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import WITH_BODY, describes
@@ -83,8 +82,7 @@ def resolve_dead_letter(
     context: Context, who: Operator, letter_id: RowId, resolution: Resolution
 ) -> answers.DeadLetter:
     """Decide a letter by one of its remedies. Role: operator for `keep`, approver for any other."""
-    if resolution.remedy != "keep":
-        who.must_be(Role.APPROVER)
+    who.must_be(letters.role_for(resolution.remedy))
     letters.resolve(
         context.database,
         organisation_id=who.organisation_id,
