@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     )
     body_bytes: int = Field(4_194_304, ge=1024, description="longest JSON body, in bytes")
     file_bytes: int = Field(104_857_600, ge=1024, description="longest upload of a file, in bytes")
+    session_hours: float = Field(
+        12, gt=0, le=720, description="hours after which one has to sign in to the console again"
+    )
     webhooks_allow_private: bool = Field(
         False, description="whether webhooks that go out may reach private and loopback addresses, and plain http"
     )

@@ -85,6 +85,12 @@ class OwnJobError(WithdrawalsError):
     type = "own_job"
 
 
+class ForbiddenError(WithdrawalsError):
+    """The role of whoever asks does not include this."""
+
+    type = "forbidden"
+
+
 class JobEndedError(ConflictError):
     """The job had ended before."""
 

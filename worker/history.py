@@ -174,7 +174,7 @@ def door(asked: Asked) -> str:
     receipt = f", receipt {asked.receipt_id}" if asked.receipt_id else ""
     if asked.door.startswith("hr:"):
         return f"through the HR source {asked.door.removeprefix('hr:')}, event {asked.key}{receipt}"
-    doors = {"api": "over HTTP", "cli": "on the command line", "scim": "through SCIM"}
+    doors = {"api": "over HTTP", "cli": "on the command line", "console": "in the console", "scim": "through SCIM"}
     return f"{doors.get(asked.door, f'through {asked.door}')}, key {asked.key}{receipt}"
 
 

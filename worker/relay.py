@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy.exc
 import structlog
 
-from worker import desk, letters, persons, recover, runs
+from worker import desk, letters, persons, recover, runs, sessions
 from worker.admit import admit
 from worker.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.config import Settings
@@ -123,6 +123,7 @@ class Relay:
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
+            "sessions": lambda: sessions.forget(self._database),
             "strip": lambda: desk.strip(self._database, self._settings),
             "overdue": self._tell_overdue,
         }

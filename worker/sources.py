@@ -26,7 +26,7 @@ KINDS = {
 }
 PATHS = {"standard": "/hooks/hr", "okta": "/hooks/okta", "bamboohr": "/hooks/bamboohr"}
 POLICIES = ("withdraw", "hold", "ignore")
-RESERVED = ("cli", "scim", "api")
+RESERVED = ("cli", "scim", "api", "console")
 """Names of the other doors that events of persons come through."""
 MOST_GRACE_HOURS = 8760
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")

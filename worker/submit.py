@@ -26,7 +26,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks, for which organisation, through which door (`api`, `cli`, `scim`, `hr:<source>`), with which key."""
+    """Who asks, for which organisation, through which door, with which key.
+
+    Doors: `api`, `cli`, `console`, `scim`, `hr:<source>`.
+    """
 
     organisation_id: int
     actor: str

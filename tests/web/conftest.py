@@ -1,16 +1,15 @@
 """The HTTP application over this test's database, and tokens to call it with."""
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
+from tests.serving import serving
 from tests.web.sending import Hr, MakeHr, make_source
-from tests.world import World, eventually
+from tests.world import World
 from worker import tokens
 from worker.broker import make_broker
 from worker.config import Settings
@@ -39,14 +38,8 @@ def impatient(environment: Settings) -> Iterator[TestClient]:
 @pytest.fixture
 def address(db: Database, environment: Settings) -> Iterator[str]:
     """The service behind uvicorn on a free port."""
-    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    eventually(lambda: server.started)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(db, environment) as found:
+        yield found
 
 
 @pytest.fixture

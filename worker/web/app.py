@@ -26,6 +26,7 @@ from worker.web import (
     webhooks,
 )
 from worker.web.cap import BodyCap
+from worker.web.console import app as console
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.limiting import Limiter
@@ -67,4 +68,5 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    console.install(app)
     return app

@@ -7,19 +7,21 @@ which the log has too.
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg_pool
 import sqlalchemy.exc
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from scim2_models import SCIMException
 from starlette.exceptions import HTTPException
 
 from worker.errors import (
     ConflictError,
     Fault,
+    ForbiddenError,
     InvalidInputError,
     NotFoundError,
     OwnJobError,
@@ -29,6 +31,7 @@ from worker.errors import (
     classify,
     describe,
 )
+from worker.web.console.render import PATH, render
 from worker.web.scim import errors as scim
 
 log = structlog.get_logger(__name__)
@@ -67,6 +70,10 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.status, self.kind, self.detail = status, kind, detail
         self.headers, self.more = headers, more
+
+
+class SignInNeededError(Exception):
+    """A page of the console without a live session: on to where one signs in."""
 
 
 class ProblemResponse(JSONResponse):
@@ -140,6 +147,7 @@ def _described(status: int) -> dict[str, Any]:
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
     (OwnJobError, 403),
+    (ForbiddenError, 403),
     (PreconditionError, 412),
     (ConflictError, 409),
     (InvalidInputError, 422),
@@ -149,6 +157,7 @@ _STATUS: list[tuple[type[WithdrawalsError], int]] = [
 
 def install(app: FastAPI) -> None:
     """Let the application answer every error as a problem."""
+    app.add_exception_handler(SignInNeededError, _sign_in)
     app.add_exception_handler(ProblemError, _known)
     app.add_exception_handler(WithdrawalsError, _service)
     app.add_exception_handler(SCIMException, _scim)
@@ -162,24 +171,37 @@ def install(app: FastAPI) -> None:
 
 def _tell(
     request: Request, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
-) -> JSONResponse:
-    """A problem; under `/scim/v2` an error in SCIM's form."""
+) -> Response:
+    """A problem; under `/scim/v2` an error in SCIM's form, in the console a page."""
     if request.url.path.startswith(scim.PREFIX):
         return scim.error(status, kind, detail, headers=headers)
+    if _in_console(request):
+        shown = render("problem.html", request, status=status, title=TITLES.get(status, "Error"), detail=detail)
+        return HTMLResponse(shown, status, headers=dict(headers or {}))
     return problem(status, kind, detail, headers=headers, **more)
 
 
-async def _known(request: Request, error: Exception) -> JSONResponse:
+def _in_console(request: Request) -> bool:
+    return request.url.path == PATH or request.url.path.startswith(f"{PATH}/")
+
+
+async def _sign_in(request: Request, error: Exception) -> Response:
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    wanted = f"?{urlencode({'next': asked})}" if request.method == "GET" and asked != PATH else ""
+    return RedirectResponse(f"{PATH}/sign-in{wanted}", 303)
+
+
+async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - for the type checker
     return _tell(request, error.status, error.kind, error.detail, error.headers, **error.more)
 
 
-async def _scim(request: Request, error: Exception) -> JSONResponse:
+async def _scim(request: Request, error: Exception) -> Response:
     assert isinstance(error, SCIMException)  # noqa: S101 - for the type checker
     return scim.error(error.status, error.scim_type or None, error.detail or "")
 
 
-async def _service(request: Request, error: Exception) -> JSONResponse:
+async def _service(request: Request, error: Exception) -> Response:
     assert isinstance(error, WithdrawalsError)  # noqa: S101 - for the type checker
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
@@ -189,7 +211,7 @@ async def _service(request: Request, error: Exception) -> JSONResponse:
     return _tell(request, status, error.type, str(error), **error.more)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
@@ -214,7 +236,7 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts)
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
     kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     details = {400: "The body is not JSON.", 404: "There is nothing here.", 413: "The body is too large."}
@@ -222,7 +244,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return _tell(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
 
 
-async def _driver(request: Request, error: Exception) -> JSONResponse:
+async def _driver(request: Request, error: Exception) -> Response:
     if classify(error) not in (Fault.TRANSIENT, Fault.TIMEOUT):
         return await _unexpected(request, error)
     log.warning("web.database_unreachable", error_class=describe(error)[0])
@@ -230,7 +252,7 @@ async def _driver(request: Request, error: Exception) -> JSONResponse:
     return _tell(request, 503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER)})
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> Response:
     name, message, fingerprint = describe(error)
     route = getattr(request.scope.get("route"), "path", "")
     log.error("web.failed", error_class=name, message=message, fingerprint=fingerprint, route=route)

@@ -1,0 +1,123 @@
+"""Sessions of the console: opened with a token, kept by a cookie, over when they should be."""
+
+import re
+
+from playwright.sync_api import Browser
+from starlette.testclient import TestClient
+
+from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.world import World
+from worker import tokens
+from worker.database import Database
+from worker.ledger import sessions as ledger
+from worker.web.console.render import _environment
+from worker.web.console.view import COOKIE
+
+
+def _signed_in(client: TestClient, secret: str) -> str:
+    """Sign in; the session's own field for forms."""
+    answer = client.post("/console/sign-in", data={"token": secret})
+    assert answer.status_code == 303, answer.text
+    page = client.get("/console")
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, browser: Browser) -> None:
+    page = sign_in("operator", name="mia")
+    says(page, "mia (operator)")
+    cookie = next(item for item in page.context.cookies() if item["name"] == COOKIE)
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Token").wait_for()
+    accessible(page)
+    page.context.add_cookies([{"name": COOKIE, "value": cookie["value"], "url": page.url}])
+    page.goto("/console")
+    assert page.url.endswith("/console/sign-in"), "the session is over on the server too"
+
+
+def test_a_session_that_ends_leads_to_the_sign_in_and_back(sign_in: SignIn, token: MakeToken, world: World) -> None:
+    page = sign_in("viewer", js=False)
+    world.run("UPDATE withdrawals.sessions SET expires_at = now()")
+    page.goto("/console?q=rust")
+    page.get_by_label("Token").fill(token("viewer"))
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign out").wait_for()
+    assert page.url.endswith("/console?q=rust")
+
+
+def test_a_revoked_token_ends_its_sessions(client: TestClient, db: Database, world: World, token: MakeToken) -> None:
+    _signed_in(client, token("viewer", name="gone"))
+    assert client.get("/console").status_code == 200
+    token_id = world.one("SELECT id FROM withdrawals.tokens WHERE name = 'gone'")
+    tokens.revoke(db, organisation_id=world.organisation_id, token_id=token_id, actor="test:approver")
+    answer = client.get("/console")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
+
+
+def test_a_wrong_token_is_told_so_and_opens_nothing(client: TestClient, token: MakeToken, world: World) -> None:
+    for wrong in ("", "wdt_nonsense", token("viewer")[:-1] + "!"):
+        answer = client.post("/console/sign-in", data={"token": wrong})
+        assert answer.status_code == 401
+        assert "No live token" in answer.text
+        assert COOKIE not in answer.cookies
+    answer = client.post("/console/sign-in", data={"token": token("producer")})
+    assert answer.status_code == 403
+    assert "needs the role viewer" in answer.text
+    assert world.one("SELECT count(*) FROM withdrawals.sessions") == 0
+
+
+def test_nobody_is_sent_to_another_site(client: TestClient, token: MakeToken) -> None:
+    for wanted, where in {
+        "//evil.example/console": "/console",
+        "https://evil.example": "/console",
+        "/console\\evil": "/console",
+        "/consolez": "/console",
+        "/console/jobs?state=held": "/console/jobs?state=held",
+    }.items():
+        answer = client.post("/console/sign-in", data={"token": token("viewer"), "next": wanted})
+        assert answer.headers["location"] == where
+    answer = client.post("/console/sign-in", data={"token": token("viewer")}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert answer.status_code == 403
+
+
+def test_a_form_of_another_session_is_refused(client: TestClient, token: MakeToken, world: World) -> None:
+    csrf = _signed_in(client, token("viewer"))
+    other = _signed_in(client, token("viewer"))
+    for wrong in (csrf, "", "é"):
+        answer = client.post("/console/sign-out", data={"csrf": wrong})
+        assert answer.status_code == 403
+        assert "another sign-in" in answer.text
+    assert client.post("/console/sign-out", data={"csrf": other}).headers["location"] == "/console/sign-in"
+
+
+def test_pages_keep_to_themselves(client: TestClient, token: MakeToken) -> None:
+    _signed_in(client, token("viewer"))
+    page = client.get("/console")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["cache-control"] == "no-store"
+    for template in _environment().list_templates():
+        source, _, _ = _environment().loader.get_source(_environment(), template)  # type: ignore[union-attr]
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|\|\s*safe", source), template
+    kept = client.get(re.search(r'href="(/console/static/console.css[^"]*)"', page.text)[1])  # type: ignore[index]
+    assert "immutable" in kept.headers["cache-control"]
+    assert client.get("/healthz").headers.get("content-security-policy") is None
+
+
+def test_what_is_not_there_is_a_page_and_not_a_document(client: TestClient, token: MakeToken) -> None:
+    _signed_in(client, token("viewer"))
+    answer = client.get("/console/nothing-here")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert client.get("/console/static/../view.py").status_code == 404
+
+
+def test_sessions_that_are_over_are_forgotten(client: TestClient, db: Database, world: World, token: MakeToken) -> None:
+    _signed_in(client, token("viewer"))
+    _signed_in(client, token("viewer"))
+    world.run("UPDATE withdrawals.sessions SET expires_at = now() - interval '1 s' WHERE token_id = 1")
+    with db.begin() as connection:
+        ledger.forget(connection)
+    assert world.one("SELECT count(*) FROM withdrawals.sessions") == 1

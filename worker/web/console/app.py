@@ -1,0 +1,61 @@
+"""The console as a part of the web process: its routes, its files, and headers that keep a page to itself."""
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.web.console import overview, sign_in
+from worker.web.console.render import PATH, STATIC
+
+ROUTERS = [
+    sign_in.router,
+    overview.router,
+]
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Content Security Policy Level 3: nothing from elsewhere, nothing inline, in no frame."""
+
+
+def install(app: FastAPI) -> None:
+    """Put the console into the application."""
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount(f"{PATH}/static", StaticFiles(directory=STATIC), name="static")
+    app.add_middleware(Headers)
+
+
+class Headers:
+    """Middleware; without it a page could be framed, kept by a proxy, or run what was slipped into it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path == PATH or path.startswith(f"{PATH}/")):
+            await self.app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "same-origin"
+                kept = path.startswith(f"{PATH}/static/") and message["status"] == 200
+                headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-store"
+            await send(message)
+
+        await self.app(scope, receive, sending)

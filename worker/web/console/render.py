@@ -1,0 +1,122 @@
+"""Templates: Jinja2, everything escaped, with the filters that all pages share."""
+
+import hashlib
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from jinja2.runtime import Context
+from markupsafe import Markup
+from starlette.requests import Request
+
+from worker.web.console.words import TONES, word
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+PATH = "/console"
+
+
+def render(template: str, request: Request, **shown: Any) -> str:
+    """A page as HTML; `view` is None where nobody is signed in."""
+    values: dict[str, Any] = {"view": None, "said": "", **shown}
+    return _environment().get_template(template).render(request=request, path=request.url.path, **values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "tone": _tone,
+    }  # fmt: skip
+    made.globals |= {"query": _query, "asset": _asset}
+    return made
+
+
+@jinja2.pass_context
+def _time(context: Context, value: datetime | str | None) -> str | Markup:
+    """A moment in the viewer's zone, UTC on hover."""
+    at = _moment(value)
+    return "—" if at is None else _shown(at, f"{_local(context, at):%-d %b %Y, %H:%M}")
+
+
+@jinja2.pass_context
+def _day(context: Context, value: datetime | str | None) -> str | Markup:
+    """The day of a moment in the viewer's zone, UTC on hover."""
+    at = _moment(value)
+    return "—" if at is None else _shown(at, f"{_local(context, at):%-d %b %Y}")
+
+
+def _ago(value: datetime | str | None, now: datetime | None = None) -> str | Markup:
+    """How long ago a moment was (or how long until it), UTC on hover."""
+    at = _moment(value)
+    if at is None:
+        return "—"
+    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
+    if abs(seconds) < 5:
+        return _shown(at, "now")
+    said = span(abs(seconds))
+    return _shown(at, f"{said} ago" if seconds > 0 else f"in {said}")
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit: `40 s`, `3 min`, `5 h`, `12 days`."""
+    for least, unit, name in ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min")):
+        if seconds >= least:
+            return f"{int(seconds // unit)} {name}"
+    return f"{int(seconds)} s"
+
+
+def _shown(at: datetime, said: str) -> Markup:
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", said
+    )
+
+
+def _moment(value: datetime | str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _local(context: Context, at: datetime) -> datetime:
+    view = context.get("view")
+    zone: tzinfo = view.zone if view else UTC
+    return at.astimezone(zone)
+
+
+def _number(value: float | None) -> str:
+    return "—" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.3g} %"
+
+
+def _tone(value: object) -> str:
+    return TONES.get(str(value), "quiet")
+
+
+@jinja2.pass_context
+def _query(context: Context, **changes: object) -> str:
+    """This page's address with its query changed; None takes a part out."""
+    request: Request = context["request"]
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes]
+    for name, value in changes.items():
+        several = value if isinstance(value, list | tuple) else [value]
+        kept += [(name, str(item)) for item in several if item is not None]
+    return request.url.path + (f"?{urlencode(kept)}" if kept else "")
+
+
+@cache
+def _asset(name: str) -> str:
+    """Where a file of `static/` is; its address changes with what it holds, so that it may be kept for long."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"{PATH}/static/{name}?v={digest}"

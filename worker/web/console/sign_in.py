@@ -1,0 +1,67 @@
+"""Signing in and out: a token is traded for a session's cookie."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from worker import sessions
+from worker.errors import ForbiddenError
+from worker.web.auth import limit_refusals
+from worker.web.console.render import PATH, render
+from worker.web.console.view import COOKIE, SAID, Submitting
+from worker.web.context import Context
+from worker.web.problems import ProblemError
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+
+@router.get("/sign-in")
+def form(request: Request, next: str = PATH) -> Response:  # noqa: A002 - a name of the address
+    """Where one signs in."""
+    return HTMLResponse(render("sign_in.html", request, next=_inside(next), error=""))
+
+
+@router.post("/sign-in")
+def sign_in(
+    context: Context,
+    request: Request,
+    token: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = PATH,  # noqa: A002 - a name of the form
+) -> Response:
+    """Open a session; one that was open in this browser ends."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ProblemError(403, "forbidden", "Sign in on this page, not from another site.")
+    status, error = 401, "No live token is like this. `withdrawals tokens create --role viewer` makes one."
+    cookie = None
+    try:
+        cookie = sessions.sign_in(context.database, token, hours=context.settings.session_hours)
+    except ForbiddenError as refused:
+        status, error = 403, str(refused)
+    if cookie is None:
+        limit_refusals(context, request)
+        return HTMLResponse(render("sign_in.html", request, next=_inside(next), error=error), status)
+    if old := request.cookies.get(COOKIE):
+        sessions.sign_out(context.database, old)
+    made = RedirectResponse(_inside(next), 303)
+    made.set_cookie(
+        COOKIE, cookie, max_age=int(context.settings.session_hours * 3600), path=PATH,
+        httponly=True, samesite="lax", secure=request.url.scheme == "https",
+    )  # fmt: skip
+    return made
+
+
+@router.post("/sign-out")
+def sign_out(view: Submitting) -> Response:
+    """End the session, here and on the server."""
+    sessions.sign_out(view.database, view.request.cookies[COOKIE])
+    made = RedirectResponse(f"{PATH}/sign-in", 303)
+    for cookie in (COOKIE, SAID):
+        made.delete_cookie(cookie, path=PATH)
+    return made
+
+
+def _inside(path: str) -> str:
+    """A path of the console, whatever was asked for: nobody is sent elsewhere."""
+    inside = path == PATH or path.startswith((f"{PATH}/", f"{PATH}?"))
+    return path if inside and "\\" not in path and path.isprintable() else PATH

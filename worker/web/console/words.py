@@ -1,0 +1,75 @@
+"""The words that people see for the codes of the ledger; what is not known here is shown as it is."""
+
+from worker.rules import Outcome, Reason, Source
+
+WORDS: dict[str, str] = {
+    # reasons, in the words of the rule
+    Reason.NOT_REQUIRED: "Enrolment no longer required",
+    Reason.USER_DEACTIVATED: "User Deactivated",
+    Reason.LEARNER_DECLINED: "User does not want to complete the enrolment",
+    Reason.ENROLMENT_ERROR: "Enrolment Error",
+    # statuses of enrolments
+    "waiting_to_start": "Waiting to start",
+    "not_signed_in": "Not Signed In",
+    "no_attempts": "No Attempts",
+    "in_progress": "In Progress",
+    "mastered": "Mastered",
+    "incomplete": "Incomplete",
+    # outcomes
+    Outcome.WITHDRAWN: "Withdrawn",
+    Outcome.ALREADY_WITHDRAWN: "Already withdrawn",
+    Outcome.ENROLMENT_ENDED: "Had ended",
+    Outcome.SUPERSEDED: "Superseded",
+    Outcome.UNKNOWN_STATUS: "Unknown status",
+    Outcome.PATHWAY_OWNED: "Owned by a pathway",
+    Outcome.NOT_FOUND: "Not found",
+    Outcome.FAILED: "Failed",
+    Outcome.CANCELLED: "Cancelled",
+    Outcome.REINSTATED: "Reinstated",
+    Outcome.ENROLLED_AGAIN: "Enrolled again",
+    Outcome.CHANGED_SINCE: "Changed since",
+    Outcome.LEARNER_INACTIVE: "Learner inactive",
+    # states of jobs
+    "scheduled": "Scheduled",
+    "held": "Held",
+    "queued": "Queued",
+    "running": "Running",
+    "paused": "Paused",
+    "completed": "Completed",
+    "completed_with_exceptions": "Completed with exceptions",
+    # sources
+    Source.HR: "HR system",
+    Source.BULK: "Bulk",
+    Source.CORRECTION: "Correction",
+    Source.ADMIN: "Administrator",
+    Source.SUPPORT: "Support",
+    # codes and states of dead letters
+    "unknown_learner": "Unknown learner",
+    "retries_exhausted": "Retries exhausted",
+    "poison": "Kills its worker",
+    "invalid_event": "Invalid event",
+    "open": "Open",
+    "redriven": "Being tried",
+    "resolved": "Resolved",
+    "discarded": "Discarded",
+    # remedies
+    "redrive": "Redrive",
+    "override": "Override",
+    "cascade": "Cascade",
+    "keep": "Keep",
+    "discard": "Discard",
+}
+
+TONES: dict[str, str] = {
+    **dict.fromkeys(("completed", "withdrawn", "already_withdrawn", "reinstated", "resolved", "mastered"), "good"),
+    **dict.fromkeys(("held", "paused", "completed_with_exceptions", "pathway_owned", "open", "redriven"), "warn"),
+    **dict.fromkeys(("unknown_status", "not_found", "unknown_learner", "enrolled_again", "changed_since"), "warn"),
+    **dict.fromkeys(("failed", "retries_exhausted", "poison", "invalid_event"), "bad"),
+    **dict.fromkeys(("running", "queued", "in_progress"), "busy"),
+}
+"""How a badge is coloured; its word always stands in it. Without an entry: quiet."""
+
+
+def word(code: object) -> str:
+    """A code in words."""
+    return WORDS.get(str(code), str(code).replace("_", " ").capitalize())
