@@ -93,7 +93,7 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
 def test_an_override_is_not_promised_once_another_pathway_owns_it(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """An attempt withdraws out of the pathway that the approver saw and out of no other; nor does what is said of it."""
+    """An attempt withdraws out of the pathway that the approver saw and out of no other, and that is what is said."""
     first, second = world.pathway("Onboarding"), world.pathway("Safety")
     owned = world.enrolment(pathway_id=first)
     world.enrolment(pathway_id=second)

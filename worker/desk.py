@@ -66,6 +66,21 @@ def count_overdue(database: Database, settings: Settings, organisation_id: int, 
         return desk.count_overdue(connection, organisation_id, wanted, settings.letter_targets)
 
 
+def moment(given: str) -> str:
+    """What a person gives for "opened before": an age such as `36h` or `3d` becomes a time, a time stays as it is.
+
+    Raises:
+        InvalidInputError: no time is so long ago.
+    """
+    age = re.fullmatch(r"([0-9]{1,6})([hd])", given)
+    if age is None:
+        return given
+    try:
+        return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
+    except OverflowError:
+        raise InvalidInputError("older_than: that is too long ago") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a list shows beside its letters; numbers are at most `COUNTED` + 1, which is "more than `COUNTED`"."""
@@ -75,6 +90,12 @@ class Around:
     matching: int
     live: int
     assignees: list[str]
+
+
+def around_one(database: Database, letter: DeadLetter) -> dict[str, Any]:
+    """Whom one letter is about, as in `Around.letters`."""
+    with database.begin() as connection:
+        return desk.around(connection, letter.organisation_id, [letter.id], most=COUNTED + 1)[letter.id]
 
 
 def around(database: Database, organisation_id: int, wanted: LetterFilter, found: Sequence[DeadLetter]) -> Around:

@@ -45,7 +45,7 @@ BY_REMEDY = ("override", "cascade", "keep")
 """Acts that `resolve` takes; each needs a note."""
 ATTEMPTS = ("redrive", "override", "cascade")
 """Acts that make an attempt, and count for the brake; the others close."""
-ROLES = {"redrive": Role.OPERATOR, "keep": Role.OPERATOR, "discard": Role.OPERATOR}
+ROLES = dict.fromkeys(("redrive", "keep", "discard", "assign", "note"), Role.OPERATOR)
 """The role that an act needs; one that is not here needs an approver."""
 _ANY = {"redrive": "tries again; what is moot by then closes the letter", "discard": _DISCARD}
 
@@ -53,6 +53,11 @@ _ANY = {"redrive": "tries again; what is moot by then closes the letter", "disca
 def remedies(code: LetterCode) -> dict[str, str]:
     """The possible remedies for a letter of a code, each with its consequence."""
     return REMEDIES.get(code, _ANY)
+
+
+def acts_on(code: str | None) -> list[str]:
+    """The acts that there are for letters of a code; None: of any."""
+    return list(remedies(LetterCode(code))) if code else ["redrive", *BY_REMEDY, "discard"]
 
 
 def role_for(act: str) -> Role:

@@ -1,14 +1,12 @@
 """The filter of dead letters as options, the same for every command that takes it."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from ops.cli import common
 from schemas.letters import LetterFilter
-from worker.errors import InvalidInputError
+from worker import desk
 from worker.models import LetterCode, LetterState
 from worker.rules import Source as SourceName
 
@@ -58,18 +56,8 @@ def parse(
         source=source,
         fingerprint=fingerprint,
         assignee=assignee,
-        older_than=older_than and _moment(older_than),
+        older_than=older_than and desk.moment(older_than),
         changed=changed,
         overdue=overdue,
     )
     return found
-
-
-def _moment(given: str) -> str:
-    age = re.fullmatch(r"([0-9]{1,6})([hd])", given)
-    if age is None:
-        return given
-    try:
-        return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
-    except OverflowError:
-        raise InvalidInputError("older_than: that is too long ago") from None

@@ -5,12 +5,17 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import overview, sign_in
+from worker.web.console import desk, letter_acts, letters, overview, receipt, runs, sign_in
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
     overview.router,
+    desk.router,
+    letter_acts.router,
+    letters.router,
+    runs.router,
+    receipt.router,
 ]
 
 POLICY = "; ".join(

@@ -58,14 +58,22 @@ WORDS: dict[str, str] = {
     "cascade": "Cascade",
     "keep": "Keep",
     "discard": "Discard",
+    "assign": "Assign",
+    # states of runs
+    "canary": "A few first",
+    "halted": "Halted",
+    "stopped": "Stopped",
+    "done": "Done",
 }
 
 TONES: dict[str, str] = {
-    **dict.fromkeys(("completed", "withdrawn", "already_withdrawn", "reinstated", "resolved", "mastered"), "good"),
+    **dict.fromkeys(
+        ("done", "completed", "withdrawn", "already_withdrawn", "reinstated", "resolved", "mastered"), "good"
+    ),
     **dict.fromkeys(("held", "paused", "completed_with_exceptions", "pathway_owned", "open", "redriven"), "warn"),
     **dict.fromkeys(("unknown_status", "not_found", "unknown_learner", "enrolled_again", "changed_since"), "warn"),
-    **dict.fromkeys(("failed", "retries_exhausted", "poison", "invalid_event"), "bad"),
-    **dict.fromkeys(("running", "queued", "in_progress"), "busy"),
+    **dict.fromkeys(("failed", "retries_exhausted", "poison", "invalid_event", "halted"), "bad"),
+    **dict.fromkeys(("running", "queued", "in_progress", "canary"), "busy"),
 }
 """How a badge is coloured; its word always stands in it. Without an entry: quiet."""
 
