@@ -32,8 +32,8 @@ def rows(path: Path, *, required: Sequence[str]) -> Iterator[Iterator[tuple[int,
 
 
 @contextmanager
-def read_ids(path: Path) -> Iterator[Iterator[int]]:
-    """The column `enrolment_id` of a CSV file.
+def read_ids(path: Path) -> Iterator[Iterator[csvfile.Row]]:
+    """Line and `enrolment_id` of each row of a CSV file.
 
     Raises:
         InvalidInputError: as `rows`; also for a column `reason`: one bulk job, one reason (rule 5).

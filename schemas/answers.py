@@ -35,6 +35,7 @@ class Job(BaseModel):
     held_because: str | None = Field(None, description="While it is held: `brake` or `policy`.")
     held_why: str | None = Field(None, description="While it is held: the reason as a sentence.")
     brake: dict[str, Any] | None = Field(None, description="The figures of the brake that held it.")
+    file_name: str | None = Field(None, description="Of the file that it came as.")
     reinstates: int | None = Field(None, description="The job that this one takes back.")
     reinstated: int = Field(0, description="How many of this job's withdrawals were taken back.")
 

@@ -139,13 +139,15 @@ class Asked(BaseModel):
     reason: str | None
     source: str
     requested_by: str
-    door: Annotated[str, Field(description="`api`, `cli`, `scim` or `hr:` and the name of the HR source.")]
+    door: Annotated[str, Field(description="`api`, `cli`, `console`, `scim` or `hr:` and the name of the HR source.")]
     key: Annotated[str, Field(description="Its idempotency key; through a webhook the sender's id of the event.")]
     receipt_id: Annotated[str | None, Field(description="Of the HR event.")] = None
     note: str | None
     learner_external_id: str | None
     created_at: datetime
     effective_at: datetime
+    file_name: Annotated[str | None, Field(description="Of the file that the request came as.")] = None
+    line: Annotated[int | None, Field(description="Of the file or input, where the enrolment stood first.")] = None
 
 
 class Diagnosis(BaseModel):

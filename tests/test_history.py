@@ -1,10 +1,13 @@
 """Decision receipts: what was asked of an enrolment, which rule decided, what happened since."""
 
+from pathlib import Path
+
 import pytest
 
 from schemas.desk import EnrolmentHistory
 from schemas.jobs import JobRequest
-from tests.world import World, work_off
+from tests.cli.commandline import done
+from tests.world import World, assert_balanced, work_off
 from worker import history, letters
 from worker.config import Settings
 from worker.database import Database
@@ -131,3 +134,27 @@ def test_another_organisations_enrolment_is_as_one_that_does_not_exist(db: Datab
             explained(db, world, enrolment_id)
         told.append(str(error.value).replace(str(enrolment_id), "N"))
     assert told[0] == told[1]
+
+
+def test_a_request_that_came_as_a_file_names_the_file_and_the_line(
+    db: Database, world: World, environment: Settings, tmp_path: Path
+) -> None:
+    """The line on which it stood first, also after its chunk was split; the letter that it led to says the same."""
+    owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
+    ids = [*world.enrolments(1500), owned, 999_999]
+    text = "name,enrolment_id\n" + "".join(f'"Anna\nB.",{n}\n' for n in [*ids, owned])
+    (tmp_path / "leavers <b>.csv").write_text(text)
+    job = done("bulk", tmp_path / "leavers <b>.csv", "--reason", "not_required")
+    assert job["file_name"] == "leavers <b>.csv"
+    work_off(db, environment)
+    for place, enrolment_id in enumerate(ids):
+        if place in (0, 999, 1000, 1500, 1501):
+            asked = explained(db, world, enrolment_id).decisions[0].request
+            # a quoted cell may span lines: it is the line on which the row ends, as in messages about faults
+            assert (asked.file_name, asked.line) == ("leavers <b>.csv", 2 * place + 3)
+    said = explained(db, world, owned).events[0].what
+    assert said.startswith('asked for a withdrawal (not_required) on the command line, line 3003 of the file "leavers')
+    letter = next(item for item in world.letters() if item.enrolment_id == owned)
+    shown = letters.show(db, organisation_id=world.organisation_id, letter_id=letter.id)
+    assert (shown.context["request"]["file_name"], shown.context["request"]["line"]) == ("leavers <b>.csv", 3003)
+    assert_balanced(db)

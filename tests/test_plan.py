@@ -50,7 +50,7 @@ def test_a_plan_is_what_the_job_then_does(
     given, org, file = [*mixed, mixed[0]], world.organisation_id, FileRequest(reason="not_required")
     statuses = ["in_progress", "no_attempts", "mastered", "withdrawn", "on_hold"]
     asked = of(filter={"status": statuses}) if how == "filter" else of(enrolment_ids=given)
-    found = plan.of_file(db, org, file, given) if how == "file" else plan.of_request(db, org, asked)
+    found = plan.of_file(db, org, file, enumerate(given, 2)) if how == "file" else plan.of_request(db, org, asked)
     want = {name: n for name, n in OUTCOMES.items() if how != "filter" or name != "not_found"}
     assert found.outcomes == want
     assert (found.accepted, found.duplicates) == (sum(want.values()), 0 if how == "filter" else 1)
@@ -64,7 +64,7 @@ def test_a_plan_is_what_the_job_then_does(
         assert world.one(f"SELECT count(*) FROM withdrawals.{table}") == 0, "a plan writes nothing"
     planned = {"plan_hash": found.plan_hash}
     if how == "file":
-        job = submit_file(db, world.requester(), file.model_copy(update=planned), given).job
+        job = submit_file(db, world.requester(), file.model_copy(update=planned), enumerate(given, 2)).job
     else:
         job = submit(db, world.requester(), asked.model_copy(update=planned)).job
     work_off(db, environment)
@@ -85,7 +85,7 @@ def test_a_plan_made_of_a_list_is_good_for_the_same_ids_in_a_file(db: Database, 
     ids = world.enrolments(4)
     found = plan.of_request(db, world.organisation_id, of(enrolment_ids=ids[::-1]))
     request = FileRequest(reason="not_required", plan_hash=found.plan_hash)
-    assert submit_file(db, world.requester(), request, ids).job.accepted == 4
+    assert submit_file(db, world.requester(), request, enumerate(ids, 2)).job.accepted == 4
 
 
 def test_a_plan_of_something_else_is_refused_and_nothing_is_written(db: Database, world: World) -> None:

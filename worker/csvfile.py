@@ -10,10 +10,13 @@ from worker.errors import InvalidInputError
 
 LONGEST_LINE = 1_000_000  # characters; a longer one is not a row of ids
 
+Row = tuple[int, int]
+"""The line on which an id stands, and the id."""
+
 
 @contextmanager
-def uploaded_ids(stream: IO[bytes]) -> Iterator[Iterator[int]]:
-    """The column `enrolment_id` of a file that came over the wire, in UTF-8, with or without a byte order mark.
+def uploaded_ids(stream: IO[bytes]) -> Iterator[Iterator[Row]]:
+    """Line and `enrolment_id` of each row of a file that came over the wire; UTF-8, maybe with a byte order mark.
 
     Raises:
         InvalidInputError: as `rows`; also when it is not UTF-8.
@@ -50,14 +53,14 @@ def rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[s
         raise InvalidInputError(f"line {reader.line_num}: {error}") from None
 
 
-def ids(found: Iterator[tuple[int, dict[str, str]]]) -> Iterator[int]:
-    """The column `enrolment_id` of rows.
+def ids(found: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Row]:
+    """Line and `enrolment_id` of rows.
 
     Raises:
         InvalidInputError: one is no id; the line is named.
     """
     for line, row in found:
-        yield number(line, "enrolment_id", row["enrolment_id"])
+        yield line, number(line, "enrolment_id", row["enrolment_id"])
 
 
 def number(line: int, column: str, value: str) -> int:

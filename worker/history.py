@@ -175,7 +175,13 @@ def door(asked: Asked) -> str:
     if asked.door.startswith("hr:"):
         return f"through the HR source {asked.door.removeprefix('hr:')}, event {asked.key}{receipt}"
     doors = {"api": "over HTTP", "cli": "on the command line", "console": "in the console", "scim": "through SCIM"}
-    return f"{doors.get(asked.door, f'through {asked.door}')}, key {asked.key}{receipt}"
+    return f"{doors.get(asked.door, f'through {asked.door}')}{_in_file(asked)}, key {asked.key}{receipt}"
+
+
+def _in_file(asked: Asked) -> str:
+    if asked.line is None:
+        return ""
+    return f", line {asked.line} of " + (f'the file "{asked.file_name}"' if asked.file_name else "its input")
 
 
 def _summary(enrolment_id: int, now: Row | None, decisions: Sequence[Decision], about: Sequence[DeadLetter]) -> str:

@@ -97,7 +97,7 @@ def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLet
         elif "event_id" in letter.evidence:
             door, key = f"hr:{letter.evidence['source']}", letter.evidence["event_id"]
             letter.evidence.update(history.event_receipt(connection, organisation_id, door, key) or {})
-        letter.context["request"] = letter.job_id and history.request(connection, letter.job_id)
+        letter.context["request"] = letter.job_id and history.request(connection, letter.job_id, letter.enrolment_id)
         letter.context["shared_by"] = history.alike(connection, organisation_id, letter.fingerprint)
         acts, met = history.acts(connection, [letter_id]), history.met(connection, letter_id)
     return dataclasses.replace(letter, history=timeline.of_letter(letter, acts, met))

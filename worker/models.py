@@ -86,6 +86,8 @@ class Job:
     outcomes: dict[str, int]
     in_flight: int
     open_dead_letters: int
+    file_name: str | None = None
+    """Of the file that it came as."""
     reinstates: int | None = None
     """The job that this one takes back."""
     reinstated: int = 0

@@ -16,6 +16,7 @@ from schemas import answers
 from schemas.jobs import FileRequest, JobRequest
 from worker.admit import would_hold
 from worker.config import settings
+from worker.csvfile import Row
 from worker.database import Database
 from worker.errors import (
     ConflictError,
@@ -55,8 +56,8 @@ def of_request(database: Database, organisation_id: int, request: JobRequest) ->
     return _planned(database, organisation_id, request, lambda: selection(request), look)
 
 
-def of_file(database: Database, organisation_id: int, request: FileRequest, ids: Iterable[int]) -> answers.Plan:
-    """The plan of a job over a stream of ids.
+def of_file(database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row]) -> answers.Plan:
+    """The plan of a job over a stream of lines and ids.
 
     Raises:
         InvalidInputError: as `submit_file`.
@@ -64,7 +65,7 @@ def of_file(database: Database, organisation_id: int, request: FileRequest, ids:
     staged: list[str] = []
 
     def look(connection: Connection) -> tuple[Preview, int]:
-        given, digest = jobs.stage(connection, ids)
+        given, digest = jobs.stage(connection, rows)
         staged.append(digest)
         found = preview.by_staged(connection, organisation_id)
         return found, given - found.accepted

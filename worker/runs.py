@@ -58,15 +58,15 @@ def start(
     filter_json = _filter_json(wanted)
 
     def work(connection: Connection) -> int:
-        known = runs.live_over(connection, organisation_id, filter_json)
-        if known is not None:
-            return known
         codes = codes_of(act)
         gone_first = canary if act in ATTEMPTS else 0
         values = {"organisation_id": organisation_id, "act": act, "filter": filter_json, "actor": actor, "note": note}
-        run_id = runs.insert(connection, **values, rate=rate, canary=gone_first)
-        if run_id is None:  # somebody else's has committed since
-            return runs.live_over(connection, organisation_id, filter_json) or 0
+        run_id = None
+        while run_id is None:  # somebody else's may begin and end between any two looks
+            known = runs.live_over(connection, organisation_id, filter_json)
+            if known is not None:
+                return known
+            run_id = runs.insert(connection, **values, rate=rate, canary=gone_first)
         found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=codes)
         if expected not in (None, found):
             raise ConflictError(

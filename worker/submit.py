@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 from schemas.jobs import FileRequest, JobRequest
 from worker import plan
 from worker.admit import admit
+from worker.csvfile import Row
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
 from worker.ledger import brake, claims, jobs, reads
@@ -77,13 +79,15 @@ def submit_file(
     database: Database,
     requester: Requester,
     request: FileRequest,
-    ids: Iterable[int],
+    rows: Iterable[Row],
     *,
+    name: str | None = None,
     chunk_size: int = 1000,
 ) -> Submitted:
-    """Accept a job over a stream of ids, of which no more than a few are in memory at a time.
+    """Accept a job over a stream of lines and ids, of which no more than a few are in memory at a time.
 
-    `ids` may raise `InvalidInputError` for a bad row; nothing is accepted then.
+    `name`: of the file, for the decision receipts; whatever it is called, the same ids are the same request.
+    `rows` may raise `InvalidInputError` for a bad row; nothing is accepted then.
 
     Raises:
         IdempotencyConflictError: the key was used for another request.
@@ -91,10 +95,10 @@ def submit_file(
         PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
     """
     with database.begin() as connection:  # not repeated: a stream can be read only once
-        given, digest = jobs.stage(connection, ids)
+        given, digest = jobs.stage(connection, rows)
         body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
         body["sha256_of_ids"] = digest
-        values = _values(requester, request, _digest(body))
+        values = {**_values(requester, request, _digest(body)), "file_name": _file_name(name)}
 
         def fill(chunk: dict[str, Any]) -> tuple[int, int]:
             accepted = jobs.fill_from_staged(connection, **chunk)
@@ -239,6 +243,7 @@ _DEFAULTS = {
     "kind": "withdraw",
     "reinstates": None,
     "note": None,
+    "file_name": None,
     "learner_external_id": None,
     "epoch": None,
     "accepted": 0,
@@ -265,6 +270,12 @@ def _values(requester: Requester, request: JobRequest | FileRequest, request_has
         "effective_at": request.effective_at,
         "request_hash": request_hash,
     }
+
+
+def _file_name(given: str | None) -> str | None:
+    """The last part of a file's name as its sender has it, as far as it can be shown."""
+    last = re.split(r"[/\\]", given or "")[-1]
+    return "".join(filter(str.isprintable, last)).strip()[:255] or None
 
 
 def _write(

@@ -135,7 +135,7 @@ def _bare(owner: Database, size: int, chunk: int) -> None:
 def _bulk(database: Database, owner: Database, size: int) -> float:
     """One job over everything; the seconds that a deactivation took that came in the middle of it."""
     requester = Requester(1, "bench", "api", f"bulk-{time.time()}")
-    submit_file(database, requester, FileRequest(reason="not_required"), range(1, size + 1))
+    submit_file(database, requester, FileRequest(reason="not_required"), enumerate(range(1, size + 1), 2))
     leaver = PersonEvent(type="user.deactivated", external_id="l1")
     begin = time.perf_counter()
     done = persons.record(database, Requester(1, "bench", "hr:bench", "leaver"), "bench", leaver)

@@ -120,12 +120,12 @@ def bulk(
                 submitted = submit(db, who, selection)
             print_submitted(submitted, json)
             return
-        with read_ids(Path(file or "-")) as ids:
+        with read_ids(Path(file or "-")) as rows:
             if dry_run:
-                print_plan(plan.of_file(db, who.organisation_id, request, ids), json)
+                print_plan(plan.of_file(db, who.organisation_id, request, rows), json)
                 return
             with common.telling_key(who):
-                submitted = submit_file(db, who, request, ids)
+                submitted = submit_file(db, who, request, rows, name=None if file == "-" else file)
             print_submitted(submitted, json)
 
 
@@ -317,6 +317,7 @@ def print_job(job: Job, json: bool) -> None:
         ("source", job.source),
         ("requested by", job.requested_by),
         ("note", job.note),
+        ("file", job.file_name),
         ("created", job.created_at),
         ("effective", job.effective_at),
         ("finished", job.finished_at),

@@ -71,7 +71,7 @@ def test_a_request_from_the_door_to_the_books(processes: None, db: Database, wor
     ids = [*active, mastered, owned, 999_999, active[0]]
 
     # Before anything happens, a plan: the same rules, nothing written.
-    dry = plan.of_file(db, world.organisation_id, FileRequest(reason="not_required"), ids)
+    dry = plan.of_file(db, world.organisation_id, FileRequest(reason="not_required"), enumerate(ids, 2))
     assert dry.outcomes == {"withdrawn": 2, "enrolment_ended": 1, "pathway_owned": 1, "not_found": 1}
     assert dry.duplicates == 1
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0

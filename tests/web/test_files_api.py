@@ -19,9 +19,9 @@ def send(client: TestClient, bearer: Bearer) -> Callable[..., Any]:
     """Send a file: `send(b"enrolment_id\\n1\\n", reason="not_required")`."""
     headers = bearer("producer")
 
-    def sending(content: bytes | None, *, key: str | None = None, **fields: str) -> Any:
+    def sending(content: bytes | None, *, key: str | None = None, name: str = "people.csv", **fields: str) -> Any:
         fields.setdefault("reason", "not_required")
-        files = {"file": ("people.csv", content, "text/csv")} if content is not None else {"other": ("a", b"")}
+        files = {"file": (name, content, "text/csv")} if content is not None else {"other": ("a", b"")}
         return client.post(
             "/v1/jobs/file", headers={**headers, "Idempotency-Key": key or uuid4().hex}, data=fields, files=files
         )
@@ -40,6 +40,18 @@ def test_a_file_is_one_job(send: Callable[..., Any], db: Database, environment: 
     assert (job["accepted"], job["duplicates"], job["source"], job["note"]) == (3, 1, "admin", "spring")
     work_off(db, environment)
     assert [world.status(i) for i in ids] == ["withdrawn"] * 3
+
+
+def test_a_decision_receipt_names_the_file_and_the_line(
+    send: Callable[..., Any], client: TestClient, bearer: Bearer, world: World
+) -> None:
+    """Only the last part of the name: where the sender keeps the file is nobody's business."""
+    one, two = world.enrolments(2)
+    job = send(f"enrolment_id\n{two}\n\n{one}\n{one}\n".encode(), name="C:\\Users\\mia/leavers.csv").json()
+    assert job["file_name"] == "leavers.csv"
+    receipt = client.get(f"/v1/enrolments/{one}/history", headers=bearer("viewer")).json()
+    asked = receipt["decisions"][0]["request"]
+    assert (asked["file_name"], asked["line"], asked["door"]) == ("leavers.csv", 4, "api")
 
 
 def test_the_same_key_and_ids_are_the_same_job_and_a_known_key_answers_first(

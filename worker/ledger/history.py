@@ -8,7 +8,9 @@ from sqlalchemy import Connection, text
 _ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.source, j.requested_by, j.door, j.idempotency_key AS key,
     (SELECT r.id::text FROM withdrawals.receipts r WHERE r.organisation_id = j.organisation_id AND r.door = j.door
         AND r.idempotency_key = j.idempotency_key AND r.job_id = j.id) AS receipt_id,
-    j.note, j.learner_external_id, j.created_at, j.effective_at"""
+    j.note, j.learner_external_id, j.created_at, j.effective_at, j.file_name,
+    (SELECT f.lines[array_position(f.enrolment_ids, CAST(:enrolment_id AS bigint))] FROM withdrawals.file_lines f
+        WHERE f.job_id = j.id AND f.first_id <= :enrolment_id ORDER BY f.first_id DESC LIMIT 1) AS line"""
 _SUPERSEDED = """j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.persons p
     WHERE p.organisation_id = j.organisation_id AND p.external_id = j.learner_external_id
         AND p.epoch <> j.epoch)"""
@@ -16,9 +18,12 @@ _SUPERSEDED = """j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.perso
 _REQUEST = text(f"SELECT {_ASKED}, {_SUPERSEDED} AS voided FROM withdrawals.jobs j WHERE j.id = :job_id")
 
 
-def request(connection: Connection, job_id: int) -> dict[str, Any] | None:
-    """A request as its producer made it; `voided`: the person has had a newer event since."""
-    row = connection.execute(_REQUEST, {"job_id": job_id}).mappings().one_or_none()
+def request(connection: Connection, job_id: int, enrolment_id: int | None) -> dict[str, Any] | None:
+    """A request as its producer made it, with the line on which the enrolment stood.
+
+    `voided`: the person has had a newer event since.
+    """
+    row = connection.execute(_REQUEST, {"job_id": job_id, "enrolment_id": enrolment_id}).mappings().one_or_none()
     return dict(row) if row else None
 
 

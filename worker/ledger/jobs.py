@@ -45,10 +45,11 @@ def find_by_key(
 
 
 _INSERT = text("""
-INSERT INTO withdrawals.jobs (organisation_id, kind, reinstates, reason, source, requested_by, note, door,
-    idempotency_key,    request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
-VALUES (:organisation_id, :kind, :reinstates, :reason, :source, :requested_by, :note, :door, :key,
-    :request_hash, 'scheduled',    :learner_external_id, :epoch, :accepted, :duplicates, coalesce(:effective_at, now()))
+INSERT INTO withdrawals.jobs (organisation_id, kind, reinstates, reason, source, requested_by, note, file_name,
+    door, idempotency_key, request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
+VALUES (:organisation_id, :kind, :reinstates, :reason, :source, :requested_by, :note, :file_name,
+    :door, :key, :request_hash, 'scheduled', :learner_external_id, :epoch, :accepted, :duplicates,
+    coalesce(:effective_at, now()))
 ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
 RETURNING id, effective_at <= now() AS due
 """)
@@ -69,7 +70,20 @@ RETURNING size
 """
 """Freeze what `{ids}` selects into chunks."""
 _FILL_LIST = text(FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
-_FILL_STAGED = text(FILL.format(ids="SELECT DISTINCT enrolment_id AS id FROM pg_temp.staged"))
+# As above, and beside each chunk the lines on which its ids stood first.
+_FILL_STAGED = text("""
+WITH filled AS (
+    SELECT number, array_agg(id ORDER BY id) AS ids, array_agg(line ORDER BY id) AS lines, count(*) AS size
+    FROM (SELECT id, line, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number
+        FROM (SELECT enrolment_id AS id, min(line) AS line FROM pg_temp.staged GROUP BY 1) ids) numbered
+    GROUP BY number),
+kept AS (
+    INSERT INTO withdrawals.file_lines (job_id, first_id, enrolment_ids, lines)
+    SELECT :job_id, ids[1], ids, lines FROM filled)
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+SELECT :job_id, :organisation_id, number, :lane, ids, size, :state FROM filled
+RETURNING size
+""")
 FILTERED = f"""
     SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation_id
         AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
@@ -94,7 +108,7 @@ def fill_from_filter(connection: Connection, conditions: dict[str, Any], **chunk
 
 
 def fill_from_staged(connection: Connection, **chunk: Any) -> int:
-    """Freeze the staged ids into chunks; the number of distinct ids."""
+    """Freeze the staged ids into chunks, and keep on which line each stood first; the number of distinct ids."""
     return sum(connection.scalars(_FILL_STAGED, chunk))
 
 
@@ -110,29 +124,29 @@ def fill_with_person(connection: Connection, learner_external_id: str, **chunk: 
     connection.execute(_FILL_PERSON, {"learner_external_id": learner_external_id, **values})
 
 
-def stage(connection: Connection, ids: Iterable[int]) -> tuple[int, str]:
-    """Stream ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
+def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int, str]:
+    """Stream lines and ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
 
     Raises:
         InvalidInputError: there are none, or more than a million.
     """
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
-    connection.execute(text("CREATE TEMP TABLE staged (enrolment_id bigint NOT NULL) ON COMMIT DROP"))
+    connection.execute(text("CREATE TEMP TABLE staged (line integer, enrolment_id bigint NOT NULL) ON COMMIT DROP"))
     with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
-        for count, enrolment_id in enumerate(ids, start=1):
+        for count, row in enumerate(rows, start=1):
             if count > MAX_FILE_IDS:
                 raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
-            copy.write_row((enrolment_id,))
-    row = connection.execute(
+            copy.write_row(row)
+    found = connection.execute(
         text("""
         SELECT count(*) AS given, encode(sha256(convert_to(
             coalesce(string_agg(enrolment_id::text, ',' ORDER BY enrolment_id), ''), 'UTF8')), 'hex') AS digest
         FROM pg_temp.staged""")
     ).one()
-    if row.given == 0:
+    if found.given == 0:
         raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
-    return row.given, row.digest
+    return found.given, found.digest
 
 
 _LET_OVERRIDE = text("""

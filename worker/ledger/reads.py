@@ -10,8 +10,8 @@ from worker.models import Job, JobState
 
 # Counts come from the chunks, each written by the transaction that decided it; a letter chunk holds changes.
 _JOB = """
-SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.note, j.idempotency_key,
-    j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates, j.reinstates,
+SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.note, j.file_name,
+    j.idempotency_key, j.learner_external_id, j.created_at, j.effective_at, j.finished_at, j.duplicates, j.reinstates,
     CASE WHEN j.state = 'held' THEN j.held_because END AS held_because,
     CASE WHEN j.state = 'held' THEN j.brake END AS brake,
     CASE WHEN j.state = 'queued' AND totals.begun THEN 'running' ELSE j.state END AS state,

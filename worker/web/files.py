@@ -79,8 +79,10 @@ def submit_file(
     with known_key_first(context, requester):
         file, fields = _parts(form)
         wanted = validated(FileRequest, fields)
-        with csvfile.uploaded_ids(file.file) as ids:
-            made = submit.submit_file(context.database, requester, wanted, ids, chunk_size=context.settings.chunk_size)
+        with csvfile.uploaded_ids(file.file) as rows:
+            made = submit.submit_file(
+                context.database, requester, wanted, rows, name=file.filename, chunk_size=context.settings.chunk_size
+            )
     return accepted(made, response)
 
 
