@@ -114,6 +114,7 @@ def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str
     meant = wanted.filter
     if act != "assign" and meant.state is None:
         meant = meant.model_copy(update={"state": "open"})
+    causes = desk.groups(view.database, view.settings, view.organisation_id, meant, limit=100)
     return view.page(
         "dead_letter_act.html",
         status=status,
@@ -121,7 +122,7 @@ def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str
         act=act,
         found=found,
         lines=_lines(act, found),
-        groups=desk.groups(view.database, view.settings, view.organisation_id, meant, limit=10),
+        causes=[item for item in causes.items if act == "assign" or act in letters.acts_on(item.code)],
         around=around,
         counted=desk.COUNTED,
         attempts=letters.ATTEMPTS,

@@ -1,5 +1,7 @@
 """The words that people see for the codes of the ledger; what is not known here is shown as it is."""
 
+import re
+
 from worker.rules import Outcome, Reason, Source
 
 WORDS: dict[str, str] = {
@@ -81,3 +83,11 @@ TONES: dict[str, str] = {
 def word(code: object) -> str:
     """A code in words."""
     return WORDS.get(str(code), str(code).replace("_", " ").capitalize())
+
+
+_CODES = re.compile(r"\b(?:" + "|".join(code for code in WORDS if "_" in code) + r")\b")
+
+
+def plain(sentence: str) -> str:
+    """A sentence of a service with the codes in it in words; what is one word already stays as it is."""
+    return _CODES.sub(lambda found: WORDS[found[0]], sentence)
