@@ -247,6 +247,22 @@ def test_wrong_states_cannot_be_written_by_any_code(owner: Database, subtests: p
                 insert(connection, table, row_of(table, wrong, known))
 
 
+def test_an_outcome_has_a_chunk_and_keeps_it(owner: Database) -> None:
+    """Checked once for all rows of a statement, so one wrong row among many is looked for."""
+    with owner.engine.connect() as connection:
+        known = base(connection)
+        insert(connection, "outcomes", row_of("outcomes", {}, known))
+        for wrong in (
+            "INSERT INTO withdrawals.outcomes (job_id, organisation_id, enrolment_id, chunk_id, outcome) "
+            "SELECT job_id, organisation_id, 100 + n, CASE n WHEN 7 THEN 999 ELSE chunk_id END, outcome "
+            "FROM withdrawals.outcomes, generate_series(1, 9) n",
+            "UPDATE withdrawals.outcomes SET chunk_id = 999",
+            "DELETE FROM withdrawals.chunks",
+        ):
+            with pytest.raises(IntegrityError), connection.begin_nested():
+                connection.execute(text(wrong))
+
+
 def test_there_is_one_job_a_key_one_outcome_an_enrolment_and_one_live_letter_a_subject(owner: Database) -> None:
     for table in ("jobs", "outcomes", "dead_letters", "persons"):
         with owner.engine.connect() as connection:
