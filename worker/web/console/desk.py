@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from schemas.letters import Code, Source, State
 from worker import desk, diagnosis, letters
+from worker.models import LetterCode
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -36,7 +37,9 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
         around=around,
         counted=desk.COUNTED,
         next_cursor=found.next_cursor,
-        acts=letters.acts_on(wanted.filter.code),
+        acts=letters.acts_on(None),
+        remedies=letters.remedies(LetterCode(wanted.filter.code)) if wanted.filter.code else {},
+        roles={act: letters.role_for(act) for act in letters.acts_on(None)},
         codes=get_args(Code),
         states=get_args(State),
         sources=get_args(Source),
