@@ -290,7 +290,15 @@ def test_wrong_forms_are_told_so_and_nothing_is_done(
         assert approver.post(path, **wrong).status_code == 422, wrong
     other = approver.post(path, act="keep", note="why", expected="3")
     assert (other.status_code, "2 letters match now, not the 3" in other.text) == (409, True)
-    assert approver.post(f"/console/dead-letters/{world.letters()[0].id}/act", note="x").status_code == 422
+    letter = f"/console/dead-letters/{world.letters()[0].id}"
+    assert approver.post(f"{letter}/act", note="x").status_code == 422
+    for note in ("x" * 5000, "nul \0", " "):
+        assert approver.post(f"{letter}/act", act="keep", note=note).status_code == 422
+        assert approver.post(f"{letter}/note", note=note, key="k").status_code == 422
+        assert approver.post(path, act="keep", note=note, expected="2").status_code == 422
+    assert approver.post(path, act="assign", to="me", note="nul \0", expected="2").status_code == 422
+    assert approver.post(f"{letter}/note", note="no key").status_code == 422
+    assert world.letters()[0].state == "open"
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
 
 
@@ -342,9 +350,17 @@ def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
     for letter in world.letters():
         page = viewer.get(f"/console/dead-letters/{letter.id}")
         assert (page.status_code, said[letter.code] in page.text) == (200, True), letter.code
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor="token:mia")
-    moving = viewer.get(f"/console/dead-letters/{world.letters()[0].id}").text
+    archived = next(row for row in world.letters() if row.code == "unknown_status")
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[archived.id], actor="token:mia")
+    moving = viewer.get(f"/console/dead-letters/{archived.id}").text
     assert ("An attempt is on its way" in moving, 'http-equiv="refresh"' in moving) == (True, True)
+    world.run(
+        """UPDATE withdrawals.dead_letters SET evidence = '{}', evidence_dropped_at = now(), state = 'resolved',
+        closed_at = now(), closed_by = 'dora', remedy = 'redrive'"""
+    )
+    world.run("DELETE FROM lms.enrolments")
+    gone = viewer.get(f"/console/dead-letters/{archived.id}").text
+    assert ("its evidence was dropped" in gone, "which is not there" in gone) == (True, True)
 
 
 def test_causes_beyond_a_page_are_said_to_be_there(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
+from schemas.letters import Act
 from schemas.runs import RedriveRequest
 from worker import desk, letters, runs
 from worker.errors import ConflictError, InvalidInputError
@@ -62,7 +63,7 @@ def begin(
     given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name}
     try:
         if act == "assign":
-            return _assign(view, wanted, assignee_of(view, to, name), note.strip())
+            return _assign(view, wanted, assignee_of(view, to, name), parse(Act, note=note.strip() or None).note)
         how = parse(RedriveRequest, rate=rate, canary=canary, note=note.strip() or None)
         begun = _start(view, wanted, act, how, expected)
     except InvalidInputError as error:
@@ -88,14 +89,14 @@ def _start(view: View, wanted: Wanted, act: str, how: RedriveRequest, expected: 
     )
 
 
-def _assign(view: View, wanted: Wanted, assignee: str | None, note: str) -> Response:
+def _assign(view: View, wanted: Wanted, assignee: str | None, note: str | None) -> Response:
     done = desk.assign_all(
         view.database,
         organisation_id=view.organisation_id,
         wanted=wanted.filter,
         assignee=assignee,
         actor=view.actor,
-        note=note or None,
+        note=note,
     )
     same = done.matched - done.changed
     said = f"{_letters(done.changed)} given to {assignee or 'nobody'}" + (

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form
 from starlette.responses import Response
 
 from schemas.desk import AssignRequest, NoteRequest
+from schemas.letters import Act
 from worker import desk, history, letters
 from worker.errors import ConflictError, InvalidInputError
 from worker.models import LetterState
@@ -44,14 +45,14 @@ def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> R
     subject: dict[str, Any] = {
         "organisation_id": view.organisation_id, "letter_ids": [letter_id], "actor": view.actor,
     }  # fmt: skip
-    given = note.strip()
     try:
+        given = parse(Act, note=note.strip() or None).note
         if act == "redrive":
-            letters.redrive(view.database, **subject, note=given or None)
+            letters.redrive(view.database, **subject, note=given)
         elif act == "discard":
-            letters.discard(view.database, **subject, note=given or None)
+            letters.discard(view.database, **subject, note=given)
         else:
-            letters.resolve(view.database, **subject, remedy=act, note=given)
+            letters.resolve(view.database, **subject, remedy=act, note=given or "")
     except InvalidInputError as error:
         return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:
@@ -119,6 +120,7 @@ def _page(
         around=around,
         door=history.door(asked) if asked else "",
         seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),
+        gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
         siblings=siblings,
         active=ACTIVE,
         moving=letter.state == LetterState.REDRIVEN,
