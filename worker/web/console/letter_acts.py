@@ -22,22 +22,22 @@ router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
 
 Text = Annotated[str, Form()]
 
+MOOT, BACK = "nothing is written, closed with that", "not withdrawn, open again afterwards"
 PREVIEW = {
     "withdrawn": ("good", "would be withdrawn"),
-    "already_withdrawn": ("quiet", "are withdrawn already: nothing is written, the letters close with that"),
-    "enrolment_ended": ("quiet", "have ended: nothing is written, the letters close with that"),
-    "superseded": ("quiet", "a newer event has taken the place of: nothing is written, the letters close with that"),
-    "pathway_owned": ("warn", "are owned by a pathway: they are not withdrawn, and come back"),
-    "unknown_status": ("warn", "have a status that is not known: they are not withdrawn, and come back"),
-    "not_found": ("warn", "do not exist: they come back"),
-    "not_known": ("warn", "are of a learner whom the platform still does not know: they come back"),
-    "nothing_to_try": ("warn", "hold nothing that could be tried"),
-}
-"""What an attempt would find, in words that follow a number."""
-CLOSED = {
-    "keep": ("good", "would be closed; their enrolments stay as they are"),
+    "already_withdrawn": ("quiet", f"are withdrawn already: {MOOT}"),
+    "enrolment_ended": ("quiet", f"have ended: {MOOT}"),
+    "superseded": ("quiet", f"are superseded by a newer event of the person: {MOOT}"),
+    "pathway_owned": ("warn", f"are owned by a pathway: {BACK}"),
+    "unknown_status": ("warn", f"have a status that is not known: {BACK}"),
+    "not_found": ("warn", f"are about an enrolment that does not exist: {BACK}"),
+    "not_known": ("warn", f"are about a learner whom the platform still does not know: {BACK}"),
+    "nothing_to_try": ("warn", f"have nothing that could be tried: {BACK}"),
+    "keep": ("good", "would be closed; the enrolments stay as they are"),
     "discard": ("warn", "would be closed without an answer; what was not done stays not done"),
 }
+"""What an act would do, in words that follow a number."""
+_ONE = {"are": "is", "have": "has"}
 
 
 @router.get("/act")
@@ -135,11 +135,12 @@ def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str
 
 def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, str, list[int]]]:
     """The outcomes of a preview: tone, letters, what would happen to them, a few of their ids; most first."""
-    words = {**PREVIEW, "closed": CLOSED.get(act, ("quiet", "would be closed"))}
-    lines = [
-        (*words.get(code, ("quiet", code)), count, found["samples"][code]) for code, count in found["outcomes"].items()
-    ]
-    return [(tone, count, said, ids) for tone, said, count, ids in sorted(lines, key=lambda line: -line[2])]
+    lines = []
+    for outcome, count in found["outcomes"].items():
+        tone, said = PREVIEW.get(act if outcome == "closed" else outcome, ("quiet", f"would be {outcome}"))
+        verb, rest = said.split(" ", 1)
+        lines.append((tone, count, f"{_ONE.get(verb, verb) if count == 1 else verb} {rest}", found["samples"][outcome]))
+    return sorted(lines, key=lambda line: -line[1])
 
 
 def _role(act: str) -> Role:
