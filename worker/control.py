@@ -6,6 +6,7 @@ decided commits. Asked for a state that a job has already, an act answers with t
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from typing import Any
@@ -19,7 +20,7 @@ from schemas.control import ReleaseFilter
 from worker.admit import admit
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
-from worker.ledger import control, jobs
+from worker.ledger import control, jobs, reads
 from worker.models import Job, JobState
 from worker.submit import effective_time, show
 
@@ -30,6 +31,8 @@ _NOT_BEGUN = {
     JobState.HELD: "it is held; an approver other than the requester releases it, or cancel it",
 }
 _ADMITTED = dict.fromkeys((JobState.QUEUED, JobState.PAUSED), "its time has come; pause or cancel it")
+_COUNTED = 1000
+"""Held jobs that a preview of their release looks at."""
 _NOT_HELD = dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.PAUSED), "it is not held")
 
 
@@ -146,6 +149,36 @@ def release_matching(
         after = found[-1][0]
     log.info("jobs.released", organisation_id=organisation_id, released=released, own=own)
     return Released(released=released, own=own)
+
+
+@dataclass(frozen=True, slots=True)
+class Releasable:
+    """What a release by filter would do."""
+
+    released: int
+    own: int
+    """Would stay held, because the actor requested them."""
+    more: bool
+    """Whether there are more than were counted."""
+    jobs: list[Job]
+    """Some of them."""
+    seen_at: datetime
+    """By the database's clock; as `created_before` of the release it leaves out what has come since."""
+
+
+def releasable(database: Database, *, organisation_id: int, wanted: ReleaseFilter, actor: str) -> Releasable:
+    """What a release of all held jobs that match would do now, counted up to a thousand; writes nothing."""
+    with database.begin() as connection:
+        found = control.held(connection, organisation_id, wanted, actor=actor, after=0, most=_COUNTED)
+        some = reads.these_jobs(connection, [job_id for job_id, is_own in found if not is_own][:20])
+        own = sum(is_own for _, is_own in found)
+        return Releasable(
+            released=len(found) - own,
+            own=own,
+            more=len(found) == _COUNTED,
+            jobs=sorted(some, key=lambda job: job.id),
+            seen_at=jobs.database_now(connection),
+        )
 
 
 def _turn(

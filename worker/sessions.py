@@ -44,7 +44,7 @@ def sign_in(database: Database, presented: str, *, hours: float) -> str | None:
     cookie = secrets.token_urlsafe(32)
 
     def work(connection: Connection) -> None:
-        sessions.insert(connection, _hash(cookie), token.id, timedelta(hours=hours))
+        sessions.insert(connection, hash_of(cookie), token.id, timedelta(hours=hours))
 
     database.run(work)
     log.info("session.opened", token_id=token.id, organisation_id=token.organisation_id)
@@ -54,7 +54,7 @@ def sign_in(database: Database, presented: str, *, hours: float) -> str | None:
 def find(database: Database, cookie: str) -> Session | None:
     """The live session of a cookie."""
     with database.begin() as connection:
-        found = sessions.find(connection, _hash(cookie))
+        found = sessions.find(connection, hash_of(cookie))
         if found is None:
             return None
         access.used(connection, found[0].id)
@@ -66,7 +66,7 @@ def sign_out(database: Database, cookie: str) -> None:
     """End a session at once; one that has ended stays so."""
 
     def work(connection: Connection) -> None:
-        sessions.delete(connection, _hash(cookie))
+        sessions.delete(connection, hash_of(cookie))
 
     database.run(work)
 
@@ -77,7 +77,8 @@ def forget(database: Database) -> None:
         sessions.forget(connection)
 
 
-def _hash(cookie: str) -> bytes:
+def hash_of(cookie: str) -> bytes:
+    """What of a cookie is kept."""
     return hashlib.sha256(cookie.encode()).digest()
 
 

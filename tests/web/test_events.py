@@ -132,9 +132,9 @@ def test_many_watchers_ask_one_question_a_tick(
     asked: list[set[int]] = []
     look = events.Watching._look
 
-    def counted(self: events.Watching, job_ids: set[int], token_ids: set[int]) -> Any:
+    def counted(self: events.Watching, job_ids: set[int], tickets: set[events.Ticket]) -> Any:
         asked.append(job_ids)
-        return look(self, job_ids, token_ids)
+        return look(self, job_ids, tickets)
 
     monkeypatch.setattr(events.Watching, "_look", counted)
     jobs = [world.submit(db, world.enrolments(1)) for _ in range(2)]

@@ -1,5 +1,6 @@
 """The outcomes of a job as a list: those with rows, and the ids of chunks that were closed whole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,3 +61,54 @@ def of_job(
     values = {"organisation_id": organisation_id, "job_id": job_id, "outcome": outcome}
     rows = connection.execute(_LIST, {**values, "after": after, "limit": limit})
     return [Listed(**row) for row in rows.mappings()]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whose enrolment it is, and in what."""
+
+    learner: str
+    """The external id."""
+    learner_name: str | None
+    series_id: int
+    series_title: str
+    status: str
+
+
+_NAMES = text("""
+SELECT e.id, l.external_id AS learner, l.display_name AS learner_name, s.id AS series_id, s.title AS series_title,
+    e.status
+FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id JOIN lms.series s ON s.id = e.series_id
+WHERE e.id = ANY(:ids) AND e.organisation_id = :organisation_id
+""")
+
+
+def names(connection: Connection, organisation_id: int, enrolment_ids: Sequence[int]) -> dict[int, Named]:
+    """Learner and Series of enrolments of an organisation; one that is gone is missing."""
+    rows = connection.execute(_NAMES, {"organisation_id": organisation_id, "ids": list(enrolment_ids)}).mappings()
+    return {row["id"]: Named(**{name: row[name] for name in Named.__slots__}) for row in rows}
+
+
+_SERIES = text("""
+SELECT s.id, s.title, count(*) AS n FROM withdrawals.outcomes o
+JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = o.organisation_id
+JOIN lms.series s ON s.id = e.series_id
+WHERE o.job_id = :job_id AND o.organisation_id = :organisation_id AND o.outcome = 'withdrawn'
+    AND o.reinstated_by IS NULL
+GROUP BY s.id ORDER BY s.title, s.id LIMIT 500
+""")
+
+
+def series(connection: Connection, organisation_id: int, job_id: int) -> list[tuple[int, str, int]]:
+    """The Series that a job withdrew from: id, title, and how many of its withdrawals stand."""
+    rows = connection.execute(_SERIES, {"organisation_id": organisation_id, "job_id": job_id})
+    return [(row.id, row.title, int(row.n)) for row in rows]
+
+
+_LEARNER = text("SELECT id FROM lms.learners WHERE organisation_id = :organisation_id AND external_id = :external_id")
+
+
+def learner_id(connection: Connection, organisation_id: int, external_id: str) -> int | None:
+    """The learner of an external id."""
+    found = connection.scalar(_LEARNER, {"organisation_id": organisation_id, "external_id": external_id})
+    return None if found is None else int(found)

@@ -78,6 +78,28 @@ def _as_job(row: Any) -> Job:
     return Job(**{**row, "state": JobState(row["state"])})
 
 
+_PACE = text("""
+SELECT coalesce(sum(c.size), 0) / greatest(extract(epoch FROM least(now() - j.admitted_at, interval '30 seconds')), 1)
+FROM withdrawals.jobs j JOIN withdrawals.chunks c ON c.job_id = j.id
+WHERE j.id = :id AND c.redrives IS NULL AND c.state IN ('done', 'failed')
+    AND c.closed_at > now() - interval '30 seconds'
+GROUP BY j.id
+""")
+
+
+def pace(connection: Connection, job_id: int) -> float:
+    """Enrolments of a job that were decided a second, over the last half minute."""
+    return float(connection.scalar(_PACE, {"id": job_id}) or 0)
+
+
+_UNDOING = text("SELECT id FROM withdrawals.jobs WHERE reinstates = :id ORDER BY id LIMIT 100")
+
+
+def undoing(connection: Connection, job_id: int) -> list[int]:
+    """The jobs that take a job back."""
+    return list(connection.scalars(_UNDOING, {"id": job_id}))
+
+
 _SEEN = text("""
 INSERT INTO withdrawals.processes (id, kind, threads) VALUES (:id, :kind, :threads)
 ON CONFLICT (id) DO UPDATE SET seen_at = now()

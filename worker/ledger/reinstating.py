@@ -148,16 +148,16 @@ def decide(
 
 
 # What a part selects of what a job withdrew and nobody took back; without conditions also what is gone since.
-_SELECTED = """
-    SELECT o.enrolment_id AS id FROM withdrawals.outcomes o
-    LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id
-    WHERE o.job_id = :reinstates AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL
+_WITHDRAWN = """withdrawals.outcomes o
+    LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id"""
+_WANTED = """o.job_id = :reinstates AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL
         AND (CAST(:enrolment_ids AS bigint[]) IS NULL OR o.enrolment_id = ANY(:enrolment_ids))
         AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
         AND (CAST(:pathway_id AS bigint) IS NULL OR e.pathway_id = :pathway_id)
         AND (CAST(:learner_ids AS bigint[]) IS NULL OR e.learner_id = ANY(:learner_ids))
         AND (CAST(:enrolled_before AS timestamptz) IS NULL OR e.enrolled_at < :enrolled_before)
         AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)"""
+_SELECTED = f"SELECT o.enrolment_id AS id FROM {_WITHDRAWN} WHERE {_WANTED}"
 _FILL = text(jobs.FILL.format(ids=_SELECTED))
 
 
@@ -166,16 +166,14 @@ def fill(connection: Connection, reinstates: int, part: dict[str, Any], **chunk:
     return sum(connection.scalars(_FILL, {"reinstates": reinstates, **part, **chunk}))
 
 
+# The outcomes are read once, by the job: of one that has just ended the planner knows no rows yet, and would join
+# them with themselves each with each.
 _PREVIEW = text(f"""
-WITH asked AS (
-    SELECT id AS enrolment_id, CAST(:reinstates AS bigint) AS reinstates, CAST(:organisation_id AS bigint)
-        AS organisation_id, 0 AS job_id FROM ({_SELECTED}) ids
-), seen AS MATERIALIZED (
-    SELECT a.job_id, a.enrolment_id, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at,
+WITH seen AS MATERIALIZED (
+    SELECT o.job_id, o.enrolment_id, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at,
         {_RULES.format(newer="false")} AS verdict
-    FROM asked a {_JOINS}
-    LEFT JOIN lms.enrolments e ON e.id = a.enrolment_id AND e.organisation_id = a.organisation_id
-    LEFT JOIN lms.learners l ON l.id = e.learner_id
+    FROM {_WITHDRAWN} JOIN withdrawals.jobs w ON w.id = o.job_id LEFT JOIN lms.learners l ON l.id = e.learner_id
+    WHERE {_WANTED}
 ), {_RANKED}
 SELECT outcome, count(*) AS n, (array_agg(enrolment_id ORDER BY enrolment_id))[1:5] AS samples
 FROM (SELECT enrolment_id, {_OUTCOME} AS outcome FROM placed) decided GROUP BY outcome ORDER BY outcome

@@ -1,5 +1,6 @@
 """Sessions of the console: who is signed in."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, text
@@ -35,6 +36,14 @@ def find(connection: Connection, hash_: bytes) -> tuple[Token, str, str] | None:
     values = dict(row)
     organisation, timezone = values.pop("organisation"), values.pop("timezone")
     return Token(**{**values, "role": Role(values["role"])}), organisation, timezone
+
+
+_LIVE = text("SELECT hash FROM withdrawals.sessions WHERE hash = ANY(:hashes) AND expires_at > now()")
+
+
+def live(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
+    """Those of the sessions that are not over; whether their tokens are live is another question."""
+    return {bytes(found) for found in connection.scalars(_LIVE, {"hashes": list(hashes)})}
 
 
 _DELETE = text("DELETE FROM withdrawals.sessions WHERE hash = :hash")

@@ -27,11 +27,14 @@ from worker.web import (
 )
 from worker.web.cap import BodyCap
 from worker.web.console import app as console
+from worker.web.console.render import PATH
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
 from worker.web.limiting import Limiter
 from worker.web.scim import discovery, users
 
+UPLOADS = ("/v1/jobs/file", f"{PATH}/withdraw/file")
+"""Where files come in, which may be longer than other bodies."""
 ROUTERS = [
     health.router,
     metrics.router,
@@ -61,7 +64,7 @@ ROUTERS = [
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application over one process's connections."""
     app = openapi.application()
-    app.add_middleware(BodyCap, most=settings.body_bytes, paths={"/v1/jobs/file": settings.file_bytes})
+    app.add_middleware(BodyCap, most=settings.body_bytes, paths=dict.fromkeys(UPLOADS, settings.file_bytes))
     limiter = Limiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
     app.state.watching = events.Watching(database)

@@ -1,4 +1,4 @@
-"""Progress of jobs as server-sent events (WHATWG HTML, 9.2): `/v1/jobs/{id}/events`.
+"""Progress of jobs as server-sent events (WHATWG HTML, 9.2): `/v1/jobs/{id}/events`, and the console's pages.
 
 However many watch, the process asks the database one question a tick: one poller serves all, in a thread of its
 own, and rests at least four times as long as its question took. So a thousand watchers take neither the threads
@@ -6,8 +6,9 @@ that answer webhooks nor more than one connection. A watcher that reads slowly s
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -18,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from schemas.answers import Job
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import access, reads
+from worker.ledger import access, reads, sessions
 from worker.web.auth import Producer
 from worker.web.context import Context
 from worker.web.jobs import show_job
@@ -32,10 +33,20 @@ TICK = 1.0
 """Seconds between two looks, at the least."""
 HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that neither side's proxies take it for dead."""
+RETRY = 3000
+"""Milliseconds after which a browser whose stream broke off comes back."""
 LAST = "end"
 """The id of the last event. A browser that comes back with it is told to stay away."""
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What lets somebody watch: a token; of a page, also the hash of the session that was opened with it."""
+
+    token_id: int
+    session: bytes | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -43,11 +54,11 @@ class Watcher:
     """Who watches which job, and the newest that was seen of it."""
 
     job_id: int
-    token_id: int
+    ticket: Ticket
     seen: Job
     news: asyncio.Event = field(default_factory=asyncio.Event)
     over: bool = False
-    """The stream is to end although the job has not: the token was revoked, the job is gone, the server stops."""
+    """The stream is to end although the job has not: the token was revoked, the session is over, the server stops."""
 
 
 class Watching:
@@ -63,7 +74,7 @@ class Watching:
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def add(self, job: Job, token_id: int) -> Watcher:
+    def add(self, job: Job, ticket: Ticket) -> Watcher:
         """A new watcher.
 
         Raises:
@@ -72,7 +83,7 @@ class Watching:
         if self._stopped or len(self._watchers) >= MOST:
             detail = "No more watchers can be served here now; ask again in a moment, or read the job itself."
             raise ProblemError(503, "too_many_watchers", detail, headers={"Retry-After": "10"})
-        watcher = Watcher(job.id, token_id, job)
+        watcher = Watcher(job.id, ticket, job)
         self._watchers.add(watcher)
         if self._poller is None or self._poller.done():
             self._loop = asyncio.get_running_loop()
@@ -104,8 +115,8 @@ class Watching:
             await asyncio.sleep(max(TICK, 4 * took))
             begin = loop.time()
             try:
-                jobs, tokens = await asyncio.to_thread(
-                    self._look, {watcher.job_id for watcher in self._watchers}, {w.token_id for w in self._watchers}
+                jobs, tickets = await asyncio.to_thread(
+                    self._look, {watcher.job_id for watcher in self._watchers}, {w.ticket for w in self._watchers}
                 )
             except Exception as error:  # a restart of PostgreSQL, most likely; whoever watches waits with us
                 if not failing:
@@ -113,20 +124,23 @@ class Watching:
                 took, failing = 0.0, True
                 continue
             took, failing = loop.time() - begin, False
-            self._tell(jobs, tokens)
+            self._tell(jobs, tickets)
 
-    def _look(self, job_ids: set[int], token_ids: set[int]) -> tuple[dict[int, Job], set[int]]:
+    def _look(self, job_ids: set[int], tickets: set[Ticket]) -> tuple[dict[int, Job], set[Ticket]]:
         with self._database.begin() as connection:
             jobs = {job.id: Job.model_validate(job) for job in reads.these_jobs(connection, sorted(job_ids))}
-            return jobs, access.live(connection, sorted(token_ids))
+            tokens = access.live(connection, sorted({ticket.token_id for ticket in tickets}))
+            opened = [ticket.session for ticket in tickets if ticket.session is not None]
+            live = {None, *(sessions.live(connection, opened) if opened else ())}
+            return jobs, {ticket for ticket in tickets if ticket.token_id in tokens and ticket.session in live}
 
-    def _tell(self, jobs: dict[int, Job], tokens: set[int]) -> None:
+    def _tell(self, jobs: dict[int, Job], tickets: set[Ticket]) -> None:
         for watcher in self._watchers:
             if watcher.job_id in jobs:
                 if jobs[watcher.job_id] != watcher.seen:
                     watcher.seen = jobs[watcher.job_id]
                     watcher.news.set()
-                if watcher.token_id not in tokens:
+                if watcher.ticket not in tickets:
                     watcher.over = True
                     watcher.news.set()
 
@@ -149,11 +163,21 @@ async def events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A job's progress until it ends; a producer sees its own. Every event is the whole state. Role: producer."""
+    return await stream(request, Ticket(who.token_id), partial(show_job, context, who, job_id), last_event_id)
+
+
+async def stream(request: Request, ticket: Ticket, show: Callable[[], Job], last_event_id: str | None) -> Response:
+    """Tell of the job that `show` finds until it ends, to whoever holds the ticket for as long as that is good.
+
+    Raises:
+        NotFoundError: what `show` raises, in a thread of its own.
+        ProblemError: 503, too many watch.
+    """
     if last_event_id == LAST:
         return Response(status_code=204)
-    job = await run_in_threadpool(show_job, context, who, job_id)
+    job = await run_in_threadpool(show)
     watching: Watching = request.app.state.watching
-    return _Stream(watching, watching.add(job, who.token_id))
+    return _Stream(watching, watching.add(job, ticket))
 
 
 class _Stream(StreamingResponse):
@@ -175,7 +199,7 @@ class _Stream(StreamingResponse):
 
 
 async def _told(watcher: Watcher) -> AsyncIterator[str]:
-    yield "retry: 3000\n\n"
+    yield f"retry: {RETRY}\n\n"
     watcher.news.set()  # how it stands is told at once
     while True:
         try:

@@ -5,12 +5,30 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import desk, letter_acts, letters, overview, receipt, runs, sign_in
+from worker.web.console import (
+    desk,
+    job_acts,
+    jobs,
+    letter_acts,
+    letters,
+    library,
+    overview,
+    receipt,
+    runs,
+    sign_in,
+    undo,
+    withdraw,
+)
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
     overview.router,
+    library.router,
+    withdraw.router,
+    job_acts.router,
+    undo.router,
+    jobs.router,
     desk.router,
     letter_acts.router,
     letters.router,

@@ -36,7 +36,7 @@ def _environment() -> jinja2.Environment:
     )
     made.filters |= {
         "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "plain": plain,
-        "tone": _tone,
+        "tone": _tone, "span": span,
     }  # fmt: skip
     made.globals |= {"query": _query, "asset": _asset}
     return made
@@ -89,8 +89,15 @@ def _moment(value: datetime | str | None) -> datetime | None:
 
 def _local(context: Context, at: datetime) -> datetime:
     view = context.get("view")
-    zone: tzinfo = view.zone if view else UTC
-    return at.astimezone(zone)
+    return local(at, view.zone if view else UTC)
+
+
+def local(at: datetime, zone: tzinfo) -> datetime:
+    """A moment in a zone; in UTC where the zone would lead out of the calendar."""
+    try:
+        return at.astimezone(zone)
+    except OverflowError:
+        return at.astimezone(UTC)
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,149 @@
+"""Jobs at the console: watched, steered, released by a second person and taken back, as people do it."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.console.asking import NASTY, ask, held_job
+from tests.console.browsing import SignIn, accessible, says
+from tests.world import World, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.web import events
+
+
+def _titles(world: World, title: str) -> None:
+    world.run("UPDATE lms.series SET title = :t", t=title)
+    world.run("UPDATE lms.learners SET display_name = :t", t=title)
+
+
+def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "TICK", 0.05)
+    first, second = world.enrolments(4), world.enrolments(3)
+    _titles(world, NASTY)
+    job = ask(db, world, first + second, note=NASTY)
+    page = sign_in("operator", name="otto")
+    page.goto("/console/jobs")
+    says(page, "Enrolment no longer required")
+    accessible(page)
+    page.get_by_role("link", name=str(job.id), exact=True).click()
+    page.get_by_role("button", name="Pause").click()
+    says(page, "Paused. What is in hand finishes")
+    says(page, NASTY)
+    accessible(page)
+    page.evaluate("window.stayed = true")
+    page.get_by_role("button", name="Resume").click()
+    says(page, "Resumed.")
+    page.evaluate("window.stayed = true")
+    work_off(db, environment)
+    expect(page.get_by_role("status").filter(has_text="Completed")).to_be_visible()
+    expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("7")
+    assert page.evaluate("window.stayed"), "without loading the page again"
+    expect(page).to_have_title(re.compile("Completed"))
+    page.get_by_role("row", name="Withdrawn").get_by_role("link", name="7").click()
+    says(page, NASTY)
+    accessible(page)
+    assert page.get_by_role("link", name=str(first[0]), exact=True).get_attribute("href") == (
+        f"/console/enrolments/{first[0]}"
+    )
+    page.get_by_role("link", name=f"Job {job.id}").click()
+
+    page.get_by_role("link", name="Take it back").click()
+    accessible(page)
+    page.get_by_label("Enrolments").fill(f"{first[0]}, {first[1]}")
+    page.get_by_role("button", name="Show what it would do").click()
+    page.get_by_label("Note").fill("by mistake")
+    page.get_by_role("button", name="Put 2 enrolments back").click()
+    says(page, f"This job takes job {job.id} back.")
+    work_off(db, environment)
+    expect(page.get_by_role("row", name="Reinstated")).to_contain_text("2")
+    assert [world.status(one) for one in first] == ["in_progress", "in_progress", "withdrawn", "withdrawn"]
+    page.goto(f"/console/jobs/{job.id}")
+    says(page, "taken back")
+    expect(page.get_by_text("2", exact=True).first).to_be_visible()
+
+
+def test_a_held_job_is_released_by_a_second_person_and_its_requester_reads_why_they_cannot(
+    sign_in: SignIn, db: Database, world: World, environment: Settings
+) -> None:
+    job = held_job(db, world)
+    mia = sign_in("approver", name="mia")
+    mia.goto("/console/jobs")
+    mia.get_by_role("link", name="1 held").click()
+    mia.get_by_role("link", name=str(job.id), exact=True).click()
+    says(mia, "Held by the brake: its learners (8)")
+    says(mia, "You asked for this job, so you cannot release it.")
+    assert not mia.get_by_role("button", name="Release").count()
+    accessible(mia)
+
+    anna = sign_in("approver", name="anna")
+    anna.goto(f"/console/jobs/{job.id}")
+    expect(anna.get_by_role("region", name="What it would do now")).to_contain_text("8 enrolments of 8 learners")
+    anna.get_by_label("Note").fill("checked with HR")
+    anna.get_by_role("button", name="Release 8 enrolments").click()
+    says(anna, "Released. It is under way.")
+    says(anna, "“checked with HR”")
+    work_off(db, environment)
+    expect(anna.get_by_role("status").filter(has_text="Completed")).to_be_visible()
+
+
+def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
+    sign_in: SignIn, db: Database, world: World, environment: Settings
+) -> None:
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+    ids = world.enrolments(2)
+    job = ask(db, world, ids, effective_at=later)
+    page = sign_in("operator", js=False)
+    page.goto(f"/console/jobs/{job.id}")
+    page.get_by_role("link", name="Move to another time").click()
+    page.get_by_label("Day").fill("2031-02-03")
+    page.get_by_label("Time").fill("17:30")
+    page.get_by_role("button", name="Move the job").click()
+    says(page, "Moved to 3 Feb 2031, 17:30.")
+    page.get_by_role("link", name="Move to another time").click()
+    page.get_by_label("Day").fill("2026-01-01")
+    page.get_by_role("button", name="Move the job").click()
+    work_off(db, environment)
+    page.get_by_role("link", name="Take it back").click()
+    page.get_by_role("button", name="Put 2 enrolments back").click()
+    says(page, f"This job takes job {job.id} back.")
+    page.get_by_role("link", name="Cancel").click()
+    says(page, "2 not decided yet will stay as they are")
+    page.get_by_role("button", name="Cancel the job").click()
+    says(page, "Cancelled. 2 of 2 stay as they are.")
+
+
+def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_leads_to_the_sign_in(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "TICK", 0.05)
+    monkeypatch.setattr(events, "RETRY", 20)
+    job = ask(db, world, world.enrolments(6))
+    page = sign_in("viewer")
+    page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
+    seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
+    told = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
+    answers: list[dict[str, Any]] = [
+        {"status": 503},
+        {"status": 503},
+        {"body": told, "content_type": "text/event-stream"},
+    ]
+    page.route("**/events", lambda route: route.fulfill(**answers.pop(0)) if answers else route.continue_())
+    page.goto(f"/console/jobs/{job.id}")
+    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
+    expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
+    work_off(db, environment)
+    expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
+
+    third = ask(db, world, world.enrolments(2))
+    page.goto(f"/console/jobs/{third.id}")
+    says(page, "Nothing is decided yet.")
+    world.run("UPDATE withdrawals.sessions SET expires_at = now()")
+    page.get_by_label("Token").wait_for()
+    assert page.url.endswith(f"/console/sign-in?next=%2Fconsole%2Fjobs%2F{third.id}")

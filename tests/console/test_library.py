@@ -1,0 +1,292 @@
+"""The administrators' way: the Series library, a Series' enrolments, one withdrawal, many."""
+
+import re
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import FilePayload, Page, expect
+from starlette.testclient import TestClient
+
+from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.world import World, assert_balanced, eventually, work_off
+from worker.config import Settings
+from worker.database import Database
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+def people(world: World, title: str, count: int, *, pathway_id: int | None = None, status: str = "in_progress") -> int:
+    """A Series with so many learners who have names; its id."""
+    code = uuid4().hex[:8]
+    series_id = int(
+        world.one(
+            "INSERT INTO lms.series (organisation_id, code, title) VALUES (:o, :c, :t) RETURNING id",
+            o=world.organisation_id, c=code, t=title,
+        )
+    )  # fmt: skip
+    enrol(world, series_id, count, prefix=code, pathway_id=pathway_id, status=status)
+    return series_id
+
+
+def enrol(world: World, series_id: int, count: int, *, prefix: str, **more: Any) -> None:
+    world.run(
+        """WITH l AS (INSERT INTO lms.learners (organisation_id, external_id, display_name, email)
+            SELECT :o, :c || n, 'Person ' || :c || n, :c || n || '@example.org' FROM generate_series(1, :count) n
+            RETURNING id)
+        INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status, pathway_id, enrolled_at)
+        SELECT :o, l.id, :s, :status, :p, '2026-03-01T12:00Z' FROM l""",
+        o=world.organisation_id, c=prefix, count=count, s=series_id,
+        status=more.get("status", "in_progress"), p=more.get("pathway_id"),
+    )  # fmt: skip
+
+
+def signed_in(client: TestClient, secret: str) -> str:
+    client.post("/console/sign-in", data={"token": secret})
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/console/series").text)
+    assert found
+    return found[1]
+
+
+def key_of(text: str) -> str:
+    found = re.search(r'name="key" value="([0-9a-f]{32})"', text)
+    assert found, text
+    return found[1]
+
+
+@pytest.mark.parametrize("js", [True, False], ids=["with JavaScript", "without"])
+def test_a_single_withdrawal(sign_in: SignIn, world: World, db: Database, deciding: None, js: bool) -> None:
+    """The library, the Series, the learner, the reason: the record shows Withdrawn."""
+    series_id = people(world, f"Fire safety {NASTY}", 3)
+    world.run(f"UPDATE lms.learners SET display_name = 'Ada {NASTY}' WHERE id = (SELECT min(id) FROM lms.learners)")
+    page = sign_in("viewer", name="mia", js=js)
+    page.get_by_role("link", name="Series", exact=True).click()
+    accessible(page) if js else None
+    page.get_by_label("Code or title").fill("fire")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="Fire safety").click()
+    assert page.url.endswith(f"/console/series/{series_id}")
+    page.get_by_label("Learner").fill("ada")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    accessible(page) if js else None
+    page.get_by_role("link", name=f"Ada {NASTY}").click()
+    page.get_by_label("Reason").select_option(label="User does not want to complete the enrolment")
+    page.get_by_label("Note").fill(f"asked on the phone {NASTY}")
+    accessible(page) if js else None
+    page.get_by_role("button", name="Withdraw", exact=True).click()
+    says(page, "Withdrawn.")
+    expect(page.get_by_role("button", name="Withdraw", exact=True)).to_have_count(0)
+    says(page, "It is withdrawn since")
+    accessible(page) if js else None
+    page.reload()
+    assert page.get_by_text("Withdrawn.", exact=True).count() == 0, "said once"
+    (row,) = world.run("SELECT withdrawal_reason, withdrawn_by FROM lms.enrolments WHERE status = 'withdrawn'")
+    assert tuple(row) == ("learner_declined", "token:mia")
+    (job,) = world.run("SELECT door, source, note FROM withdrawals.jobs")
+    assert tuple(job) == ("console", "admin", f"asked on the phone {NASTY}")
+    assert_balanced(db)
+
+
+def _to_the_plan(page: Page, what: str) -> None:
+    page.get_by_label("Bulk actions").select_option(label=what)
+    page.get_by_role("button", name="Go on to the plan").click()
+    page.get_by_label("One reason for all").select_option(label="Enrolment no longer required")
+    page.get_by_role("button", name="Show the plan").click()
+
+
+def test_a_series_is_withdrawn_in_bulk_after_its_plan(
+    sign_in: SignIn, world: World, db: Database, deciding: None
+) -> None:
+    pathway = world.pathway(f"Onboarding {NASTY}")
+    series_id = people(world, "Hazardous goods", 60)
+    enrol(world, series_id, 3, prefix="owned", pathway_id=pathway)
+    enrol(world, series_id, 2, prefix="done", status="mastered")
+    page = sign_in("viewer")
+    page.goto(f"/console/series/{series_id}")
+    page.get_by_role("link", name="Next page").click()
+    expect(page.locator("tbody tr")).to_have_count(15)
+    _to_the_plan(page, "Withdraw all of this Series")
+    says(page, "63 enrolments of 63 learners.")
+    says(page, f"Onboarding {NASTY}")
+    accessible(page)
+    page.get_by_label("Note").fill("the course was replaced")
+    page.get_by_role("button", name="Withdraw 60 enrolments").click()
+    page.wait_for_url("**/console/jobs/*")
+    counted = "SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'"
+    eventually(lambda: world.one(counted) == 60, what="sixty are withdrawn")
+    page.go_back()
+    says(page, "3 enrolments of 3 learners.")
+    expect(page.get_by_role("button", name="nothing would be withdrawn")).to_be_visible()
+    assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE code = 'pathway_owned'") == 3
+    eventually(lambda: world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NOT NULL") == 1)
+    assert_balanced(db)
+
+
+def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
+    sign_in: SignIn, world: World, db: Database, deciding: None
+) -> None:
+    series_id = people(world, "Ladders", 4)
+    page = sign_in("viewer", js=False, viewport={"width": 390, "height": 800})
+    page.goto(f"/console/series/{series_id}")
+    for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all()[:2]:
+        box.check()
+    _to_the_plan(page, "Withdraw the ticked ones")
+    says(page, "2 ticked enrolments in Ladders")
+    page.get_by_role("button", name="Withdraw 2 enrolments").click()
+    page.wait_for_url("**/console/jobs/*")
+    eventually(lambda: world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 2)
+
+
+def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) -> None:
+    series_id = people(world, "Ladders", 4)
+    page = sign_in("viewer")
+    page.goto(f"/console/series/{series_id}")
+    page.get_by_label("Tick all rows of this page").check()
+    assert all(box.is_checked() for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all())
+
+
+def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: World, db: Database) -> None:
+    ids = world.enrolments(3)
+    page = sign_in("viewer")
+    page.goto("/console/withdraw")
+    accessible(page)
+    content = "enrolment_id\n" + "".join(f"{one}\n" for one in ids)
+
+    def upload(body: str) -> None:
+        file = FilePayload(name=f"leavers {NASTY}.csv", mimeType="text/csv", buffer=body.encode())
+        page.get_by_label("File").set_input_files([file])
+
+    upload("enrolment_id\n1\nseven\n")
+    page.get_by_label("One reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    says(page, "line 3: enrolment_id 'seven' is not a positive whole number")
+    upload(content)
+    page.get_by_role("button", name="Show the plan").click()
+    says(page, "3 enrolments of 3 learners.")
+    accessible(page)
+    upload(content + "9999\n")
+    page.get_by_role("button", name="Withdraw 3 enrolments").click()
+    says(page, "Show the plan again.")
+    upload(content)
+    page.get_by_role("button", name="Show the plan").click()
+    upload(content)
+    page.get_by_role("button", name="Withdraw 3 enrolments").click()
+    page.wait_for_url("**/console/jobs/*")
+    (job,) = world.run("SELECT file_name, accepted, door FROM withdrawals.jobs")
+    assert tuple(job) == (f"leavers {NASTY}.csv", 3, "console")
+
+
+def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(
+    client: TestClient, world: World, db: Database, environment: Settings, token: MakeToken
+) -> None:
+    csrf = signed_in(client, token("viewer"))
+    pathway = world.pathway("Onboarding")
+    owned = world.enrolment("anna", pathway_id=pathway)
+    for enrolment_id, said in {
+        world.enrolment("anna", "mastered"): "what has ended is never withdrawn",
+        world.enrolment("ben", "archived"): "does not know and will not guess",
+        world.enrolment("carl", "withdrawn"): "This service did not do it",
+        owned: "goes to support, where an approver decides",
+    }.items():
+        text = client.get(f"/console/enrolments/{enrolment_id}").text
+        assert said in text
+        assert ">Withdraw</button>" not in text
+    page = client.get(f"/console/enrolments/{owned}").text
+    sent = {"csrf": csrf, "key": key_of(page), "reason": "not_required"}
+    world.run("UPDATE withdrawals.tokens SET last_used_at = now()")
+    answer = client.post(f"/console/enrolments/{owned}/withdraw", data=sent)
+    assert answer.status_code == 303
+    work_off(db, environment)
+    letter = world.letters()[0]
+    assert f"/console/dead-letters/{letter.id}" in client.get(f"/console/enrolments/{owned}").text
+    assert world.status(owned) == "in_progress"
+
+
+def test_the_same_form_sent_twice_makes_one_job(client: TestClient, world: World, token: MakeToken) -> None:
+    csrf = signed_in(client, token("viewer"))
+    series_id = people(world, "Ladders", 3)
+    plan = client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=enrolment_error").text
+    sent = {"csrf": csrf, "key": key_of(plan), "what": "all", "series_id": series_id, "reason": "enrolment_error"}
+    answers = [client.post("/console/withdraw", data=sent) for _ in range(2)]
+    assert {answer.headers["location"] for answer in answers} == {"/console/jobs/1"}
+    assert client.post("/console/withdraw", data={**sent, "reason": "not_required"}).status_code == 409
+    assert world.run("SELECT source, accepted FROM withdrawals.jobs") == [("correction", 3)]
+
+
+def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(
+    client: TestClient, world: World, token: MakeToken
+) -> None:
+    csrf = signed_in(client, token("viewer"))
+    series_id = people(world, "Ladders", 10)
+    plan = client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=not_required").text
+    found = re.search(r'name="plan_hash" value="([^"]+)"', plan)
+    assert found
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id IN (SELECT id FROM lms.enrolments LIMIT 5)")
+    sent = {"csrf": csrf, "key": key_of(plan), "what": "all", "series_id": series_id, "reason": "not_required"}
+    answer = client.post("/console/withdraw", data={**sent, "plan_hash": found[1], "note": "kept"})
+    assert answer.status_code == 409
+    assert "Planned: 10 withdrawn. Now: 5 withdrawn" in answer.text
+    assert "Withdraw 5 enrolments" in answer.text
+    assert ">kept</textarea>" in answer.text
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+
+
+def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, world: World, token: MakeToken) -> None:
+    csrf = signed_in(client, token("viewer"))
+    series_id = people(world, "Ladders", 2)
+    (enrolment_id, _) = sorted(row[0] for row in world.run("SELECT id FROM lms.enrolments"))
+    for path, said in {
+        f"/console/series/{series_id}?enrolled_from=soon": "give a day such as",
+        f"/console/series/{series_id}?enrolled_from=2026-03-02&enrolled_to=2026-03-01": "is before",
+        f"/console/series/{series_id}?enrolled_to=9999-12-31": "too far away",
+        f"/console/series/{series_id}?pathway_id=x": "choose one of the list",
+        f"/console/series/{series_id}?cursor=x": "is none that a page gave",
+        "/console/withdraw?what=ticked&reason=not_required": "Nothing is ticked",
+        "/console/withdraw?what=all&reason=not_required": "at least one condition",
+        f"/console/withdraw?what=all&series_id={series_id}&reason=bored": "not_required",
+    }.items():
+        answer = client.get(path)
+        assert answer.status_code == 422, path
+        assert said in answer.text, path
+    for data in ({"reason": ""}, {"reason": "bored"}, {"reason": "not_required", "key": ""}):
+        answer = client.post(f"/console/enrolments/{enrolment_id}/withdraw", data={"csrf": csrf, "key": "k", **data})
+        assert answer.status_code == 422
+    for missing in ("/console/series/999", "/console/enrolments/999"):
+        assert client.get(missing).status_code == 404
+    later = {"csrf": csrf, "key": "k", "what": "ticked", "enrolment_ids": enrolment_id, "reason": "not_required"}
+    assert client.post("/console/withdraw", data={**later, "effective_at": "soon"}).status_code == 422
+    assert client.get("/console/series?q=%00").status_code == 200
+    assert client.get("/console/enrolments?learner=%25").status_code == 200
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+
+
+def test_filters_find_what_they_say(client: TestClient, world: World, token: MakeToken) -> None:
+    signed_in(client, token("viewer"))
+    series_id = people(world, "Ladders", 3)
+    enrol(world, series_id, 2, prefix="done", status="mastered")
+    enrol(world, series_id, 1, prefix="owned_", pathway_id=world.pathway("Onboarding"))
+    path = f"/console/series/{series_id}"
+    for query, count in {
+        "": 6, "status=mastered": 2, "status=mastered&status=in_progress": 6, "learner=done1": 1,
+        "learner=DONE1@EXAMPLE.org": 1, "learner=done": 2, "learner=owned_": 1, "learner=wned%25": 0,
+        f"pathway_id={world.pathway('Onboarding')}": 1, "enrolled_from=2026-03-01&enrolled_to=2026-03-01": 6,
+        "enrolled_from=2026-03-02": 0, "enrolled_to=2026-02-28": 0,
+    }.items():  # fmt: skip
+        assert client.get(f"{path}?{query}").text.count('<th scope="row">') == count, query
+    assert client.get("/console/enrolments?learner=done2").text.count('<th scope="row">') == 1
+
+
+def test_another_organisations_series_and_enrolments_are_not_there(
+    client: TestClient, world: World, token: MakeToken
+) -> None:
+    series_id = people(world, "Secret Series", 1)
+    enrolment_id = world.one("SELECT max(id) FROM lms.enrolments")
+    csrf = signed_in(client, token("approver", organisation_id=world.organisation("Other")))
+    assert "Secret" not in client.get("/console/series").text
+    assert client.get(f"/console/series/{series_id}").status_code == 404
+    assert client.get(f"/console/enrolments/{enrolment_id}").status_code == 404
+    sent = {"csrf": csrf, "key": "k", "reason": "not_required"}
+    assert client.post(f"/console/enrolments/{enrolment_id}/withdraw", data=sent).status_code == 404
+    assert "Secret" not in client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=not_required").text
+    assert client.get("/console/enrolments?learner=Person").text.count('<th scope="row">') == 0

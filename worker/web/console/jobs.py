@@ -1,0 +1,133 @@
+"""Jobs: the list, one job with its progress, live or not, and what became of each enrolment."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from schemas import answers
+from schemas.jobs import Storable
+from worker import plan, timeline
+from worker.database import Database
+from worker.errors import ConflictError, is_passing
+from worker.ledger import history, outcomes, overview, reads
+from worker.models import Job, JobState
+from worker.rules import Outcome
+from worker.sessions import hash_of
+from worker.submit import show
+from worker.web.console.render import PATH, span
+from worker.web.console.view import COOKIE, Looking
+from worker.web.context import Cursor, RowId, before, page
+from worker.web.events import Ticket, stream
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+ROWS = 50
+PLANNED_AT_ONCE = 100_000
+"""A larger job that is held shows its plan when asked: that takes seconds."""
+
+Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
+
+
+@router.get("/jobs")
+def list_jobs(
+    view: Looking,
+    state: JobState | Literal[""] = "",
+    requested_by: Annotated[Text, Query()] = "",
+    cursor: Cursor = None,
+) -> Response:
+    """Jobs, newest first."""
+    with view.database.begin() as connection:
+        found = reads.jobs(
+            connection,
+            view.organisation_id,
+            state=state or None,
+            requested_by=requested_by or None,
+            before=before(cursor),
+            limit=ROWS,
+        )
+        held = overview.unfinished(connection, view.organisation_id).get("held", 0)
+    return view.page(
+        "jobs.html",
+        jobs=found,
+        next_cursor=page(found, ROWS),
+        state=state,
+        requested_by=requested_by,
+        held=held,
+        most=overview.MOST,
+        states=list(JobState),
+    )
+
+
+@router.get("/jobs/{job_id}")
+def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""], Query(alias="plan")] = "") -> Response:
+    """One job: what was asked, how it stands, and what may be done with it."""
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    with view.database.begin() as connection:
+        pace = reads.pace(connection, job_id) if job.state is JobState.RUNNING else 0.0
+        undone_by = reads.undoing(connection, job_id)
+        rows = history.acts_on_jobs(connection, [job_id])
+    acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
+    small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
+    planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
+    planned = _planned(view.database, job) if planning else None
+    return view.page(
+        "job.html",
+        job=job,
+        pace=pace,
+        left=span(job.in_flight / pace) if pace >= 1 else "",
+        undone_by=undone_by,
+        acts=acts,
+        plan=planned,
+        plan_failed=planning and planned is None,
+    )
+
+
+def _planned(database: Database, job: Job) -> answers.Plan | None:
+    """The plan of what is left, None when it has ended meanwhile, or the database is too busy for it."""
+    try:
+        return plan.of_job(database, job.organisation_id, job.id)
+    except ConflictError:
+        return None
+    except Exception as error:
+        if not is_passing(error):
+            raise
+        return None
+
+
+@router.get("/jobs/{job_id}/events")
+async def events(
+    view: Looking, request: Request, job_id: RowId, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """A job's progress for the page that shows it, until it ends, or the session does."""
+    find = partial(show, view.database, organisation_id=view.organisation_id, job_id=job_id)
+    ticket = Ticket(view.caller.token_id, hash_of(request.cookies[COOKIE]))
+    return await stream(request, ticket, lambda: answers.Job.model_validate(find()), last_event_id)
+
+
+@router.get("/jobs/{job_id}/outcomes")
+def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] = "", cursor: Cursor = None) -> Response:
+    """What became of each enrolment of a job so far."""
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    with view.database.begin() as connection:
+        found = outcomes.of_job(
+            connection,
+            view.organisation_id,
+            job_id,
+            outcome=outcome or None,
+            after=before(cursor) or 0,
+            limit=ROWS + 1,
+        )
+        items = found[:ROWS]
+        ids = [item.enrolment_id for item in items if item.enrolment_id is not None]
+        names = outcomes.names(connection, view.organisation_id, ids)
+    return view.page(
+        "job_outcomes.html",
+        job=job,
+        items=items,
+        names=names,
+        outcome=outcome,
+        next_cursor=str(items[-1].enrolment_id) if len(found) > ROWS else None,
+    )

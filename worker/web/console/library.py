@@ -1,0 +1,222 @@
+"""The Series library, the enrolments in it, one enrolment and its withdrawal: the administrators' way."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query
+from starlette.responses import Response
+
+from schemas.jobs import JobRequest
+from worker import submit
+from worker.errors import InvalidInputError, NotFoundError
+from worker.ledger import library
+from worker.ledger.library import Enrolment, Wanted
+from worker.models import Job
+from worker.rules import ACTIVE, ENDED, WITHDRAWN, Reason, Source
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking, Submitting, View
+from worker.web.context import Cursor, RowId, before
+from worker.web.submitting import validated
+
+ROWS = 50
+STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)
+_SHOWN_AT_ONCE = 2.0
+"""Seconds in which a single withdrawal is usually done; a longer one is on its way, and the page says so."""
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The filter of a list as its form has it: what people type, as it stands in the address."""
+
+    learner: str
+    status: list[str]
+    pathway_id: str
+    enrolled_from: str
+    enrolled_to: str
+    error: str = ""
+
+    @property
+    def is_narrowed(self) -> bool:
+        return any((self.learner, self.status, self.pathway_id, self.enrolled_from, self.enrolled_to))
+
+
+@router.get("/series")
+def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_length=400)] = None) -> Response:
+    """The Series library."""
+    with view.database.begin() as connection:
+        found = library.list_series(
+            connection, view.organisation_id, containing=_typed(q), after=cursor and _typed(cursor), limit=ROWS
+        )
+    more = found[-1].code if len(found) == ROWS else None
+    return view.page("series_library.html", items=found, q=q, next_cursor=more)
+
+
+@router.get("/series/{series_id}")
+def enrolments_of_series(
+    view: Looking,
+    series_id: RowId,
+    learner: str = "",
+    status: Annotated[list[str] | None, Query()] = None,
+    pathway_id: str = "",
+    enrolled_from: str = "",
+    enrolled_to: str = "",
+    cursor: Cursor = None,
+) -> Response:
+    """The enrolments of one Series, searched and filtered; from here they are withdrawn in bulk."""
+    asked = Asked(_typed(learner), status or [], pathway_id, enrolled_from, enrolled_to)
+    with view.database.begin() as connection:
+        found = library.series(connection, view.organisation_id, series_id)
+    if found is None:
+        raise NotFoundError(f"there is no Series {series_id} in this organisation")
+    return _list(view, "series.html", asked, before(cursor), series=found)
+
+
+@router.get("/enrolments")
+def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = None) -> Response:
+    """All enrolments of the learners who are meant, in every Series."""
+    asked = Asked(_typed(learner), [], "", "", "")
+    if not asked.learner:
+        return view.page("learners.html", asked=asked, items=[], pathways=[], next_cursor=None, more_learners=False)
+    return _list(view, "learners.html", asked, before(cursor))
+
+
+@router.get("/enrolments/{enrolment_id}")
+def enrolment(view: Looking, enrolment_id: RowId) -> Response:
+    """One enrolment, and whether and how it can be withdrawn."""
+    return _enrolment(view, enrolment_id)
+
+
+@router.post("/enrolments/{enrolment_id}/withdraw")
+def withdraw(
+    view: Submitting,
+    enrolment_id: RowId,
+    reason: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Withdraw one enrolment; usually it has happened when the page comes back."""
+    with view.database.begin() as connection:
+        found = library.enrolment(connection, view.organisation_id, enrolment_id)
+    if found is None:
+        raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
+    if not reason:
+        return _enrolment(view, enrolment_id, error="Choose the reason.", status=422)
+    wanted = validated(
+        JobRequest,
+        {"enrolment_ids": [enrolment_id], "reason": reason, "source": source_of(reason), "note": note.strip() or None},
+    )
+    job = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size).job
+    job = _awaited(view, job)
+    return view.go(f"{PATH}/enrolments/{enrolment_id}", said=_said(job))
+
+
+def source_of(reason: str) -> str:
+    """Where a request on a page comes from: taking an error back is a correction."""
+    return Source.CORRECTION if reason == Reason.ENROLMENT_ERROR else Source.ADMIN
+
+
+def moments(view: View, first: str, last: str) -> tuple[datetime | None, datetime | None]:
+    """What lies after the first and before the second moment was enrolled on these days of the viewer's zone.
+
+    Raises:
+        InvalidInputError: one is no day, or they are the wrong way round.
+    """
+    begin, end = _day("from", first), _day("to", last)
+    if begin and end and end < begin:
+        raise InvalidInputError("enrolled to: is before enrolled from")
+    try:
+        after = _midnight(view, begin) - timedelta(microseconds=1) if begin else None
+        until = _midnight(view, end + timedelta(days=1)) if end else None
+    except OverflowError:
+        raise InvalidInputError("enrolled from, to: that day is too far away") from None
+    return after, until
+
+
+def _day(which: str, given: str) -> date | None:
+    if not given:
+        return None
+    try:
+        return date.fromisoformat(given)
+    except ValueError:
+        raise InvalidInputError(f"enrolled {which}: give a day such as 2026-03-01") from None
+
+
+def _midnight(view: View, day: date) -> datetime:
+    return datetime.combine(day, time_of_day.min, view.zone).astimezone(UTC)
+
+
+def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any) -> Response:
+    series_id = shown["series"].id if "series" in shown else None
+    error, items, more_learners, ids = "", list[Enrolment](), False, None
+    with view.database.begin() as connection:
+        pathways = library.pathways(connection, view.organisation_id)
+        try:
+            after, until = moments(view, asked.enrolled_from, asked.enrolled_to)
+            pathway = _number("pathway", asked.pathway_id)
+            if asked.learner:
+                ids, more_learners = library.learners(connection, view.organisation_id, asked.learner)
+            wanted = Wanted(series_id, ids, tuple(asked.status), pathway, after, until)
+            if ids is None or ids:
+                items = library.enrolments(connection, view.organisation_id, wanted, before=at, limit=ROWS)
+        except InvalidInputError as refused:
+            error = str(refused)
+    return view.page(
+        template, status=422 if error else 200, asked=asked, items=items, pathways=pathways, error=error,
+        more_learners=more_learners, learner_ids=ids or [], statuses=STATUSES, most_learners=library.MOST_LEARNERS,
+        next_cursor=str(items[-1].id) if len(items) == ROWS else None, **shown,
+    )  # fmt: skip
+
+
+def _enrolment(view: View, enrolment_id: int, *, error: str = "", status: int = 200) -> Response:
+    with view.database.begin() as connection:
+        found = library.enrolment(connection, view.organisation_id, enrolment_id)
+        if found is None:
+            raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
+        job_id = library.withdrawn_by_job(connection, view.organisation_id, enrolment_id)
+        letters = library.open_letters(connection, view.organisation_id, enrolment_id)
+    return view.page(
+        "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
+        job_id=job_id if found.status == WITHDRAWN else None, ended=found.status in ENDED,
+    )  # fmt: skip
+
+
+def _awaited(view: View, job: Job) -> Job:
+    """The job once it has ended, or as it is when patience does."""
+    deadline = time.monotonic() + _SHOWN_AT_ONCE
+    while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
+        time.sleep(0.03)
+        job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    return job
+
+
+def _said(job: Job) -> str:
+    if job.held_why:
+        return f"Job {job.id} is held: {job.held_why}"
+    if job.finished_at is None:
+        return f"Accepted as job {job.id}; it is on its way."
+    (outcome,) = job.outcomes or ("cancelled",)
+    told = {
+        "withdrawn": "Withdrawn.",
+        "already_withdrawn": "It had been withdrawn already; nothing was changed.",
+        "enrolment_ended": "It has ended meanwhile; it was not touched.",
+        "pathway_owned": "A Learning Pathway owns it; it was not withdrawn, and support has a letter.",
+    }
+    return told.get(outcome, f"It was not withdrawn; job {job.id} says why.")
+
+
+def _typed(given: str) -> str:
+    """Text from a search box that the database takes."""
+    return given.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:200]
+
+
+def _number(what: str, given: str) -> int | None:
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit() and 0 < int(given[:20]) < 2**63):
+        raise InvalidInputError(f"{what}: choose one of the list")
+    return int(given)
