@@ -222,11 +222,14 @@ def test_a_watcher_does_not_keep_the_process_from_ending(bearer: Bearer, world: 
 
     try:
         eventually(answers, within=30)
+        on_record = "SELECT count(*) FROM withdrawals.processes WHERE kind = 'web'"
+        eventually(lambda: world.one(on_record) == 1, what="the process is seen")
         with watching(port, job.id, bearer("viewer")) as stream:
             assert next_event(stream)
             process.send_signal(signal.SIGTERM)
             assert next_event(stream) is None
             process.wait(15)
+        assert world.one(on_record) == 0
     finally:
         process.kill()
         process.wait()
