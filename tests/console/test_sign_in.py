@@ -37,6 +37,15 @@ def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, browser: Browser
     assert page.url.endswith("/console/sign-in"), "the session is over on the server too"
 
 
+def test_a_page_that_is_not_there_leads_on(sign_in: SignIn) -> None:
+    page = sign_in("viewer")
+    page.goto("/console/nothing-here")
+    says(page, "There is nothing here.")
+    accessible(page)
+    page.get_by_role("link", name="Series").click()
+    page.get_by_role("heading", name="Series library").wait_for()
+
+
 def test_a_session_that_ends_leads_to_the_sign_in_and_back(sign_in: SignIn, token: MakeToken, world: World) -> None:
     page = sign_in("viewer", js=False)
     world.run("UPDATE withdrawals.sessions SET expires_at = now()")
