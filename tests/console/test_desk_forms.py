@@ -1,41 +1,22 @@
-"""Support at the desk: letters found, understood and cleared, one by one and all that match."""
+"""The desk's pages without a browser: roles, forms sent twice, filters, other organisations, what is wrong."""
 
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.console.browsing import MakeToken
+from tests.console.desk_side import AtTheDesk, one_owned
 from tests.test_desk import made
 from tests.test_runs import freed, owned, run_off
-from tests.world import World, assert_balanced, eventually, work_off
-from worker import desk, letters, runs
+from tests.world import World, work_off
+from worker import letters, runs
 from worker.config import Settings
 from worker.database import Database
 
-INJECTED = "<img src=x onerror=alert(1)>"
-Person = Callable[..., "AtTheDesk"]
-
-
-class AtTheDesk:
-    """Somebody signed in without a browser."""
-
-    def __init__(self, client: TestClient, secret: str) -> None:
-        self.client = client
-        client.cookies.clear()
-        assert client.post("/console/sign-in", data={"token": secret}).status_code == 303
-        found = re.search(r'name="csrf" value="([0-9a-f]{64})"', self.get("/console").text)
-        assert found
-        self.csrf = found[1]
-
-    def get(self, path: str, **query: Any) -> Any:
-        return self.client.get(path, params=query or None)
-
-    def post(self, path: str, **form: Any) -> Any:
-        return self.client.post(path, data={"csrf": self.csrf, **form})
+Person = Callable[..., AtTheDesk]
 
 
 @pytest.fixture
@@ -46,114 +27,6 @@ def person(client: TestClient, token: MakeToken) -> Person:
         return AtTheDesk(client, token(role, **who))
 
     return make
-
-
-def one_owned(db: Database, world: World, environment: Settings) -> tuple[int, int]:
-    """A letter of a pathway's enrolment: letter, enrolment; the learner has others in the pathway."""
-    pathway = world.pathway(f"Onboarding {INJECTED}")
-    enrolment, _, _ = (
-        world.enrolment("anna", status, pathway_id=pathway) for status in ("in_progress", "no_attempts", "mastered")
-    )
-    world.run("UPDATE lms.learners SET display_name = :n", n=f"Anna {INJECTED}")
-    world.run("UPDATE lms.series SET title = 'Rust ' || :x || id", x=INJECTED)
-    world.submit(db, [enrolment], note=f"left in May {INJECTED}", reason="learner_declined")
-    work_off(db, environment)
-    return eventually(world.letters)[0].id, enrolment
-
-
-def test_a_pathway_owned_letter_is_found_understood_and_overridden(
-    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
-) -> None:
-    letter, enrolment = one_owned(db, world, environment)
-    page = sign_in("approver", name="mia")
-    page.get_by_role("link", name="Dead letters", exact=True).click()
-    says(page, f"Anna {INJECTED}")
-    accessible(page)
-    page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
-    assert page.url.endswith("?code=pathway_owned")
-    page.get_by_role("link", name=f"Letter {letter}", exact=True).click()
-    says(
-        page, f'the Learning Pathway "Onboarding {INJECTED}" owns it, and what a pathway owns is not withdrawn directly'
-    )
-    says(page, f"left in May {INJECTED}")
-    says(page, "Another attempt would be in vain")
-    others = page.get_by_role("region", name="Other enrolments in this pathway")
-    expect(others.get_by_role("row")).to_have_count(3)
-    expect(others.get_by_text("would be withdrawn")).to_have_count(1)
-    accessible(page)
-    page.get_by_role("button", name="Give it to me").click()
-    says(page, "mia looks after this letter now.")
-    page.get_by_role("radio", name="Override").check()
-    page.get_by_role("button", name="Do this").click()
-    says(page, "note: a remedy needs a note that says why")
-    assert page.get_by_role("radio", name="Override").is_checked()
-    page.get_by_label("Note: why").fill(f"Agreed with its owner. {INJECTED}")
-    page.get_by_role("button", name="Do this").click()
-    says(page, "by token:mia: resolved by override")
-    assert world.status(enrolment) == "withdrawn"
-    expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
-    page.get_by_role("link", name="what happened to it").click()
-    says(page, "An approver decided that the pathway's enrolment is withdrawn all the same")
-    says(page, f"Agreed with its owner. {INJECTED}")
-    says(page, "on the command line")
-    accessible(page)
-    page.get_by_role("link", name="Dead letters", exact=True).click()
-    expect(page.get_by_role("region", name="Letters", exact=True).get_by_text("Resolved")).to_be_visible()
-    assert_balanced(db)
-
-
-def test_a_thousand_letters_are_redriven_with_preview_and_canary(
-    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
-) -> None:
-    ids = owned(db, world, environment, 1000)
-    eventually(lambda: len(world.letters()) == 1000)
-    freed(world, ids)
-    page = sign_in("operator")
-    page.goto("/console/dead-letters/groups")
-    says(page, "1,000 letters of 1 cause")
-    accessible(page)
-    page.get_by_role("link", name="See the letters of pathway_owned").click()
-    says(page, "1,000 letters")
-    page.get_by_role("link", name="Redrive …").click()
-    says(page, "1,000 letters: 1,000 would be withdrawn.")
-    accessible(page)
-    assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
-    page.get_by_label("Go first").fill("5")
-    page.get_by_label("Letters a second").fill("1000")
-    page.get_by_role("button", name="Try 1,000 letters again").click()
-    page.get_by_role("heading", name="Run 1").wait_for()
-    says(page, "All of it is done.")
-    says(page, "5 of each cause")
-    assert world.one("SELECT count(*) FROM withdrawals.run_letters WHERE canary") == 5
-    assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 1000
-    accessible(page)
-    page.get_by_role("link", name="All runs").click()
-    expect(page.get_by_role("row", name="Redrive").get_by_text("Done")).to_be_visible()
-    accessible(page)
-
-
-def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
-    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
-) -> None:
-    ids = owned(db, world, environment, 292)
-    eventually(lambda: len(world.letters()) == 292)
-    page = sign_in("approver", name="mia", js=False)
-    page.goto("/console/dead-letters")
-    page.get_by_role("combobox", name="State").select_option("open")
-    page.get_by_role("button", name="Filter").click()
-    page.get_by_role("combobox", name="Do to all that match").select_option("override")
-    page.get_by_role("button", name="Preview").click()
-    page.get_by_label("Note: why").fill("The pathway is given up.")
-    page.get_by_role("button", name="Withdraw 292 enrolments").click()
-    says(page, "The run over 292 letters is under way.")
-    says(page, "All of it is done.")  # the page looks again by itself
-    assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
-    page.goto(f"/console/dead-letters/{world.letters()[17].id}")
-    says(page, "resolved by override")
-    says(page, "The pathway is given up.")
-    page.go_back()
-    says(page, "All of it is done.")
-    assert_balanced(db)
 
 
 def test_what_a_role_may_not_do_is_not_offered_and_refused(
@@ -370,8 +243,6 @@ def test_causes_beyond_a_page_are_said_to_be_there(
     world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
     page = person("viewer").get("/console/dead-letters/groups").text
     assert ("103 letters of 103 causes" in page, "there are 3 more" in page) == (True, True)
-    assert "See them" in page
-    assert desk.COUNTED == 10_000
 
 
 def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person) -> None:
