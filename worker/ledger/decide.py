@@ -28,7 +28,8 @@ RULES = f"""CASE
     ELSE 'withdrawn' END"""
 """`rules.decide` as SQL, over an asked row `a` and its enrolment `e` of the same organisation, or none."""
 
-# By steps: over tables that were never analysed, a join that begins with the organisation takes seconds.
+# By steps, each letter from an index (OFFSET 0 keeps it so): over tables that were never analysed, the planner began
+# with the organisation, and 150 chunks beside 300 letters took more than a second.
 _LOCK_LETTERS = text("""
 SELECT l.id FROM withdrawals.dead_letters l
 WHERE l.state IN ('open', 'redriven') AND l.id IN (
@@ -45,13 +46,14 @@ WHERE l.state IN ('open', 'redriven') AND l.id IN (
     )
     SELECT g.redrives FROM given g
     UNION
-    SELECT d.id FROM asked a JOIN withdrawals.dead_letters d
-        ON d.organisation_id = a.organisation_id AND d.enrolment_id = a.id
-        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
+    SELECT d.id FROM asked a CROSS JOIN LATERAL (SELECT d.id FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = a.organisation_id AND d.enrolment_id = a.id
+        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event' OFFSET 0) d
     UNION
-    SELECT d.id FROM given g JOIN withdrawals.dead_letters d
-        ON d.organisation_id = g.organisation_id AND d.learner_external_id = g.learner_external_id
-        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event')
+    SELECT d.id FROM given g CROSS JOIN LATERAL (SELECT d.id FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = g.organisation_id AND d.learner_external_id = g.learner_external_id
+        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event' OFFSET 0) d
+    WHERE g.learner_external_id IS NOT NULL)
 ORDER BY l.id FOR UPDATE
 """)
 
