@@ -29,6 +29,7 @@ class LetterFilter(BaseModel):
     changed: Annotated[
         bool | None, Field(description="Whether the platform shows another state now than the letter saw.")
     ] = None
+    overdue: Annotated[bool | None, Field(description="Whether it is open for longer than its code's target.")] = None
 
 
 class Act(BaseModel):

@@ -1,6 +1,7 @@
 """The dead-letter desk: what is found, in which order, and acts on all that match."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -82,6 +83,8 @@ def test_every_condition_of_the_filter_narrows_the_list_and_they_add_up(
         ({"assignee": "dora"}, {old}),
         ({"assignee": "none"}, {of_job, of_other, closed}),
         ({"older_than": world.one("SELECT now() - interval '1 day'")}, {old}),
+        ({"overdue": True}, {old}),
+        ({"overdue": False}, {of_job, of_other, closed}),
         ({"code": "poison", "state": "open"}, {old}),
         ({"code": "poison", "job_id": job}, set()),
     ]
@@ -277,3 +280,13 @@ def test_a_target_is_for_all_codes_or_one(environment: Settings, monkeypatch: py
     settings.cache_clear()
     targets = settings().letter_targets
     assert (targets["not_found"].total_seconds(), targets["poison"].total_seconds()) == (48 * 3600, 1800)
+
+
+def test_a_note_that_is_sent_twice_at_once_is_kept_once(db: Database, world: World, environment: Settings) -> None:
+    (letter,) = made(world, state="resolved")
+    subject = {"organisation_id": world.organisation_id, "letter_ids": [letter], "note": "asked", "actor": "test:mia"}
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: desk.note(db, **subject, key="k1").changed, range(8)))  # type: ignore[arg-type]
+    assert sorted(done) == [0] * 7 + [1]
+    assert desk.note(db, **subject, key="k2").changed == 1  # type: ignore[arg-type]
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'dead_letter.note'") == 2

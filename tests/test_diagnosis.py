@@ -90,6 +90,30 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
     assert gone.remedies["override"] == "withdraws nothing: there is no such enrolment"
 
 
+def test_an_override_is_not_promised_once_another_pathway_owns_it(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """An attempt withdraws out of the pathway that the approver saw and out of no other, and that is what is said."""
+    first, second = world.pathway("Onboarding"), world.pathway("Safety")
+    owned = world.enrolment(pathway_id=first)
+    world.enrolment(pathway_id=second)
+    world.submit(db, [owned])
+    work_off(db, environment)
+    world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :id", p=second, id=owned)
+    for remedy in ("override", "cascade"):
+        assert shown(db, world).remedies[remedy] == (
+            'withdraws nothing: the Learning Pathway "Safety" owns it now, not the Learning Pathway "Onboarding" that '
+            "this letter is about; the letter opens again with that"
+        )
+    letter_id = world.letters()[0].id
+    letters.resolve(
+        db, organisation_id=world.organisation_id, letter_ids=[letter_id], remedy="override", actor="carla", note="so"
+    )
+    work_off(db, environment)
+    assert (world.status(owned), world.letters()[0].state) == ("in_progress", "open")
+    assert shown(db, world).remedies["override"].startswith("withdraws enrolment")
+
+
 def test_the_prediction_is_what_the_attempt_then_finds(db: Database, world: World, environment: Settings) -> None:
     owned = world.enrolment(pathway_id=world.pathway())
     world.submit(db, [owned])

@@ -443,3 +443,23 @@ def test_on_the_command_line(db: Database, world: World, environment: Settings) 
     assert [run["id"] for run in done("dead-letters", "runs", "list")["items"]] == [begun["id"]]
     assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
     assert json.loads(withdrawals("dead-letters", "runs", "stop", begun["id"], "--json").out)["state"] == "done"
+
+
+def test_hundreds_of_letters_are_decided_before_the_tables_were_ever_analysed(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The first hour of a new platform: whatever the planner expects, no statement runs into its timeout."""
+    ids = owned(db, world, environment, 292)
+    everything = [letter.id for letter in world.letters()]
+    letters.resolve(
+        db,
+        organisation_id=world.organisation_id,
+        letter_ids=everything,
+        remedy="override",
+        actor=SUPPORT,
+        note="agreed",
+    )
+    work_off(db, environment)
+    assert world.one("SELECT count(*) FROM withdrawals.attempts") == 0
+    assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
+    assert_balanced(db)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -24,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 5000
 """Letters that one transaction assigns or puts a note beside."""
+COUNTED = 10_000
+"""Letters that a page counts at the most; beyond, it says "more than"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,50 @@ def count_overdue(database: Database, settings: Settings, organisation_id: int, 
     """How many of the letters that match are overdue."""
     with database.begin() as connection:
         return desk.count_overdue(connection, organisation_id, wanted, settings.letter_targets)
+
+
+def moment(given: str) -> str:
+    """What a person gives for "opened before": an age such as `36h` or `3d` becomes a time, a time stays as it is.
+
+    Raises:
+        InvalidInputError: no time is so long ago.
+    """
+    age = re.fullmatch(r"([0-9]{1,6})([hd])", given)
+    if age is None:
+        return given
+    try:
+        return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
+    except OverflowError:
+        raise InvalidInputError("older_than: that is too long ago") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a list shows beside its letters; numbers are at most `COUNTED` + 1, which is "more than `COUNTED`"."""
+
+    letters: dict[int, dict[str, Any]]
+    """By letter: `learner_external_id`, `learner_name`, `series_code`, `series_title`, `status`, `alike`."""
+    matching: int
+    live: int
+    assignees: list[str]
+
+
+def around_one(database: Database, letter: DeadLetter) -> dict[str, Any]:
+    """Whom one letter is about, as in `Around.letters`."""
+    with database.begin() as connection:
+        return desk.around(connection, letter.organisation_id, [letter.id], most=COUNTED + 1)[letter.id]
+
+
+def around(database: Database, organisation_id: int, wanted: LetterFilter, found: Sequence[DeadLetter]) -> Around:
+    """Whom the letters of a list are about, how many match in all, and who looks after letters."""
+    most = COUNTED + 1
+    with database.begin() as connection:
+        return Around(
+            desk.around(connection, organisation_id, [letter.id for letter in found], most=most),
+            matching=desk.count(connection, organisation_id, wanted, live=False, most=most),
+            live=desk.count(connection, organisation_id, wanted, live=True, most=most),
+            assignees=desk.assignees(connection, organisation_id, most=100),
+        )
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -164,13 +211,29 @@ def assign_all(
     return _all(database, organisation_id, act, "assign", actor=actor, note=note)
 
 
-def note(database: Database, *, organisation_id: int, letter_ids: Sequence[int], note: str, actor: str) -> wire.Acted:
-    """Put a note beside letters, live or closed.
+def note(
+    database: Database,
+    *,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    note: str,
+    actor: str,
+    key: str | None = None,
+) -> wire.Acted:
+    """Put a note beside letters, live or closed; with a key once, however often it is sent.
 
     Raises:
         NotFoundError: a letter does not exist in this organisation.
     """
-    act = partial(desk.note, selection=desk.chosen(organisation_id, letter_ids))
+
+    def act(connection: Connection, **batch: Any) -> Batch:
+        if key is not None:
+            letters.lock(connection, organisation_id, letter_ids)
+            if letters.acted(connection, letter_ids, key):
+                return Batch(matched=len(letter_ids), changed=0, last=None)
+            batch["act"] = key
+        return desk.note(connection, desk.chosen(organisation_id, letter_ids), **batch)
+
     return _these(database, organisation_id, letter_ids, act, "note", lambda _: None, actor=actor, note=note)
 
 

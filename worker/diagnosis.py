@@ -99,6 +99,8 @@ def _cascade(letter: DeadLetter) -> str:
     active = [item for item in _siblings(letter) if item["status"] in ACTIVE]
     rest = len(_siblings(letter)) - len(active)
     found = _predict(letter, override=True)
+    if found is Outcome.PATHWAY_OWNED:
+        return _moot(letter, found)
     first = f"withdraws {_named(letter)}" if found is Outcome.WITHDRAWN else _moot(letter, found)
     if not active:
         return f"{first}; the learner has no other active enrolment in the pathway, so it is the same as override"
@@ -156,6 +158,11 @@ def _moot(letter: DeadLetter, found: Outcome) -> str:
             return "withdraws nothing: a newer event of the person has taken its place; closes the letter with that"
         case Outcome.NOT_FOUND:
             return "withdraws nothing: there is no such enrolment"
+        case Outcome.PATHWAY_OWNED:
+            return (
+                f"withdraws nothing: {_pathway(now)} owns it now, not {_pathway(letter.evidence)} that this letter is "
+                "about; the letter opens again with that"
+            )
         case _:
             return f"withdraws nothing: the status {_quoted(now.get('status'))} is not known"
 
@@ -173,7 +180,10 @@ def _predict(letter: DeadLetter, *, override: bool = False) -> Outcome:
     now = letter.evidence["now"]
     found = now and Enrolment(now["organisation_id"], now["status"], now["pathway_id"])
     voided = bool((letter.context.get("request") or {}).get("voided"))
-    return decide(found, organisation_id=letter.organisation_id, superseded=voided, override=override)
+    # An override is for the pathway that the letter saw, and for no other that has taken it over since.
+    seen = letter.evidence.get("pathway_id")
+    overridden = override and (found is None or seen in (None, found.pathway_id))
+    return decide(found, organisation_id=letter.organisation_id, superseded=voided, override=overridden)
 
 
 def _changed(letter: DeadLetter, then: dict[str, Any], now: dict[str, Any] | None) -> list[str]:

@@ -17,7 +17,7 @@ from worker.config import settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import history, jobs, letters, runs
-from worker.models import DeadLetter, LetterCode, LetterState
+from worker.models import DeadLetter, LetterCode, LetterState, Role
 from worker.submit import Requester, insert_support_job
 
 log = structlog.get_logger(__name__)
@@ -45,12 +45,24 @@ BY_REMEDY = ("override", "cascade", "keep")
 """Acts that `resolve` takes; each needs a note."""
 ATTEMPTS = ("redrive", "override", "cascade")
 """Acts that make an attempt, and count for the brake; the others close."""
+ROLES = dict.fromkeys(("redrive", "keep", "discard", "assign", "note"), Role.OPERATOR)
+"""The role that an act needs; one that is not here needs an approver."""
 _ANY = {"redrive": "tries again; what is moot by then closes the letter", "discard": _DISCARD}
 
 
 def remedies(code: LetterCode) -> dict[str, str]:
     """The possible remedies for a letter of a code, each with its consequence."""
     return REMEDIES.get(code, _ANY)
+
+
+def acts_on(code: str | None) -> list[str]:
+    """The acts that there are for letters of a code; None: of any."""
+    return list(remedies(LetterCode(code))) if code else ["redrive", *BY_REMEDY, "discard"]
+
+
+def role_for(act: str) -> Role:
+    """The role that somebody needs for an act on letters."""
+    return ROLES.get(act, Role.APPROVER)
 
 
 def document(letter: DeadLetter) -> answers.DeadLetter:

@@ -44,12 +44,15 @@ def start(
     note: str | None = None,
     rate: int = RATE,
     canary: int = CANARY,
+    expected: int | None = None,
 ) -> Run:
     """Begin a run over every open letter that matches; while one over the same filter is under way, that is it.
 
+    `expected`: letters that it was agreed to; with another number nothing is begun.
+
     Raises:
         InvalidInputError: there is no such act, or a remedy has no note.
-        ConflictError: a run with another act is under way over the same filter.
+        ConflictError: a run with another act is under way over the same filter, or the letters are not as expected.
     """
     _check(act, note)
     filter_json = _filter_json(wanted)
@@ -64,7 +67,11 @@ def start(
             if known is not None:
                 return known
             run_id = runs.insert(connection, **values, rate=rate, canary=gone_first)
-        runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=codes)
+        found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=codes)
+        if expected not in (None, found):
+            raise ConflictError(
+                f"{found:,} letters match now, not the {expected:,} that were looked at; nothing was begun: look again"
+            )
         runs.finish(connection, run_id)
         detail = json.dumps({"run": run_id, "act": act})
         jobs.audit(

@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common, letter_filter
 from ops.cli.common import AsJson, Limit, Organisation
-from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source, State
+from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
 from worker import desk, diagnosis, history, letters
 from worker.config import settings
 from worker.models import DeadLetter, LetterState
@@ -23,6 +23,8 @@ def list_letters(
     fingerprint: Fingerprint = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     limit: Limit = None,
     cursor: Annotated[str | None, typer.Option(help="Go on there: next_cursor of the page before.")] = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
@@ -30,12 +32,12 @@ def list_letters(
     json: AsJson = False,
 ) -> None:
     """List dead letters: open ones first, the longest overdue at the top; then closed ones, newest first."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     most = common.page_size(limit, json or only_ids)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         found = desk.list_letters(db, settings(), org, wanted, cursor=cursor, limit=most)
-        overdue = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
+        late = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
     if json:
         documents = [document(letter) for letter in found.items]
         common.print_json({"items": documents, "next_cursor": found.next_cursor})
@@ -57,8 +59,8 @@ def list_letters(
         for letter, item in zip(found.items, documents_of, strict=True)
     ]
     common.out.print(common.table("letter", "code", "state", "about", "whose", "opened", "what happened", rows=rows))
-    if overdue:
-        common.out.print(f"\n{overdue:,} overdue")
+    if late:
+        common.out.print(f"\n{late:,} overdue")
     if found.next_cursor:
         common.err.print(f"the first {most}; go on with --cursor {found.next_cursor}, or narrow it down")
 

@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Organisation
-from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source, State
+from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
 from schemas.desk import Acted, AssignRequest, NoteRequest
 from schemas.letters import LetterFilter
 from worker import desk
@@ -15,6 +15,7 @@ from worker.errors import InvalidInputError
 
 Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by id; or give options that say which.")]
 All = Annotated[bool, typer.Option("--all", help="All letters of the organisation, without a filter.")]
+MOST_GROUPS = 1000
 
 
 def register(group: typer.Typer) -> None:
@@ -33,13 +34,15 @@ def groups(
     fingerprint: Fingerprint = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
     """Group dead letters by fingerprint: how many of a kind, how old, one to look at."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     with common.database() as db:
-        found = desk.groups(db, settings(), common.organisation_id(db, organisation), wanted, limit=1000)
+        found = desk.groups(db, settings(), common.organisation_id(db, organisation), wanted, limit=MOST_GROUPS)
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
@@ -63,6 +66,10 @@ def groups(
         common.out.print(
             f"\n{found.letters:,} letters of {kinds}; look at one with `dead-letters show`, see all of a kind with "
             "`dead-letters list --fingerprint`"
+        )
+    if found.groups > len(found.items):
+        common.err.print(
+            f"the first {len(found.items):,} of {found.groups:,} kinds, those with most open letters; narrow it down"
         )
 
 
@@ -103,6 +110,8 @@ def assign(
     fingerprint: Fingerprint = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
@@ -110,7 +119,7 @@ def assign(
     """Let somebody look after dead letters: some by id, or all that match."""
     if (to is None) is not nobody:
         raise InvalidInputError("--to: say who, or --nobody")
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     chosen = _chosen(letter_ids, wanted, everything)
     name = None if nobody else common.parse(AssignRequest, assignee=to).assignee
     with common.database() as db:
@@ -133,12 +142,14 @@ def note(
     fingerprint: Fingerprint = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
     """Put a note beside dead letters: some by id, or all that match."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than)
+    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     chosen = _chosen(letter_ids, wanted, everything)
     given = common.parse(NoteRequest, note=text or "")
     with common.database() as db:

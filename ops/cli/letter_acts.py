@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from ops.cli.dead_letters import document
-from ops.cli.letter_filter import Assignee, Code, Fingerprint, Job, OlderThan, Source
+from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source
 from schemas.letters import LetterFilter
 from schemas.runs import Run
 from worker import letters, runs
@@ -45,6 +45,8 @@ def redrive(
     source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
@@ -55,7 +57,7 @@ def redrive(
     json: AsJson = False,
 ) -> None:
     """Try letters again; what has become moot closes them. By a filter, a few of each fingerprint go first."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
     if wanted is not None:
         _run("redrive", wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
         return
@@ -84,6 +86,8 @@ def resolve(
     source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
@@ -94,7 +98,7 @@ def resolve(
     json: AsJson = False,
 ) -> None:
     """Decide letters by a remedy."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
     if remedy not in letters.BY_REMEDY:
         raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(letters.BY_REMEDY)}")
     if wanted is not None:
@@ -120,6 +124,8 @@ def discard(
     source: Source = None,
     assignee: Assignee = None,
     older_than: OlderThan = None,
+    changed: Changed = None,
+    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
@@ -129,7 +135,7 @@ def discard(
     json: AsJson = False,
 ) -> None:
     """Close letters without an answer."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than)
+    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
     if wanted is not None:
         _run("discard", wanted, dry_run, organisation, acting, json, note=note, rate=rate)
         return

@@ -1,14 +1,12 @@
 """The filter of dead letters as options, the same for every command that takes it."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from ops.cli import common
 from schemas.letters import LetterFilter
-from worker.errors import InvalidInputError
+from worker import desk
 from worker.models import LetterCode, LetterState
 from worker.rules import Source as SourceName
 
@@ -23,6 +21,15 @@ Assignee = Annotated[str | None, typer.Option(help="Only this person's letters; 
 OlderThan = Annotated[
     str | None, typer.Option(help="Only letters opened before: an age such as 36h or 3d, or a time (RFC 3339).")
 ]
+Changed = Annotated[
+    bool | None,
+    typer.Option(
+        "--changed/--unchanged", help="Only letters whose enrolment is, or is not, in another state than they saw."
+    ),
+]
+Overdue = Annotated[
+    bool | None, typer.Option("--overdue/--in-time", help="Only letters that are, or are not, open for too long.")
+]
 
 
 def parse(
@@ -33,6 +40,8 @@ def parse(
     fingerprint: str | None,
     assignee: str | None,
     older_than: str | None,
+    changed: bool | None,
+    overdue: bool | None,
 ) -> LetterFilter:
     """The filter that the options stand for.
 
@@ -47,16 +56,8 @@ def parse(
         source=source,
         fingerprint=fingerprint,
         assignee=assignee,
-        older_than=older_than and _moment(older_than),
+        older_than=older_than and desk.moment(older_than),
+        changed=changed,
+        overdue=overdue,
     )
     return found
-
-
-def _moment(given: str) -> str:
-    age = re.fullmatch(r"([0-9]{1,6})([hd])", given)
-    if age is None:
-        return given
-    try:
-        return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
-    except OverflowError:
-        raise InvalidInputError("older_than: that is too long ago") from None

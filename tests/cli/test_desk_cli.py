@@ -55,9 +55,26 @@ def test_the_list_takes_every_condition_and_goes_on_where_it_ended(world: World,
         (("--source", "bulk"), [seen[2], *seen[:2]]),
         (("--source", "hr"), []),
         (("--fingerprint", "other"), []),
+        (("--changed",), []),
+        (("--unchanged", "--in-time"), seen[:2]),
+        (("--overdue",), [seen[2]]),
     ):
         assert [item["id"] for item in done("dead-letters", "list", *words)["items"]] == expected, words
     assert "1 overdue" in withdrawals("dead-letters", "list").out
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=owned[1])
+    assert [item["id"] for item in done("dead-letters", "list", "--changed")["items"]] == [seen[1]]
+    assert done("dead-letters", "groups", "--changed")["letters"] == 1
+    assert done("dead-letters", "redrive", "--changed", "--dry-run")["outcomes"] == {"withdrawn": 1}
+    assert done("dead-letters", "assign", "--changed", "--to", "dora") == {"matched": 1, "changed": 1}
+
+
+def test_groups_say_that_there_are_more_than_are_listed(
+    world: World, owned: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.cli.desk.MOST_GROUPS", 1)
+    world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
+    ran = withdrawals("dead-letters", "groups")
+    assert ("3 letters of 3 kinds" in ran.out, "the first 1 of 3 kinds" in ran.err) == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -28,27 +28,32 @@ RULES = f"""CASE
     ELSE 'withdrawn' END"""
 """`rules.decide` as SQL, over an asked row `a` and its enrolment `e` of the same organisation, or none."""
 
+# By steps, each letter from an index (OFFSET 0 keeps it so): over tables that were never analysed, the planner began
+# with the organisation, and 150 chunks beside 300 letters took more than a second.
 _LOCK_LETTERS = text("""
 SELECT l.id FROM withdrawals.dead_letters l
 WHERE l.state IN ('open', 'redriven') AND l.id IN (
-    SELECT c.redrives FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)
+    WITH given AS MATERIALIZED (
+        SELECT c.organisation_id, c.redrives, c.enrolment_ids, c.learner_external_id
+        FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)
+    ), learners AS MATERIALIZED (
+        SELECT p.id, g.organisation_id FROM given g
+        JOIN lms.learners p ON p.organisation_id = g.organisation_id AND p.external_id = g.learner_external_id
+    ), asked AS MATERIALIZED (
+        SELECT unnest(g.enrolment_ids) AS id, g.organisation_id FROM given g
+        UNION
+        SELECT e.id, p.organisation_id FROM learners p JOIN lms.enrolments e ON e.learner_id = p.id
+    )
+    SELECT g.redrives FROM given g
     UNION
-    SELECT d.id FROM withdrawals.chunks c JOIN withdrawals.dead_letters d
-        ON d.organisation_id = c.organisation_id AND d.enrolment_id = ANY(c.enrolment_ids)
-        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
-    WHERE c.id = ANY(:chunks)
+    SELECT d.id FROM asked a CROSS JOIN LATERAL (SELECT d.id FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = a.organisation_id AND d.enrolment_id = a.id
+        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event' OFFSET 0) d
     UNION
-    SELECT d.id FROM withdrawals.chunks c JOIN withdrawals.dead_letters d
-        ON d.organisation_id = c.organisation_id AND d.learner_external_id = c.learner_external_id
-        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
-    WHERE c.id = ANY(:chunks)
-    UNION
-    SELECT d.id FROM withdrawals.chunks c
-    JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
-    JOIN lms.enrolments e ON e.learner_id = p.id
-    JOIN withdrawals.dead_letters d ON d.organisation_id = c.organisation_id AND d.enrolment_id = e.id
-        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event'
-    WHERE c.id = ANY(:chunks))
+    SELECT d.id FROM given g CROSS JOIN LATERAL (SELECT d.id FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = g.organisation_id AND d.learner_external_id = g.learner_external_id
+        AND d.state IN ('open', 'redriven') AND d.code <> 'invalid_event' OFFSET 0) d
+    WHERE g.learner_external_id IS NOT NULL)
 ORDER BY l.id FOR UPDATE
 """)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from schemas.letters import LetterFilter
-from worker.ledger.letters import FILTERED, these
+from worker.ledger.letters import FILTERED, by_filter, these
 from worker.models import DeadLetter
 
 Targets = Mapping[str, timedelta]
@@ -79,6 +79,59 @@ WHERE {FILTERED} AND {_LIVE} AND d.opened_at < now() - t.target
 def count_overdue(connection: Connection, organisation_id: int, wanted: LetterFilter, targets: Targets) -> int:
     """How many of the letters that match are overdue."""
     return int(connection.scalar(_OVERDUE, _values(organisation_id, wanted, targets)) or 0)
+
+
+_COUNT = text(f"""
+SELECT count(*) FROM (SELECT 1 FROM withdrawals.dead_letters d
+    WHERE {FILTERED} AND (NOT :live OR {_LIVE}) LIMIT :most) found
+""")
+
+
+def count(connection: Connection, organisation_id: int, wanted: LetterFilter, *, live: bool, most: int) -> int:
+    """How many letters match (`live`: of those that are open or redriven), counted up to `most`."""
+    values = {**by_filter(organisation_id, wanted), "live": live, "most": most}
+    return int(connection.scalar(_COUNT, values) or 0)
+
+
+_ASSIGNEES = text(f"""
+SELECT DISTINCT d.assignee FROM withdrawals.dead_letters d
+WHERE d.organisation_id = :organisation_id AND {_LIVE} AND d.assignee IS NOT NULL ORDER BY 1 LIMIT :most
+""")
+
+
+def assignees(connection: Connection, organisation_id: int, *, most: int) -> list[str]:
+    """Who looks after live letters, by name."""
+    return list(connection.scalars(_ASSIGNEES, {"organisation_id": organisation_id, "most": most}))
+
+
+_AROUND = text(f"""
+WITH chosen AS MATERIALIZED (
+    SELECT d.id, d.organisation_id, d.enrolment_id, d.learner_external_id, d.fingerprint
+    FROM withdrawals.dead_letters d WHERE d.organisation_id = :organisation_id AND d.id = ANY(:ids)
+), alike AS MATERIALIZED (
+    SELECT f.fingerprint, (SELECT count(*) FROM (SELECT 1 FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = :organisation_id AND d.fingerprint = f.fingerprint AND {_LIVE} LIMIT :most) counted
+    ) AS alike FROM (SELECT DISTINCT fingerprint FROM chosen) f
+)
+SELECT c.id, a.alike, s.code AS series_code, s.title AS series_title, e.status,
+    coalesce(l.external_id, c.learner_external_id) AS learner_external_id, l.display_name AS learner_name
+FROM chosen c JOIN alike a ON a.fingerprint = c.fingerprint
+LEFT JOIN lms.enrolments e ON e.id = c.enrolment_id AND e.organisation_id = c.organisation_id
+LEFT JOIN lms.series s ON s.id = e.series_id
+LEFT JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
+LEFT JOIN lms.learners l ON l.id = coalesce(e.learner_id, p.id)
+""")
+
+
+def around(
+    connection: Connection, organisation_id: int, letter_ids: Sequence[int], *, most: int
+) -> dict[int, dict[str, Any]]:
+    """Whom and what letters are about, as the platform names them now, and how many live ones are `alike`.
+
+    Counted up to `most`.
+    """
+    values = {"organisation_id": organisation_id, "ids": list(letter_ids), "most": most}
+    return {row["id"]: dict(row) for row in connection.execute(_AROUND, values).mappings()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +260,7 @@ def chosen(organisation_id: int, letter_ids: Sequence[int]) -> dict[str, Any]:
 
 def matching(organisation_id: int, wanted: LetterFilter) -> dict[str, Any]:
     """The selection of all letters that match."""
-    return {"organisation_id": organisation_id, **wanted.model_dump()}
+    return by_filter(organisation_id, wanted)
 
 
 _MARK = text("""
@@ -275,7 +328,7 @@ def tell_overdue(connection: Connection, targets: Targets, *, most: int = 1000) 
 
 
 def _values(organisation_id: int, wanted: LetterFilter, targets: Targets, **more: Any) -> dict[str, Any]:
-    return {"organisation_id": organisation_id, **wanted.model_dump(), **_bound(targets), **more}
+    return {**by_filter(organisation_id, wanted), **_bound(targets), **more}
 
 
 def _bound(targets: Targets) -> dict[str, Any]:

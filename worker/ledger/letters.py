@@ -1,10 +1,13 @@
 """Dead letters: open, lock, redrive, settle, close, read."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.letters import LetterFilter
+from worker.config import settings
 from worker.ledger.jobs import LANE_LETTERS
 from worker.models import Chunk, DeadLetter, LetterCode, LetterState
 from worker.rules import NEEDS_SUPPORT
@@ -260,8 +263,18 @@ FILTERED = """
     AND (CAST(:changed AS boolean) IS NULL OR :changed = (d.code IN ('pathway_owned', 'unknown_status', 'not_found')
         AND EXISTS (SELECT 1 FROM lms.enrolments e WHERE e.id = d.enrolment_id
             AND e.organisation_id = d.organisation_id AND (e.status, e.pathway_id) IS DISTINCT FROM
-                (d.evidence ->> 'status', CAST(d.evidence ->> 'pathway_id' AS bigint)))))"""
-"""What a `LetterFilter` finds among letters `d` of an organisation: its fields and `organisation_id` are bound."""
+                (d.evidence ->> 'status', CAST(d.evidence ->> 'pathway_id' AS bigint)))))
+    AND (CAST(:overdue AS boolean) IS NULL OR :overdue = (d.state IN ('open', 'redriven') AND d.opened_at
+        < now() - make_interval(secs => CAST(CAST(:due_after AS jsonb) ->> d.code AS double precision))))"""
+"""What a `LetterFilter` finds among letters `d` of an organisation; `by_filter` binds it."""
+
+
+def by_filter(organisation_id: int, wanted: LetterFilter) -> dict[str, Any]:
+    """The parameters of `FILTERED`."""
+    due_after = {code: target.total_seconds() for code, target in settings().letter_targets.items()}
+    return {"organisation_id": organisation_id, **wanted.model_dump(), "due_after": json.dumps(due_after)}
+
+
 _THESE = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = ANY(:ids)")
 _SHOW = text(_READ + "WHERE d.organisation_id = :organisation_id AND d.id = :id")
 
@@ -323,7 +336,8 @@ LEFT JOIN lms.pathways p ON p.id = e.pathway_id
 WHERE e.id = :id AND e.organisation_id = :organisation_id
 """)
 _SIBLINGS = text("""
-SELECT e.id, s.code AS series_code, e.status FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id
+SELECT e.id, s.code AS series_code, s.title AS series_title, e.status
+FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id
 WHERE e.learner_id = :learner_id AND e.pathway_id = :pathway_id AND e.id <> :id ORDER BY e.id
 """)
 

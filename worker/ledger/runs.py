@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from schemas.letters import LetterFilter
 from worker.ledger.decide import RULES
-from worker.ledger.letters import FILTERED
+from worker.ledger.letters import FILTERED, by_filter
 from worker.rules import ACTIVE
 
 _MOST_STATES = ", ".join(f"'{status}'" for status in ACTIVE)
@@ -73,7 +73,7 @@ WITH matching AS (
 )
 UPDATE withdrawals.runs SET letters = (SELECT count(*) FROM frozen),
     state = CASE WHEN EXISTS (SELECT 1 FROM frozen WHERE canary) THEN 'canary' ELSE 'running' END
-WHERE id = :run_id
+WHERE id = :run_id RETURNING letters
 """)
 
 
@@ -85,10 +85,11 @@ def freeze(
     *,
     canary: int,
     codes: Sequence[str] | None,
-) -> None:
-    """Put every open letter that matches (of these codes alone) on the run's list."""
-    values = {**wanted.model_dump(), "organisation_id": organisation_id, "run_id": run_id, "canary": canary}
-    connection.execute(_FREEZE, {**values, "any_code": codes is None, "codes": list(codes or [])})
+) -> int:
+    """Put every open letter that matches (of these codes alone) on the run's list; how many."""
+    values = {**by_filter(organisation_id, wanted), "run_id": run_id, "canary": canary}
+    found = connection.scalar(_FREEZE, {**values, "any_code": codes is None, "codes": list(codes or [])})
+    return int(found or 0)
 
 
 _COUNTS = """
@@ -360,14 +361,14 @@ def preview(
     codes: Sequence[str] | None,
 ) -> list[tuple[str, int, list[int]]]:
     """What attempts at all letters that match would find now: outcome, letters, a few of their ids."""
-    values = {**wanted.model_dump(), "organisation_id": organisation_id, "override": override}
+    values = {**by_filter(organisation_id, wanted), "override": override}
     rows = connection.execute(_PREVIEW, {**values, "any_code": codes is None, "codes": list(codes or [])})
     return [(row.outcome, int(row.letters), list(row.sample)) for row in rows]
 
 
 def count_siblings(connection: Connection, organisation_id: int, wanted: LetterFilter) -> int:
     """How many enrolments a cascade of all that match would withdraw beside those of the letters."""
-    return int(connection.scalar(_ALSO, {**wanted.model_dump(), "organisation_id": organisation_id}) or 0)
+    return int(connection.scalar(_ALSO, by_filter(organisation_id, wanted)) or 0)
 
 
 _TO_GO_THROUGH = text("""

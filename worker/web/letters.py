@@ -8,7 +8,6 @@ from schemas import answers
 from schemas.jobs import Moment
 from schemas.letters import Act, Code, LetterFilter, Resolution, Source, State, Word
 from worker import desk, letters
-from worker.models import Role
 from worker.web.auth import Operator, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import WITH_BODY, describes
@@ -27,6 +26,7 @@ def _filter(
     assignee: Annotated[Word | None, Query(description=_FIELDS["assignee"].description)] = None,
     older_than: Annotated[Moment | None, Query(description=_FIELDS["older_than"].description)] = None,
     changed: Annotated[bool | None, Query(description=_FIELDS["changed"].description)] = None,
+    overdue: Annotated[bool | None, Query(description=_FIELDS["overdue"].description)] = None,
 ) -> LetterFilter:
     return LetterFilter(
         code=code,
@@ -37,6 +37,7 @@ def _filter(
         assignee=assignee,
         older_than=older_than,
         changed=changed,
+        overdue=overdue,
     )
 
 
@@ -81,8 +82,7 @@ def resolve_dead_letter(
     context: Context, who: Operator, letter_id: RowId, resolution: Resolution
 ) -> answers.DeadLetter:
     """Decide a letter by one of its remedies. Role: operator for `keep`, approver for any other."""
-    if resolution.remedy != "keep":
-        who.must_be(Role.APPROVER)
+    who.must_be(letters.role_for(resolution.remedy))
     letters.resolve(
         context.database,
         organisation_id=who.organisation_id,

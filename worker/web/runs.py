@@ -4,9 +4,8 @@ from fastapi import APIRouter, Response
 
 from schemas import answers
 from schemas.runs import Act, Preview, RedriveRequest, ResolveRequest, Run
-from worker import runs
+from worker import letters, runs
 from worker.ledger import runs as ledger
-from worker.models import Role
 from worker.web.auth import Caller, Operator, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId, Services, before, page
 from worker.web.problems import describes
@@ -28,8 +27,7 @@ def redrive_matching(context: Context, who: Operator, request: RedriveRequest, r
 @router.post("/resolve", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
 def resolve_matching(context: Context, who: Operator, request: ResolveRequest, response: Response) -> Run | Preview:
     """Decide all open letters that match by a remedy. Role: operator; `override` and `cascade`: approver."""
-    if request.remedy != "keep":
-        who.must_be(Role.APPROVER)
+    who.must_be(letters.role_for(request.remedy))
     return _run(context, who, request.remedy, request, response)
 
 

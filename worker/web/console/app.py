@@ -5,7 +5,22 @@ from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from worker.web.console import job_acts, jobs, library, overview, reports, sign_in, summary, undo, withdraw
+from worker.web.console import (
+    desk,
+    job_acts,
+    jobs,
+    letter_acts,
+    letters,
+    library,
+    overview,
+    receipt,
+    reports,
+    runs,
+    sign_in,
+    summary,
+    undo,
+    withdraw,
+)
 from worker.web.console.render import PATH, STATIC
 
 ROUTERS = [
@@ -18,6 +33,11 @@ ROUTERS = [
     jobs.router,
     reports.router,
     summary.router,
+    desk.router,
+    letter_acts.router,
+    letters.router,
+    runs.router,
+    receipt.router,
 ]
 
 POLICY = "; ".join(

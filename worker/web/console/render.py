@@ -12,7 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 
-from worker.web.console.words import TONES, word
+from worker.web.console.words import TONES, plain, word
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -35,8 +35,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "tone": _tone,
-        "span": span,
+        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "plain": plain,
+        "tone": _tone, "span": span,
     }  # fmt: skip
     made.globals |= {"query": _query, "asset": _asset}
     return made

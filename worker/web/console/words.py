@@ -1,5 +1,7 @@
 """The words that people see for the codes of the ledger; what is not known here is shown as it is."""
 
+import re
+
 from worker.rules import Outcome, Reason, Source
 
 WORDS: dict[str, str] = {
@@ -65,14 +67,22 @@ WORDS: dict[str, str] = {
     "cascade": "Cascade",
     "keep": "Keep",
     "discard": "Discard",
+    "assign": "Assign",
+    # states of runs
+    "canary": "A few first",
+    "halted": "Halted",
+    "stopped": "Stopped",
+    "done": "Done",
 }
 
 TONES: dict[str, str] = {
-    **dict.fromkeys(("completed", "withdrawn", "already_withdrawn", "reinstated", "resolved", "mastered"), "good"),
+    **dict.fromkeys(
+        ("done", "completed", "withdrawn", "already_withdrawn", "reinstated", "resolved", "mastered"), "good"
+    ),
     **dict.fromkeys(("held", "paused", "completed_with_exceptions", "pathway_owned", "open", "redriven"), "warn"),
     **dict.fromkeys(("unknown_status", "not_found", "unknown_learner", "enrolled_again", "changed_since"), "warn"),
-    **dict.fromkeys(("failed", "retries_exhausted", "poison", "invalid_event"), "bad"),
-    **dict.fromkeys(("running", "queued", "in_progress"), "busy"),
+    **dict.fromkeys(("failed", "retries_exhausted", "poison", "invalid_event", "halted"), "bad"),
+    **dict.fromkeys(("running", "queued", "in_progress", "canary"), "busy"),
 }
 """How a badge is coloured; its word always stands in it. Without an entry: quiet."""
 
@@ -80,3 +90,11 @@ TONES: dict[str, str] = {
 def word(code: object) -> str:
     """A code in words."""
     return WORDS.get(str(code), str(code).replace("_", " ").capitalize())
+
+
+_CODES = re.compile(r"\b(?:" + "|".join(code for code in WORDS if "_" in code) + r")\b")
+
+
+def plain(sentence: str) -> str:
+    """A sentence of a service with the codes in it in words; what is one word already stays as it is."""
+    return _CODES.sub(lambda found: WORDS[found[0]], sentence)

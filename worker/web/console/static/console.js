@@ -94,3 +94,17 @@ each("[data-live]", (page) => {
   };
   open();
 });
+
+// What is under way is looked at again by itself; the page is loaded anew once it has ended: <p id="run" data-again="1000">.
+each("[data-again]", (part) => {
+  const look = async () => {
+    const answer = document.hidden ? null : await fetch(location.href).catch(() => null);
+    if (answer?.redirected) return location.reload();
+    const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+    const fresh = page?.getElementById(part.id);
+    if (page && !fresh?.dataset.again) return location.reload();
+    if (fresh) part.replaceChildren(...fresh.childNodes);
+    setTimeout(look, Number(part.dataset.again));
+  };
+  setTimeout(look, Number(part.dataset.again));
+});

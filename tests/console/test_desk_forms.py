@@ -1,0 +1,250 @@
+"""The desk's pages without a browser: roles, forms sent twice, filters, other organisations, what is wrong."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.console.browsing import MakeToken
+from tests.console.desk_side import AtTheDesk, one_owned
+from tests.test_desk import made
+from tests.test_runs import freed, owned, run_off
+from tests.world import World, work_off
+from worker import letters, runs
+from worker.config import Settings
+from worker.database import Database
+
+Person = Callable[..., AtTheDesk]
+
+
+@pytest.fixture
+def person(client: TestClient, token: MakeToken) -> Person:
+    """`person("operator", name="mia")`; the last one made is the one signed in."""
+
+    def make(role: str, **who: Any) -> AtTheDesk:
+        return AtTheDesk(client, token(role, **who))
+
+    return make
+
+
+def test_what_a_role_may_not_do_is_not_offered_and_refused(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    letter, enrolment = one_owned(db, world, environment)
+    path = f"/console/dead-letters/{letter}"
+    operator = person("operator")
+    page = operator.get(path).text
+    assert ('value="keep"' in page, 'value="override"' in page, "An approver can do this." in page) == (
+        True,
+        False,
+        True,
+    )
+    listed = operator.get("/console/dead-letters").text
+    assert ("An approver can override and cascade" in listed, 'value="override"' in listed) == (True, False)
+    for act in ("override", "cascade"):
+        refused = operator.post(f"{path}/act", act=act, note="why")
+        assert (refused.status_code, "needs the role approver" in refused.text) == (403, True)
+        assert operator.get("/console/dead-letters/act", act=act).status_code == 403
+        assert operator.post("/console/dead-letters/act", act=act, note="why", expected="1").status_code == 403
+    viewer = person("viewer")
+    for where in (path, "/console/dead-letters"):
+        assert "<form" not in re.sub(
+            r'<form method="post" action="/console/sign-out">|<form class="toolbar"', "", viewer.get(where).text
+        )
+    for verb, form in (("act", {"act": "keep", "note": "x"}), ("assign", {"to": "me"}), ("note", {"note": "x"})):
+        assert viewer.post(f"{path}/{verb}", **form).status_code == 403
+    assert viewer.post("/console/dead-letters/act", act="redrive", expected="1").status_code == 403
+    assert viewer.post("/console/runs/1/stop").status_code == 403
+    assert (world.letters()[0].state, world.status(enrolment)) == ("open", "in_progress")
+    assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
+
+
+def test_sending_a_form_twice_does_no_harm(db: Database, world: World, environment: Settings, person: Person) -> None:
+    ids = owned(db, world, environment, 4)
+    freed(world, ids)
+    letter = world.letters()[0].id
+    mia = person("operator", name="mia")
+    for _ in range(2):
+        noted = mia.post(f"/console/dead-letters/{letter}/note", note="asked", key="k1")
+        assert noted.status_code == 303
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'dead_letter.note'") == 1
+    assert mia.post(f"/console/dead-letters/{letter}/act", act="redrive").status_code == 303
+    again = mia.post(f"/console/dead-letters/{letter}/act", act="redrive")
+    assert (again.status_code, "an attempt is in flight" in again.text) == (409, True)
+    form = {"act": "redrive", "code": "pathway_owned", "expected": "3", "rate": "1000", "canary": "1"}
+    first, second = (mia.post("/console/dead-letters/act", **form) for _ in range(2))
+    assert first.headers["location"] == second.headers["location"] == "/console/runs/1"
+    work_off(db, environment)
+    run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
+    late = mia.post("/console/dead-letters/act", **form)
+    assert (late.status_code, "nothing was begun" in late.text) == (409, True)
+    assert world.one("SELECT count(*) FROM withdrawals.runs") == 1
+    assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
+
+
+def test_a_filter_stays_in_the_address_and_goes_on_into_acts(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    made(world, 60, assignee="mia", hours=100)
+    made(world, 3, "poison", assignee="dora")
+    mia = person("operator", name="mia")
+    page = mia.get("/console/dead-letters", code="pathway_owned", assignee="mine", overdue="true", older_than="3d").text
+    assert "60 letters" in page
+    for name, value in (("code", "pathway_owned"), ("assignee", "mine"), ("overdue", "true"), ("older_than", "3d")):
+        assert re.search(rf'href="/console/dead-letters/act\?[^"]*{name}={value}', page)
+        assert re.search(rf'rel="next" href="[^"]*{name}={value}', page)
+    following = re.search(r'rel="next" href="([^"]+)"', page)
+    assert following
+    rest = mia.get(following[1].replace("&amp;", "&")).text
+    assert len(set(re.findall(r'href="/console/dead-letters/(\d+)"', rest))) == 10
+    assert '<input type="hidden" name="state" value="open">' in mia.get("/console/dead-letters", state="open").text
+    preview = mia.get(
+        "/console/dead-letters/act", act="redrive", code="pathway_owned", assignee="mine", older_than="3d"
+    )
+    assert 'name="assignee" value="mia"' in preview.text
+    assert re.search(r'name="older_than" value="20\d\d-', preview.text), "a form sent twice means the same letters"
+    assert "No letter matches" in mia.get("/console/dead-letters", assignee="none").text
+    for wrong in ({"code": "lost"}, {"older_than": "soon"}, {"job_id": "x"}, {"cursor": "7"}, {"assignee": "x" * 300}):
+        assert mia.get("/console/dead-letters", **wrong).status_code == 422, wrong
+
+
+def test_letters_are_given_to_somebody_one_and_all(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    (one, *_) = made(world, 5)
+    mia = person("operator", name="mia")
+    assert "5 letters would be given" in mia.get("/console/dead-letters/act", act="assign").text
+    for form in ({"to": "name"}, {"to": "name", "name": "none"}, {"to": "everybody"}):
+        assert mia.post("/console/dead-letters/act", act="assign", expected="5", **form).status_code == 422
+        assert mia.post(f"/console/dead-letters/{one}/assign", **form).status_code == 422
+    done = mia.post("/console/dead-letters/act", act="assign", expected="5", to="me", note="all mine")
+    assert done.headers["location"] == "/console/dead-letters"
+    assert "5 letters given to mia." in mia.get("/console/dead-letters").text
+    assert mia.post(f"/console/dead-letters/{one}/assign", to="name", name="dora").status_code == 303
+    assert mia.post(f"/console/dead-letters/{one}/assign", to="nobody").status_code == 303
+    assert [row[0] for row in world.run("SELECT assignee FROM withdrawals.dead_letters ORDER BY id")] == [
+        None,
+        *["mia"] * 4,
+    ]
+
+
+def test_a_run_that_halts_says_why_and_can_be_stopped(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    owned(db, world, environment, 4)
+    mia = person("operator", name="mia")
+    begun = mia.post("/console/dead-letters/act", act="redrive", expected="4", canary="1", note="try").headers[
+        "location"
+    ]
+    assert "A few of each cause go first" in mia.get(begun).text
+    assert mia.post(f"{begun}/stop").headers["location"] == begun
+    stopped = mia.get(begun).text
+    assert ("Somebody stopped it" in stopped, "See those that still match" in stopped) == (True, True)
+    world.run("UPDATE withdrawals.runs SET state = 'halted', because = '9 of the last 10 letters were open again'")
+    assert "Halted: 9 of the last 10 letters were open again." in mia.get(begun).text
+
+
+def test_wrong_forms_are_told_so_and_nothing_is_done(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    owned(db, world, environment, 2)
+    approver = person("approver")
+    path = "/console/dead-letters/act"
+    assert approver.get(path).status_code == approver.get(path, act="burn").status_code == 422
+    for wrong in (
+        {"act": "keep", "expected": "2"},
+        {"act": "keep", "note": "why", "expected": "x"},
+        {"act": "redrive", "expected": "2", "rate": "0"},
+        {"act": "redrive", "expected": "2", "canary": "many"},
+        {"act": "redrive", "expected": "2", "code": "lost"},
+    ):
+        assert approver.post(path, **wrong).status_code == 422, wrong
+    other = approver.post(path, act="keep", note="why", expected="3")
+    assert (other.status_code, "2 letters match now, not the 3" in other.text) == (409, True)
+    letter = f"/console/dead-letters/{world.letters()[0].id}"
+    assert approver.post(f"{letter}/act", note="x").status_code == 422
+    for note in ("x" * 5000, "nul \0", " "):
+        assert approver.post(f"{letter}/act", act="keep", note=note).status_code == 422
+        assert approver.post(f"{letter}/note", note=note, key="k").status_code == 422
+        assert approver.post(path, act="keep", note=note, expected="2").status_code == 422
+    assert approver.post(path, act="assign", to="me", note="nul \0", expected="2").status_code == 422
+    assert approver.post(f"{letter}/note", note="no key").status_code == 422
+    assert world.letters()[0].state == "open"
+    assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
+
+
+def test_another_organisations_letters_and_runs_are_as_if_they_did_not_exist(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    letter, enrolment = one_owned(db, world, environment)
+    made(world)
+    person("operator").post("/console/dead-letters/act", act="redrive", expected="2")
+    stranger = person("approver", organisation_id=world.organisation("Other"))
+    assert "There are no dead letters" in stranger.get("/console/dead-letters").text
+    assert "There are no dead letters" in stranger.get("/console/dead-letters/groups").text
+    assert "There was no run yet" in stranger.get("/console/runs").text
+    for theirs, none in (
+        (f"/console/dead-letters/{letter}", "/console/dead-letters/99999"),
+        ("/console/runs/1", "/console/runs/99999"),
+        (f"/console/enrolments/{enrolment}/history", "/console/enrolments/99999/history"),
+    ):
+        found, missing = stranger.get(theirs), stranger.get(none)
+        assert found.status_code == missing.status_code == 404
+        assert re.sub(r"(letter|run|enrolment) [0-9]+", r"\1 99999", found.text) == missing.text
+    for verb, form in (
+        ("act", {"act": "keep", "note": "x"}),
+        ("assign", {"to": "me"}),
+        ("note", {"note": "x", "key": "k"}),
+    ):
+        assert stranger.post(f"/console/dead-letters/{letter}/{verb}", **form).status_code == 404
+    assert stranger.post("/console/runs/1/stop").status_code == 404
+    assert world.letters()[0].state == "open"
+
+
+def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    world.submit(db, [world.enrolment(status="archived"), 999_999])
+    world.event(db, "deactivated", "nobody-yet")
+    work_off(db, environment)
+    made(world, 1, "invalid_event", fingerprint="invalid_event:type")
+    made(world, 1, "retries_exhausted", fingerprint="abc", hours=90)
+    world.run("UPDATE withdrawals.dead_letters SET error_class = 'LockNotAvailable' WHERE code = 'retries_exhausted'")
+    viewer = person("viewer")
+    said = {
+        "unknown_status": "its status was &#34;archived&#34;, which is not known",
+        "not_found": "this organisation has no such enrolment",
+        "unknown_learner": "whom the platform did not know",
+        "invalid_event": "Nothing was done with it.",
+        "retries_exhausted": "LockNotAvailable",
+    }
+    for letter in world.letters():
+        page = viewer.get(f"/console/dead-letters/{letter.id}")
+        assert (page.status_code, said[letter.code] in page.text) == (200, True), letter.code
+    archived = next(row for row in world.letters() if row.code == "unknown_status")
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[archived.id], actor="token:mia")
+    moving = viewer.get(f"/console/dead-letters/{archived.id}").text
+    assert ("An attempt is on its way" in moving, 'http-equiv="refresh"' in moving) == (True, True)
+    world.run(
+        """UPDATE withdrawals.dead_letters SET evidence = '{}', evidence_dropped_at = now(), state = 'resolved',
+        closed_at = now(), closed_by = 'dora', remedy = 'redrive'"""
+    )
+    world.run("DELETE FROM lms.enrolments")
+    gone = viewer.get(f"/console/dead-letters/{archived.id}").text
+    assert ("its evidence was dropped" in gone, "which is not there" in gone) == (True, True)
+
+
+def test_causes_beyond_a_page_are_said_to_be_there(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    made(world, 103)
+    world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
+    page = person("viewer").get("/console/dead-letters/groups").text
+    assert ("103 letters of 103 causes" in page, "there are 3 more" in page) == (True, True)
+
+
+def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person) -> None:
+    page = person("viewer").get(f"/console/enrolments/{world.enrolment()}/history").text
+    assert "Nobody ever asked for it." in page

@@ -1,0 +1,104 @@
+"""Support at the desk: letters found, understood and cleared, one by one and all that match."""
+
+from playwright.sync_api import expect
+
+from tests.console.asking import NASTY
+from tests.console.browsing import SignIn, accessible, says
+from tests.console.desk_side import one_owned
+from tests.test_runs import freed, owned
+from tests.world import World, assert_balanced, eventually
+from worker.config import Settings
+from worker.database import Database
+
+
+def test_a_pathway_owned_letter_is_found_understood_and_overridden(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
+) -> None:
+    letter, enrolment = one_owned(db, world, environment)
+    page = sign_in("approver", name="mia")
+    page.get_by_role("link", name="Dead letters", exact=True).click()
+    says(page, f"Anna {NASTY}")
+    accessible(page)
+    page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
+    assert page.url.endswith("?code=pathway_owned")
+    page.get_by_role("link", name=f"Letter {letter}", exact=True).click()
+    says(page, f'the Learning Pathway "Onboarding {NASTY}" owns it, and what a pathway owns is not withdrawn directly')
+    says(page, f"left in May {NASTY}")
+    says(page, "Another attempt would be in vain")
+    others = page.get_by_role("region", name="Other enrolments in this pathway")
+    expect(others.get_by_role("row")).to_have_count(3)
+    expect(others.get_by_text("would be withdrawn")).to_have_count(1)
+    accessible(page)
+    page.get_by_role("button", name="Give it to me").click()
+    says(page, "mia looks after this letter now.")
+    page.get_by_role("radio", name="Override").check()
+    page.get_by_role("button", name="Do this").click()
+    says(page, "note: a remedy needs a note that says why")
+    assert page.get_by_role("radio", name="Override").is_checked()
+    page.get_by_label("Note: why").fill(f"Agreed with its owner. {NASTY}")
+    page.get_by_role("button", name="Do this").click()
+    says(page, "by token:mia: resolved by override")
+    assert world.status(enrolment) == "withdrawn"
+    expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
+    page.get_by_role("link", name="what happened to it").click()
+    says(page, "An approver decided that the pathway's enrolment is withdrawn all the same")
+    says(page, f"Agreed with its owner. {NASTY}")
+    says(page, "on the command line")
+    accessible(page)
+    page.get_by_role("link", name="Dead letters", exact=True).click()
+    expect(page.get_by_role("region", name="Letters", exact=True).get_by_text("Resolved")).to_be_visible()
+    assert_balanced(db)
+
+
+def test_a_thousand_letters_are_redriven_with_preview_and_canary(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
+) -> None:
+    ids = owned(db, world, environment, 1000)
+    eventually(lambda: len(world.letters()) == 1000)
+    freed(world, ids)
+    page = sign_in("operator")
+    page.goto("/console/dead-letters/groups")
+    says(page, "1,000 letters of 1 cause")
+    accessible(page)
+    page.get_by_role("link", name="See the letters of pathway_owned").click()
+    says(page, "1,000 letters")
+    page.get_by_role("link", name="Redrive …").click()
+    says(page, "1,000 letters: 1,000 would be withdrawn.")
+    accessible(page)
+    assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
+    page.get_by_label("Go first").fill("5")
+    page.get_by_label("Letters a second").fill("1000")
+    page.get_by_role("button", name="Try 1,000 letters again").click()
+    page.get_by_role("heading", name="Run 1").wait_for()
+    says(page, "All of it is done.")
+    says(page, "5 of each cause")
+    assert world.one("SELECT count(*) FROM withdrawals.run_letters WHERE canary") == 5
+    assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 1000
+    accessible(page)
+    page.get_by_role("link", name="All runs").click()
+    expect(page.get_by_role("row", name="Redrive").get_by_text("Done")).to_be_visible()
+    accessible(page)
+
+
+def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
+) -> None:
+    ids = owned(db, world, environment, 292)
+    eventually(lambda: len(world.letters()) == 292)
+    page = sign_in("approver", name="mia", js=False)
+    page.goto("/console/dead-letters")
+    page.get_by_role("combobox", name="State").select_option("open")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("combobox", name="Do to all that match").select_option("override")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_label("Note: why").fill("The pathway is given up.")
+    page.get_by_role("button", name="Withdraw 292 enrolments").click()
+    says(page, "The run over 292 letters is under way.")
+    says(page, "All of it is done.")  # the page looks again by itself
+    assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
+    page.goto(f"/console/dead-letters/{world.letters()[17].id}")
+    says(page, "resolved by override")
+    says(page, "The pathway is given up.")
+    page.go_back()
+    says(page, "All of it is done.")
+    assert_balanced(db)

@@ -1,0 +1,54 @@
+"""The dead-letter desk: what waits for a person, by kind and age; lists and groups of it."""
+
+from typing import get_args
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from schemas.letters import Code, Source, State
+from worker import desk, diagnosis, letters
+from worker.models import LetterCode
+from worker.web.console.letter_filter import InQuery
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking
+from worker.web.context import Cursor
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+MOST = 50
+"""Letters on a page."""
+MOST_GROUPS = 100
+AGES = [("1d", "1 day ago"), ("3d", "3 days ago"), ("7d", "7 days ago"), ("30d", "30 days ago")]
+
+
+@router.get("/dead-letters")
+def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Response:
+    """What waits, the longest overdue first; above it the whole desk by kind and age."""
+    found = desk.list_letters(
+        view.database, view.settings, view.organisation_id, wanted.filter, cursor=cursor or None, limit=MOST
+    )
+    around = desk.around(view.database, view.organisation_id, wanted.filter, found.items)
+    return view.page(
+        "dead_letters.html",
+        wanted=wanted,
+        overview=desk.overview(view.database, view.settings, view.organisation_id),
+        overdue=desk.count_overdue(view.database, view.settings, view.organisation_id, wanted.filter),
+        rows=[(letters.document(item), diagnosis.kind(item), around.letters[item.id]) for item in found.items],
+        around=around,
+        counted=desk.COUNTED,
+        next_cursor=found.next_cursor,
+        acts=letters.acts_on(None),
+        remedies=letters.remedies(LetterCode(wanted.filter.code)) if wanted.filter.code else {},
+        roles={act: letters.role_for(act) for act in letters.acts_on(None)},
+        codes=get_args(Code),
+        states=get_args(State),
+        sources=get_args(Source),
+        ages=AGES,
+    )
+
+
+@router.get("/dead-letters/groups")
+def list_groups(view: Looking, wanted: InQuery) -> Response:
+    """What waits by what happened: letters that share a fingerprint share their cause."""
+    found = desk.groups(view.database, view.settings, view.organisation_id, wanted.filter, limit=MOST_GROUPS)
+    return view.page("dead_letter_groups.html", wanted=wanted, found=found)

@@ -1,0 +1,153 @@
+"""Acts on all dead letters that match: looked at first, counted, then begun as a run, or done at once."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+from starlette.responses import Response
+
+from schemas.letters import Act
+from schemas.runs import RedriveRequest
+from worker import desk, letters, runs
+from worker.errors import ConflictError, InvalidInputError
+from worker.ledger.runs import Run
+from worker.models import Role
+from worker.web.console.forms import parse
+from worker.web.console.letter_filter import InForm, InQuery, Wanted
+from worker.web.console.letters import assignee_of
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking, Operating, View
+
+router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
+
+Text = Annotated[str, Form()]
+
+MOOT, BACK = "nothing is written, closed with that", "not withdrawn, open again afterwards"
+PREVIEW = {
+    "withdrawn": ("good", "would be withdrawn"),
+    "already_withdrawn": ("quiet", f"are withdrawn already: {MOOT}"),
+    "enrolment_ended": ("quiet", f"have ended: {MOOT}"),
+    "superseded": ("quiet", f"are superseded by a newer event of the person: {MOOT}"),
+    "pathway_owned": ("warn", f"are owned by a pathway: {BACK}"),
+    "unknown_status": ("warn", f"have a status that is not known: {BACK}"),
+    "not_found": ("warn", f"are about an enrolment that does not exist: {BACK}"),
+    "not_known": ("warn", f"are about a learner whom the platform still does not know: {BACK}"),
+    "nothing_to_try": ("warn", f"have nothing that could be tried: {BACK}"),
+    "keep": ("good", "would be closed; the enrolments stay as they are"),
+    "discard": ("warn", "would be closed without an answer; what was not done stays not done"),
+}
+"""What an act would do, in words that follow a number."""
+_ONE = {"are": "is", "have": "has"}
+
+
+@router.get("/act")
+def preview(view: Looking, wanted: InQuery, act: str = "") -> Response:
+    """What an act would do to every letter that matches, before anything happens."""
+    return _page(view, wanted, act)
+
+
+@router.post("/act")
+def begin(
+    view: Operating,
+    wanted: InForm,
+    act: Text = "",
+    note: Text = "",
+    expected: Text = "",
+    rate: Text = str(runs.RATE),
+    canary: Text = str(runs.CANARY),
+    to: Text = "",
+    name: Text = "",
+) -> Response:
+    """Do it, to all that match and not to a page of them."""
+    view.caller.must_be(_role(act))
+    given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name}
+    try:
+        if act == "assign":
+            return _assign(view, wanted, assignee_of(view, to, name), parse(Act, note=note.strip() or None).note)
+        how = parse(RedriveRequest, rate=rate, canary=canary, note=note.strip() or None)
+        begun = _start(view, wanted, act, how, expected)
+    except InvalidInputError as error:
+        return _page(view, wanted, act, status=422, error=str(error), **given)
+    except ConflictError as error:
+        return _page(view, wanted, act, status=409, error=str(error), **given)
+    return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} is under way.")
+
+
+def _start(view: View, wanted: Wanted, act: str, how: RedriveRequest, expected: str) -> Run:
+    if not (expected.isascii() and expected.isdigit()):
+        raise InvalidInputError("The form was not complete; look again and send that.")
+    return runs.start(
+        view.database,
+        organisation_id=view.organisation_id,
+        act=act,
+        wanted=wanted.filter,
+        actor=view.actor,
+        note=how.note,
+        rate=how.rate,
+        canary=how.canary,
+        expected=int(expected),
+    )
+
+
+def _assign(view: View, wanted: Wanted, assignee: str | None, note: str | None) -> Response:
+    done = desk.assign_all(
+        view.database,
+        organisation_id=view.organisation_id,
+        wanted=wanted.filter,
+        assignee=assignee,
+        actor=view.actor,
+        note=note,
+    )
+    same = done.matched - done.changed
+    said = f"{_letters(done.changed)} given to {assignee or 'nobody'}" + (
+        f"; {same:,} were so already." if same else "."
+    )
+    return view.go(wanted.at(f"{PATH}/dead-letters"), said=said)
+
+
+def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str = "", **given: str) -> Response:
+    """The preview; who may not do it learns who can."""
+    view.caller.must_be(_role(act))
+    around = desk.around(view.database, view.organisation_id, wanted.filter, [])
+    found: dict[str, Any] = {"letters": around.live, "outcomes": {}, "samples": {}, "moot": 0, "also": 0}
+    if act != "assign":
+        found = runs.preview(view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter)
+    meant = wanted.filter
+    if act != "assign" and meant.state is None:
+        meant = meant.model_copy(update={"state": "open"})
+    causes = desk.groups(view.database, view.settings, view.organisation_id, meant, limit=100)
+    return view.page(
+        "dead_letter_act.html",
+        status=status,
+        wanted=wanted,
+        act=act,
+        found=found,
+        lines=_lines(act, found),
+        causes=[item for item in causes.items if act == "assign" or act in letters.acts_on(item.code)],
+        around=around,
+        counted=desk.COUNTED,
+        attempts=letters.ATTEMPTS,
+        note_needed=act in letters.BY_REMEDY,
+        error=error,
+        given={"note": "", "rate": str(runs.RATE), "canary": str(runs.CANARY), "to": "me", "name": "", **given},
+    )
+
+
+def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, str, list[int]]]:
+    """The outcomes of a preview: tone, letters, what would happen to them, a few of their ids; most first."""
+    lines = []
+    for outcome, count in found["outcomes"].items():
+        tone, said = PREVIEW.get(act if outcome == "closed" else outcome, ("quiet", f"would be {outcome}"))
+        verb, rest = said.split(" ", 1)
+        lines.append((tone, count, f"{_ONE.get(verb, verb) if count == 1 else verb} {rest}", found["samples"][outcome]))
+    return sorted(lines, key=lambda line: -line[1])
+
+
+def _role(act: str) -> Role:
+    if act not in (*runs.ACTS, "assign"):
+        raise InvalidInputError(f"act: choose one of {', '.join((*runs.ACTS, 'assign'))}")
+    return letters.role_for(act)
+
+
+def _letters(count: int) -> str:
+    return f"{count:,} letter{'' if count == 1 else 's'}"

@@ -1,0 +1,165 @@
+"""One dead letter: what happened and why, what is there now, what each remedy would do; and doing it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+from starlette.responses import Response
+
+from schemas.desk import AssignRequest, NoteRequest
+from schemas.letters import Act
+from worker import desk, history, letters
+from worker.errors import ConflictError, InvalidInputError
+from worker.models import LetterState
+from worker.rules import ACTIVE
+from worker.web.console.forms import parse
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking, Operating, View
+from worker.web.context import RowId
+
+router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
+
+Text = Annotated[str, Form()]
+
+BEGUN = {
+    "redrive": "The attempt is on its way.",
+    "override": "The withdrawal is on its way.",
+    "cascade": "The withdrawals are on their way.",
+    "keep": "The letter is closed; the enrolment stays as it is.",
+    "discard": "The letter is closed without an answer.",
+}
+"""What is said after each act."""
+
+
+@router.get("/{letter_id}")
+def show(view: Looking, letter_id: RowId) -> Response:
+    """One letter with all that explains it."""
+    return _page(view, letter_id)
+
+
+@router.post("/{letter_id}/act")
+def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> Response:
+    """Redrive, override, cascade, keep or discard."""
+    if act not in BEGUN:
+        return _page(view, letter_id, status=422, error="Choose what is to be done.", note=note)
+    view.caller.must_be(letters.role_for(act))
+    subject: dict[str, Any] = {
+        "organisation_id": view.organisation_id, "letter_ids": [letter_id], "actor": view.actor,
+    }  # fmt: skip
+    try:
+        given = parse(Act, note=note.strip() or None).note
+        if act == "redrive":
+            letters.redrive(view.database, **subject, note=given)
+        elif act == "discard":
+            letters.discard(view.database, **subject, note=given)
+        else:
+            letters.resolve(view.database, **subject, remedy=act, note=given or "")
+    except InvalidInputError as error:
+        return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
+    except ConflictError as error:
+        return _page(view, letter_id, status=409, error=str(error), chosen=act, note=note)
+    return view.go(f"{PATH}/dead-letters/{letter_id}", said=BEGUN[act])
+
+
+@router.post("/{letter_id}/assign")
+def assign(view: Operating, letter_id: RowId, to: Text = "", name: Text = "") -> Response:
+    """Let somebody look after the letter."""
+    try:
+        assignee = assignee_of(view, to, name)
+        desk.assign(
+            view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], assignee=assignee,
+            actor=view.actor,
+        )  # fmt: skip
+    except InvalidInputError as error:
+        return _page(view, letter_id, status=422, error=str(error))
+    except ConflictError as error:
+        return _page(view, letter_id, status=409, error=str(error))
+    return view.go(f"{PATH}/dead-letters/{letter_id}", said=f"{assignee or 'Nobody'} looks after this letter now.")
+
+
+@router.post("/{letter_id}/note")
+def note(view: Operating, letter_id: RowId, note: Text = "", key: Text = "") -> Response:
+    """Put a note beside the letter, once however often the form is sent."""
+    try:
+        given = parse(NoteRequest, note=note.strip()).note
+    except InvalidInputError as error:
+        return _page(view, letter_id, status=422, error=str(error))
+    desk.note(
+        view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], note=given, actor=view.actor,
+        key=view.requester(key).key,
+    )  # fmt: skip
+    return view.go(f"{PATH}/dead-letters/{letter_id}", said="Noted.")
+
+
+def assignee_of(view: View, to: str, name: str) -> str | None:
+    """Who was chosen: oneself, nobody, or a name.
+
+    Raises:
+        InvalidInputError: nobody was chosen, or the name is none.
+    """
+    if to == "nobody":
+        return None
+    given = view.caller.name if to == "me" else name.strip() if to == "name" else ""
+    if not given:
+        raise InvalidInputError("Say who is to look after it: you, nobody, or a name.")
+    return parse(AssignRequest, assignee=given).assignee
+
+
+def _page(
+    view: View, letter_id: int, *, status: int = 200, error: str = "", chosen: str = "", note: str = ""
+) -> Response:
+    letter = letters.show(view.database, organisation_id=view.organisation_id, letter_id=letter_id)
+    shown = letters.document(letter)
+    now = letter.evidence.get("now")
+    siblings = list((now or {}).get("siblings", []))
+    around = desk.around_one(view.database, letter)
+    asked = shown.diagnosis.request
+    return view.page(
+        "dead_letter.html",
+        status=status,
+        letter=shown,
+        around=around,
+        door=history.door(asked) if asked else "",
+        seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),
+        gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
+        siblings=siblings,
+        active=ACTIVE,
+        moving=letter.state == LetterState.REDRIVEN,
+        roles={name: letters.role_for(name) for name in shown.remedies},
+        error=error,
+        chosen=chosen,
+        note=note,
+    )
+
+
+_ROWS = {
+    "status": "Status",
+    "pathway_title": "Learning Pathway",
+    "active": "Learner active",
+    "to_decide": "Enrolments to decide",
+    "owned": "Of these, owned by a pathway",
+    "withdrawn_at": "Withdrawn at",
+    "withdrawn_by": "Withdrawn by",
+    "withdrawal_reason": "Reason",
+    "fault": "What is wrong",
+    "source": "HR source",
+    "event_id": "Event",
+    "receipt_id": "Receipt",
+    "received_at": "Received at",
+    "body": "Body, as it came",
+}
+
+
+def _seen(then: dict[str, Any], now: dict[str, Any] | None, *, looked: bool) -> list[tuple[str, Any, Any]]:
+    """What was seen beside what is there now: name, then, now."""
+    rows = []
+    for name, label in _ROWS.items():
+        before, after = then.get(name), (now or {}).get(name)
+        if before is None and after is None and name != "pathway_title":
+            continue
+        if name == "pathway_title":
+            if not (then.get("status") or (now or {}).get("status")):
+                continue
+            before = before or ("none" if then.get("status") else None)
+            after = after or ("none" if now else None)
+        rows.append((label, before, after if looked else None))
+    return rows

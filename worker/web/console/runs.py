@@ -1,0 +1,49 @@
+"""Runs: acts on all that matched, watched and stopped."""
+
+from urllib.parse import urlencode
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from worker import runs
+from worker.ledger import runs as ledger
+from worker.ledger.runs import Run
+from worker.web.console.letter_filter import as_given, in_words
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking, Operating
+from worker.web.context import Cursor, RowId, before, page
+
+router = APIRouter(prefix=f"{PATH}/runs", include_in_schema=False)
+
+MOST = 50
+"""Runs on a page."""
+
+
+@router.get("")
+def list_runs(view: Looking, cursor: Cursor = None) -> Response:
+    """Runs, newest first."""
+    with view.database.begin() as connection:
+        found = ledger.list_runs(connection, view.organisation_id, before=before(cursor or None), limit=MOST)
+    return view.page("runs.html", rows=[(run, in_words(run.filter)) for run in found], next_cursor=page(found, MOST))
+
+
+@router.get("/{run_id}")
+def show(view: Looking, run_id: RowId) -> Response:
+    """One run: how far it is, what came of it, why it halted."""
+    found = runs.show(view.database, organisation_id=view.organisation_id, run_id=run_id)
+    open_letters = f"{PATH}/dead-letters?{urlencode({**as_given(found.filter), 'state': 'open'})}"
+    return view.page(
+        "run.html", run=found, conditions=in_words(found.filter), done=_done(found), open_letters=open_letters
+    )
+
+
+@router.post("/{run_id}/stop")
+def stop(view: Operating, run_id: RowId) -> Response:
+    """End a run; what is in flight comes back by itself."""
+    found = runs.stop(view.database, organisation_id=view.organisation_id, run_id=run_id, actor=view.actor)
+    said = "Stopped. What is in flight comes back by itself." if found.state == "stopped" else "It had ended before."
+    return view.go(f"{PATH}/runs/{run_id}", said=said)
+
+
+def _done(run: Run) -> int:
+    return run.letters - run.waiting - run.in_flight
