@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-PATIENCE = 10_000  # milliseconds until what a person waits for counts as missing
+PATIENCE = 20_000  # milliseconds until what a person waits for counts as missing
+expect.set_options(timeout=PATIENCE)
 
 
 class SignIn(Protocol):
