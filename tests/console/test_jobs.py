@@ -2,11 +2,12 @@
 
 import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.console.asking import NASTY, ask, held_job
 from tests.console.browsing import SignIn, accessible, says
@@ -134,9 +135,20 @@ def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_lea
         {"status": 503},
         {"body": told, "content_type": "text/event-stream"},
     ]
-    page.route("**/events", lambda route: route.fulfill(**answers.pop(0)) if answers else route.continue_())
+    restarted = threading.Event()
+
+    def answer(route: Route) -> None:
+        if answers:
+            route.fulfill(**answers.pop(0))
+        elif restarted.is_set():
+            route.continue_()
+        else:
+            route.fulfill(status=503)
+
+    page.route("**/events", answer)
     page.goto(f"/console/jobs/{job.id}")
     expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
+    restarted.set()
     expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
     work_off(db, environment)
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")

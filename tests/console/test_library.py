@@ -95,7 +95,7 @@ def _to_the_plan(page: Page, what: str) -> None:
     page.get_by_role("button", name="Show the plan").click()
 
 
-def test_a_series_is_withdrawn_in_bulk_after_its_plan(
+def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     sign_in: SignIn, world: World, db: Database, deciding: None
 ) -> None:
     pathway = world.pathway(f"Onboarding {NASTY}")
@@ -119,7 +119,12 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan(
     says(page, "3 enrolments of 3 learners.")
     expect(page.get_by_role("button", name="nothing would be withdrawn")).to_be_visible()
     assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE code = 'pathway_owned'") == 3
-    eventually(lambda: world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NOT NULL") == 1)
+    page.go_forward()
+    expect(page.get_by_role("status").filter(has_text="Completed with exceptions")).to_be_visible()
+    page.get_by_role("link", name="Take it back").click()
+    page.get_by_role("button", name="Put 60 enrolments back").click()
+    expect(page.get_by_role("row", name="Reinstated")).to_contain_text("60")
+    assert world.one(counted) == 0
     assert_balanced(db)
 
 
