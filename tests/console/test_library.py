@@ -102,7 +102,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     series_id = people(world, "Hazardous goods", 60)
     enrol(world, series_id, 3, prefix="owned", pathway_id=pathway)
     enrol(world, series_id, 2, prefix="done", status="mastered")
-    page = sign_in("viewer")
+    page = sign_in("operator")
     page.goto(f"/console/series/{series_id}")
     page.get_by_role("link", name="Next page").click()
     expect(page.locator("tbody tr")).to_have_count(15)
