@@ -258,9 +258,31 @@ def test_an_outcome_has_a_chunk_and_keeps_it(owner: Database) -> None:
             "FROM withdrawals.outcomes, generate_series(1, 9) n",
             "UPDATE withdrawals.outcomes SET chunk_id = 999",
             "DELETE FROM withdrawals.chunks",
+            "UPDATE withdrawals.chunks SET id = DEFAULT",
         ):
             with pytest.raises(IntegrityError), connection.begin_nested():
                 connection.execute(text(wrong))
+
+
+def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_have_come_to_be(db: Database) -> None:
+    """The plan is kept by the connection that made it, over a table that was small then."""
+    read = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'chunks'")
+    more = text(
+        "INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state) "
+        "SELECT :job_id, 1, n, 2, ARRAY[n], 1, 'ready' FROM generate_series(2, 500) n"
+    )
+    decide = text(
+        "INSERT INTO withdrawals.outcomes (job_id, organisation_id, enrolment_id, chunk_id, outcome) "
+        "SELECT :job_id, 1, n, :chunk_id, 'withdrawn' FROM generate_series(CAST(:first AS bigint), :first + 99) n"
+    )
+    with db.engine.connect() as connection:
+        known = base(connection)
+        values = {name: known[name] for name in ("job_id", "chunk_id")}
+        before = connection.scalar(read)
+        connection.execute(decide, {**values, "first": 100})
+        connection.execute(more, values)
+        connection.execute(decide, {**values, "first": 200})
+        assert connection.scalar(read) == before
 
 
 def test_there_is_one_job_a_key_one_outcome_an_enrolment_and_one_live_letter_a_subject(owner: Database) -> None:
