@@ -68,7 +68,7 @@ def enrolments_of_series(
     cursor: Cursor = None,
 ) -> Response:
     """The enrolments of one Series, searched and filtered; from here they are withdrawn in bulk."""
-    asked = Asked(_typed(learner), status or [], pathway_id, enrolled_from, enrolled_to)
+    asked = Asked(_typed(learner), [_typed(one) for one in status or []], pathway_id, enrolled_from, enrolled_to)
     with view.database.begin() as connection:
         found = library.series(connection, view.organisation_id, series_id)
     if found is None:
@@ -157,7 +157,7 @@ def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any)
         pathways = library.pathways(connection, view.organisation_id)
         try:
             after, until = moments(view, asked.enrolled_from, asked.enrolled_to)
-            pathway = _number("pathway", asked.pathway_id)
+            pathway = row_id("pathway", asked.pathway_id)
             if asked.learner:
                 ids, more_learners = library.learners(connection, view.organisation_id, asked.learner)
             wanted = Wanted(series_id, ids, tuple(asked.status), pathway, after, until)
@@ -214,9 +214,14 @@ def _typed(given: str) -> str:
     return given.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:200]
 
 
-def _number(what: str, given: str) -> int | None:
+def row_id(what: str, given: str) -> int | None:
+    """The id of a row that a list offered, None where nothing was chosen.
+
+    Raises:
+        InvalidInputError: it is none; to leave it out instead would mean more than was asked for.
+    """
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and 0 < int(given[:20]) < 2**63):
+    if not (len(given) < 20 and given.isascii() and given.isdigit() and 0 < int(given) < 2**63):
         raise InvalidInputError(f"{what}: choose one of the list")
     return int(given)
