@@ -1,5 +1,10 @@
 """Addresses and forms that no page made: refused in words, without a fault, and never taken for more than they say."""
 
+import threading
+import time
+from typing import Any
+
+import psycopg
 import pytest
 from starlette.testclient import TestClient
 
@@ -7,6 +12,8 @@ from tests.console.asking import Person
 from tests.console.browsing import MakeToken
 from tests.console.test_library import people
 from tests.world import World
+from worker import submit
+from worker.web.console import library
 
 LONG = "0" * 19 + "1" + "9" * 5000
 """More digits than int() takes, of which the first twenty look harmless."""
@@ -84,3 +91,29 @@ def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytes
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
+    assert "Nothing was changed" not in answer.text
+
+
+def test_what_was_accepted_is_not_denied_when_the_database_goes_away(
+    mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> Any:
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(submit, "show", gone)
+    enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
+    answer = mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
+    assert answer.headers["location"] == f"/console/enrolments/{enrolment_id}"
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
+
+
+def test_no_more_than_a_few_wait_for_what_they_asked(
+    mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No worker runs here: each would hold a thread for two seconds."""
+    monkeypatch.setattr(library, "_waiting", threading.BoundedSemaphore(1))
+    library._waiting.acquire()
+    begin = time.monotonic()
+    enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
+    mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
+    assert time.monotonic() - begin < library._SHOWN_AT_ONCE

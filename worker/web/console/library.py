@@ -1,5 +1,6 @@
 """The Series library, the enrolments in it, one enrolment and its withdrawal: the administrators' way."""
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,7 @@ from starlette.responses import Response
 
 from schemas.jobs import JobRequest
 from worker import submit
-from worker.errors import InvalidInputError, NotFoundError
+from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ledger import library
 from worker.ledger.library import Enrolment, Wanted
 from worker.models import Job
@@ -25,6 +26,8 @@ ROWS = 50
 STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)
 _SHOWN_AT_ONCE = 2.0
 """Seconds in which a single withdrawal is usually done; a longer one is on its way, and the page says so."""
+_waiting = threading.BoundedSemaphore(8)
+"""Those who wait for that hold a thread each, of the few that also answer webhooks."""
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -187,10 +190,18 @@ def _enrolment(view: View, enrolment_id: int, *, error: str = "", status: int = 
 
 def _awaited(view: View, job: Job) -> Job:
     """The job once it has ended, or as it is when patience does."""
-    deadline = time.monotonic() + _SHOWN_AT_ONCE
-    while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
-        time.sleep(0.03)
-        job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    if not _waiting.acquire(blocking=False):
+        return job
+    try:
+        deadline = time.monotonic() + _SHOWN_AT_ONCE
+        while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
+            time.sleep(0.03)
+            job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    except Exception as error:
+        if not is_passing(error):  # else the job is kept all the same, and nobody may be told otherwise
+            raise
+    finally:
+        _waiting.release()
     return job
 
 
