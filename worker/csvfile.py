@@ -70,9 +70,10 @@ def number(line: int, column: str, value: str) -> int:
         InvalidInputError: names line and column.
     """
     text = value.strip()
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 2**63):
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit() and 0 < len(digits) < 20 and int(digits) < 2**63):
         raise InvalidInputError(f"line {line}: {column} {text[:40]!r} is not a positive whole number")
-    return int(text)
+    return int(digits)
 
 
 def _check_header(header: Sequence[str], required: Sequence[str]) -> None:

@@ -5,10 +5,12 @@ Ids of rows are logged; external ids, names, e-mail addresses and notes are not.
 
 import logging
 import sys
+import traceback
 
 import structlog
 
 from worker.config import Settings
+from worker.errors import describe
 
 
 def configure(settings: Settings) -> None:
@@ -26,9 +28,9 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     renderer: list[structlog.types.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [_told, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [_told, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -42,6 +44,20 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 tells whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+def _told(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """An error as where it happened and what describes it: neither values of variables, where cookies and tokens
+    are, nor the message, which may quote a row.
+    """
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exception()
+    if given and error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+        name, message, fingerprint = describe(error)
+        event["exception"] = f"{where}\n{name}: {message} ({fingerprint})"
+    return event
 
 
 def silence() -> None:

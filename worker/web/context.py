@@ -52,7 +52,7 @@ def before(cursor: str | None) -> int | None:
     """
     if cursor is None:
         return None
-    if not (cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < 2**63):
+    if not (len(cursor) < 20 and cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < 2**63):
         raise InvalidInputError("cursor: is none that a page gave; leave it out to begin at the first")
     return int(cursor)
 

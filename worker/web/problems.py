@@ -31,7 +31,7 @@ from worker.errors import (
     classify,
     describe,
 )
-from worker.web.console.render import PATH, render
+from worker.web.console.render import HEADERS, PATH, render
 from worker.web.scim import errors as scim
 
 log = structlog.get_logger(__name__)
@@ -177,7 +177,7 @@ def _tell(
         return scim.error(status, kind, detail, headers=headers)
     if _in_console(request):
         shown = render("problem.html", request, status=status, title=TITLES.get(status, "Error"), detail=detail)
-        return HTMLResponse(shown, status, headers=dict(headers or {}))
+        return HTMLResponse(shown, status, headers={**HEADERS, **(headers or {})})  # no middleware is around a 500
     return problem(status, kind, detail, headers=headers, **more)
 
 
@@ -241,6 +241,8 @@ async def _http(request: Request, error: Exception) -> Response:
     kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     details = {400: "The body is not JSON.", 404: "There is nothing here.", 413: "The body is too large."}
     detail = details.get(error.status_code, str(error.detail))
+    if error.status_code == 400 and _in_console(request):
+        detail = "The form could not be read; it may have 1,000 fields and a file at the most."
     return _tell(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
 
 

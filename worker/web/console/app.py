@@ -21,7 +21,7 @@ from worker.web.console import (
     undo,
     withdraw,
 )
-from worker.web.console.render import PATH, STATIC
+from worker.web.console.render import HEADERS, PATH, STATIC
 
 ROUTERS = [
     sign_in.router,
@@ -39,20 +39,6 @@ ROUTERS = [
     runs.router,
     receipt.router,
 ]
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-"""Content Security Policy Level 3: nothing from elsewhere, nothing inline, in no frame."""
 
 
 def install(app: FastAPI) -> None:
@@ -78,11 +64,10 @@ class Headers:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = POLICY
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "same-origin"
-                kept = path.startswith(f"{PATH}/static/") and message["status"] == 200
-                headers["Cache-Control"] = "public, max-age=31536000, immutable" if kept else "no-store"
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                if path.startswith(f"{PATH}/static/") and message["status"] == 200:
+                    headers["Cache-Control"] = "public, max-age=31536000, immutable"
             await send(message)
 
         await self.app(scope, receive, sending)

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.control import ReleaseFilter
-from schemas.jobs import Note, Storable
+from schemas.jobs import Moment, Note, Storable
 from worker import control, submit
 from worker.errors import InvalidInputError
 from worker.models import Job, JobState, Role
@@ -121,15 +121,13 @@ def release_page(
 @router.post("/jobs/release")
 def release_matching(
     view: Approving,
-    seen_at: Annotated[datetime, Form()],
+    seen_at: Annotated[Moment, Form()],
     source: Annotated[Source | Literal[""], Form()] = "",
     held_because: Annotated[Because, Form()] = "",
     requested_by: Annotated[Requested, Form()] = "",
     note: GivenNote = "",
 ) -> Response:
     """Release all held jobs that match and were there when the list was shown. Role: approver."""
-    if seen_at.tzinfo is None:
-        raise InvalidInputError("seen_at: the form was not complete; go back, load it again and send that")
     done = control.release_matching(
         view.database,
         organisation_id=view.organisation_id,

@@ -1,5 +1,6 @@
 """The Series library, the enrolments in it, one enrolment and its withdrawal: the administrators' way."""
 
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +12,7 @@ from starlette.responses import Response
 
 from schemas.jobs import JobRequest
 from worker import submit
-from worker.errors import InvalidInputError, NotFoundError
+from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ledger import library
 from worker.ledger.library import Enrolment, Wanted
 from worker.models import Job
@@ -25,6 +26,8 @@ ROWS = 50
 STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)
 _SHOWN_AT_ONCE = 2.0
 """Seconds in which a single withdrawal is usually done; a longer one is on its way, and the page says so."""
+_waiting = threading.BoundedSemaphore(8)
+"""Those who wait for that hold a thread each, of the few that also answer webhooks."""
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -68,7 +71,7 @@ def enrolments_of_series(
     cursor: Cursor = None,
 ) -> Response:
     """The enrolments of one Series, searched and filtered; from here they are withdrawn in bulk."""
-    asked = Asked(_typed(learner), status or [], pathway_id, enrolled_from, enrolled_to)
+    asked = Asked(_typed(learner), [_typed(one) for one in status or []], pathway_id, enrolled_from, enrolled_to)
     with view.database.begin() as connection:
         found = library.series(connection, view.organisation_id, series_id)
     if found is None:
@@ -157,7 +160,7 @@ def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any)
         pathways = library.pathways(connection, view.organisation_id)
         try:
             after, until = moments(view, asked.enrolled_from, asked.enrolled_to)
-            pathway = _number("pathway", asked.pathway_id)
+            pathway = row_id("pathway", asked.pathway_id)
             if asked.learner:
                 ids, more_learners = library.learners(connection, view.organisation_id, asked.learner)
             wanted = Wanted(series_id, ids, tuple(asked.status), pathway, after, until)
@@ -187,10 +190,18 @@ def _enrolment(view: View, enrolment_id: int, *, error: str = "", status: int = 
 
 def _awaited(view: View, job: Job) -> Job:
     """The job once it has ended, or as it is when patience does."""
-    deadline = time.monotonic() + _SHOWN_AT_ONCE
-    while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
-        time.sleep(0.03)
-        job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    if not _waiting.acquire(blocking=False):
+        return job
+    try:
+        deadline = time.monotonic() + _SHOWN_AT_ONCE
+        while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
+            time.sleep(0.03)
+            job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    except Exception as error:
+        if not is_passing(error):  # else the job is kept all the same, and nobody may be told otherwise
+            raise
+    finally:
+        _waiting.release()
     return job
 
 
@@ -214,9 +225,14 @@ def _typed(given: str) -> str:
     return given.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:200]
 
 
-def _number(what: str, given: str) -> int | None:
+def row_id(what: str, given: str) -> int | None:
+    """The id of a row that a list offered, None where nothing was chosen.
+
+    Raises:
+        InvalidInputError: it is none; to leave it out instead would mean more than was asked for.
+    """
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and 0 < int(given[:20]) < 2**63):
+    if not (len(given) < 20 and given.isascii() and given.isdigit() and 0 < int(given) < 2**63):
         raise InvalidInputError(f"{what}: choose one of the list")
     return int(given)

@@ -125,7 +125,7 @@ def acting(role: Role) -> Callable[..., View]:
     """A dependency of a form: the view, whose role includes `role`, and whose form it was."""
 
     def allowed(view: Annotated[View, Depends(signed_in)], csrf: Annotated[str, Form()] = "") -> View:
-        if not hmac.compare_digest(csrf.encode(), view.session.csrf.encode()):
+        if not hmac.compare_digest(csrf.encode("utf-8", "replace"), view.session.csrf.encode()):
             raise ProblemError(
                 403, "forbidden", "This form belongs to another sign-in; go back, load the page again and send it then."
             )

@@ -18,7 +18,7 @@ from worker import csvfile, plan, submit
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.ledger import library
 from worker.rules import Outcome, Reason
-from worker.web.console.library import moments, source_of
+from worker.web.console.library import moments, row_id, source_of
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.console.words import word
@@ -191,10 +191,8 @@ def _selection(
     enrolled_from: str,
     enrolled_to: str,
 ) -> Selection:
-    numbers = [int(given) if given.isascii() and given.isdigit() else None for given in (series_id, pathway_id)]
-    return Selection(
-        what, enrolment_ids or [], numbers[0], numbers[1], status or [], learner_ids or [], enrolled_from, enrolled_to
-    )
+    numbers = row_id("Series", series_id), row_id("pathway", pathway_id)
+    return Selection(what, enrolment_ids or [], *numbers, status or [], learner_ids or [], enrolled_from, enrolled_to)
 
 
 def _page(
@@ -275,4 +273,7 @@ def _moment(view: View, given: str) -> str | None:
         raise InvalidInputError("not before: give a day and a time such as 2026-03-01T08:00") from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=view.zone)
-    return at.astimezone(UTC).isoformat()
+    try:
+        return at.astimezone(UTC).isoformat()
+    except OverflowError:
+        raise InvalidInputError("not before: that is too far away") from None
