@@ -89,6 +89,9 @@ def test_nobody_is_sent_to_another_site(client: TestClient, token: MakeToken) ->
         assert answer.headers["location"] == where
     answer = client.post("/console/sign-in", data={"token": token("viewer")}, headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
+    for origin, status in {"http://evil.example": 403, "null": 403, "http://testserver": 303}.items():
+        answer = client.post("/console/sign-in", data={"token": token("viewer")}, headers={"Origin": origin})
+        assert answer.status_code == status, origin
 
 
 def test_a_form_of_another_session_is_refused(client: TestClient, token: MakeToken, world: World) -> None:
@@ -113,6 +116,7 @@ def test_pages_keep_to_themselves(client: TestClient, token: MakeToken) -> None:
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|\|\s*safe", source), template
     kept = client.get(re.search(r'href="(/console/static/console.css[^"]*)"', page.text)[1])  # type: ignore[index]
     assert "immutable" in kept.headers["cache-control"]
+    assert client.get("/console/static/console.css?v=another").headers["cache-control"] == "no-store"
     assert client.get("/healthz").headers.get("content-security-policy") is None
 
 

@@ -197,6 +197,19 @@ def test_more_watchers_than_can_be_served_are_told_to_come_back(
             assert (second.status, second.headers["retry-after"]) == (503, "10")
 
 
+def test_one_token_cannot_take_all_watchers(
+    live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_EACH", 1)
+    job = world.submit(db, world.enrolments(1))
+    viewer = bearer("viewer")
+    with watching(live.port, job.id, viewer) as first:
+        assert next_event(first)
+        with watching(live.port, job.id, viewer) as second, watching(live.port, job.id, bearer("viewer")) as other:
+            assert second.status == 503
+            assert next_event(other)
+
+
 def test_a_stream_outlives_a_restart_of_postgresql(
     live: Live, bearer: Bearer, world: World, db: Database, environment: Settings, servers: LocalServers
 ) -> None:

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 MOST = 1000
 """Watchers of one process."""
+MOST_EACH = 100
+"""Of these, by one token: nobody can take them all."""
 TICK = 1.0
 """Seconds between two looks, at the least."""
 HEARTBEAT = 15.0
@@ -80,7 +82,8 @@ class Watching:
         Raises:
             ProblemError: 503, there are too many, or the server is stopping.
         """
-        if self._stopped or len(self._watchers) >= MOST:
+        own = sum(watcher.ticket.token_id == ticket.token_id for watcher in self._watchers)
+        if self._stopped or len(self._watchers) >= MOST or own >= MOST_EACH:
             detail = "No more watchers can be served here now; ask again in a moment, or read the job itself."
             raise ProblemError(503, "too_many_watchers", detail, headers={"Retry-After": "10"})
         watcher = Watcher(job.id, ticket, job)

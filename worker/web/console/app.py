@@ -21,7 +21,7 @@ from worker.web.console import (
     undo,
     withdraw,
 )
-from worker.web.console.render import HEADERS, PATH, STATIC
+from worker.web.console.render import HEADERS, PATH, STATIC, asset
 
 ROUTERS = [
     sign_in.router,
@@ -66,8 +66,15 @@ class Headers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                if path.startswith(f"{PATH}/static/") and message["status"] == 200:
+                if message["status"] == 200 and _is_asset(scope):
                     headers["Cache-Control"] = "public, max-age=31536000, immutable"
             await send(message)
 
         await self.app(scope, receive, sending)
+
+
+def _is_asset(scope: Scope) -> bool:
+    """Whether a file was asked for by the address that names what it holds, so that it may be kept for long."""
+    name = scope["path"].removeprefix(f"{PATH}/static/")
+    asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+    return scope["path"].startswith(f"{PATH}/static/") and (STATIC / name).is_file() and asked == asset(name)

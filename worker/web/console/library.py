@@ -53,7 +53,11 @@ def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_l
     """The Series library."""
     with view.database.begin() as connection:
         found = library.list_series(
-            connection, view.organisation_id, containing=_typed(q), after=cursor and _typed(cursor), limit=ROWS
+            connection,
+            view.organisation_id,
+            containing=_typed(q),
+            after=cursor and cursor.replace("\0", ""),
+            limit=ROWS,
         )
     more = found[-1].code if len(found) == ROWS else None
     return view.page("series_library.html", items=found, q=q, next_cursor=more)

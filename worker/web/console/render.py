@@ -59,7 +59,7 @@ def _environment() -> jinja2.Environment:
         "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "plain": plain,
         "tone": _tone, "span": span,
     }  # fmt: skip
-    made.globals |= {"query": _query, "asset": _asset}
+    made.globals |= {"query": _query, "asset": asset}
     return made
 
 
@@ -145,7 +145,7 @@ def _query(context: Context, **changes: object) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """Where a file of `static/` is; its address changes with what it holds, so that it may be kept for long."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"{PATH}/static/{name}?v={digest}"

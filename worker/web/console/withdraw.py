@@ -97,11 +97,11 @@ def _each(name: str, values: list[Any]) -> list[tuple[str, object]]:
 def planned(
     view: Looking,
     what: str = "",
-    enrolment_ids: Annotated[list[int] | None, Query(max_length=1000)] = None,
+    enrolment_ids: Annotated[list[int] | None, Query(max_length=500)] = None,
     series_id: str = "",
     pathway_id: str = "",
     status: Annotated[list[str] | None, Query(max_length=20)] = None,
-    learner_ids: Annotated[list[int] | None, Query(max_length=1000)] = None,
+    learner_ids: Annotated[list[int] | None, Query(max_length=500)] = None,
     enrolled_from: str = "",
     enrolled_to: str = "",
     reason: str = "",
@@ -191,6 +191,8 @@ def _selection(
     enrolled_from: str,
     enrolled_to: str,
 ) -> Selection:
+    if what not in ("ticked", "all"):
+        raise InvalidInputError("what: `ticked`, or `all` that match")
     numbers = row_id("Series", series_id), row_id("pathway", pathway_id)
     return Selection(what, enrolment_ids or [], *numbers, status or [], learner_ids or [], enrolled_from, enrolled_to)
 
