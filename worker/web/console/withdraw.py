@@ -234,7 +234,8 @@ def _described(view: View, selection: Selection) -> str:
     which = " or ".join(word(status) for status in selection.status) or "neither ended nor withdrawn"
     told = [f"All enrolments{where} that are {which}"]
     if selection.learner_ids:
-        told.append(f"of {len(selection.learner_ids):,} learners that were searched for")
+        first = "the first " if len(selection.learner_ids) >= library.MOST_LEARNERS else ""
+        told.append(f"of {first}{len(selection.learner_ids):,} learners that were found")
     if selection.pathway_id:
         told.append(f"of the Learning Pathway “{pathways.get(selection.pathway_id, selection.pathway_id)}”")
     told += [
