@@ -1,0 +1,112 @@
+"""What holds for every page of the console: it is accessible in both schemes, fits a phone, and keeps to the roles."""
+
+from datetime import timedelta
+
+from playwright.sync_api import expect
+
+from schemas.letters import LetterFilter
+from tests.console.asking import ask, held_job
+from tests.console.browsing import SignIn, accessible, says
+from tests.world import World, work_off
+from worker import runs
+from worker.config import Settings
+from worker.database import Database
+from worker.web.console.app import ROUTERS
+
+NO_PAGES = {
+    "/console/jobs/{job_id}/events",
+    "/console/reports/enrolments.{format}",
+    "/console/reports/outcomes.{format}",
+}
+
+
+def _something_of_everything(db: Database, world: World, environment: Settings) -> dict[str, list[str]]:
+    """Each page's path, with the addresses that show what it can show."""
+    owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
+    world.enrolment("anna", "no_attempts", pathway_id=world.pathway("Onboarding"))
+    active, gone = world.enrolment("ben"), world.enrolment("carla")
+    done = ask(db, world, [owned, gone, 999_999])
+    work_off(db, environment)
+    run = runs.start(
+        db, organisation_id=world.organisation_id, act="redrive", wanted=LetterFilter(), actor="token:mia"
+    )  # fmt: skip
+    later = ask(db, world, [active], effective_at=world.one("SELECT now()") + timedelta(days=2))
+    held = held_job(db, world)
+    series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=owned)
+    letters = [str(letter.id) for letter in world.letters()]
+    jobs = [str(job.id) for job in (done, later, held)]
+    return {
+        "/console/sign-in": [""],
+        "/console": [""],
+        "/console/series": ["", "?q=nothing-is-called-so"],
+        "/console/series/{series_id}": [f"/{series}", f"/{series}?status=mastered", f"/{series}?enrolled_from=soon"],
+        "/console/enrolments": ["", "?learner=anna"],
+        "/console/enrolments/{enrolment_id}": [f"/{owned}", f"/{active}", f"/{gone}"],
+        "/console/enrolments/{enrolment_id}/history": [f"/{owned}/history", f"/{gone}/history"],
+        "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
+        "/console/jobs": ["", "?state=held"],
+        "/console/jobs/{job_id}": [f"/{job}" for job in jobs],
+        "/console/jobs/{job_id}/cancel": [f"/{later.id}/cancel"],
+        "/console/jobs/{job_id}/move": [f"/{later.id}/move"],
+        "/console/jobs/{job_id}/undo": [f"/{done.id}/undo"],
+        "/console/jobs/{job_id}/outcomes": [f"/{done.id}/outcomes"],
+        "/console/jobs/release": ["/release"],
+        "/console/reports": [""],
+        "/console/reports/outcomes": ["/outcomes"],
+        "/console/reports/summary": ["/summary"],
+        "/console/dead-letters": ["", "?code=pathway_owned"],
+        "/console/dead-letters/groups": ["/groups"],
+        "/console/dead-letters/act": [
+            f"/act?act={act}&code=pathway_owned" for act in ("redrive", "override", "cascade", "keep", "assign")
+        ],
+        "/console/dead-letters/{letter_id}": [f"/{letter}" for letter in letters],
+        "/console/runs": [""],
+        "/console/runs/{run_id}": [f"/{run.id}"],
+    }
+
+
+def _addresses(shown: dict[str, list[str]]) -> list[str]:
+    """The whole addresses: what follows the part of a path that is the same for all."""
+    found = []
+    for path, ends in shown.items():
+        fixed = path.split("/{")[0] if "{" in path else path
+        for end in ends:
+            base = fixed if "{" in path or end.startswith("?") or not end else path.rsplit("/", 1)[0]
+            found.append(base + end)
+    return found
+
+
+def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
+    sign_in: SignIn, db: Database, world: World, environment: Settings
+) -> None:
+    shown = _something_of_everything(db, world, environment)
+    paths = {route.path for router in ROUTERS for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
+    assert paths - NO_PAGES == set(shown), "a page that is not looked at, or none any more"
+    page = sign_in("approver", name="anna", viewport={"width": 390, "height": 800})
+    for address in _addresses(shown):
+        answer = page.goto(address)
+        assert answer is not None
+        assert answer.status == (422 if "soon" in address else 200), address
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, f"{address} is {width} wide on a phone"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            accessible(page)
+
+
+def test_what_a_role_lacks_is_not_offered_and_refused_all_the_same(sign_in: SignIn, db: Database, world: World) -> None:
+    job = ask(db, world, world.enrolments(3))
+    page = sign_in("viewer")
+    page.goto(f"/console/jobs/{job.id}")
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    says(page, "perator")  # who can is said
+    page.evaluate(
+        f"""() => {{
+            const form = document.querySelector("form[action='/console/sign-out']");
+            form.action = "/console/jobs/{job.id}/pause";
+            form.submit();
+        }}"""
+    )
+    says(page, "This needs the role operator; the token has viewer.")
+    accessible(page)
+    assert world.one("SELECT state FROM withdrawals.jobs") == "queued"
