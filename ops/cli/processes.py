@@ -57,7 +57,7 @@ def up(
 ) -> None:
     """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C.
 
-    On a terminal it shows a token for the console: of the demo, or of the only organisation of an embedded database.
+    It shows a token for the console: of the only organisation of an embedded database, or of the demo on a terminal.
     """
     embedded = not settings().database_url.get_secret_value()
     with common.environment(keep_servers=True) as current:
@@ -88,7 +88,10 @@ def _load_demo(current: Settings) -> None:
 
 
 def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
-    """The way into the console. A secret goes to a terminal alone: everything else is kept by somebody."""
+    """The way into the console.
+
+    The token of a database that is this machine's own goes where the output goes; that of any other to a terminal alone.
+    """
     database = Database(current, pool_size=1)
     try:
         with database.begin() as connection:
@@ -98,7 +101,7 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
 
             known = {tour.ORGANISATION: known[tour.ORGANISATION]}
         secret = None
-        if sys.stdout.isatty() and len(known) == 1 and (demo or embedded):
+        if len(known) == 1 and (embedded or (demo and sys.stdout.isatty())):
             secret = welcome.fresh_token(database, next(iter(known.values())))
         return welcome.invitation(address, list(known), secret)
     finally:
