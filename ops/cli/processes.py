@@ -90,7 +90,7 @@ def _load_demo(current: Settings) -> None:
 def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
     """The way into the console.
 
-    The token of a database that is this machine's own goes where the output goes; that of any other to a terminal alone.
+    The token of a database that is this machine's own goes where the output goes, any other to a terminal alone.
     """
     database = Database(current, pool_size=1)
     try:
