@@ -242,7 +242,7 @@ def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, wo
     series_id = people(world, "Ladders", 2)
     (enrolment_id, _) = sorted(row[0] for row in world.run("SELECT id FROM lms.enrolments"))
     for path, said in {
-        f"/console/series/{series_id}?enrolled_from=soon": "give a day such as",
+        f"/console/series/{series_id}?enrolled_from=soon": "is none, such as 2026-03-01",
         f"/console/series/{series_id}?enrolled_from=2026-03-02&enrolled_to=2026-03-01": "is before",
         f"/console/series/{series_id}?enrolled_to=9999-12-31": "too far away",
         f"/console/series/{series_id}?pathway_id=x": "choose one of the list",

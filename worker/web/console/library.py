@@ -3,8 +3,6 @@
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as time_of_day
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query
@@ -17,7 +15,9 @@ from worker.ledger import library
 from worker.ledger.library import Enrolment, Wanted
 from worker.models import Job
 from worker.rules import ACTIVE, ENDED, WITHDRAWN, Reason, Source
+from worker.web.console.forms import row_id
 from worker.web.console.render import PATH
+from worker.web.console.times import around
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.context import Cursor, RowId, before
 from worker.web.submitting import validated
@@ -127,43 +127,13 @@ def source_of(reason: str) -> str:
     return Source.CORRECTION if reason == Reason.ENROLMENT_ERROR else Source.ADMIN
 
 
-def moments(view: View, first: str, last: str) -> tuple[datetime | None, datetime | None]:
-    """What lies after the first and before the second moment was enrolled on these days of the viewer's zone.
-
-    Raises:
-        InvalidInputError: one is no day, or they are the wrong way round.
-    """
-    begin, end = _day("from", first), _day("to", last)
-    if begin and end and end < begin:
-        raise InvalidInputError("enrolled to: is before enrolled from")
-    try:
-        after = _midnight(view, begin) - timedelta(microseconds=1) if begin else None
-        until = _midnight(view, end + timedelta(days=1)) if end else None
-    except OverflowError:
-        raise InvalidInputError("enrolled from, to: that day is too far away") from None
-    return after, until
-
-
-def _day(which: str, given: str) -> date | None:
-    if not given:
-        return None
-    try:
-        return date.fromisoformat(given)
-    except ValueError:
-        raise InvalidInputError(f"enrolled {which}: give a day such as 2026-03-01") from None
-
-
-def _midnight(view: View, day: date) -> datetime:
-    return datetime.combine(day, time_of_day.min, view.zone).astimezone(UTC)
-
-
 def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any) -> Response:
     series_id = shown["series"].id if "series" in shown else None
     error, items, more_learners, ids = "", list[Enrolment](), False, None
     with view.database.begin() as connection:
         pathways = library.pathways(connection, view.organisation_id)
         try:
-            after, until = moments(view, asked.enrolled_from, asked.enrolled_to)
+            after, until = around(asked.enrolled_from, asked.enrolled_to, view.zone)
             pathway = row_id("pathway", asked.pathway_id)
             if asked.learner:
                 ids, more_learners = library.learners(connection, view.organisation_id, asked.learner)
@@ -227,16 +197,3 @@ def _said(job: Job) -> str:
 def _typed(given: str) -> str:
     """Text from a search box that the database takes."""
     return given.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:200]
-
-
-def row_id(what: str, given: str) -> int | None:
-    """The id of a row that a list offered, None where nothing was chosen.
-
-    Raises:
-        InvalidInputError: it is none; to leave it out instead would mean more than was asked for.
-    """
-    if not given:
-        return None
-    if not (len(given) < 20 and given.isascii() and given.isdigit() and 0 < int(given) < 2**63):
-        raise InvalidInputError(f"{what}: choose one of the list")
-    return int(given)

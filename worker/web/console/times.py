@@ -39,11 +39,35 @@ def around(first: str, last: str, zone: ZoneInfo) -> tuple[datetime | None, date
     """Bounds, both exclusive, around all of the days from `first` to `last` in the zone; an empty one is open.
 
     Raises:
-        InvalidInputError: one of them is no day.
+        InvalidInputError: one of them is no day, or they are the wrong way round.
     """
+    begin, end = first and a_day(first, "from"), last and a_day(last, "to")
+    if begin and end and end < begin:
+        raise InvalidInputError("to: is before from")
     try:
-        after = datetime.combine(a_day(first, "from"), time.min, zone) - timedelta(microseconds=1) if first else None
-        before = datetime.combine(a_day(last, "until") + timedelta(days=1), time.min, zone) if last else None
+        after = _midnight(begin, zone) - timedelta(microseconds=1) if begin else None
+        before = _midnight(end + timedelta(days=1), zone) if end else None
     except OverflowError:
-        raise InvalidInputError("from, until: that day is too far away") from None
+        raise InvalidInputError("from, to: that day is too far away") from None
     return after, before
+
+
+def moment(given: str, zone: ZoneInfo) -> datetime | None:
+    """The moment of a field that takes a day and a time together; empty is none.
+
+    Raises:
+        InvalidInputError: it is none, or too far away.
+    """
+    if not given:
+        return None
+    try:
+        at = datetime.fromisoformat(given)
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except ValueError:
+        raise InvalidInputError("not before: give a day and a time such as 2026-03-01T08:00") from None
+    except OverflowError:
+        raise InvalidInputError("not before: that day is too far away") from None
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time.min, zone).astimezone(UTC)

@@ -14,6 +14,7 @@ from worker.errors import InvalidInputError
 from worker.ledger import outcomes, reads
 from worker.models import Role
 from worker.submit import show
+from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around
 from worker.web.console.view import Looking, Operating, View
@@ -102,9 +103,9 @@ def _part(view: View, chosen: dict[str, str]) -> Part | None:
     """
     values: dict[str, Any] = {}
     if chosen["series_id"]:
-        values["series_id"] = _number(chosen["series_id"], "Series")
+        values["series_id"] = a_row("Series", chosen["series_id"])
     if chosen["enrolment_ids"]:
-        values["enrolment_ids"] = [_number(one, "enrolments") for one in re.split(r"[\s,;]+", chosen["enrolment_ids"])]
+        values["enrolment_ids"] = [a_row("enrolments", one) for one in re.split(r"[\s,;]+", chosen["enrolment_ids"])]
     if chosen["learner"]:
         with view.database.begin() as connection:
             found = outcomes.learner_id(connection, view.organisation_id, chosen["learner"])
@@ -120,9 +121,3 @@ def _part(view: View, chosen: dict[str, str]) -> Part | None:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise InvalidInputError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-
-
-def _number(value: str, name: str) -> int:
-    if not (len(value) < 20 and value.isascii() and value.isdigit() and 0 < int(value) < 2**63):
-        raise InvalidInputError(f"{name}: {value[:40]!r} is no number of one")
-    return int(value)

@@ -5,7 +5,6 @@ confirmation writes, with the plan's hash and the key that came with the page.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -18,8 +17,10 @@ from worker import csvfile, plan, submit
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.ledger import library
 from worker.rules import Outcome, Reason
-from worker.web.console.library import moments, row_id, source_of
+from worker.web.console.forms import row_id
+from worker.web.console.library import source_of
 from worker.web.console.render import PATH
+from worker.web.console.times import around, moment
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.console.words import word
 from worker.web.submitting import validated
@@ -79,7 +80,7 @@ class Selection:
             if not self.enrolment_ids:
                 raise InvalidInputError("Nothing is ticked; go back and tick the rows, or choose all that match.")
             return validated(JobRequest, {"enrolment_ids": self.enrolment_ids, **more})
-        after, until = moments(view, self.enrolled_from, self.enrolled_to)
+        after, until = around(self.enrolled_from, self.enrolled_to, view.zone)
         conditions: dict[str, Any] = {
             "series_id": self.series_id, "pathway_id": self.pathway_id, "status": self.status or None,
             "learner_ids": self.learner_ids or None, "enrolled_after": after and after.isoformat(),
@@ -140,7 +141,7 @@ def confirmed(
     try:
         wanted = selection.request(
             view, reason=reason, source=source_of(reason), note=note.strip() or None,
-            plan_hash=plan_hash or None, effective_at=_moment(view, effective_at),
+            plan_hash=plan_hash or None, effective_at=moment(effective_at, view.zone),
         )  # fmt: skip
         made = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size)
     except _CHANGED as changed:
@@ -264,19 +265,3 @@ def _told(changed: Exception) -> str:
         for when in ("planned", "now")
     )
     return f"Things have changed since the plan was made. Planned: {planned}. Now: {now}."
-
-
-def _moment(view: View, given: str) -> str | None:
-    """A time of the viewer's zone, as the form has it, as RFC 3339."""
-    if not given:
-        return None
-    try:
-        at = datetime.fromisoformat(given)
-    except ValueError:
-        raise InvalidInputError("not before: give a day and a time such as 2026-03-01T08:00") from None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=view.zone)
-    try:
-        return at.astimezone(UTC).isoformat()
-    except OverflowError:
-        raise InvalidInputError("not before: that is too far away") from None
