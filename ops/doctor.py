@@ -13,9 +13,9 @@ from ops.migrate import head
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import SettingsError, describe
+from worker.ledger import hr_sources as ledger
 from worker.ledger import reads
-from worker.ledger import sources as ledger
-from worker.sources import seal
+from worker.people.hr_sources import seal
 
 OLDEST_POSTGRES = 150000
 OLDEST_REDIS = (6, 2)

@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy.exc
 from sqlalchemy import Connection, text
 
-from ops.csvfile import number, rows
+from ops.files import number, rows
 from worker.database import Database, driver
 from worker.errors import InvalidInputError, driver_error
 

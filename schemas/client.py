@@ -24,9 +24,9 @@ import tenacity
 from pydantic import BaseModel, ValidationError
 
 from schemas.answers import DeadLetter, Job, Outcome, Page, Problem, Receipt
+from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
-from schemas.letters import LetterFilter
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from schemas.dead_letters import Source, Word
 from schemas.jobs import Id, Moment, Note, When
-from schemas.letters import Source, Word
 
 
 class Move(BaseModel):

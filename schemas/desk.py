@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.dead_letters import LetterFilter
 from schemas.jobs import Note, Storable
-from schemas.letters import LetterFilter
 
 
 def _a_name(value: str) -> str:

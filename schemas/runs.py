@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.dead_letters import LetterFilter
 from schemas.jobs import Note
-from schemas.letters import LetterFilter
 
 Act = Literal["redrive", "override", "cascade", "keep", "discard"]
 Rate = Annotated[int, Field(ge=1, le=1000, description="Letters a second.")]

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.world import World
 from worker.config import Settings, settings

@@ -9,8 +9,8 @@ from typing import Literal
 
 import redis
 
-from ops.local import LocalServers
-from ops.local_process import command, wait_until
+from ops.local.process import command, wait_until
+from ops.local.servers import LocalServers
 
 Mode = Literal["fast", "immediate"]
 GONE_SECONDS = 10.0

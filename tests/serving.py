@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import uvicorn
 
 from tests.world import eventually
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
 

@@ -9,14 +9,14 @@ from sqlalchemy import text
 
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
-from worker import persons
-from worker.check import check
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs.submit import Requester, submit
 from worker.models import Job
-from worker.persons import Receipt
-from worker.submit import Requester, submit
-from worker.withdraw import Withdrawer
+from worker.people import events
+from worker.people.events import Receipt
+from worker.queue.drain import Withdrawer
+from worker.reports.books import check
 
 T = TypeVar("T")
 
@@ -134,7 +134,7 @@ class World:
     def event(self, db: Database, kind: str, external_id: str, *, source: str = "hr", **event: Any) -> Receipt:
         """Send a person's event: `deactivated`, `reactivated` or `deactivation_cancelled`."""
         made = PersonEvent(type=f"user.{kind}", external_id=external_id, **event)
-        return persons.record(db, self.requester(door=f"hr:{source}"), source, made)
+        return events.record(db, self.requester(door=f"hr:{source}"), source, made)
 
 
 def work_off(db: Database, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.letters import Code
+from schemas.dead_letters import Code
 from worker.errors import SettingsError
 
 PREFIX = "WITHDRAWALS_"

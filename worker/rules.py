@@ -1,6 +1,6 @@
 """The rules of the domain, pure: what may be withdrawn, and what happens to what may not.
 
-The set statements in `worker/ledger/decide.py` and `worker/ledger/reinstating.py` decide the same for a thousand
+The set statements in `worker/ledger/decide.py` and `worker/ledger/reinstate.py` decide the same for a thousand
 enrolments at once; tests hold them against each other on real rows, for every combination of status, ownership,
 tenant and person.
 """

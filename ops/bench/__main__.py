@@ -21,15 +21,16 @@ from sqlalchemy import text
 from ops.bench import exports, letters, obvious
 from ops.bench.memory import peak
 from ops.cli.common import out, table
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
+from ops.local.supervisor import Supervisor
 from ops.migrate import migrate
-from ops.supervisor import Supervisor
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
-from worker import logs, persons
+from worker import logs
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.submit import Requester, submit, submit_file
+from worker.jobs.submit import Requester, submit, submit_file
+from worker.people import events
 
 _PATIENCE = 900.0  # seconds
 
@@ -138,7 +139,7 @@ def _bulk(database: Database, owner: Database, size: int) -> float:
     submit_file(database, requester, FileRequest(reason="not_required"), enumerate(range(1, size + 1), 2))
     leaver = PersonEvent(type="user.deactivated", external_id="l1")
     begin = time.perf_counter()
-    done = persons.record(database, Requester(1, "bench", "hr:bench", "leaver"), "bench", leaver)
+    done = events.record(database, Requester(1, "bench", "hr:bench", "leaver"), "bench", leaver)
     of_leaver = f"SELECT count(*) FROM withdrawals.jobs WHERE id = {done.job_id} AND finished_at IS NOT NULL"
     _until(lambda: _count(owner, of_leaver) == 1, every=0.005)
     waited = time.perf_counter() - begin

@@ -18,14 +18,16 @@ from sqlalchemy import text
 
 from ops.bench.memory import peak
 from ops.cli.common import out, table
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
+from ops.local.supervisor import Supervisor
 from ops.migrate import migrate
-from ops.supervisor import Supervisor
 from schemas.reports import EnrolmentFilter
-from worker import logs, report, tokens
+from worker import logs
+from worker.access import tokens
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.exports import Format
+from worker.reports import lists
+from worker.reports.exports import Format
 
 _ROWS = """
 INSERT INTO lms.organisations (name) VALUES ('exports');
@@ -65,7 +67,7 @@ def run(current: Settings, rows: int) -> None:
     with owner.begin() as connection:
         organisation_id = connection.scalar(text("SELECT id FROM lms.organisations WHERE name = 'exports'"))
     begin = time.perf_counter()
-    report.summary(database, organisation_id, EnrolmentFilter())
+    lists.summary(database, organisation_id, EnrolmentFilter())
     summed = time.perf_counter() - begin
     token = tokens.create(database, organisation_id=organisation_id, name="exports", role="viewer", actor="bench")
     with tempfile.TemporaryDirectory(prefix="withdrawals-exports-", dir="/tmp") as directory:

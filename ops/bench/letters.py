@@ -17,15 +17,16 @@ from sqlalchemy import text
 
 from ops.bench.memory import peak
 from ops.cli.common import out, table
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
+from ops.local.supervisor import Supervisor
 from ops.migrate import migrate
-from ops.supervisor import Supervisor
-from schemas.letters import LetterFilter
-from worker import desk, history, logs, runs
-from worker.check import check
+from schemas.dead_letters import LetterFilter
+from worker import logs
 from worker.config import Settings, settings
 from worker.database import Database
+from worker.dead_letters import decision_receipts, desk, runs
 from worker.ledger.runs import Run
+from worker.reports.books import check
 
 _ROWS = """
 INSERT INTO lms.organisations (name) VALUES ('{name}');
@@ -87,7 +88,7 @@ def run(current: Settings, letters: int) -> None:
                 out.print(f"{act}: resolved {ended.resolved:,}, came back {ended.came_back:,}")
             peaks = {name: peak(running.pid(name)) for name in ("worker", "relay")}
     with timed("decision receipt of one that was kept"):
-        history.explain(database, organisation_id=kept, enrolment_id=page.items[0].enrolment_id or 0)
+        decision_receipts.explain(database, organisation_id=kept, enrolment_id=page.items[0].enrolment_id or 0)
     books = check(database)
     owner.close()
     database.close()

@@ -25,7 +25,7 @@ from ops.cli import (
     webhooks,
 )
 from ops.cli.common import err
-from ops.local import LocalServerError
+from ops.local.servers import LocalServerError
 from worker import logs
 from worker.errors import (
     IdempotencyConflictError,

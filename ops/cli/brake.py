@@ -8,7 +8,7 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
 from schemas.answers import BrakeLimits
 from schemas.control import BrakeSetting
-from worker import brake
+from worker.jobs import brake
 
 group = typer.Typer(
     no_args_is_help=True, help="The guard that holds an abnormal volume of withdrawals: show and set its limits."

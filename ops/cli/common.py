@@ -20,15 +20,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.local import LocalServers, default_state_dir
+from ops.local.servers import LocalServers, default_state_dir
 from ops.migrate import head, migrate
 from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.jobs.submit import Requester
 from worker.ledger import jobs, reads
 from worker.models import Job
-from worker.submit import Requester
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
 from ops.cli.jobs import print_job, print_plan
 from schemas.control import Move, ReleaseFilter
-from worker import control, plan
 from worker.errors import InvalidInputError
+from worker.jobs import control, plan
 
 JobId = Annotated[int, typer.Argument(help="The job's number.")]
 

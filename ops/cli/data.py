@@ -9,8 +9,8 @@ from ops.cli import common
 from ops.cli.common import AsJson
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
-from worker.check import check as look
 from worker.database import Database
+from worker.reports.books import check as look
 
 
 def register(app: typer.Typer) -> None:

@@ -7,8 +7,8 @@ import typer
 from ops.cli import common, letter_filter
 from ops.cli.common import AsJson, Limit, Organisation
 from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
-from worker import desk, diagnosis, history, letters
 from worker.config import settings
+from worker.dead_letters import decision_receipts, desk, diagnosis, remedies
 from worker.models import DeadLetter, LetterState
 
 group = typer.Typer(no_args_is_help=True, help="What could not be done, and why: look, understand, act.")
@@ -45,7 +45,7 @@ def list_letters(
     if only_ids:
         common.out.print(" ".join(str(letter.id) for letter in found.items))
         return
-    documents_of = [letters.document(letter) for letter in found.items]
+    documents_of = [remedies.document(letter) for letter in found.items]
     rows = [
         (
             item.id,
@@ -69,7 +69,7 @@ def list_letters(
 def show(letter_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
     """Show one dead letter: what happened, what the platform shows now, and the remedies."""
     with common.database() as db:
-        letter = letters.show(db, organisation_id=common.organisation_id(db, organisation), letter_id=letter_id)
+        letter = remedies.show(db, organisation_id=common.organisation_id(db, organisation), letter_id=letter_id)
     if json:
         common.print_json(document(letter))
         return
@@ -78,11 +78,11 @@ def show(letter_id: int, organisation: Organisation = None, json: AsJson = False
 
 def document(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter as over HTTP."""
-    return letters.document(letter).model_dump(mode="json")
+    return remedies.document(letter).model_dump(mode="json")
 
 
 def _print(letter: DeadLetter) -> None:
-    shown = letters.document(letter)
+    shown = remedies.document(letter)
     told, asked, now = shown.diagnosis, shown.diagnosis.request, shown.diagnosis.seen_now
     common.out.print(told.sentence, style="bold", markup=False)
     for change in told.changed:
@@ -104,7 +104,7 @@ def _print(letter: DeadLetter) -> None:
         ("seen now", _seen(now) if now else "not there" if "now" in letter.evidence else None),
         ("fingerprint", f"{shown.fingerprint} (other open letters with it: {others:,})"),
         ("error", letter.error_class and f"{letter.error_class}: {letter.message}"),
-        ("asked by", asked and f"{asked.requested_by}, {history.door(asked)}"),
+        ("asked by", asked and f"{asked.requested_by}, {decision_receipts.door(asked)}"),
         ("for", asked and f"{asked.kind}, {asked.reason or 'no reason'}, job {asked.job_id} ({asked.state})"),
         ("asked at", asked and asked.created_at),
         ("their note", asked and asked.note),

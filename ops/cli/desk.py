@@ -7,10 +7,10 @@ import typer
 from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Organisation
 from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
+from schemas.dead_letters import LetterFilter
 from schemas.desk import Acted, AssignRequest, NoteRequest
-from schemas.letters import LetterFilter
-from worker import desk
 from worker.config import settings
+from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 
 Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by id; or give options that say which.")]

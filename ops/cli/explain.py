@@ -5,7 +5,7 @@ import typer
 from ops.cli import common
 from ops.cli.common import AsJson, Organisation
 from schemas.desk import Decision, EnrolmentHistory
-from worker import history
+from worker.dead_letters import decision_receipts
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 def explain(enrolment_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
     """Explain what was decided about an enrolment: who asked, which rule, what was seen, what happened since."""
     with common.database() as db:
-        found = history.explain(db, organisation_id=common.organisation_id(db, organisation), enrolment_id=enrolment_id)
+        found = decision_receipts.explain(
+            db, organisation_id=common.organisation_id(db, organisation), enrolment_id=enrolment_id
+        )
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
@@ -51,7 +53,7 @@ def _told(decision: Decision) -> list[tuple[str, object]]:
     asked, seen = decision.request, decision.seen
     pathway = seen and (seen["pathway_title"] or seen["pathway_id"])
     return [
-        ("  asked by", f"{asked.requested_by}, {history.door(asked)}"),
+        ("  asked by", f"{asked.requested_by}, {decision_receipts.door(asked)}"),
         ("  asked at", asked.created_at),
         ("  note", asked.note),
         ("  outcome", decision.outcome or decision.standing),

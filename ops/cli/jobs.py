@@ -8,16 +8,17 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
-from ops.csvfile import read_ids
+from ops.files import read_ids
 from schemas import answers
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, Filter, JobRequest
-from worker import persons, plan
 from worker.errors import InvalidInputError
+from worker.jobs import plan
+from worker.jobs.submit import Submitted, cancel, show, submit, submit_file
 from worker.ledger import reads
 from worker.models import Job, JobState
-from worker.report import series_of_code
-from worker.submit import Submitted, cancel, show, submit, submit_file
+from worker.people import events
+from worker.reports.lists import series_of_code
 
 group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")
 
@@ -165,7 +166,7 @@ def _event(
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
         with common.telling_key(who):
-            receipt = persons.record(db, who, "cli", event)
+            receipt = events.record(db, who, "cli", event)
         if json:
             common.print_json({"status": receipt.status, "job_id": receipt.job_id, "idempotency_key": who.key})
         else:

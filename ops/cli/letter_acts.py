@@ -11,10 +11,10 @@ from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from ops.cli.dead_letters import document
 from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source
-from schemas.letters import LetterFilter
+from schemas.dead_letters import LetterFilter
 from schemas.runs import Run
-from worker import letters, runs
 from worker.database import Database
+from worker.dead_letters import remedies, runs
 from worker.errors import InvalidInputError
 from worker.ledger import runs as ledger
 from worker.models import LetterState
@@ -67,7 +67,7 @@ def redrive(
         organisation,
         json,
         letter_ids or [],
-        lambda db, org, ids: letters.redrive(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
+        lambda db, org, ids: remedies.redrive(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
     )
 
 
@@ -99,8 +99,8 @@ def resolve(
 ) -> None:
     """Decide letters by a remedy."""
     wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
-    if remedy not in letters.BY_REMEDY:
-        raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(letters.BY_REMEDY)}")
+    if remedy not in remedies.BY_REMEDY:
+        raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(remedies.BY_REMEDY)}")
     if wanted is not None:
         _run(remedy, wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
         return
@@ -110,7 +110,7 @@ def resolve(
         organisation,
         json,
         letter_ids or [],
-        lambda db, org, ids: letters.resolve(
+        lambda db, org, ids: remedies.resolve(
             db, organisation_id=org, letter_ids=ids, remedy=remedy, actor=who, note=note
         ),
     )
@@ -145,7 +145,7 @@ def discard(
         organisation,
         json,
         letter_ids or [],
-        lambda db, org, ids: letters.discard(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
+        lambda db, org, ids: remedies.discard(db, organisation_id=org, letter_ids=ids, actor=who, note=note),
     )
 
 
@@ -221,7 +221,7 @@ def _act(
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         act(db, org, letter_ids)
-        shown = [letters.show(db, organisation_id=org, letter_id=letter_id) for letter_id in letter_ids]
+        shown = [remedies.show(db, organisation_id=org, letter_id=letter_id) for letter_id in letter_ids]
     if json:
         common.print_json({"items": [document(letter) for letter in shown], "next_cursor": None})
         return

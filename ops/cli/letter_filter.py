@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ops.cli import common
-from schemas.letters import LetterFilter
-from worker import desk
+from schemas.dead_letters import LetterFilter
+from worker.dead_letters import desk
 from worker.models import LetterCode, LetterState
 from worker.rules import Source as SourceName
 

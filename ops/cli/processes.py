@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from ops import doctor as examination
-from ops import supervisor
 from ops.cli import common, welcome
 from ops.cli.common import AsJson
+from ops.local import supervisor
 from worker import logs
-from worker.broker import make_broker
+from worker.access.sealing import Seal
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
-from worker.seal import Seal
+from worker.queue.broker import make_broker
 
 _WEB_RETRY = 3.0
 """Seconds: a caller who waits is rather told to come back (503, Retry-After) than kept."""
@@ -133,7 +133,7 @@ def worker(
 
 def relay() -> None:
     """Publish hints for what is due, and sweep up after crashes. Any number may run; one leads."""
-    from worker.relay import Relay  # noqa: PLC0415 - only this command needs it
+    from worker.queue.relay import Relay  # noqa: PLC0415 - only this command needs it
 
     with common.environment() as current:
         logs.configure(current)

@@ -7,8 +7,8 @@ import typer
 from ops.cli import common, jobs
 from ops.cli.common import As, AsJson, Key, Note, Organisation
 from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
-from worker import reinstate
 from worker.errors import InvalidInputError
+from worker.jobs import reinstate
 
 _SEVERAL = ("enrolment_ids", "learner_ids")
 _NUMBERS = (*_SEVERAL, "series_id", "pathway_id")

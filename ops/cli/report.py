@@ -13,10 +13,10 @@ import typer
 from ops.cli import common
 from ops.cli.common import AsJson, Organisation
 from schemas.reports import EnrolmentFilter, OutcomeFilter
-from worker import report
 from worker.database import Database
 from worker.errors import InvalidInputError
-from worker.exports import Format
+from worker.reports import lists
+from worker.reports.exports import Format
 
 group = typer.Typer(no_args_is_help=True, help="Enrolments and outcomes as files, and a summary.")
 
@@ -125,7 +125,7 @@ def summary(
             withdrawn_from=begin,
             withdrawn_to=end,
         )
-        found = report.summary(db, organisation_id, wanted)
+        found = lists.summary(db, organisation_id, wanted)
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
@@ -145,7 +145,7 @@ def _show(*columns: str, rows: list[tuple[Any, ...]]) -> None:
 
 
 def _series(db: Database, organisation_id: int, code: str | None) -> int | None:
-    return None if code is None else report.series_of_code(db, organisation_id, code)
+    return None if code is None else lists.series_of_code(db, organisation_id, code)
 
 
 def _write(
@@ -154,7 +154,7 @@ def _write(
     chosen = format_ or _format(output)
 
     def write(sink: BinaryIO) -> int:
-        return report.export(db, organisation_id, wanted, chosen, sink)
+        return lists.export(db, organisation_id, wanted, chosen, sink)
 
     if output == "-":
         _to_standard_output(write)

@@ -7,10 +7,10 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
-from ops.csvfile import read_line
-from worker import sources
+from ops.files import read_line
 from worker.config import settings
-from worker.ledger.sources import Source
+from worker.ledger.hr_sources import Source
+from worker.people import hr_sources
 
 group = typer.Typer(no_args_is_help=True, help="HR systems that send events: create, list, rotate, disable.")
 SourceId = Annotated[int, typer.Argument(help="The source's number.")]
@@ -25,7 +25,7 @@ SecretFile = Annotated[
 @group.command("create")
 def create(
     name: Annotated[str, typer.Option(help="Stands in the URL: small letters, digits and hyphens.")],
-    kind: Annotated[str, typer.Option(help=f"{', '.join(sources.KINDS)}.")] = "standard",
+    kind: Annotated[str, typer.Option(help=f"{', '.join(hr_sources.KINDS)}.")] = "standard",
     on_deactivate: Annotated[
         str, typer.Option(help="withdraw, hold (for a second person) or ignore (the person is inactive, no more).")
     ] = "withdraw",
@@ -40,7 +40,7 @@ def create(
     """Let an HR system send events. Its secret is shown now and never again."""
     secret = None if secret_file is None else read_line(secret_file)
     with common.database() as db:
-        made = sources.create(
+        made = hr_sources.create(
             db,
             settings(),
             organisation_id=common.organisation_id(db, organisation),
@@ -58,7 +58,7 @@ def create(
 def list_sources(organisation: Organisation = None, json: AsJson = False) -> None:
     """List HR sources, newest first, without their secrets."""
     with common.database() as db:
-        found = sources.list_sources(db, common.organisation_id(db, organisation))
+        found = hr_sources.list_sources(db, common.organisation_id(db, organisation))
     if json:
         common.print_json({"items": [document(source) for source in found], "next_cursor": None})
         return
@@ -81,7 +81,7 @@ def rotate(
     """Give a source a new secret; the one before stays good for a while, so that nothing is lost meanwhile."""
     secret = None if secret_file is None else read_line(secret_file)
     with common.database() as db:
-        made = sources.rotate(
+        made = hr_sources.rotate(
             db,
             settings(),
             organisation_id=common.organisation_id(db, organisation),
@@ -98,7 +98,7 @@ def disable(source_id: SourceId, organisation: Organisation = None, acting: As =
     """Accept nothing of a source any more."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        found = sources.disable(db, organisation_id=org, source_id=source_id, actor=common.actor(acting))
+        found = hr_sources.disable(db, organisation_id=org, source_id=source_id, actor=common.actor(acting))
     if json:
         common.print_json(document(found))
     else:
@@ -116,10 +116,10 @@ def document(source: Source) -> dict[str, Any]:
 
 def path(source: Source) -> str:
     """Where the HR system sends to."""
-    return f"{sources.PATHS[source.kind]}/{source.name}"
+    return f"{hr_sources.PATHS[source.kind]}/{source.name}"
 
 
-def _print_secret(made: sources.NewSecret, json: bool) -> None:
+def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:
     if json:
         common.print_json({**document(made.source), "secret": made.secret})
         return

@@ -14,8 +14,8 @@ from ops.cli import common, jobs
 from ops.cli.common import AsJson, Organisation
 from worker.database import Database
 from worker.errors import is_passing
+from worker.jobs.submit import show
 from worker.models import Job, JobState
-from worker.submit import show
 
 _EVERY = 0.5  # seconds
 _PATIENCE = 300.0

@@ -7,9 +7,9 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Organisation
 from schemas import webhooks
-from worker import outgoing
 from worker.config import settings
-from worker.ledger import outgoing as ledger
+from worker.ledger import webhooks as ledger
+from worker.webhooks import deliveries as outgoing
 
 group = typer.Typer(
     no_args_is_help=True, help="Tell a help desk or a chat what needs attention: create, list, test, replay, disable."

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from worker import tokens
+from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.models import Role

@@ -7,16 +7,17 @@ from sqlalchemy import text
 
 from ops.cli.common import local_dir, out, table
 from ops.demo.run import free_port, new_name
-from ops.supervisor import Supervisor, procfile_commands
+from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.control import BrakeSetting, ReleaseFilter
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
-from worker import brake, control, persons
-from worker.check import check
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import OwnJobError
-from worker.submit import Requester, show, submit
+from worker.jobs import brake, control
+from worker.jobs.submit import Requester, show, submit
+from worker.people import events
+from worker.reports.books import check
 
 LEARNERS, LISTED, LEAVERS = 1000, 150, 100
 _PATIENCE = 60.0  # seconds
@@ -72,7 +73,7 @@ def _story(database: Database, owner: Database) -> list[tuple[str, int, int]]:
     out.print(f"an administrator withdraws {LISTED}: more than the floor, but 15 % of the learners; it goes through")
     for number in range(LEARNERS - LEAVERS + 1, LEARNERS + 1):
         event = PersonEvent(type="user.deactivated", external_id=f"person-{number}")
-        persons.record(database, Requester(org, "demo:hr-feed", "hr:demo", f"leaver-{number}"), "demo", event)
+        events.record(database, Requester(org, "demo:hr-feed", "hr:demo", f"leaver-{number}"), "demo", event)
     out.print(f"then an HR system deactivates {LEAVERS} more, one event at a time; the brake lets the first 50 pass")
     count("withdrawn before the release", 200, _WITHDRAWN)
     count("jobs held by the brake", 50, _HELD)

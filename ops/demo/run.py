@@ -11,14 +11,15 @@ from sqlalchemy import text
 
 from ops.cli.common import local_dir, out, table
 from ops.demo import oulad
-from ops.supervisor import Supervisor, procfile_commands
+from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
-from worker import brake, letters
-from worker.check import check
 from worker.config import Settings
 from worker.database import Database
-from worker.submit import Requester, submit
+from worker.dead_letters import remedies
+from worker.jobs import brake
+from worker.jobs.submit import Requester, submit
+from worker.reports.books import check
 
 TWICE = 500
 """So many requests of the replay are sent a second time, with the same key."""
@@ -152,7 +153,7 @@ def _support(demo: Demo) -> None:
                 text("SELECT id FROM withdrawals.dead_letters WHERE organisation_id = :o AND state = 'open'"),
                 {"o": demo.organisation_id},
             ).all()
-        letters.resolve(
+        remedies.resolve(
             demo.database,
             organisation_id=demo.organisation_id,
             letter_ids=list(found),

@@ -12,11 +12,11 @@ from sqlalchemy import Connection, text
 from ops.demo import oulad
 from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
-from worker import brake
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import brake
+from worker.jobs.submit import Requester, submit
 from worker.ledger import jobs
-from worker.submit import Requester, submit
 
 ORGANISATION = "Open University demo"
 LEFT = "2014J"

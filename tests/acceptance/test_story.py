@@ -6,17 +6,18 @@ from collections.abc import Iterator
 import dramatiq
 import pytest
 
-from ops.supervisor import Supervisor, procfile_commands
+from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.jobs import FileRequest, Filter, JobRequest
 from tests.world import World, assert_balanced, eventually
-from worker import letters, plan
-from worker.broker import ACTOR, QUEUE, make_broker
 from worker.config import Settings
 from worker.database import Database
-from worker.middleware import Lifecycle
+from worker.dead_letters import remedies
+from worker.jobs import plan
+from worker.jobs.submit import Requester, cancel, show, submit
 from worker.models import Job, JobState
-from worker.relay import Relay
-from worker.submit import Requester, cancel, show, submit
+from worker.queue.broker import ACTOR, QUEUE, make_broker
+from worker.queue.middleware import Lifecycle
+from worker.queue.relay import Relay
 
 
 @pytest.fixture
@@ -103,14 +104,14 @@ def test_a_request_from_the_door_to_the_books(processes: None, db: Database, wor
 
     # Support sees at once why, with the pathway, its siblings and the remedies named (rule 6) …
     letter_id = next(letter.id for letter in world.letters() if letter.enrolment_id == owned)
-    letter = letters.show(db, organisation_id=world.organisation_id, letter_id=letter_id)
+    letter = remedies.show(db, organisation_id=world.organisation_id, letter_id=letter_id)
     assert letter.code == "pathway_owned"
     assert letter.evidence["pathway_title"] == "Onboarding"
     assert [item["id"] for item in letter.evidence["now"]["siblings"]] == [sibling]
-    assert {"override", "keep"} <= set(letters.remedies(letter.code))
+    assert {"override", "keep"} <= set(remedies.remedies(letter.code))
 
     # … and decides. The letter closes with what the attempt found; the job's past does not change.
-    letters.resolve(
+    remedies.resolve(
         db,
         organisation_id=world.organisation_id,
         letter_ids=[letter_id],
@@ -118,7 +119,9 @@ def test_a_request_from_the_door_to_the_books(processes: None, db: Database, wor
         actor="test:approver",
         note="agreed with the pathway's owner",
     )
-    eventually(lambda: letters.show(db, organisation_id=world.organisation_id, letter_id=letter_id).state == "resolved")
+    eventually(
+        lambda: remedies.show(db, organisation_id=world.organisation_id, letter_id=letter_id).state == "resolved"
+    )
     assert world.status(owned) == "withdrawn"
     assert world.status(sibling) == "no_attempts"
     job = show(db, organisation_id=world.organisation_id, job_id=job.id)

@@ -10,11 +10,12 @@ from ops.demo import oulad
 from schemas.jobs import JobRequest
 from tests.cli.commandline import done, withdrawals
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import runs, tokens
-from worker.broker import make_broker
+from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.submit import Requester, submit
+from worker.dead_letters import runs
+from worker.jobs.submit import Requester, submit
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
 ORGANISATION = "Open University"

@@ -13,10 +13,10 @@ from sqlalchemy.exc import OperationalError
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.cli.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
-from worker import submit as door
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.jobs import submit as door
 
 REASON = ("--reason", "not_required")
 
@@ -461,7 +461,7 @@ def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
     with monkeypatch.context() as patch:
         for name in ("submit", "submit_file"):
             patch.setattr(f"ops.cli.jobs.{name}", cut_off)
-        patch.setattr("worker.persons.record", cut_off)
+        patch.setattr("worker.people.events.record", cut_off)
         lost = withdrawals(*words[command])
     assert lost.code == 1
     key = lost.err.split("--key ")[1].split(":")[0]

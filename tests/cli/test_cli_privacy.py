@@ -8,9 +8,9 @@ import structlog
 from tests.cli.commandline import done
 from tests.faults.service import RELAY, WORKER, process
 from tests.world import World, eventually, work_off
-from worker import letters
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 
 ADDRESS, NAME, EXTERNAL_ID, NOTE = "renee@people.example", "Renée Moreau", "emp-70077", "on sick leave since May"
 PRIVATE = (ADDRESS, NAME, EXTERNAL_ID, NOTE, "Moreau", "people.example", "70077", "sick leave")
@@ -69,7 +69,7 @@ def test_the_services_inside_a_producer_log_no_more(world: World, db: Database, 
         world.submit(db, [enrolment], note=NOTE)
         world.event(db, "deactivated", EXTERNAL_ID)
         work_off(db, environment)
-        letters.discard(
+        remedies.discard(
             db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor=ADDRESS, note=NOTE
         )
         world.event(db, "reactivated", EXTERNAL_ID)

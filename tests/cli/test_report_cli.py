@@ -12,9 +12,9 @@ import pytest
 
 from tests.cli.commandline import done, program, refused, withdrawals
 from tests.world import World, work_off
-from worker import exports
 from worker.config import Settings
 from worker.database import Database
+from worker.reports import exports
 
 
 def ids(path: Path) -> list[int]:

@@ -16,7 +16,7 @@ import pytest
 from ops.cli import welcome
 from ops.demo import oulad, tour
 from tests.world import World, eventually
-from worker import tokens
+from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
 

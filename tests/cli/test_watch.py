@@ -10,13 +10,13 @@ import threading
 import pytest
 
 from ops.cli import watch
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.cli.commandline import done, withdrawals
 from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.submit import cancel, show
+from worker.jobs.submit import cancel, show
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ from starlette.testclient import TestClient
 from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
 from tests.world import World
-from worker import brake
 from worker.database import Database
+from worker.jobs import brake
+from worker.jobs.submit import Requester, submit
 from worker.models import Job
-from worker.submit import Requester, submit
 
 NASTY = "<img src=x onerror=alert(1)>"
 

@@ -13,11 +13,11 @@ from tests.console.browsing import MakeToken, SignIn, Watched, chromium, close
 from tests.races.racing import workers
 from tests.serving import serving
 from tests.world import World
-from worker import tokens
-from worker.broker import make_broker
+from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.relay import Relay
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 from worker.web.app import make_app
 
 

@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 
 from tests.console.browsing import MakeToken
 from tests.console.desk_side import AtTheDesk, one_owned
-from tests.test_desk import made
-from tests.test_runs import freed, owned, run_off
+from tests.dead_letters.test_desk import made
+from tests.dead_letters.test_runs import freed, owned, run_off
 from tests.world import World, work_off
-from worker import letters, runs
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies, runs
 
 Person = Callable[..., AtTheDesk]
 
@@ -224,7 +224,7 @@ def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
         page = viewer.get(f"/console/dead-letters/{letter.id}")
         assert (page.status_code, said[letter.code] in page.text) == (200, True), letter.code
     archived = next(row for row in world.letters() if row.code == "unknown_status")
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[archived.id], actor="token:mia")
+    remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[archived.id], actor="token:mia")
     moving = viewer.get(f"/console/dead-letters/{archived.id}").text
     assert ("An attempt is on its way" in moving, 'http-equiv="refresh"' in moving) == (True, True)
     world.run(

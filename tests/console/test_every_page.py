@@ -4,13 +4,13 @@ from datetime import timedelta
 
 from playwright.sync_api import expect
 
-from schemas.letters import LetterFilter
+from schemas.dead_letters import LetterFilter
 from tests.console.asking import ask, held_job
 from tests.console.browsing import SignIn, accessible, says
 from tests.world import World, work_off
-from worker import runs
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import runs
 from worker.web.console.app import ROUTERS
 
 NO_PAGES = {

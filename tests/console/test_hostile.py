@@ -12,7 +12,7 @@ from tests.console.asking import Person
 from tests.console.browsing import MakeToken
 from tests.console.test_library import people
 from tests.world import World
-from worker import submit
+from worker.jobs import submit
 from worker.web.console import library
 
 LONG = "0" * 19 + "1" + "9" * 5000
@@ -86,7 +86,7 @@ def test_a_form_of_too_many_fields_is_told_so(mia: Person) -> None:
 
 def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made outside of every middleware."""
-    monkeypatch.setattr("worker.overview.look", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("worker.web.console.health_overview.look", lambda *_, **__: 1 / 0)
     answer = mia.client.get("/console")
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]

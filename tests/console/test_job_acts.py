@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from tests.console.asking import NASTY, Person, ask, field_of, held_job
 from tests.console.browsing import MakeToken
 from tests.world import World, work_off
-from worker import control, plan
 from worker.config import Settings
 from worker.database import Database
-from worker.submit import cancel as submit_cancel
+from worker.jobs import control, plan
+from worker.jobs.submit import cancel as submit_cancel
 from worker.web.console import jobs as pages
 
 

@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 from tests.console.asking import NASTY, Person, ask, held_job
 from tests.console.browsing import MakeToken, SignIn, accessible, says
 from tests.world import World, work_off
-from worker import overview
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import gauges, reads
 from worker.ledger.overview import Processes
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
+from worker.web.console import health_overview
 
 
 def test_all_stands_at_a_glance_and_leads_on(
@@ -82,7 +82,7 @@ def test_what_is_broken_is_told_with_what_mends_it() -> None:
         fine = {"worker": Processes(1, 4, now), "relay": Processes(1, 1, now)}
         parts = {"broker": True, "processes": fine, "due": (0, 0.0), **found}
         nothing = dict.fromkeys(("jobs", "letters", "brake", "last", "has_enrolments"))
-        return [alarm.text + alarm.command for alarm in overview.Overview(**nothing, **parts).alarms]  # type: ignore[arg-type]
+        return [alarm.text + alarm.command for alarm in health_overview.Overview(**nothing, **parts).alarms]  # type: ignore[arg-type]
 
     now = datetime.now(UTC)
     assert told() == []

@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from tests.console.browsing import MakeToken, SignIn, accessible, says
 from tests.world import World
-from worker import tokens
+from worker.access import tokens
 from worker.database import Database
 from worker.ledger import sessions as ledger
 from worker.web.console.render import _environment

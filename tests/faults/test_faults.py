@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.faults.service import (
     FULL,

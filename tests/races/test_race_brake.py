@@ -11,12 +11,12 @@ from functools import partial
 from schemas.control import BrakeSetting, ReleaseFilter
 from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, take, workers
 from tests.world import World, assert_balanced, eventually
-from worker import brake, control, submit
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
+from worker.jobs import brake, control, submit
 from worker.models import Job, JobState
-from worker.withdraw import Withdrawer
+from worker.queue.drain import Withdrawer
 
 
 def _limit(db: Database, world: World, floor: int) -> None:

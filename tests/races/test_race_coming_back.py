@@ -25,13 +25,15 @@ from tests.races.racing import (
     workers,
 )
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters, persons, recover
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import people
-from worker.relay import Relay
-from worker.submit import submit
+from worker.dead_letters import remedies
+from worker.jobs.submit import submit
+from worker.ledger import person_events
+from worker.people import events
+from worker.queue import recovery
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 
 BACK: EventType = "user.reactivated"
 AWAY: EventType = "user.deactivated"
@@ -53,11 +55,11 @@ def test_a_reactivation_that_commits_while_the_deactivation_waits_for_the_person
     enrolment_id, job_id = _deactivated(slow_db, world)
     claim = take(slow_db)
     with slow_db.begin() as connection:
-        people.lock(connection, world.organisation_id, "anna")
+        person_events.lock(connection, world.organisation_id, "anna")
         deciding = threads.go(decide, slow_db, claim)
         await_waiters(world)
         event = PersonEvent(type=BACK, external_id="anna")
-        persons.record_in(connection, world.requester(door="hr:hr"), "hr", event)
+        events.record_in(connection, world.requester(door="hr:hr"), "hr", event)
     deciding.result(PATIENCE)
     assert world.status(enrolment_id) == "in_progress"
     assert world.active("anna")
@@ -152,12 +154,12 @@ def test_leaving_again_while_the_first_deactivation_waits_is_a_job_of_its_own(
     enrolment_id, first = _deactivated(slow_db, world)
     claim = take(slow_db)
     with slow_db.begin() as connection:
-        people.lock(connection, world.organisation_id, "anna")
+        person_events.lock(connection, world.organisation_id, "anna")
         deciding = threads.go(decide, slow_db, claim)
         await_waiters(world)
         for kind in (BACK, AWAY):
             event = PersonEvent(type=kind, external_id="anna")
-            receipt = persons.record_in(connection, world.requester(door="hr:hr"), "hr", event)
+            receipt = events.record_in(connection, world.requester(door="hr:hr"), "hr", event)
     deciding.result(PATIENCE)
     assert job_state(world, first) == "superseded"
     assert world.status(enrolment_id) == "in_progress"
@@ -176,7 +178,7 @@ def test_a_late_retry_of_a_deactivation_finds_the_person_back(
     take(db)
     world.event(db, "reactivated", "anna")
     leases_run_out(world)
-    recover.take_over(db, environment)
+    recovery.take_over(db, environment)
     work_off(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert job_state(world, job_id) == "superseded"
@@ -192,14 +194,14 @@ def test_a_redrive_and_a_reactivation_at_once_do_not_withdraw_who_is_back(
     work_off(slow_db, environment)
     (letter,) = world.letters()
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=enrolment_id)
-    letters.redrive(slow_db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
+    remedies.redrive(slow_db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
     claim = take(slow_db)
     with slow_db.begin() as connection:
-        people.lock(connection, world.organisation_id, "anna")
+        person_events.lock(connection, world.organisation_id, "anna")
         deciding = threads.go(decide, slow_db, claim)
         await_waiters(world)
         event = PersonEvent(type=BACK, external_id="anna")
-        persons.record_in(connection, world.requester(door="hr:hr"), "hr", event)
+        events.record_in(connection, world.requester(door="hr:hr"), "hr", event)
     deciding.result(PATIENCE)
     assert world.status(enrolment_id) == "in_progress"
     assert world.outcomes(job_id or 0) == {enrolment_id: "superseded"}
@@ -276,7 +278,7 @@ def test_two_relays_redrive_an_unknown_learner_once(
     work_off(slow_db, environment)
     enrolment_id = world.enrolment("anna")
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters FOR UPDATE") as hold:
-        both = [threads.go(letters.redrive_known_learners, slow_db) for _ in range(2)]
+        both = [threads.go(remedies.redrive_known_learners, slow_db) for _ in range(2)]
         await_waiters(world, 2)
         hold.release()
         assert sorted(future.result(PATIENCE) for future in both) == [0, 1]
@@ -294,7 +296,7 @@ def test_who_came_back_before_the_platform_knew_them_stays_active(
     work_off(db, environment)
     world.event(db, "reactivated", "anna")
     enrolment_id = world.enrolment("anna")
-    assert letters.redrive_known_learners(db) == 1
+    assert remedies.redrive_known_learners(db) == 1
     work_off(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert world.active("anna")
@@ -359,7 +361,7 @@ def test_a_reactivation_while_a_due_deactivation_is_being_followed_leaves_the_le
     job_id = world.event(slow_db, "deactivated", "anna", effective_at=due).job_id
     eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
     with held(owner, HOLD_LEARNER) as hold:
-        relay = threads.go(persons.deactivate_due, slow_db)
+        relay = threads.go(events.deactivate_due, slow_db)
         await_waiters(world, 1)
         coming_back = threads.go(world.event, slow_db, "reactivated", "anna")
         await_waiters(world, 2)
@@ -384,7 +386,7 @@ def test_a_letter_of_two_deactivations_of_an_unknown_learner_is_decided_for_each
     assert [row.code for row in world.letters()] == ["unknown_learner"]
     assert_balanced(db)
     ids = [world.enrolment("anna") for _ in range(2)]
-    assert letters.redrive_known_learners(db) == 1
+    assert remedies.redrive_known_learners(db) == 1
     with workers(db, environment, 3):
         eventually(lambda: [row.state for row in world.letters()] == ["resolved"], what="the letter resolved")
     assert world.outcomes(first) == {}
@@ -403,7 +405,7 @@ def test_a_letter_of_a_deactivation_and_an_administrators_job_is_withdrawn_by_th
     work_off(db, environment)
     assert [row.code for row in world.letters()] == ["unknown_learner"]
     ids = [world.enrolment("anna") for _ in range(2)]
-    assert letters.redrive_known_learners(db) == 1
+    assert remedies.redrive_known_learners(db) == 1
     with workers(db, environment, 3):
         eventually(lambda: [row.state for row in world.letters()] == ["resolved"], what="the letter resolved")
     assert world.outcomes(asked) == dict.fromkeys(ids, "withdrawn")

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from schemas.letters import LetterFilter
+from schemas.dead_letters import LetterFilter
 from tests.races.racing import PATIENCE, Threads, await_waiters, held
 from tests.world import World, assert_balanced, work_off
-from worker import desk
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import desk
 
 
 def test_of_two_assignments_at_once_the_later_stands_and_the_record_says_how_it_came(

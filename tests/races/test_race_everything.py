@@ -17,13 +17,14 @@ import pytest
 
 from tests.races.racing import PATIENCE, Threads, always_balanced, due_now, leases_run_out, workers
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters, submit
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.errors import ConflictError
+from worker.jobs import submit
 from worker.ledger import claims
-from worker.relay import Relay
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 
 PEOPLE = 30
 ROUNDS = 25
@@ -87,9 +88,9 @@ class Actors:
             chosen = order.sample(live, min(len(live), 3))
             with suppress(ConflictError):  # it was just redriven by somebody else
                 if chosen and order.random() < 0.8:
-                    letters.redrive(self.db, letter_ids=chosen, **subject)
+                    remedies.redrive(self.db, letter_ids=chosen, **subject)
                 else:
-                    letters.discard(self.db, letter_ids=chosen[:1], **subject)
+                    remedies.discard(self.db, letter_ids=chosen[:1], **subject)
 
     def _platform(self, order: random.Random) -> None:
         changes = [

@@ -23,11 +23,12 @@ from tests.races.racing import (
     written,
 )
 from tests.world import World, assert_balanced, work_off
-from worker import letters, recover
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.ledger import claims
-from worker.withdraw import Withdrawer
+from worker.queue import recovery
+from worker.queue.drain import Withdrawer
 
 
 def test_a_running_transaction_is_not_taken_over(
@@ -41,7 +42,7 @@ def test_a_running_transaction_is_not_taken_over(
     with hold_enrolments(owner, ids[1]) as hold:
         late = threads.go(decide, slow_db, claim)
         await_waiters(world)
-        assert recover.take_over(slow_db, patient) == 1
+        assert recovery.take_over(slow_db, patient) == 1
         assert chunks(world, job.id, "state, token, claims") == [("claimed", claim.token, 1)]
         hold.release()
         late.result(PATIENCE)
@@ -59,7 +60,7 @@ def test_an_attempt_at_a_letter_that_is_running_does_not_hold_up_the_takeover_of
     first = world.submit(db, [owned])
     work_off(db, environment)
     (letter,) = world.letters()
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
+    remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
     running = take(db)
     others = [world.submit(db, world.enrolments(1)) for _ in range(5)]
     for _ in others:
@@ -68,7 +69,7 @@ def test_an_attempt_at_a_letter_that_is_running_does_not_hold_up_the_takeover_of
     with hold_enrolments(owner, owned) as hold:
         late = threads.go(decide, slow_db, running)
         await_waiters(world)
-        assert recover.take_over(db, environment) == 1 + len(others)
+        assert recovery.take_over(db, environment) == 1 + len(others)
         assert [chunks(world, job.id, "state, claims") for job in others] == [[("ready", 1)]] * len(others)
         hold.release()
         late.result(PATIENCE)
@@ -87,7 +88,7 @@ def test_a_worker_that_comes_after_the_takeover_writes_nothing(
     job = world.submit(db, ids)
     slow = take(db)
     leases_run_out(world)
-    assert recover.take_over(db, environment) == 1
+    assert recovery.take_over(db, environment) == 1
     fresh = take(db) if successor != "has not come yet" else None
     if fresh and successor == "has decided it":
         decide(db, fresh)
@@ -95,7 +96,7 @@ def test_a_worker_that_comes_after_the_takeover_writes_nothing(
     applied = decide(db, slow)
     assert applied.decided == []
     assert applied.job_ids == set()
-    recover.failed(db, environment, slow, RuntimeError("too late"))
+    recovery.failed(db, environment, slow, RuntimeError("too late"))
     db.run(lambda connection: claims.give_back(connection, slow.chunk_ids, slow.token))
     assert written(world) == before
     if fresh and successor == "has claimed it":
@@ -117,7 +118,7 @@ def test_a_takeover_and_a_late_worker_at_the_same_moment_leave_one_decision(
         claim = take(db)
         leases_run_out(world)
         late = threads.go(decide, db, claim)
-        taking = threads.go(recover.take_over, db, environment)
+        taking = threads.go(recovery.take_over, db, environment)
         late.result(PATIENCE)
         taking.result(PATIENCE)
     work_off(db, environment)

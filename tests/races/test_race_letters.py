@@ -11,9 +11,9 @@ import pytest
 
 from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, outcome, take, workers
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.errors import ConflictError
 
 SUPPORT = "test:support"
@@ -31,11 +31,11 @@ def _shared_letter(db: Database, world: World, settings: Settings, jobs: int = 2
 
 
 def _redrive(db: Database, world: World, letter_id: int) -> None:
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor=SUPPORT)
+    remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor=SUPPORT)
 
 
 def _override(db: Database, world: World, letter_id: int) -> None:
-    letters.resolve(
+    remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter_id], remedy="override", note="agreed",
         actor=SUPPORT,
     )  # fmt: skip
@@ -159,9 +159,9 @@ def test_a_redrive_and_a_closing_of_one_letter_at_once_are_one_of_the_two(
 
     def close() -> None:
         if closing == "discard":
-            letters.discard(slow_db, **subject)  # type: ignore[arg-type]
+            remedies.discard(slow_db, **subject)  # type: ignore[arg-type]
         else:
-            letters.resolve(slow_db, remedy="keep", note="agreed", **subject)  # type: ignore[arg-type]
+            remedies.resolve(slow_db, remedy="keep", note="agreed", **subject)  # type: ignore[arg-type]
 
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE id = :id FOR UPDATE", id=letter_id) as hold:
         redriving, closed = threads.go(_redrive, slow_db, world, letter_id), threads.go(close)

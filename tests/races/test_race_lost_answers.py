@@ -17,12 +17,15 @@ from sqlalchemy import Connection
 from schemas.events import PersonEvent
 from tests.races.racing import chunks, job_state, leases_run_out, take
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters, persons, recover, submit
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
-from worker.relay import Relay
-from worker.withdraw import apply
+from worker.dead_letters import remedies
+from worker.jobs import submit
+from worker.people import events
+from worker.queue import recovery
+from worker.queue.broker import make_broker
+from worker.queue.drain import apply
+from worker.queue.relay import Relay
 
 
 class LostAnswer:
@@ -142,7 +145,7 @@ def test_a_failure_whose_record_is_acknowledged_late_counts_once(
     job = world.submit(db, world.enrolments(1))
     claim = take(db)
     with one_lost_answer():
-        recover.failed(db, environment, claim, ValueError("unexpected"))
+        recovery.failed(db, environment, claim, ValueError("unexpected"))
     assert chunks(world, job.id, "state, attempts, claims") == [("ready", 1, 0)]
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 1
     assert_balanced(db)
@@ -168,13 +171,13 @@ def test_a_reactivation_without_a_time_that_is_sent_again_does_not_undo_a_later_
     """SCIM sends no time. The same request with the same key is the same event, however late it is repeated."""
     world.learner("anna")
     requester, event = world.requester(door="scim"), PersonEvent(type="user.reactivated", external_id="anna")
-    persons.record(db, requester, "scim", event)
+    events.record(db, requester, "scim", event)
     world.event(db, "deactivated", "anna", source="scim")
-    persons.record(db, requester, "scim", event)
+    events.record(db, requester, "scim", event)
     assert not world.active("anna")
 
 
-@pytest.mark.parametrize("act", [letters.redrive, letters.discard])
+@pytest.mark.parametrize("act", [remedies.redrive, remedies.discard])
 def test_an_act_on_a_letter_whose_answer_is_lost_is_not_reported_as_a_conflict(
     db: Database, world: World, environment: Settings, one_lost_answer: Lost, act: Callable[..., None]
 ) -> None:

@@ -25,11 +25,12 @@ from tests.races.racing import (
     workers,
 )
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import letters, recover
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.models import DeadLetter
-from worker.withdraw import Withdrawer
+from worker.queue import recovery
+from worker.queue.drain import Withdrawer
 
 
 @pytest.fixture
@@ -56,11 +57,11 @@ def _accept(world: World) -> None:
 def _letter(db: Database, world: World) -> DeadLetter:
     """The only letter, as support sees it."""
     (row,) = world.letters()
-    return letters.show(db, organisation_id=world.organisation_id, letter_id=row.id)
+    return remedies.show(db, organisation_id=world.organisation_id, letter_id=row.id)
 
 
 def _redrive(db: Database, world: World, letter_id: int) -> None:
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor="test:support")
+    remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor="test:support")
 
 
 def _vanish(db: Database, world: World, settings: Settings, times: int = 1) -> None:
@@ -68,7 +69,7 @@ def _vanish(db: Database, world: World, settings: Settings, times: int = 1) -> N
     for _ in range(times):
         take(db, budget=1)
         leases_run_out(world)
-        assert recover.take_over(db, settings) == 1
+        assert recovery.take_over(db, settings) == 1
 
 
 def test_a_row_that_the_database_refuses_is_isolated_and_put_before_support(
@@ -138,13 +139,13 @@ def test_a_claim_of_several_chunks_that_fails_is_next_claimed_one_by_one(
     jobs = [world.submit(db, [enrolment_id]).id for enrolment_id in (good, bad, fine)]
     claim = take(db)
     assert len(claim.chunk_ids) == 3
-    recover.failed(db, quick, claim, RuntimeError("of one of them"))
+    recovery.failed(db, quick, claim, RuntimeError("of one of them"))
     for job in jobs:
         assert chunks(world, job, "state, alone, attempts, claims") == [("ready", True, 0, 0)]
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 0
     assert [len(take(db).chunk_ids) for _ in jobs] == [1, 1, 1]
     leases_run_out(world)
-    recover.take_over(db, quick)
+    recovery.take_over(db, quick)
     with workers(db, quick, 2):
         eventually(
             lambda: [job_state(world, job) for job in jobs] == ["completed", "completed_with_exceptions", "completed"],
@@ -159,9 +160,9 @@ def test_a_vanished_claim_comes_back_alone_and_counted(db: Database, world: Worl
     jobs = [world.submit(db, world.enrolments(2)).id for _ in range(3)]
     claim = take(db)
     assert len(claim.chunk_ids) == 3
-    assert recover.take_over(db, environment) == 0  # its lease holds
+    assert recovery.take_over(db, environment) == 0  # its lease holds
     leases_run_out(world)
-    assert recover.take_over(db, environment) == 1
+    assert recovery.take_over(db, environment) == 1
     for job in jobs:
         assert chunks(world, job, "state, alone, claims, attempts") == [("ready", True, 1, 0)]
     assert [tuple(row) for row in world.run("SELECT DISTINCT result, error_class FROM withdrawals.attempts")] == [
@@ -169,7 +170,7 @@ def test_a_vanished_claim_comes_back_alone_and_counted(db: Database, world: Worl
     ]
     assert len(take(db).chunk_ids) == 1
     leases_run_out(world)
-    recover.take_over(db, environment)
+    recovery.take_over(db, environment)
     work_off(db, environment)
     assert {job_state(world, job) for job in jobs} == {"completed"}
     assert world.letters() == []
@@ -182,7 +183,7 @@ def test_a_lease_that_really_runs_out_is_taken_over_by_the_sweep(
     """No clock is turned here: a claim of one second, and the database's time."""
     job = world.submit(db, world.enrolments(2))
     take(db, lease_seconds=1)
-    eventually(lambda: recover.take_over(db, environment) == 1, within=5, what="the lease over")
+    eventually(lambda: recovery.take_over(db, environment) == 1, within=5, what="the lease over")
     work_off(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
@@ -197,7 +198,7 @@ def test_two_sweeps_at_once_take_a_vanished_claim_over_once(
             job = world.submit(db, world.enrolments(2))
         take(db)
         leases_run_out(world)
-        results = threads.together(*[lambda: recover.take_over(db, environment)] * 3)
+        results = threads.together(*[lambda: recovery.take_over(db, environment)] * 3)
         assert not [error for error in results if isinstance(error, Exception)]
         assert world.one("SELECT count(*) FROM withdrawals.attempts") == number
         assert_balanced(db)
@@ -308,7 +309,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """Stopped while the job is cancelled: the chunk comes back, is not claimed again and is closed."""
-    from worker import submit
+    from worker.jobs import submit
     from worker.ledger import claims
 
     ids = world.enrolments(4)
@@ -339,7 +340,7 @@ def test_a_letter_of_several_jobs_whose_attempt_fails_is_open_again_for_all(
     work_off(db, quick)
     letter = _letter(db, world)
     _refuse(world, bad)
-    letters.resolve(
+    remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="override", note="agreed",
         actor="test:support",
     )  # fmt: skip
@@ -348,7 +349,7 @@ def test_a_letter_of_several_jobs_whose_attempt_fails_is_open_again_for_all(
     assert _letter(db, world).error_class == "RaiseException"
     assert [world.outcomes(job)[bad] for job in jobs] == ["pathway_owned"] * 3
     _accept(world)
-    letters.resolve(
+    remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="override", note="agreed",
         actor="test:support",
     )  # fmt: skip
@@ -366,7 +367,7 @@ def test_a_bug_is_tried_again_with_backoff_and_given_up_with_all_its_attempts(
     job = world.submit(db, ids)
     for _ in range(3 * quick.max_attempts):
         due_now(world)
-        recover.failed(db, quick, take(db, budget=1), ValueError("unexpected 17"))
+        recovery.failed(db, quick, take(db, budget=1), ValueError("unexpected 17"))
         assert_balanced(db)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "failed")
     assert job_state(world, job.id) == "completed_with_exceptions"

@@ -26,12 +26,12 @@ from tests.races.racing import (
     written,
 )
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import recover
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import reinstating
-from worker.reinstate import reinstate
-from worker.withdraw import Withdrawer, apply
+from worker.jobs.reinstate import reinstate
+from worker.ledger import reinstate as reinstating
+from worker.queue import recovery
+from worker.queue.drain import Withdrawer, apply
 
 
 def withdrawn(db: Database, world: World, settings: Settings, ids: list[int]) -> int:
@@ -250,7 +250,7 @@ def test_a_claim_that_vanished_before_or_after_its_decision_leaves_exact_counts(
         connection.rollback()
     assert written(world) == before
     leases_run_out(world)
-    recover.take_over(db, environment)
+    recovery.take_over(db, environment)
     again = take(db, budget=3)
     db.run(lambda connection: apply(connection, again))  # and dies before it can say so
     done = written(world)

@@ -22,7 +22,7 @@ from tests.races.racing import (
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.withdraw import Withdrawer
+from worker.queue.drain import Withdrawer
 
 
 def test_of_two_jobs_decided_together_the_earlier_accepted_withdraws(

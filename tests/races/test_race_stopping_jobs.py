@@ -27,14 +27,14 @@ from tests.races.racing import (
     workers,
 )
 from tests.world import World, assert_balanced, eventually, work_off
-from worker import submit
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import submit
 from worker.ledger import claims
 from worker.models import Claim
-from worker.relay import Relay
-from worker.withdraw import Withdrawer
+from worker.queue.broker import make_broker
+from worker.queue.drain import Withdrawer
+from worker.queue.relay import Relay
 
 SOON = 1.0  # seconds: what was running when the job was stopped has long committed by then
 
@@ -219,7 +219,7 @@ def test_a_pause_in_a_stream_of_claims_holds_until_it_is_lifted(
 
 def test_a_cancelled_job_lets_its_letters_be_redriven(db: Database, world: World, environment: Settings) -> None:
     """DESIGN.md §2: "Letter chunks stand outside the job's state, pause, cancel and the conservation formula."."""
-    from worker import letters
+    from worker.dead_letters import remedies
 
     owned = world.enrolment(pathway_id=world.pathway())
     job = world.submit(db, [owned, *world.enrolments(2)], chunk_size=1)
@@ -227,7 +227,7 @@ def test_a_cancelled_job_lets_its_letters_be_redriven(db: Database, world: World
     _cancel(db, world, job.id)
     (letter,) = world.letters()
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=owned)
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
+    remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
     with workers(db, environment, 2):
         eventually(lambda: world.outcomes(job.id) == {owned: "withdrawn"}, what="the letter's attempt")
     assert job_state(world, job.id) == "cancelled"

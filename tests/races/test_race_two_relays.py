@@ -14,11 +14,11 @@ import pytest
 
 from tests.races.racing import PATIENCE, Threads, await_waiters, held, job_state, workers
 from tests.world import World, assert_balanced, eventually
-from worker.broker import NAMESPACE, QUEUE, HintBroker, make_broker
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, reads
-from worker.relay import Relay
+from worker.queue.broker import NAMESPACE, QUEUE, HintBroker, make_broker
+from worker.queue.relay import Relay
 
 MakeRelay = Callable[[], "Running"]
 
@@ -207,7 +207,7 @@ def test_a_job_that_is_cancelled_while_the_relay_admits_it_stays_cancelled(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads, broker: HintBroker
 ) -> None:
     """The relay found it due and waits for its turn; by then it is cancelled, and nothing becomes ready."""
-    from worker import submit
+    from worker.jobs import submit
 
     due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
     job = world.submit(slow_db, world.enrolments(3), effective_at=due, chunk_size=1)

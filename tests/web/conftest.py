@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from tests.serving import serving
 from tests.web.sending import Hr, MakeHr, make_source
 from tests.world import World
-from worker import tokens
-from worker.broker import make_broker
+from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
 

@@ -12,9 +12,9 @@ import httpx2
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
-from worker import sources
 from worker.config import Settings
 from worker.database import Database
+from worker.people import hr_sources
 
 
 def event(
@@ -58,7 +58,7 @@ def make_source(
     db: Database, settings: Settings, organisation_id: int, name: str, kind: str = "standard", **more: Any
 ) -> str:
     """A source; its secret."""
-    made = sources.create(
+    made = hr_sources.create(
         db, settings, organisation_id=organisation_id, name=name, kind=kind, actor="test:approver", **more
     )
     return made.secret

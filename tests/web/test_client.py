@@ -22,9 +22,9 @@ from schemas.client import (
     UnauthorisedError,
     UnreachableError,
 )
+from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
-from schemas.letters import LetterFilter
 from tests.web.sending import MakeHr
 from tests.world import World, work_off
 from worker.config import Settings
@@ -43,7 +43,7 @@ def request(*ids: int, **more: Any) -> JobRequest:
 
 def test_models_are_imported_without_the_clients_libraries() -> None:
     code = (
-        "import sys, schemas.jobs, schemas.events, schemas.answers, schemas.letters; "
+        "import sys, schemas.jobs, schemas.events, schemas.answers, schemas.dead_letters; "
         "assert not {'httpx2', 'tenacity', 'worker', 'ops'} & set(sys.modules); import schemas.client; "
         "assert not {'worker', 'ops', 'sqlalchemy'} & set(sys.modules)"
     )

@@ -7,9 +7,9 @@ from starlette.testclient import TestClient
 
 from schemas.control import BrakeSetting
 from tests.world import World, assert_balanced, work_off
-from worker import brake
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import brake
 
 Bearer = Callable[..., dict[str, str]]
 PROBLEM = "urn:withdrawals:problem:"

@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 
 from tests.web.sending import Hr
 from tests.world import World, work_off
-from worker import letters
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_is_refused_by_name(
         assert answer.status_code == 422, (path, body)
         assert field in answer.json()["detail"]
     assert client.get("/v1/dead-letters/groups", params={"colour": "red"}, headers=who).status_code == 422
-    letters.discard(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor="test:support")
+    remedies.discard(db, organisation_id=world.organisation_id, letter_ids=[letter_id], actor="test:support")
     closed = client.post(f"/v1/dead-letters/{letter_id}/assign", json={"assignee": "dora"}, headers=who)
     assert (closed.status_code, closed.json()["type"]) == (409, "urn:withdrawals:problem:conflict")
     for far in (2**63, 10**30):
@@ -133,7 +133,9 @@ def test_an_event_that_could_not_be_read_shows_its_source_receipt_and_body(
 ) -> None:
     answer = hr.send({"type": "user.deactivated", "data": {}}, key="msg_7")
     assert answer.status_code == 422
-    letter = letters.document(letters.show(db, organisation_id=world.organisation_id, letter_id=world.letters()[0].id))
+    letter = remedies.document(
+        remedies.show(db, organisation_id=world.organisation_id, letter_id=world.letters()[0].id)
+    )
     seen = letter.diagnosis.seen_then
     assert (seen["source"], seen["event_id"], seen["receipt_id"]) == ("workday", "msg_7", answer.json()["receipt_id"])
     assert letter.diagnosis.sentence.endswith("Nothing was done with it.")

@@ -2,7 +2,7 @@
 
 from starlette.testclient import TestClient
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.world import World
 

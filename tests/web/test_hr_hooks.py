@@ -16,17 +16,18 @@ import uvicorn
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.web.sending import Hr, MakeHr, event, signed
 from tests.world import World, assert_balanced, work_off
-from worker import letters, sources
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.errors import InvalidInputError
 from worker.models import LetterCode
-from worker.relay import Relay
+from worker.people import hr_sources
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 from worker.web.app import make_app
 
 
@@ -117,8 +118,8 @@ def test_signature_missing_malformed_or_wrong_or_time_off(
 ) -> None:
     """401, one body for all: it tells nobody which part was wrong, nor whether there is such a source."""
     hr, other, gone = make_hr(), make_hr("other"), make_hr("gone")
-    gone_id = next(source.id for source in sources.list_sources(db, world.organisation_id) if source.name == "gone")
-    sources.disable(db, organisation_id=world.organisation_id, source_id=gone_id, actor="test:approver")
+    gone_id = next(source.id for source in hr_sources.list_sources(db, world.organisation_id) if source.name == "gone")
+    hr_sources.disable(db, organisation_id=world.organisation_id, source_id=gone_id, actor="test:approver")
     body = json.dumps(event()).encode()
     answers = {}
     for name, headers in attacks(hr, other):
@@ -148,8 +149,8 @@ def test_several_signatures_of_which_one_is_right(hr: Hr, world: World) -> None:
 
 
 def test_two_live_secrets_while_they_are_rotated(hr: Hr, db: Database, environment: Settings, world: World) -> None:
-    (source,) = sources.list_sources(db, world.organisation_id)
-    rotated = sources.rotate(
+    (source,) = hr_sources.list_sources(db, world.organisation_id)
+    rotated = hr_sources.rotate(
         db, environment, organisation_id=world.organisation_id, source_id=source.id, actor="test:approver"
     )
     new = Hr(hr.client, hr.name, rotated.secret)
@@ -224,7 +225,7 @@ def test_known_type_invalid_data(hr: Hr, world: World, db: Database) -> None:
     assert nul.status_code == 422
     found = world.letters()
     assert Counter(letter.code for letter in found) == {"invalid_event": len(INVALID) + 1}
-    letter = letters.show(db, organisation_id=world.organisation_id, letter_id=found[0].id)
+    letter = remedies.show(db, organisation_id=world.organisation_id, letter_id=found[0].id)
     assert letter.evidence["source"] == "workday"
     assert json.loads(letter.evidence["body"]) == INVALID["data.external_id"]
     assert "cannot be read" in letter.message
@@ -325,7 +326,7 @@ def test_learner_not_known(hr: Hr, world: World, db: Database, environment: Sett
     work_off(db, environment)
     assert [letter.code for letter in world.letters()] == ["unknown_learner"]
     enrolment_id = world.enrolment("zoe")
-    letters.redrive_known_learners(db)
+    remedies.redrive_known_learners(db)
     work_off(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert [letter.state for letter in world.letters()] == ["resolved"]
@@ -391,11 +392,11 @@ def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, w
     """There is no work behind it: its sender corrects it and sends it under a new id."""
     hr.send(b"nonsense")
     (letter,) = world.letters()
-    assert list(letters.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
+    assert list(remedies.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
     act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
     with pytest.raises(InvalidInputError, match=r"redrive is none .* use discard"):
-        letters.redrive(db, **act)
-    letters.discard(db, **act, note="told them")
+        remedies.redrive(db, **act)
+    remedies.discard(db, **act, note="told them")
     assert [row.state for row in world.letters()] == ["discarded"]
 
 
@@ -453,7 +454,7 @@ def test_the_library_that_others_sign_with_and_ours_agree(hr: Hr) -> None:
 
 
 def test_a_source_is_found_by_its_number_as_well(hr: Hr, db: Database, world: World) -> None:
-    (source,) = sources.list_sources(db, world.organisation_id)
+    (source,) = hr_sources.list_sources(db, world.organisation_id)
     assert Hr(hr.client, str(source.id), hr.secret).send(event()).status_code == 202
 
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings

@@ -7,13 +7,13 @@ from dataclasses import replace
 import structlog
 from starlette.testclient import TestClient
 
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 from tests import faulting
 from tests.web.sending import MakeHr, event
 from tests.world import World
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
 from worker.web.limiting import Limiter
 

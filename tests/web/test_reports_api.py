@@ -11,11 +11,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.world import World, work_off
-from worker import exports, submit
 from worker.config import Settings
 from worker.database import Database
-from worker.exports import Format
-from worker.web import reports
+from worker.jobs import submit
+from worker.reports import exports
+from worker.reports.exports import Format
+from worker.web.api import reports
 
 Bearer = Callable[..., dict[str, str]]
 PATHS = [

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from starlette.testclient import TestClient
 
-from tests.test_runs import freed, owned
+from tests.dead_letters.test_runs import freed, owned
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.world import World
-from worker import tokens
+from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.models import Role

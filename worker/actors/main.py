@@ -2,9 +2,9 @@
 
 import dramatiq
 
-from worker.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
 from worker.config import settings
-from worker.middleware import Lifecycle, MessageLogs
+from worker.queue.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
+from worker.queue.middleware import Lifecycle, MessageLogs
 
 lifecycle = Lifecycle(settings())
 broker = make_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()])

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from schemas.letters import LetterFilter
-from worker.ledger.letters import FILTERED, by_filter, these
+from schemas.dead_letters import LetterFilter
+from worker.ledger.dead_letters import FILTERED, by_filter, these
 from worker.models import DeadLetter
 
 Targets = Mapping[str, timedelta]

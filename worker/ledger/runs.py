@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from schemas.letters import LetterFilter
+from schemas.dead_letters import LetterFilter
+from worker.ledger.dead_letters import FILTERED, by_filter
 from worker.ledger.decide import RULES
-from worker.ledger.letters import FILTERED, by_filter
 from worker.rules import ACTIVE
 
 _MOST_STATES = ", ".join(f"'{status}'" for status in ACTIVE)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
-from worker.ledger.access import Token
+from worker.ledger.tokens import Token
 from worker.models import Role
 
 _INSERT = text("""

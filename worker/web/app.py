@@ -2,27 +2,25 @@
 
 from fastapi import FastAPI
 
-from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
-from worker.web import (
+from worker.queue.broker import HintBroker
+from worker.web import health, metrics, problems
+from worker.web.api import (
     brake,
     control,
+    dead_letters,
+    decision_receipts,
     desk,
-    events,
-    files,
-    health,
-    history,
+    job_files,
     jobs,
-    letters,
-    metrics,
     openapi,
     outcomes,
-    problems,
+    progress,
     reinstate,
     reports,
     runs,
-    submitting,
+    submit,
     webhooks,
 )
 from worker.web.cap import BodyCap
@@ -39,18 +37,18 @@ ROUTERS = [
     health.router,
     metrics.router,
     control.router,
-    submitting.router,
-    files.router,
+    submit.router,
+    job_files.router,
     jobs.router,
     outcomes.router,
-    events.router,
+    progress.router,
     reports.router,
     reinstate.router,
-    history.router,
+    decision_receipts.router,
     brake.router,
     runs.router,
     desk.router,
-    letters.router,
+    dead_letters.router,
     hr.router,
     okta.router,
     bamboohr.router,
@@ -67,7 +65,7 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     app.add_middleware(BodyCap, most=settings.body_bytes, paths=dict.fromkeys(UPLOADS, settings.file_bytes))
     limiter = Limiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
-    app.state.watching = events.Watching(database)
+    app.state.watching = progress.Watching(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from worker import tokens
+from worker.access import tokens
 from worker.models import Role
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError

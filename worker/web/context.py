@@ -7,10 +7,10 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Path, Query, Request
 from pydantic import BeforeValidator
 
-from worker.broker import HintBroker
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.queue.broker import HintBroker
 from worker.web.limiting import Limiter
 
 

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from worker.broker import HintBroker
 from worker.database import Database
 from worker.errors import describe
 from worker.ledger import reads
+from worker.queue.broker import HintBroker
 from worker.web.context import Context
 
 RELAY_LATE = 15.0

@@ -10,9 +10,9 @@ from sqlalchemy.exc import OperationalError
 
 from tests.web.scim.conftest import Directory
 from tests.world import World, assert_balanced, work_off
-from worker import directory
 from worker.config import Settings
 from worker.database import Database
+from worker.people import scim_users
 
 USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 OFF = {"op": "replace", "path": "active", "value": False}
@@ -93,7 +93,7 @@ def test_a_database_that_cannot_be_reached_is_told_in_scims_form(
     def gone(*_: object, **__: object) -> None:
         raise OperationalError("", {}, psycopg.OperationalError("gone"))
 
-    monkeypatch.setattr(directory, "create", gone)
+    monkeypatch.setattr(scim_users, "create", gone)
     answer = scim.create()
     assert (answer.status_code, answer.json()["status"]) == (503, "503")
     assert int(answer.headers["retry-after"]) > 0
@@ -116,13 +116,13 @@ def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
     monkeypatch.setattr(db, "run", twice)
     who: dict[str, Any] = {"organisation_id": world.organisation_id, "actor": "token:okta"}
     if act == "create":
-        directory.create(db, wanted=directory.Account("ben@example.org", "ben", None, active=True), **who)
+        scim_users.create(db, wanted=scim_users.Account("ben@example.org", "ben", None, active=True), **who)
         return
     about = {**who, "learner_id": learner_id, "unless": lambda _: next(seen)}
     if act == "delete":
-        directory.delete(db, **about)
+        scim_users.delete(db, **about)
     else:
-        directory.change(db, wanted=lambda account: replace(account, active=False), **about)
+        scim_users.change(db, wanted=lambda account: replace(account, active=False), **about)
     assert not world.active("anna")
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 

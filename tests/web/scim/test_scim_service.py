@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 
 from tests.web.scim.conftest import Directory
 from tests.world import World
-from worker.broker import make_broker
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
 Bearer = Callable[..., dict[str, str]]

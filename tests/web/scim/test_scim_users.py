@@ -9,9 +9,9 @@ import structlog
 
 from tests.web.scim.conftest import Directory, recorded
 from tests.world import World, assert_balanced, work_off
-from worker import letters
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 
 Bearer = Callable[..., dict[str, str]]
 OFF = {"op": "replace", "path": "active", "value": False}
@@ -236,7 +236,7 @@ def test_a_person_that_an_hr_system_has_told_of_before_gets_that_state(
     made = scim.create(externalId="4711", active=True)
     assert (made.status_code, made.json()["active"]) == (201, False)
     enrolment_id = world.enrolment("4711")
-    letters.redrive_known_learners(db)
+    remedies.redrive_known_learners(db)
     work_off(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert_balanced(db)

@@ -5,8 +5,8 @@ from typing import get_args
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from schemas.letters import Code, Source, State
-from worker import desk, diagnosis, letters
+from schemas.dead_letters import Code, Source, State
+from worker.dead_letters import desk, diagnosis, remedies
 from worker.models import LetterCode
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
@@ -33,13 +33,13 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
         wanted=wanted,
         overview=desk.overview(view.database, view.settings, view.organisation_id),
         overdue=desk.count_overdue(view.database, view.settings, view.organisation_id, wanted.filter),
-        rows=[(letters.document(item), diagnosis.kind(item), around.letters[item.id]) for item in found.items],
+        rows=[(remedies.document(item), diagnosis.kind(item), around.letters[item.id]) for item in found.items],
         around=around,
         counted=desk.COUNTED,
         next_cursor=found.next_cursor,
-        acts=letters.acts_on(None),
-        remedies=letters.remedies(LetterCode(wanted.filter.code)) if wanted.filter.code else {},
-        roles={act: letters.role_for(act) for act in letters.acts_on(None)},
+        acts=remedies.acts_on(None),
+        remedies=remedies.remedies(LetterCode(wanted.filter.code)) if wanted.filter.code else {},
+        roles={act: remedies.role_for(act) for act in remedies.acts_on(None)},
         codes=get_args(Code),
         states=get_args(State),
         sources=get_args(Source),

@@ -9,18 +9,19 @@ from starlette.responses import Response
 
 from schemas import answers
 from schemas.jobs import Storable
-from worker import plan, timeline
+from worker.access.sessions import hash_of
 from worker.database import Database
+from worker.dead_letters import timeline
 from worker.errors import ConflictError, is_passing
-from worker.ledger import history, outcomes, overview, reads
+from worker.jobs import plan
+from worker.jobs.submit import show
+from worker.ledger import decision_receipts, outcomes, overview, reads
 from worker.models import Job, JobState
 from worker.rules import Outcome
-from worker.sessions import hash_of
-from worker.submit import show
+from worker.web.api.progress import Ticket, stream
 from worker.web.console.render import PATH, span
 from worker.web.console.view import COOKIE, Looking
 from worker.web.context import Cursor, RowId, before, page
-from worker.web.events import Ticket, stream
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -68,7 +69,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     with view.database.begin() as connection:
         pace = reads.pace(connection, job_id) if job.state is JobState.RUNNING else 0.0
         undone_by = reads.undoing(connection, job_id)
-        rows = history.acts_on_jobs(connection, [job_id])
+        rows = decision_receipts.acts_on_jobs(connection, [job_id])
     acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
-from schemas.letters import Act
+from schemas.dead_letters import Act
 from schemas.runs import RedriveRequest
-from worker import desk, letters, runs
+from worker.dead_letters import desk, remedies, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import Run
 from worker.models import Role
@@ -123,11 +123,11 @@ def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str
         act=act,
         found=found,
         lines=_lines(act, found),
-        causes=[item for item in causes.items if act == "assign" or act in letters.acts_on(item.code)],
+        causes=[item for item in causes.items if act == "assign" or act in remedies.acts_on(item.code)],
         around=around,
         counted=desk.COUNTED,
-        attempts=letters.ATTEMPTS,
-        note_needed=act in letters.BY_REMEDY,
+        attempts=remedies.ATTEMPTS,
+        note_needed=act in remedies.BY_REMEDY,
         error=error,
         given={"note": "", "rate": str(runs.RATE), "canary": str(runs.CANARY), "to": "me", "name": "", **given},
     )
@@ -146,7 +146,7 @@ def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, str, list
 def _role(act: str) -> Role:
     if act not in (*runs.ACTS, "assign"):
         raise InvalidInputError(f"act: choose one of {', '.join((*runs.ACTS, 'assign'))}")
-    return letters.role_for(act)
+    return remedies.role_for(act)
 
 
 def _letters(count: int) -> str:

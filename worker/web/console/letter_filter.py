@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from fastapi import Depends, Form
 from pydantic import ValidationError
 
-from schemas.letters import LetterFilter
-from worker import desk
+from schemas.dead_letters import LetterFilter
+from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 from worker.web.console.view import Looking, Operating, View
 from worker.web.console.words import word

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
+from schemas.dead_letters import Act
 from schemas.desk import AssignRequest, NoteRequest
-from schemas.letters import Act
-from worker import desk, history, letters
+from worker.dead_letters import decision_receipts, desk, remedies
 from worker.errors import ConflictError, InvalidInputError
 from worker.models import LetterState
 from worker.rules import ACTIVE
@@ -41,18 +41,18 @@ def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> R
     """Redrive, override, cascade, keep or discard."""
     if act not in BEGUN:
         return _page(view, letter_id, status=422, error="Choose what is to be done.", note=note)
-    view.caller.must_be(letters.role_for(act))
+    view.caller.must_be(remedies.role_for(act))
     subject: dict[str, Any] = {
         "organisation_id": view.organisation_id, "letter_ids": [letter_id], "actor": view.actor,
     }  # fmt: skip
     try:
         given = parse(Act, note=note.strip() or None).note
         if act == "redrive":
-            letters.redrive(view.database, **subject, note=given)
+            remedies.redrive(view.database, **subject, note=given)
         elif act == "discard":
-            letters.discard(view.database, **subject, note=given)
+            remedies.discard(view.database, **subject, note=given)
         else:
-            letters.resolve(view.database, **subject, remedy=act, note=given or "")
+            remedies.resolve(view.database, **subject, remedy=act, note=given or "")
     except InvalidInputError as error:
         return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:
@@ -107,8 +107,8 @@ def assignee_of(view: View, to: str, name: str) -> str | None:
 def _page(
     view: View, letter_id: int, *, status: int = 200, error: str = "", chosen: str = "", note: str = ""
 ) -> Response:
-    letter = letters.show(view.database, organisation_id=view.organisation_id, letter_id=letter_id)
-    shown = letters.document(letter)
+    letter = remedies.show(view.database, organisation_id=view.organisation_id, letter_id=letter_id)
+    shown = remedies.document(letter)
     now = letter.evidence.get("now")
     siblings = list((now or {}).get("siblings", []))
     around = desk.around_one(view.database, letter)
@@ -118,13 +118,13 @@ def _page(
         status=status,
         letter=shown,
         around=around,
-        door=history.door(asked) if asked else "",
+        door=decision_receipts.door(asked) if asked else "",
         seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),
         gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
         siblings=siblings,
         active=ACTIVE,
         moving=letter.state == LetterState.REDRIVEN,
-        roles={name: letters.role_for(name) for name in shown.remedies},
+        roles={name: remedies.role_for(name) for name in shown.remedies},
         error=error,
         chosen=chosen,
         note=note,

@@ -9,18 +9,18 @@ from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
 from schemas.jobs import JobRequest
-from worker import submit
 from worker.errors import InvalidInputError, NotFoundError, is_passing
-from worker.ledger import library
-from worker.ledger.library import Enrolment, Wanted
+from worker.jobs import submit
+from worker.ledger import series_library
+from worker.ledger.series_library import Enrolment, Wanted
 from worker.models import Job
 from worker.rules import ACTIVE, ENDED, WITHDRAWN, Reason, Source
+from worker.web.api.submit import validated
 from worker.web.console.forms import row_id
 from worker.web.console.render import PATH
 from worker.web.console.times import around
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.context import Cursor, RowId, before
-from worker.web.submitting import validated
 
 ROWS = 50
 STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)
@@ -52,7 +52,7 @@ class Asked:
 def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_length=400)] = None) -> Response:
     """The Series library."""
     with view.database.begin() as connection:
-        found = library.list_series(
+        found = series_library.list_series(
             connection,
             view.organisation_id,
             containing=_typed(q),
@@ -77,7 +77,7 @@ def enrolments_of_series(
     """The enrolments of one Series, searched and filtered; from here they are withdrawn in bulk."""
     asked = Asked(_typed(learner), [_typed(one) for one in status or []], pathway_id, enrolled_from, enrolled_to)
     with view.database.begin() as connection:
-        found = library.series(connection, view.organisation_id, series_id)
+        found = series_library.series(connection, view.organisation_id, series_id)
     if found is None:
         raise NotFoundError(f"there is no Series {series_id} in this organisation")
     return _list(view, "series.html", asked, before(cursor), series=found)
@@ -108,7 +108,7 @@ def withdraw(
 ) -> Response:
     """Withdraw one enrolment; usually it has happened when the page comes back."""
     with view.database.begin() as connection:
-        found = library.enrolment(connection, view.organisation_id, enrolment_id)
+        found = series_library.enrolment(connection, view.organisation_id, enrolment_id)
     if found is None:
         raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
     if not reason:
@@ -131,31 +131,32 @@ def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any)
     series_id = shown["series"].id if "series" in shown else None
     error, items, more_learners, ids = "", list[Enrolment](), False, None
     with view.database.begin() as connection:
-        pathways = library.pathways(connection, view.organisation_id)
+        pathways = series_library.pathways(connection, view.organisation_id)
         try:
             after, until = around(asked.enrolled_from, asked.enrolled_to, view.zone)
             pathway = row_id("pathway", asked.pathway_id)
             if asked.learner:
-                ids, more_learners = library.learners(connection, view.organisation_id, asked.learner)
+                ids, more_learners = series_library.learners(connection, view.organisation_id, asked.learner)
             wanted = Wanted(series_id, ids, tuple(asked.status), pathway, after, until)
             if ids is None or ids:
-                items = library.enrolments(connection, view.organisation_id, wanted, before=at, limit=ROWS)
+                items = series_library.enrolments(connection, view.organisation_id, wanted, before=at, limit=ROWS)
         except InvalidInputError as refused:
             error = str(refused)
     return view.page(
         template, status=422 if error else 200, asked=asked, items=items, pathways=pathways, error=error,
-        more_learners=more_learners, learner_ids=ids or [], statuses=STATUSES, most_learners=library.MOST_LEARNERS,
+        more_learners=more_learners, learner_ids=ids or [], statuses=STATUSES,
+        most_learners=series_library.MOST_LEARNERS,
         next_cursor=str(items[-1].id) if len(items) == ROWS else None, **shown,
     )  # fmt: skip
 
 
 def _enrolment(view: View, enrolment_id: int, *, error: str = "", status: int = 200) -> Response:
     with view.database.begin() as connection:
-        found = library.enrolment(connection, view.organisation_id, enrolment_id)
+        found = series_library.enrolment(connection, view.organisation_id, enrolment_id)
         if found is None:
             raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
-        job_id = library.withdrawn_by_job(connection, view.organisation_id, enrolment_id)
-        letters = library.open_letters(connection, view.organisation_id, enrolment_id)
+        job_id = series_library.withdrawn_by_job(connection, view.organisation_id, enrolment_id)
+        letters = series_library.open_letters(connection, view.organisation_id, enrolment_id)
     return view.page(
         "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
         job_id=job_id if found.status == WITHDRAWN else None, ended=found.status in ENDED,

@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from worker import overview
 from worker.ledger.overview import MOST
+from worker.web.console import health_overview
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 @router.get("")
 def show(view: Looking) -> Response:
     """All at a glance."""
-    found = overview.look(
+    found = health_overview.look(
         view.database, view.settings, view.organisation_id, reach_broker=view.services.broker.client.ping
     )
-    return view.page("overview.html", found=found, most=MOST, late=overview.OVERDUE)
+    return view.page("overview.html", found=found, most=MOST, late=health_overview.OVERDUE)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from schemas.desk import Asked, Decision
-from worker import history
+from worker.dead_letters import decision_receipts
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
 from worker.web.console.words import word
@@ -24,8 +24,10 @@ _TOLD = {
 @router.get("/{enrolment_id}/history")
 def show(view: Looking, enrolment_id: RowId) -> Response:
     """All of it on one page."""
-    found = history.explain(view.database, organisation_id=view.organisation_id, enrolment_id=enrolment_id)
-    decisions = [(item, history.door(item.request), _more(item.request), _seen(item)) for item in found.decisions]
+    found = decision_receipts.explain(view.database, organisation_id=view.organisation_id, enrolment_id=enrolment_id)
+    decisions = [
+        (item, decision_receipts.door(item.request), _more(item.request), _seen(item)) for item in found.decisions
+    ]
     return view.page("receipt.html", found=found, decisions=decisions)
 
 

@@ -9,15 +9,15 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
-from worker import report
 from worker.errors import InvalidInputError, NotFoundError
-from worker.exports import Format
+from worker.reports import lists
+from worker.reports.exports import Format
 from worker.rules import ACTIVE, ENDED, WITHDRAWN, Outcome, Reason, Source
+from worker.web.api.reports import exported, next_place, place
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
 from worker.web.context import before
-from worker.web.reports import exported, next_place, place
 
 router = APIRouter(prefix=f"{PATH}/reports", include_in_schema=False)
 
@@ -39,7 +39,7 @@ def enrolments(view: Looking) -> Response:
 
     def read(wanted: EnrolmentFilter) -> tuple[Sequence[Any], str | None]:
         cursor = view.request.query_params.get("cursor")
-        rows = report.enrolments(view.database, view.organisation_id, wanted, before=before(cursor), limit=ROWS)
+        rows = lists.enrolments(view.database, view.organisation_id, wanted, before=before(cursor), limit=ROWS)
         return rows, str(rows[-1].enrolment_id) if len(rows) == ROWS else None
 
     return _listing(view, "enrolments", EnrolmentFilter, read)
@@ -51,7 +51,7 @@ def outcomes(view: Looking) -> Response:
 
     def read(wanted: OutcomeFilter) -> tuple[Sequence[Any], str | None]:
         cursor = view.request.query_params.get("cursor")
-        rows = report.outcomes(view.database, view.organisation_id, wanted, before=place(cursor), limit=ROWS)
+        rows = lists.outcomes(view.database, view.organisation_id, wanted, before=place(cursor), limit=ROWS)
         return rows, next_place(rows, ROWS)
 
     return _listing(view, "outcomes", OutcomeFilter, read)
@@ -97,7 +97,7 @@ def refused(view: View, template: str, page: dict[str, Any], error: InvalidInput
     """The form again, with what is wrong and, of a Series, what there is."""
     similar: Sequence[Any] = []
     if isinstance(error, NoSeriesError):
-        similar = report.series_like(view.database, view.organisation_id, page["given"]["series"][0].strip())
+        similar = lists.series_like(view.database, view.organisation_id, page["given"]["series"][0].strip())
     shown = page | {"error": str(error), "similar": similar, "rows": [], "figures": []}
     return view.page(template, status=422, **shown)
 
@@ -132,6 +132,6 @@ def _series(view: View, code: str) -> int:
     if len(code) > 255 or not code.isprintable():
         raise InvalidInputError("Series: a code has at most 255 printable characters")
     try:
-        return report.series_of_code(view.database, view.organisation_id, code)
+        return lists.series_of_code(view.database, view.organisation_id, code)
     except NotFoundError:
         raise NoSeriesError(f"Series: none has the code “{code}”.") from None

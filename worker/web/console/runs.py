@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from worker import runs
+from worker.dead_letters import runs
 from worker.ledger import runs as ledger
 from worker.ledger.runs import Run
 from worker.web.console.letter_filter import as_given, in_words

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Form, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from worker import sessions
+from worker.access import sessions
 from worker.errors import ForbiddenError
 from worker.web.auth import limit_refusals
 from worker.web.console.render import PATH, render

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from schemas.reports import EnrolmentFilter, Summary
-from worker import report
 from worker.errors import InvalidInputError
+from worker.reports import lists
 from worker.rules import Reason
 from worker.web.console import charts
 from worker.web.console.render import PATH, span
@@ -49,7 +49,7 @@ def summary(view: Looking) -> Response:
     page = page_of(view, "summary")
     try:
         wanted = _lately(wanted_of(view, EnrolmentFilter))
-        found = report.summary(view.database, view.organisation_id, wanted)
+        found = lists.summary(view.database, view.organisation_id, wanted)
         weeks = _weeks(found)
     except InvalidInputError as error:
         return refused(view, "reports_summary.html", page, error)

@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from schemas.jobs import Note, Storable
 from schemas.reinstate import Part, ReinstateRequest
-from worker import reinstate
 from worker.errors import InvalidInputError
+from worker.jobs import reinstate
+from worker.jobs.submit import show
 from worker.ledger import outcomes, reads
 from worker.models import Role
-from worker.submit import show
 from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around

@@ -11,13 +11,13 @@ from fastapi import Depends, Form, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from worker import sessions
+from worker.access import sessions
+from worker.access.sealing import Seal
+from worker.access.sessions import Session
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs.submit import Requester
 from worker.models import Role
-from worker.seal import Seal
-from worker.sessions import Session
-from worker.submit import Requester
 from worker.web.auth import Caller, limit
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services

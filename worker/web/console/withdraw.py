@@ -13,17 +13,17 @@ from starlette.responses import Response
 
 from schemas import answers
 from schemas.jobs import FileRequest, JobRequest
-from worker import csvfile, plan, submit
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
-from worker.ledger import library
+from worker.jobs import csv_input, plan, submit
+from worker.ledger import series_library
 from worker.rules import Outcome, Reason
+from worker.web.api.submit import validated
 from worker.web.console.forms import row_id
 from worker.web.console.library import source_of
 from worker.web.console.render import PATH
 from worker.web.console.times import around, moment
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.console.words import word
-from worker.web.submitting import validated
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -167,7 +167,7 @@ def file(
     values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
     try:
         wanted = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        with csvfile.uploaded_ids(file.file) as rows:
+        with csv_input.uploaded_ids(file.file) as rows:
             if act != "withdraw":
                 found = plan.of_file(view.database, view.organisation_id, wanted, rows)
                 return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
@@ -226,8 +226,8 @@ def _file_page(view: View, *, status: int = 200, error: str = "", reason: str = 
 def _described(view: View, selection: Selection) -> str:
     """The selection in words."""
     with view.database.begin() as connection:
-        series = selection.series_id and library.series(connection, view.organisation_id, selection.series_id)
-        pathways = dict(library.pathways(connection, view.organisation_id)) if selection.pathway_id else {}
+        series = selection.series_id and series_library.series(connection, view.organisation_id, selection.series_id)
+        pathways = dict(series_library.pathways(connection, view.organisation_id)) if selection.pathway_id else {}
     where = f" in {series.title}" if series else ""
     if selection.what == "ticked":
         count = len(set(selection.enrolment_ids))
@@ -235,7 +235,7 @@ def _described(view: View, selection: Selection) -> str:
     which = " or ".join(word(status) for status in selection.status) or "neither ended nor withdrawn"
     told = [f"All enrolments{where} that are {which}"]
     if selection.learner_ids:
-        first = "the first " if len(selection.learner_ids) >= library.MOST_LEARNERS else ""
+        first = "the first " if len(selection.learner_ids) >= series_library.MOST_LEARNERS else ""
         told.append(f"of {first}{len(selection.learner_ids):,} learners that were found")
     if selection.pathway_id:
         told.append(f"of the Learning Pathway “{pathways.get(selection.pathway_id, selection.pathway_id)}”")

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from schemas.jobs import ExternalId, Moment
-from worker.hooks import Incoming
+from worker.people.inbox import Incoming
 from worker.web.body import HookBody
 from worker.web.context import Context
 from worker.web.hooks import common

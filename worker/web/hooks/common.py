@@ -13,10 +13,10 @@ from pydantic import StringConstraints, ValidationError
 from schemas.answers import Receipt
 from schemas.events import PersonEvent
 from schemas.jobs import Storable
-from worker import hooks, sources
 from worker.errors import IdempotencyConflictError
-from worker.hooks import Incoming, InvalidEvent
-from worker.ledger.sources import Source
+from worker.ledger.hr_sources import Source
+from worker.people import hr_sources, inbox
+from worker.people.inbox import Incoming, InvalidEvent
 from worker.web.auth import limit, limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
@@ -38,7 +38,7 @@ def source_of(context: Services, request: Request, kind: str, called: str, genui
         ProblemError: 401; one answer for an unknown source, a wrong signature and a wrong time. 429 for a source
             that sends too often, and for an address with too many requests that were not let in.
     """
-    found = sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
+    found = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
     if found is None:
         limit_refusals(context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
@@ -78,7 +78,7 @@ def known_key(key: str) -> str:
 
 def receive(context: Services, source: Source, event: Incoming) -> Response:
     """Take one event in; its answer as the contract's table has it."""
-    taken = hooks.receive(context.database, source, event)
+    taken = inbox.receive(context.database, source, event)
     if isinstance(taken, InvalidEvent):
         number = str(taken.receipt_id)
         if taken.fault == NOT_JSON:
@@ -102,7 +102,7 @@ def receive_all(context: Services, source: Source, body: bytes, read: Callable[[
         return receive(context, source, Incoming(digest(body), body, fault=faults(error)))
     for event in events:
         try:
-            hooks.receive(context.database, source, event)
+            inbox.receive(context.database, source, event)
         except IdempotencyConflictError:
             log.warning("hook.event_id_reused", source_id=source.id, organisation_id=source.organisation_id)
     return Response(status_code=200)

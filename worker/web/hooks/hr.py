@@ -17,7 +17,7 @@ from standardwebhooks.webhooks import hmac_data
 
 from schemas.answers import Receipt
 from schemas.events import KNOWN_TYPES, HrEvent
-from worker.hooks import Incoming
+from worker.people.inbox import Incoming
 from worker.web.body import HookBody, NotJsonError, parse
 from worker.web.context import Context
 from worker.web.hooks import common

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from schemas.jobs import Moment
-from worker.hooks import Incoming
+from worker.people.inbox import Incoming
 from worker.web.body import HookBody
 from worker.web.context import Context
 from worker.web.hooks import common

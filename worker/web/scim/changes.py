@@ -18,7 +18,7 @@ from scim2_models import (
     Path,
 )
 
-from worker.directory import Account
+from worker.people.scim_users import Account
 from worker.web.scim.filtering import USER
 
 LONGEST = {"username": 320, "externalid": 255, "displayname": 1000}

@@ -24,8 +24,8 @@ from scim2_models import (
     Uniqueness,
 )
 
-from worker import directory
-from worker.ledger.directory import Learner
+from worker.ledger.scim_users import Learner
+from worker.people import scim_users
 
 MOST = 1000
 """Users on a page at the most."""
@@ -48,13 +48,13 @@ class User(Resource[Any]):
 
 def user(learner: Learner, base: str) -> User:
     """A learner as SCIM shows it; `base` is the address of the service."""
-    known = directory.account(learner)
+    known = scim_users.account(learner)
     meta = Meta(
         resource_type="User",
         created=learner.created_at,
         last_modified=learner.changed_at,
         location=f"{base}/Users/{learner.id}",
-        version=directory.version(learner),
+        version=scim_users.version(learner),
     )
     return User(
         id=str(learner.id),

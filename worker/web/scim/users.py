@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from scim2_models import Context as ScimContext
 from scim2_models import InvalidValueException, ListResponse, NotFoundException, ResponseParameters
 
-from worker import directory
-from worker.ledger import directory as ledger
-from worker.ledger.directory import Learner
+from worker.ledger import scim_users as ledger
+from worker.ledger.scim_users import Learner
+from worker.people import scim_users
 from worker.web.auth import Caller, Scim
 from worker.web.context import Context, Services
 from worker.web.scim import changes, filtering
@@ -71,7 +71,7 @@ def search_users(context: Context, who: Scim, request: Request, body: Body) -> J
 @router.post("", **described(201, 409, example=_USER))
 def create_user(context: Context, who: Scim, request: Request, body: Body) -> JSONResponse:
     """Make a learner, or revive a deleted one: that is a reactivation. Role: scim."""
-    learner = directory.create(
+    learner = scim_users.create(
         context.database, organisation_id=who.organisation_id, actor=who.actor, wanted=changes.created(body)
     )
     answer = _answer(learner, request, status=201)
@@ -90,9 +90,9 @@ def show_user(
     if_none_match: IfMatch = None,
 ) -> Response:
     """One user, active or not. Role: scim."""
-    learner = directory.show(context.database, who.organisation_id, _number(user_id))
-    if if_none_match is not None and _matches(if_none_match)(directory.version(learner)):
-        return Response(status_code=304, headers={"ETag": directory.version(learner)})
+    learner = scim_users.show(context.database, who.organisation_id, _number(user_id))
+    if if_none_match is not None and _matches(if_none_match)(scim_users.version(learner)):
+        return Response(status_code=304, headers={"ETag": scim_users.version(learner)})
     return _answer(learner, request, _chosen(_split(attributes), _split(excluded)))
 
 
@@ -115,7 +115,7 @@ def patch_user(
 @router.delete("/{user_id}", **described(204, 404, 412))
 def delete_user(context: Context, who: Scim, user_id: str, if_match: IfMatch = None) -> Response:
     """A deactivation; the user is absent from now on, the learner's row stays. Role: scim."""
-    directory.delete(
+    scim_users.delete(
         context.database,
         organisation_id=who.organisation_id,
         actor=who.actor,
@@ -128,7 +128,7 @@ def delete_user(context: Context, who: Scim, user_id: str, if_match: IfMatch = N
 def _changed(
     context: Services, who: Caller, request: Request, user_id: str, wanted: changes.Change, if_match: str | None
 ) -> JSONResponse:
-    learner = directory.change(
+    learner = scim_users.change(
         context.database,
         organisation_id=who.organisation_id,
         actor=who.actor,
@@ -168,7 +168,7 @@ def _answer(
     learner: Learner, request: Request, chosen: ResponseParameters[Any] | None = None, *, status: int = 200
 ) -> JSONResponse:
     body = shown(user(learner, base_of(request)), chosen)
-    return JSONResponse(body, status, headers={"ETag": directory.version(learner)}, media_type=MEDIA_TYPE)
+    return JSONResponse(body, status, headers={"ETag": scim_users.version(learner)}, media_type=MEDIA_TYPE)
 
 
 def _number(user_id: str) -> int:

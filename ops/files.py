@@ -1,0 +1,66 @@
+"""Files that a person names on the command line: opened, and read line by line."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from worker.errors import InvalidInputError
+from worker.jobs import csv_input
+from worker.jobs.csv_input import LONGEST_LINE, number
+
+__all__ = ["number", "read_ids", "read_line", "rows"]
+
+
+@contextmanager
+def rows(path: Path, *, required: Sequence[str]) -> Iterator[Iterator[tuple[int, dict[str, str]]]]:
+    """Rows of a CSV file with a header, each with its line number; `-` is standard input.
+
+    UTF-8, with or without a byte order mark. Reading a row can raise.
+
+    Raises:
+        InvalidInputError: the file cannot be read, lacks a column, or a line is broken; the line is named.
+    """
+    try:
+        with _open(path) as stream:
+            yield csv_input.rows(stream, required)
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+
+
+@contextmanager
+def read_ids(path: Path) -> Iterator[Iterator[csv_input.Row]]:
+    """Line and `enrolment_id` of each row of a CSV file.
+
+    Raises:
+        InvalidInputError: as `rows`; also for a column `reason`: one bulk job, one reason (rule 5).
+    """
+    with rows(path, required=("enrolment_id",)) as found:
+        yield csv_input.ids(found)
+
+
+def read_line(path: Path) -> str:
+    """The first line of a small text file; `-` is standard input.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or is empty.
+    """
+    try:
+        with _open(path) as stream:
+            line = stream.readline(LONGEST_LINE).strip()
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: is not UTF-8") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    if not line:
+        raise InvalidInputError(f"{path}: is empty")
+    return line
+
+
+def _open(path: Path) -> IO[str]:
+    if str(path) == "-":
+        return open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False)
+    return path.open(encoding="utf-8-sig", newline="")

@@ -1,0 +1,104 @@
+"""A person's events from several HR systems, in any order, again and again: the end is always the same.
+
+As `races/test_race_event_order.py`, but with what HR systems bring with them: ids under which an event comes again,
+policies that withdraw, hold or ignore, and persons whom the platform does not know until all has been said.
+"""
+
+import itertools
+import json
+from dataclasses import asdict
+from datetime import timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.events import PersonEvent
+from tests.races.test_race_event_order import FUTURE, START, Event, differ, newest
+from tests.world import World, assert_balanced, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.dead_letters import remedies
+from worker.ledger.hr_sources import Source
+from worker.people import events, hr_sources, inbox
+from worker.people.events import Receipt
+from worker.people.inbox import Incoming, InvalidEvent
+
+POLICIES = ("withdraw", "hold", "ignore")
+_numbers = itertools.count(1)
+
+events_of_a_person = st.lists(
+    st.builds(
+        Event,
+        source=st.sampled_from(POLICIES),
+        kind=st.sampled_from(["deactivated", "reactivated", "deactivation_cancelled"]),
+        minute=st.integers(0, 4),
+        sequence=st.none() | st.integers(1, 3),
+        later=st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+).filter(differ)
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> list[tuple[Event, bool]]:
+    """Events in one order of arrival, each once or more; and whether it comes under an id of its own."""
+    events = draw(events_of_a_person)
+    again = draw(st.lists(st.sampled_from(events), max_size=3))
+    order = draw(st.permutations(events + again))
+    return [(event, draw(st.booleans())) for event in order]
+
+
+def deliver(db: Database, source: Source, person: str, event: Event, *, anew: bool) -> Receipt:
+    said = json.dumps([person, asdict(event)])
+    made = PersonEvent.model_validate(
+        {
+            "type": f"user.{event.kind}",
+            "external_id": person,
+            "occurred_at": START + timedelta(minutes=event.minute),
+            "sequence": event.sequence,
+            "effective_at": FUTURE if event.later and event.kind == "deactivated" else None,
+        }
+    )
+    key = f"{next(_numbers)}" if anew else said
+    receipt = inbox.receive(db, source, Incoming(key, said.encode(), event=made))
+    assert not isinstance(receipt, InvalidEvent)
+    return receipt
+
+
+def test_any_order_and_any_repetition_of_webhooks_ends_the_same(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Nothing is applied before the last event; then the newest one and its source's policy decide."""
+    by_policy = {
+        policy: hr_sources.create(
+            db, environment, organisation_id=world.organisation_id, name=policy, kind="standard", actor="test:approver",
+            on_deactivate=policy,
+        ).source
+        for policy in POLICIES
+    }  # fmt: skip
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(deliveries(), st.booleans())
+    def hold(arrivals: list[tuple[Event, bool]], known: bool) -> None:
+        person = f"person-{next(_numbers)}"
+        enrolment_id = world.enrolment(person) if known else None
+        receipts: dict[Event, int | None] = {}
+        for event, anew in arrivals:
+            receipt = deliver(db, by_policy[event.source], person, event, anew=anew)
+            if not anew:
+                assert receipts.setdefault(event, receipt.id) == receipt.id
+        if enrolment_id is None:
+            work_off(db, environment)
+            enrolment_id = world.enrolment(person)
+            remedies.redrive_known_learners(db)
+            events.deactivate_due(db)
+        work_off(db, environment)
+        decisive = newest([event for event, _ in arrivals])
+        away = decisive.kind == "deactivated" and not decisive.later
+        assert world.active(person) is not away
+        withdrawn = away and decisive.source == "withdraw"
+        assert world.status(enrolment_id) == ("withdrawn" if withdrawn else "in_progress")
+
+    hold()
+    assert_balanced(db)

@@ -1,0 +1,150 @@
+"""The rules of the domain, quoted; and the set statement held against them on real rows."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
+
+from tests.world import World, assert_balanced, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.rules import ACTIVE, CLEAN, ENDED, IMPLIED_REASON, NEEDS_SUPPORT, WITHDRAWN, Enrolment, Outcome, decide
+
+STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
+enrolments = st.builds(
+    Enrolment,
+    organisation_id=st.integers(1, 2),
+    status=st.sampled_from(STATUSES) | st.text(max_size=20),
+    pathway_id=st.none() | st.integers(1, 5),
+)
+
+
+@given(st.none() | enrolments, st.booleans(), st.booleans())
+def test_only_an_active_enrolment_of_the_own_organisation_is_ever_withdrawn(
+    enrolment: Enrolment | None, superseded: bool, override: bool
+) -> None:
+    """Rule 2: "Only an active enrolment can be withdrawn"; tenants: another organisation's does not exist."""
+    if decide(enrolment, organisation_id=1, superseded=superseded, override=override) is Outcome.WITHDRAWN:
+        assert enrolment is not None
+        assert enrolment.status in ACTIVE
+        assert enrolment.organisation_id == 1
+        assert not superseded
+        assert enrolment.pathway_id is None or override
+
+
+@given(enrolments, st.booleans(), st.booleans())
+def test_a_status_on_neither_list_is_shown_to_support_and_never_guessed(
+    enrolment: Enrolment, superseded: bool, override: bool
+) -> None:
+    """Rule 2: "A status that is on neither list is refused and shown to support, never guessed."."""
+    if enrolment.status not in (*ACTIVE, *ENDED, WITHDRAWN):
+        outcome = decide(enrolment, organisation_id=enrolment.organisation_id, superseded=superseded, override=override)
+        assert outcome is (Outcome.SUPERSEDED if superseded else Outcome.UNKNOWN_STATUS)
+
+
+def test_the_checks_come_in_the_order_of_rule_9() -> None:
+    """Rule 9: "not found, already withdrawn, ended, superseded, unknown status, pathway-owned, withdraw"."""
+    seen = [
+        decide(None, organisation_id=1, superseded=True),
+        decide(Enrolment(1, WITHDRAWN, 7), organisation_id=1, superseded=True),
+        decide(Enrolment(1, "mastered", 7), organisation_id=1, superseded=True),
+        decide(Enrolment(1, "strange", 7), organisation_id=1, superseded=True),
+        decide(Enrolment(1, "strange", 7), organisation_id=1),
+        decide(Enrolment(1, "in_progress", 7), organisation_id=1),
+        decide(Enrolment(1, "in_progress", None), organisation_id=1),
+    ]
+    assert seen == [
+        Outcome.NOT_FOUND,
+        Outcome.ALREADY_WITHDRAWN,
+        Outcome.ENROLMENT_ENDED,
+        Outcome.SUPERSEDED,
+        Outcome.UNKNOWN_STATUS,
+        Outcome.PATHWAY_OWNED,
+        Outcome.WITHDRAWN,
+    ]
+
+
+def test_already_withdrawn_is_success_and_refusals_are_not() -> None:
+    """Rule 9: "Already withdrawn is success"; rule 6: pathway-owned goes to support."""
+    assert {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED} == CLEAN
+    assert not CLEAN & NEEDS_SUPPORT
+
+
+@pytest.mark.parametrize(("source", "reason"), list(itertools.product(["hr", "correction"], ["not_required", None])))
+def test_a_source_that_implies_its_reason_cannot_be_stored_with_another(
+    world: World, source: str, reason: str | None
+) -> None:
+    """Rule 1: "Source `hr` implies `user_deactivated`, source `correction` implies `enrolment_error`"."""
+    assert set(IMPLIED_REASON) == {"hr", "correction"}
+    with pytest.raises(IntegrityError):
+        world.run(
+            """INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key,
+            request_hash, state, accepted, effective_at, learner_external_id, epoch)
+            VALUES (1, :reason, :source, 'x', 'cli', 'k', '', 'scheduled', 1, now(), 'a',
+                CASE WHEN :source = 'hr' THEN 1 END)""",
+            source=source,
+            reason=reason,
+        )
+
+
+def test_the_set_statement_decides_on_real_rows_just_as_the_rules_do(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Every status, owned by a pathway or not, of this organisation or another, for a bulk job and a letter chunk."""
+    other = world.organisation("Other")
+    pathway = world.pathway()
+    cases: dict[int, Enrolment] = {}
+    for status, owned, organisation in itertools.product(STATUSES, (None, pathway), (world.organisation_id, other)):
+        enrolment_id = world.enrolment(f"l{len(cases)}", status, pathway_id=owned, organisation_id=organisation)
+        cases[enrolment_id] = Enrolment(organisation, status, owned)
+    missing = max(cases) + 1000
+    job = world.submit(db, [*cases, missing])
+    work_off(db, environment)
+    want = {key: decide(value, organisation_id=world.organisation_id) for key, value in cases.items()}
+    want[missing] = decide(None, organisation_id=world.organisation_id)
+    assert world.outcomes(job.id) == want
+    for enrolment_id, outcome in want.items():
+        if enrolment_id in cases:
+            expected = WITHDRAWN if outcome is Outcome.WITHDRAWN else cases[enrolment_id].status
+            assert world.status(enrolment_id) == expected
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("came_back", [False, True])
+@pytest.mark.parametrize("override", [False, True])
+def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
+    db: Database, world: World, environment: Settings, came_back: bool, override: bool
+) -> None:
+    """The same for letters: every status the platform may show by then, person state, with and without override."""
+    pathway = world.pathway()
+    ids = {status: world.enrolment("anna", pathway_id=pathway) for status in STATUSES}
+    receipt = world.event(db, "deactivated", "anna")
+    work_off(db, environment)
+    assert receipt.job_id is not None
+    assert set(world.outcomes(receipt.job_id).values()) == {"pathway_owned"}
+    for status, enrolment_id in ids.items():
+        world.run("UPDATE lms.enrolments SET status = :s WHERE id = :id", s=status, id=enrolment_id)
+    if came_back:
+        world.event(db, "reactivated", "anna")
+    from worker.dead_letters import remedies
+
+    open_letters = [letter.id for letter in world.letters()]
+    arguments = {"organisation_id": world.organisation_id, "letter_ids": open_letters, "actor": "test:support"}
+    if override:
+        remedies.resolve(db, remedy="override", note="agreed", **arguments)  # type: ignore[arg-type]
+    else:
+        remedies.redrive(db, **arguments)  # type: ignore[arg-type]
+    work_off(db, environment)
+    want = {
+        enrolment_id: decide(
+            Enrolment(world.organisation_id, status, pathway),
+            organisation_id=world.organisation_id,
+            superseded=came_back,
+            override=override,
+        )
+        for status, enrolment_id in ids.items()
+    }
+    assert world.outcomes(receipt.job_id) == want
+    assert_balanced(db)

@@ -1,0 +1,327 @@
+"""Webhooks that go out: told in the deciding transaction, signed, sent again, never into a private network."""
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.cli.commandline import done, refused, withdrawals
+from tests.world import World, eventually, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError
+from worker.ledger import webhooks as ledger
+from worker.queue.broker import WEBHOOKS_QUEUE, make_broker
+from worker.queue.relay import Relay
+from worker.webhooks import deliveries, safe_post
+from worker.webhooks.deliveries import Deliverer
+
+
+class Receiver:
+    """A help desk on this machine: keeps what it gets, and answers what the test wants."""
+
+    def __init__(self) -> None:
+        self.status = 204
+        self.headers: dict[str, str] = {}
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(receiver.status)
+                for name, value in receiver.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hooks?desk=1"
+
+    @property
+    def events(self) -> list[Any]:
+        return [json.loads(body) for _, body in self.got]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def local(environment: Settings) -> Settings:
+    """Private addresses are allowed."""
+    return environment.model_copy(update={"webhooks_allow_private": True})
+
+
+def endpoint(db: Database, world: World, local: Settings, url: str, *events: str) -> deliveries.NewEndpoint:
+    return deliveries.create(
+        db,
+        local,
+        organisation_id=world.organisation_id,
+        url=url,
+        events=events or deliveries.EVENTS,
+        actor="test:approver",
+    )
+
+
+def awake(world: World) -> None:
+    """Let every endpoint's rest be over."""
+    world.run("UPDATE withdrawals.endpoints SET rest_until = '-infinity'")
+
+
+def test_a_help_desk_is_told_of_letters_and_of_the_job_that_opened_them(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    made = endpoint(db, world, local, receiver.url)
+    owned = [world.enrolment(pathway_id=world.pathway()) for _ in range(3)]
+    job = world.submit(db, [*owned, world.enrolment()])
+    work_off(db, local)
+    assert Deliverer(db, local).work_off() == 2
+    opened, completed = receiver.events
+    assert opened["type"] == "dead_letter.opened"
+    letters = [letter.id for letter in world.letters()]
+    assert opened["data"] == {"code": "pathway_owned", "count": 3, "dead_letter_ids": letters}
+    assert completed["type"] == "job.completed"
+    assert completed["data"]["job_id"] == job.id
+    assert completed["data"]["state"] == "completed_with_exceptions"
+    assert completed["data"]["outcomes"] == {"pathway_owned": 3, "withdrawn": 1}
+    for headers, body in receiver.got:
+        Webhook(made.secret).verify(body, headers)
+    assert Deliverer(db, local).work_off() == 0
+
+
+def test_nobody_is_told_of_another_organisation_or_of_what_they_did_not_ask_for(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    endpoint(db, world, local, receiver.url, "job.held")
+    deliveries.create(
+        db, local, organisation_id=world.organisation("Other"), url=receiver.url, events=["job.completed"], actor="x:y"
+    )
+    world.submit(db, [world.enrolment()])
+    work_off(db, local)
+    assert world.one("SELECT count(*) FROM withdrawals.deliveries") == 0
+
+
+def test_what_is_rolled_back_is_never_told(db: Database, world: World, local: Settings, receiver: Receiver) -> None:
+    endpoint(db, world, local, receiver.url)
+    job = world.submit(db, [world.enrolment()])
+    with db.engine.connect() as connection, connection.begin() as transaction:
+        connection.exec_driver_sql(
+            "UPDATE withdrawals.jobs SET state = 'held', held_because = 'policy', admitted_at = NULL"
+        )
+        assert connection.exec_driver_sql("SELECT count(*) FROM withdrawals.deliveries").scalar() == 1
+        transaction.rollback()
+    assert world.one("SELECT state FROM withdrawals.jobs WHERE id = :i", i=job.id) == "queued"
+    assert world.one("SELECT count(*) FROM withdrawals.deliveries") == 0
+
+
+def test_a_failure_is_sent_again_under_the_same_id_after_a_rest(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    endpoint(db, world, local, receiver.url, "job.completed")
+    for _ in range(2):
+        world.submit(db, [world.enrolment()])
+    work_off(db, local)
+    receiver.status = 500
+    deliverer = Deliverer(db, local)
+    assert deliverer.work_off() == 1, "after one failure the endpoint rests"
+    assert deliverer.work_off() == 0
+    receiver.status = 200
+    awake(world)
+    assert deliverer.work_off() == 2
+    first, other, again = [headers["webhook-id"] for headers, _ in receiver.got]
+    assert first == again != other, "one that is refused keeps no other waiting"
+    states = world.run("SELECT state, attempts, last_status FROM withdrawals.deliveries ORDER BY id")
+    assert [tuple(row) for row in states] == [("delivered", 2, 200), ("delivered", 1, 200)]
+
+
+def test_one_that_never_arrives_has_failed_and_can_be_replayed(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    made = endpoint(db, world, local, receiver.url, "job.completed")
+    world.submit(db, [world.enrolment()])
+    work_off(db, local)
+    receiver.status = 503
+    for _ in range(deliveries.MOST_ATTEMPTS):
+        awake(world)
+        assert Deliverer(db, local).work_off() == 1
+    (lost,) = listed(db, world, made, "failed")
+    assert lost.last_status == 503
+    receiver.status = 200
+    deliveries.replay(db, organisation_id=world.organisation_id, delivery_id=lost.id, actor="test:operator")
+    assert Deliverer(db, local).work_off() == 1
+    assert [item.id for item in listed(db, world, made, "delivered")] == [lost.id]
+
+
+def listed(db: Database, world: World, made: deliveries.NewEndpoint, state: str) -> list[ledger.Delivery]:
+    with db.begin() as connection:
+        return ledger.deliveries(connection, world.organisation_id, made.endpoint.id, state=state)
+
+
+def test_retry_after_is_heeded_and_gone_disables_the_endpoint(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    made = endpoint(db, world, local, receiver.url, "job.completed")
+    world.submit(db, [world.enrolment()])
+    work_off(db, local)
+    receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
+    Deliverer(db, local).work_off()
+    rest = world.one("SELECT extract(epoch FROM rest_until - now()) FROM withdrawals.endpoints")
+    assert 3000 < rest <= 3600
+    receiver.status, receiver.headers = 410, {}
+    awake(world)
+    Deliverer(db, local).work_off()
+    with db.begin() as connection:
+        (known,) = ledger.endpoints(connection, world.organisation_id)
+    assert known.disabled_because == "it answered 410 Gone"
+    (waiting,) = listed(db, world, made, "due")
+    world.run("UPDATE withdrawals.deliveries SET state = 'failed'")
+    with pytest.raises(ConflictError):
+        deliveries.replay(db, organisation_id=world.organisation_id, delivery_id=waiting.id, actor="test:operator")
+
+
+def test_a_worker_that_dies_while_it_sends_leaves_it_to_another(
+    db: Database, world: World, local: Settings, receiver: Receiver
+) -> None:
+    endpoint(db, world, local, receiver.url, "job.completed")
+    world.submit(db, [world.enrolment()])
+    work_off(db, local)
+    with db.begin() as connection:
+        lost = ledger.claim(connection, lease=deliveries._LEASE)
+    assert lost is not None
+    assert Deliverer(db, local).work_off() == 0
+    world.run("UPDATE withdrawals.deliveries SET lease_until = now() - interval '1 second'")
+    assert Deliverer(db, local).work_off() == 1
+    with db.begin() as connection:  # the one thought dead comes back and changes nothing
+        ledger.not_delivered(connection, lost, status=500, error=None, rest=deliveries._LEASE, most=1)
+    assert world.one("SELECT state FROM withdrawals.deliveries") == "delivered"
+    assert len(receiver.got) == 1
+
+
+def test_the_relay_hints_at_what_is_to_be_told(db: Database, world: World, local: Settings, receiver: Receiver) -> None:
+    endpoint(db, world, local, receiver.url, "job.completed")
+    broker = make_broker(local.broker_url.get_secret_value())
+    relay = Relay(db, broker, local)
+    world.submit(db, [world.enrolment()])
+    relay.publish()
+    assert broker.client.llen(f"withdrawals:{WEBHOOKS_QUEUE}") == 0
+    work_off(db, local)
+    relay.publish()
+    relay.publish()
+    assert broker.client.llen(f"withdrawals:{WEBHOOKS_QUEUE}") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://help.example/", "ftp://help.example/", "https://", "https://127.0.0.1/", "https://[::1]:8000/",
+        "https://10.0.0.8/", "https://169.254.169.254/latest", "https://[::ffff:10.0.0.1]/", "https://user:p@help.example/",
+        "https://help.example:99999/", "https://help .example/", "https://[64:ff9b::a00:1]/", "nonsense",
+    ],
+)  # fmt: skip
+def test_an_address_inside_is_refused(db: Database, world: World, environment: Settings, url: str) -> None:
+    with pytest.raises(InvalidInputError, match="url"):
+        endpoint(db, world, environment, url)
+
+
+def test_a_name_that_turns_out_to_be_private_is_not_connected_to(receiver: Receiver) -> None:
+    port = receiver.server.server_address[1]
+    answer = safe_post.post(f"http://localhost:{port}/", {}, b"{}", allow_private=False)
+    assert answer == safe_post.Answer(error="private address")
+    assert receiver.got == []
+
+
+def test_a_name_with_one_private_address_among_others_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    answer = safe_post.post("https://help.example/", {}, b"{}", allow_private=False)
+    assert answer == safe_post.Answer(error="private address")
+
+
+def test_a_redirect_is_not_followed(db: Database, world: World, local: Settings, receiver: Receiver) -> None:
+    made = endpoint(db, world, local, receiver.url)
+    receiver.status, receiver.headers = 302, {"Location": receiver.url}
+    sent = deliveries.send_test(db, local, organisation_id=world.organisation_id, endpoint_id=made.endpoint.id)
+    assert (sent.state, sent.last_status) == ("due", 302)
+    assert len(receiver.got) == 1
+
+
+def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the time of one read; all of them together do not."""
+    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
+                    if ended.wait(0.05):
+                        return
+                    connection.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=lambda: _quietly(drip), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        answer = safe_post.post(url, {}, b"{}", allow_private=True)
+        ended.set()
+        thread.join(5)
+    assert answer.error == "ReadTimeout"
+
+
+def _quietly(act: Any) -> None:
+    with contextlib.suppress(OSError):
+        act()
+
+
+def test_nobody_there_is_an_answer(receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    assert safe_post.post(url, {}, b"{}", allow_private=True).error == "ConnectError"
+
+
+def test_the_command_line_makes_tests_and_replays(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "private" in refused("webhooks", "create", "--url", "https://127.0.0.1/", "--event", "job.held")
+    monkeypatch.setenv("WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE", "true")
+    assert "events" in refused("webhooks", "create", "--url", receiver.url, "--event", "job.began")
+    made = done("webhooks", "create", "--url", receiver.url, "--event", "job.held", "--event", "job.completed")
+    assert made["secret"].startswith("whsec_")
+    sent = done("webhooks", "test", made["id"])
+    assert sent["state"] == "delivered"
+    Webhook(made["secret"]).verify(receiver.got[0][1], receiver.got[0][0])
+    assert done("webhooks", "replay", sent["id"])["state"] == "due"
+    assert [item["id"] for item in done("webhooks", "deliveries", made["id"])["items"]] == [sent["id"]]
+    assert "secret" not in done("webhooks", "list")["items"][0]
+    done("webhooks", "disable", made["id"])
+    assert withdrawals("webhooks", "test", made["id"]).code == 1
+    assert withdrawals("webhooks", "list").code == 0
+
+
+def test_a_worker_sends_it_by_its_actor(
+    db: Database, world: World, local: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ops.local.supervisor import Supervisor
+    from tests.faults.service import RELAY, WORKER
+
+    monkeypatch.setenv("WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE", "true")
+    endpoint(db, world, local, receiver.url, "job.completed")
+    with Supervisor({"relay": RELAY, "worker": WORKER}):
+        job = world.submit(db, [world.enrolment()])
+        eventually(lambda: receiver.events, what="the receiver is told")
+    assert receiver.events[0]["data"]["job_id"] == job.id

@@ -1,0 +1,1 @@
+"""What could not be done: the desk, diagnosis, remedies, runs over many letters, decision receipts."""

@@ -1,0 +1,1 @@
+"""What is asked: selection, plan, submit, admission under the brake, control, undo."""

@@ -1,0 +1,87 @@
+"""The undo of a job: itself a job, over what the other one withdrew and nobody has taken back yet."""
+
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
+from worker.database import Database
+from worker.errors import ConflictError, NotFoundError
+from worker.jobs.admission import would_hold
+from worker.jobs.submit import Requester, Submitted, insert_reinstate_job
+from worker.ledger import jobs, reads
+from worker.ledger import reinstate as reinstating
+
+log = structlog.get_logger(__name__)
+
+
+def reinstate(
+    database: Database, requester: Requester, job_id: int, request: ReinstateRequest, *, chunk_size: int = 1000
+) -> Submitted:
+    """Accept a job that puts prior statuses back; which enrolments is frozen now, each is decided when applied.
+
+    Raises:
+        NotFoundError: there is no such job in this organisation.
+        ConflictError: it is a reinstate itself, or has work left.
+        IdempotencyConflictError: the key was used for another request.
+    """
+    body = request.model_dump(mode="json", exclude_none=True)
+    for name in ("enrolment_ids", "learner_ids"):
+        if (body.get("filter") or {}).get(name):
+            body["filter"][name] = sorted(set(body["filter"][name]))
+
+    def work(connection: Connection) -> Submitted:
+        known = jobs.find_by_key(
+            connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
+        )
+        if known is None:  # a known key answers before anything else is checked
+            _refuse(connection, requester.organisation_id, job_id)
+
+        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
+            return reinstating.fill(connection, job_id, _conditions(request.filter), **chunk), 0
+
+        return insert_reinstate_job(
+            connection, requester, job_id=job_id, note=request.note, body=body, fill=fill, chunk_size=chunk_size
+        )
+
+    submitted = database.run(work, patient=True)
+    log.info(
+        "job.accepted" if submitted.created else "job.repeated",
+        job_id=submitted.job.id,
+        organisation_id=requester.organisation_id,
+        accepted=submitted.job.accepted,
+        reinstates=job_id,
+    )
+    return submitted
+
+
+def plan(database: Database, organisation_id: int, job_id: int, part: Part | None) -> ReinstatePlan:
+    """The outcomes that a reinstate would have now, by the same rules; nothing is locked or written.
+
+    Raises:
+        NotFoundError, ConflictError: as `reinstate`.
+    """
+    with database.begin() as connection:
+        _refuse(connection, organisation_id, job_id)
+        outcomes, samples = reinstating.preview(connection, organisation_id, job_id, _conditions(part))
+        learners = reinstating.learners(connection, organisation_id, job_id, _conditions(part))
+        held = would_hold(connection, organisation_id, learners=learners)
+    return ReinstatePlan(
+        accepted=sum(outcomes.values()), outcomes=outcomes, samples=samples, learners=learners, brake=held is not None
+    )
+
+
+def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
+    """Refuse what cannot be taken back: of a job that goes on, more would be withdrawn behind the undo's back."""
+    found = reads.job(connection, organisation_id, job_id)
+    if found is None:
+        raise NotFoundError(f"there is no job {job_id} in this organisation")
+    if found.kind == "reinstate":
+        raise ConflictError(f"job {job_id} reinstates; submit a new job to withdraw its enrolments again")
+    if found.finished_at is None or found.in_flight:
+        raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
+
+
+def _conditions(part: Part | None) -> dict[str, Any]:
+    return (part or Part.model_construct()).model_dump()

@@ -1,0 +1,1 @@
+"""Who it is about: HR events and their order, HR sources, the users that SCIM keeps."""

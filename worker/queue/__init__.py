@@ -1,0 +1,1 @@
+"""How work is noticed, claimed, decided and recovered: broker, relay, drain, recovery."""

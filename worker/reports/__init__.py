@@ -1,0 +1,1 @@
+"""What happened: enrolments, outcomes, the summary, exports, and whether the books balance."""

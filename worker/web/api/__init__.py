@@ -1,0 +1,1 @@
+"""`/v1`: the HTTP API for other services and administrators."""

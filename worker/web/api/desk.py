@@ -1,0 +1,89 @@
+"""The dead-letter desk over HTTP: groups, overview, who looks after what, notes.
+
+In front of `/v1/dead-letters/{id}` among the routers, so that `groups` is not taken for a number.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from schemas import answers
+from schemas import desk as wire
+from schemas.dead_letters import LetterFilter
+from worker.dead_letters import desk, remedies
+from worker.web.auth import Operator, Viewer
+from worker.web.context import Context
+from worker.web.problems import describes
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
+
+
+@router.get("/groups")
+def list_groups(
+    context: Context,
+    who: Viewer,
+    wanted: Annotated[LetterFilter, Query()],
+) -> wire.Groups:
+    """Letters that match by fingerprint: how many, how old, one to look at. Role: viewer."""
+    return desk.groups(context.database, context.settings, who.organisation_id, wanted, limit=1000)
+
+
+@router.get("/overview")
+def show_overview(context: Context, who: Viewer) -> wire.Overview:
+    """Live letters by code and age, the overdue ones counted. Role: viewer."""
+    return desk.overview(context.database, context.settings, who.organisation_id)
+
+
+@router.post("/assign")
+def assign_all(context: Context, who: Operator, request: wire.AssignAllRequest) -> wire.Acted:
+    """Let somebody look after all live letters that match, however many. Role: operator."""
+    return desk.assign_all(
+        context.database,
+        organisation_id=who.organisation_id,
+        wanted=request.filter,
+        assignee=request.assignee,
+        actor=who.actor,
+    )
+
+
+@router.post("/note")
+def note_all(context: Context, who: Operator, request: wire.NoteAllRequest) -> wire.Acted:
+    """Put a note beside all letters that match, however many. Role: operator."""
+    return desk.note_all(
+        context.database,
+        organisation_id=who.organisation_id,
+        wanted=request.filter,
+        note=request.note,
+        actor=who.actor,
+    )
+
+
+@router.post("/{letter_id}/assign", responses=describes(404, 409))
+def assign_letter(context: Context, who: Operator, letter_id: int, request: wire.AssignRequest) -> answers.DeadLetter:
+    """Let somebody look after a letter; null: nobody. Role: operator."""
+    desk.assign(
+        context.database,
+        organisation_id=who.organisation_id,
+        letter_ids=[letter_id],
+        assignee=request.assignee,
+        actor=who.actor,
+    )
+    return _shown(context, who.organisation_id, letter_id)
+
+
+@router.post("/{letter_id}/note", responses=describes(404))
+def note_letter(context: Context, who: Operator, letter_id: int, request: wire.NoteRequest) -> answers.DeadLetter:
+    """Put a note beside a letter, live or closed. Role: operator."""
+    desk.note(
+        context.database,
+        organisation_id=who.organisation_id,
+        letter_ids=[letter_id],
+        note=request.note,
+        actor=who.actor,
+    )
+    return _shown(context, who.organisation_id, letter_id)
+
+
+def _shown(context: Context, organisation_id: int, letter_id: int) -> answers.DeadLetter:
+    found = remedies.show(context.database, organisation_id=organisation_id, letter_id=letter_id)
+    return remedies.document(found)

@@ -1,0 +1,33 @@
+"""What became of a job, enrolment by enrolment: `/v1/jobs/{id}/outcomes`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from schemas import answers
+from worker.ledger import outcomes
+from worker.rules import Outcome
+from worker.web.api.jobs import visible
+from worker.web.auth import Producer
+from worker.web.context import Context, Cursor, Limit, RowId, before
+from worker.web.problems import describes
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
+
+
+@router.get("/{job_id}/outcomes")
+def list_outcomes(
+    context: Context,
+    who: Producer,
+    job_id: RowId,
+    outcome: Annotated[Outcome | None, Query(description="Only these.")] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> answers.Page[answers.Outcome]:
+    """What happened to each enrolment of a job so far, by rising id; a producer sees its own. Role: producer."""
+    visible(context, who, job_id)
+    after = before(cursor) or 0
+    with context.database.begin() as connection:
+        found = outcomes.of_job(connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1)
+    items = [answers.Outcome.model_validate(item) for item in found[:limit]]
+    return answers.Page(items=items, next_cursor=str(items[-1].enrolment_id) if len(found) > limit else None)

@@ -1,0 +1,54 @@
+"""The undo of a job over HTTP: `/v1/jobs/{id}/reinstate`, and what it would do."""
+
+from fastapi import APIRouter, Request, Response
+
+from schemas import answers
+from schemas.reinstate import ReinstatePlan, ReinstateRequest
+from worker.jobs import reinstate
+from worker.jobs.submit import Requester
+from worker.web.api.submit import ACCEPTED, KEY_HEADER, accepted, idempotency_key
+from worker.web.auth import Operator
+from worker.web.context import Context, RowId
+from worker.web.problems import describes
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/reinstate", tags=["jobs"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        **ACCEPTED,
+        **describes("idempotency_key_missing", "not_json", "not_found", "conflict", "idempotency_key_reused"),
+    },
+    openapi_extra={"parameters": [KEY_HEADER]},
+)
+def reinstate_job(
+    context: Context,
+    who: Operator,
+    job_id: RowId,
+    raw: Request,
+    response: Response,
+    request: ReinstateRequest | None = None,
+) -> answers.Job:
+    """Put back what an ended job withdrew, or a part of it: a job of its own, with an outcome for each. Role: operator.
+
+    `reinstated`; `enrolled_again` (the learner has an active enrolment there by now), `changed_since` (somebody
+    else changed it after the job), `learner_inactive`: these three stay as they are.
+    """
+    made = reinstate.reinstate(
+        context.database,
+        Requester(who.organisation_id, who.actor, "api", idempotency_key(raw)),
+        job_id,
+        request or ReinstateRequest(),
+        chunk_size=context.settings.chunk_size,
+    )
+    return accepted(made, response)
+
+
+@router.post("/plan", responses=describes("not_json", "not_found", "conflict"))
+def plan_reinstate(
+    context: Context, who: Operator, job_id: RowId, request: ReinstateRequest | None = None
+) -> ReinstatePlan:
+    """What a reinstate would do now, counted and sampled; writes nothing. Role: operator."""
+    return reinstate.plan(context.database, who.organisation_id, job_id, request.filter if request else None)

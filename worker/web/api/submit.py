@@ -1,0 +1,146 @@
+"""Jobs that come in: `POST /v1/jobs`, and what every call that makes a job shares."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from schemas import answers
+from schemas.jobs import MAX_IDS, JobRequest
+from worker.errors import IdempotencyConflictError, InvalidInputError
+from worker.jobs import submit
+from worker.jobs.submit import Requester, Submitted
+from worker.web.auth import Producer
+from worker.web.body import NotJsonError, must_be_json, parse, read
+from worker.web.context import Context, Services
+from worker.web.problems import WITH_BODY, ProblemError, describes
+
+M = TypeVar("M", bound=BaseModel)
+
+LONGEST_KEY = 255
+KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "Of your choice, one for each job, up to 255 characters: sent again, it answers with the same job.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    "example": "2026-03-01-cleanup-1",
+}
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": answers.Job, "description": "The same key and request as before: the same job."},
+    202: {
+        "model": answers.Job,
+        "description": "The job exists now.",
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}},
+    },
+}
+
+router = APIRouter(
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    responses={
+        **ACCEPTED,
+        **describes(*WITH_BODY, "idempotency_key_missing", "idempotency_key_reused", "too_many_ids"),
+    },
+)
+
+
+async def _body(request: Request, context: Context, _: Producer) -> bytes:
+    return await read(request, context.settings.body_bytes)
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra={
+        "parameters": [KEY_HEADER],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}}},
+        },
+    },
+)
+def submit_job(
+    context: Context,
+    who: Producer,
+    request: Request,
+    response: Response,
+    body: Annotated[bytes, Depends(_body)],
+) -> answers.Job:
+    """Withdraw enrolments: by id, by filter, or all of a person's. Role: producer."""
+    requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
+    with known_key_first(context, requester):
+        must_be_json(request)
+        wanted = validated(JobRequest, _parsed(body))
+        made = submit.submit(context.database, requester, wanted, chunk_size=context.settings.chunk_size)
+    return accepted(made, response)
+
+
+def idempotency_key(request: Request) -> str:
+    """The key of a request that makes a job.
+
+    Raises:
+        ProblemError: 400; there is none, or none that could be kept.
+    """
+    key = request.headers.get("idempotency-key", "").strip()
+    if not key or len(key) > LONGEST_KEY or not key.isprintable():
+        raise ProblemError(
+            400,
+            "idempotency_key_missing",
+            f"Idempotency-Key: this header is needed, 1 to {LONGEST_KEY} printable characters of your choice; "
+            "send the same again to ask for the same job.",
+        )
+    return key
+
+
+@contextmanager
+def known_key_first(context: Services, requester: Requester) -> Iterator[None]:
+    """A known key answers before anything else is checked: whatever is wrong, it was another request.
+
+    Raises:
+        IdempotencyConflictError: the request is refused, and its key made a job before.
+    """
+    try:
+        yield
+    except (InvalidInputError, RequestValidationError, ProblemError):
+        if submit.is_known(context.database, requester):
+            raise IdempotencyConflictError(
+                "this idempotency key was used before, for another request; a new request takes a new key"
+            ) from None
+        raise
+
+
+def validated(model: type[M], value: Any) -> M:
+    """A body as its model.
+
+    Raises:
+        RequestValidationError: names the fields that are wrong.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in faults]) from None
+
+
+def accepted(made: Submitted, response: Response) -> answers.Job:
+    """202 and where to find it for a new job, 200 for one that this key made before."""
+    response.status_code = 202 if made.created else 200
+    response.headers["Location"] = f"/v1/jobs/{made.job.id}"
+    return answers.Job.model_validate(made.job)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        value = parse(body)
+    except NotJsonError:
+        raise ProblemError(400, "not_json", "The body is not JSON.") from None
+    ids = value.get("enrolment_ids") if isinstance(value, dict) else None
+    if isinstance(ids, list) and len(ids) > MAX_IDS:
+        raise ProblemError(
+            413, "too_many_ids", f"enrolment_ids: up to {MAX_IDS:,}; send more as a file to POST /v1/jobs/file"
+        )
+    return value
