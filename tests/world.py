@@ -12,10 +12,10 @@ from schemas.jobs import JobRequest
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester, submit
-from worker.models import Job
 from worker.people import events
 from worker.people.events import Receipt
 from worker.queue.drain import Withdrawer
+from worker.records import Job
 from worker.reports.books import check
 
 T = TypeVar("T")

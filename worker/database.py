@@ -4,8 +4,9 @@ The retry budget here is seconds, for what passes by itself (serialization, dead
 away, a server that restarts); the budget of hours is `run_after` in the ledger.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -19,6 +20,7 @@ from worker.errors import SettingsError, describe, is_passing, is_transient
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 CHANNEL = "withdrawals_due"
 """What `submit` notifies and the relay listens to."""
@@ -103,8 +105,31 @@ class Database:
                 return work(connection)
         raise AssertionError("tenacity ends by returning or raising")
 
+    def run_each(self, items: Iterable[Item], work: Callable[[Connection, Item], T], *, step: str) -> list[T]:
+        """Run `work` for each item in a transaction of its own; what it returned for those that did not fail.
+
+        An item that fails is logged under `step` and does not keep the others from their turn.
+
+        Raises:
+            Exception: a transient error outlasted the retries: PostgreSQL is out of reach for all of them.
+        """
+        results = []
+        for item in items:
+            try:
+                results.append(self.run(partial(_apply, work, item)))
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                name, message, fingerprint = describe(error)
+                log.warning("item.failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
+        return results
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connection) -> T:
+    return work(connection, item)
 
 
 def _milliseconds(value: str) -> str:

@@ -1,231 +1,530 @@
-"""Rows of the ledger as values: what its statements return, typed and frozen."""
+"""The tables: the platform's own (`lms`) and the ledger's (`withdrawals`), as typed metadata for composed statements.
 
-from dataclasses import dataclass, field
+The migrations make the tables, with their checks, indexes and triggers; a test compares this metadata with a migrated
+database. Large set statements are SQL text in `worker/ledger/`; what is composed of conditions is built from here.
+"""
+
 from datetime import datetime
-from enum import StrEnum
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Named,
+    SmallInteger,
+    Table,
+    Text,
+    TypedColumns,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 
-class JobState(StrEnum):
-    """Where a job stands. `running` is read from its chunks and never stored: nothing has to keep it true."""
+Instant = DateTime(timezone=True)
+Ids = ARRAY(BigInteger)
 
-    SCHEDULED = "scheduled"
-    HELD = "held"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    COMPLETED_WITH_EXCEPTIONS = "completed_with_exceptions"
-    CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
+metadata = MetaData()
 
-
-class LetterCode(StrEnum):
-    """Why something is in front of support."""
-
-    PATHWAY_OWNED = "pathway_owned"
-    UNKNOWN_STATUS = "unknown_status"
-    NOT_FOUND = "not_found"
-    UNKNOWN_LEARNER = "unknown_learner"
-    RETRIES_EXHAUSTED = "retries_exhausted"
-    POISON = "poison"
-    INVALID_EVENT = "invalid_event"
-
-
-class LetterState(StrEnum):
-    """`open` → `redriven` (an attempt is in flight) → `open` again or `resolved`; or `discarded`."""
-
-    OPEN = "open"
-    REDRIVEN = "redriven"
-    RESOLVED = "resolved"
-    DISCARDED = "discarded"
+# The platform's tables, in schema `lms`. The service writes no more of them than its role is granted.
 
 
-class Role(StrEnum):
-    """What a token may do: each of the last four includes those before it; `scim` stands alone."""
+class OrganisationsColumns(TypedColumns):
+    """A tenant of the platform."""
 
-    SCIM = "scim"
-    """Nothing but `/scim/v2`."""
-    PRODUCER = "producer"
-    """Submit, plan, read its own jobs."""
-    VIEWER = "viewer"
-    """Read everything of the organisation."""
-    OPERATOR = "operator"
-    """Pause, resume, cancel, move, reinstate; redrive, assign, note, discard, `keep`."""
-    APPROVER = "approver"
-    """Release, `override`, `cascade`, brake, sources, tokens."""
-
-    def includes(self, needed: "Role") -> bool:
-        """Whether this role may do what `needed` may."""
-        if Role.SCIM in (self, needed):
-            return self is needed
-        order = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
-        return order.index(self) >= order.index(needed)
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    name: Named[str]
+    timezone: Named[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one producer asked for, with the counts of its chunks."""
-
-    id: int
-    organisation_id: int
-    kind: str
-    state: JobState
-    reason: str | None
-    source: str
-    requested_by: str
-    note: str | None
-    idempotency_key: str
-    learner_external_id: str | None
-    created_at: datetime
-    effective_at: datetime
-    finished_at: datetime | None
-    accepted: int
-    duplicates: int
-    outcomes: dict[str, int]
-    in_flight: int
-    open_dead_letters: int
-    file_name: str | None = None
-    """Of the file that it came as."""
-    reinstates: int | None = None
-    """The job that this one takes back."""
-    reinstated: int = 0
-    """How many of this job's withdrawals were taken back."""
-    held_because: str | None = None
-    brake: dict[str, Any] | None = None
-    """The figures that held it (`worker.models.Brake.figures`)."""
-
-    @property
-    def held_why(self) -> str | None:
-        """Why it waits for a second person, as a sentence."""
-        if self.held_because is None:
-            return None
-        then = "An approver other than the requester can release it."
-        if self.brake is None:
-            return f"Held because its source lets a second person decide. {then}"
-        return f"Held by the brake: {explain(self.brake)} {then}"
+organisations = Table("organisations", metadata, OrganisationsColumns, schema="lms")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What admission has to know of a job."""
+class LearnersColumns(TypedColumns):
+    """A person in an organisation; `active` is false after a deactivation."""
 
-    released: bool
-    learners: int
-
-
-@dataclass(frozen=True, slots=True)
-class Brake:
-    """The limits of an organisation: past both, work waits for a second person."""
-
-    floor: int
-    """Learners that may always be withdrawn in one window."""
-    share: float
-    """Of the learners that there are, may be withdrawn in one window."""
-    hours: int
-    """The window."""
-
-    def holds(self, *, volume: int, population: int) -> bool:
-        """Whether so many learners in the window are too many."""
-        return volume > self.floor and volume > self.share * population
-
-    def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
-        """What the decision about `learners` more rests on."""
-        limits = {"floor": self.floor, "share": self.share, "hours": self.hours}
-        return {"learners": learners, "before": before, "population": population, **limits}
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger, ForeignKey("lms.organisations.id"))
+    external_id: Named[str]
+    email: Named[str | None]
+    display_name: Named[str | None]
+    active: Named[bool]
 
 
-def explain(figures: dict[str, Any]) -> str:
-    """The brake's figures as a sentence."""
-    found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
-    limit = max(figures["floor"], int(figures["share"] * figures["population"]))
-    return (
-        f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
-        f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
-    )
+learners = Table("learners", metadata, LearnersColumns, schema="lms")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Chunks that one worker may decide until the lease runs out, and the token that proves it."""
+class SeriesColumns(TypedColumns):
+    """What learners enrol in."""
 
-    token: UUID
-    chunk_ids: list[int]
-    more: bool = False
-    """Whether more was due at the time; what becomes due later brings a hint of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A claimed chunk, locked, with what its job says (which never changes)."""
-
-    id: int
-    job_id: int
-    size: int
-    attempts: int
-    claims: int
-    learner_external_id: str | None
-    redrives: int | None
-    epoch: int | None
-    reinstates: int | None
-    proceed: bool
-    """False when the job was paused or cancelled after the claim: hand it back."""
-
-    @property
-    def is_person(self) -> bool:
-        return self.learner_external_id is not None
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger, ForeignKey("lms.organisations.id"))
+    code: Named[str]
+    title: Named[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What one chunk's decision wrote."""
-
-    chunk_id: int
-    job_id: int
-    counts: dict[str, int]
+series = Table("series", metadata, SeriesColumns, schema="lms")
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A row for support."""
+class PathwaysColumns(TypedColumns):
+    """A Learning Pathway, which owns enrolments."""
 
-    id: int
-    organisation_id: int
-    code: LetterCode
-    state: LetterState
-    enrolment_id: int | None
-    learner_external_id: str | None
-    job_id: int | None
-    job_ids: list[int]
-    count: int
-    message: str
-    error_class: str | None
-    fingerprint: str
-    evidence: dict[str, Any]
-    assignee: str | None
-    opened_at: datetime
-    closed_at: datetime | None
-    closed_by: str | None
-    remedy: str | None
-    evidence_dropped_at: datetime | None
-    read_at: datetime
-    """The database's time: whether it is overdue is seen from there."""
-    attempts: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[dict[str, Any]] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    context: dict[str, Any] = field(default_factory=dict)
-    """What stands around it: `request`, `shared_by`, `series_code`, `learner`."""
-
-    @property
-    def is_live(self) -> bool:
-        return self.state in (LetterState.OPEN, LetterState.REDRIVEN)
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger, ForeignKey("lms.organisations.id"))
+    title: Named[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """A person as the events of all sources leave them."""
+pathways = Table("pathways", metadata, PathwaysColumns, schema="lms")
 
-    epoch: int
-    active: bool
-    effective_at: datetime | None
+
+class EnrolmentsColumns(TypedColumns):
+    """One learner in one Series; `pathway_id` names the Learning Pathway that owns it."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger, ForeignKey("lms.organisations.id"))
+    learner_id: Named[int] = Column(BigInteger, ForeignKey("lms.learners.id"))
+    series_id: Named[int] = Column(BigInteger, ForeignKey("lms.series.id"))
+    pathway_id: Named[int | None] = Column(BigInteger, ForeignKey("lms.pathways.id"))
+    status: Named[str]
+    enrolled_at: Named[datetime] = Column(Instant)
+    due_at: Named[datetime | None] = Column(Instant)
+    progress: Named[Decimal]
+    withdrawn_at: Named[datetime | None] = Column(Instant)
+    withdrawal_reason: Named[str | None]
+    withdrawn_by: Named[str | None]
+
+
+enrolments = Table("enrolments", metadata, EnrolmentsColumns, schema="lms")
+
+
+class ResourceAccessColumns(TypedColumns):
+    """Never written by the service (rule 4)."""
+
+    learner_id: Named[int] = Column(BigInteger, ForeignKey("lms.learners.id"), primary_key=True)
+    series_id: Named[int] = Column(BigInteger, ForeignKey("lms.series.id"), primary_key=True)
+    granted_at: Named[datetime] = Column(Instant)
+
+
+resource_access = Table("resource_access", metadata, ResourceAccessColumns, schema="lms")
+
+
+# The ledger, in schema `withdrawals`.
+
+
+class OrganisationSettingsColumns(TypedColumns):
+    """One row an organisation; admission takes its lock. Null limits: the settings' defaults."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    brake_floor: Named[int | None] = Column(BigInteger)
+    brake_share: Named[float | None]
+    brake_hours: Named[int | None]
+    population: Named[int | None] = Column(BigInteger)
+    counted_at: Named[datetime | None] = Column(Instant)
+    passed_at: Named[datetime] = Column(Instant)
+
+
+organisation_settings = Table("organisation_settings", metadata, OrganisationSettingsColumns, schema="withdrawals")
+
+
+class BrakeVolumeColumns(TypedColumns):
+    """What counts in the brake's window, by the minute."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    minute: Named[datetime] = Column(Instant, primary_key=True)
+    jobs: Named[int] = Column(BigInteger)
+    redrives: Named[int] = Column(BigInteger)
+
+
+brake_volume = Table("brake_volume", metadata, BrakeVolumeColumns, schema="withdrawals")
+
+
+class JobsColumns(TypedColumns):
+    """What one producer asked for."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    kind: Named[str]
+    reason: Named[str | None]
+    source: Named[str]
+    requested_by: Named[str]
+    note: Named[str | None]
+    door: Named[str]
+    idempotency_key: Named[str]
+    request_hash: Named[bytes]
+    state: Named[str]
+    learner_external_id: Named[str | None]
+    epoch: Named[int | None] = Column(BigInteger)
+    accepted: Named[int]
+    duplicates: Named[int]
+    created_at: Named[datetime] = Column(Instant)
+    effective_at: Named[datetime] = Column(Instant)
+    admitted_at: Named[datetime | None] = Column(Instant)
+    finished_at: Named[datetime | None] = Column(Instant)
+    held_because: Named[str | None]
+    learners: Named[int | None] = Column(BigInteger)
+    brake: Named[dict[str, Any] | None] = Column(JSONB)
+    released_at: Named[datetime | None] = Column(Instant)
+    released_by: Named[str | None]
+    reinstates: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    file_name: Named[str | None]
+
+
+jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
+
+
+class FileLinesColumns(TypedColumns):
+    """The line on which each id of a file first stood."""
+
+    job_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"), primary_key=True)
+    first_id: Named[int] = Column(BigInteger, primary_key=True)
+    enrolment_ids: Named[list[int]] = Column(Ids)
+    lines: Named[list[int]] = Column(ARRAY(Integer))
+
+
+file_lines = Table("file_lines", metadata, FileLinesColumns, schema="withdrawals")
+
+
+class ChunkColumns(TypedColumns):
+    """What job chunks and letter chunks share."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    job_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    organisation_id: Named[int] = Column(BigInteger)
+    number: Named[int]
+    lane: Named[int] = Column(SmallInteger)
+    enrolment_ids: Named[list[int] | None] = Column(Ids)
+    learner_external_id: Named[str | None]
+    size: Named[int]
+    state: Named[str]
+    run_after: Named[datetime] = Column(Instant)
+    token: Named[UUID | None]
+    claimed_at: Named[datetime | None] = Column(Instant)
+    lease_until: Named[datetime | None] = Column(Instant)
+    attempts: Named[int]
+    claims: Named[int]
+    alone: Named[bool]
+    override: Named[bool]
+    dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+    parent_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.chunks.id"))
+    counts: Named[dict[str, Any]] = Column(JSONB)
+    created_at: Named[datetime] = Column(Instant)
+    closed_at: Named[datetime | None] = Column(Instant)
+    override_pathway: Named[int | None] = Column(BigInteger)
+
+
+class AllChunkColumns(ChunkColumns):
+    """Ids, or a person, decided together. Workers claim here, job chunks and letter chunks alike."""
+
+    redrives: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+    asked_by: Named[str | None]
+    remedy: Named[str | None]
+
+
+chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
+
+
+# View: the chunks that count for their job.
+job_chunks = Table("job_chunks", metadata, ChunkColumns, schema="withdrawals")
+
+
+class LetterChunksColumns(ChunkColumns):
+    """View: attempts at dead letters; `letter_id` is the letter tried again."""
+
+    letter_id: Named[int] = Column(BigInteger)
+    asked_by: Named[str]
+    remedy: Named[str | None]
+
+
+letter_chunks = Table("letter_chunks", metadata, LetterChunksColumns, schema="withdrawals")
+
+
+class AttemptsColumns(TypedColumns):
+    """An attempt at a chunk that did not decide, and why."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    chunk_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.chunks.id"))
+    token: Named[UUID]
+    result: Named[str]
+    started_at: Named[datetime] = Column(Instant)
+    ended_at: Named[datetime] = Column(Instant)
+    error_class: Named[str]
+    message: Named[str]
+    fingerprint: Named[str]
+
+
+attempts = Table("attempts", metadata, AttemptsColumns, schema="withdrawals")
+
+
+class OutcomesColumns(TypedColumns):
+    """What happened to one enrolment of a job."""
+
+    job_id: Named[int] = Column(BigInteger, primary_key=True)
+    enrolment_id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    chunk_id: Named[int] = Column(BigInteger)
+    outcome: Named[str]
+    prior_status: Named[str | None]
+    pathway_id: Named[int | None] = Column(BigInteger)
+    dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+    decided_at: Named[datetime] = Column(Instant)
+    reinstated_by: Named[int | None] = Column(BigInteger)
+
+
+outcomes = Table("outcomes", metadata, OutcomesColumns, schema="withdrawals")
+
+
+class DeadLettersColumns(TypedColumns):
+    """What needs a person."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    code: Named[str]
+    state: Named[str]
+    enrolment_id: Named[int | None] = Column(BigInteger)
+    learner_external_id: Named[str | None]
+    job_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    error_class: Named[str | None]
+    message: Named[str | None]
+    fingerprint: Named[str]
+    evidence: Named[dict[str, Any]] = Column(JSONB)
+    assignee: Named[str | None]
+    opened_at: Named[datetime] = Column(Instant)
+    closed_at: Named[datetime | None] = Column(Instant)
+    closed_by: Named[str | None]
+    remedy: Named[str | None]
+    evidence_dropped_at: Named[datetime | None] = Column(Instant)
+    overdue_told_at: Named[datetime | None] = Column(Instant)
+
+
+dead_letters = Table("dead_letters", metadata, DeadLettersColumns, schema="withdrawals")
+
+
+class RunsColumns(TypedColumns):
+    """One act on all dead letters that match a filter."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    act: Named[str]
+    filter: Named[dict[str, Any]] = Column(JSONB)
+    actor: Named[str]
+    note: Named[str | None]
+    rate: Named[int]
+    canary: Named[int]
+    state: Named[str]
+    because: Named[str | None]
+    letters: Named[int]
+    stepped_at: Named[datetime] = Column(Instant)
+    created_at: Named[datetime] = Column(Instant)
+    finished_at: Named[datetime | None] = Column(Instant)
+
+
+runs = Table("runs", metadata, RunsColumns, schema="withdrawals")
+
+
+class RunLettersColumns(TypedColumns):
+    """A letter of a run, frozen at its start."""
+
+    run_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.runs.id"), primary_key=True)
+    dead_letter_id: Named[int] = Column(BigInteger, primary_key=True)
+    fingerprint: Named[str]
+    canary: Named[bool]
+    driven_at: Named[datetime | None] = Column(Instant)
+    result: Named[str | None]
+    ended_at: Named[datetime | None] = Column(Instant)
+
+
+run_letters = Table("run_letters", metadata, RunLettersColumns, schema="withdrawals")
+
+
+class PersonsColumns(TypedColumns):
+    """A person as the events of all sources leave them, from the first event on."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    external_id: Named[str] = Column(primary_key=True)
+    epoch: Named[int] = Column(BigInteger)
+    active: Named[bool]
+    effective_at: Named[datetime | None] = Column(Instant)
+    deactivation_due: Named[bool]
+
+
+persons = Table("persons", metadata, PersonsColumns, schema="withdrawals")
+
+
+class PersonEventsColumns(TypedColumns):
+    """The newest event of each source."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    external_id: Named[str] = Column(primary_key=True)
+    source: Named[str] = Column(primary_key=True)
+    type: Named[str]
+    sequence: Named[int | None] = Column(BigInteger)
+    occurred_at: Named[datetime] = Column(Instant)
+    effective_at: Named[datetime] = Column(Instant)
+
+
+person_events = Table(
+    "person_events",
+    metadata,
+    PersonEventsColumns,
+    ForeignKeyConstraint(
+        ["organisation_id", "external_id"], ["withdrawals.persons.organisation_id", "withdrawals.persons.external_id"]
+    ),
+    schema="withdrawals",
+)
+
+
+class ReceiptsColumns(TypedColumns):
+    """What was answered to an event, by its key."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    door: Named[str] = Column(primary_key=True)
+    idempotency_key: Named[str] = Column(primary_key=True)
+    request_hash: Named[bytes]
+    status: Named[str]
+    job_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    received_at: Named[datetime] = Column(Instant)
+    id: Named[int] = Column(BigInteger)
+    dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+
+
+receipts = Table("receipts", metadata, ReceiptsColumns, schema="withdrawals")
+
+
+class SourcesColumns(TypedColumns):
+    """An HR system that may send events."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    name: Named[str]
+    kind: Named[str]
+    on_deactivate: Named[str]
+    grace_hours: Named[int]
+    secret: Named[str]
+    previous_secret: Named[str | None]
+    previous_until: Named[datetime | None] = Column(Instant)
+    created_at: Named[datetime] = Column(Instant)
+    created_by: Named[str]
+    disabled_at: Named[datetime | None] = Column(Instant)
+
+
+sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")
+
+
+class ScimUsersColumns(TypedColumns):
+    """What SCIM remembers of a user beside the learner's row."""
+
+    learner_id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    last_call: Named[UUID]
+    created_at: Named[datetime | None] = Column(Instant)
+    changed_at: Named[datetime] = Column(Instant)
+    deleted_at: Named[datetime | None] = Column(Instant)
+
+
+scim_users = Table("scim_users", metadata, ScimUsersColumns, schema="withdrawals")
+
+
+class TokensColumns(TypedColumns):
+    """Who may call over HTTP."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    name: Named[str]
+    role: Named[str]
+    selector: Named[str]
+    hash: Named[bytes]
+    created_at: Named[datetime] = Column(Instant)
+    created_by: Named[str]
+    last_used_at: Named[datetime | None] = Column(Instant)
+    revoked_at: Named[datetime | None] = Column(Instant)
+
+
+tokens = Table("tokens", metadata, TokensColumns, schema="withdrawals")
+
+
+class SessionsColumns(TypedColumns):
+    """Who is signed in to the console."""
+
+    hash: Named[bytes] = Column(LargeBinary, primary_key=True)
+    token_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.tokens.id"))
+    created_at: Named[datetime] = Column(Instant)
+    expires_at: Named[datetime] = Column(Instant)
+
+
+sessions = Table("sessions", metadata, SessionsColumns, schema="withdrawals")
+
+
+class EndpointsColumns(TypedColumns):
+    """Where webhooks go."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    url: Named[str]
+    events: Named[list[str]] = Column(ARRAY(Text))
+    secret: Named[str]
+    failures: Named[int]
+    rest_until: Named[datetime] = Column(Instant)
+    created_at: Named[datetime] = Column(Instant)
+    created_by: Named[str]
+    disabled_at: Named[datetime | None] = Column(Instant)
+    disabled_because: Named[str | None]
+
+
+endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")
+
+
+class DeliveriesColumns(TypedColumns):
+    """A webhook on its way, or sent."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    endpoint_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.endpoints.id"))
+    organisation_id: Named[int] = Column(BigInteger)
+    type: Named[str]
+    data: Named[dict[str, Any]] = Column(JSONB)
+    state: Named[str]
+    token: Named[UUID | None]
+    lease_until: Named[datetime | None] = Column(Instant)
+    attempts: Named[int]
+    last_status: Named[int | None]
+    last_error: Named[str | None]
+    created_at: Named[datetime] = Column(Instant)
+    delivered_at: Named[datetime | None] = Column(Instant)
+
+
+deliveries = Table("deliveries", metadata, DeliveriesColumns, schema="withdrawals")
+
+
+class AuditColumns(TypedColumns):
+    """One row per act of a person or producer; append-only."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    at: Named[datetime] = Column(Instant)
+    organisation_id: Named[int] = Column(BigInteger)
+    actor: Named[str]
+    action: Named[str]
+    job_id: Named[int | None] = Column(BigInteger)
+    dead_letter_id: Named[int | None] = Column(BigInteger)
+    note: Named[str | None]
+    detail: Named[dict[str, Any]] = Column(JSONB)
+
+
+audit = Table("audit", metadata, AuditColumns, schema="withdrawals")
+
+
+class ProcessesColumns(TypedColumns):
+    """What runs, by its heartbeat."""
+
+    id: Named[UUID] = Column(primary_key=True)
+    kind: Named[str]
+    threads: Named[int]
+    started_at: Named[datetime] = Column(Instant)
+    seen_at: Named[datetime] = Column(Instant)
+
+
+processes = Table("processes", metadata, ProcessesColumns, schema="withdrawals")

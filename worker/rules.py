@@ -7,73 +7,25 @@ tenant and person.
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
-
-class Reason(StrEnum):
-    """Why a learner is withdrawn; the list is closed and every withdrawal has exactly one (rule 1)."""
-
-    NOT_REQUIRED = "not_required"
-    """Enrolment no longer required."""
-    USER_DEACTIVATED = "user_deactivated"
-    """User Deactivated. The only reason that source `hr` may give."""
-    LEARNER_DECLINED = "learner_declined"
-    """User does not want to complete the enrolment."""
-    ENROLMENT_ERROR = "enrolment_error"
-    """Enrolment Error. The only reason that source `correction` may give."""
-
-
-class Source(StrEnum):
-    """Where a job came from."""
-
-    HR = "hr"
-    BULK = "bulk"
-    CORRECTION = "correction"
-    ADMIN = "admin"
-    SUPPORT = "support"
-
+from schemas.catalogue import OUTCOMES, STATUSES, Outcome, Phase, Reason, Source, Status
 
 IMPLIED_REASON = {Source.HR: Reason.USER_DEACTIVATED, Source.CORRECTION: Reason.ENROLMENT_ERROR}
 """A source that implies its reason (rule 1)."""
 
-ACTIVE = ("waiting_to_start", "not_signed_in", "no_attempts", "in_progress")
+ACTIVE = tuple(status for status, entry in STATUSES.items() if entry.phase is Phase.ACTIVE)
 """The statuses that can be withdrawn (rule 2). Overdue is not a status: an overdue enrolment is active."""
 
-ENDED = ("mastered", "incomplete")
+ENDED = tuple(status for status, entry in STATUSES.items() if entry.phase is Phase.ENDED)
 """The statuses that are never touched (rule 2)."""
 
-WITHDRAWN = "withdrawn"
+WITHDRAWN = Status.WITHDRAWN
 
 
-class Outcome(StrEnum):
-    """What happened to one enrolment of a job."""
-
-    WITHDRAWN = "withdrawn"
-    ALREADY_WITHDRAWN = "already_withdrawn"
-    """Success: the first reason, time and actor stay (rule 9)."""
-    ENROLMENT_ENDED = "enrolment_ended"
-    SUPERSEDED = "superseded"
-    """A newer event of the person took this deactivation's place (rule 10)."""
-    UNKNOWN_STATUS = "unknown_status"
-    PATHWAY_OWNED = "pathway_owned"
-    NOT_FOUND = "not_found"
-    """No such enrolment in this organisation; another organisation's looks the same."""
-    FAILED = "failed"
-    """Given up after every retry; the letter has the error."""
-    CANCELLED = "cancelled"
-    REINSTATED = "reinstated"
-    """Of a reinstate, as the three below: the prior status is back, nothing shows the withdrawal any more."""
-    ENROLLED_AGAIN = "enrolled_again"
-    """The learner has another active enrolment in the same Series and pathway, or a newer one is reinstated."""
-    CHANGED_SINCE = "changed_since"
-    """The enrolment is no longer what the withdrawal made it, or that was taken back already."""
-    LEARNER_INACTIVE = "learner_inactive"
-
-
-CLEAN = frozenset({Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED})
+CLEAN = frozenset(outcome for outcome, entry in OUTCOMES.items() if entry.clean)
 """A job with these outcomes alone is `completed`; any other makes it `completed_with_exceptions`."""
 
-NEEDS_SUPPORT = frozenset({Outcome.PATHWAY_OWNED, Outcome.UNKNOWN_STATUS, Outcome.NOT_FOUND, Outcome.FAILED})
+NEEDS_SUPPORT = frozenset(outcome for outcome, entry in OUTCOMES.items() if entry.needs_support)
 """Outcomes that refer to a dead letter."""
 
 

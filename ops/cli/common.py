@@ -28,7 +28,7 @@ from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
 from worker.jobs.submit import Requester
 from worker.ledger import jobs, reads
-from worker.models import Job
+from worker.records import Job
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

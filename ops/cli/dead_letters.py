@@ -7,9 +7,10 @@ import typer
 from ops.cli import common, letter_filter
 from ops.cli.common import AsJson, Limit, Organisation
 from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
+from schemas.catalogue import LetterState
 from worker.config import settings
 from worker.dead_letters import decision_receipts, desk, diagnosis, remedies
-from worker.models import DeadLetter, LetterState
+from worker.records import DeadLetter
 
 group = typer.Typer(no_args_is_help=True, help="What could not be done, and why: look, understand, act.")
 

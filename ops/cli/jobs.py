@@ -10,14 +10,15 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
 from ops.files import read_ids
 from schemas import answers
+from schemas.catalogue import JobState
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, Filter, JobRequest
 from worker.errors import InvalidInputError
 from worker.jobs import plan
 from worker.jobs.submit import Submitted, cancel, show, submit, submit_file
 from worker.ledger import reads
-from worker.models import Job, JobState
 from worker.people import events
+from worker.records import Job
 from worker.reports.lists import series_of_code
 
 group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")

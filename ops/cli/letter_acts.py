@@ -11,13 +11,13 @@ from ops.cli import common, letter_filter
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from ops.cli.dead_letters import document
 from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source
+from schemas.catalogue import LetterState
 from schemas.dead_letters import LetterFilter
 from schemas.runs import Run
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.errors import InvalidInputError
 from worker.ledger import runs as ledger
-from worker.models import LetterState
 
 run_group = typer.Typer(no_args_is_help=True, help="Acts on all that match a filter: list, show, watch, stop.")
 

@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from ops.cli import common
+from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import Source as SourceName
 from schemas.dead_letters import LetterFilter
 from worker.dead_letters import desk
-from worker.models import LetterCode, LetterState
-from worker.rules import Source as SourceName
 
 Code = Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {', '.join(LetterCode)}.")]
 State = Annotated[LetterState | None, typer.Option(metavar="STATE", help=f"Only these: {', '.join(LetterState)}.")]

@@ -8,7 +8,7 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
 from worker.access import tokens
 from worker.ledger.tokens import Token
-from worker.models import Role
+from worker.records import Role
 
 group = typer.Typer(no_args_is_help=True, help="Bearer tokens for the HTTP API: create, list, revoke.")
 

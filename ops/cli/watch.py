@@ -12,10 +12,11 @@ from rich.text import Text
 
 from ops.cli import common, jobs
 from ops.cli.common import AsJson, Organisation
+from schemas.catalogue import JobState
 from worker.database import Database
 from worker.errors import is_passing
 from worker.jobs.submit import show
-from worker.models import Job, JobState
+from worker.records import Job
 
 _EVERY = 0.5  # seconds
 _PATIENCE = 300.0

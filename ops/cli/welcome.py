@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError
-from worker.models import Role
+from worker.records import Role
 
 TOKEN = "console"  # noqa: S105 - a name
 """The token that `up` makes, at each start anew: it can be shown once only."""

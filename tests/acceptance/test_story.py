@@ -7,6 +7,7 @@ import dramatiq
 import pytest
 
 from ops.local.supervisor import Supervisor, procfile_commands
+from schemas.catalogue import JobState
 from schemas.jobs import FileRequest, Filter, JobRequest
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
@@ -14,10 +15,10 @@ from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs import plan
 from worker.jobs.submit import Requester, cancel, show, submit
-from worker.models import Job, JobState
 from worker.queue.broker import ACTOR, QUEUE, make_broker
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay
+from worker.records import Job
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.world import World
 from worker.database import Database
 from worker.jobs import brake
 from worker.jobs.submit import Requester, submit
-from worker.models import Job
+from worker.records import Job
 
 NASTY = "<img src=x onerror=alert(1)>"
 

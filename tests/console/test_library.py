@@ -246,7 +246,7 @@ def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, wo
         f"/console/series/{series_id}?enrolled_from=2026-03-02&enrolled_to=2026-03-01": "is before",
         f"/console/series/{series_id}?enrolled_to=9999-12-31": "too far away",
         f"/console/series/{series_id}?pathway_id=x": "choose one of the list",
-        f"/console/series/{series_id}?cursor=x": "is none that a page gave",
+        f"/console/series/{series_id}?cursor=x": "not a cursor of this list",
         "/console/withdraw?what=ticked&reason=not_required": "Nothing is ticked",
         "/console/withdraw?what=all&reason=not_required": "at least one condition",
         f"/console/withdraw?what=some&series_id={series_id}&reason=not_required": "`ticked`, or `all`",

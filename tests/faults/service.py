@@ -17,12 +17,13 @@ import psycopg
 from sqlalchemy.exc import OperationalError
 
 from ops.local.supervisor import Supervisor
+from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester, submit
-from worker.rules import ENDED, Outcome
+from worker.rules import ENDED
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 """Read at import: a test's environment begins without the service's variables."""

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from schemas.catalogue import JobState
 from schemas.control import BrakeSetting, ReleaseFilter
 from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
@@ -20,9 +21,9 @@ from worker.jobs import admission, brake, control, plan, reinstate
 from worker.jobs.submit import cancel, show, submit
 from worker.ledger import control as ledger
 from worker.ledger import jobs as job_ledger
-from worker.models import Job, JobState
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
+from worker.records import Job
 
 
 def limit(db: Database, world: World, *, floor: int, share: float = 0.0, hours: int = 24) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from schemas.catalogue import JobState, Outcome
 from schemas.jobs import JobRequest
 from schemas.reinstate import Part, ReinstateRequest
 from schemas.reports import EnrolmentFilter
@@ -17,8 +18,8 @@ from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
 from worker.jobs.reinstate import plan, reinstate
 from worker.jobs.submit import cancel, show, submit
 from worker.ledger import outcomes, reports
-from worker.models import Job, JobState
-from worker.rules import ACTIVE, Outcome, Withdrawal, decide_reinstate
+from worker.records import Job
+from worker.rules import ACTIVE, Withdrawal, decide_reinstate
 
 SHOWS = (
     "SELECT status, withdrawn_at, withdrawal_reason, withdrawn_by, progress, due_at FROM lms.enrolments WHERE id = :i"

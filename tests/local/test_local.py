@@ -76,7 +76,7 @@ def _another_user(state: Path, *, account: Account | None = None) -> Iterator[su
 import os, sys
 from pathlib import Path
 import psycopg, redis, secrets
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 if len(sys.argv) > 2:
     os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[2]))
 with LocalServers(Path(sys.argv[1])) as servers:
@@ -225,7 +225,7 @@ def test_users_that_come_and_go_at_once_always_find_the_servers_up(warm_state: P
 import sys
 from pathlib import Path
 import psycopg, redis
-from ops.local import LocalServers
+from ops.local.servers import LocalServers
 for _ in range(12):
     with LocalServers(Path(sys.argv[1])) as servers:
         with psycopg.connect(servers.database_url) as db, redis.Redis.from_url(servers.broker_url) as broker:

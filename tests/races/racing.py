@@ -18,8 +18,8 @@ from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, jobs
-from worker.models import Claim
 from worker.queue.drain import Applied, Withdrawer, apply
+from worker.records import Claim
 
 T = TypeVar("T")
 PATIENCE = 20.0  # seconds until a thread that has not come back is a failure

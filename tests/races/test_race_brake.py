@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from schemas.catalogue import JobState
 from schemas.control import BrakeSetting, ReleaseFilter
 from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, take, workers
 from tests.world import World, assert_balanced, eventually
@@ -15,8 +16,8 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.jobs import brake, control, submit
-from worker.models import Job, JobState
 from worker.queue.drain import Withdrawer
+from worker.records import Job
 
 
 def _limit(db: Database, world: World, floor: int) -> None:

@@ -13,10 +13,10 @@ from tests.world import World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import jobs
-from worker.models import Claim
 from worker.queue.broker import make_broker
 from worker.queue.drain import Withdrawer, apply
 from worker.queue.relay import Relay
+from worker.records import Claim
 
 
 def test_two_workers_that_decide_the_last_two_chunks_at_once_end_the_job(

@@ -28,9 +28,9 @@ from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.models import DeadLetter
 from worker.queue import recovery
 from worker.queue.drain import Withdrawer
+from worker.records import DeadLetter
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs import submit
 from worker.ledger import claims
-from worker.models import Claim
 from worker.queue.broker import make_broker
 from worker.queue.drain import Withdrawer
 from worker.queue.relay import Relay
+from worker.records import Claim
 
 SOON = 1.0  # seconds: what was running when the job was stopped has long committed by then
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
+from schemas.catalogue import Outcome
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.rules import ACTIVE, CLEAN, ENDED, IMPLIED_REASON, NEEDS_SUPPORT, WITHDRAWN, Enrolment, Outcome, decide
+from worker.rules import ACTIVE, CLEAN, ENDED, IMPLIED_REASON, NEEDS_SUPPORT, WITHDRAWN, Enrolment, decide
 
 STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
 enrolments = st.builds(

@@ -17,6 +17,7 @@ from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
+from schemas.catalogue import LetterCode
 from tests import faulting
 from tests.web.sending import Hr, MakeHr, event, signed
 from tests.world import World, assert_balanced, work_off
@@ -24,7 +25,6 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.errors import InvalidInputError
-from worker.models import LetterCode
 from worker.people import hr_sources
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay

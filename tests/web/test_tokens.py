@@ -10,7 +10,7 @@ from tests.world import World
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.models import Role
+from worker.records import Role
 
 Bearer = Callable[..., dict[str, str]]
 

@@ -15,7 +15,7 @@ from worker.errors import ForbiddenError
 from worker.ledger import sessions
 from worker.ledger import tokens as access
 from worker.ledger.tokens import Token
-from worker.models import Role
+from worker.records import Role
 
 log = structlog.get_logger(__name__)
 

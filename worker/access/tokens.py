@@ -14,7 +14,7 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, tokens
 from worker.ledger.tokens import Token
-from worker.models import Role
+from worker.records import Role
 
 log = structlog.get_logger(__name__)
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schemas.catalogue import Outcome
 from schemas.desk import Asked, Decision, EnrolmentHistory, Event, LetterInHistory, Rule
 from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ledger import dead_letters, decision_receipts
-from worker.models import DeadLetter
-from worker.rules import Outcome
+from worker.records import DeadLetter
 
 Row = Mapping[str, Any]
 

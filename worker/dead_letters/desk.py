@@ -19,7 +19,7 @@ from worker.dead_letters import diagnosis
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import dead_letters, desk, jobs
 from worker.ledger.desk import Batch, Place
-from worker.models import DeadLetter
+from worker.records import DeadLetter
 
 log = structlog.get_logger(__name__)
 

@@ -6,9 +6,10 @@ is asked of the very rules that decide (`worker/rules.py`).
 
 from typing import Any
 
+from schemas.catalogue import LetterCode, Outcome
 from schemas.desk import Diagnosis
-from worker.models import DeadLetter, LetterCode
-from worker.rules import ACTIVE, WITHDRAWN, Enrolment, Outcome, decide
+from worker.records import DeadLetter
+from worker.rules import ACTIVE, WITHDRAWN, Enrolment, decide
 
 GENERAL = {
     LetterCode.UNKNOWN_LEARNER: "The platform does not know the learner; tried again by itself once it does.",

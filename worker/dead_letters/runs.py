@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import LetterState, Outcome
 from schemas.dead_letters import LetterFilter
 from worker.database import Database
 from worker.dead_letters.remedies import ATTEMPTS, BY_REMEDY, act_on_locked, codes_of
@@ -19,8 +20,6 @@ from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFound
 from worker.jobs.admission import count_or_refuse
 from worker.ledger import dead_letters, jobs, runs
 from worker.ledger.runs import Run, Step
-from worker.models import LetterState
-from worker.rules import Outcome
 
 log = structlog.get_logger(__name__)
 

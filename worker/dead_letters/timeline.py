@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from worker.models import DeadLetter
+from worker.records import DeadLetter
 
 Row = Mapping[str, Any]
 

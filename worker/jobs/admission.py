@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from worker.config import Settings, settings
 from worker.errors import BrakeError
 from worker.ledger import brake, jobs
-from worker.models import Brake, explain
+from worker.records import Brake, explain
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.answers import Released
+from schemas.catalogue import JobState
 from schemas.control import ReleaseFilter
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
 from worker.jobs.submit import effective_time, show
 from worker.ledger import control, jobs, reads
-from worker.models import Job, JobState
+from worker.records import Job
 
 log = structlog.get_logger(__name__)
 

@@ -29,7 +29,7 @@ from worker.jobs.admission import would_hold
 from worker.jobs.csv_input import Row
 from worker.ledger import jobs, plan, reads
 from worker.ledger.plan import Preview
-from worker.models import Job, explain
+from worker.records import Job, explain
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""

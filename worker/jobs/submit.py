@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import JobState, Source
 from schemas.jobs import FileRequest, JobRequest
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
@@ -20,8 +21,7 @@ from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.csv_input import Row
 from worker.ledger import brake, claims, jobs, reads
-from worker.models import Job, JobState
-from worker.rules import Source
+from worker.records import Job
 
 log = structlog.get_logger(__name__)
 

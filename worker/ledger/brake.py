@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from worker.models import Brake, Subject
+from worker.records import Brake, Subject
 
 _SUBJECT = text("""
 SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
-from worker.models import Chunk, Claim
+from worker.records import Chunk, Claim
 
 # Of the attempts at one letter only the first is due, and the others go with it: two claims cannot share them.
 _DUE = """

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.catalogue import JobState
 from schemas.control import ReleaseFilter
-from worker.models import JobState
 
 _LOCK = text("""
 SELECT state, source, effective_at, requested_by, released_at IS NOT NULL AS released FROM withdrawals.jobs

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
 from worker.config import settings
 from worker.ledger.jobs import LANE_LETTERS
-from worker.models import Chunk, DeadLetter, LetterCode, LetterState
+from worker.records import Chunk, DeadLetter
 from worker.rules import NEEDS_SUPPORT
 
 _SUPPORT = ", ".join(f"'{outcome}'" for outcome in sorted(NEEDS_SUPPORT))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from worker.models import Decided
+from worker.records import Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
 

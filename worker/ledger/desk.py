@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from schemas.dead_letters import LetterFilter
 from worker.ledger.dead_letters import FILTERED, by_filter, these
-from worker.models import DeadLetter
+from worker.records import DeadLetter
 
 Targets = Mapping[str, timedelta]
 """By code: how long a letter may stay open until it is overdue."""

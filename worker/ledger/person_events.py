@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.ledger.jobs import database_now
-from worker.models import Person
+from worker.records import Person
 
 _ENSURE = text("""
 INSERT INTO withdrawals.persons (organisation_id, external_id) VALUES (:organisation_id, :external_id)

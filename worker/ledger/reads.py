@@ -6,7 +6,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from worker.models import Job, JobState
+from schemas.catalogue import JobState
+from worker.records import Job
 
 # Counts come from the chunks, each written by the transaction that decided it; a letter chunk holds changes.
 _JOB = """

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from worker.ledger import jobs
-from worker.models import Decided
+from worker.records import Decided
 from worker.rules import ACTIVE, WITHDRAWN
 
 _ACTIVE = ", ".join(f"'{status}'" for status in ACTIVE)

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, column, text
 
+from schemas.catalogue import Outcome
 from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
-from worker.rules import Outcome
 
 Rows = Sequence[Row[Any]]
 BATCH = 2000

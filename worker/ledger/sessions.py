@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, text
 
 from worker.ledger.tokens import Token
-from worker.models import Role
+from worker.records import Role
 
 _INSERT = text("""
 INSERT INTO withdrawals.sessions (hash, token_id, expires_at) VALUES (:hash, :token_id, now() + :lifetime)

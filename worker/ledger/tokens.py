@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from worker.models import Role
+from worker.records import Role
 
 
 @dataclass(frozen=True, slots=True)

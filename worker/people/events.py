@@ -14,12 +14,13 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import Source
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, describe, is_transient
 from worker.jobs.submit import Requester, effective_time, insert_person_job
 from worker.ledger import claims, hr_sources, jobs, person_events
-from worker.rules import IMPLIED_REASON, Source
+from worker.rules import IMPLIED_REASON
 
 log = structlog.get_logger(__name__)
 

@@ -16,12 +16,13 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from schemas.catalogue import LetterCode
 from worker.config import Settings
 from worker.database import Database, driver
 from worker.errors import classify, is_enrolled_meanwhile
 from worker.ledger import claims, dead_letters, decide, jobs, person_events, reinstate
-from worker.models import Chunk, Claim, Decided, LetterCode
 from worker.queue import recovery
+from worker.records import Chunk, Claim, Decided
 
 log = structlog.get_logger(__name__)
 

@@ -13,11 +13,12 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import LetterCode
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import Fault, classify, describe, is_transient
 from worker.ledger import claims, dead_letters, decide, jobs
-from worker.models import Chunk, Claim, LetterCode
+from worker.records import Chunk, Claim
 
 log = structlog.get_logger(__name__)
 

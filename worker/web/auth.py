@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from worker.access import tokens
-from worker.models import Role
+from worker.records import Role
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
 

@@ -1,6 +1,5 @@
 """What endpoints share: this process's connections and settings, and the pages of lists."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -9,7 +8,6 @@ from pydantic import BeforeValidator
 
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import InvalidInputError
 from worker.queue.broker import HintBroker
 from worker.web.limiting import Limiter
 
@@ -42,21 +40,3 @@ RowId = Annotated[int, Path(ge=1, le=2**63 - 1), BeforeValidator(_plain)]
 """The id of a row in a path; a number that no row can have is refused before the database would."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items on a page at the most.")]
 Cursor = Annotated[str | None, Query(max_length=40, description="Where to go on: `next_cursor` of the page before.")]
-
-
-def before(cursor: str | None) -> int | None:
-    """The id that a cursor of a list by falling id stands for.
-
-    Raises:
-        InvalidInputError: it is none that a page gave.
-    """
-    if cursor is None:
-        return None
-    if not (len(cursor) < 20 and cursor.isascii() and cursor.isdigit() and 0 < int(cursor) < 2**63):
-        raise InvalidInputError("cursor: is none that a page gave; leave it out to begin at the first")
-    return int(cursor)
-
-
-def page(items: Sequence[Any], limit: int) -> str | None:
-    """`next_cursor` of a list by falling id."""
-    return str(items[-1].id) if len(items) == limit else None

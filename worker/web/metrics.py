@@ -11,9 +11,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from schemas.catalogue import LetterCode
 from worker.database import Database
 from worker.ledger import gauges, reads
-from worker.models import LetterCode
 from worker.web.context import Context
 from worker.web.problems import describes
 

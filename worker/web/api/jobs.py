@@ -5,13 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from schemas import answers
+from schemas.catalogue import JobState
 from schemas.dead_letters import Act
 from worker.errors import JobEndedError, NotFoundError
+from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
 from worker.ledger import reads
-from worker.models import Job, JobState
+from worker.records import Job
 from worker.web.auth import Caller, Operator, Producer
-from worker.web.context import Context, Cursor, Limit, RowId, Services, before, page
+from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import WITH_BODY, describes
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes())
@@ -32,10 +34,10 @@ def list_jobs(
             who.organisation_id,
             state=state,
             requested_by=who.only_own,
-            before=before(cursor),
+            before=parse_cursor(cursor),
             limit=limit,
         )
-    return answers.Page(items=[answers.Job.model_validate(job) for job in found], next_cursor=page(found, limit))
+    return answers.Page(items=[answers.Job.model_validate(job) for job in found], next_cursor=next_cursor(found, limit))
 
 
 @router.get("/{job_id}", responses=describes(404))

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from schemas import answers
+from schemas.catalogue import Outcome
+from worker.ids import parse_cursor
 from worker.ledger import outcomes
-from worker.rules import Outcome
 from worker.web.api.jobs import visible
 from worker.web.auth import Producer
-from worker.web.context import Context, Cursor, Limit, RowId, before
+from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
@@ -26,7 +27,7 @@ def list_outcomes(
 ) -> answers.Page[answers.Outcome]:
     """What happened to each enrolment of a job so far, by rising id; a producer sees its own. Role: producer."""
     visible(context, who, job_id)
-    after = before(cursor) or 0
+    after = parse_cursor(cursor) or 0
     with context.database.begin() as connection:
         found = outcomes.of_job(connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1)
     items = [answers.Outcome.model_validate(item) for item in found[:limit]]

@@ -15,10 +15,11 @@ from fastapi.responses import Response, StreamingResponse
 from schemas import answers
 from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, OutcomeRow, Summary
 from worker.errors import describe
+from worker.ids import parse_cursor
 from worker.reports import lists
 from worker.reports.exports import Format
 from worker.web.auth import Caller, Viewer
-from worker.web.context import Context, Cursor, Limit, Services, before
+from worker.web.context import Context, Cursor, Limit, Services
 from worker.web.problems import ProblemError, describes
 
 log = structlog.get_logger(__name__)
@@ -57,7 +58,7 @@ def list_enrolments(
 ) -> answers.Page[EnrolmentRow]:
     """Enrolments as they are now, newest first, withdrawn ones included unless excluded. Role: viewer."""
     rows = lists.enrolments(
-        context.database, who.organisation_id, wanted, before=before(wanted.cursor), limit=wanted.limit
+        context.database, who.organisation_id, wanted, before=parse_cursor(wanted.cursor), limit=wanted.limit
     )
     more = str(rows[-1].enrolment_id) if len(rows) == wanted.limit else None
     return answers.Page(items=[EnrolmentRow.model_validate(row) for row in rows], next_cursor=more)
@@ -118,7 +119,7 @@ def place(cursor: str | None) -> tuple[int, int] | None:
     if cursor is None:
         return None
     job, _, enrolment = cursor.partition("-")
-    return before(job) or 0, before(enrolment) or 0
+    return parse_cursor(job) or 0, parse_cursor(enrolment) or 0
 
 
 def next_place(rows: Sequence[Any], limit: int) -> str | None:

@@ -5,9 +5,10 @@ from fastapi import APIRouter, Response
 from schemas import answers
 from schemas.runs import Act, Preview, RedriveRequest, ResolveRequest, Run
 from worker.dead_letters import remedies, runs
+from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
 from worker.web.auth import Caller, Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, RowId, Services, before, page
+from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import describes
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
@@ -41,8 +42,8 @@ def discard_matching(context: Context, who: Operator, request: RedriveRequest, r
 def list_runs(context: Context, who: Viewer, limit: Limit = 50, cursor: Cursor = None) -> answers.Page[Run]:
     """Runs, newest first. Role: viewer."""
     with context.database.begin() as connection:
-        found = ledger.list_runs(connection, who.organisation_id, before=before(cursor), limit=limit)
-    return answers.Page(items=[Run.model_validate(run) for run in found], next_cursor=page(found, limit))
+        found = ledger.list_runs(connection, who.organisation_id, before=parse_cursor(cursor), limit=limit)
+    return answers.Page(items=[Run.model_validate(run) for run in found], next_cursor=next_cursor(found, limit))
 
 
 @router.get("/runs/{run_id}", responses=describes(404))

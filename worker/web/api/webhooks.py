@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from schemas import answers, webhooks
+from worker.ids import next_cursor, parse_cursor
 from worker.ledger import webhooks as ledger
 from worker.web.auth import Approver, Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, RowId, before, page
+from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
 from worker.webhooks import deliveries
 
@@ -72,10 +73,10 @@ def list_deliveries(
     """What an endpoint was and will be told, newest first. Role: viewer."""
     with context.database.begin() as connection:
         found = ledger.deliveries(
-            connection, who.organisation_id, webhook_id, state=state, before=before(cursor), limit=limit
+            connection, who.organisation_id, webhook_id, state=state, before=parse_cursor(cursor), limit=limit
         )
     return answers.Page(
-        items=[webhooks.Delivery.model_validate(item) for item in found], next_cursor=page(found, limit)
+        items=[webhooks.Delivery.model_validate(item) for item in found], next_cursor=next_cursor(found, limit)
     )
 
 

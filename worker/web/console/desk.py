@@ -5,9 +5,9 @@ from typing import get_args
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from schemas.catalogue import LetterCode
 from schemas.dead_letters import Code, Source, State
 from worker.dead_letters import desk, diagnosis, remedies
-from worker.models import LetterCode
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking

@@ -19,7 +19,7 @@ from worker.errors import describe
 from worker.jobs import brake
 from worker.ledger import gauges, overview, reads
 from worker.ledger.overview import Processes
-from worker.models import Job
+from worker.records import Job
 
 log = structlog.get_logger(__name__)
 

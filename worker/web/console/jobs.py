@@ -8,20 +8,21 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas import answers
+from schemas.catalogue import JobState, Outcome
 from schemas.jobs import Storable
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
 from worker.errors import ConflictError, is_passing
+from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
 from worker.jobs.submit import show
 from worker.ledger import decision_receipts, outcomes, overview, reads
-from worker.models import Job, JobState
-from worker.rules import Outcome
+from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.render import PATH, span
 from worker.web.console.view import COOKIE, Looking
-from worker.web.context import Cursor, RowId, before, page
+from worker.web.context import Cursor, RowId
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -46,14 +47,14 @@ def list_jobs(
             view.organisation_id,
             state=state or None,
             requested_by=requested_by or None,
-            before=before(cursor),
+            before=parse_cursor(cursor),
             limit=ROWS,
         )
         held = overview.unfinished(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
         jobs=found,
-        next_cursor=page(found, ROWS),
+        next_cursor=next_cursor(found, ROWS),
         state=state,
         requested_by=requested_by,
         held=held,
@@ -118,7 +119,7 @@ def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] =
             view.organisation_id,
             job_id,
             outcome=outcome or None,
-            after=before(cursor) or 0,
+            after=parse_cursor(cursor) or 0,
             limit=ROWS + 1,
         )
         items = found[:ROWS]

@@ -11,7 +11,7 @@ from schemas.runs import RedriveRequest
 from worker.dead_letters import desk, remedies, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import Run
-from worker.models import Role
+from worker.records import Role
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import InForm, InQuery, Wanted
 from worker.web.console.letters import assignee_of

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
+from schemas.catalogue import LetterState
 from schemas.dead_letters import Act
 from schemas.desk import AssignRequest, NoteRequest
 from worker.dead_letters import decision_receipts, desk, remedies
 from worker.errors import ConflictError, InvalidInputError
-from worker.models import LetterState
 from worker.rules import ACTIVE
 from worker.web.console.forms import parse
 from worker.web.console.render import PATH

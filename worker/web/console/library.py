@@ -8,19 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
+from schemas.catalogue import Reason, Source
 from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError, NotFoundError, is_passing
+from worker.ids import parse_cursor
 from worker.jobs import submit
 from worker.ledger import series_library
 from worker.ledger.series_library import Enrolment, Wanted
-from worker.models import Job
-from worker.rules import ACTIVE, ENDED, WITHDRAWN, Reason, Source
+from worker.records import Job
+from worker.rules import ACTIVE, ENDED, WITHDRAWN
 from worker.web.api.submit import validated
 from worker.web.console.forms import row_id
 from worker.web.console.render import PATH
 from worker.web.console.times import around
 from worker.web.console.view import Looking, Submitting, View
-from worker.web.context import Cursor, RowId, before
+from worker.web.context import Cursor, RowId
 
 ROWS = 50
 STATUSES = (*ACTIVE, *ENDED, WITHDRAWN)
@@ -80,7 +82,7 @@ def enrolments_of_series(
         found = series_library.series(connection, view.organisation_id, series_id)
     if found is None:
         raise NotFoundError(f"there is no Series {series_id} in this organisation")
-    return _list(view, "series.html", asked, before(cursor), series=found)
+    return _list(view, "series.html", asked, parse_cursor(cursor), series=found)
 
 
 @router.get("/enrolments")
@@ -89,7 +91,7 @@ def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = Non
     asked = Asked(_typed(learner), [], "", "", "")
     if not asked.learner:
         return view.page("learners.html", asked=asked, items=[], pathways=[], next_cursor=None, more_learners=False)
-    return _list(view, "learners.html", asked, before(cursor))
+    return _list(view, "learners.html", asked, parse_cursor(cursor))
 
 
 @router.get("/enrolments/{enrolment_id}")

@@ -8,16 +8,17 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from schemas.catalogue import Outcome, Reason, Source
 from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
 from worker.errors import InvalidInputError, NotFoundError
+from worker.ids import parse_cursor
 from worker.reports import lists
 from worker.reports.exports import Format
-from worker.rules import ACTIVE, ENDED, WITHDRAWN, Outcome, Reason, Source
+from worker.rules import ACTIVE, ENDED, WITHDRAWN
 from worker.web.api.reports import exported, next_place, place
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
-from worker.web.context import before
 
 router = APIRouter(prefix=f"{PATH}/reports", include_in_schema=False)
 
@@ -39,7 +40,7 @@ def enrolments(view: Looking) -> Response:
 
     def read(wanted: EnrolmentFilter) -> tuple[Sequence[Any], str | None]:
         cursor = view.request.query_params.get("cursor")
-        rows = lists.enrolments(view.database, view.organisation_id, wanted, before=before(cursor), limit=ROWS)
+        rows = lists.enrolments(view.database, view.organisation_id, wanted, before=parse_cursor(cursor), limit=ROWS)
         return rows, str(rows[-1].enrolment_id) if len(rows) == ROWS else None
 
     return _listing(view, "enrolments", EnrolmentFilter, read)

@@ -6,12 +6,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from worker.dead_letters import runs
+from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
 from worker.ledger.runs import Run
 from worker.web.console.letter_filter import as_given, in_words
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
-from worker.web.context import Cursor, RowId, before, page
+from worker.web.context import Cursor, RowId
 
 router = APIRouter(prefix=f"{PATH}/runs", include_in_schema=False)
 
@@ -23,8 +24,10 @@ MOST = 50
 def list_runs(view: Looking, cursor: Cursor = None) -> Response:
     """Runs, newest first."""
     with view.database.begin() as connection:
-        found = ledger.list_runs(connection, view.organisation_id, before=before(cursor or None), limit=MOST)
-    return view.page("runs.html", rows=[(run, in_words(run.filter)) for run in found], next_cursor=page(found, MOST))
+        found = ledger.list_runs(connection, view.organisation_id, before=parse_cursor(cursor or None), limit=MOST)
+    return view.page(
+        "runs.html", rows=[(run, in_words(run.filter)) for run in found], next_cursor=next_cursor(found, MOST)
+    )
 
 
 @router.get("/{run_id}")

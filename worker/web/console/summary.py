@@ -8,10 +8,10 @@ from fastapi import APIRouter
 from markupsafe import Markup
 from starlette.responses import Response
 
+from schemas.catalogue import Reason
 from schemas.reports import EnrolmentFilter, Summary
 from worker.errors import InvalidInputError
 from worker.reports import lists
-from worker.rules import Reason
 from worker.web.console import charts
 from worker.web.console.render import PATH, span
 from worker.web.console.reports import page_of, refused, wanted_of

@@ -13,7 +13,7 @@ from worker.errors import InvalidInputError
 from worker.jobs import reinstate
 from worker.jobs.submit import show
 from worker.ledger import outcomes, reads
-from worker.models import Role
+from worker.records import Role
 from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around

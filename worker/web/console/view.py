@@ -17,7 +17,7 @@ from worker.access.sessions import Session
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester
-from worker.models import Role
+from worker.records import Role
 from worker.web.auth import Caller, limit
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services

@@ -12,11 +12,11 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from starlette.responses import Response
 
 from schemas import answers
+from schemas.catalogue import Outcome, Reason
 from schemas.jobs import FileRequest, JobRequest
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import csv_input, plan, submit
 from worker.ledger import series_library
-from worker.rules import Outcome, Reason
 from worker.web.api.submit import validated
 from worker.web.console.forms import row_id
 from worker.web.console.library import source_of

@@ -2,7 +2,7 @@
 
 import re
 
-from worker.rules import Outcome, Reason, Source
+from schemas.catalogue import Outcome, Reason, Source
 
 WORDS: dict[str, str] = {
     # reasons, in the words of the rule

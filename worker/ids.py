@@ -1,0 +1,42 @@
+"""Ids and cursors as text: the one place that reads them, for the API, the command line, pages and files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from worker.errors import InvalidInputError
+
+LARGEST = 2**63 - 1
+"""PostgreSQL's largest `bigint`."""
+
+
+def parse_id(given: str, name: str) -> int:
+    """A row's id from decimal digits; spaces around them and leading zeros are allowed.
+
+    `name`: the field, the column or the option, for the message.
+
+    Raises:
+        InvalidInputError: it is not a whole number from 1 to 9,223,372,036,854,775,807.
+    """
+    text = given.strip()
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdigit() and 0 < len(digits) < 20 and int(digits) <= LARGEST):
+        raise InvalidInputError(f"{name}: {text[:40]!r} is not a positive whole number")
+    return int(digits)
+
+
+def parse_cursor(cursor: str | None) -> int | None:
+    """The id that a list by falling id goes on from, None for the first page.
+
+    Raises:
+        InvalidInputError: the service did not make this cursor.
+    """
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20 and 0 < int(cursor) <= LARGEST):
+        raise InvalidInputError("cursor: not a cursor of this list. Leave it out to start at the first page.")
+    return int(cursor)
+
+
+def next_cursor(items: Sequence[Any], limit: int) -> str | None:
+    """The cursor of the next page of a list by falling id, None after the last page."""
+    return str(items[-1].id) if len(items) == limit else None

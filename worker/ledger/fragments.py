@@ -1,0 +1,27 @@
+"""What several statements of the ledger share: lists of codes as SQL, and the conditions on states.
+
+A condition is named once here, as a tuple for Core (`column.in_(UNFINISHED)`) and, by `sql_list`, for statements that are
+text. A filter that may be left out is always built in Core: a condition is added where a value was given.
+"""
+
+from collections.abc import Iterable
+
+UNFINISHED = ("waiting", "ready", "claimed")
+"""States of a chunk that is not decided yet."""
+
+CLOSED_WHOLE = ("cancelled", "superseded", "failed")
+"""States of a chunk that was closed without an outcome for each of its ids."""
+
+STANDING = ("scheduled", "held", "queued", "paused")
+"""Stored states of a job that has not ended."""
+
+LIVE = ("open", "redriven")
+"""States of a dead letter that is not closed."""
+
+CLOSED = ("resolved", "discarded")
+"""States of a dead letter that is closed."""
+
+
+def sql_list(values: Iterable[str]) -> str:
+    """Codes of the catalogue as the inside of SQL's `IN (…)`: `'a', 'b'`, sorted."""
+    return ", ".join(f"'{value}'" for value in sorted(values))

@@ -1,0 +1,198 @@
+"""Rows of the ledger as values: what its statements return, typed and frozen."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from schemas.catalogue import JobState, LetterCode, LetterState
+
+
+class Role(StrEnum):
+    """What a token may do: each of the last four includes those before it; `scim` stands alone."""
+
+    SCIM = "scim"
+    """Nothing but `/scim/v2`."""
+    PRODUCER = "producer"
+    """Submit, plan, read its own jobs."""
+    VIEWER = "viewer"
+    """Read everything of the organisation."""
+    OPERATOR = "operator"
+    """Pause, resume, cancel, move, reinstate; redrive, assign, note, discard, `keep`."""
+    APPROVER = "approver"
+    """Release, `override`, `cascade`, brake, sources, tokens."""
+
+    def includes(self, needed: "Role") -> bool:
+        """Whether this role may do what `needed` may."""
+        if Role.SCIM in (self, needed):
+            return self is needed
+        order = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
+        return order.index(self) >= order.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one producer asked for, with the counts of its chunks."""
+
+    id: int
+    organisation_id: int
+    kind: str
+    state: JobState
+    reason: str | None
+    source: str
+    requested_by: str
+    note: str | None
+    idempotency_key: str
+    learner_external_id: str | None
+    created_at: datetime
+    effective_at: datetime
+    finished_at: datetime | None
+    accepted: int
+    duplicates: int
+    outcomes: dict[str, int]
+    in_flight: int
+    open_dead_letters: int
+    file_name: str | None = None
+    """Of the file that it came as."""
+    reinstates: int | None = None
+    """The job that this one takes back."""
+    reinstated: int = 0
+    """How many of this job's withdrawals were taken back."""
+    held_because: str | None = None
+    brake: dict[str, Any] | None = None
+    """The figures that held it (`worker.models.Brake.figures`)."""
+
+    @property
+    def held_why(self) -> str | None:
+        """Why it waits for a second person, as a sentence."""
+        if self.held_because is None:
+            return None
+        then = "An approver other than the requester can release it."
+        if self.brake is None:
+            return f"Held because its source lets a second person decide. {then}"
+        return f"Held by the brake: {explain(self.brake)} {then}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What admission has to know of a job."""
+
+    released: bool
+    learners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """The limits of an organisation: past both, work waits for a second person."""
+
+    floor: int
+    """Learners that may always be withdrawn in one window."""
+    share: float
+    """Of the learners that there are, may be withdrawn in one window."""
+    hours: int
+    """The window."""
+
+    def holds(self, *, volume: int, population: int) -> bool:
+        """Whether so many learners in the window are too many."""
+        return volume > self.floor and volume > self.share * population
+
+    def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
+        """What the decision about `learners` more rests on."""
+        limits = {"floor": self.floor, "share": self.share, "hours": self.hours}
+        return {"learners": learners, "before": before, "population": population, **limits}
+
+
+def explain(figures: dict[str, Any]) -> str:
+    """The brake's figures as a sentence."""
+    found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
+    limit = max(figures["floor"], int(figures["share"] * figures["population"]))
+    return (
+        f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
+        f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Chunks that one worker may decide until the lease runs out, and the token that proves it."""
+
+    token: UUID
+    chunk_ids: list[int]
+    more: bool = False
+    """Whether more was due at the time; what becomes due later brings a hint of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A claimed chunk, locked, with what its job says (which never changes)."""
+
+    id: int
+    job_id: int
+    size: int
+    attempts: int
+    claims: int
+    learner_external_id: str | None
+    redrives: int | None
+    epoch: int | None
+    reinstates: int | None
+    proceed: bool
+    """False when the job was paused or cancelled after the claim: hand it back."""
+
+    @property
+    def is_person(self) -> bool:
+        return self.learner_external_id is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What one chunk's decision wrote."""
+
+    chunk_id: int
+    job_id: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row for support."""
+
+    id: int
+    organisation_id: int
+    code: LetterCode
+    state: LetterState
+    enrolment_id: int | None
+    learner_external_id: str | None
+    job_id: int | None
+    job_ids: list[int]
+    count: int
+    message: str
+    error_class: str | None
+    fingerprint: str
+    evidence: dict[str, Any]
+    assignee: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+    remedy: str | None
+    evidence_dropped_at: datetime | None
+    read_at: datetime
+    """The database's time: whether it is overdue is seen from there."""
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    context: dict[str, Any] = field(default_factory=dict)
+    """What stands around it: `request`, `shared_by`, `series_code`, `learner`."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.state in (LetterState.OPEN, LetterState.REDRIVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person as the events of all sources leave them."""
+
+    epoch: int
+    active: bool
+    effective_at: datetime | None
