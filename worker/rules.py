@@ -39,12 +39,18 @@ class Enrolment:
 
 
 def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
-    enrolment: Enrolment | None, *, organisation_id: int, superseded: bool = False, override: bool = False
+    enrolment: Enrolment | None,
+    *,
+    organisation_id: int,
+    superseded: bool = False,
+    override: bool = False,
+    override_pathway: int | None = None,
 ) -> Outcome:
     """What a job of `organisation_id` does to `enrolment`, in the order of rule 9.
 
     `superseded`: the job is a deactivation and the person's newest event is another one (rule 10).
-    `override`: an approver decided that a pathway's enrolment is to be withdrawn all the same (rule 6).
+    `override`: an approver decided to withdraw although a Learning Pathway owns the enrolment (rule 6).
+    `override_pathway`: the override is for what this pathway owns, and for no other; None: for any.
     """
     if enrolment is None or enrolment.organisation_id != organisation_id:
         return Outcome.NOT_FOUND
@@ -56,7 +62,8 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
         return Outcome.SUPERSEDED
     if enrolment.status not in ACTIVE:
         return Outcome.UNKNOWN_STATUS
-    if enrolment.pathway_id is not None and not override:
+    overridden = override and override_pathway in (None, enrolment.pathway_id)
+    if enrolment.pathway_id is not None and not overridden:
         return Outcome.PATHWAY_OWNED
     return Outcome.WITHDRAWN
 

@@ -1,7 +1,7 @@
-"""What several statements of the ledger share: lists of codes as SQL, and the conditions on states.
+"""What several statements of the ledger share: lists of codes as SQL, and the names of groups of states.
 
-A condition is named once here, as a tuple for Core (`column.in_(UNFINISHED)`) and, by `sql_list`, for
-statements that are text. A filter that may be left out is always built in Core: a condition is added where a value was given.
+A group is named once here, as a tuple for Core (`column.in_(UNFINISHED)`) and, by `sql_list`, for statements that are
+text. A filter that may be left out is always built in Core: a condition is added where a value was given.
 """
 
 from collections.abc import Iterable
