@@ -61,7 +61,7 @@ class Job:
     """How many of this job's withdrawals were taken back."""
     held_because: str | None = None
     brake: dict[str, Any] | None = None
-    """The figures that held it (`worker.models.Brake.figures`)."""
+    """The figures that held it (`worker.records.Brake.figures`)."""
 
     @property
     def held_why(self) -> str | None:
@@ -133,7 +133,8 @@ class Chunk:
     attempts: int
     claims: int
     learner_external_id: str | None
-    redrives: int | None
+    letter_id: int | None
+    """The dead letter that this chunk tries again; None for a job's own chunk."""
     epoch: int | None
     reinstates: int | None
     proceed: bool
@@ -141,7 +142,13 @@ class Chunk:
 
     @property
     def is_person(self) -> bool:
+        """Whether it names a learner; what they are enrolled in is found when it is decided."""
         return self.learner_external_id is not None
+
+    @property
+    def is_splittable(self) -> bool:
+        """A person chunk is never split: its letter names the person."""
+        return self.size > 1 and not self.is_person
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from tests.races.racing import PATIENCE, Threads, await_waiters, held, job_state
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import claims, reads
+from worker.ledger import claims, processes
 from worker.queue.broker import NAMESPACE, QUEUE, HintBroker, make_broker
 from worker.queue.relay import Relay
 
@@ -88,7 +88,7 @@ def _hints(broker: HintBroker) -> int:
 def _with_threads(db: Database, count: int) -> None:
     """As if a worker process with so many threads was there."""
     with db.begin() as connection:
-        reads.seen(connection, uuid4(), "worker", count)
+        processes.record(connection, uuid4(), "worker", count)
 
 
 def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(

@@ -5,6 +5,9 @@ text. A filter that may be left out is always built in Core: a condition is adde
 """
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import TextClause, text
 
 UNFINISHED = ("waiting", "ready", "claimed")
 """States of a chunk that is not decided yet."""
@@ -25,3 +28,11 @@ CLOSED = ("resolved", "discarded")
 def sql_list(values: Iterable[str]) -> str:
     """Codes of the catalogue as the inside of SQL's `IN (…)`: `'a', 'b'`, sorted."""
     return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+def load_sql(name: str, **values: str) -> TextClause:
+    """The statement in the file `name` beside this module; `{key}` in it stands for the value of that key."""
+    statement = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        statement = statement.replace(f"{{{key}}}", value)
+    return text(statement)

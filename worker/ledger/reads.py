@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -99,39 +98,6 @@ _UNDOING = text("SELECT id FROM withdrawals.jobs WHERE reinstates = :id ORDER BY
 def undoing(connection: Connection, job_id: int) -> list[int]:
     """The jobs that take a job back."""
     return list(connection.scalars(_UNDOING, {"id": job_id}))
-
-
-_SEEN = text("""
-INSERT INTO withdrawals.processes (id, kind, threads) VALUES (:id, :kind, :threads)
-ON CONFLICT (id) DO UPDATE SET seen_at = now()
-""")
-_GONE = text("DELETE FROM withdrawals.processes WHERE id = :id OR seen_at < now() - interval '1 day'")
-_THREADS = text("""
-SELECT coalesce(sum(threads), 0) FROM withdrawals.processes
-WHERE kind = 'worker' AND seen_at > now() - interval '15 seconds'
-""")
-_RELAY_AGE = text("SELECT extract(epoch FROM now() - max(seen_at)) FROM withdrawals.processes WHERE kind = 'relay'")
-
-
-def seen(connection: Connection, process_id: UUID, kind: str, threads: int) -> None:
-    """Put a process on record as alive."""
-    connection.execute(_SEEN, {"id": process_id, "kind": kind, "threads": threads})
-
-
-def gone(connection: Connection, process_id: UUID) -> None:
-    """Take a process that ends, and any not seen for a day, off the record."""
-    connection.execute(_GONE, {"id": process_id})
-
-
-def worker_threads(connection: Connection, *, at_least: int = 1) -> int:
-    """Threads of all workers seen lately; by default at least one: a hint waits for the first to come."""
-    return max(int(connection.scalar(_THREADS) or 0), at_least)
-
-
-def relay_age(connection: Connection) -> float | None:
-    """Seconds since a relay was last seen, None when there never was one."""
-    age = connection.scalar(_RELAY_AGE)
-    return None if age is None else float(age)
 
 
 def revision(connection: Connection) -> str | None:
