@@ -27,7 +27,7 @@ from worker.errors import (
 )
 from worker.jobs.admission import would_hold
 from worker.jobs.csv_input import Row
-from worker.ledger import jobs, plan, reads
+from worker.ledger import job_lists, jobs, plan
 from worker.ledger.plan import Preview
 from worker.records import Job, explain
 
@@ -81,7 +81,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         ConflictError: it has ended, or it is a reinstate.
     """
     with database.begin() as connection:
-        job = reads.job(connection, organisation_id, job_id)
+        job = job_lists.find_job(connection, organisation_id, job_id)
         if job is None:
             raise NotFoundError(f"there is no job {job_id} in this organisation")
         if job.finished_at is not None:
@@ -139,7 +139,7 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
     Raises:
         PlanDriftedError: more of them than `plan_drift` allows would be others.
     """
-    job = reads.job(connection, organisation_id, job_id)
+    job = job_lists.find_job(connection, organisation_id, job_id)
     assert job is not None  # noqa: S101 - the caller has just written it
     now = _of_job(connection, job).outcomes
     moved = {name: now.get(name, 0) - planned.outcomes.get(name, 0) for name in {*now, *planned.outcomes}}

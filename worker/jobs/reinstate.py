@@ -10,7 +10,7 @@ from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
 from worker.jobs.submit import Requester, Submitted, insert_reinstate_job
-from worker.ledger import jobs, reads
+from worker.ledger import job_lists, jobs
 from worker.ledger import reinstate as reinstating
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ def plan(database: Database, organisation_id: int, job_id: int, part: Part | Non
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
     """Refuse what cannot be taken back: of a job that goes on, more would be withdrawn behind the undo's back."""
-    found = reads.job(connection, organisation_id, job_id)
+    found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     if found.kind == "reinstate":

@@ -20,7 +20,7 @@ from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundE
 from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.csv_input import Row
-from worker.ledger import brake, claims, jobs, reads
+from worker.ledger import brake, claims, job_lists, jobs
 from worker.records import Job
 
 log = structlog.get_logger(__name__)
@@ -149,7 +149,7 @@ def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
         NotFoundError: there is no such job in this organisation.
     """
     with database.begin() as connection:
-        found = reads.job(connection, organisation_id, job_id)
+        found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     return found
@@ -340,7 +340,7 @@ def _known(
 
 
 def _read(connection: Connection, requester: Requester, job_id: int) -> Job:
-    found = reads.job(connection, requester.organisation_id, job_id)
+    found = job_lists.find_job(connection, requester.organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     return found

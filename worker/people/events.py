@@ -18,7 +18,8 @@ from schemas.catalogue import Source
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, describe, is_transient
-from worker.jobs.submit import Requester, effective_time, insert_person_job
+from worker.jobs.calendar import effective_time
+from worker.jobs.submit import Requester, insert_person_job
 from worker.ledger import claims, hr_sources, jobs, person_events
 from worker.rules import IMPLIED_REASON
 

@@ -12,7 +12,7 @@ from worker import logs
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import jobs, reads
+from worker.ledger import jobs, processes
 from worker.queue.drain import Withdrawer
 from worker.webhooks.deliveries import Deliverer
 
@@ -59,7 +59,7 @@ class Lifecycle(dramatiq.Middleware):
         self._ended.set()
         try:
             with self.database.begin() as connection:
-                reads.gone(connection, self._id)
+                processes.remove(connection, self._id)
         except Exception as error:
             log.warning("worker.not_signed_off", error_class=describe(error)[0])
         self.database.close()
@@ -70,7 +70,7 @@ class Lifecycle(dramatiq.Middleware):
         while not self._ended.is_set():
             try:
                 with self.database.begin() as connection:
-                    reads.seen(connection, self._id, "worker", self._threads)
+                    processes.record_alive(connection, self._id, "worker", self._threads)
                     if first:
                         jobs.notify(connection)
                 first = False

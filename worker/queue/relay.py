@@ -21,7 +21,7 @@ from worker.database import CHANNEL, Database, parse_url
 from worker.dead_letters import desk, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, reads, webhooks
+from worker.ledger import claims, jobs, processes, webhooks
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
@@ -106,7 +106,7 @@ class Relay:
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
         with self._database.begin() as connection:
-            threads = reads.worker_threads(connection)
+            threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
             to_tell = webhooks.any_due(connection)
         if to_tell:
@@ -136,11 +136,11 @@ class Relay:
 
     def _seen(self) -> None:
         with self._database.begin() as connection:
-            reads.seen(connection, self._id, "relay", 1)
+            processes.record_alive(connection, self._id, "relay", 1)
 
     def _sign_off(self) -> None:
         with self._database.begin() as connection:
-            reads.gone(connection, self._id)
+            processes.remove(connection, self._id)
 
     def _admit_due(self) -> None:
         with self._database.begin() as connection:

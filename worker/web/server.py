@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import reads
+from worker.ledger import processes
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ def _on_record(database: Database) -> Iterator[None]:
     def beat() -> None:
         while not ended.is_set():
             with _tried("heartbeat.failed"), database.begin() as connection:
-                reads.seen(connection, id_, "web", 1)
+                processes.record_alive(connection, id_, "web", 1)
             ended.wait(_HEARTBEAT)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -71,7 +71,7 @@ def _on_record(database: Database) -> Iterator[None]:
         ended.set()
         thread.join(_HEARTBEAT)
         with _tried("web.not_signed_off"), database.begin() as connection:
-            reads.gone(connection, id_)
+            processes.remove(connection, id_)
 
 
 @contextmanager
