@@ -4,9 +4,8 @@
 `submit`'s transaction, over the chunks that the job has just been frozen into.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +26,7 @@ from worker.errors import (
 )
 from worker.jobs.admission import would_hold
 from worker.jobs.csv_input import Row
+from worker.jobs.selection import Selection, StagedFile, selection_of
 from worker.ledger import job_lists
 from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
@@ -67,7 +67,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         ConflictError: it has ended, or it is a reinstate.
     """
     with database.begin() as connection:
-        job = reads.job(connection, organisation_id, job_id)
+        job = job_lists.find_job(connection, organisation_id, job_id)
         if job is None:
             raise NotFoundError(f"there is no job {job_id} in this organisation")
         if job.finished_at is not None:
@@ -92,7 +92,9 @@ def open_plan(organisation_id: int, reason: str | None, selection: Selection, pl
     sealed = seal.open(plan_hash)
     found = json.loads(sealed) if sealed else None
     if found is None or found["organisation"] != organisation_id:
-        raise InvalidInputError("plan_hash: no plan of this organisation gave this hash. Plan again and use the new one.")
+        raise InvalidInputError(
+            "plan_hash: not the hash of a plan of this organisation. Plan again and use the new one."
+        )
     if seal.open(plan_hash, within=int(GOOD_FOR.total_seconds())) is None:
         raise PlanExpiredError("the plan is older than a day; plan again and look at what would happen now")
     now = {"reason": reason, "selection": selection.digest()}
@@ -110,7 +112,7 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
     Raises:
         PlanDriftedError: more of them than `plan_drift` allows would be others.
     """
-    job = reads.job(connection, organisation_id, job_id)
+    job = job_lists.find_job(connection, organisation_id, job_id)
     assert job is not None  # noqa: S101 - the caller has just written it
     now = _of_job(connection, job).outcomes
     moved = {name: now.get(name, 0) - planned.outcomes.get(name, 0) for name in {*now, *planned.outcomes}}
@@ -127,8 +129,8 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
 
 def _of_job(connection: Connection, job: Job) -> Preview:
     if job.learner_external_id is not None:
-        return plan.by_person(connection, job.organisation_id, job.learner_external_id)
-    return plan.by_job(connection, job.organisation_id, job.id)
+        return ledger.by_person(connection, job.organisation_id, job.learner_external_id)
+    return ledger.by_job(connection, job.organisation_id, job.id)
 
 
 def _plan(connection: Connection, organisation_id: int, selection: Selection, reason: str) -> answers.Plan:
@@ -140,7 +142,7 @@ def _plan(connection: Connection, organisation_id: int, selection: Selection, re
 def _answer(
     connection: Connection, organisation_id: int, found: Preview, duplicates: int, selected: str, reason: str
 ) -> answers.Plan:
-    named = plan.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
+    named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
     held = would_hold(connection, organisation_id, learners=found.learners)
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
     expires_at = datetime.now(UTC).replace(microsecond=0) + GOOD_FOR  # the seal has whole seconds

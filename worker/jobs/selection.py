@@ -32,6 +32,10 @@ class Selection(ABC):
 
     counts: Counts | None = None
 
+    def count(self, accepted: int) -> Counts:
+        """The counts, once the database has found so many distinct ids."""
+        return self.counts or Counts(accepted)
+
     @abstractmethod
     def digest(self) -> str:
         """SHA-256 of what is selected, as hexadecimal digits: the same for the same ids in any order, by any door."""
@@ -55,14 +59,13 @@ class Ids(Selection):
 
     def digest(self) -> str:
         joined = ",".join(str(one) for one in sorted(self._ids))
-        return _digest("ids", hashlib.sha256(joined.encode()).hexdigest())
+        return digest("ids", hashlib.sha256(joined.encode()).hexdigest())
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
         return plan.by_list(connection, organisation_id, self._ids)
 
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
-        accepted = freeze.ids(connection, self._ids, chunks)
-        return Counts(accepted, len(self._ids) - accepted)
+        return self.count(freeze.ids(connection, self._ids, chunks))
 
 
 class Filtered(Selection):
@@ -72,13 +75,13 @@ class Filtered(Selection):
         self._filter = conditions
 
     def digest(self) -> str:
-        return _digest("filter", json.dumps(self._filter.model_dump(mode="json", exclude_none=True), sort_keys=True))
+        return digest("filter", json.dumps(self._filter.model_dump(mode="json", exclude_none=True), sort_keys=True))
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
         return plan.by_filter(connection, organisation_id, self._filter)
 
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
-        return Counts(freeze.filtered(connection, self._filter, chunks))
+        return self.count(freeze.filtered(connection, self._filter, chunks))
 
 
 class Person(Selection):
@@ -86,17 +89,17 @@ class Person(Selection):
 
     def __init__(self, external_id: str) -> None:
         self._external_id = external_id
-        self.counts = Counts(1)
+        self.counts: Counts = Counts(1)
 
     def digest(self) -> str:
-        return _digest("learner", self._external_id)
+        return digest("learner", self._external_id)
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
         return plan.by_person(connection, organisation_id, self._external_id)
 
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
         freeze.person(connection, self._external_id, chunks)
-        return Counts(1)
+        return self.counts
 
 
 class StagedFile(Selection):
@@ -111,7 +114,7 @@ class StagedFile(Selection):
         self._rows, self.sha256_of_ids = freeze.stage(connection, rows)
 
     def digest(self) -> str:
-        return _digest("ids", self.sha256_of_ids)
+        return digest("ids", self.sha256_of_ids)
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
         return plan.by_staged(connection, organisation_id)
@@ -120,7 +123,6 @@ class StagedFile(Selection):
         return self.count(freeze.staged(connection, chunks))
 
     def count(self, accepted: int) -> Counts:
-        """The counts of a file with so many distinct ids."""
         return Counts(accepted, self._rows - accepted)
 
 
@@ -133,5 +135,6 @@ def selection_of(request: JobRequest) -> Selection:
     return Person(request.learner_external_id or "")
 
 
-def _digest(kind: str, value: str) -> str:
+def digest(kind: str, value: str) -> str:
+    """SHA-256 of one kind of selection, as hexadecimal digits."""
     return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()

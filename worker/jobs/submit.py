@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from worker.jobs.csv_input import Row
 from worker.jobs.selection import Counts, Ids, Person, Selection, StagedFile, selection_of
 from worker.ledger import job_lists, jobs
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
+from worker.rules import IMPLIED_REASON
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +186,21 @@ def accept_cascade(
     return job_id
 
 
+def deactivation(
+    requester: Requester, external_id: str, *, epoch: int, effective_at: datetime | None, request_hash: bytes
+) -> NewJob:
+    """The person job that a deactivation event asks for. `epoch`: of the person; another one later supersedes it."""
+    return NewJob(
+        **_who(requester),
+        reason=IMPLIED_REASON[Source.HR],
+        source=Source.HR,
+        learner_external_id=external_id,
+        epoch=epoch,
+        effective_at=effective_at,
+        request_hash=request_hash,
+    )
+
+
 def reinstate_job(requester: Requester, *, job_id: int, note: str | None, body: dict[str, Any]) -> NewJob:
     """The job that takes back what job `job_id` withdrew. `body`: the validated request, hashed for its key."""
     return NewJob(
@@ -249,7 +266,7 @@ def _answer_again(connection: Connection, new: NewJob, known: tuple[int | None, 
 
 
 def _read(connection: Connection, new: NewJob, job_id: int) -> Job:
-    found = job_lists.job(connection, new.organisation_id, job_id)
+    found = job_lists.find_job(connection, new.organisation_id, job_id)
     assert found is not None  # noqa: S101 - jobs are never deleted
     return found
 

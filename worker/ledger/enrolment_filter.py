@@ -25,7 +25,7 @@ def conditions(wanted: Any) -> list[ColumnElement[bool]]:
     return found
 
 
-def ids(organisation_id: int, wanted: Filter) -> Select[tuple[int]]:
+def ids(organisation_id: int, wanted: Filter) -> Select[int]:
     """The ids that a bulk filter finds; without statuses, all that are neither ended nor withdrawn."""
     if wanted.status is not None:
         by_status = enrolments.c.status.in_(wanted.status)

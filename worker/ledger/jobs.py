@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text, union_all, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
@@ -13,8 +13,8 @@ from worker.database import CHANNEL
 from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
 from worker.models import audit as audit_table
 from worker.models import job_chunks, receipts
-from worker.models import organisations as organisations_table
 from worker.models import jobs as jobs_table
+from worker.models import organisations as organisations_table
 from worker.records import NewJob
 from worker.rules import CLEAN
 
@@ -34,14 +34,12 @@ def find_by_key(
 ) -> tuple[int | None, bytes] | None:
     """The job that a key has made already (None: an event without one), with the hash of its request."""
     of_job = select(jobs_table.c.id, jobs_table.c.request_hash).where(_has_key(jobs_table, organisation_id, door, key))
-    of_event = select(receipts.c.job_id, receipts.c.request_hash).where(
-        _has_key(receipts, organisation_id, door, key)
-    )
-    row = connection.execute(union_all(of_job, of_event).limit(1)).one_or_none()
+    of_event = select(receipts.c.job_id, receipts.c.request_hash).where(_has_key(receipts, organisation_id, door, key))
+    row: Any = connection.execute(union_all(of_job, of_event).limit(1)).one_or_none()
     return (row[0], bytes(row[1])) if row else None
 
 
-def _has_key(table: Any, organisation_id: int, door: str, key: str) -> ColumnElement[bool]:
+def _has_key(table: Table, organisation_id: int, door: str, key: str) -> ColumnElement[bool]:
     columns = table.c
     return and_(columns.organisation_id == organisation_id, columns.door == door, columns.idempotency_key == key)
 
