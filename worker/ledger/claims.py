@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, func, literal, select, text, update
 
 from schemas.catalogue import JobState
 from worker.ledger.fragments import UNFINISHED, among, one_of
@@ -99,7 +99,7 @@ def lock(connection: Connection, claim: Claim) -> list[Chunk]:
 
 def done_by(connection: Connection, claim: Claim) -> set[int]:
     """The jobs of chunks that this very claim has decided already."""
-    done = select(chunks.c.job_id.distinct()).where(_of_claim(claim.chunk_ids, claim.token), chunks.c.state == "done")
+    done = select(chunks.c.job_id).distinct().where(_of_claim(claim.chunk_ids, claim.token), chunks.c.state == "done")
     return set(connection.scalars(done))
 
 
@@ -223,7 +223,7 @@ def _close_whole(connection: Connection, state: JobState, *which: ColumnElement[
         .with_for_update(of=chunks, skip_locked=True)
         .cte("closing")
     )
-    counts = func.jsonb_build_object(state, chunks.c.size)
+    counts = func.jsonb_build_object(literal(str(state), Text), chunks.c.size)
     closed = update(chunks).where(chunks.c.id == closing.c.id).returning(chunks.c.job_id)
     values = {"state": state, "counts": counts, "closed_at": func.now(), "lease_until": None}
     return list(connection.scalars(closed.values(values)))
