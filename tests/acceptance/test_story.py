@@ -40,7 +40,7 @@ def service(environment: Settings, db: Database) -> Iterator[None]:
 
     @dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE, broker=broker)
     def work_off() -> None:
-        lifecycle.withdrawer.work_off()
+        lifecycle.drain.run()
 
     broker.emit_after("process_boot")
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=100)

@@ -17,7 +17,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.jobs import brake, control
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 from worker.records import Job
 
 
@@ -109,7 +109,7 @@ def test_a_pause_and_the_end_of_a_job_at_the_same_moment_leave_a_job_that_ends(
         if job_state(world, job.id) == "paused":
             assert world.outcomes(job.id) == {}
             _act(control.resume, db, world, job.id)
-            Withdrawer(db, environment).work_off()
+            Drain(db, environment).run()
         assert job_state(world, job.id) == "completed"
         assert_balanced(db)
 

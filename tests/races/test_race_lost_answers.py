@@ -23,8 +23,8 @@ from worker.dead_letters import remedies
 from worker.jobs import control
 from worker.people import events
 from worker.queue import recovery
+from worker.queue.apply import apply
 from worker.queue.broker import make_broker
-from worker.queue.drain import apply
 from worker.queue.relay import Relay
 
 
@@ -145,7 +145,7 @@ def test_a_failure_whose_record_is_acknowledged_late_counts_once(
     job = world.submit(db, world.enrolments(1))
     claim = take(db)
     with one_lost_answer():
-        recovery.failed(db, environment, claim, ValueError("unexpected"))
+        recovery.record_failure(db, environment, claim, ValueError("unexpected"))
     assert chunks(world, job.id, "state, attempts, claims") == [("ready", 1, 0)]
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 1
     assert_balanced(db)

@@ -33,14 +33,14 @@ from worker.jobs import control
 from worker.jobs.show import show
 from worker.ledger import claims
 from worker.queue.broker import make_broker
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 from worker.queue.relay import Relay
 from worker.records import Claim
 
 SOON = 1.0  # seconds: what was running when the job was stopped has long committed by then
 
 
-class Paced(Withdrawer):
+class Paced(Drain):
     """A stream of claims that lasts long enough to be stopped in the middle."""
 
     _pace = threading.Event()
@@ -123,7 +123,7 @@ def test_a_chunk_that_comes_back_after_the_cancel_is_closed_by_the_sweep(
     ids = world.enrolments(2)
     job = world.submit(db, ids)
     with hold_enrolments(owner, ids[0]):
-        working = threads.go(Withdrawer(db, environment).work_off)
+        working = threads.go(Drain(db, environment).run)
         await_waiters(world)
         _cancel(db, world, job.id)
         assert working.result(PATIENCE) == 1  # it gave up waiting, and the chunk came back
