@@ -235,7 +235,7 @@ def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: W
     back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
     work_off(db, environment)
     with db.begin() as connection:
-        (listed,) = outcomes.of_job(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
+        (listed,) = outcomes.list_outcomes(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
         after = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
     assert listed.reinstated_by == back.id
     assert [row.n for row in before] == [1]
