@@ -8,7 +8,7 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
 from ops.cli.filters import parse_filter
 from ops.cli.jobs import print_job, print_plan
-from schemas.control import Move
+from schemas.control import MoveRequest
 from schemas.job_filter import ReleaseFilter
 from worker.errors import InvalidInputError
 from worker.jobs import control, plan
@@ -65,7 +65,7 @@ def move(
     json: AsJson = False,
 ) -> None:
     """Give a scheduled or held job another time. A time in the past starts a scheduled job at once."""
-    wanted = common.parse(Move, effective_at=effective_at)
+    wanted = common.parse(MoveRequest, effective_at=effective_at)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         job = control.move(

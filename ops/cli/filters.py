@@ -25,9 +25,8 @@ def parse_filter(model: type[Model], pairs: Sequence[str]) -> Model:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or name not in model.model_fields:
-            raise InvalidInputError(
-                f"--filter {pair}: give NAME=VALUE, with NAME one of {', '.join(model.model_fields)}"
-            )
+            known = ", ".join(model.model_fields)
+            raise InvalidInputError(f"--filter {pair}: give NAME=VALUE. NAME is one of: {known}.")
         if name in _LISTS:
             values.setdefault(name, []).extend(parse_id(part, f"--filter {name}") for part in value.split(","))
         else:

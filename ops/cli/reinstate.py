@@ -7,7 +7,7 @@ import typer
 from ops.cli import common, jobs
 from ops.cli.common import As, AsJson, Key, Note, Organisation
 from ops.cli.filters import parse_filter
-from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
 from worker.jobs import reinstate
 
 
@@ -34,7 +34,7 @@ def reinstate_job(
     json: AsJson = False,
 ) -> None:
     """Put back what a job withdrew. This makes a new job, with an outcome for each enrolment."""
-    part = parse_filter(Part, where) if where else None
+    part = parse_filter(ReinstateFilter, where) if where else None
     request = common.parse(ReinstateRequest, filter=part, note=note)
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)

@@ -1,4 +1,4 @@
-"""What became of a job, enrolment by enrolment: `/v1/jobs/{id}/outcomes`."""
+"""What happened to each enrolment of a job: `/v1/jobs/{id}/outcomes`."""
 
 from typing import Annotated
 
