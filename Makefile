@@ -50,7 +50,7 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml; UPGRADE=1: at thei
 	@$(COMPILE) --group dev --constraints requirements/local.txt --output-file requirements/dev.txt >/dev/null
 
 dist: $(VENV)/.runtime ## build the wheel into dist/
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --wheel-dir dist .
+	@$(BIN)/python -m hatchling build -t wheel
 
 clean: ## remove the environment; .local/ (your data) stays
 	rm -rf $(VENV)
