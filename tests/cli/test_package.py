@@ -1,4 +1,4 @@
-"""The package: its version, what a wheel of it contains, and that the lock fits the project file."""
+"""The package: its version, its wheel, its lock, and the links of its documents."""
 
 import re
 import subprocess
@@ -92,3 +92,15 @@ def test_every_pin_has_a_hash_and_no_address(name: str) -> None:
     blocks = re.split(r"^(?=[\w])", text, flags=re.MULTILINE)[1:]
     assert len(blocks) == len(PIN.findall(text)), "nothing but pins"
     assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_every_link_of_the_documents_leads_to_a_file() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("ops/**/*.md")]
+    links = [
+        (document, link)
+        for document in documents
+        for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert links
+    assert [(file.name, link) for file, link in links if not (file.parent / link).exists()] == []
