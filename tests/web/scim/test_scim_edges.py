@@ -116,13 +116,13 @@ def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
     monkeypatch.setattr(db, "run", twice)
     who: dict[str, Any] = {"organisation_id": world.organisation_id, "actor": "token:okta"}
     if act == "create":
-        scim_users.create(db, wanted=scim_users.Account("ben@example.org", "ben", None, active=True), **who)
+        scim_users.create(db, wanted=scim_users.UserAttributes("ben@example.org", "ben", None, active=True), **who)
         return
-    about = {**who, "learner_id": learner_id, "unless": lambda _: next(seen)}
+    about = {**who, "learner_id": learner_id, "is_expected": lambda _: next(seen)}
     if act == "delete":
         scim_users.delete(db, **about)
     else:
-        scim_users.change(db, wanted=lambda account: replace(account, active=False), **about)
+        scim_users.change(db, wanted=lambda user: replace(user, active=False), **about)
     assert not world.active("anna")
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 

@@ -37,7 +37,7 @@ def test_scim2_tester_finds_nothing_wrong(db: Database, environment: Settings, w
             thread.join(15)
     # By the contract `active` cannot be removed, and `externalId`, which is the `userName` when none was given,
     # cannot be changed: these two of its attempts have to fail.
-    contract = ("externalId: cannot be changed", "active: cannot be removed")
+    contract = ("'externalId' is immutable", "active: cannot be removed")
     bad = [
         f"{result.status.name} {result.title}: {result.reason}"
         for result in results
