@@ -137,6 +137,32 @@ def test_active_twice_or_by_a_part_is_refused_and_deactivates_nobody(
     assert world.active("anna")
 
 
+@pytest.mark.parametrize("value", [0, "0", None, "no"])
+def test_a_value_that_equals_the_present_one_is_read_strictly_too(
+    scim: Directory, world: World, learner_id: str, value: Any
+) -> None:
+    """In Python `0 == False`: what says nothing new must still be a boolean."""
+    scim.patch(learner_id, OFF)
+    for operation in ({**OFF, "value": value}, {"op": "replace", "value": {USER: {"active": value}}}):
+        answer = scim.patch(learner_id, operation)
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidValue"), answer.text
+
+
+def test_the_removal_of_what_is_not_stored_keeps_the_rest_of_a_patch(
+    scim: Directory, world: World, learner_id: str
+) -> None:
+    """Entra ID sends such a removal with a value; the deactivation beside it must be done."""
+    emails = {"op": "Remove", "path": 'emails[type eq "work"]', "value": [{"value": "anna@example.org"}]}
+    assert scim.patch(learner_id, emails, OFF).status_code == 200
+    assert not world.active("anna")
+
+
+def test_a_put_may_name_the_schema_before_an_attribute(scim: Directory, world: World, learner_id: str) -> None:
+    put = scim.call("PUT", f"/Users/{learner_id}", {"userName": "anna", f"{USER}:active": "False"})
+    assert (put.status_code, put.json()["active"]) == (200, False), put.text
+    assert not world.active("anna")
+
+
 def test_a_newer_event_of_another_source_is_told_and_not_taken_for_done(
     scim: Directory, world: World, db: Database, learner_id: str
 ) -> None:

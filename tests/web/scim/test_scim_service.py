@@ -70,6 +70,8 @@ def test_the_schemas_list_just_what_is_kept(scim: Directory) -> None:
         ('active eq "False" or userName sw "cleo"', ["ben@example.org", "cleo@example.org"]),
         ('userName ew ".org" and displayName pr', ["anna@example.org"]),
         ('userName ne "anna@example.org"', ["ben@example.org", "cleo@example.org"]),
+        ('not (displayName eq "Anna")', ["ben@example.org", "cleo@example.org"]),
+        ('displayName ne "Anna"', ["ben@example.org", "cleo@example.org"]),
         ('userName eq "x\' OR true --"', []),
         ('userName co "%"', []),
     ],

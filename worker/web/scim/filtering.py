@@ -16,7 +16,7 @@ from scim2_models.path import (
     Present,
     ValuePath,
 )
-from sqlalchemy import ColumnElement, Text, and_, cast, func, not_, or_, true
+from sqlalchemy import ColumnElement, Text, and_, cast, false, func, not_, or_, true
 
 from worker.models import learners
 
@@ -31,7 +31,7 @@ _COLUMNS: dict[str, ColumnElement[Any]] = {
 _CASE_EXACT = {"externalid", "id"}
 _TESTS: dict[CompareOperator, Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[Any]]] = {
     CompareOperator.eq: operator.eq,
-    CompareOperator.ne: operator.ne,
+    CompareOperator.ne: lambda column, value: column.is_distinct_from(value),
     CompareOperator.co: lambda column, value: func.strpos(column, value) > 0,
     CompareOperator.sw: func.starts_with,
     CompareOperator.ew: lambda column, value: func.right(column, func.length(value)) == value,
@@ -50,7 +50,7 @@ class Conditions(FilterVisitor[Condition]):
         return and_(*terms) if node.op == LogicalOperator.and_ else or_(*terms)
 
     def visit_not(self, node: Not) -> Condition:
-        return not_(self.visit(node.expr))
+        return not_(func.coalesce(self.visit(node.expr), false()))  # an absent value matches nothing
 
     def visit_present(self, node: Present) -> Condition:
         name = _stored(node.attr_path)
@@ -66,8 +66,7 @@ class Conditions(FilterVisitor[Condition]):
             raise InvalidFilterException(detail=f"{node.attr_path} must be compared with text")
         column, value = _COLUMNS[name], cast(node.value, Text)
         operands = (column, value) if name in _CASE_EXACT else (func.lower(column), func.lower(value))
-        missing = node.op == CompareOperator.ne  # what a comparison with an absent value comes to
-        return func.coalesce(_TESTS[node.op](*operands), missing)
+        return _TESTS[node.op](*operands)
 
     def visit_value_path(self, node: ValuePath) -> Condition:
         raise InvalidFilterException(detail="filters over parts of attributes are not supported")
