@@ -87,6 +87,17 @@ def test_half_a_surrogate_pair_in_a_name_is_no_500(scim: Directory) -> None:
     assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
 
 
+def test_another_spelling_of_a_name_is_checked_too(scim: Directory, learner_id: str) -> None:
+    """The library takes `user_name` for `userName`."""
+    answers = [
+        scim.call("POST", "/Users", {"user_name": "an\0na"}),
+        scim.patch(learner_id, {"op": "replace", "path": "display_name", "value": "an\0na"}),
+        scim.patch(learner_id, {"op": "replace", "value": {"Display_Name": ["Anna"]}}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidValue"), answer.text
+
+
 def test_a_database_that_cannot_be_reached_is_told_in_scims_form(
     scim: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,8 +142,10 @@ def test_active_twice_or_by_a_part_is_refused_and_deactivates_nobody(
     scim: Directory, world: World, learner_id: str
 ) -> None:
     twice: dict[str, Any] = {"op": "replace", "value": {"active": True, "Active": False}}
+    spellings: list[dict[str, Any]] = [{"op": "replace", "path": path, "value": 1} for path in (" active", "ACTIVE ")]
     parts: list[dict[str, Any]] = [{**OFF, "path": path} for path in ("active[x eq 1]", "active.value")]
-    for operation in (twice, *parts):
+    parts.append({"op": "replace", "value": {"active.value": False}})
+    for operation in (twice, *parts, *spellings):
         assert scim.patch(learner_id, operation).status_code == 400
     assert world.active("anna")
 
@@ -146,6 +159,17 @@ def test_a_value_that_equals_the_present_one_is_read_strictly_too(
     for operation in ({**OFF, "value": value}, {"op": "replace", "value": {USER: {"active": value}}}):
         answer = scim.patch(learner_id, operation)
         assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidValue"), answer.text
+
+
+def test_a_learner_that_scim_would_not_create_can_be_read_and_deactivated(
+    scim: Directory, world: World, learner_id: str
+) -> None:
+    """The limits of a write are not those of the platform."""
+    world.run("UPDATE lms.learners SET display_name = repeat('x', 2000), email = repeat('y', 400)")
+    assert len(scim.call("GET", f"/Users/{learner_id}").json()["displayName"]) == 2000
+    assert scim.names() == ["y" * 400]
+    assert scim.patch(learner_id, OFF).json()["active"] is False
+    assert not world.active("anna")
 
 
 def test_the_removal_of_what_is_not_stored_keeps_the_rest_of_a_patch(

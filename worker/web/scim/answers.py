@@ -22,7 +22,8 @@ def base_of(request: Request) -> str:
 def answer(response: ScimResponse) -> Response:
     """An answer of the library as one of FastAPI."""
     if response.body is None:
-        return Response(status_code=response.status, headers={"ETag": response.headers.get("ETag", "")})
+        headers = {name: value for name, value in response.headers.items() if name != "Content-Type"}
+        return Response(status_code=response.status, headers=headers)
     return JSONResponse(response.body, response.status, headers=response.headers, media_type=MEDIA_TYPE)
 
 

@@ -1,4 +1,4 @@
-"""How strictly a body is read, before the library sees it: each attribute once, and `active` as a boolean.
+"""How strictly a body is read before the library sees it: each attribute once, `active` as a boolean, text that fits.
 
 The library takes `0` and "no" for false, does not look at a value that equals the present one (`0 == False`), takes the
 last of two spellings of an attribute, and ignores a path to a part of `active`. None of these may withdraw anybody, or
@@ -9,8 +9,12 @@ from typing import Any
 
 from scim2_models import InvalidPathException, InvalidSyntaxException, InvalidValueException
 
+from worker.web.scim.filtering import is_storable
+
 SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
 _PREFIX = SCHEMA.lower()
+_LONGEST = {"username": 320, "externalid": 255, "displayname": 1000}
+"""Characters of an attribute."""
 _LONGEST_PATH = 500
 
 
@@ -34,11 +38,9 @@ def attributes(given: dict[str, Any], *, inside: bool = False) -> dict[str, Any]
 def _attribute(name: str, value: Any, *, inside: bool) -> dict[str, Any]:
     if name == _PREFIX:
         return attributes(value, inside=True) if isinstance(value, dict) and not inside else {}
-    if name == "active":
-        return {name: _boolean(value)}
     if name == "operations" and isinstance(value, list):
         return {name: [_operation(operation) for operation in value]}
-    return {name: value}
+    return {name: _value(name, value)}
 
 
 def _operation(given: Any) -> dict[str, Any]:
@@ -51,21 +53,30 @@ def _operation(given: Any) -> dict[str, Any]:
     if not isinstance(path, str) or len(path) > _LONGEST_PATH:
         raise InvalidPathException(detail=f"path: must be text of at most {_LONGEST_PATH} characters")
     target = _short(path)
-    if target.startswith(("active[", "active.")):
-        raise InvalidPathException(detail="path: active has no parts")
     if verb == "remove":
         operation.pop("value", None)  # Entra ID sends one for attributes that are not stored here
         if target in ("active", "username"):
             raise InvalidValueException(detail=f"{path}: cannot be removed")
-    elif target == "active" and "value" in operation:
-        operation["value"] = _boolean(operation["value"])
     elif target in ("", _PREFIX) and isinstance(operation.get("value"), dict):
         operation |= {"path": None, "value": attributes(operation["value"], inside=target == _PREFIX)}
+    elif "value" in operation:
+        operation["value"] = _value(target, operation["value"])
     return operation
 
 
+def _value(name: str, value: Any) -> Any:
+    if name.startswith(("active[", "active.")):
+        raise InvalidPathException(detail="active: has no parts")
+    if name == "active":
+        return _boolean(value)
+    if value is None or (name == "displayname" and value == ""):
+        return None
+    return _text(name, value) if name in _LONGEST else value
+
+
 def _short(name: str) -> str:
-    return name.lower().removeprefix(f"{_PREFIX}:")
+    """A name as it is looked up. The library also takes spaces around a path, and `user_name` for `userName`."""
+    return name.strip().lower().replace("_", "").removeprefix(f"{_PREFIX}:")
 
 
 def _boolean(value: Any) -> bool:
@@ -77,3 +88,11 @@ def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidValueException(detail="active: must be true or false")
     return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST[name]:
+        raise InvalidValueException(detail=f"{name}: must be text of 1 to {_LONGEST[name]} characters")
+    if not is_storable(value):
+        raise InvalidValueException(detail=f"{name}: contains a character that cannot be stored")
+    return value.strip()

@@ -5,18 +5,14 @@
 
 from typing import Annotated, Any
 
-from annotated_types import MaxLen
-from pydantic import AfterValidator, BeforeValidator, Strict, StringConstraints, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 from scim2_models import (
     URN,
     CaseExact,
     Context,
     InvalidFilterException,
     InvalidSyntaxException,
-    InvalidValueException,
     Mutability,
-    PatchOp,
     Required,
     Resource,
     ResourceType,
@@ -30,24 +26,10 @@ from scim2_server.service import ModelT, ScimService, scim_exception_of
 
 from worker.web import body as json_body
 from worker.web.scim import reading
-from worker.web.scim.filtering import is_storable
 
 LONGEST_FILTER = 2000
 """Characters."""
 _SEARCHED = {"filter", "startindex", "count", "attributes", "excludedattributes"}
-
-
-def _check_storable(text: str) -> str:
-    if not is_storable(text):
-        raise PydanticCustomError("not_storable", "Text with characters that cannot be stored")
-    return text
-
-
-def _empty_as_none(value: Any) -> Any:
-    return None if value == "" else value
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_check_storable)]
 
 
 class User(Resource[Any]):
@@ -55,18 +37,18 @@ class User(Resource[Any]):
 
     __schema__ = URN(reading.SCHEMA)
 
-    external_id: Annotated[Text | None, MaxLen(255), Mutability.immutable, CaseExact.true] = None
+    external_id: Annotated[str | None, Mutability.immutable, CaseExact.true] = None
     """The person's id in the HR system; cannot be changed."""
-    user_name: Annotated[Text | None, MaxLen(320), Uniqueness.server, Required.true] = None
+    user_name: Annotated[str | None, Uniqueness.server, Required.true] = None
     """The learner's address; unique in the organisation, in any case."""
-    display_name: Annotated[Text | None, MaxLen(1000), BeforeValidator(_empty_as_none)] = None
+    display_name: str | None = None
     """The learner's name."""
-    active: Annotated[bool | None, Strict()] = None
+    active: bool | None = None
     """False withdraws every active enrolment of the learner in this organisation."""
 
 
 class UserService(ScimService):
-    """Reads JSON, filters and `active` more strictly than the library does."""
+    """Reads bodies and searches more strictly than the library does."""
 
     def read_body(self, model: type[ModelT], body: bytes, content_type: str | None, scim_ctx: Context) -> ModelT:
         """The validated body of a POST, PUT or PATCH.
@@ -106,20 +88,6 @@ class UserService(ScimService):
             raise InvalidFilterException(detail=f"a filter may have {LONGEST_FILTER} characters")
         with self.provider:
             return super().read_search(resource_types, payload)
-
-    def patch(self, user: User, operations: "PatchOp[Any]") -> User:
-        """Apply the operations of a PATCH to `user`, all or none.
-
-        Raises:
-            SCIMException: an operation cannot be applied.
-        """
-        try:
-            operations.patch(user, self.provider.policy)
-        except InvalidValueException as error:
-            if isinstance(error.__cause__, ValidationError):  # otherwise the message is pydantic's report
-                raise scim_exception_of(error.__cause__) from None
-            raise
-        return user
 
 
 # Entra ID sends many attributes that are not stored here. RFC 7644 §3.3 lets a service ignore them.

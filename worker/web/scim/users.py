@@ -26,7 +26,7 @@ from worker.web.scim.service import SERVICE, USERS, User
 router = APIRouter(prefix=f"{PREFIX}/Users", tags=["SCIM 2.0"])
 root = APIRouter(prefix=PREFIX, tags=["SCIM 2.0"])
 
-Version = Annotated[str | None, Header(max_length=1000)]
+Tags = Annotated[str | None, Header(max_length=1000)]
 _MESSAGE = "urn:ietf:params:scim:api:messages:2.0"
 _USER = {"schemas": [SCHEMA], "userName": "anna@example.org", "externalId": "4711"}
 _PATCH = {"schemas": [f"{_MESSAGE}:PatchOp"], "Operations": [{"op": "replace", "value": {"active": False}}]}
@@ -58,7 +58,7 @@ def create_user(context: Context, who: Scim, request: Request, body: Body) -> Re
 
 
 @router.get("/{user_id}", **described(200, 304, 400, 404, query=_SELECTED))
-def show_user(context: Context, who: Scim, request: Request, user_id: str, if_none_match: Version = None) -> Response:
+def show_user(context: Context, who: Scim, request: Request, user_id: str, if_none_match: Tags = None) -> Response:
     """One user, active or not. Role: scim."""
     user = scim_users.show(context.database, who.organisation_id, _number(user_id))
     selected = SERVICE.read_response_parameters(USERS, request.query_params)
@@ -68,7 +68,7 @@ def show_user(context: Context, who: Scim, request: Request, user_id: str, if_no
 
 @router.put("/{user_id}", **described(200, 404, 409, 412, example=_USER))
 def replace_user(
-    context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Version = None
+    context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Tags = None
 ) -> Response:
     """Replace a user; without `active` that stays. True to false is a deactivation. Role: scim."""
     given = cast(User, SERVICE.read_replacement(USERS, body, MEDIA_TYPE))
@@ -77,19 +77,21 @@ def replace_user(
 
 @router.patch("/{user_id}", **described(200, 404, 409, 412, example=_PATCH))
 def patch_user(
-    context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Version = None
+    context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Tags = None
 ) -> Response:
     """Change a user, all operations or none. `active` true to false is a deactivation. Role: scim."""
     operations = SERVICE.read_patch(USERS, body, MEDIA_TYPE)
 
     def patch(before: UserAttributes) -> UserAttributes:
-        return _written(SERVICE.patch(User(**asdict(before)), operations), before)
+        user = User(**asdict(before))
+        operations.patch(user, SERVICE.provider.policy)
+        return _written(user, before)
 
     return _change(context, who, request, user_id, if_match, patch)
 
 
 @router.delete("/{user_id}", **described(204, 404, 412))
-def delete_user(context: Context, who: Scim, user_id: str, if_match: Version = None) -> Response:
+def delete_user(context: Context, who: Scim, user_id: str, if_match: Tags = None) -> Response:
     """A deactivation; the user is absent from now on, the learner's row stays. Role: scim."""
     scim_users.delete(
         context.database,
