@@ -108,6 +108,7 @@ def test_pages(scim: Directory) -> None:
     for query in ("?count=0", "?startIndex=6", "?count=-1"):
         answer = scim.call("GET", f"/Users{query}").json()
         assert (answer["totalResults"], answer.get("Resources", [])) == (5, [])
+    assert len(scim.names("?sortBy=userName&sortOrder=descending&cursor=")) == 5, "neither is supported: ignored"
     assert scim.call("GET", "/Users?count=many").json()["scimType"] == "invalidValue"
 
 
