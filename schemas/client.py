@@ -134,7 +134,7 @@ class _Caller:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
-        """Seconds until the next attempt: what the service asked for, plus jitter so that clients do not return at once.
+        """Seconds until the next attempt: what the service asked for, plus jitter that keeps clients apart.
 
         The jitter grows with each attempt and ends where patience does, so that the last attempt uses all of it.
         """

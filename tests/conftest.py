@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy
 from sqlalchemy import text
@@ -18,6 +19,9 @@ from worker.config import Settings, settings
 from worker.database import Database
 
 ROLE = "withdrawals_service"
+
+hypothesis.settings.register_profile("suite", deadline=None)  # how fast an example runs is the machine's affair
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from ops.local.process import command, wait_until
 from ops.local.servers import LocalServers
 
 Mode = Literal["fast", "immediate"]
-GONE_SECONDS = 10.0
+GONE_SECONDS = 60.0
 
 
 def kill_postgres(servers: LocalServers) -> None:

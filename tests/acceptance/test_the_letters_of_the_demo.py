@@ -43,7 +43,7 @@ def _decided(db: Database, environment: Settings, ended: Callable[[], bool]) -> 
         work_off(db, environment)
         return ended()
 
-    eventually(step, within=60, what="the run ends")
+    eventually(step, what="the run ends")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-PATIENCE = 20_000  # milliseconds until what a person waits for counts as missing
+PATIENCE = 60_000  # milliseconds until what a person waits for counts as missing
 expect.set_options(timeout=PATIENCE)
 
 

@@ -31,7 +31,7 @@ FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SIZE = 10_000 if FULL else 400
 """Enrolments of the bulk job."""
 KILLS = 30 if FULL else 3
-DEADLINE = 600.0 if FULL else 60.0
+DEADLINE = 600.0 if FULL else 240.0
 """Seconds until everything must be decided, restarts and leases included."""
 
 RELAY = [sys.executable, "-m", "ops", "relay"]

@@ -22,6 +22,7 @@ from ops.local.postgres import find_programs
 from ops.local.process import Account, run, wait_until
 from ops.local.servers import LocalServerError, LocalServers, default_state_dir
 from tests import faulting
+from tests.world import PATIENCE
 
 AS_ROOT = os.geteuid() == 0
 ROOT = Path(__file__).parents[2]
@@ -188,7 +189,7 @@ def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(w
         thread = threading.Thread(target=stay_busy)
         thread.start()
         assert wait_until(
-            lambda: any("SELECT" in line for line in faulting.commands(servers.socket_dir.name)), seconds=5
+            lambda: any("SELECT" in line for line in faulting.commands(servers.socket_dir.name)), seconds=PATIENCE
         )
         faulting.kill_postmaster(servers)
         faulting.start_postgres(servers)
@@ -209,13 +210,13 @@ def test_a_user_that_is_killed_leaves_servers_that_the_next_one_reuses_and_stops
 
 def test_a_start_that_is_killed_half_way_leaves_nothing_in_the_way(state: Path) -> None:
     with _another_user(state) as killed:
-        assert wait_until(lambda: any(state.glob("postgres.new-*")), seconds=20)
+        assert wait_until(lambda: any(state.glob("postgres.new-*")), seconds=PATIENCE)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     with LocalServers(state) as servers:
         assert _alive(servers)
         # Its initdb may live on for a moment and write.
-        assert wait_until(lambda: not faulting.commands(f"{state}/postgres.new-"), seconds=10)
+        assert wait_until(lambda: not faulting.commands(f"{state}/postgres.new-"), seconds=PATIENCE)
     with LocalServers(state) as servers:
         assert not list(state.glob("postgres.new-*"))
 
@@ -232,7 +233,7 @@ for _ in range(12):
             db.execute("SELECT 1"); broker.ping()
 """
     users = [subprocess.Popen([sys.executable, "-c", script, warm_state], cwd=ROOT) for _ in range(4)]
-    assert [user.wait(60) for user in users] == [0, 0, 0, 0]
+    assert [user.wait(PATIENCE) for user in users] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -320,7 +321,7 @@ def test_a_plain_user_needs_no_root(state: Path) -> None:
         assert {path.owner() for path in state.rglob("*")} == {"nobody"}
         assert not (state / "postgres").is_symlink()
         user.stdin.close()
-        assert user.wait(30) == 0
+        assert user.wait(PATIENCE) == 0
 
 
 def test_missing_programs_are_named_with_the_remedy(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from dramatiq.brokers.redis import _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
 
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.ledger import reads
 from worker.queue import broker as doorbell
@@ -23,7 +23,7 @@ from worker.queue.broker import ACTOR, BELL, BELLS, QUEUE, DoorbellConsumer, Hin
 from worker.queue.middleware import Lifecycle
 
 LIST = f"{doorbell.NAMESPACE}:{QUEUE}"
-FOR_EVER = 60.0
+FOR_EVER = 3600.0
 """Longer than any test waits: whatever happens within it was not the end of a wait."""
 
 
@@ -143,10 +143,10 @@ def test_an_idle_consumer_wakes_by_the_bell(broker: HintBroker, patient: None, m
 
     monkeypatch.setattr(broker.client, "blpop", blpop)
     waiting = in_background(lambda: next(consumer))
-    assert waits.wait(10)
+    assert waits.wait(PATIENCE)
     assert not waiting.done()
     broker.top_up(1)
-    assert waiting.result(10) is None, "woken, it looks again"
+    assert waiting.result(PATIENCE) is None, "woken, it looks again"
     assert next(consumer).actor_name == ACTOR
 
 
@@ -158,7 +158,7 @@ def test_a_consumer_without_room_wakes_when_a_message_is_done(broker: HintBroker
         waiting = in_background(lambda: next(consumer))
         assert not waiting.done()
         finish(message)
-        assert waiting.result(10) is None
+        assert waiting.result(PATIENCE) is None
         broker.top_up(1)
         assert next(consumer).actor_name == ACTOR
 
@@ -216,7 +216,7 @@ def test_idle_workers_wait_in_redis_and_not_asleep_so_a_message_reaches_them_at_
                 lambda: blocked(real.client) == ["blpop"] * len(BELLS), what="the consumers are blocked in BLPOP"
             )
             real.top_up(1)
-            assert done.acquire(timeout=10)
+            assert done.acquire(timeout=PATIENCE)
             eventually(lambda: real.do_qsize(QUEUE) == 0, what="acknowledged")
     finally:
         ThreadPoolExecutor(1).submit(_ring_until_ended, real, worker)
@@ -225,7 +225,7 @@ def test_idle_workers_wait_in_redis_and_not_asleep_so_a_message_reaches_them_at_
 
 def _ring_until_ended(broker: HintBroker, worker: dramatiq.Worker) -> None:
     # The consumer's wait has no end here, so somebody has to wake it for the shutdown.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while any(thread.is_alive() for thread in worker.consumers.values()) and time.monotonic() < deadline:
         broker.client.lpush(BELL, b"1")
         threading.Event().wait(0.02)

@@ -127,7 +127,6 @@ def test_pause_and_resume_in_a_stream_of_claims_lose_nothing(db: Database, world
                 lambda: not world.one(
                     "SELECT count(*) FROM withdrawals.chunks WHERE job_id = :id AND state = 'claimed'", id=job.id
                 ),
-                within=1.0,
                 what="no chunk in hand",
             )  # fmt: skip
             before = len(world.outcomes(job.id))

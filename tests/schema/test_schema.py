@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from ops.migrate import head, migrate
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database, parse_url
 
@@ -84,12 +84,12 @@ def test_two_processes_that_migrate_at_once_are_both_right(
             command = [sys.executable, "-m", "ops", "migrate"]
             second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             with watching.connect() as connection:
-                eventually(lambda: waits(connection), within=30, what="the second waits for the first")
+                eventually(lambda: waits(connection), what="the second waits for the first")
 
     sqlalchemy.event.listen(empty, "commit", before_commit)
     assert migrate(empty, role=role) == head()
     assert second is not None
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, err
     assert head() in out
     with empty.connect() as connection:

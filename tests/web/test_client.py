@@ -27,7 +27,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
 from tests.web.sending import MakeHr
-from tests.world import World, work_off
+from tests.world import PATIENCE, World, work_off
 from worker.config import Settings
 from worker.database import Database
 
@@ -48,7 +48,7 @@ def test_models_are_imported_without_the_clients_libraries() -> None:
         "assert not {'httpx2', 'tenacity', 'worker', 'ops'} & set(sys.modules); import schemas.client; "
         "assert not {'worker', 'ops', 'sqlalchemy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 def test_a_services_day(
