@@ -96,7 +96,8 @@ def test_the_work_of_a_migrated_database_goes_on_where_it_was(database: Database
     assert recovery.take_over(database, upgraded) == 1
     work_off(database, upgraded)
     with database.begin() as connection:
-        states = dict(connection.execute(text("SELECT id, state FROM withdrawals.jobs WHERE id > 8 ORDER BY id")).all())
+        rows = connection.execute(text("SELECT id, state FROM withdrawals.jobs WHERE id > 8 ORDER BY id"))
+        states = {row.id: row.state for row in rows}
         letters = connection.execute(text("SELECT count(*) FROM withdrawals.dead_letters WHERE state = 'redriven'"))
         assert letters.scalar() == 0, "the attempt that was in flight came to its end"
     assert states == {
