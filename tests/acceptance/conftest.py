@@ -10,7 +10,7 @@ from ops.local.supervisor import Supervisor, procfile_commands
 from tests.world import World, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs.submit import show
+from worker.jobs.show import show
 from worker.queue.broker import ACTOR, QUEUE, make_broker
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay
@@ -36,8 +36,8 @@ def service(environment: Settings, db: Database) -> Iterator[None]:
     broker = make_broker(url, [lifecycle])
 
     @dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE, broker=broker)
-    def work_off() -> None:
-        lifecycle.withdrawer.work_off()
+    def drain() -> None:
+        lifecycle.drain.run()
 
     broker.emit_after("process_boot")
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=100)

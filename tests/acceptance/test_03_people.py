@@ -6,7 +6,8 @@ from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
 from tests.world import World, assert_balanced
 from worker.database import Database
-from worker.jobs.submit import show, submit
+from worker.jobs.show import show
+from worker.jobs.submit import submit
 from worker.people.events import Receipt
 from worker.records import Job
 

@@ -9,7 +9,7 @@ from schemas.catalogue import JobState
 from tests.world import World, assert_balanced, eventually
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.jobs.submit import show
+from worker.jobs.show import show
 from worker.records import DeadLetter, Job
 
 Ended = Callable[[Job], Job]

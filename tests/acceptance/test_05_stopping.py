@@ -3,7 +3,7 @@
 from schemas.catalogue import JobState
 from tests.world import World, assert_balanced
 from worker.database import Database
-from worker.jobs.submit import cancel
+from worker.jobs.control import cancel
 
 
 def test_a_job_for_later_waits_as_scheduled(db: Database, world: World) -> None:

@@ -8,7 +8,8 @@ from tests.world import World, assert_balanced, eventually
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs import plan
-from worker.jobs.submit import Requester, show, submit
+from worker.jobs.show import show
+from worker.jobs.submit import Requester, submit
 from worker.records import Job
 
 Ended = Callable[[Job], Job]

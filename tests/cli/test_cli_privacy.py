@@ -5,8 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from tests.cli.commandline import done
-from tests.faults.service import RELAY, WORKER, process
+from tests.support.commandline import done
+from tests.support.processes import RELAY, WORKER, process
 from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database

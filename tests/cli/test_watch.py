@@ -11,12 +11,13 @@ import pytest
 
 from ops.cli import watch
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.cli.commandline import done, withdrawals
+from tests.support import processes
+from tests.support.commandline import done, withdrawals
 from tests.world import PATIENCE, World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs.submit import cancel, show
+from worker.jobs.control import cancel
+from worker.jobs.show import show
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_it_waits_for_the_end_through_a_restart_of_postgresql(
 
     def meanwhile() -> None:
         assert looked.wait(PATIENCE)
-        faulting.restart_postgres(servers, "immediate")
+        processes.restart_postgres(servers, "immediate")
         work_off(db, environment)
 
     other = threading.Thread(target=meanwhile)

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, Watched, chromium, close
-from tests.races.racing import workers
-from tests.serving import serving
+from tests.support.console import MakeToken, SignIn, Watched, chromium, close
+from tests.support.racing import workers
+from tests.support.web import serving
 from tests.world import PATIENCE, World
 from worker.access import tokens
 from worker.config import Settings

@@ -7,9 +7,8 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from tests.console.asking import Person
-from tests.console.browsing import MakeToken
 from tests.console.test_library import people
+from tests.support.console import MakeToken, Person
 from tests.world import World
 from worker.jobs import submit
 from worker.web.console import library

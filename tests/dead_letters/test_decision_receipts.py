@@ -6,13 +6,14 @@ import pytest
 
 from schemas.desk import EnrolmentHistory
 from schemas.jobs import JobRequest
-from tests.cli.commandline import done
+from tests.support.commandline import done
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, remedies
 from worker.errors import NotFoundError
-from worker.jobs.submit import Requester, cancel, submit
+from worker.jobs.control import cancel
+from worker.jobs.submit import Requester, submit
 
 
 def explained(db: Database, world: World, enrolment_id: int) -> EnrolmentHistory:

@@ -10,8 +10,8 @@ import pytest
 from ops.local.supervisor import Supervisor
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterFilter
-from tests.cli.commandline import done, refused, withdrawals
-from tests.faults.service import RELAY, WORKER, kill
+from tests.support.commandline import done, refused, withdrawals
+from tests.support.processes import RELAY, WORKER, kill
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database

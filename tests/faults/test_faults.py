@@ -13,21 +13,9 @@ from contextlib import contextmanager
 import pytest
 
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.faults.service import (
-    FULL,
-    KILLS,
-    RELAY,
-    WORKER,
-    Load,
-    family,
-    kill,
-    leader,
-    process,
-    service,
-    slow_platform,
-    work_in_hand,
-)
+from tests.support import processes
+from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, work_in_hand
+from tests.support.processes import RELAY, WORKER, family, kill, process
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -55,8 +43,8 @@ def left_running(servers: LocalServers) -> Iterator[None]:
     try:
         yield
     finally:
-        faulting.start_redis(servers)
-        faulting.start_postgres(servers)
+        processes.start_redis(servers)
+        processes.start_postgres(servers)
 
 
 def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load) -> None:
@@ -78,10 +66,10 @@ def test_redis_flushed_and_killed_in_the_middle_loses_nothing(load: Load, server
     with left_running(servers), service():
         with load.submitted_meanwhile():
             for _ in load.moments(KILLS):
-                faulting.flush_redis(servers)
-            faulting.kill_redis(servers)
+                processes.flush_redis(servers)
+            processes.kill_redis(servers)
         load.submit("while Redis is away", load.ids[::3])
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
         load.assert_exactly_as_expected()
 
 
@@ -91,7 +79,7 @@ def test_postgresql_that_recovers_from_a_crash_in_the_middle_keeps_every_request
     with left_running(servers), service():
         with load.submitted_meanwhile():
             for _ in load.moments(max(KILLS // 3, 1)):
-                faulting.restart_postgres(servers, "immediate")
+                processes.restart_postgres(servers, "immediate")
         load.assert_exactly_as_expected()
 
 
@@ -203,7 +191,7 @@ def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(
     with left_running(servers):
         thread.start()
         eventually(lambda: len(jobs) >= 5)
-        faulting.restart_postgres(servers, "immediate")
+        processes.restart_postgres(servers, "immediate")
         restarted.set()
         thread.join(PATIENCE)
     assert not errors

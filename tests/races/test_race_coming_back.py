@@ -11,8 +11,7 @@ import pytest
 
 from schemas.events import EventType, PersonEvent
 from schemas.jobs import JobRequest
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     await_waiters,
     chunks,
@@ -25,7 +24,7 @@ from tests.races.racing import (
     take,
     workers,
 )
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies

@@ -3,8 +3,8 @@
 from functools import partial
 
 from schemas.dead_letters import LetterFilter
-from tests.races.racing import PATIENCE, Threads, await_waiters, held
-from tests.world import World, assert_balanced, work_off
+from tests.support.racing import Threads, await_waiters, held
+from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk

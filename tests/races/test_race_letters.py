@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, outcome, take, workers
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.support.racing import Threads, await_waiters, decide, held, job_state, outcome, take, workers
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from worker.config import Settings
 from worker.errors import Fault
-from worker.queue.recovery import Step, backoff, next_step
+from worker.queue.recovery import NextStep, backoff, next_step
 
 faults = st.none() | st.sampled_from(Fault)
 
@@ -17,32 +17,32 @@ def test_at_the_cap_a_chunk_of_several_ids_is_split_and_one_of_a_single_id_is_gi
 ) -> None:
     """DESIGN.md §2: "At any cap a chunk of several ids is split, one of a single id becomes a dead letter"."""
     tries = most + beyond - 1
-    assert next_step(fault, tries=tries, most=most, splittable=True) is Step.SPLIT
-    assert next_step(fault, tries=tries, most=most, splittable=False) is Step.GIVE_UP
+    assert next_step(fault, tries=tries, most=most, splittable=True) is NextStep.SPLIT
+    assert next_step(fault, tries=tries, most=most, splittable=False) is NextStep.GIVE_UP
 
 
 @given(faults, st.integers(1, 19))
 def test_below_the_cap_what_cannot_be_split_is_tried_again(fault: Fault | None, tries: int) -> None:
     """A person chunk is never split, nor is a single id."""
-    assert next_step(fault, tries=tries, most=20, splittable=False) is Step.RETRY
+    assert next_step(fault, tries=tries, most=20, splittable=False) is NextStep.RETRY
 
 
 @pytest.mark.parametrize(
     ("fault", "tries", "expected"),
     [
-        (Fault.ROW, 1, Step.SPLIT),
-        (Fault.TIMEOUT, 1, Step.RETRY),
-        (Fault.TIMEOUT, 2, Step.SPLIT),
-        (Fault.TRANSIENT, 1, Step.RETRY),
-        (Fault.TRANSIENT, 5, Step.RETRY),
-        (Fault.BUG, 1, Step.RETRY),
-        (Fault.BUG, 5, Step.RETRY),
-        (None, 1, Step.RETRY),
-        (None, 5, Step.RETRY),
+        (Fault.ROW, 1, NextStep.SPLIT),
+        (Fault.TIMEOUT, 1, NextStep.RETRY),
+        (Fault.TIMEOUT, 2, NextStep.SPLIT),
+        (Fault.TRANSIENT, 1, NextStep.RETRY),
+        (Fault.TRANSIENT, 5, NextStep.RETRY),
+        (Fault.BUG, 1, NextStep.RETRY),
+        (Fault.BUG, 5, NextStep.RETRY),
+        (None, 1, NextStep.RETRY),
+        (None, 5, NextStep.RETRY),
     ],
 )
 def test_only_an_error_of_a_row_or_a_second_timeout_splits_below_the_cap(
-    fault: Fault | None, tries: int, expected: Step
+    fault: Fault | None, tries: int, expected: NextStep
 ) -> None:
     """DESIGN.md §2: "An error that belongs to a row, and from the second attempt also a … timeout, splits"."""
     assert next_step(fault, tries=tries, most=6, splittable=True) is expected

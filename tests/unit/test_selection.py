@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.jobs import JobRequest
-from worker.jobs import plan
+from worker.jobs import selection
 
 
 def digest(**selected: Any) -> str:
-    return plan.selection(JobRequest(reason="not_required", **selected))
+    return selection.selection_of(JobRequest(reason="not_required", **selected)).digest()
 
 
 ids = st.lists(st.integers(1, 2**63 - 1), min_size=1, max_size=30)
@@ -28,7 +28,7 @@ def test_the_same_ids_in_another_order_are_the_same_selection(given_ids: list[in
 def test_the_same_ids_out_of_a_file_are_the_same_selection() -> None:
     """A file's ids are digested by the database while they are staged: SHA-256 of the sorted ids, comma between."""
     staged = hashlib.sha256(b"3,20,100").hexdigest()
-    assert plan.selection_of_ids(staged) == digest(enrolment_ids=[100, 3, 20])
+    assert selection.digest("ids", staged) == digest(enrolment_ids=[100, 3, 20])
 
 
 @given(ids, ids)

@@ -26,7 +26,7 @@ from schemas.client import (
 from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
-from tests.web.sending import MakeHr
+from tests.support.web import MakeHr
 from tests.world import PATIENCE, World, work_off
 from worker.config import Settings
 from worker.database import Database

@@ -18,8 +18,8 @@ from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
 from schemas.catalogue import LetterCode
-from tests import faulting
-from tests.web.sending import Hr, MakeHr, event, signed
+from tests.support import processes
+from tests.support.web import Hr, MakeHr, event, signed
 from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -294,11 +294,11 @@ def test_a_chunked_body_without_a_length_is_read_no_further_than_it_may_be_long(
 def test_postgresql_down(client: TestClient, hr: Hr, world: World, db: Database, servers: LocalServers) -> None:
     """503 with Retry-After, and the service heals by itself."""
     db.retry_seconds = 0.5
-    faulting.kill_postgres(servers)
+    processes.kill_postgres(servers)
     try:
         down = hr.send(event(), key="msg_1")
     finally:
-        faulting.start_postgres(servers)
+        processes.start_postgres(servers)
         world.owner.engine.dispose()  # of connections to the server that was killed
     assert down.status_code == 503
     assert int(down.headers["retry-after"]) > 0
@@ -309,11 +309,11 @@ def test_postgresql_down(client: TestClient, hr: Hr, world: World, db: Database,
 def test_redis_down(hr: Hr, world: World, db: Database, environment: Settings, servers: LocalServers) -> None:
     """Still 202; once Redis is back the relay wakes the workers."""
     enrolment_id = world.enrolment("anna")
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         assert hr.send(event()).status_code == 202
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
     broker = make_broker(environment.broker_url.get_secret_value())
     assert Relay(db, broker, environment).publish() == 1
     work_off(db, environment)

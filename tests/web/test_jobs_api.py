@@ -10,7 +10,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
+from tests.support import processes
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -294,13 +294,13 @@ def test_without_postgresql_the_answer_is_503_and_the_service_heals_by_itself(
 ) -> None:
     body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
     assert post(impatient, producer, body, "before").status_code == 202
-    faulting.kill_postgres(servers)
+    processes.kill_postgres(servers)
     try:
         answer = post(impatient, producer, body, "k")
         assert (answer.status_code, kind(answer)) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0
     finally:
-        faulting.start_postgres(servers)
+        processes.start_postgres(servers)
     assert eventually(lambda: post(impatient, producer, body, "k").status_code in (200, 202))
     assert post(impatient, producer, body, "before").status_code == 200
 

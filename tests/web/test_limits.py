@@ -9,8 +9,8 @@ import structlog
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.web.sending import MakeHr, event
+from tests.support import processes
+from tests.support.web import MakeHr, event
 from tests.world import PATIENCE, World
 from worker.config import Settings
 from worker.database import Database
@@ -84,24 +84,24 @@ def test_without_redis_everything_is_let_through_and_the_log_says_so_once(
     headers = {**bearer("producer"), "Idempotency-Key": "k"}
     body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
     with limited(db, environment, rate_limit=1) as client:
-        faulting.kill_redis(servers)
+        processes.kill_redis(servers)
         try:
             with structlog.testing.capture_logs() as entries:
                 statuses = [client.post("/v1/jobs", headers=headers, json=body).status_code for _ in range(3)]
         finally:
-            faulting.start_redis(servers)
+            processes.start_redis(servers)
     assert statuses == [202, 200, 200]
     assert [entry["event"] for entry in entries].count("limits.not_counted") == 1
 
 
 def test_it_counts_again_once_redis_is_back(environment: Settings, servers: LocalServers) -> None:
     limiter = Limiter(environment.broker_url.get_secret_value(), rest=0)
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         with structlog.testing.capture_logs() as entries:
             assert [limiter.retry_after("k", 1) for _ in range(2)] == [None, None]
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
     with structlog.testing.capture_logs() as later:
         assert limiter.retry_after("k", 1) is None
         assert limiter.retry_after("k", 1) is not None

@@ -18,12 +18,12 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
+from tests.support import processes
 from tests.world import PATIENCE, World, eventually, work_off
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs.submit import cancel
+from worker.jobs.control import cancel
 from worker.queue.broker import make_broker
 from worker.web.api import progress
 from worker.web.app import make_app
@@ -216,7 +216,7 @@ def test_a_stream_outlives_a_restart_of_postgresql(
     job = world.submit(db, world.enrolments(2))
     with watching(live.port, job.id, bearer("viewer")) as stream:
         assert next_event(stream)
-        faulting.restart_postgres(servers, "immediate")
+        processes.restart_postgres(servers, "immediate")
         work_off(db, environment)
         name, _, data = the_end(stream)
         assert (name, data["outcomes"]) == ("end", {"withdrawn": 2})

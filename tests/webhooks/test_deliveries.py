@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from tests.cli.commandline import done, refused, withdrawals
+from tests.support.commandline import done, refused, withdrawals
 from tests.world import PATIENCE, World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -317,7 +317,7 @@ def test_a_worker_sends_it_by_its_actor(
     db: Database, world: World, local: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ops.local.supervisor import Supervisor
-    from tests.faults.service import RELAY, WORKER
+    from tests.support.processes import RELAY, WORKER
 
     monkeypatch.setenv("WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE", "true")
     endpoint(db, world, local, receiver.url, "job.completed")
