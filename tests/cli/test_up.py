@@ -93,7 +93,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
         assert len(SECRET.findall(terminal.read())) == 1, "no log has it"
 
 
-def test_the_demo_is_loaded_once_and_a_start_that_was_killed_is_finished_by_the_next(
+def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
     few: list[oulad.Registration], environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:

@@ -41,9 +41,7 @@ def blocked(client: redis.Redis) -> list[str]:
     return [entry["cmd"] for entry in found if "b" in entry["flags"]]
 
 
-def test_idle_workers_wait_in_redis_and_not_asleep_so_a_message_reaches_them_at_once(
-    real: HintBroker, patient: None
-) -> None:
+def test_idle_workers_wait_in_redis_so_that_a_message_reaches_them_at_once(real: HintBroker, patient: None) -> None:
     """With a wait without end, only the bell can be what wakes them; dramatiq's own would be asleep by now."""
     done = threading.Semaphore(0)
     real.declare_actor(dramatiq.Actor(done.release, broker=real, actor_name=ACTOR, queue_name=QUEUE, priority=0,

@@ -10,7 +10,7 @@ from worker.database import Database
 from worker.dead_letters import desk
 
 
-def test_of_two_assignments_at_once_the_later_stands_and_the_record_says_how_it_came(
+def test_of_two_assignments_at_once_the_later_stands_and_both_are_on_record(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     pathway = world.pathway()

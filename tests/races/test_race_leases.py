@@ -51,7 +51,7 @@ def test_a_running_transaction_is_not_taken_over(
     assert_balanced(slow_db)
 
 
-def test_an_attempt_at_a_letter_that_is_running_does_not_hold_up_the_takeover_of_others(
+def test_a_running_attempt_at_a_letter_does_not_hold_up_the_takeover_of_others(
     db: Database, slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     """It holds its letter, too: the takeover has to pass by that one as well, and reach what it can."""

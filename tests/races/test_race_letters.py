@@ -124,7 +124,7 @@ def test_of_two_people_who_act_on_one_letter_at_once_one_is_refused(
     assert_balanced(slow_db)
 
 
-def test_a_job_that_meets_a_letter_while_it_is_being_settled_ends_with_a_live_letter_or_none(
+def test_a_job_that_attaches_to_a_letter_being_settled_has_a_live_one_or_none(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     """An override withdraws while a new job is deciding the same enrolment: it attaches to no closed letter."""

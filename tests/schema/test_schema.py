@@ -264,7 +264,7 @@ def test_an_outcome_has_a_chunk_and_keeps_it(owner: Database) -> None:
                 connection.execute(text(wrong))
 
 
-def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_have_come_to_be(db: Database) -> None:
+def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_are(db: Database) -> None:
     """The plan is kept by the connection that made it, over a table that was small then."""
     read = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'chunks'")
     more = text(
@@ -285,7 +285,7 @@ def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_have_come_
         assert connection.scalar(read) == before
 
 
-def test_there_is_one_job_a_key_one_outcome_an_enrolment_and_one_live_letter_a_subject(owner: Database) -> None:
+def test_a_key_has_one_job_an_enrolment_one_outcome_and_a_subject_one_letter(owner: Database) -> None:
     for table in ("jobs", "outcomes", "dead_letters", "persons"):
         with owner.engine.connect() as connection:
             known = base(connection)

@@ -101,7 +101,7 @@ def test_equal_faults_of_different_rows_share_a_fingerprint_and_others_do_not() 
     assert len(fingerprint(RuntimeError())) == 12
 
 
-def test_of_what_the_database_refused_only_the_sqlstate_and_names_of_the_schema_are_kept() -> None:
+def test_of_a_refused_value_only_the_sqlstate_and_schema_names_are_kept() -> None:
     _, message, _ = describe(psycopg.errors.UniqueViolation("Key (email)=(anna@example.org) already exists"))
     assert "23505" in message
     assert "anna" not in message

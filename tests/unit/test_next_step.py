@@ -12,7 +12,7 @@ faults = st.none() | st.sampled_from(Fault)
 
 
 @given(faults, st.integers(1, 20), st.integers(1, 20))
-def test_at_the_cap_a_chunk_of_several_ids_is_split_and_one_of_a_single_id_is_given_up(
+def test_at_the_cap_several_ids_are_split_and_a_single_id_is_given_up(
     fault: Fault | None, most: int, beyond: int
 ) -> None:
     """DESIGN.md §2: "At any cap a chunk of several ids is split, one of a single id becomes a dead letter"."""

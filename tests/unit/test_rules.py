@@ -77,7 +77,7 @@ def test_already_withdrawn_is_success_and_refusals_are_not() -> None:
     assert not CLEAN & NEEDS_SUPPORT
 
 
-def test_every_known_status_is_active_ended_or_withdrawn_and_no_status_is_two_of_them() -> None:
+def test_every_known_status_is_exactly_one_of_active_ended_and_withdrawn() -> None:
     """Rule 2: the two lists; overdue is not a status."""
     assert {*ACTIVE, *ENDED, WITHDRAWN} == set(STATUSES)
     assert len([*ACTIVE, *ENDED, WITHDRAWN]) == len(STATUSES)
@@ -103,7 +103,7 @@ def test_an_ended_enrolment_stays_as_it_is_whatever_a_job_may_override() -> None
         (True, 8, Outcome.PATHWAY_OWNED),
     ],
 )
-def test_an_override_for_one_pathway_reaches_what_that_pathway_owns_and_nothing_else(
+def test_an_override_for_one_pathway_reaches_only_what_that_pathway_owns(
     override: bool, override_pathway: int | None, expected: Outcome
 ) -> None:
     """Rule 6: "An enrolment owned by a Learning Pathway is not withdrawn directly"; only an approver overrides."""

@@ -51,7 +51,7 @@ def test_models_are_imported_without_the_clients_libraries() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
-def test_a_services_day(
+def test_a_service_submits_watches_and_decides_with_the_client(
     address: str, bearer: Bearer, db: Database, environment: Settings, world: World, tmp_path: Path
 ) -> None:
     ids = world.enrolments(3)

@@ -187,7 +187,7 @@ def test_another_content_type_is_refused(client: TestClient, bearer: Bearer, hea
         assert answer.status_code == 415, path
 
 
-def test_an_id_of_another_organisation_becomes_not_found_like_one_that_does_not_exist(
+def test_another_organisations_id_is_not_found_like_one_that_does_not_exist(
     client: TestClient, producer: dict[str, str], db: Database, environment: Settings, world: World
 ) -> None:
     foreign = world.enrolment("eve", organisation_id=world.organisation("Other"))

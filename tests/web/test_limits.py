@@ -49,7 +49,7 @@ def test_a_token_that_calls_too_often_is_told_when_to_come_back_and_another_is_n
         assert [client.get("/healthz").status_code for _ in range(5)] == [200] * 5
 
 
-def test_an_address_that_is_not_let_in_too_often_is_slowed_but_its_good_tokens_are_not(
+def test_an_address_refused_too_often_is_slowed_but_its_good_tokens_are_not(
     db: Database, environment: Settings, bearer: Bearer
 ) -> None:
     with limited(db, environment, refusal_limit=2) as client:

@@ -102,7 +102,7 @@ def test_progress_is_told_until_the_job_ends(
     eventually(lambda: len(live.app.state.watching) == 0)
 
 
-def test_a_job_that_has_ended_is_told_once_and_a_browser_that_comes_back_is_sent_away(
+def test_an_ended_job_is_reported_once_and_a_browser_that_returns_is_sent_away(
     client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(1))
