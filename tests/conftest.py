@@ -20,7 +20,7 @@ from worker.database import Database
 
 ROLE = "withdrawals_service"
 
-hypothesis.settings.register_profile("suite", deadline=None)  # how fast an example runs is the machine's affair
+hypothesis.settings.register_profile("suite", deadline=None)  # a limit on the time of one example would depend on the machine
 hypothesis.settings.load_profile("suite")
 
 
