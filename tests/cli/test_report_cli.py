@@ -10,7 +10,7 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.commandline import done, program, refused, withdrawals
+from tests.support.commandline import done, program, refused, withdrawals
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

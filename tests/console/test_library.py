@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -55,7 +55,9 @@ def key_of(text: str) -> str:
 
 
 @pytest.mark.parametrize("js", [True, False], ids=["with JavaScript", "without"])
-def test_a_single_withdrawal(sign_in: SignIn, world: World, db: Database, deciding: None, js: bool) -> None:
+def test_a_single_enrolment_is_withdrawn_at_the_console(
+    sign_in: SignIn, world: World, db: Database, deciding: None, js: bool
+) -> None:
     """The library, the Series, the learner, the reason: the record shows Withdrawn."""
     series_id = people(world, f"Fire safety {NASTY}", 3)
     world.run(f"UPDATE lms.learners SET display_name = 'Ada {NASTY}' WHERE id = (SELECT min(id) FROM lms.learners)")

@@ -9,8 +9,7 @@ from playwright.sync_api import expect
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from tests.console.asking import NASTY, Person, ask, held_job
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.support.console import NASTY, MakeToken, Person, SignIn, accessible, ask, held_job, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

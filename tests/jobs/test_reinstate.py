@@ -7,7 +7,7 @@ from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
 from schemas.reports import EnrolmentFilter
 from tests.jobs.undoing import Undo, same_again
-from tests.races.racing import always_balanced, chunks, workers
+from tests.support.racing import always_balanced, chunks, workers
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database

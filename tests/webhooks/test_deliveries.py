@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from tests.cli.commandline import done, refused, withdrawals
-from tests.world import World, eventually, work_off
+from tests.support.commandline import done, refused, withdrawals
+from tests.world import PATIENCE, World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
@@ -279,7 +279,7 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         answer = safe_post.post(url, {}, b"{}", allow_private=True)
         ended.set()
-        thread.join(5)
+        thread.join(PATIENCE)
     assert answer.error == "ReadTimeout"
 
 
@@ -317,7 +317,7 @@ def test_a_worker_sends_it_by_its_actor(
     db: Database, world: World, local: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ops.local.supervisor import Supervisor
-    from tests.faults.service import RELAY, WORKER
+    from tests.support.processes import RELAY, WORKER
 
     monkeypatch.setenv("WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE", "true")
     endpoint(db, world, local, receiver.url, "job.completed")
