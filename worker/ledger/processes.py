@@ -1,5 +1,7 @@
-"""What runs: the heartbeat of every process, and what the relay and `/readyz` read from it."""
+"""What runs: the heartbeat of every process, and what the relay, `/readyz` and the overview read from it."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, or_, select
@@ -38,3 +40,27 @@ def relay_age(connection: Connection) -> float | None:
     last = select(func.extract("epoch", func.now() - func.max(processes.c.seen_at))).where(processes.c.kind == "relay")
     age = connection.scalar(last)
     return None if age is None else float(age)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCount:
+    """The processes of one kind."""
+
+    running: int
+    threads: int
+    seen_at: datetime
+    """The last heartbeat of any of them, also if that was long ago."""
+
+
+def count_by_kind(connection: Connection) -> dict[str, ProcessCount]:
+    """Processes by kind. A kind without a heartbeat in the last day is missing."""
+    live = processes.c.seen_at > func.now() - SEEN_LATELY
+    counted = select(
+        processes.c.kind,
+        func.count().filter(live).label("running"),
+        func.coalesce(func.sum(processes.c.threads).filter(live), 0).label("threads"),
+        func.max(processes.c.seen_at).label("seen_at"),
+    ).group_by(processes.c.kind)
+    return {
+        row.kind: ProcessCount(int(row.running), int(row.threads), row.seen_at) for row in connection.execute(counted)
+    }

@@ -17,7 +17,7 @@ from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
 from worker.jobs.submit import show
-from worker.ledger import decision_receipts, outcomes, overview, reads
+from worker.ledger import decision_receipts, gauges, outcomes, reads
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.render import PATH, span
@@ -50,7 +50,7 @@ def list_jobs(
             before=parse_cursor(cursor),
             limit=ROWS,
         )
-        held = overview.unfinished(connection, view.organisation_id).get("held", 0)
+        held = gauges.unfinished_jobs(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
         jobs=found,
@@ -58,7 +58,7 @@ def list_jobs(
         state=state,
         requested_by=requested_by,
         held=held,
-        most=overview.MOST,
+        most=gauges.COUNTED_AT_MOST,
         states=list(JobState),
     )
 
