@@ -2,12 +2,12 @@
 
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    CompoundSelect,
     Connection,
     FromClause,
     Row,
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Subquery,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -39,6 +40,8 @@ Rows = Sequence[Row[Any]]
 BATCH = 2000
 """Rows that are fetched at a time."""
 
+_ORGANISATION = bindparam("organisation_id", type_=BigInteger)
+
 
 def enrolment_page(
     connection: Connection,
@@ -50,17 +53,17 @@ def enrolment_page(
     limit: int,
 ) -> Rows:
     """A page of enrolments by falling id, those withdrawn in `period`. `before`: the last id of the page before."""
-    page = _enrolments(organisation_id, wanted, period).order_by(enrolments.c.id.desc()).limit(limit)
+    page = _enrolments(wanted, period).order_by(enrolments.c.id.desc()).limit(limit)
     if before is not None:
         page = page.where(enrolments.c.id < before)
-    return connection.execute(page).all()
+    return connection.execute(page, {"organisation_id": organisation_id}).all()
 
 
 def every_enrolment(
     connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period
 ) -> Generator[Rows, None, None]:
     """All enrolments by rising id, in batches."""
-    return _batches(connection, _enrolments(organisation_id, wanted, period).order_by(enrolments.c.id))
+    return _batches(connection, organisation_id, _enrolments(wanted, period).order_by(enrolments.c.id))
 
 
 def outcome_page(
@@ -75,29 +78,34 @@ def outcome_page(
     """A page of outcomes by falling job and enrolment. `before`: those two of the last row of the page before."""
     # A page of each kind first, so that PostgreSQL can walk the key backwards and stop at the limit. Learner, Series
     # and pathway are looked up for the rows of the page alone.
-    kinds = (_decided_one_by_one(organisation_id), _closed_whole(organisation_id))
-    pages = [_page_of_kind(kind, organisation_id, wanted, period, before, limit) for kind in kinds]
+    pages = []
+    for o, rows in _kinds_of_outcomes():
+        if before is not None:
+            rows = rows.where(tuple_(o.c.job_id, o.c.enrolment_id) < before)
+        rows = rows.where(*outcome_conditions(wanted, period, o))
+        pages.append(rows.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit))
     o = union_all(*pages).subquery("o")
     page = _outcome_columns(o, job=o, status=o.c.status).select_from(
         _with_names(o, learner_id=o.c.learner_id, series_id=o.c.series_id, pathway_id=o.c.shown_pathway_id)
     )
-    return connection.execute(page.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit)).all()
+    page = page.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit)
+    return connection.execute(page, {"organisation_id": organisation_id}).all()
 
 
 def every_outcome(
     connection: Connection, organisation_id: int, wanted: OutcomeFilter, period: Period
 ) -> Generator[Rows, None, None]:
     """All outcomes by rising job and enrolment, in batches."""
-    o = union_all(_decided_one_by_one(organisation_id), _closed_whole(organisation_id)).subquery("o")
+    o = union_all(_decided_one_by_one(), _closed_whole()).subquery("o")
     rows = _with_names(
-        _with_job_and_enrolment(o, organisation_id),
+        _with_job_and_enrolment(o),
         learner_id=enrolments.c.learner_id,
         series_id=enrolments.c.series_id,
         pathway_id=func.coalesce(o.c.pathway_id, enrolments.c.pathway_id),
     )
     every = _outcome_columns(o, job=jobs, status=enrolments.c.status).select_from(rows)
     every = every.where(*outcome_conditions(wanted, period, o)).order_by(o.c.job_id, o.c.enrolment_id)
-    return _batches(connection, every)
+    return _batches(connection, organisation_id, every)
 
 
 def use_snapshot(connection: Connection) -> None:
@@ -110,7 +118,13 @@ def use_snapshot(connection: Connection) -> None:
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '2min'"))
 
 
-def _enrolments(organisation_id: int, wanted: EnrolmentFilter, period: Period) -> Select[Any]:
+def _enrolments(wanted: EnrolmentFilter, period: Period) -> Select[Any]:
+    source = _job_that_withdrew().c.source
+    return _enrolments_with_names().where(*enrolment_conditions(wanted, period, source=source))
+
+
+@cache
+def _enrolments_with_names() -> Select[Any]:
     withdrawn_by_job = _job_that_withdrew()
     rows = _with_names(
         enrolments,
@@ -137,13 +151,11 @@ def _enrolments(organisation_id: int, wanted: EnrolmentFilter, period: Period) -
             withdrawn_by_job.c.job_id,
         )
         .select_from(rows)
-        .where(
-            enrolments.c.organisation_id == organisation_id,
-            *enrolment_conditions(wanted, period, source=withdrawn_by_job.c.source),
-        )
+        .where(enrolments.c.organisation_id == _ORGANISATION)
     )
 
 
+@cache
 def _job_that_withdrew() -> FromClause:
     """The job that withdrew the enrolment of the row.
 
@@ -168,7 +180,27 @@ def _job_that_withdrew() -> FromClause:
     )
 
 
-def _decided_one_by_one(organisation_id: int) -> Select[*tuple[Any, ...]]:
+@cache
+def _kinds_of_outcomes() -> list[tuple[Subquery, Select[Any]]]:
+    """Each kind of outcomes, and its rows with their job and enrolment."""
+    kinds = [kind.subquery("o") for kind in (_decided_one_by_one(), _closed_whole())]
+    return [(o, _with_details(o)) for o in kinds]
+
+
+def _with_details(o: Subquery) -> Select[Any]:
+    return select(
+        *o.c,
+        jobs.c.reason,
+        jobs.c.source,
+        jobs.c.requested_by,
+        enrolments.c.learner_id,
+        enrolments.c.series_id,
+        enrolments.c.status,
+        func.coalesce(o.c.pathway_id, enrolments.c.pathway_id).label("shown_pathway_id"),
+    ).select_from(_with_job_and_enrolment(o))
+
+
+def _decided_one_by_one() -> Select[*tuple[Any, ...]]:
     """Outcomes with a row of their own."""
     return select(
         outcomes.c.job_id,
@@ -178,10 +210,10 @@ def _decided_one_by_one(organisation_id: int) -> Select[*tuple[Any, ...]]:
         outcomes.c.pathway_id,
         outcomes.c.decided_at,
         outcomes.c.dead_letter_id,
-    ).where(outcomes.c.organisation_id == organisation_id)
+    ).where(outcomes.c.organisation_id == _ORGANISATION)
 
 
-def _closed_whole(organisation_id: int) -> Select[Any]:
+def _closed_whole() -> Select[Any]:
     """Outcomes of chunks that were closed whole: they have no rows, so the ids of the chunk are expanded."""
     return select(
         job_chunks.c.job_id,
@@ -192,34 +224,9 @@ def _closed_whole(organisation_id: int) -> Select[Any]:
         job_chunks.c.closed_at.label("decided_at"),
         cast(null(), BigInteger).label("dead_letter_id"),
     ).where(
-        job_chunks.c.organisation_id == organisation_id,
+        job_chunks.c.organisation_id == _ORGANISATION,
         one_of(job_chunks.c.state, [Outcome.CANCELLED, Outcome.SUPERSEDED]),
     )
-
-
-def _page_of_kind(
-    kind: Select[Any],
-    organisation_id: int,
-    wanted: OutcomeFilter,
-    period: Period,
-    before: tuple[int, int] | None,
-    limit: int,
-) -> Select[Any]:
-    o = kind.subquery("o")
-    page = select(
-        *o.c,
-        jobs.c.reason,
-        jobs.c.source,
-        jobs.c.requested_by,
-        enrolments.c.learner_id,
-        enrolments.c.series_id,
-        enrolments.c.status,
-        func.coalesce(o.c.pathway_id, enrolments.c.pathway_id).label("shown_pathway_id"),
-    ).select_from(_with_job_and_enrolment(o, organisation_id))
-    if before is not None:
-        page = page.where(tuple_(o.c.job_id, o.c.enrolment_id) < before)
-    page = page.where(*outcome_conditions(wanted, period, o))
-    return page.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit)
 
 
 def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any]) -> Select[Any]:
@@ -241,9 +248,9 @@ def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any]
     )
 
 
-def _with_job_and_enrolment(o: Subquery, organisation_id: int) -> FromClause:
+def _with_job_and_enrolment(o: Subquery) -> FromClause:
     """Outcomes with their job and, if it exists in this organisation, their enrolment."""
-    own = and_(enrolments.c.id == o.c.enrolment_id, enrolments.c.organisation_id == organisation_id)
+    own = and_(enrolments.c.id == o.c.enrolment_id, enrolments.c.organisation_id == _ORGANISATION)
     return o.join(jobs, jobs.c.id == o.c.job_id).outerjoin(enrolments, own)
 
 
@@ -267,6 +274,7 @@ def _readable(at: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((at.between(first, last), at))
 
 
-def _batches(connection: Connection, rows: Select[Any] | CompoundSelect[Any]) -> Generator[Rows, None, None]:
-    with connection.execute(rows, execution_options={"yield_per": BATCH}) as result:
+def _batches(connection: Connection, organisation_id: int, rows: Select[Any]) -> Generator[Rows, None, None]:
+    values = {"organisation_id": organisation_id}
+    with connection.execute(rows, values, execution_options={"yield_per": BATCH}) as result:
         yield from result.partitions()

@@ -62,9 +62,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
     except ValueError:
         return
     if not allow_private and not is_public(str(address)):
-        raise InvalidInputError(
-            "url: private and loopback addresses are refused, unless WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE is set"
-        )
+        raise InvalidInputError("url: a private or loopback address; only WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE allows it")
 
 
 def is_public(address: str) -> bool:
