@@ -1,6 +1,6 @@
 """The undo of a job: itself a job, over what the other one withdrew and nobody has taken back yet."""
 
-from typing import Any
+import json
 
 import structlog
 from sqlalchemy import Connection
@@ -9,11 +9,33 @@ from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
-from worker.jobs.submit import Requester, Submitted, insert_reinstate_job
-from worker.ledger import jobs, reads
-from worker.ledger import reinstate as reinstating
+from worker.jobs.selection import Counts, Selection, digest
+from worker.jobs.submit import Requester, Submitted, accept, reinstate_job
+from worker.ledger import freeze, job_lists, jobs
+from worker.ledger import reinstate as ledger
+from worker.ledger.plan import Preview
+from worker.records import NewChunks
 
 log = structlog.get_logger(__name__)
+
+
+class StillWithdrawn(Selection):
+    """What a job withdrew and nobody has taken back, or a part of it."""
+
+    def __init__(self, job_id: int, part: Part | None) -> None:
+        self._job_id = job_id
+        self._part = part
+
+    def digest(self) -> str:
+        part = self._part.model_dump(mode="json", exclude_none=True) if self._part else {}
+        return digest("reinstate", json.dumps([self._job_id, part], sort_keys=True))
+
+    def preview(self, connection: Connection, organisation_id: int) -> Preview:
+        return ledger.preview(connection, organisation_id, self._job_id, self._part)
+
+    def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
+        ids = ledger.still_withdrawn(chunks.organisation_id, self._job_id, self._part)
+        return Counts(freeze.selected(connection, ids, chunks))
 
 
 def reinstate(
@@ -37,13 +59,8 @@ def reinstate(
         )
         if known is None:  # a known key answers before anything else is checked
             _refuse(connection, requester.organisation_id, job_id)
-
-        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
-            return reinstating.fill(connection, job_id, _conditions(request.filter), **chunk), 0
-
-        return insert_reinstate_job(
-            connection, requester, job_id=job_id, note=request.note, body=body, fill=fill, chunk_size=chunk_size
-        )
+        new = reinstate_job(requester, job_id=job_id, note=request.note, body=body)
+        return accept(connection, new, StillWithdrawn(job_id, request.filter), chunk_size=chunk_size)
 
     submitted = database.run(work, patient=True)
     log.info(
@@ -64,24 +81,23 @@ def plan(database: Database, organisation_id: int, job_id: int, part: Part | Non
     """
     with database.begin() as connection:
         _refuse(connection, organisation_id, job_id)
-        outcomes, samples = reinstating.preview(connection, organisation_id, job_id, _conditions(part))
-        learners = reinstating.learners(connection, organisation_id, job_id, _conditions(part))
-        held = would_hold(connection, organisation_id, learners=learners)
+        found = StillWithdrawn(job_id, part).preview(connection, organisation_id)
+        held = would_hold(connection, organisation_id, learners=found.learners)
     return ReinstatePlan(
-        accepted=sum(outcomes.values()), outcomes=outcomes, samples=samples, learners=learners, brake=held is not None
+        accepted=found.accepted,
+        outcomes=found.outcomes,
+        samples=found.samples,
+        learners=found.learners,
+        brake=held is not None,
     )
 
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
-    """Refuse what cannot be taken back: of a job that goes on, more would be withdrawn behind the undo's back."""
-    found = reads.job(connection, organisation_id, job_id)
+    """Refuse a job that cannot be taken back: one with work left would go on to withdraw after the undo."""
+    found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     if found.kind == "reinstate":
         raise ConflictError(f"job {job_id} reinstates; submit a new job to withdraw its enrolments again")
     if found.finished_at is None or found.in_flight:
         raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
-
-
-def _conditions(part: Part | None) -> dict[str, Any]:
-    return (part or Part.model_construct()).model_dump()

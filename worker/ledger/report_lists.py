@@ -80,10 +80,10 @@ def outcome_page(
     # and pathway are looked up for the rows of the page alone.
     pages = []
     for o, rows in _kinds_of_outcomes():
+        conditions = outcome_conditions(wanted, period, o)
         if before is not None:
-            rows = rows.where(tuple_(o.c.job_id, o.c.enrolment_id) < before)
-        rows = rows.where(*outcome_conditions(wanted, period, o))
-        pages.append(rows.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit))
+            conditions.append(tuple_(o.c.job_id, o.c.enrolment_id) < before)
+        pages.append(rows.where(*conditions).order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit))
     o = union_all(*pages).subquery("o")
     page = _outcome_columns(o, job=o, status=o.c.status).select_from(
         _with_names(o, learner_id=o.c.learner_id, series_id=o.c.series_id, pathway_id=o.c.shown_pathway_id)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Double, Select, any_, cast, exists, func, literal, or_, select, true, union
+from sqlalchemy import Connection, Double, Select, cast, exists, func, or_, select, true, union
 
 from schemas.catalogue import Outcome
-from worker.ledger.fragments import LIVE, one_of
-from worker.models import Ids, dead_letters, enrolments, learners, outcomes, pathways, series
+from worker.ledger.fragments import LIVE, among, one_of
+from worker.models import dead_letters, enrolments, learners, outcomes, pathways, series
 from worker.rules import ACTIVE
 
 COUNTED_AT_MOST = 5000
@@ -141,7 +141,7 @@ def list_enrolments(
     if search.series_id is not None:
         found = found.where(enrolments.c.series_id == search.series_id)
     if search.learner_ids is not None:
-        found = found.where(enrolments.c.learner_id == any_(literal(list(search.learner_ids), Ids)))
+        found = found.where(among(enrolments.c.learner_id, search.learner_ids))
     if search.status:
         found = found.where(enrolments.c.status.in_(search.status))
     if search.pathway_id is not None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from schemas.reports import EnrolmentFilter, OutcomeFilter
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.submit import effective_time
+from worker.jobs.calendar import effective_time
 from worker.ledger import series_library
 from worker.ledger.report_conditions import Period
 from worker.ledger.series_library import CountedSeries

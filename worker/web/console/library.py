@@ -13,6 +13,7 @@ from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
+from worker.jobs.show import show
 from worker.ledger import series_library
 from worker.ledger.series_library import EnrolmentDetails, EnrolmentSearch
 from worker.records import Job
@@ -177,7 +178,7 @@ def _wait_for(view: View, job: Job) -> Job:
             and time.monotonic() < deadline
         ):
             time.sleep(0.03)
-            job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+            job = show(view.database, organisation_id=view.organisation_id, job_id=job.id)
     except Exception as error:
         if not is_passing(error):  # the job was accepted, so a short outage here must not look like a failure
             raise

@@ -12,12 +12,13 @@ from sqlalchemy import Connection
 
 from schemas.answers import BrakeLimits
 from schemas.desk import Overview as LettersOverview
+from schemas.job_filter import JobFilter
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk
 from worker.errors import describe
 from worker.jobs import brake
-from worker.ledger import gauges, processes, reads, series_library
+from worker.ledger import gauges, job_lists, processes, series_library
 from worker.ledger.processes import ProcessCount
 from worker.records import Job
 
@@ -105,7 +106,7 @@ def read_status(
         jobs=query("jobs in progress", lambda found: gauges.unfinished_jobs(found, organisation_id)),
         letters=read("dead letters", lambda: desk.overview(database, settings, organisation_id)),
         brake=read("the brake", lambda: brake.show(database, organisation_id=organisation_id)),
-        last=query("latest jobs", lambda found: reads.jobs(found, organisation_id, limit=10)),
+        last=query("latest jobs", lambda found: job_lists.list_jobs(found, organisation_id, JobFilter(), limit=10)),
         has_enrolments=query("enrolments", lambda found: series_library.has_enrolments(found, organisation_id)),
         missing=missing,
     )
