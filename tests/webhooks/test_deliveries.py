@@ -1,17 +1,10 @@
 """Outgoing webhooks: written in the deciding transaction, signed, sent again, never into a private network."""
 
-import contextlib
-import http.server
-import json
-import socket
-import threading
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 from standardwebhooks import Webhook
 
 from tests.cli.commandline import done, refused, withdrawals
+from tests.webhooks.conftest import Receiver
 from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -20,52 +13,8 @@ from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
 from worker.queue.broker import WEBHOOKS_QUEUE, make_broker
 from worker.queue.relay import Relay
-from worker.webhooks import deliveries, endpoints, safe_post
+from worker.webhooks import deliveries, endpoints
 from worker.webhooks.deliveries import Deliverer
-
-
-class Receiver:
-    """A help desk on this machine: keeps what it gets, and answers what the test wants."""
-
-    def __init__(self) -> None:
-        self.status = 204
-        self.headers: dict[str, str] = {}
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.status)
-                for name, value in receiver.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hooks?desk=1"
-
-    @property
-    def events(self) -> list[Any]:
-        return [json.loads(body) for _, body in self.got]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
-@pytest.fixture
-def local(environment: Settings) -> Settings:
-    """Private addresses are allowed."""
-    return environment.model_copy(update={"webhooks_allow_private": True})
 
 
 def endpoint(db: Database, world: World, local: Settings, url: str, *events: str) -> endpoints.CreatedEndpoint:
@@ -241,60 +190,12 @@ def test_an_address_inside_is_refused(db: Database, world: World, environment: S
         endpoint(db, world, environment, url)
 
 
-def test_a_name_that_turns_out_to_be_private_is_not_connected_to(receiver: Receiver) -> None:
-    port = receiver.server.server_address[1]
-    answer = safe_post.post(f"http://localhost:{port}/", {}, b"{}", allow_private=False)
-    assert answer == safe_post.Answer(error="private address")
-    assert receiver.got == []
-
-
-def test_a_name_with_one_private_address_among_others_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("93.184.216.34", "10.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    answer = safe_post.post("https://help.example/", {}, b"{}", allow_private=False)
-    assert answer == safe_post.Answer(error="private address")
-
-
 def test_a_redirect_is_not_followed(db: Database, world: World, local: Settings, receiver: Receiver) -> None:
     made = endpoint(db, world, local, receiver.url)
     receiver.status, receiver.headers = 302, {"Location": receiver.url}
     sent = deliveries.send_test(db, local, organisation_id=world.organisation_id, endpoint_id=made.endpoint.id)
     assert (sent.state, sent.last_status) == ("due", 302)
     assert len(receiver.got) == 1
-
-
-def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes within the time of one read; all of them together do not."""
-    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def drip() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
-                    if ended.wait(0.05):
-                        return
-                    connection.sendall(bytes([byte]))
-
-        thread = threading.Thread(target=lambda: _quietly(drip), daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        answer = safe_post.post(url, {}, b"{}", allow_private=True)
-        ended.set()
-        thread.join(5)
-    assert answer.error == "ReadTimeout"
-
-
-def _quietly(act: Any) -> None:
-    with contextlib.suppress(OSError):
-        act()
-
-
-def test_nobody_there_is_an_answer(receiver: Receiver) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    assert safe_post.post(url, {}, b"{}", allow_private=True).error == "ConnectError"
 
 
 def test_the_command_line_makes_tests_and_replays(
