@@ -12,8 +12,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import AsJson, Organisation
-from schemas.catalogue import Reason as ReasonCode
-from schemas.catalogue import Source as SourceCode
+from schemas.catalogue import Reason, Source
 from schemas.reports import DURATION_BANDS, LETTER_AGES, EnrolmentFilter, OutcomeFilter
 from worker.database import Database
 from worker.errors import InvalidInputError
@@ -24,37 +23,37 @@ from worker.reports.summary import summarise
 
 group = typer.Typer(no_args_is_help=True, help="Enrolments and outcomes as files, and a summary.")
 
-Output = Annotated[str, typer.Option("--output", "-o", help="The file to write. - writes to standard output.")]
-FormatName = Annotated[
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="The file to write. - writes to standard output.")]
+FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Default: by the file's name; csv on standard output.")
 ]
-Status = Annotated[
+StatusOption = Annotated[
     list[str] | None, typer.Option(help="Only enrolments that have this status now. Repeat it for several.")
 ]
-ExcludeStatus = Annotated[
+ExcludeStatusOption = Annotated[
     list[str] | None, typer.Option(help="No enrolments that have this status now. Repeat it for several.")
 ]
-Series = Annotated[str | None, typer.Option(help="Only the Series with this code.")]
-Reason = Annotated[str | None, typer.Option(help=f"The reason: {', '.join(ReasonCode)}.")]
-Source = Annotated[str | None, typer.Option(help=f"The source of the job: {', '.join(SourceCode)}.")]
+SeriesOption = Annotated[str | None, typer.Option(help="Only the Series with this code.")]
+ReasonOption = Annotated[str | None, typer.Option(help=f"The reason: {', '.join(Reason)}.")]
+SourceOption = Annotated[str | None, typer.Option(help=f"The source of the job: {', '.join(Source)}.")]
 _TIME = "A time with its offset, or a date in the organisation's time zone."
-From = Annotated[str | None, typer.Option("--from", help=f"Withdrawn or decided at or after this time. {_TIME}")]
-To = Annotated[
+FromOption = Annotated[str | None, typer.Option("--from", help=f"Withdrawn or decided at or after this time. {_TIME}")]
+ToOption = Annotated[
     str | None, typer.Option("--to", help=f"Withdrawn or decided before this time, or until the end of a date. {_TIME}")
 ]
 
 
 @group.command("enrolments")
 def enrolments(
-    output: Output,
-    format_: FormatName = None,
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    output: OutputOption,
+    format_: FormatOption = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
 ) -> None:
     """Write enrolments as they are now to a file. Withdrawn ones are included unless excluded."""
@@ -67,17 +66,17 @@ def enrolments(
 
 @group.command("outcomes")
 def outcomes(
-    output: Output,
-    format_: FormatName = None,
+    output: OutputOption,
+    format_: FormatOption = None,
     job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
     outcome: Annotated[list[str] | None, typer.Option(help="Only this outcome. Repeat it for several.")] = None,
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
 ) -> None:
     """Write what jobs decided to a file, a row for each enrolment of each job."""
@@ -92,13 +91,13 @@ def outcomes(
 
 @group.command("summary")
 def summary(
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:

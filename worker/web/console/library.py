@@ -43,7 +43,6 @@ class SearchForm:
     pathway_id: str
     enrolled_from: str
     enrolled_to: str
-    error: str = ""
 
     @property
     def is_narrowed(self) -> bool:
