@@ -84,7 +84,7 @@ def test_a_form_of_too_many_fields_is_told_so(mia: Person) -> None:
 
 def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made outside of every middleware."""
-    monkeypatch.setattr("worker.web.console.health_overview.look", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("worker.web.console.overview.read_status", lambda *_, **__: 1 / 0)
     answer = mia.client.get("/console")
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]
