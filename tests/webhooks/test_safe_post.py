@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.webhooks.conftest import Receiver
+from tests.world import PATIENCE
 from worker.webhooks import safe_post
 
 
@@ -44,7 +45,7 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         answer = safe_post.post(url, {}, b"{}", allow_private=True)
         ended.set()
-        thread.join(5)
+        thread.join(PATIENCE)
     assert answer.error == "ReadTimeout"
 
 
