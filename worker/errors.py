@@ -6,7 +6,7 @@ Foreign errors (the driver's, the pool's) are translated here and nowhere else.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,11 @@ class InvalidInputError(WithdrawalsError):
     """The request cannot be accepted as it stands; nothing was written."""
 
     type = "invalid"
+
+
+def unknown_value(field: str, given: str, allowed: Iterable[str]) -> InvalidInputError:
+    """The error for a value that is not on a closed list."""
+    return InvalidInputError(f"{field}: unknown value {given[:40]!r}. Use one of: {', '.join(allowed)}.")
 
 
 class NotFoundError(WithdrawalsError):

@@ -91,19 +91,19 @@ def test_another_organisations_source_is_one_that_does_not_exist(world: World, e
 
 
 def test_doctor_looks_at_keys_and_secrets(world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(what: str) -> list[tuple[str, str]]:
+    def findings(what: str) -> list[tuple[str, str]]:
         settings.cache_clear()
         items = withdrawals("doctor", "--json").document["items"]
         return [(item["level"], item["finding"]) for item in items if item["what"] == what]
 
-    assert told("secret key")[0][0] == "warn"
+    assert findings("secret key")[0][0] == "warn"
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", f"{KEY},a-key-of-the-tests-alone")
     made = done("sources", "create", "--name", "workday")
     done("sources", "rotate", made["id"], "--keep-hours", 24 * 30)
-    assert [level for level, _ in told("sources")] == ["ok", "warn"]
+    assert [level for level, _ in findings("sources")] == ["ok", "warn"]
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "0123456789" * 4)
-    assert told("secret key") == [("ok", "1, the first one seals")]
-    assert [level for level, _ in told("sources")] == ["ok", "wrong", "warn"]
+    assert findings("secret key") == [("ok", "1 set; the first one encrypts")]
+    assert [level for level, _ in findings("sources")] == ["ok", "wrong", "warn"]
     monkeypatch.delenv("WITHDRAWALS_SECRET_KEY")
-    assert told("secret key")[0][0] == "wrong"
-    assert KEY not in repr(told("sources"))
+    assert findings("secret key")[0][0] == "wrong"
+    assert KEY not in repr(findings("sources"))

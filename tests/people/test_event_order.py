@@ -18,10 +18,10 @@ from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.ledger.hr_sources import Source
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people import events, hr_sources, inbox
-from worker.people.events import Receipt
-from worker.people.inbox import Incoming, InvalidEvent
+from worker.people.events import EventReceipt
+from worker.people.inbox import IncomingEvent, RejectedEvent
 
 POLICIES = ("withdraw", "hold", "ignore")
 _numbers = itertools.count(1)
@@ -49,7 +49,7 @@ def deliveries(draw: st.DrawFn) -> list[tuple[Event, bool]]:
     return [(event, draw(st.booleans())) for event in order]
 
 
-def deliver(db: Database, source: Source, person: str, event: Event, *, anew: bool) -> Receipt:
+def deliver(db: Database, source: RegisteredSource, person: str, event: Event, *, anew: bool) -> EventReceipt:
     said = json.dumps([person, asdict(event)])
     made = PersonEvent.model_validate(
         {
@@ -61,8 +61,8 @@ def deliver(db: Database, source: Source, person: str, event: Event, *, anew: bo
         }
     )
     key = f"{next(_numbers)}" if anew else said
-    receipt = inbox.receive(db, source, Incoming(key, said.encode(), event=made))
-    assert not isinstance(receipt, InvalidEvent)
+    receipt = inbox.receive(db, source, IncomingEvent(key, said.encode(), event=made))
+    assert not isinstance(receipt, RejectedEvent)
     return receipt
 
 

@@ -15,7 +15,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
-from worker.web.limiting import Limiter
+from worker.web.rate_limits import RateLimiter
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -64,7 +64,7 @@ def test_an_hr_system_that_sends_too_often_is_told_when_to_come_back(
 
 def test_all_processes_count_together(environment: Settings) -> None:
     url = environment.broker_url.get_secret_value()
-    one, other = Limiter(url), Limiter(url)
+    one, other = RateLimiter(url), RateLimiter(url)
     assert one.retry_after("k", 1) is None
     assert other.retry_after("k", 1) is not None
     assert other.retry_after("k", 0) is None, "0 is any number"
@@ -83,11 +83,11 @@ def test_without_redis_everything_is_let_through_and_the_log_says_so_once(
         finally:
             faulting.start_redis(servers)
     assert statuses == [202, 200, 200]
-    assert [entry["event"] for entry in entries].count("limits.not_counted") == 1
+    assert [entry["event"] for entry in entries].count("rate_limits.paused") == 1
 
 
 def test_it_counts_again_once_redis_is_back(environment: Settings, servers: LocalServers) -> None:
-    limiter = Limiter(environment.broker_url.get_secret_value(), rest=0)
+    limiter = RateLimiter(environment.broker_url.get_secret_value(), pause=0)
     faulting.kill_redis(servers)
     try:
         with structlog.testing.capture_logs() as entries:
@@ -97,4 +97,4 @@ def test_it_counts_again_once_redis_is_back(environment: Settings, servers: Loca
     with structlog.testing.capture_logs() as later:
         assert limiter.retry_after("k", 1) is None
         assert limiter.retry_after("k", 1) is not None
-    assert [entry["event"] for entry in [*entries, *later]] == ["limits.not_counted", "limits.counted_again"]
+    assert [entry["event"] for entry in [*entries, *later]] == ["rate_limits.paused", "rate_limits.resumed"]

@@ -6,11 +6,11 @@ from itertools import product
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.catalogue import Role
 from tests.world import World
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.records import Role
 
 Bearer = Callable[..., dict[str, str]]
 

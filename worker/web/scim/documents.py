@@ -7,7 +7,6 @@ from fastapi.responses import JSONResponse
 from scim2_models import InvalidSyntaxException
 
 from worker.web import body
-from worker.web.context import Context
 from worker.web.problems import TITLES, ProblemError
 from worker.web.scim.errors import MEDIA_TYPE, PREFIX
 
@@ -19,10 +18,10 @@ def base_of(request: Request) -> str:
     return str(request.base_url).rstrip("/") + PREFIX
 
 
-async def _read(request: Request, context: Context) -> dict[str, Any]:
+async def _read(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TAKEN:
         raise ProblemError(415, "content_type", f"The content type must be {MEDIA_TYPE}.")
-    raw = await body.read(request, context.settings.hook_body_bytes)
+    raw = await body.read(request)
     try:
         value = body.parse(raw)
     except body.NotJsonError:
