@@ -7,6 +7,7 @@ console and the exports. What a code does is decided in `worker/rules.py`; what 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Tone(StrEnum):
@@ -300,6 +301,6 @@ ROLES: dict[Role, Entry] = {
 }
 
 
-def describe(entries: Mapping[str, Entry]) -> str:
+def describe(entries: Mapping[Any, Entry]) -> str:
     """The codes of one list with their sentences, as Markdown for the API's documentation."""
     return "\n".join(f"- `{code}`: {entry.sentence}" for code, entry in entries.items())

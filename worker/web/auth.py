@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from schemas.catalogue import Role
 from worker.access import tokens
@@ -97,24 +97,21 @@ def limit_refusals(context: Services, request: Request) -> None:
     limit(context, f"address:{request.client.host if request.client else ''}", context.settings.refusal_limit)
 
 
-@dataclass(frozen=True, slots=True)
-class RoleNeeded:
-    """A dependency: the caller, whose role includes `role`. The OpenAPI document reads from it who may call."""
+def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(caller)]) -> Caller:
+    """The caller, if their role includes the role that the endpoint needs.
 
-    role: Role
+    The roles are OpenAPI's `security` of the operation, from which the document says who may call.
 
-    def __call__(self, who: Annotated[Caller, Depends(caller)]) -> Caller:
-        """The caller.
-
-        Raises:
-            ProblemError: 403, the role is not enough.
-        """
-        who.must_be(self.role)
-        return who
+    Raises:
+        ProblemError: 403, the role is not enough.
+    """
+    for role in needed.scopes:
+        who.must_be(Role(role))
+    return who
 
 
-Scim = Annotated[Caller, Depends(RoleNeeded(Role.SCIM))]
-Producer = Annotated[Caller, Depends(RoleNeeded(Role.PRODUCER))]
-Viewer = Annotated[Caller, Depends(RoleNeeded(Role.VIEWER))]
-Operator = Annotated[Caller, Depends(RoleNeeded(Role.OPERATOR))]
-Approver = Annotated[Caller, Depends(RoleNeeded(Role.APPROVER))]
+Scim = Annotated[Caller, Security(authorise, scopes=[Role.SCIM])]
+Producer = Annotated[Caller, Security(authorise, scopes=[Role.PRODUCER])]
+Viewer = Annotated[Caller, Security(authorise, scopes=[Role.VIEWER])]
+Operator = Annotated[Caller, Security(authorise, scopes=[Role.OPERATOR])]
+Approver = Annotated[Caller, Security(authorise, scopes=[Role.APPROVER])]
