@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     letter_target_hours: str = Field(
         "72,retries_exhausted=24,poison=8,invalid_event=24",
-        description="hours after which an open dead letter is overdue: one number for all codes, then CODE=HOURS, comma-separated",
+        description="hours after which an open dead letter is overdue: one number for all, then CODE=HOURS, comma-separated",
     )
     letter_keep_days: int = Field(
         400, ge=1, le=36_500, description="days after which the evidence of a closed dead letter is deleted"
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def letter_parse_targets(self) -> dict[str, timedelta]:
+    def letter_targets(self) -> dict[str, timedelta]:
         """For each code of a dead letter: how long it may stay open until it is overdue."""
         return _parse_targets(self.letter_target_hours)
 
@@ -143,7 +143,7 @@ def _parse_hours(hours: str) -> timedelta:
     except ValueError:
         number = 0
     if not 0 < number <= 87_600:  # ten years
-        raise ValueError(f"{hours[:40]!r} is not a number of hours from 0 to 87,600. Example: 72,poison=8")
+        raise ValueError(f"{hours[:40]!r} is not a number of hours above 0, up to 87,600. Example: 72,poison=8")
     return timedelta(hours=number)
 
 
