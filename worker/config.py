@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     letter_target_hours: str = Field(
         "72,retries_exhausted=24,poison=8,invalid_event=24",
-        description="hours after which an open dead letter is overdue: one number for all, then CODE=HOURS, comma-separated",
+        description="hours until an open dead letter is overdue: for all codes, then CODE=HOURS, comma-separated",
     )
     letter_keep_days: int = Field(
         400, ge=1, le=36_500, description="days after which the evidence of a closed dead letter is deleted"
