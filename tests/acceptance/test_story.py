@@ -14,7 +14,9 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs import plan
-from worker.jobs.submit import Requester, cancel, show, submit
+from worker.jobs.control import cancel
+from worker.jobs.show import show
+from worker.jobs.submit import Requester, submit
 from worker.queue.broker import ACTOR, QUEUE, make_broker
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay

@@ -13,7 +13,7 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control, plan
-from worker.jobs.submit import cancel as submit_cancel
+from worker.jobs.control import cancel
 from worker.web.console import jobs as pages
 
 
@@ -22,7 +22,7 @@ def test_what_a_role_may_not_do_is_neither_offered_nor_done(
 ) -> None:
     running, held = ask(db, world, world.enrolments(3)), held_job(db, world)
     ended = ask(db, world, world.enrolments(1), actor="cli:root")
-    submit_cancel(db, organisation_id=world.organisation_id, job_id=ended.id, actor="test:admin")
+    cancel(db, organisation_id=world.organisation_id, job_id=ended.id, actor="test:admin")
     viewer = Person(client, token("viewer"))
     page = viewer.get(f"/console/jobs/{running.id}")
     assert "Pause: an operator can do this." in page
@@ -195,7 +195,7 @@ def test_a_deactivation_names_its_person_and_keeps_its_time(
     page = operator.get(f"/console/jobs/{job}")
     assert 'href="/console/enrolments?learner=anna"' in page
     assert "Move to another time" not in page
-    assert "its time is its event" in operator.post(f"/console/jobs/{job}/move", 409, day="2032-01-01").text
+    assert "its event gives its time" in operator.post(f"/console/jobs/{job}/move", 409, day="2032-01-01").text
     assert "The enrolments of <strong>anna</strong> stay as they are." in operator.get(f"/console/jobs/{job}/cancel")
     assert "Withdrawn" in operator.get(f"/console/jobs/{job}?plan=now")
 

@@ -33,8 +33,8 @@ def test_all_stands_at_a_glance_and_leads_on(
     ]
     accessible(page)
     with db.begin() as connection:
-        processes.record(connection, uuid4(), "worker", 4)
-        processes.record(connection, uuid4(), "relay", 1)
+        processes.record_alive(connection, uuid4(), "worker", 4)
+        processes.record_alive(connection, uuid4(), "relay", 1)
     owned = world.enrolment("anna", pathway_id=world.pathway(NASTY))
     page.reload()
     page.get_by_role("link", name="Choose a Series").wait_for()

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from schemas.catalogue import JobState
-from schemas.control import BrakeSetting, ReleaseFilter
+from schemas.control import BrakeSetting
+from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
 from tests.world import World, assert_balanced, work_off
@@ -18,7 +19,9 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
 from worker.jobs import admission, brake, control, plan, reinstate
-from worker.jobs.submit import cancel, show, submit
+from worker.jobs.control import cancel
+from worker.jobs.show import show
+from worker.jobs.submit import submit
 from worker.ledger import control as ledger
 from worker.ledger import jobs as job_ledger
 from worker.queue.broker import make_broker
@@ -226,7 +229,7 @@ def test_a_feed_of_single_jobs_is_released_by_filter_save_ones_own(
         world.enrolment(person)
         world.event(db, "deactivated", person)
     own = world.submit(db, world.enrolments(2))
-    monkeypatch.setattr(ledger, "held", partial(ledger.held, most=5))  # several batches
+    monkeypatch.setattr(ledger, "list_held", partial(ledger.list_held, limit=5))  # several batches
     org = world.organisation_id
     with pytest.raises(InvalidInputError, match="at least one condition"):
         control.release_matching(db, organisation_id=org, wanted=ReleaseFilter(), actor="test:approver")

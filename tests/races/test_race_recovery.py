@@ -309,7 +309,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """Stopped while the job is cancelled: the chunk comes back, is not claimed again and is closed."""
-    from worker.jobs import submit
+    from worker.jobs import control
     from worker.ledger import claims
 
     ids = world.enrolments(4)
@@ -318,7 +318,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     with hold_enrolments(owner, ids[2]):
         working = threads.go(drain.run)
         await_waiters(world)
-        submit.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
+        control.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
         drain.stop()
         drain.interrupt()
         working.result(PATIENCE)

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, text
 from schemas.catalogue import LETTER_CODES, LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
 from worker.config import settings
-from worker.ledger.jobs import LANE_LETTERS
-from worker.records import Chunk, DeadLetter
+from worker.records import LANE_LETTERS, Chunk, DeadLetter
 from worker.rules import NEEDS_SUPPORT
 
 _SUPPORT = ", ".join(f"'{outcome}'" for outcome in sorted(NEEDS_SUPPORT))

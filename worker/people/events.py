@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
-from schemas.catalogue import ReceiptStatus, Source
+from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError
-from worker.jobs.submit import Requester, effective_time, insert_person_job
+from worker.jobs.calendar import effective_time
+from worker.jobs.submit import Requester, accept_deactivation, deactivation
 from worker.ledger import claims, hr_sources, inbox, jobs, person_events
 from worker.ledger.person_events import StoredEvent
-from worker.rules import IMPLIED_REASON
 
 log = structlog.get_logger(__name__)
 
@@ -155,19 +155,14 @@ def _change_state(
     if newest.effective_at <= now and voided_until is not None:
         effective_at = min(effective_at, voided_until)  # the same deactivation sent every night must not postpone it
     is_due = effective_at <= now
-    inserted = insert_person_job(
-        connection,
+    new = deactivation(
         requester,
-        {
-            "reason": IMPLIED_REASON[Source.HR],
-            "source": Source.HR,
-            "learner_external_id": external_id,
-            "epoch": epoch,
-            "effective_at": None if is_due else effective_at,
-            "request_hash": request_hash,
-        },
-        hold=policy.on_deactivate == "hold",
+        external_id,
+        epoch=epoch,
+        effective_at=None if is_due else effective_at,
+        request_hash=request_hash,
     )
+    inserted = accept_deactivation(connection, new, hold=policy.on_deactivate == "hold")
     if inserted is None:
         raise IdempotencyConflictError(_REUSED)  # by a job of another command that committed meanwhile
     jobs.notify(connection)

@@ -39,7 +39,7 @@ class Heartbeat:
     def beat(self, *, notify: bool = False) -> None:
         """Record this process as alive, once."""
         with self._database.begin() as connection:
-            processes.record(connection, self._id, self._kind, self._threads)
+            processes.record_alive(connection, self._id, self._kind, self._threads)
             if notify:
                 jobs.notify(connection)
 

@@ -9,11 +9,11 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.catalogue import JobState, Role, Source
-from schemas.control import ReleaseFilter
+from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note, Storable
 from worker.errors import InvalidInputError
-from worker.jobs import control, submit
-from worker.jobs.submit import show
+from worker.jobs import control
+from worker.jobs.show import show
 from worker.records import Job
 from worker.web.console.render import PATH, local
 from worker.web.console.times import when
@@ -53,7 +53,7 @@ def cancel_page(view: Looking, job_id: RowId) -> Response:
 @router.post("/jobs/{job_id}/cancel")
 def cancel(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
     """Cancel what of a job is not decided yet. Role: operator."""
-    job = _act(view, submit.cancel, job_id, note)
+    job = _act(view, control.cancel, job_id, note)
     if job.state is not JobState.CANCELLED:
         return view.go(_of(job_id), "The job had ended before; nothing was cancelled.")
     left = job.outcomes.get("cancelled", 0)
@@ -111,7 +111,7 @@ def release_page(
     """The held jobs that match, before they are released. Role: approver."""
     view.caller.must_be(Role.APPROVER)
     wanted = _matching(source, held_because, requested_by, None)
-    found = control.releasable(
+    found = control.preview_release(
         view.database, organisation_id=view.organisation_id, wanted=wanted, actor=view.actor
     )  # fmt: skip
     chosen = {"source": source, "held_because": held_because, "requested_by": requested_by}

@@ -12,8 +12,8 @@ from schemas.jobs import Note, Storable
 from schemas.reinstate import Part, ReinstateRequest
 from worker.errors import InvalidInputError
 from worker.jobs import reinstate
-from worker.jobs.submit import show
-from worker.ledger import outcomes, reads
+from worker.jobs.show import show
+from worker.ledger import job_lists, outcomes
 from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around
@@ -78,7 +78,7 @@ def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         error = str(refused)
     with view.database.begin() as connection:
         series = outcomes.series(connection, view.organisation_id, job_id)
-        others = reads.these_jobs(connection, reads.undoing(connection, job_id))
+        others = job_lists.find_jobs(connection, job_lists.jobs_that_reinstate(connection, job_id))
         if plan:
             ids = [one for found in plan.samples.values() for one in found]
             names = outcomes.names(connection, view.organisation_id, ids)
