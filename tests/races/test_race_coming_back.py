@@ -357,7 +357,7 @@ def test_a_reactivation_while_a_due_deactivation_is_being_followed_leaves_the_le
 ) -> None:
     """The relay makes learners inactive that fell due; it and the reactivation take the person's lock in turn."""
     enrolment_id = world.enrolment("anna")
-    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
+    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=1)
     job_id = world.event(slow_db, "deactivated", "anna", effective_at=due).job_id
     eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
     with held(owner, HOLD_LEARNER) as hold:

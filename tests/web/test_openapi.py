@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: every operation, whoever added it, answers nothing that it does not describe."""
+"""The OpenAPI document is complete: no operation gives an answer that it does not describe."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -82,7 +82,7 @@ def test_the_document_has_the_contracts_calls_and_the_packages_version(document:
     assert document["info"]["version"] == importlib.metadata.version("withdrawals")
 
 
-def test_every_operation_says_its_role_and_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+def test_every_operation_names_its_role_and_has_a_unique_name(document: dict[str, Any]) -> None:
     named = [operation["operationId"] for _, operation in operations(document)]
     assert len(named) == len(set(named))
     for name, operation in operations(document):
