@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import sources
@@ -86,19 +86,24 @@ def list_sources(connection: Connection, organisation_id: int) -> list[Registere
     return [RegisteredSource(*row) for row in connection.execute(found)]
 
 
-def list_live(
-    connection: Connection, *, kind: str | None = None, name: str | None = None, source_id: int | None = None
-) -> list[tuple[RegisteredSource, list[str]]]:
-    """Live sources of all organisations that match, each with its one or two sealed secrets, the newest first."""
-    conditions: list[ColumnElement[bool]] = [_LIVE]
-    if kind is not None:
-        conditions.append(sources.c.kind == kind)
-    if name is not None:
-        conditions.append(sources.c.name == name)
-    if source_id is not None:
-        conditions.append(sources.c.id == source_id)
-    rows = connection.execute(select(*_SOURCE, *_SECRETS).where(*conditions).order_by(sources.c.id))
-    return [_with_secrets(row) for row in rows]
+_LIST_LIVE = select(*_SOURCE, *_SECRETS).where(_LIVE).order_by(sources.c.id)
+_OF_NAME = _LIST_LIVE.where(sources.c.kind == bindparam("kind"), sources.c.name == bindparam("name"))  # on every event
+_OF_ID = _LIST_LIVE.where(sources.c.kind == bindparam("kind"), sources.c.id == bindparam("id"))
+
+
+def list_live(connection: Connection) -> list[tuple[RegisteredSource, list[str]]]:
+    """Live sources of all organisations, each with its one or two sealed secrets, the newest first."""
+    return [_with_secrets(row) for row in connection.execute(_LIST_LIVE)]
+
+
+def find_by_name(connection: Connection, kind: str, name: str) -> list[tuple[RegisteredSource, list[str]]]:
+    """The live sources of a name, of all organisations, as `list_live` returns them."""
+    return [_with_secrets(row) for row in connection.execute(_OF_NAME, {"kind": kind, "name": name})]
+
+
+def find_by_id(connection: Connection, kind: str, source_id: int) -> list[tuple[RegisteredSource, list[str]]]:
+    """The live source of an id, of any organisation, as `list_live` returns it; or none."""
+    return [_with_secrets(row) for row in connection.execute(_OF_ID, {"kind": kind, "id": source_id})]
 
 
 def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[RegisteredSource, str] | None:
@@ -133,17 +138,20 @@ def disable(connection: Connection, organisation_id: int, source_id: int) -> Reg
     return _one(connection.execute(changed.returning(*_SOURCE)).one_or_none())
 
 
+_POLICY = (
+    select(sources.c.on_deactivate, sources.c.grace_hours)
+    .where(sources.c.organisation_id == bindparam("organisation_id"), sources.c.name == bindparam("name"))
+    .order_by(_LIVE.desc(), sources.c.id.desc())
+    .limit(1)
+)
+
+
 def find_policy(connection: Connection, organisation_id: int, name: str) -> DeactivationPolicy:
     """What the deactivations of a source do. Sources that are not registered (`scim`, `cli`) withdraw at once.
 
     After its source was disabled an event keeps that source's policy, unless a live one has the name now.
     """
-    row = connection.execute(
-        select(sources.c.on_deactivate, sources.c.grace_hours)
-        .where(sources.c.organisation_id == organisation_id, sources.c.name == name)
-        .order_by(_LIVE.desc(), sources.c.id.desc())
-        .limit(1)
-    ).one_or_none()
+    row = connection.execute(_POLICY, {"organisation_id": organisation_id, "name": name}).one_or_none()
     return DeactivationPolicy(row.on_deactivate, timedelta(hours=row.grace_hours)) if row else DeactivationPolicy()
 
 

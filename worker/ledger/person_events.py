@@ -1,11 +1,14 @@
-"""Persons and their events: which event is the newest, and the locks that keep it so."""
+"""Persons and their events: which event is the newest, and the locks that keep it so.
+
+The statements are built once: every event runs them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, text, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import learners, person_events, persons
@@ -23,15 +26,23 @@ class StoredEvent:
     effective_at: datetime
 
 
+_ORGANISATION, _PERSON = bindparam("organisation", type_=BigInteger), bindparam("person", type_=Text)
+_IS_PERSON = and_(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _PERSON)
+_IS_LEARNER = and_(learners.c.organisation_id == _ORGANISATION, learners.c.external_id == _PERSON)
+
+
+def _key(organisation_id: int, external_id: str) -> dict[str, Any]:
+    return {"organisation": organisation_id, "person": external_id}
+
+
+_INSERT_IF_MISSING = insert(persons).on_conflict_do_nothing()
+_LOCK = select(persons.c.epoch, persons.c.active, persons.c.effective_at).where(_IS_PERSON).with_for_update()
+
+
 def lock(connection: Connection, organisation_id: int, external_id: str) -> Person:
     """Lock a person's row. The first event about a person inserts it."""
-    row = insert(persons).values(organisation_id=organisation_id, external_id=external_id)
-    connection.execute(row.on_conflict_do_nothing())
-    found = connection.execute(
-        select(persons.c.epoch, persons.c.active, persons.c.effective_at)
-        .where(_is_person(organisation_id, external_id))
-        .with_for_update()
-    ).one()
+    connection.execute(_INSERT_IF_MISSING, {"organisation_id": organisation_id, "external_id": external_id})
+    found = connection.execute(_LOCK, _key(organisation_id, external_id)).one()
     return Person(found.epoch, found.active, found.effective_at)
 
 
@@ -68,25 +79,6 @@ def superseded(connection: Connection, chunk_ids: Sequence[int]) -> set[int]:
     return {row.id for row in rows if epochs.get((row.organisation_id, row.learner_external_id)) != row.epoch}
 
 
-def record_event(connection: Connection, organisation_id: int, external_id: str, event: StoredEvent) -> bool:
-    """Store an event if it is the newest of its source; the person's row must be locked."""
-    values = {
-        "type": event.type,
-        "sequence": event.sequence,
-        "occurred_at": event.occurred_at,
-        "effective_at": event.effective_at,
-    }
-    row = insert(person_events).values(
-        organisation_id=organisation_id, external_id=external_id, source=event.source, **values
-    )
-    stored = row.on_conflict_do_update(
-        index_elements=["organisation_id", "external_id", "source"],
-        set_=values,
-        where=_rank(row.excluded) > _rank(person_events.c),
-    )
-    return connection.execute(stored.returning(person_events.c.source)).one_or_none() is not None
-
-
 def _rank(event: Any) -> ColumnElement[Any]:
     """Where an event stands among those of its source: the sequence decides, else the time; a reactivation wins."""
     return tuple_(
@@ -97,16 +89,63 @@ def _rank(event: Any) -> ColumnElement[Any]:
     )
 
 
+_EVENT = insert(person_events)
+_RECORD = _EVENT.on_conflict_do_update(
+    index_elements=["organisation_id", "external_id", "source"],
+    set_={name: _EVENT.excluded[name] for name in ("type", "sequence", "occurred_at", "effective_at")},
+    where=_rank(_EVENT.excluded) > _rank(person_events.c),
+).returning(person_events.c.source)
+
+
+def record_event(connection: Connection, organisation_id: int, external_id: str, event: StoredEvent) -> bool:
+    """Store an event if it is the newest of its source; the person's row must be locked."""
+    values = {
+        "organisation_id": organisation_id,
+        "external_id": external_id,
+        "source": event.source,
+        "type": event.type,
+        "sequence": event.sequence,
+        "occurred_at": event.occurred_at,
+        "effective_at": event.effective_at,
+    }
+    return connection.execute(_RECORD, values).one_or_none() is not None
+
+
+_NEWEST = (
+    select(
+        person_events.c.source,
+        person_events.c.type,
+        person_events.c.sequence,
+        person_events.c.occurred_at,
+        person_events.c.effective_at,
+    )
+    .where(person_events.c.organisation_id == _ORGANISATION, person_events.c.external_id == _PERSON)
+    .order_by(
+        person_events.c.occurred_at.desc(),
+        (person_events.c.type != "user.deactivated").desc(),
+        person_events.c.source,
+    )
+    .limit(1)
+)
+
+
 def find_newest_event(connection: Connection, organisation_id: int, external_id: str) -> StoredEvent | None:
     """The event that decides the person's state: the newest of all sources, a reactivation winning a tie."""
-    events = person_events.c
-    row = connection.execute(
-        select(events.source, events.type, events.sequence, events.occurred_at, events.effective_at)
-        .where(events.organisation_id == organisation_id, events.external_id == external_id)
-        .order_by(events.occurred_at.desc(), (events.type != "user.deactivated").desc(), events.source)
-        .limit(1)
-    ).one_or_none()
+    row = connection.execute(_NEWEST, _key(organisation_id, external_id)).one_or_none()
     return StoredEvent(*row) if row else None
+
+
+_SET_STATE = (
+    update(persons)
+    .where(_IS_PERSON)
+    .values(
+        epoch=persons.c.epoch + 1,
+        active=bindparam("is_active"),
+        effective_at=bindparam("inactive_from"),
+        deactivation_due=bindparam("is_due"),
+    )
+    .returning(persons.c.epoch)
+)
 
 
 def set_person_state(
@@ -116,18 +155,15 @@ def set_person_state(
 
     `effective_at`: when a deactivation takes effect; a person who is active has none.
     """
-    changed = (
-        update(persons)
-        .where(_is_person(organisation_id, external_id))
-        .values(
-            epoch=persons.c.epoch + 1,
-            active=active,
-            effective_at=None if active else effective_at,
-            deactivation_due=not active,
-        )
-        .returning(persons.c.epoch)
-    )
-    return connection.execute(changed).scalar_one()
+    state = {"is_active": active, "inactive_from": None if active else effective_at, "is_due": not active}
+    return connection.execute(_SET_STATE, {**_key(organisation_id, external_id), **state}).scalar_one()
+
+
+_LOCK_LEARNER = select(learners.c.active).where(_IS_LEARNER).with_for_update()
+# The clock, not the transaction's time: the event just accepted is younger than that.
+_STATE_NOW = select(persons.c.active, persons.c.effective_at, func.clock_timestamp().label("now")).where(_IS_PERSON)
+_SET_LEARNER = update(learners).where(_IS_LEARNER).values(active=bindparam("is_active"))
+_SETTLE = update(persons).where(_IS_PERSON, persons.c.deactivation_due).values(deactivation_due=False)
 
 
 def sync_learner(connection: Connection, organisation_id: int, external_id: str, *, was_active: bool) -> bool:
@@ -136,25 +172,17 @@ def sync_learner(connection: Connection, organisation_id: int, external_id: str,
     A deactivation in the future leaves `active` as it is, unless the person was deactivated before (not
     `was_active`): then the newer event means that they are active until that time.
     """
-    is_learner = and_(learners.c.organisation_id == organisation_id, learners.c.external_id == external_id)
-    learner = connection.execute(select(learners.c.active).where(is_learner).with_for_update()).one_or_none()
+    key = _key(organisation_id, external_id)
+    learner = connection.execute(_LOCK_LEARNER, key).one_or_none()
     if learner is None:
         return False
-    person = connection.execute(  # the clock, not the transaction's time: the event just accepted is younger than that
-        select(persons.c.active, persons.c.effective_at, func.clock_timestamp().label("now")).where(
-            _is_person(organisation_id, external_id)
-        )
-    ).one()
+    person = connection.execute(_STATE_NOW, key).one()
     in_effect = person.effective_at is not None and person.effective_at <= person.now
     active = person.active or (not in_effect and (learner.active or not was_active))
     if active is not learner.active:
-        connection.execute(update(learners).where(is_learner).values(active=active))
+        connection.execute(_SET_LEARNER, {**key, "is_active": active})
     if in_effect:
-        connection.execute(
-            update(persons)
-            .where(_is_person(organisation_id, external_id), persons.c.deactivation_due)
-            .values(deactivation_due=False)
-        )
+        connection.execute(_SETTLE, key)
     return True
 
 
@@ -166,19 +194,16 @@ _DUE = (
     )
     .where(persons.c.deactivation_due, persons.c.effective_at <= func.now())
 )
+_LIST_DUE = _DUE.order_by(persons.c.effective_at).limit(bindparam("limit", type_=BigInteger))
+_LOCK_DUE = _DUE.where(_IS_PERSON).with_for_update(of=persons, skip_locked=True)
 
 
 def list_due_deactivations(connection: Connection, *, limit: int = 500) -> list[tuple[int, str]]:
     """Persons whose deactivation is due while their learner is still active, the longest due first."""
-    rows = connection.execute(_DUE.order_by(persons.c.effective_at).limit(limit))
+    rows = connection.execute(_LIST_DUE, {"limit": limit})
     return [(row.organisation_id, row.external_id) for row in rows]
 
 
 def lock_due_deactivation(connection: Connection, organisation_id: int, external_id: str) -> bool:
     """Lock a person whose deactivation is still due; False when it is not, or another transaction has the lock."""
-    this = _DUE.where(_is_person(organisation_id, external_id)).with_for_update(of=persons, skip_locked=True)
-    return connection.execute(this).one_or_none() is not None
-
-
-def _is_person(organisation_id: int, external_id: str) -> ColumnElement[bool]:
-    return and_(persons.c.organisation_id == organisation_id, persons.c.external_id == external_id)
+    return connection.execute(_LOCK_DUE, _key(organisation_id, external_id)).one_or_none() is not None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.ledger.tokens import COLUMNS, IS_LIVE, Token, as_token
@@ -18,14 +18,17 @@ def insert_session(connection: Connection, hash_: bytes, token_id: int, lifetime
     connection.execute(row.on_conflict_do_nothing(index_elements=[sessions.c.hash]))
 
 
+_FIND = (  # on every page of the console
+    select(*COLUMNS, organisations.c.name.label("organisation"), organisations.c.timezone)
+    .join_from(sessions, tokens, tokens.c.id == sessions.c.token_id)
+    .join(organisations, organisations.c.id == tokens.c.organisation_id)
+    .where(sessions.c.hash == bindparam("hash"), _NOT_EXPIRED, IS_LIVE)
+)
+
+
 def find(connection: Connection, hash_: bytes) -> tuple[Token, str, str] | None:
     """The live token of a live session, its organisation's name and time zone."""
-    row = connection.execute(
-        select(*COLUMNS, organisations.c.name.label("organisation"), organisations.c.timezone)
-        .join_from(sessions, tokens, tokens.c.id == sessions.c.token_id)
-        .join(organisations, organisations.c.id == tokens.c.organisation_id)
-        .where(sessions.c.hash == hash_, _NOT_EXPIRED, IS_LIVE)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"hash": hash_}).one_or_none()
     return (as_token(row[:-2]), row.organisation, row.timezone) if row else None
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import Role
@@ -38,7 +38,6 @@ COLUMNS = (
 )
 """What `as_token` reads, in this order."""
 IS_LIVE = tokens.c.revoked_at.is_(None)
-_USE_RECORDED_EVERY = timedelta(minutes=1)
 
 
 def as_token(row: Sequence[Any]) -> Token:
@@ -73,11 +72,12 @@ def insert_token(
     return as_token(made) if made else None
 
 
+_FIND = select(*COLUMNS, tokens.c.hash).where(tokens.c.selector == bindparam("selector"), IS_LIVE)  # on every request
+
+
 def find(connection: Connection, selector: str) -> tuple[Token, bytes] | None:
     """The live token of a selector, with the hash of its secret."""
-    row = connection.execute(
-        select(*COLUMNS, tokens.c.hash).where(tokens.c.selector == selector, IS_LIVE)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"selector": selector}).one_or_none()
     return (as_token(row[:-1]), row.hash) if row else None
 
 
@@ -86,10 +86,19 @@ def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:
     return set(connection.scalars(select(tokens.c.id).where(tokens.c.id.in_(token_ids), IS_LIVE)))
 
 
+_RECORD_USE = (  # on every request
+    update(tokens)
+    .where(
+        tokens.c.id == bindparam("token_id"),
+        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - timedelta(minutes=1)),
+    )
+    .values(last_used_at=func.now())
+)
+
+
 def record_use(connection: Connection, token_id: int) -> None:
     """Record that a token was used, at most once a minute."""
-    not_lately = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - _USE_RECORDED_EVERY)
-    connection.execute(update(tokens).where(tokens.c.id == token_id, not_lately).values(last_used_at=func.now()))
+    connection.execute(_RECORD_USE, {"token_id": token_id})
 
 
 def list_tokens(connection: Connection, organisation_id: int) -> list[Token]:

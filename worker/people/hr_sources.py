@@ -83,7 +83,7 @@ def create(
             created_by=actor,
         )
         if made is None:
-            for known, secrets_of_known in hr_sources.list_live(connection, kind=kind, name=name):
+            for known, secrets_of_known in hr_sources.find_by_name(connection, kind, name):
                 if secrets_of_known[0] == sealed:  # the answer to the first commit was lost
                     return known
             raise ConflictError(f"name: a source {name!r} exists. Rotate its secret, or disable it first.")
@@ -182,12 +182,12 @@ def source_seal(settings: Settings) -> Seal:
 
 def _find_candidates(database: Database, kind: str, called: str) -> list[tuple[RegisteredSource, list[str]]]:
     if _NAME.fullmatch(called):
-        return database.run(lambda connection: hr_sources.list_live(connection, kind=kind, name=called))
+        return database.run(lambda connection: hr_sources.find_by_name(connection, kind, called))
     try:
         source_id = parse_id(called, "source")
     except InvalidInputError:
         return []
-    return database.run(lambda connection: hr_sources.list_live(connection, kind=kind, source_id=source_id))
+    return database.run(lambda connection: hr_sources.find_by_id(connection, kind, source_id))
 
 
 def _open(seal: Seal, source: RegisteredSource, sealed: Sequence[str]) -> list[str]:

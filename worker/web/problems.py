@@ -5,7 +5,7 @@ has too.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -218,9 +218,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
         return _respond(request, 400, "not_json", "The body is not JSON.")
     if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in found) and not is_json(request):
         return _respond(request, 415, "content_type", "The content type must be application/json.")
-    found = found[:_MAX_FAULTS]
-    errors = [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
-    detail = "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in errors)
+    errors = list_faults(found[:_MAX_FAULTS])
+    detail = join_faults(errors)
     return _respond(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
 
 
@@ -230,9 +229,19 @@ def is_json(request: Request) -> bool:
     return kind == "application/json"
 
 
+def list_faults(found: Iterable[Any]) -> list[dict[str, str]]:
+    """Pydantic's errors as `field` and `message`, without the values that were sent."""
+    return [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
+
+
+def join_faults(faults: Iterable[dict[str, str]]) -> str:
+    """Faults as one sentence: `data.external_id: Field required; …`."""
+    return "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in faults)
+
+
 def _field(location: tuple[int | str, ...]) -> str:
     # Without the place (body, query, header) and the names of the validators inside a union.
-    parts = [str(part) for part in location if not str(part).startswith("function-")]
+    parts = [str(part) for part in location if not str(part).startswith(("function-", "datetime", "date"))]
     return ".".join(parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts)
 
 

@@ -20,7 +20,7 @@ from worker.people.inbox import IncomingEvent, RejectedEvent
 from worker.web.auth import limit, limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
-from worker.web.problems import ProblemError, problem
+from worker.web.problems import ProblemError, join_faults, list_faults, problem
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +59,7 @@ def make_event(key: str, body: bytes, **fields: Any) -> IncomingEvent:
 
 def describe_faults(error: ValidationError) -> str:
     """Which fields are wrong and why; values are not quoted."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{_field_name(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in found)
-
-
-def _field_name(location: tuple[int | str, ...]) -> str:
-    # Such as `data.external_id`; pydantic adds the names of the validators inside a union.
-    return ".".join(str(part) for part in location if not str(part).startswith(("function-", "datetime", "date")))
+    return join_faults(list_faults(error.errors(include_url=False, include_context=False, include_input=False)))
 
 
 def check_key(key: str) -> str:
