@@ -1,7 +1,7 @@
 """Errors that a user can correct, and the one classification of unexpected errors.
 
 The message of a user error is shown unchanged: it names the field, the row or the setting, and what to do.
-Errors of the database driver and of its pool are interpreted here and nowhere else.
+Errors of the database driver and of SQLAlchemy are interpreted here and nowhere else.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 import psycopg
-import psycopg_pool
 import sqlalchemy.exc
 
 
@@ -154,7 +153,7 @@ def driver_error(error: BaseException) -> BaseException:
 def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return for each kind
     """The kind of an error, from its SQLSTATE (PostgreSQL documentation, Appendix A)."""
     error = driver_error(error)
-    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed | sqlalchemy.exc.TimeoutError):
+    if isinstance(error, sqlalchemy.exc.TimeoutError):  # no connection of the pool became free in time
         return Fault.TRANSIENT
     if not isinstance(error, psycopg.Error):
         return Fault.BUG

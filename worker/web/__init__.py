@@ -1,1 +1,1 @@
-"""HTTP: `api` (JSON for producers and operators), `hooks` (HR systems), `scim`, `console` (pages), and what they share."""
+"""HTTP: `api` (JSON), `hooks` (HR systems), `scim`, `console` (pages), and what they share."""

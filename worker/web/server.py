@@ -15,7 +15,7 @@ class Server(uvicorn.Server):
     """uvicorn waits for every connection at shutdown; a stream of a long job's progress would not end."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._watching = app.state.watching
+        self._watchers = app.state.watchers
         super().__init__(
             uvicorn.Config(
                 app,
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._watching.stop()
+        self._watchers.stop()
         super().handle_exit(sig, frame)
 
 
