@@ -4,20 +4,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pytest
 import structlog
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.web.sending import MakeHr, event
-from tests.world import World
+from tests.support import processes
+from tests.support.web import MakeHr, event
+from tests.world import PATIENCE, World
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
+from worker.web import rate_limits
 from worker.web.app import make_app
 from worker.web.rate_limits import RateLimiter
 
 Bearer = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no busy machine make Redis look as if it were away: that would let every call through."""
+    monkeypatch.setattr(rate_limits, "TIMEOUT", PATIENCE)
 
 
 @contextmanager
@@ -74,24 +82,24 @@ def test_without_redis_every_call_passes_and_the_log_says_so_once(
     headers = {**bearer("producer"), "Idempotency-Key": "k"}
     body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
     with limited(db, environment, rate_limit=1) as client:
-        faulting.kill_redis(servers)
+        processes.kill_redis(servers)
         try:
             with structlog.testing.capture_logs() as entries:
                 statuses = [client.post("/v1/jobs", headers=headers, json=body).status_code for _ in range(3)]
         finally:
-            faulting.start_redis(servers)
+            processes.start_redis(servers)
     assert statuses == [202, 200, 200]
     assert [entry["event"] for entry in entries].count("rate_limits.paused") == 1
 
 
 def test_it_counts_again_once_redis_is_back(environment: Settings, servers: LocalServers) -> None:
     limiter = RateLimiter(environment.broker_url.get_secret_value(), pause=0)
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         with structlog.testing.capture_logs() as entries:
             assert [limiter.retry_after("k", 1) for _ in range(2)] == [None, None]
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
     with structlog.testing.capture_logs() as later:
         assert limiter.retry_after("k", 1) is None
         assert limiter.retry_after("k", 1) is not None
