@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
-from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import LetterCode, LetterState, Role
 from worker.config import settings
 from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
@@ -19,7 +19,7 @@ from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFound
 from worker.jobs.admission import count_or_refuse
 from worker.jobs.submit import Requester, accept_cascade
 from worker.ledger import dead_letters, decision_receipts, jobs, runs
-from worker.records import DeadLetter, Role
+from worker.records import DeadLetter
 
 log = structlog.get_logger(__name__)
 

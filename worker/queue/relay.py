@@ -126,7 +126,7 @@ class Relay:
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
-            "sessions": lambda: sessions.forget(self._database),
+            "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk.strip(self._database, self._settings),
             "overdue": self._tell_overdue,
         }

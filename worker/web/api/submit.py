@@ -48,8 +48,8 @@ router = APIRouter(
 )
 
 
-async def _body(request: Request, context: Context, _: Producer) -> bytes:
-    return await read(request, context.settings.body_bytes)
+async def _body(request: Request, _: Producer) -> bytes:
+    return await read(request)
 
 
 @router.post(
