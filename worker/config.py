@@ -3,12 +3,12 @@
 import os
 from datetime import timedelta
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.dead_letters import Code
+from schemas.catalogue import LetterCode
 from worker.errors import SettingsError
 
 PREFIX = "WITHDRAWALS_"
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
 def _targets(value: str) -> dict[str, timedelta]:
     rest, *single = [part.strip() for part in value.split(",")]
-    found = dict.fromkeys(get_args(Code), _time(rest))
+    found = dict.fromkeys(map(str, LetterCode), _time(rest))
     for part in single:
         code, given, hours = part.partition("=")
         if not given or code.strip() not in found:

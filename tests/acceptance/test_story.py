@@ -12,7 +12,7 @@ from schemas.jobs import FileRequest, Filter, JobRequest
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import acts, remedies
 from worker.jobs import plan
 from worker.jobs.control import cancel
 from worker.jobs.show import show
@@ -111,7 +111,7 @@ def test_a_request_from_the_door_to_the_books(processes: None, db: Database, wor
     assert letter.code == "pathway_owned"
     assert letter.evidence["pathway_title"] == "Onboarding"
     assert [item["id"] for item in letter.evidence["now"]["siblings"]] == [sibling]
-    assert {"override", "keep"} <= set(remedies.remedies(letter.code))
+    assert {"override", "keep"} <= set(acts.remedies(letter.code))
 
     # … and decides. The letter closes with what the attempt found; the job's past does not change.
     remedies.resolve(

@@ -370,9 +370,9 @@ def test_a_redrive_of_technical_failures_stays_with_their_fingerprint(
 def test_the_daily_pass_tries_what_has_changed_once_a_day(db: Database, world: World, environment: Settings) -> None:
     ids = owned(db, world, environment, 5)
     freed(world, ids[:2])
-    assert runs.daily_pass(db) == 0, "it had its turn today"
+    assert runs.redrive_changed(db) == 0, "it had its turn today"
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-    assert runs.daily_pass(db) == 1
+    assert runs.redrive_changed(db) == 1
     for _ in range(4):
         step(db, world, environment)
     (run,) = world.run("SELECT state, letters, actor FROM withdrawals.runs")

@@ -23,7 +23,7 @@ from tests.web.sending import Hr, MakeHr, event, signed
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import acts, remedies
 from worker.errors import InvalidInputError
 from worker.people import hr_sources
 from worker.queue.broker import make_broker
@@ -392,9 +392,9 @@ def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, w
     """There is no work behind it: its sender corrects it and sends it under a new id."""
     hr.send(b"nonsense")
     (letter,) = world.letters()
-    assert list(remedies.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
+    assert list(acts.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
     act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
-    with pytest.raises(InvalidInputError, match=r"redrive is none .* use discard"):
+    with pytest.raises(InvalidInputError, match=r"redrive is not for .* Use one of: discard"):
         remedies.redrive(db, **act)
     remedies.discard(db, **act, note="told them")
     assert [row.state for row in world.letters()] == ["discarded"]
