@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Text, exists, func, insert, literal, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.catalogue import LetterCode, LetterState
 from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
@@ -84,7 +83,7 @@ def fail(connection: Connection, chunk: Chunk, letter_id: int) -> None:
         connection.execute(update(letter_chunks).where(attempt, letter_chunks.c.state == "claimed").values(nothing))
     elif chunk.is_person:
         person = job_chunks.c.id == chunk.id
-        counted = {**closed, "counts": func.jsonb_build_object("failed", job_chunks.c.size)}
+        counted = {**closed, "counts": func.jsonb_build_object(literal("failed", Text), job_chunks.c.size)}
         connection.execute(update(job_chunks).where(person, job_chunks.c.state == "claimed").values(counted))
     else:
         connection.execute(_FAIL_ID, {"id": chunk.id, "letter_id": letter_id})
@@ -214,7 +213,9 @@ def audit_all(
     connection: Connection, letter_ids: Sequence[int], *, actor: str, action: str, note: str | None, act_id: str
 ) -> None:
     """One audit row for each letter, with its code and the id of the act."""
-    detail = func.jsonb_build_object("code", letters_table.c.code).op("||")(literal({"act": act_id}, JSONB))
+    detail = func.jsonb_build_object(literal("code", Text), letters_table.c.code).op("||")(
+        literal({"act": act_id}, JSONB)
+    )
     rows = select(
         letters_table.c.organisation_id,
         literal(actor),

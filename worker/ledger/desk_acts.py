@@ -81,7 +81,7 @@ def assign(connection: Connection, selection: Selection, assignee: str | None, p
         )
         .cte("changed")
     )
-    detail = func.jsonb_build_object(*_pair("act", part.act_id), "before", changed.c.before, *_pair("after", assignee))
+    detail = _json(act=part.act_id, before=changed.c.before, after=assignee)
     audited = _audit("dead_letter.assign", changed, detail, part)
     number = select(func.count()).select_from(changed).scalar_subquery()
     counts = select(func.count().label("matched"), number.label("changed"), func.max(chosen.c.id).label("last"))
@@ -91,7 +91,7 @@ def assign(connection: Connection, selection: Selection, assignee: str | None, p
 def note(connection: Connection, selection: Selection, part: Part) -> Done:
     """Put a note beside each letter selected."""
     chosen = _select_part(selection, part).cte("chosen").prefix_with("MATERIALIZED")
-    detail = func.jsonb_build_object(*_pair("act", part.act_id))
+    detail = _json(act=part.act_id)
     audited = _audit("dead_letter.note", chosen, detail, part)
     number = func.count()
     counts = select(number.label("matched"), number.label("changed"), func.max(chosen.c.id).label("last"))
@@ -117,8 +117,12 @@ def _audit(action: str, letters: Any, detail: ColumnElement[Any], part: Part) ->
     return insert(audit).from_select(_AUDITED, rows.order_by(letters.c.id)).cte("audited")
 
 
-def _pair(name: str, value: str | None) -> tuple[str, ColumnElement[Any]]:
-    return name, literal(value, Text)
+def _json(**values: ColumnElement[Any] | str | None) -> ColumnElement[Any]:
+    """An object of these names; every parameter has its type, which PostgreSQL cannot infer here."""
+    typed: list[ColumnElement[Any]] = []
+    for name, value in values.items():
+        typed += [literal(name, Text), value if isinstance(value, ColumnElement) else literal(value, Text)]
+    return func.jsonb_build_object(*typed)
 
 
 def find_bounds(connection: Connection) -> tuple[int, int]:
@@ -178,10 +182,8 @@ def announce_overdue(connection: Connection, targets: Targets, *, most: int = 10
         .returning(dead_letters.c.id, dead_letters.c.organisation_id, dead_letters.c.code)
         .cte("announced")
     )
-    data = func.jsonb_build_object(
-        "code", announced.c.code, "count", func.count(),
-        "dead_letter_ids", func.jsonb_agg(aggregate_order_by(announced.c.id, announced.c.id)),
-    )  # fmt: skip
+    ids = func.jsonb_agg(aggregate_order_by(announced.c.id, announced.c.id))
+    data = _json(code=announced.c.code, count=func.count(), dead_letter_ids=ids)
     queued = (
         select(endpoints.c.id, announced.c.organisation_id, event, data)
         .join(endpoints, endpoints.c.organisation_id == announced.c.organisation_id)
