@@ -213,9 +213,8 @@ def audit_all(
     connection: Connection, letter_ids: Sequence[int], *, actor: str, action: str, note: str | None, act_id: str
 ) -> None:
     """One audit row for each letter, with its code and the id of the act."""
-    detail = func.jsonb_build_object(literal("code", Text), letters_table.c.code).op("||")(
-        literal({"act": act_id}, JSONB)
-    )
+    code, act = (literal("code", Text), letters_table.c.code), (literal("act", Text), literal(act_id, Text))
+    detail = func.jsonb_build_object(*code, *act)
     rows = select(
         letters_table.c.organisation_id,
         literal(actor),
