@@ -54,7 +54,7 @@ def test_an_id_without_end_in_a_file_is_named_by_its_line(mia: Person, cells: st
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
     answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
     assert answer.status_code == 422
-    assert "line 2: enrolment_id" in answer.text
+    assert "Line 2: enrolment_id" in answer.text
 
 
 @pytest.mark.parametrize(("zone", "at"), [("Asia/Tokyo", "0001-01-01T00:00"), ("America/New_York", "9999-12-31T23:59")])
