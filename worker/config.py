@@ -128,7 +128,7 @@ class Settings(BaseSettings):
 
 def _parse_targets(value: str) -> dict[str, timedelta]:
     default, *exceptions = [part.strip() for part in value.split(",")]
-    found: dict[str, timedelta] = dict.fromkeys(LetterCode, _parse_hours(default))
+    found: dict[str, timedelta] = dict.fromkeys(map(str, LetterCode), _parse_hours(default))
     for part in exceptions:
         code, given, hours = part.partition("=")
         if not given or code.strip() not in found:

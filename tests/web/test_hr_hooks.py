@@ -23,7 +23,7 @@ from tests.support.web import Hr, MakeHr, event, signed
 from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import acts, remedies
 from worker.errors import InvalidInputError
 from worker.people import hr_sources
 from worker.queue.broker import make_broker
@@ -398,9 +398,9 @@ def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, w
     """A redrive cannot help: the sender corrects the event and sends it under a new id."""
     hr.send(b"nonsense")
     (letter,) = world.letters()
-    assert list(remedies.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
+    assert list(acts.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
     act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
-    with pytest.raises(InvalidInputError, match=r"redrive is none .* use discard"):
+    with pytest.raises(InvalidInputError, match=r"redrive is not for .* Use one of: discard"):
         remedies.redrive(db, **act)
     remedies.discard(db, **act, note="asked the sender to correct it")
     assert [row.state for row in world.letters()] == ["discarded"]

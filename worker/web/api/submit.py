@@ -70,7 +70,7 @@ def submit_job(
     response: Response,
     body: Annotated[bytes, Depends(_body)],
 ) -> answers.Job:
-    """Withdraw enrolments: by id, by filter, or all of a person's. Role: producer."""
+    """Withdraw enrolments: by id, by filter, or all of a person's."""
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
     with known_key_first(context, requester):
         must_be_json(request)
