@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commandline import csv_file, done, program, refused, withdrawals
+from tests.support.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -206,7 +206,7 @@ def test_deactivate_and_reactivate_send_the_events_of_an_hr_system(
     assert [row[:2] for row in audit.rows()] == [("hr-desk", "user.deactivated"), ("hr-desk", "user.reactivated")]
 
 
-def test_a_deactivation_that_lies_ahead_is_scheduled_and_a_reactivation_supersedes_it(world: World) -> None:
+def test_a_later_deactivation_is_scheduled_and_a_reactivation_supersedes_it(world: World) -> None:
     world.enrolment("anna")
     receipt = done("deactivate", "anna", "--effective-at", "2990-01-01")
     assert receipt["status"] == "scheduled"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
-from tests.cli.commandline import csv_file, done, program, refused, withdrawals
+from tests.support.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings, settings
 from worker.database import Database
@@ -356,7 +356,7 @@ def test_a_load_never_takes_over_the_enrolment_of_another_organisation(world: Wo
 
 
 WRONG_SETTINGS = [
-    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: there is no such setting"),
+    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: unknown setting"),
     ("WITHDRAWALS_PORT", "http", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_PORT", "70000", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_THREADS", "0", "WITHDRAWALS_THREADS"),

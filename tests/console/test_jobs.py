@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.console.asking import NASTY, ask, held_job
-from tests.console.browsing import SignIn, accessible, says
+from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -70,7 +69,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     expect(page.get_by_text("2", exact=True).first).to_be_visible()
 
 
-def test_a_held_job_is_released_by_a_second_person_and_its_requester_reads_why_they_cannot(
+def test_a_second_person_releases_a_held_job_and_its_requester_reads_why(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
     job = held_job(db, world)
@@ -120,7 +119,7 @@ def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
     says(page, "Cancelled. 2 of 2 stay as they are.")
 
 
-def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_leads_to_the_sign_in(
+def test_a_page_goes_on_after_a_restart_and_an_expired_session_leads_to_sign_in(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)

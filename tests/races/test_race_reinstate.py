@@ -1,4 +1,4 @@
-"""A reinstate against whatever else wants the same learner, enrolment or key at that moment.
+"""A reinstate against everything else that wants the same learner, enrolment or key at the same time.
 
 DESIGN.md §2: "Decide only from rows you hold locked"; "a unique violation from a new enrolment that
 slipped in is tried again and found as `enrolled_again`".
@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from schemas.reinstate import ReinstateRequest
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     always_balanced,
     await_waiters,
@@ -25,7 +24,7 @@ from tests.races.racing import (
     workers,
     written,
 )
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.reinstate import reinstate
@@ -75,7 +74,7 @@ def rival(world: World, enrolment_id: int, status: str) -> int:
     )
 
 
-def test_an_enrolment_that_slips_in_between_lock_and_write_is_found_without_a_failed_attempt(
+def test_an_enrolment_made_between_lock_and_write_is_found_without_a_failure(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """The platform's new row is not committed when the reinstate looks, and is when it writes: the index says so."""
@@ -95,7 +94,7 @@ def test_an_enrolment_that_slips_in_between_lock_and_write_is_found_without_a_fa
     assert_balanced(slow_db)
 
 
-def test_a_platform_that_enrols_without_end_leaves_it_to_support_not_to_a_loop(
+def test_a_platform_that_keeps_enrolling_sends_the_chunk_to_support(
     db: Database, world: World, environment: Settings, monkeypatch: Any
 ) -> None:
     """As if every look came too early: tried some times, then an error of its row, with the letter that says so."""
@@ -112,7 +111,7 @@ def test_a_platform_that_enrols_without_end_leaves_it_to_support_not_to_a_loop(
     assert_balanced(db)
 
 
-def test_a_new_enrolment_waits_for_the_reinstate_and_is_refused_by_the_platforms_own_rule(
+def test_a_new_enrolment_waits_for_the_reinstate_and_the_platform_refuses_it(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """The learner is locked before the enrolment: who enrols them anew comes after."""
@@ -147,7 +146,9 @@ def test_two_reinstates_of_one_job_put_each_enrolment_back_once(
     assert {world.status(enrolment) for enrolment in ids} == {"in_progress"}
 
 
-def test_two_reinstates_in_one_claim_put_it_back_once(db: Database, world: World, environment: Settings) -> None:
+def test_two_reinstates_in_one_claim_put_an_enrolment_back_once(
+    db: Database, world: World, environment: Settings
+) -> None:
     """The earlier accepted does."""
     ids = world.enrolments(2)
     job = withdrawn(db, world, environment, ids)
@@ -160,7 +161,7 @@ def test_two_reinstates_in_one_claim_put_it_back_once(db: Database, world: World
     assert_balanced(db)
 
 
-def test_enrolments_of_two_jobs_with_one_key_in_one_claim_are_reinstated_once(
+def test_of_two_jobs_enrolments_in_the_same_series_one_is_reinstated(
     db: Database, world: World, environment: Settings
 ) -> None:
     older = world.enrolment()
@@ -173,7 +174,9 @@ def test_enrolments_of_two_jobs_with_one_key_in_one_claim_are_reinstated_once(
     assert_balanced(db)
 
 
-def test_a_new_withdrawal_in_the_same_claim_stands_by_itself(db: Database, world: World, environment: Settings) -> None:
+def test_an_undo_does_not_take_back_a_withdrawal_in_the_same_claim(
+    db: Database, world: World, environment: Settings
+) -> None:
     """Whichever was accepted first: one job's withdrawal is taken back, the other job withdraws."""
     for reinstate_first in (True, False):
         ids = world.enrolments(2)

@@ -1,9 +1,9 @@
-"""Health and readiness: what is wrong is told apart."""
+"""Liveness and readiness: each missing part is named."""
 
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
+from tests.support import processes
 from tests.world import World
 
 
@@ -21,7 +21,7 @@ def test_it_is_ready_when_database_broker_and_a_relay_are_there(client: TestClie
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
 
-def test_a_relay_that_was_not_seen_for_a_while_is_named(client: TestClient, world: World) -> None:
+def test_a_relay_without_a_recent_heartbeat_is_named(client: TestClient, world: World) -> None:
     world.run(
         "INSERT INTO withdrawals.processes (id, kind, threads, seen_at) "
         "VALUES (gen_random_uuid(), 'relay', 1, now() - interval '1 minute')"
@@ -34,11 +34,11 @@ def test_a_relay_that_was_not_seen_for_a_while_is_named(client: TestClient, worl
 def test_a_broker_that_is_gone_is_named_and_the_process_still_answers(
     client: TestClient, servers: LocalServers
 ) -> None:
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         answer = client.get("/readyz")
         assert answer.status_code == 503
         assert [part for part in ("database", "broker") if answer.json()[part]["ok"]] == ["database"]
         assert client.get("/healthz").status_code == 200
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)

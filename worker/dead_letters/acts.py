@@ -5,10 +5,9 @@ The API, the command line and the console take names, labels, roles and conseque
 
 from dataclasses import dataclass
 
-from schemas.catalogue import LetterCode
+from schemas.catalogue import LetterCode, Role
 from schemas.dead_letters import LetterAct
 from worker.errors import InvalidInputError
-from worker.records import Role
 
 
 @dataclass(frozen=True, slots=True)

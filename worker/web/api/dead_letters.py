@@ -30,7 +30,7 @@ class LetterQuery(LetterFilter):
 def list_dead_letters(
     context: Context, who: Viewer, query: Annotated[LetterQuery, Query()]
 ) -> answers.Page[answers.DeadLetter]:
-    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones. Role: viewer."""
+    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones."""
     found = desk.list_letters(
         context.database,
         context.settings,
@@ -44,7 +44,7 @@ def list_dead_letters(
 
 @router.get("/{letter_id}", responses=describes(404))
 def show_dead_letter(context: Context, who: Viewer, letter_id: RowId) -> answers.DeadLetter:
-    """One dead letter with its history, what the platform shows now, and the remedies. Role: viewer."""
+    """One dead letter with its history, what the platform shows now, and the remedies."""
     return show_letter(context, who.organisation_id, letter_id)
 
 
@@ -52,7 +52,7 @@ def show_dead_letter(context: Context, who: Viewer, letter_id: RowId) -> answers
 def redrive_dead_letter(
     context: Context, who: Operator, letter_id: RowId, act: Act | None = None
 ) -> answers.DeadLetter:
-    """Try again. If there is nothing left to do, this resolves the letter. Role: operator."""
+    """Try again. If there is nothing left to do, this resolves the letter."""
     remedies.redrive(
         context.database,
         organisation_id=who.organisation_id,
@@ -85,7 +85,7 @@ def resolve_dead_letter(
 def discard_dead_letter(
     context: Context, who: Operator, letter_id: RowId, act: Act | None = None
 ) -> answers.DeadLetter:
-    """Close a letter without an answer; what was not done stays undone. Role: operator."""
+    """Close a letter without an answer; what was not done stays undone."""
     remedies.discard(
         context.database,
         organisation_id=who.organisation_id,

@@ -25,19 +25,19 @@ def list_groups(
     who: Viewer,
     wanted: Annotated[LetterFilter, Query()],
 ) -> wire.Groups:
-    """Letters that match by fingerprint: how many, how old, one to look at. Role: viewer."""
+    """Letters that match by fingerprint: how many, how old, one to look at."""
     return desk.groups(context.database, context.settings, who.organisation_id, wanted, limit=1000)
 
 
 @router.get("/overview")
 def show_overview(context: Context, who: Viewer) -> wire.Overview:
-    """Live letters by code and age, the overdue ones counted. Role: viewer."""
+    """Live letters by code and age, the overdue ones counted."""
     return desk.overview(context.database, context.settings, who.organisation_id)
 
 
 @router.post("/assign")
 def assign_all(context: Context, who: Operator, request: wire.AssignAllRequest) -> wire.Acted:
-    """Let somebody look after all live letters that match, however many. Role: operator."""
+    """Let somebody look after all live letters that match, however many."""
     return desk_acts.assign_all(
         context.database,
         organisation_id=who.organisation_id,
@@ -49,7 +49,7 @@ def assign_all(context: Context, who: Operator, request: wire.AssignAllRequest) 
 
 @router.post("/note")
 def note_all(context: Context, who: Operator, request: wire.NoteAllRequest) -> wire.Acted:
-    """Put a note beside all letters that match, however many. Role: operator."""
+    """Put a note beside all letters that match, however many."""
     return desk_acts.note_all(
         context.database,
         organisation_id=who.organisation_id,
@@ -61,7 +61,7 @@ def note_all(context: Context, who: Operator, request: wire.NoteAllRequest) -> w
 
 @router.post("/{letter_id}/assign", responses=describes(404, 409))
 def assign_letter(context: Context, who: Operator, letter_id: int, request: wire.AssignRequest) -> answers.DeadLetter:
-    """Let somebody look after a letter; null: nobody. Role: operator."""
+    """Let somebody look after a letter; null: nobody."""
     desk_acts.assign(
         context.database,
         organisation_id=who.organisation_id,
@@ -74,7 +74,7 @@ def assign_letter(context: Context, who: Operator, letter_id: int, request: wire
 
 @router.post("/{letter_id}/note", responses=describes(404))
 def note_letter(context: Context, who: Operator, letter_id: int, request: wire.NoteRequest) -> answers.DeadLetter:
-    """Put a note beside a letter, live or closed. Role: operator."""
+    """Put a note beside a letter, live or closed."""
     desk_acts.note(
         context.database,
         organisation_id=who.organisation_id,

@@ -22,7 +22,7 @@ _ANSWERS = {
 
 @router.post("/redrive", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
 def redrive_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | Preview:
-    """Try all open letters that match again, a few of each fingerprint first. One run a filter. Role: operator."""
+    """Try all open letters that match again, a few of each fingerprint first. One run a filter."""
     return _run(context, who, LetterAct.REDRIVE, request, response)
 
 
@@ -35,13 +35,13 @@ def resolve_matching(context: Context, who: Operator, request: ResolveRequest, r
 
 @router.post("/discard", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
 def discard_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | Preview:
-    """Close all open letters that match without an answer. Role: operator."""
+    """Close all open letters that match without an answer."""
     return _run(context, who, LetterAct.DISCARD, request, response)
 
 
 @router.get("/runs")
 def list_runs(context: Context, who: Viewer, limit: Limit = 50, cursor: Cursor = None) -> answers.Page[Run]:
-    """Runs, newest first. Role: viewer."""
+    """Runs, newest first."""
     with context.database.begin() as connection:
         found = ledger.list_runs(connection, who.organisation_id, before=parse_cursor(cursor), limit=limit)
     return answers.Page(items=[Run.model_validate(run) for run in found], next_cursor=next_cursor(found, limit))
@@ -49,13 +49,13 @@ def list_runs(context: Context, who: Viewer, limit: Limit = 50, cursor: Cursor =
 
 @router.get("/runs/{run_id}", responses=describes(404))
 def show_run(context: Context, who: Viewer, run_id: RowId) -> Run:
-    """One run with its counts. Role: viewer."""
+    """One run with its counts."""
     return Run.model_validate(runs.show(context.database, organisation_id=who.organisation_id, run_id=run_id))
 
 
 @router.post("/runs/{run_id}/stop", responses=describes(404))
 def stop_run(context: Context, who: Operator, run_id: RowId) -> Run:
-    """End a run; attempts in flight end by themselves. Role: operator."""
+    """End a run; attempts in flight end by themselves."""
     found = runs.stop(context.database, organisation_id=who.organisation_id, run_id=run_id, actor=who.actor)
     return Run.model_validate(found)
 

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
-from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import LetterCode, LetterState, Role
 from schemas.dead_letters import Act
 from schemas.runs import RedriveRequest
 from worker.dead_letters import acts, desk, desk_acts, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import Run
-from worker.records import Role
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
 from worker.web.console.letters import parse_assignee

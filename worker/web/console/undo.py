@@ -7,13 +7,13 @@ from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints, ValidationError
 from starlette.responses import Response
 
+from schemas.catalogue import Role
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.records import Role
 from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around
