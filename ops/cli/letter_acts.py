@@ -248,7 +248,7 @@ def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
         common.out.print(f"Also {found['also']:,} other active enrolments in these pathways.")
 
 
-def _print(run: ledger.Run, json: bool) -> None:
+def _print(run: ledger.CountedRun, json: bool) -> None:
     if json:
         common.print_json(_document(run))
         return
@@ -266,7 +266,7 @@ def _print(run: ledger.Run, json: bool) -> None:
     common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
 
 
-def _counts(run: ledger.Run) -> str:
+def _counts(run: ledger.CountedRun) -> str:
     found = {
         "resolved": run.resolved,
         "open again": run.came_back,
@@ -278,7 +278,7 @@ def _counts(run: ledger.Run) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in found.items() if count) or "none"
 
 
-def _document(run: ledger.Run) -> dict[str, Any]:
+def _document(run: ledger.CountedRun) -> dict[str, Any]:
     return Run.model_validate(run).model_dump(mode="json")
 
 
