@@ -80,13 +80,9 @@ class Group(BaseModel):
     states: Annotated[dict[str, int], Field(description="How many are in which state.")]
     overdue: int
     unassigned: Annotated[int, Field(description="Open or redriven, without an assignee.")]
-    oldest: Annotated[
-        datetime, Field(description="When the oldest live letter was opened; without live ones, the oldest of all.")
-    ]
+    oldest: Annotated[datetime, Field(description="When the oldest live letter was opened, else the oldest of all.")]
     newest: datetime
-    sample: Annotated[
-        int, Field(description="One letter as an example: the first live one; without live ones, the first.")
-    ]
+    sample: Annotated[int, Field(description="One letter as an example: the first live one, else the first.")]
 
 
 class Groups(BaseModel):
@@ -151,9 +147,7 @@ class Asked(BaseModel):
     created_at: datetime
     effective_at: datetime
     file_name: Annotated[str | None, Field(description="Name of the file that held the request.")] = None
-    line: Annotated[int | None, Field(description="The first line of the file or input that names the enrolment.")] = (
-        None
-    )
+    line: Annotated[int | None, Field(description="The first line of the input that names the enrolment.")] = None
 
 
 class Diagnosis(BaseModel):
@@ -181,9 +175,7 @@ class Decision(BaseModel):
     request: Asked
     standing: Annotated[
         str,
-        Field(
-            description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`: the state of this enrolment's part."
-        ),
+        Field(description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`."),
     ]
     outcome: str | None = None
     sentence: str
@@ -214,7 +206,7 @@ class EnrolmentHistory(BaseModel):
     enrolment_id: int
     summary: str
     now: Annotated[
-        dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: it does not exist.")
+        dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: there is none.")
     ]
     decisions: Annotated[list[Decision], Field(description="In the order of the requests.")]
     dead_letters: list[LetterInHistory]

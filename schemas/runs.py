@@ -75,8 +75,6 @@ class Preview(BaseModel):
             "`nothing_to_try`: an event that could not be read. `closed`: for keep and discard."
         ),
     ]
-    moot: Annotated[
-        int, Field(description="Of these, letters that need nothing any more: already withdrawn, ended or superseded.")
-    ]
+    moot: Annotated[int, Field(description="Of these, already withdrawn, ended or superseded: nothing is left to do.")]
     also: Annotated[int, Field(description="For cascade: the learners' other active enrolments in the pathways.")]
     samples: dict[str, list[int]]
