@@ -41,10 +41,10 @@ def test_an_address_that_no_page_made_is_no_fault(mia: Person, path: str) -> Non
 
 @pytest.mark.parametrize("number", ["abc", "-1", "0", "1.5", "\u0661", "9" * 30])
 @pytest.mark.parametrize("name", ["series_id", "pathway_id"])
-def test_a_condition_that_is_none_is_refused_and_not_left_out(mia: Person, name: str, number: str) -> None:
+def test_an_invalid_condition_is_refused_and_not_left_out(mia: Person, name: str, number: str) -> None:
     """Without it the rest of the filter would mean every Series of the organisation."""
     page = mia.get(f"/console/withdraw?what=all&status=in_progress&reason=not_required&{name}={number}", 422)
-    assert "choose one of the list" in page
+    assert "choose one from the list" in page
     assert "plan_hash" not in page
 
 
@@ -79,7 +79,7 @@ def test_a_form_in_a_charset_of_its_own_is_refused(mia: Person) -> None:
     assert mia.client.post("/console/sign-out", content=body, headers={"Content-Type": kind}).status_code == 403
 
 
-def test_a_form_of_too_many_fields_is_told_so(mia: Person) -> None:
+def test_a_form_of_too_many_fields_is_refused(mia: Person) -> None:
     answer = mia.post("/console/sign-out", 400, **{f"field{n}": "1" for n in range(1100)})
     assert "1,000 fields" in answer.text
 

@@ -65,11 +65,11 @@ def test_a_revoked_token_ends_its_sessions(client: TestClient, db: Database, wor
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
 
 
-def test_a_wrong_token_is_told_so_and_opens_nothing(client: TestClient, token: MakeToken, world: World) -> None:
+def test_a_wrong_token_is_refused_and_opens_no_session(client: TestClient, token: MakeToken, world: World) -> None:
     for wrong in ("", "wdt_nonsense", token("viewer")[:-1] + "!"):
         answer = client.post("/console/sign-in", data={"token": wrong})
         assert answer.status_code == 401
-        assert "No live token" in answer.text
+        assert "Token not recognised" in answer.text
         assert COOKIE not in answer.cookies
     answer = client.post("/console/sign-in", data={"token": token("producer")})
     assert answer.status_code == 403

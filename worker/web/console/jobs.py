@@ -1,4 +1,4 @@
-"""Jobs: the list, one job with its progress, live or not, and what became of each enrolment."""
+"""Pages of jobs: the list, one job with its live progress, and the outcome of each enrolment."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -28,7 +28,7 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 
 ROWS = 50
 PLANNED_AT_ONCE = 100_000
-"""A larger job that is held shows its plan when asked: that takes seconds."""
+"""Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request."""
 
 Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
 
@@ -65,16 +65,16 @@ def list_jobs(
 
 @router.get("/jobs/{job_id}")
 def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""], Query(alias="plan")] = "") -> Response:
-    """One job: what was asked, how it stands, and what may be done with it."""
+    """One job: the request, its progress, and the actions that are possible."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
         pace = reads.pace(connection, job_id) if job.state is JobState.RUNNING else 0.0
         undone_by = reads.undoing(connection, job_id)
         rows = decision_receipts.acts_on_jobs(connection, [job_id])
-    acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
+    acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # the act that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
-    planned = _planned(view.database, job) if planning else None
+    planned = _plan(view.database, job) if planning else None
     return view.page(
         "job.html",
         job=job,
@@ -87,8 +87,8 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     )
 
 
-def _planned(database: Database, job: Job) -> answers.Plan | None:
-    """The plan of what is left, None when it has ended meanwhile, or the database is too busy for it."""
+def _plan(database: Database, job: Job) -> answers.Plan | None:
+    """The plan of the undecided rest; None if the job has ended meanwhile or the database is too busy."""
     try:
         return plan.of_job(database, job.organisation_id, job.id)
     except ConflictError:
@@ -103,7 +103,7 @@ def _planned(database: Database, job: Job) -> answers.Plan | None:
 async def events(
     view: Looking, request: Request, job_id: RowId, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """A job's progress for the page that shows it, until it ends, or the session does."""
+    """A job's progress as server-sent events, until the job or the session ends."""
     find = partial(show, view.database, organisation_id=view.organisation_id, job_id=job_id)
     ticket = Ticket(view.caller.token_id, hash_of(request.cookies[COOKIE]))
     return await stream(request, ticket, lambda: answers.Job.model_validate(find()), last_event_id)
@@ -111,7 +111,7 @@ async def events(
 
 @router.get("/jobs/{job_id}/outcomes")
 def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] = "", cursor: Cursor = None) -> Response:
-    """What became of each enrolment of a job so far."""
+    """The outcome of each enrolment of a job so far."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
         found = outcomes.of_job(

@@ -18,9 +18,9 @@ from worker.ledger.series_library import Enrolment, Wanted
 from worker.records import Job
 from worker.rules import ACTIVE, ENDED, WITHDRAWN
 from worker.web.api.submit import validated
-from worker.web.console.forms import row_id
+from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
-from worker.web.console.times import around
+from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.context import Cursor, RowId
 
@@ -121,7 +121,7 @@ def withdraw(
     )
     job = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size).job
     job = _awaited(view, job)
-    return view.go(f"{PATH}/enrolments/{enrolment_id}", said=_said(job))
+    return view.go(f"{PATH}/enrolments/{enrolment_id}", _said(job))
 
 
 def source_of(reason: str) -> str:
@@ -135,8 +135,8 @@ def _list(view: View, template: str, asked: Asked, at: int | None, **shown: Any)
     with view.database.begin() as connection:
         pathways = series_library.pathways(connection, view.organisation_id)
         try:
-            after, until = around(asked.enrolled_from, asked.enrolled_to, view.zone)
-            pathway = row_id("pathway", asked.pathway_id)
+            after, until = parse_days(asked.enrolled_from, asked.enrolled_to, view.zone)
+            pathway = parse_choice(asked.pathway_id, "pathway")
             if asked.learner:
                 ids, more_learners = series_library.learners(connection, view.organisation_id, asked.learner)
             wanted = Wanted(series_id, ids, tuple(asked.status), pathway, after, until)
