@@ -8,6 +8,7 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Organisation
 from schemas import webhooks
 from worker.config import settings
+from worker.ids import next_cursor
 from worker.ledger import webhooks as ledger
 from worker.webhooks import deliveries as outgoing
 
@@ -97,7 +98,7 @@ def deliveries(
         with db.begin() as connection:
             found = ledger.deliveries(connection, org, webhook_id, state=state, before=cursor, limit=most)
     if json:
-        cursor_of_next = common.next_cursor(found, most)
+        cursor_of_next = next_cursor(found, most)
         common.print_json({"items": [_delivery(item) for item in found], "next_cursor": cursor_of_next})
         return
     rows = [(d.id, d.type, d.state, d.attempts, d.created_at, _came_back(d)) for d in found]
