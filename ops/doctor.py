@@ -14,7 +14,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import SettingsError, describe
 from worker.ledger import hr_sources as ledger
-from worker.ledger import reads
+from worker.ledger import processes
 from worker.people.hr_sources import seal
 
 OLDEST_POSTGRES = 150000
@@ -63,7 +63,7 @@ def _postgres(owner: Database) -> list[Finding]:
     with owner.begin() as connection:
         number = int(str(connection.scalar(text("SHOW server_version_num"))))
         version = connection.scalar(text("SHOW server_version"))
-        revision = reads.revision(connection)
+        revision = processes.revision(connection)
         fsync = connection.scalar(text("SHOW fsync"))
     level = "ok" if number >= OLDEST_POSTGRES else "wrong"
     findings = [Finding(level, "database", f"PostgreSQL {version}" + ("" if level == "ok" else "; needs 15 or later"))]
@@ -97,7 +97,7 @@ def _role(database: Database) -> list[Finding]:
 
 def _relay(database: Database) -> list[Finding]:
     with database.begin() as connection:
-        age, threads = reads.relay_age(connection), reads.worker_threads(connection, at_least=0)
+        age, threads = processes.relay_age(connection), processes.worker_threads(connection, at_least=0)
     relay = Finding("warn", "relay", "none was seen lately: nothing wakes the workers; start `withdrawals relay`")
     if age is not None and age < 15:
         relay = Finding("ok", "relay", f"seen {age:.0f} s ago")

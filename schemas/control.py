@@ -1,11 +1,11 @@
 """What people ask of jobs on their way: another time, a release by filter, limits of the brake."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from schemas.dead_letters import Source, Word
-from schemas.jobs import Id, Moment, Note, When
+from schemas.job_filter import ReleaseFilter
+from schemas.jobs import Note, When
 
 
 class Move(BaseModel):
@@ -14,19 +14,6 @@ class Move(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     effective_at: Annotated[When, Field(description="A time; a date alone is the end of that day.")]
-
-
-class ReleaseFilter(BaseModel):
-    """Held jobs of an organisation; conditions add up, and at least one is needed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ids: Annotated[list[Id], Field(min_length=1, max_length=10_000)] | None = None
-    source: Source | None = None
-    requested_by: Word | None = None
-    held_because: Literal["brake", "policy"] | None = None
-    created_before: Moment | None = None
-    created_after: Moment | None = None
 
 
 class Release(BaseModel):

@@ -14,7 +14,7 @@ from worker.database import Database
 from worker.jobs.submit import Requester, submit
 from worker.people import events
 from worker.people.events import Receipt
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 from worker.records import Job
 from worker.reports.books import check
 
@@ -139,7 +139,7 @@ class World:
 
 def work_off(db: Database, settings: Settings) -> None:
     """Decide everything that is due, in this thread."""
-    Withdrawer(db, settings).work_off()
+    Drain(db, settings).run()
 
 
 def eventually(condition: Callable[[], T | None], *, within: float = 15.0, what: str = "") -> T:

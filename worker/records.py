@@ -1,7 +1,7 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -61,7 +61,7 @@ class Job:
     """How many of this job's withdrawals were taken back."""
     held_because: str | None = None
     brake: dict[str, Any] | None = None
-    """The figures that held it (`worker.models.Brake.figures`)."""
+    """The figures that held it (`worker.records.Brake.figures`)."""
 
     @property
     def held_why(self) -> str | None:
@@ -72,6 +72,50 @@ class Job:
         if self.brake is None:
             return f"Held because its source lets a second person decide. {then}"
         return f"Held by the brake: {explain(self.brake)} {then}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as it is inserted."""
+
+    organisation_id: int
+    requested_by: str
+    door: str
+    key: str
+    request_hash: bytes
+    """SHA-256 of the validated request, by which the key knows it again."""
+    reason: str | None
+    """None exactly for a reinstate."""
+    source: str
+    kind: str = "withdraw"
+    reinstates: int | None = None
+    note: str | None = None
+    file_name: str | None = None
+    learner_external_id: str | None = None
+    """Of a person job."""
+    epoch: int | None = None
+    """Of the person when a deactivation asked."""
+    effective_at: datetime | date | None = None
+    """None: at once. A date is the end of that day in the organisation's time zone."""
+    accepted: int = 0
+    duplicates: int = 0
+
+
+LANE_HR, LANE_LETTERS, LANE_BULK = 0, 1, 2
+"""Deactivations go first, then attempts at letters, then everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunks:
+    """What the chunks of a new job have in common."""
+
+    job_id: int
+    organisation_id: int
+    lane: int
+    state: str
+    """`ready`, or `waiting` until the job is admitted."""
+    size: int = 1000
+    """Ids in one chunk at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +177,8 @@ class Chunk:
     attempts: int
     claims: int
     learner_external_id: str | None
-    redrives: int | None
+    letter_id: int | None
+    """The dead letter that this chunk tries again; None for a job's own chunk."""
     epoch: int | None
     reinstates: int | None
     proceed: bool
@@ -141,7 +186,13 @@ class Chunk:
 
     @property
     def is_person(self) -> bool:
+        """Whether it names a learner; what they are enrolled in is found when it is decided."""
         return self.learner_external_id is not None
+
+    @property
+    def is_splittable(self) -> bool:
+        """A person chunk is never split: its letter names the person."""
+        return self.size > 1 and not self.is_person
 
 
 @dataclass(frozen=True, slots=True)

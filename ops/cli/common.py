@@ -27,7 +27,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
 from worker.jobs.submit import Requester
-from worker.ledger import jobs, reads
+from worker.ledger import jobs, processes
 from worker.records import Job
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
@@ -100,7 +100,7 @@ def bring_up_to_date(current: Settings) -> str:
     owner = Database(current, pool_size=1, as_owner=True)
     try:
         with owner.begin() as connection:
-            found = reads.revision(connection)
+            found = processes.revision(connection)
         return head() if found == head() else migrate(owner.engine, role=current.database_role)
     finally:
         owner.close()
@@ -117,7 +117,7 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
         owner = Database(current, pool_size=2, as_owner=True)
         try:
             with owner.begin() as connection:
-                found = reads.revision(connection)
+                found = processes.revision(connection)
         finally:
             owner.close()
         if found != head():

@@ -7,7 +7,8 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
 from ops.cli.jobs import print_job, print_plan
-from schemas.control import Move, ReleaseFilter
+from schemas.control import Move
+from schemas.job_filter import ReleaseFilter
 from worker.errors import InvalidInputError
 from worker.jobs import control, plan
 

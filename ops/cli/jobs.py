@@ -13,12 +13,13 @@ from schemas import answers
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
+from schemas.job_filter import JobFilter
 from schemas.jobs import FileRequest, Filter, JobRequest
 from worker.errors import InvalidInputError
 from worker.ids import next_cursor, parse_id
-from worker.jobs import plan
-from worker.jobs.submit import Submitted, cancel, show, submit, submit_file
-from worker.ledger import reads
+from worker.jobs import plan, show
+from worker.jobs.control import cancel
+from worker.jobs.submit import Submitted, submit, submit_file
 from worker.people import events
 from worker.records import Job
 from worker.reports.lists import series_of_code
@@ -190,9 +191,8 @@ def list_jobs(
     """List jobs, newest first."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        with db.begin() as connection:
-            most = common.page_size(limit, json or only_ids)
-            found = reads.jobs(connection, org, state=state, before=cursor, limit=most)
+        most = common.page_size(limit, json or only_ids)
+        found = show.list_jobs(db, organisation_id=org, wanted=JobFilter(state=state), before=cursor, limit=most)
     if json:
         documents = [common.job_document(job) for job in found]
         common.print_json({"items": documents, "next_cursor": next_cursor(found, most)})
@@ -215,7 +215,7 @@ def show_job(
 ) -> None:
     """Show one job."""
     with common.database() as db:
-        print_job(show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
+        print_job(show.show(db, organisation_id=common.organisation_id(db, organisation), job_id=job_id), json)
 
 
 @group.command("cancel")

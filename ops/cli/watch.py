@@ -15,7 +15,7 @@ from ops.cli.common import AsJson, Organisation
 from schemas.catalogue import JobState
 from worker.database import Database
 from worker.errors import is_passing
-from worker.jobs.submit import show
+from worker.jobs.show import show
 from worker.records import Job
 
 _EVERY = 0.5  # seconds

@@ -8,14 +8,16 @@ from sqlalchemy import text
 from ops.cli.common import local_dir, out, table
 from ops.demo.run import free_port, new_name
 from ops.local.supervisor import Supervisor, procfile_commands
-from schemas.control import BrakeSetting, ReleaseFilter
+from schemas.control import BrakeSetting
 from schemas.events import PersonEvent
+from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import OwnJobError
 from worker.jobs import brake, control
-from worker.jobs.submit import Requester, show, submit
+from worker.jobs.show import show
+from worker.jobs.submit import Requester, submit
 from worker.people import events
 from worker.reports.books import check
 

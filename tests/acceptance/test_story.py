@@ -14,7 +14,9 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs import plan
-from worker.jobs.submit import Requester, cancel, show, submit
+from worker.jobs.control import cancel
+from worker.jobs.show import show
+from worker.jobs.submit import Requester, submit
 from worker.queue.broker import ACTOR, QUEUE, make_broker
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay
@@ -38,7 +40,7 @@ def service(environment: Settings, db: Database) -> Iterator[None]:
 
     @dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE, broker=broker)
     def work_off() -> None:
-        lifecycle.withdrawer.work_off()
+        lifecycle.drain.run()
 
     broker.emit_after("process_boot")
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=100)

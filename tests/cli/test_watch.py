@@ -16,7 +16,8 @@ from tests.cli.commandline import done, withdrawals
 from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs.submit import cancel, show
+from worker.jobs.control import cancel
+from worker.jobs.show import show
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control, plan
-from worker.jobs.submit import cancel as submit_cancel
+from worker.jobs.control import cancel
 from worker.web.console import jobs as pages
 
 
@@ -22,7 +22,7 @@ def test_what_a_role_may_not_do_is_neither_offered_nor_done(
 ) -> None:
     running, held = ask(db, world, world.enrolments(3)), held_job(db, world)
     ended = ask(db, world, world.enrolments(1), actor="cli:root")
-    submit_cancel(db, organisation_id=world.organisation_id, job_id=ended.id, actor="test:admin")
+    cancel(db, organisation_id=world.organisation_id, job_id=ended.id, actor="test:admin")
     viewer = Person(client, token("viewer"))
     page = viewer.get(f"/console/jobs/{running.id}")
     assert "Pause: an operator can do this." in page

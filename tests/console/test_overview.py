@@ -14,7 +14,7 @@ from tests.console.browsing import MakeToken, SignIn, accessible, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import gauges, reads
+from worker.ledger import gauges, processes
 from worker.ledger.overview import Processes
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
@@ -33,8 +33,8 @@ def test_all_stands_at_a_glance_and_leads_on(
     ]
     accessible(page)
     with db.begin() as connection:
-        reads.seen(connection, uuid4(), "worker", 4)
-        reads.seen(connection, uuid4(), "relay", 1)
+        processes.record_alive(connection, uuid4(), "worker", 4)
+        processes.record_alive(connection, uuid4(), "relay", 1)
     owned = world.enrolment("anna", pathway_id=world.pathway(NASTY))
     page.reload()
     page.get_by_role("link", name="Choose a Series").wait_for()

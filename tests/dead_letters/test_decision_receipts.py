@@ -12,7 +12,8 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, remedies
 from worker.errors import NotFoundError
-from worker.jobs.submit import Requester, cancel, submit
+from worker.jobs.control import cancel
+from worker.jobs.submit import Requester, submit
 
 
 def explained(db: Database, world: World, enrolment_id: int) -> EnrolmentHistory:

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from schemas.catalogue import JobState
-from schemas.control import BrakeSetting, ReleaseFilter
+from schemas.control import BrakeSetting
+from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
 from tests.world import World, assert_balanced, work_off
@@ -18,7 +19,9 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
 from worker.jobs import admission, brake, control, plan, reinstate
-from worker.jobs.submit import cancel, show, submit
+from worker.jobs.control import cancel
+from worker.jobs.show import show
+from worker.jobs.submit import submit
 from worker.ledger import control as ledger
 from worker.ledger import jobs as job_ledger
 from worker.queue.broker import make_broker

@@ -15,7 +15,8 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import plan
-from worker.jobs.submit import show, submit, submit_file
+from worker.jobs.show import show
+from worker.jobs.submit import submit, submit_file
 
 
 def of(**selection: Any) -> JobRequest:

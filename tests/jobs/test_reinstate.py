@@ -15,8 +15,10 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, remedies
 from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
+from worker.jobs.control import cancel
 from worker.jobs.reinstate import plan, reinstate
-from worker.jobs.submit import cancel, show, submit
+from worker.jobs.show import show
+from worker.jobs.submit import submit
 from worker.ledger import outcomes, reports
 from worker.records import Job
 from worker.rules import ACTIVE, Withdrawal, decide_reinstate

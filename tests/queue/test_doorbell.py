@@ -17,7 +17,7 @@ from dramatiq.middleware import Middleware
 
 from tests.world import World, eventually
 from worker.config import Settings
-from worker.ledger import reads
+from worker.ledger import processes
 from worker.queue import broker as doorbell
 from worker.queue.broker import ACTOR, BELL, BELLS, QUEUE, DoorbellConsumer, HintBroker, make_broker
 from worker.queue.middleware import Lifecycle
@@ -248,18 +248,18 @@ def test_a_process_is_on_record_while_it_lives_and_gone_when_it_ends(
         rows = eventually(lambda: world.run("SELECT kind, threads FROM withdrawals.processes"))
         assert [tuple(row) for row in rows] == [("worker", 3)]
         with world.owner.begin() as connection:
-            assert reads.worker_threads(connection) == 3
+            assert processes.worker_threads(connection) == 3
     finally:
         worker.stop()
     assert not world.run("SELECT 1 FROM withdrawals.processes")
-    assert lifecycle.withdrawer.work_off() == 0, "after the shutdown nothing is claimed"
+    assert lifecycle.drain.run() == 0, "after the shutdown nothing is claimed"
 
 
 def test_a_process_goes_on_beating_after_the_database_was_away(
     world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.queue.middleware.logs.configure", lambda _: None)
-    monkeypatch.setattr("worker.queue.middleware._HEARTBEAT", 0.02)
+    monkeypatch.setattr("worker.queue.heartbeat.EVERY", 0.02)
     broker = make_broker("", [Lifecycle(environment)], client=fakeredis.FakeRedis())
     broker.emit_after("process_boot")
     worker = dramatiq.Worker(broker, worker_threads=1)

@@ -6,7 +6,7 @@ from tests.world import World
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
-from worker.queue.drain import OLDEST_EVERY, Withdrawer
+from worker.queue.drain import OLDEST_EVERY, Drain
 
 LEASE = timedelta(seconds=30)
 
@@ -47,7 +47,7 @@ def test_many_small_requests_are_claimed_and_decided_together(
 ) -> None:
     """A storm of single requests runs at the speed of sets."""
     jobs = [world.submit(db, [enrolment_id]).id for enrolment_id in world.enrolments(40)]
-    assert Withdrawer(db, environment).work_off() == 1
+    assert Drain(db, environment).run() == 1
     assert world.one("SELECT count(DISTINCT token) FROM withdrawals.chunks") == 1
     assert [world.outcomes(job_id).popitem()[1] for job_id in jobs] == ["withdrawn"] * 40
 

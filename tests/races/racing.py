@@ -18,7 +18,8 @@ from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, jobs
-from worker.queue.drain import Applied, Withdrawer, apply
+from worker.queue.apply import Applied, apply
+from worker.queue.drain import Drain
 from worker.records import Claim
 
 T = TypeVar("T")
@@ -105,25 +106,25 @@ def outcome(future: "Future[T]") -> T | Exception:
 
 
 @contextmanager
-def workers(db: Database, settings: Settings, count: int) -> Iterator[Withdrawer]:
+def workers(db: Database, settings: Settings, count: int) -> Iterator[Drain]:
     """So many worker threads of one process, looking for work until the block ends."""
-    withdrawer = Withdrawer(db, settings)
-    with running(withdrawer, count):
-        yield withdrawer
+    drain = Drain(db, settings)
+    with running(drain, count):
+        yield drain
 
 
 @contextmanager
-def running(withdrawer: Withdrawer, count: int) -> Iterator[None]:
+def running(drain: Drain, count: int) -> Iterator[None]:
     """Threads that work a claim loop off, again and again."""
     over = threading.Event()
 
     def work() -> None:
         while not over.is_set():
-            withdrawer.work_off()
+            drain.run()
             over.wait(0.01)
 
     with ThreadPoolExecutor(count) as pool, ExitStack() as stack:
-        stack.callback(withdrawer.stop)
+        stack.callback(drain.stop)
         stack.callback(over.set)
         futures = [pool.submit(work) for _ in range(count)]
         yield

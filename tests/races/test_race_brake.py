@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from functools import partial
 
 from schemas.catalogue import JobState
-from schemas.control import BrakeSetting, ReleaseFilter
+from schemas.control import BrakeSetting
+from schemas.job_filter import ReleaseFilter
 from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, take, workers
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
-from worker.jobs import brake, control, submit
-from worker.queue.drain import Withdrawer
+from worker.jobs import brake, control
+from worker.queue.drain import Drain
 from worker.records import Job
 
 
@@ -86,7 +87,7 @@ def test_a_release_against_a_cancel_leaves_one_of_the_two(db: Database, world: W
         job = world.submit(db, world.enrolments(2))
         released, cancelled = threads.together(
             partial(_act, control.release, db, world, job.id),
-            partial(_act, submit.cancel, db, world, job.id),
+            partial(_act, control.cancel, db, world, job.id),
         )
         assert not isinstance(cancelled, Exception)
         assert job_state(world, job.id) == "cancelled", "a released job can be cancelled too"
@@ -108,7 +109,7 @@ def test_a_pause_and_the_end_of_a_job_at_the_same_moment_leave_a_job_that_ends(
         if job_state(world, job.id) == "paused":
             assert world.outcomes(job.id) == {}
             _act(control.resume, db, world, job.id)
-            Withdrawer(db, environment).work_off()
+            Drain(db, environment).run()
         assert job_state(world, job.id) == "completed"
         assert_balanced(db)
 
@@ -145,7 +146,7 @@ def test_a_move_against_its_time_and_a_cancel_leaves_one_of_the_legal_ends(
         job = world.submit(db, world.enrolments(2), effective_at="2990-01-01T00:00:00Z")
         move = partial(control.move, effective_at=datetime(2020, 1, 1, tzinfo=UTC))
         moved, cancelled = threads.together(
-            partial(_act, move, db, world, job.id), partial(_act, submit.cancel, db, world, job.id)
+            partial(_act, move, db, world, job.id), partial(_act, control.cancel, db, world, job.id)
         )
         assert not isinstance(cancelled, Exception)
         assert isinstance(moved, Job | ConflictError)

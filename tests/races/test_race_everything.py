@@ -21,7 +21,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.errors import ConflictError
-from worker.jobs import submit
+from worker.jobs import control
 from worker.ledger import claims
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
@@ -73,7 +73,7 @@ class Actors:
             wanted = order.sample([*self.ids, max(self.ids) + 7], 12)
             job = self.world.submit(self.db, wanted, chunk_size=order.choice([1, 3, 20]))
             if order.random() < 0.2:
-                submit.cancel(self.db, organisation_id=job.organisation_id, job_id=job.id, actor="test:admin")
+                control.cancel(self.db, organisation_id=job.organisation_id, job_id=job.id, actor="test:admin")
 
     def _human_resources(self, order: random.Random, people: list[str]) -> None:
         for _ in range(ROUNDS):

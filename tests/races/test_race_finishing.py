@@ -13,8 +13,9 @@ from tests.world import World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import jobs
+from worker.queue.apply import apply
 from worker.queue.broker import make_broker
-from worker.queue.drain import Withdrawer, apply
+from worker.queue.drain import Drain
 from worker.queue.relay import Relay
 from worker.records import Claim
 
@@ -28,7 +29,7 @@ def test_two_workers_that_decide_the_last_two_chunks_at_once_end_the_job(
         ids = world.enrolments(2)
         job = world.submit(slow_db, ids, chunk_size=1)
         with hold_enrolments(owner, *ids) as hold:
-            both = [threads.go(Withdrawer(slow_db, one_by_one).work_off) for _ in ids]
+            both = [threads.go(Drain(slow_db, one_by_one).run) for _ in ids]
             await_waiters(world, 2)
             hold.release()
             assert [future.result(PATIENCE) for future in both] == [1, 1]

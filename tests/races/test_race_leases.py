@@ -28,7 +28,7 @@ from worker.database import Database
 from worker.dead_letters import remedies
 from worker.ledger import claims
 from worker.queue import recovery
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 
 
 def test_a_running_transaction_is_not_taken_over(
@@ -96,7 +96,7 @@ def test_a_worker_that_comes_after_the_takeover_writes_nothing(
     applied = decide(db, slow)
     assert applied.decided == []
     assert applied.job_ids == set()
-    recovery.failed(db, environment, slow, RuntimeError("too late"))
+    recovery.record_failure(db, environment, slow, RuntimeError("too late"))
     db.run(lambda connection: claims.give_back(connection, slow.chunk_ids, slow.token))
     assert written(world) == before
     if fresh and successor == "has claimed it":
@@ -136,7 +136,7 @@ def test_a_worker_whose_session_is_ended_while_it_waits_tries_again_at_once(
     ids = world.enrolments(3)
     job = world.submit(slow_db, ids)
     with hold_enrolments(owner, ids[0]) as hold:
-        work = threads.go(Withdrawer(slow_db, patient).work_off)
+        work = threads.go(Drain(slow_db, patient).run)
         await_waiters(world)
         world.run(
             """SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -20,11 +20,11 @@ from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.jobs import submit
+from worker.jobs import control
 from worker.people import events
 from worker.queue import recovery
+from worker.queue.apply import apply
 from worker.queue.broker import make_broker
-from worker.queue.drain import apply
 from worker.queue.relay import Relay
 
 
@@ -132,7 +132,7 @@ def test_a_cancel_whose_answer_is_lost_is_one_act(db: Database, world: World, on
     """The repetition finds the job cancelled."""
     job = world.submit(db, world.enrolments(3))
     with one_lost_answer():
-        shown = submit.cancel(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
+        shown = control.cancel(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
     assert shown.state == "cancelled"
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'job.cancel'") == 1
     assert_balanced(db)
@@ -145,7 +145,7 @@ def test_a_failure_whose_record_is_acknowledged_late_counts_once(
     job = world.submit(db, world.enrolments(1))
     claim = take(db)
     with one_lost_answer():
-        recovery.failed(db, environment, claim, ValueError("unexpected"))
+        recovery.record_failure(db, environment, claim, ValueError("unexpected"))
     assert chunks(world, job.id, "state, attempts, claims") == [("ready", 1, 0)]
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 1
     assert_balanced(db)

@@ -29,7 +29,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.queue import recovery
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 from worker.records import DeadLetter
 
 
@@ -139,7 +139,7 @@ def test_a_claim_of_several_chunks_that_fails_is_next_claimed_one_by_one(
     jobs = [world.submit(db, [enrolment_id]).id for enrolment_id in (good, bad, fine)]
     claim = take(db)
     assert len(claim.chunk_ids) == 3
-    recovery.failed(db, quick, claim, RuntimeError("of one of them"))
+    recovery.record_failure(db, quick, claim, RuntimeError("of one of them"))
     for job in jobs:
         assert chunks(world, job, "state, alone, attempts, claims") == [("ready", True, 0, 0)]
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 0
@@ -289,12 +289,12 @@ def test_a_worker_that_is_told_to_stop_gives_its_claim_back_and_another_finishes
     ids = world.enrolments(4)
     job = world.submit(slow_db, ids)
     later = world.submit(slow_db, world.enrolments(300))
-    withdrawer = Withdrawer(slow_db, patient)
+    drain = Drain(slow_db, patient)
     with hold_enrolments(owner, ids[2]):
-        working = threads.go(withdrawer.work_off)
+        working = threads.go(drain.run)
         await_waiters(world)
-        withdrawer.stop()
-        withdrawer.interrupt()
+        drain.stop()
+        drain.interrupt()
         assert working.result(PATIENCE) == 1
         assert chunks(world, job.id, "state, claims, attempts") == [("ready", 0, 0)]
         assert chunks(world, later.id, "state, claims, attempts") == [("ready", 0, 0)]
@@ -309,18 +309,18 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """Stopped while the job is cancelled: the chunk comes back, is not claimed again and is closed."""
-    from worker.jobs import submit
+    from worker.jobs import control
     from worker.ledger import claims
 
     ids = world.enrolments(4)
     job = world.submit(slow_db, ids)
-    withdrawer = Withdrawer(slow_db, patient)
+    drain = Drain(slow_db, patient)
     with hold_enrolments(owner, ids[2]):
-        working = threads.go(withdrawer.work_off)
+        working = threads.go(drain.run)
         await_waiters(world)
-        submit.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
-        withdrawer.stop()
-        withdrawer.interrupt()
+        control.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
+        drain.stop()
+        drain.interrupt()
         working.result(PATIENCE)
     work_off(slow_db, patient)
     assert world.outcomes(job.id) == {}
@@ -367,7 +367,7 @@ def test_a_bug_is_tried_again_with_backoff_and_given_up_with_all_its_attempts(
     job = world.submit(db, ids)
     for _ in range(3 * quick.max_attempts):
         due_now(world)
-        recovery.failed(db, quick, take(db, budget=1), ValueError("unexpected 17"))
+        recovery.record_failure(db, quick, take(db, budget=1), ValueError("unexpected 17"))
         assert_balanced(db)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "failed")
     assert job_state(world, job.id) == "completed_with_exceptions"

@@ -31,7 +31,8 @@ from worker.database import Database
 from worker.jobs.reinstate import reinstate
 from worker.ledger import reinstate as reinstating
 from worker.queue import recovery
-from worker.queue.drain import Withdrawer, apply
+from worker.queue.apply import apply
+from worker.queue.drain import Drain
 
 
 def withdrawn(db: Database, world: World, settings: Settings, ids: list[int]) -> int:
@@ -83,7 +84,7 @@ def test_an_enrolment_that_slips_in_between_lock_and_write_is_found_without_a_fa
     ended = rival(world, ids[2], "incomplete")
     made = back(slow_db, world, job)
     with held(owner, "UPDATE lms.enrolments SET status = 'in_progress' WHERE id = :i", i=ended) as platform:
-        working = threads.go(Withdrawer(slow_db, patient).work_off)
+        working = threads.go(Drain(slow_db, patient).run)
         await_waiters(world)  # at the unique index, with everything decided
         platform.release()
         assert working.result(PATIENCE) == 1
@@ -119,7 +120,7 @@ def test_a_new_enrolment_waits_for_the_reinstate_and_is_refused_by_the_platforms
     job = withdrawn(slow_db, world, patient, [enrolment])
     made = back(slow_db, world, job)
     with hold_enrolments(owner, enrolment) as hold:
-        working = threads.go(Withdrawer(slow_db, patient).work_off)
+        working = threads.go(Drain(slow_db, patient).run)
         await_waiters(world)
         enrolling = threads.go(rival, world, enrolment, "in_progress")
         await_waiters(world, 2)
@@ -224,7 +225,7 @@ def test_a_deactivation_at_the_same_learner_leaves_nobody_enrolled(
         made = back(slow_db, world, job)
         left = world.event(slow_db, "deactivated", f"anna{number}").job_id or 0
         with hold_enrolments(owner, enrolment) as hold:
-            both = [threads.go(Withdrawer(slow_db, settings).work_off) for _ in range(2)]
+            both = [threads.go(Drain(slow_db, settings).run) for _ in range(2)]
             await_waiters(world, 2)
             hold.release()
             for future in both:

@@ -22,7 +22,7 @@ from tests.races.racing import (
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 
 
 def test_of_two_jobs_decided_together_the_earlier_accepted_withdraws(
@@ -52,7 +52,7 @@ def test_of_two_workers_that_decide_one_enrolment_at_once_exactly_one_withdraws_
         (shared,) = world.enrolments(1)
         jobs = [world.submit(slow_db, [shared]).id for _ in range(2)]
         with hold_enrolments(owner, shared) as hold:
-            both = [threads.go(Withdrawer(slow_db, one_by_one).work_off) for _ in jobs]
+            both = [threads.go(Drain(slow_db, one_by_one).run) for _ in jobs]
             await_waiters(world, 2)
             hold.release()
             assert [future.result(PATIENCE) for future in both] == [1, 1]
@@ -108,7 +108,7 @@ def test_a_deactivation_and_a_list_at_the_same_row_withdraw_once(
     listed = world.submit(slow_db, [shared]).id
     left = world.event(slow_db, "deactivated", "anna").job_id or 0
     with hold_enrolments(owner, shared) as hold:
-        both = [threads.go(Withdrawer(slow_db, one_by_one).work_off) for _ in range(2)]
+        both = [threads.go(Drain(slow_db, one_by_one).run) for _ in range(2)]
         await_waiters(world, 2)
         hold.release()
         assert [future.result(PATIENCE) for future in both] == [1, 1]

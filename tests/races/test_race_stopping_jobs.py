@@ -29,17 +29,18 @@ from tests.races.racing import (
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs import submit
+from worker.jobs import control
+from worker.jobs.show import show
 from worker.ledger import claims
 from worker.queue.broker import make_broker
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
 from worker.queue.relay import Relay
 from worker.records import Claim
 
 SOON = 1.0  # seconds: what was running when the job was stopped has long committed by then
 
 
-class Paced(Withdrawer):
+class Paced(Drain):
     """A stream of claims that lasts long enough to be stopped in the middle."""
 
     _pace = threading.Event()
@@ -52,7 +53,7 @@ class Paced(Withdrawer):
 def _cancel(db: Database, world: World, job_id: int) -> float:
     """Cancel a job; how long that took, in seconds."""
     begun = time.monotonic()
-    submit.cancel(db, organisation_id=world.organisation_id, job_id=job_id, actor="test:admin")
+    control.cancel(db, organisation_id=world.organisation_id, job_id=job_id, actor="test:admin")
     return time.monotonic() - begun
 
 
@@ -85,7 +86,7 @@ def test_a_cancel_in_a_stream_of_claims_takes_effect_at_once(
     states = Counter(state for (state,) in chunks(world, job.id))
     assert set(states) == {"done", "cancelled"}
     assert states["cancelled"] > 0
-    shown = submit.show(db, organisation_id=world.organisation_id, job_id=job.id)
+    shown = show(db, organisation_id=world.organisation_id, job_id=job.id)
     assert shown.outcomes == {"withdrawn": 5 * states["done"], "cancelled": 5 * states["cancelled"]}
     assert shown.in_flight == 0
     done = set(world.outcomes(job.id))
@@ -122,7 +123,7 @@ def test_a_chunk_that_comes_back_after_the_cancel_is_closed_by_the_sweep(
     ids = world.enrolments(2)
     job = world.submit(db, ids)
     with hold_enrolments(owner, ids[0]):
-        working = threads.go(Withdrawer(db, environment).work_off)
+        working = threads.go(Drain(db, environment).run)
         await_waiters(world)
         _cancel(db, world, job.id)
         assert working.result(PATIENCE) == 1  # it gave up waiting, and the chunk came back
@@ -251,6 +252,6 @@ def test_the_halves_of_a_chunk_that_is_split_while_its_job_is_cancelled_are_clos
     with db.begin() as connection:
         claims.close_cancelled(connection)
     assert chunks(world, job.id, "state, size") == [("split", 5), ("cancelled", 2), ("cancelled", 3)]
-    shown = submit.show(db, organisation_id=world.organisation_id, job_id=job.id)
+    shown = show(db, organisation_id=world.organisation_id, job_id=job.id)
     assert (shown.outcomes, shown.in_flight) == ({"cancelled": 5}, 0)
     assert_balanced(db)

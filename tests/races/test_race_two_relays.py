@@ -16,7 +16,7 @@ from tests.races.racing import PATIENCE, Threads, await_waiters, held, job_state
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import claims, reads
+from worker.ledger import claims, processes
 from worker.queue.broker import NAMESPACE, QUEUE, HintBroker, make_broker
 from worker.queue.relay import Relay
 
@@ -88,7 +88,7 @@ def _hints(broker: HintBroker) -> int:
 def _with_threads(db: Database, count: int) -> None:
     """As if a worker process with so many threads was there."""
     with db.begin() as connection:
-        reads.seen(connection, uuid4(), "worker", count)
+        processes.record_alive(connection, uuid4(), "worker", count)
 
 
 def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(
@@ -207,7 +207,7 @@ def test_a_job_that_is_cancelled_while_the_relay_admits_it_stays_cancelled(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads, broker: HintBroker
 ) -> None:
     """The relay found it due and waits for its turn; by then it is cancelled, and nothing becomes ready."""
-    from worker.jobs import submit
+    from worker.jobs import control
 
     due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
     job = world.submit(slow_db, world.enrolments(3), effective_at=due, chunk_size=1)
@@ -218,7 +218,7 @@ def test_a_job_that_is_cancelled_while_the_relay_admits_it_stays_cancelled(
     with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
         sweep = threads.go(Relay(slow_db, broker, environment).sweep)
         await_waiters(world)
-        submit.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
+        control.cancel(slow_db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
         hold.release()
         sweep.result(PATIENCE)
     assert job_state(world, job.id) == "cancelled"

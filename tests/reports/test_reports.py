@@ -13,7 +13,7 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.submit import cancel
+from worker.jobs.control import cancel
 from worker.ledger.reports import snapshot
 from worker.reports import lists
 from worker.reports.exports import Format

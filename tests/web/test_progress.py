@@ -23,7 +23,7 @@ from tests.world import World, eventually, work_off
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs.submit import cancel
+from worker.jobs.control import cancel
 from worker.queue.broker import make_broker
 from worker.web.api import progress
 from worker.web.app import make_app

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.jobs import submit
+from worker.jobs import control
 from worker.reports import exports
 from worker.reports.exports import Format
 from worker.web.api import reports
@@ -58,7 +58,7 @@ def test_outcomes_come_in_pages_newest_job_first_and_hold_what_the_file_holds(
     work_off(db, environment)
     stopped = world.submit(db, ids, chunk_size=2)
     other = world.organisation("Other")
-    submit.cancel(db, organisation_id=world.organisation_id, job_id=stopped.id, actor="test:operator", note=None)
+    control.cancel(db, organisation_id=world.organisation_id, job_id=stopped.id, actor="test:operator", note=None)
     viewer = bearer("viewer")
 
     def pages(query: str) -> list[tuple[int, int, str]]:

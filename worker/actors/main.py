@@ -12,12 +12,12 @@ dramatiq.set_broker(broker)
 
 
 @dramatiq.actor(actor_name=ACTOR, queue_name=QUEUE)
-def work_off() -> None:
-    """Something is due: claim and decide until nothing is."""
-    lifecycle.withdrawer.work_off()
+def drain() -> None:
+    """A chunk is due: claim and decide until none is."""
+    lifecycle.drain.run()
 
 
 @dramatiq.actor(actor_name=WEBHOOKS_ACTOR, queue_name=WEBHOOKS_QUEUE)
 def deliver() -> None:
-    """Somebody is to be told something: send until nothing is due."""
+    """A webhook is due: send until none is."""
     lifecycle.deliverer.work_off()

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
-from worker.jobs.submit import Requester, insert_support_job
+from worker.jobs.submit import Requester, accept_cascade
 from worker.ledger import dead_letters, decision_receipts, jobs, runs
 from worker.records import DeadLetter, Role
 
@@ -195,8 +195,13 @@ def act_on_locked(
         case "cascade":
             for found in runs.siblings(connection, letter_ids):
                 who = Requester(organisation_id, actor, "api", f"cascade:{uuid4().hex}")
-                insert_support_job(
-                    connection, who, reason=found.reason, note=note, pathway_id=found.pathway_id, ids=found.ids
+                accept_cascade(
+                    connection,
+                    who,
+                    reason=found.reason,
+                    note=note,
+                    pathway_id=found.pathway_id,
+                    enrolment_ids=found.ids,
                 )
             dead_letters.redrive(connection, letter_ids, actor=actor, remedy=act)
         case "keep":

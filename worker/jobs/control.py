@@ -1,4 +1,4 @@
-"""What people do to a job on its way: pause, resume, move, release.
+"""What people do to a job on its way: pause, resume, move, release, cancel.
 
 Each takes effect at the next border between chunks: the claim reads the job's state, and a chunk that is being
 decided commits. Asked for a state that a job has already, an act answers with the job and records nothing.
@@ -17,12 +17,13 @@ from sqlalchemy import Connection
 
 from schemas.answers import Released
 from schemas.catalogue import JobState
-from schemas.control import ReleaseFilter
+from schemas.job_filter import ReleaseFilter
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
-from worker.jobs.submit import effective_time, show
-from worker.ledger import control, jobs, reads
+from worker.jobs.calendar import effective_time
+from worker.jobs.show import show
+from worker.ledger import brake, claims, control, job_lists, jobs
 from worker.records import Job
 
 log = structlog.get_logger(__name__)
@@ -152,6 +153,24 @@ def release_matching(
     return Released(released=released, own=own)
 
 
+def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
+    """Cancel what of a job is not decided yet, at once; a chunk that is being decided commits.
+
+    Raises:
+        NotFoundError: this organisation has no such job.
+    """
+
+    def work(connection: Connection) -> bool:
+        if not jobs.cancel(connection, job_id, organisation_id):
+            return False
+        claims.close_job(connection, job_id)
+        brake.forget(connection, job_id)
+        _audit(connection, organisation_id, job_id, actor, "job.cancel", note=note)
+        return True
+
+    return _act(database, organisation_id, job_id, work, "job.cancelled")
+
+
 @dataclass(frozen=True, slots=True)
 class Releasable:
     """What a release by filter would do."""
@@ -171,7 +190,7 @@ def releasable(database: Database, *, organisation_id: int, wanted: ReleaseFilte
     """What a release of all held jobs that match would do now, counted up to a thousand; writes nothing."""
     with database.begin() as connection:
         found = control.held(connection, organisation_id, wanted, actor=actor, after=0, most=_COUNTED)
-        some = reads.these_jobs(connection, [job_id for job_id, is_own in found if not is_own][:20])
+        some = job_lists.find_jobs(connection, [job_id for job_id, is_own in found if not is_own][:20])
         own = sum(is_own for _, is_own in found)
         return Releasable(
             released=len(found) - own,

@@ -4,9 +4,8 @@
 `submit`'s transaction, over the chunks that the job has just been frozen into.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +26,9 @@ from worker.errors import (
 )
 from worker.jobs.admission import would_hold
 from worker.jobs.csv_input import Row
-from worker.ledger import jobs, plan, reads
+from worker.jobs.selection import Selection, StagedFile, selection_of
+from worker.ledger import job_lists
+from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
 from worker.records import Job, explain
 
@@ -44,16 +45,8 @@ class Planned:
 
 def of_request(database: Database, organisation_id: int, request: JobRequest) -> answers.Plan:
     """The plan of a job over ids, a filter or a person."""
-
-    def look(connection: Connection) -> tuple[Preview, int]:
-        if request.enrolment_ids is not None:
-            found = plan.by_list(connection, organisation_id, request.enrolment_ids)
-            return found, len(request.enrolment_ids) - found.accepted
-        if request.filter is not None:
-            return plan.by_filter(connection, organisation_id, request.filter.model_dump()), 0
-        return plan.by_person(connection, organisation_id, request.learner_external_id or ""), 0
-
-    return _planned(database, organisation_id, request, lambda: selection(request), look)
+    with database.begin() as connection:
+        return _plan(connection, organisation_id, selection_of(request), request.reason)
 
 
 def of_file(database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row]) -> answers.Plan:
@@ -62,15 +55,8 @@ def of_file(database: Database, organisation_id: int, request: FileRequest, rows
     Raises:
         InvalidInputError: as `submit_file`.
     """
-    staged: list[str] = []
-
-    def look(connection: Connection) -> tuple[Preview, int]:
-        given, digest = jobs.stage(connection, rows)
-        staged.append(digest)
-        found = plan.by_staged(connection, organisation_id)
-        return found, given - found.accepted
-
-    return _planned(database, organisation_id, request, lambda: selection_of_ids(staged[0]), look)
+    with database.begin() as connection:
+        return _plan(connection, organisation_id, StagedFile(connection, rows), request.reason)
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:
@@ -81,7 +67,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         ConflictError: it has ended, or it is a reinstate.
     """
     with database.begin() as connection:
-        job = reads.job(connection, organisation_id, job_id)
+        job = job_lists.find_job(connection, organisation_id, job_id)
         if job is None:
             raise NotFoundError(f"there is no job {job_id} in this organisation")
         if job.finished_at is not None:
@@ -89,43 +75,30 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         if job.reason is None:
             raise ConflictError(f"job {job_id} takes withdrawals back; only a job that withdraws can be planned")
         found = _of_job(connection, job)
-        return _answer(connection, organisation_id, found, 0, _digest("job", str(job.id)), job.reason)
+        return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason)
 
 
-def selection(request: JobRequest) -> str:
-    """A digest of what is selected; the same ids are the same selection, in whatever order and by whatever door."""
-    if request.enrolment_ids is not None:
-        joined = ",".join(str(one) for one in sorted(request.enrolment_ids))
-        return selection_of_ids(hashlib.sha256(joined.encode()).hexdigest())
-    if request.filter is not None:
-        conditions = request.filter.model_dump(mode="json", exclude_none=True)
-        return _digest("filter", json.dumps(conditions, sort_keys=True))
-    return _digest("learner", request.learner_external_id or "")
-
-
-def selection_of_ids(digest: str) -> str:
-    """A digest of a selection by ids, from the SHA-256 of the ids (`jobs.stage`)."""
-    return _digest("ids", digest)
-
-
-def opened(organisation_id: int, request: FileRequest, selected: str) -> Planned | None:
-    """What the request's plan said, None without one.
+def open_plan(organisation_id: int, reason: str | None, selection: Selection, plan_hash: str | None) -> Planned | None:
+    """What the plan of a request said, None for a request without one.
 
     Raises:
-        InvalidInputError: it is no plan of this organisation.
-        PlanExpiredError: it is older than a day.
+        InvalidInputError: no plan of this organisation gave this hash.
+        PlanExpiredError: the plan is older than a day.
         PlanMismatchError: it was made for another selection or reason.
     """
-    if request.plan_hash is None:
+    if plan_hash is None:
         return None
     seal = Seal(settings(), "plan")
-    sealed = seal.open(request.plan_hash)
+    sealed = seal.open(plan_hash)
     found = json.loads(sealed) if sealed else None
     if found is None or found["organisation"] != organisation_id:
-        raise InvalidInputError("plan_hash: is none that a plan of this organisation gave")
-    if seal.open(request.plan_hash, within=int(GOOD_FOR.total_seconds())) is None:
+        raise InvalidInputError(
+            "plan_hash: not the hash of a plan of this organisation. Plan again and use the new one."
+        )
+    if seal.open(plan_hash, within=int(GOOD_FOR.total_seconds())) is None:
         raise PlanExpiredError("the plan is older than a day; plan again and look at what would happen now")
-    different = [name for name, now in (("reason", request.reason), ("selection", selected)) if found[name] != now]
+    now = {"reason": reason, "selection": selection.digest()}
+    different = [name for name, value in now.items() if found[name] != value]
     if different:
         raise PlanMismatchError(
             f"the plan was made for another {' and '.join(different)}; plan this one and look at it"
@@ -139,7 +112,7 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
     Raises:
         PlanDriftedError: more of them than `plan_drift` allows would be others.
     """
-    job = reads.job(connection, organisation_id, job_id)
+    job = job_lists.find_job(connection, organisation_id, job_id)
     assert job is not None  # noqa: S101 - the caller has just written it
     now = _of_job(connection, job).outcomes
     moved = {name: now.get(name, 0) - planned.outcomes.get(name, 0) for name in {*now, *planned.outcomes}}
@@ -156,26 +129,20 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
 
 def _of_job(connection: Connection, job: Job) -> Preview:
     if job.learner_external_id is not None:
-        return plan.by_person(connection, job.organisation_id, job.learner_external_id)
-    return plan.by_job(connection, job.organisation_id, job.id)
+        return ledger.by_person(connection, job.organisation_id, job.learner_external_id)
+    return ledger.by_job(connection, job.organisation_id, job.id)
 
 
-def _planned(
-    database: Database,
-    organisation_id: int,
-    request: FileRequest,
-    selected: Callable[[], str],
-    look: Callable[[Connection], tuple[Preview, int]],
-) -> answers.Plan:
-    with database.begin() as connection:
-        found, duplicates = look(connection)
-        return _answer(connection, organisation_id, found, duplicates, selected(), request.reason)
+def _plan(connection: Connection, organisation_id: int, selection: Selection, reason: str) -> answers.Plan:
+    found = selection.preview(connection, organisation_id)
+    duplicates = selection.count(found.accepted).duplicates
+    return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason)
 
 
 def _answer(
     connection: Connection, organisation_id: int, found: Preview, duplicates: int, selected: str, reason: str
 ) -> answers.Plan:
-    named = plan.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
+    named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
     held = would_hold(connection, organisation_id, learners=found.learners)
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
     expires_at = datetime.now(UTC).replace(microsecond=0) + GOOD_FOR  # the seal has whole seconds
@@ -197,7 +164,3 @@ def _answer(
 
 def _sample(enrolment_id: int, series: str | None, pathway: str | None) -> answers.PlanSample:
     return answers.PlanSample(enrolment_id=enrolment_id, series_title=series, pathway_title=pathway)
-
-
-def _digest(kind: str, value: str) -> str:
-    return hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()

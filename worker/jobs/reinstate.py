@@ -1,5 +1,6 @@
 """The undo of a job: itself a job, over what the other one withdrew and nobody has taken back yet."""
 
+import json
 from typing import Any
 
 import structlog
@@ -9,11 +10,32 @@ from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
-from worker.jobs.submit import Requester, Submitted, insert_reinstate_job
-from worker.ledger import jobs, reads
-from worker.ledger import reinstate as reinstating
+from worker.jobs.selection import Counts, Selection, digest
+from worker.jobs.submit import Requester, Submitted, accept, reinstate_job
+from worker.ledger import job_lists, jobs
+from worker.ledger import reinstate as ledger
+from worker.ledger.plan import Preview
+from worker.records import NewChunks
 
 log = structlog.get_logger(__name__)
+
+
+class StillWithdrawn(Selection):
+    """What a job withdrew and nobody has taken back, or a part of it."""
+
+    def __init__(self, job_id: int, part: Part | None) -> None:
+        self._job_id = job_id
+        self._part = _conditions(part)
+
+    def digest(self) -> str:
+        return digest("reinstate", json.dumps([self._job_id, self._part], sort_keys=True, default=str))
+
+    def preview(self, connection: Connection, organisation_id: int) -> Preview:
+        outcomes, samples = ledger.preview(connection, organisation_id, self._job_id, self._part)
+        return Preview(outcomes, samples, ledger.learners(connection, organisation_id, self._job_id, self._part))
+
+    def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
+        return Counts(ledger.freeze(connection, self._job_id, self._part, chunks))
 
 
 def reinstate(
@@ -37,13 +59,8 @@ def reinstate(
         )
         if known is None:  # a known key answers before anything else is checked
             _refuse(connection, requester.organisation_id, job_id)
-
-        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
-            return reinstating.fill(connection, job_id, _conditions(request.filter), **chunk), 0
-
-        return insert_reinstate_job(
-            connection, requester, job_id=job_id, note=request.note, body=body, fill=fill, chunk_size=chunk_size
-        )
+        new = reinstate_job(requester, job_id=job_id, note=request.note, body=body)
+        return accept(connection, new, StillWithdrawn(job_id, request.filter), chunk_size=chunk_size)
 
     submitted = database.run(work, patient=True)
     log.info(
@@ -64,17 +81,20 @@ def plan(database: Database, organisation_id: int, job_id: int, part: Part | Non
     """
     with database.begin() as connection:
         _refuse(connection, organisation_id, job_id)
-        outcomes, samples = reinstating.preview(connection, organisation_id, job_id, _conditions(part))
-        learners = reinstating.learners(connection, organisation_id, job_id, _conditions(part))
-        held = would_hold(connection, organisation_id, learners=learners)
+        found = StillWithdrawn(job_id, part).preview(connection, organisation_id)
+        held = would_hold(connection, organisation_id, learners=found.learners)
     return ReinstatePlan(
-        accepted=sum(outcomes.values()), outcomes=outcomes, samples=samples, learners=learners, brake=held is not None
+        accepted=found.accepted,
+        outcomes=found.outcomes,
+        samples=found.samples,
+        learners=found.learners,
+        brake=held is not None,
     )
 
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
     """Refuse what cannot be taken back: of a job that goes on, more would be withdrawn behind the undo's back."""
-    found = reads.job(connection, organisation_id, job_id)
+    found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     if found.kind == "reinstate":

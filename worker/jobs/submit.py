@@ -3,12 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
 from sqlalchemy import Connection
@@ -16,12 +15,15 @@ from sqlalchemy import Connection
 from schemas.catalogue import JobState, Source
 from schemas.jobs import FileRequest, JobRequest
 from worker.database import Database
-from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
+from worker.errors import IdempotencyConflictError
 from worker.jobs import plan
 from worker.jobs.admission import admit
+from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
-from worker.ledger import brake, claims, jobs, reads
-from worker.records import Job
+from worker.jobs.selection import Counts, Ids, Person, Selection, StagedFile, selection_of
+from worker.ledger import job_lists, jobs
+from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
+from worker.rules import IMPLIED_REASON
 
 log = structlog.get_logger(__name__)
 
@@ -54,25 +56,13 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         IdempotencyConflictError: the key was used for another request.
         PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
-
-    def work(connection: Connection) -> Submitted:
-        body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
-        if request.enrolment_ids is not None:
-            body["enrolment_ids"] = sorted(request.enrolment_ids)
-        values = _values(requester, request, _digest(body))
-        if request.learner_external_id is not None:
-            values |= {"learner_external_id": request.learner_external_id, "accepted": 1}
-        if request.enrolment_ids is not None:
-            accepted = len(set(request.enrolment_ids))
-            values |= {"accepted": accepted, "duplicates": len(request.enrolment_ids) - accepted}
-        planned = partial(plan.opened, requester.organisation_id, request, plan.selection(request))
-
-        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
-            return _fill(connection, request, chunk)
-
-        return _write(connection, requester, values, fill, chunk_size, planned)
-
-    return _done(database.run(work, patient=True))
+    body = _body(request)
+    if request.enrolment_ids is not None:
+        body["enrolment_ids"] = sorted(request.enrolment_ids)
+    new = replace(_new_job(requester, request, body), learner_external_id=request.learner_external_id)
+    selection = selection_of(request)
+    work = partial(accept, new=new, selection=selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
+    return _logged(database.run(work, patient=True))
 
 
 def submit_file(
@@ -95,160 +85,153 @@ def submit_file(
         PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
     """
     with database.begin() as connection:  # not repeated: a stream can be read only once
-        given, digest = jobs.stage(connection, rows)
-        body = request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
-        body["sha256_of_ids"] = digest
-        values = {**_values(requester, request, _digest(body)), "file_name": _file_name(name)}
-
-        def fill(chunk: dict[str, Any]) -> tuple[int, int]:
-            accepted = jobs.fill_from_staged(connection, **chunk)
-            return accepted, given - accepted
-
-        planned = partial(plan.opened, requester.organisation_id, request, plan.selection_of_ids(digest))
-        submitted = _write(connection, requester, values, fill, chunk_size, planned)
-    return _done(submitted)
+        selection = StagedFile(connection, rows)
+        body = {**_body(request), "sha256_of_ids": selection.sha256_of_ids}
+        new = replace(_new_job(requester, request, body), file_name=_file_name(name))
+        submitted = accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
+    return _logged(submitted)
 
 
 def is_known(database: Database, requester: Requester) -> bool:
     """Whether this key has made a job, whatever was asked for: it answers before anything else is checked."""
     with database.begin() as connection:
-        return _find(connection, requester) is not None
+        return _find(connection, requester.organisation_id, requester.door, requester.key) is not None
 
 
-def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
-    """Cancel what of a job is not decided yet, at once; a chunk that is being decided commits.
+def accept(
+    connection: Connection, new: NewJob, selection: Selection, *, plan_hash: str | None = None, chunk_size: int
+) -> Submitted:
+    """Write a job, its chunks and its audit row, and admit it when it is due; or answer with the key's job.
 
-    Raises:
-        NotFoundError: there is no such job in this organisation.
-    """
-
-    def work(connection: Connection) -> bool:
-        if not jobs.cancel(connection, job_id, organisation_id):
-            return False
-        claims.close_job(connection, job_id)
-        brake.forget(connection, job_id)
-        jobs.audit(
-            connection,
-            organisation_id=organisation_id,
-            actor=actor,
-            action="job.cancel",
-            job_id=job_id,
-            note=note,
-        )
-        return True
-
-    if database.run(work):
-        log.info("job.cancelled", job_id=job_id, organisation_id=organisation_id)
-    return show(database, organisation_id=organisation_id, job_id=job_id)
-
-
-def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
-    """One job.
+    In the caller's transaction.
 
     Raises:
-        NotFoundError: there is no such job in this organisation.
+        IdempotencyConflictError: the key was used for another request.
+        PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
-    with database.begin() as connection:
-        found = reads.job(connection, organisation_id, job_id)
-    if found is None:
-        raise NotFoundError(f"there is no job {job_id} in this organisation")
-    return found
+    known = _find(connection, new.organisation_id, new.door, new.key)
+    if known is not None:  # a known key answers before anything else is checked
+        return _answer_again(connection, new, known)
+    when = effective_time(connection, new.organisation_id, new.effective_at)
+    expected = selection.counts or Counts(0)
+    inserted = jobs.insert_job(
+        connection, replace(new, effective_at=when, accepted=expected.accepted, duplicates=expected.duplicates)
+    )
+    if inserted is None:  # the same key was committed by another request between the two statements
+        return _answer_again(connection, new, _find(connection, new.organisation_id, new.door, new.key))
+    job_id, is_due = inserted
+    planned = plan.open_plan(new.organisation_id, new.reason, selection, plan_hash)
+    counts = selection.freeze(connection, _chunks(job_id, new, LANE_BULK, ready=is_due, size=chunk_size))
+    if counts != expected:  # only the database could count
+        jobs.set_counts(connection, job_id, accepted=counts.accepted, duplicates=counts.duplicates)
+    if planned is not None:
+        plan.compare(connection, new.organisation_id, job_id, planned)
+    _audit(connection, new, job_id)
+    if is_due:
+        admit(connection, organisation_id=new.organisation_id, job_id=job_id)
+        jobs.notify(connection)
+        if counts.accepted == 0:
+            jobs.finish(connection, [job_id])
+    return Submitted(_read(connection, new, job_id), created=True)
 
 
-def effective_time(connection: Connection, organisation_id: int, when: datetime | date | None) -> datetime | None:
-    """The moment meant by `when`; a date alone is the end of that day in the organisation's time zone."""
-    if when is None or isinstance(when, datetime):
-        return when
-    name = jobs.timezone(connection, organisation_id)
-    try:
-        zone = ZoneInfo(name)
-    except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
-        raise InvalidInputError(
-            f"effective_at: the organisation's time zone {name!r} is not known; give a time with its offset"
-        ) from None
-    try:
-        return datetime.combine(when + timedelta(days=1), time.min, zone).astimezone(UTC)
-    except OverflowError:
-        raise InvalidInputError("effective_at: that date is too far away") from None
+def accept_deactivation(connection: Connection, new: NewJob, *, hold: bool) -> tuple[int, bool] | None:
+    """Write the person job of a deactivation, and whether it is held; None: the key is taken.
 
-
-def insert_person_job(
-    connection: Connection, requester: Requester, values: dict[str, Any], *, hold: bool = False
-) -> tuple[int, bool] | None:
-    """The person job of a deactivation, in the caller's transaction, and whether it is held; None: the key is taken.
-
-    `hold`: its source's policy lets it wait for a second person.
+    In the caller's transaction, which has locked settings and person. `hold`: its source's policy lets it wait for a
+    second person.
     """
-    inserted = jobs.insert(connection, {**_DEFAULTS, **_who(requester), **values, "accepted": 1})
+    inserted = jobs.insert_job(connection, replace(new, accepted=1))
     if inserted is None:
         return None
-    job_id, due = inserted
-    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_HR}
+    job_id, is_due = inserted
     if hold:
         jobs.hold(connection, job_id, because="policy")
-        due = False
-    jobs.fill_with_person(connection, values["learner_external_id"], **chunk, state="ready" if due else "waiting")
-    if due:
-        return job_id, admit(connection, organisation_id=requester.organisation_id, job_id=job_id).held
+    ready = is_due and not hold
+    Person(new.learner_external_id or "").freeze(connection, _chunks(job_id, new, LANE_HR, ready=ready))
+    if ready:
+        return job_id, admit(connection, organisation_id=new.organisation_id, job_id=job_id).held
     return job_id, hold
 
 
-def insert_support_job(
-    connection: Connection, requester: Requester, *, reason: str, note: str | None, pathway_id: int, ids: Sequence[int]
+def accept_cascade(
+    connection: Connection,
+    requester: Requester,
+    *,
+    reason: str,
+    note: str | None,
+    pathway_id: int,
+    enrolment_ids: Sequence[int],
 ) -> int | None:
-    """The job of a cascade, in the caller's transaction: its enrolments are withdrawn although a pathway owns them.
+    """Write the job of a cascade: its enrolments are withdrawn although this pathway owns them.
 
-    None when the key is taken: the same act has made it already.
+    In the caller's transaction. None when the key is taken: the same act has made it already.
     """
-    digest = _digest({"support": sorted(ids), "reason": reason})
-    values = {"reason": reason, "source": Source.SUPPORT, "note": note, "effective_at": None, "request_hash": digest}
-    inserted = jobs.insert(connection, {**_DEFAULTS, **_who(requester), **values, "accepted": len(ids)})
+    new = NewJob(
+        **_who(requester),
+        reason=reason,
+        source=Source.SUPPORT,
+        note=note,
+        accepted=len(enrolment_ids),
+        request_hash=hash_body({"support": sorted(enrolment_ids), "reason": reason}),
+    )
+    inserted = jobs.insert_job(connection, new)
     if inserted is None:
         return None
     job_id, _ = inserted
-    chunk = {"job_id": job_id, "organisation_id": requester.organisation_id, "lane": jobs.LANE_LETTERS}
-    jobs.fill_from_list(connection, ids, **chunk, state="ready", chunk_size=1000)
+    Ids(enrolment_ids).freeze(connection, _chunks(job_id, new, LANE_LETTERS, ready=True))
     jobs.let_override(connection, job_id, pathway_id=pathway_id)
-    jobs.audit(
-        connection, organisation_id=requester.organisation_id, actor=requester.actor, action="job.submit", job_id=job_id
-    )
+    _audit(connection, new, job_id)
     jobs.admit(connection, job_id, learners=0)  # its learner was counted with the letter
     return job_id
 
 
-def insert_reinstate_job(
-    connection: Connection,
-    requester: Requester,
-    *,
-    job_id: int,
-    note: str | None,
-    body: dict[str, Any],
-    fill: Callable[[dict[str, Any]], tuple[int, int]],
-    chunk_size: int,
-) -> Submitted:
-    """The job that takes back what job `job_id` withdrew, in the caller's transaction; or the key's job.
-
-    `body`: the validated request, by whose hash the key knows it again; `fill`: writes the chunks.
-
-    Raises:
-        IdempotencyConflictError: the key was used for another request.
-    """
-    what = {"kind": "reinstate", "reinstates": job_id, "reason": None, "source": "admin", "note": note}
-    when = {"effective_at": None, "request_hash": _digest({"reinstates": job_id, **body})}
-    values = {**_DEFAULTS, **_who(requester), **what, **when}
-    return _write(connection, requester, values, fill, chunk_size, lambda: None)
+def deactivation(
+    requester: Requester, external_id: str, *, epoch: int, effective_at: datetime | None, request_hash: bytes
+) -> NewJob:
+    """The person job that a deactivation event asks for. `epoch`: of the person; another one later supersedes it."""
+    return NewJob(
+        **_who(requester),
+        reason=IMPLIED_REASON[Source.HR],
+        source=Source.HR,
+        learner_external_id=external_id,
+        epoch=epoch,
+        effective_at=effective_at,
+        request_hash=request_hash,
+    )
 
 
-_DEFAULTS = {
-    "kind": "withdraw",
-    "reinstates": None,
-    "note": None,
-    "file_name": None,
-    "learner_external_id": None,
-    "epoch": None,
-    "accepted": 0,
-    "duplicates": 0,
-}
+def reinstate_job(requester: Requester, *, job_id: int, note: str | None, body: dict[str, Any]) -> NewJob:
+    """The job that takes back what job `job_id` withdrew. `body`: the validated request, hashed for its key."""
+    return NewJob(
+        **_who(requester),
+        kind="reinstate",
+        reinstates=job_id,
+        reason=None,
+        source=Source.ADMIN,
+        note=note,
+        request_hash=hash_body({"reinstates": job_id, **body}),
+    )
+
+
+def hash_body(body: dict[str, Any]) -> bytes:
+    """SHA-256 of a validated request, by which its key knows it again."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def _body(request: FileRequest) -> dict[str, Any]:
+    return request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
+
+
+def _new_job(requester: Requester, request: FileRequest, body: dict[str, Any]) -> NewJob:
+    return NewJob(
+        **_who(requester),
+        reason=request.reason,
+        source=request.source,
+        note=request.note,
+        effective_at=request.effective_at,
+        request_hash=hash_body(body),
+    )
 
 
 def _who(requester: Requester) -> dict[str, Any]:
@@ -260,109 +243,45 @@ def _who(requester: Requester) -> dict[str, Any]:
     }
 
 
-def _values(requester: Requester, request: JobRequest | FileRequest, request_hash: bytes) -> dict[str, Any]:
-    return {
-        **_DEFAULTS,
-        **_who(requester),
-        "reason": request.reason,
-        "source": request.source,
-        "note": request.note,
-        "effective_at": request.effective_at,
-        "request_hash": request_hash,
-    }
-
-
 def _file_name(given: str | None) -> str | None:
-    """The last part of a file's name as its sender has it, as far as it can be shown."""
+    """The last part of a file's name as its sender has it, without characters that cannot be shown."""
     last = re.split(r"[/\\]", given or "")[-1]
     return "".join(filter(str.isprintable, last)).strip()[:255] or None
 
 
-def _write(
-    connection: Connection,
-    requester: Requester,
-    values: dict[str, Any],
-    fill: Callable[[dict[str, Any]], tuple[int, int]],
-    chunk_size: int,
-    planned: Callable[[], plan.Planned | None],
-) -> Submitted:
-    """Insert job, chunks and audit and admit the job when it is due; or answer with the key's job."""
-    known = _find(connection, requester)
-    if known is None:  # a known key answers before anything else is checked
-        values["effective_at"] = effective_time(connection, requester.organisation_id, values["effective_at"])
-    inserted = None if known else jobs.insert(connection, values)
-    if inserted is None:
-        return _known(connection, requester, values, known or _find(connection, requester))
-    job_id, due = inserted
-    expected = planned()
-    accepted, duplicates = fill(
-        {
-            "job_id": job_id,
-            "organisation_id": requester.organisation_id,
-            "lane": jobs.LANE_BULK,
-            "state": "ready" if due else "waiting",
-            "chunk_size": chunk_size,
-        }
-    )
-    if (accepted, duplicates) != (values["accepted"], values["duplicates"]):  # only the database could count
-        jobs.set_counts(connection, job_id, accepted=accepted, duplicates=duplicates)
-    if expected is not None:
-        plan.compare(connection, requester.organisation_id, job_id, expected)
-    jobs.audit(
-        connection,
-        organisation_id=requester.organisation_id,
-        actor=requester.actor,
-        action="job.submit" if values["kind"] == "withdraw" else "job.reinstate",
-        job_id=job_id,
-    )
-    if due:
-        admit(connection, organisation_id=requester.organisation_id, job_id=job_id)
-        jobs.notify(connection)
-        if accepted == 0:
-            jobs.finish(connection, [job_id])
-    return Submitted(_read(connection, requester, job_id), created=True)
+def _chunks(job_id: int, new: NewJob, lane: int, *, ready: bool, size: int = 1000) -> NewChunks:
+    return NewChunks(job_id, new.organisation_id, lane, "ready" if ready else "waiting", size)
 
 
-def _find(connection: Connection, requester: Requester) -> tuple[int | None, bytes] | None:
-    return jobs.find_by_key(
-        connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
-    )
+def _find(connection: Connection, organisation_id: int, door: str, key: str) -> tuple[int | None, bytes] | None:
+    return jobs.find_by_key(connection, organisation_id=organisation_id, door=door, key=key)
 
 
-def _known(
-    connection: Connection, requester: Requester, values: dict[str, Any], known: tuple[int | None, bytes] | None
-) -> Submitted:
-    if known is None or known[0] is None or known[1] != values["request_hash"]:
+def _answer_again(connection: Connection, new: NewJob, known: tuple[int | None, bytes] | None) -> Submitted:
+    if known is None or known[0] is None or known[1] != new.request_hash:
         raise IdempotencyConflictError(
             "this idempotency key was used before, for another request; a new request takes a new key"
         )
-    return Submitted(_read(connection, requester, known[0]), created=False)
+    return Submitted(_read(connection, new, known[0]), created=False)
 
 
-def _read(connection: Connection, requester: Requester, job_id: int) -> Job:
-    found = reads.job(connection, requester.organisation_id, job_id)
-    if found is None:
-        raise NotFoundError(f"there is no job {job_id} in this organisation")
+def _read(connection: Connection, new: NewJob, job_id: int) -> Job:
+    found = job_lists.find_job(connection, new.organisation_id, job_id)
+    assert found is not None  # noqa: S101 - jobs are never deleted
     return found
 
 
-def _fill(connection: Connection, request: JobRequest, chunk: dict[str, Any]) -> tuple[int, int]:
-    """Write the chunks of a request; distinct ids and duplicates."""
-    if request.learner_external_id is not None:
-        jobs.fill_with_person(connection, request.learner_external_id, **chunk)
-        return 1, 0
-    if request.filter is not None:
-        return jobs.fill_from_filter(connection, request.filter.model_dump(), **chunk), 0
-    ids = request.enrolment_ids or []
-    accepted = jobs.fill_from_list(connection, ids, **chunk)
-    return accepted, len(ids) - accepted
+def _audit(connection: Connection, new: NewJob, job_id: int) -> None:
+    jobs.audit(
+        connection,
+        organisation_id=new.organisation_id,
+        actor=new.requested_by,
+        action="job.submit" if new.kind == "withdraw" else "job.reinstate",
+        job_id=job_id,
+    )
 
 
-def _digest(body: dict[str, Any]) -> bytes:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).digest()
-
-
-def _done(submitted: Submitted) -> Submitted:
+def _logged(submitted: Submitted) -> Submitted:
     job = submitted.job
     log.info(
         "job.accepted" if submitted.created else "job.repeated",

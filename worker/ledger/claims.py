@@ -73,8 +73,8 @@ def count_due(connection: Connection, *, most: int) -> int:
 
 
 _LOCK = """
-SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives, j.epoch, j.reinstates,
-    c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
+SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives AS letter_id,
+    j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
 ORDER BY c.id FOR UPDATE OF c {skip}

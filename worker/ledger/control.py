@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from schemas.catalogue import JobState
-from schemas.control import ReleaseFilter
+from schemas.job_filter import ReleaseFilter
 
 _LOCK = text("""
 SELECT state, source, effective_at, requested_by, released_at IS NOT NULL AS released FROM withdrawals.jobs

@@ -6,11 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import LETTER_CODES, LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
 from worker.config import settings
-from worker.ledger.jobs import LANE_LETTERS
-from worker.records import Chunk, DeadLetter
+from worker.records import LANE_LETTERS, Chunk, DeadLetter
 from worker.rules import NEEDS_SUPPORT
 
 _SUPPORT = ", ".join(f"'{outcome}'" for outcome in sorted(NEEDS_SUPPORT))
@@ -35,8 +34,8 @@ def open_for_chunk(
     chunk_id: int,
     code: LetterCode,
     *,
-    message: str,
     fingerprint: str,
+    message: str | None = None,
     error_class: str | None = None,
 ) -> int:
     """Open a letter for a chunk of one id or one person, or attach to the live one; its id."""
@@ -75,7 +74,7 @@ WHERE id = :id AND state = 'claimed'
 
 def fail(connection: Connection, chunk: Chunk, letter_id: int) -> None:
     """Give a locked chunk up: one id gets the outcome `failed`; a person or a letter chunk is closed whole."""
-    statement = _FAIL_WHOLE if chunk.is_person or chunk.redrives is not None else _FAIL_ID
+    statement = _FAIL_WHOLE if chunk.is_person or chunk.letter_id is not None else _FAIL_ID
     connection.execute(statement, {"id": chunk.id, "letter_id": letter_id})
 
 
@@ -324,6 +323,7 @@ def _letter(row: Any, **history: Any) -> DeadLetter:
     values = dict(row)
     values["code"] = LetterCode(values["code"])
     values["state"] = LetterState(values["state"])
+    values["message"] = values["message"] or LETTER_CODES[values["code"]].sentence
     values["job_ids"] = list(values["job_ids"])
     return DeadLetter(**values, **history)
 

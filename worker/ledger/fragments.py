@@ -1,10 +1,13 @@
 """What several statements of the ledger share: lists of codes as SQL, and the names of groups of states.
 
-A group is named once here, as a tuple for Core (`column.in_(UNFINISHED)`) and, by `sql_list`, for statements that are
-text. A filter that may be left out is always built in Core: a condition is added where a value was given.
+A group is named once here, as a tuple for Core (`one_of(column, UNFINISHED)`) and, by `sql_list`, for statements that
+are text. A filter that may be left out is always built in Core: a condition is added where a value was given.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, TextClause, literal_column, text
 
 UNFINISHED = ("waiting", "ready", "claimed")
 """States of a chunk that is not decided yet."""
@@ -25,3 +28,16 @@ CLOSED = ("resolved", "discarded")
 def sql_list(values: Iterable[str]) -> str:
     """Codes of the catalogue as the inside of SQL's `IN (…)`: `'a', 'b'`, sorted."""
     return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a column holds one of these codes, written as constants: a partial index applies to any plan then."""
+    return column.in_([literal_column(f"'{value}'") for value in values])
+
+
+def load_sql(name: str, **values: str) -> TextClause:
+    """The statement in the file `name` beside this module; `{key}` in it stands for the value of that key."""
+    statement = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        statement = statement.replace(f"{{{key}}}", value)
+    return text(statement)

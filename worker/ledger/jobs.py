@@ -1,19 +1,22 @@
 """Jobs from the door to their end: insert, fill with chunks, admit, cancel, finish."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select, text, union_all, update
+from sqlalchemy.dialects import postgresql
 
-from schemas.jobs import MAX_FILE_IDS
-from worker.database import CHANNEL, driver
-from worker.errors import InvalidInputError
-from worker.rules import CLEAN, ENDED, WITHDRAWN
-
-LANE_HR, LANE_LETTERS, LANE_BULK = 0, 1, 2
-"""Deactivations go first, then attempts at letters, then everything else."""
+from schemas.catalogue import JobState
+from worker.database import CHANNEL
+from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
+from worker.models import audit as audit_table
+from worker.models import job_chunks, receipts
+from worker.models import jobs as jobs_table
+from worker.models import organisations as organisations_table
+from worker.records import NewJob
+from worker.rules import CLEAN
 
 _LOCK_SETTINGS = text("""
 INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
@@ -26,145 +29,62 @@ def lock_settings(connection: Connection, organisation_id: int) -> None:
     connection.execute(_LOCK_SETTINGS, {"organisation_id": organisation_id})
 
 
-_BY_KEY = text("""
-SELECT id, request_hash FROM withdrawals.jobs
-WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
-UNION ALL
-SELECT job_id, request_hash FROM withdrawals.receipts
-WHERE organisation_id = :organisation_id AND door = :door AND idempotency_key = :key
-LIMIT 1
-""")
-
-
 def find_by_key(
     connection: Connection, *, organisation_id: int, door: str, key: str
 ) -> tuple[int | None, bytes] | None:
     """The job that a key has made already (None: an event without one), with the hash of its request."""
-    row = connection.execute(_BY_KEY, {"organisation_id": organisation_id, "door": door, "key": key}).one_or_none()
-    return (row.id, bytes(row.request_hash)) if row else None
+    of_job = select(jobs_table.c.id, jobs_table.c.request_hash).where(_has_key(jobs_table, organisation_id, door, key))
+    of_event = select(receipts.c.job_id, receipts.c.request_hash).where(_has_key(receipts, organisation_id, door, key))
+    row: Any = connection.execute(union_all(of_job, of_event).limit(1)).one_or_none()
+    return (row[0], bytes(row[1])) if row else None
 
 
-_INSERT = text("""
-INSERT INTO withdrawals.jobs (organisation_id, kind, reinstates, reason, source, requested_by, note, file_name,
-    door, idempotency_key, request_hash, state, learner_external_id, epoch, accepted, duplicates, effective_at)
-VALUES (:organisation_id, :kind, :reinstates, :reason, :source, :requested_by, :note, :file_name,
-    :door, :key, :request_hash, 'scheduled', :learner_external_id, :epoch, :accepted, :duplicates,
-    coalesce(:effective_at, now()))
-ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
-RETURNING id, effective_at <= now() AS due
-""")
+def _has_key(table: Table, organisation_id: int, door: str, key: str) -> ColumnElement[bool]:
+    columns = table.c
+    return and_(columns.organisation_id == organisation_id, columns.door == door, columns.idempotency_key == key)
 
 
-def insert(connection: Connection, values: dict[str, Any]) -> tuple[int, bool] | None:
-    """A new job and whether it is due, or None when the key was taken (by one that has committed)."""
-    row = connection.execute(_INSERT, values).one_or_none()
-    return (row.id, row.due) if row else None
-
-
-FILL = """
-INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
-SELECT :job_id, :organisation_id, number, :lane, array_agg(id ORDER BY id), count(*), :state
-FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number FROM ({ids}) ids) numbered
-GROUP BY number
-RETURNING size
-"""
-"""Freeze what `{ids}` selects into chunks."""
-_FILL_LIST = text(FILL.format(ids="SELECT DISTINCT unnest(CAST(:ids AS bigint[])) AS id"))
-# As above, and beside each chunk the lines on which its ids stood first.
-_FILL_STAGED = text("""
-WITH filled AS (
-    SELECT number, array_agg(id ORDER BY id) AS ids, array_agg(line ORDER BY id) AS lines, count(*) AS size
-    FROM (SELECT id, line, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number
-        FROM (SELECT enrolment_id AS id, min(line) AS line FROM pg_temp.staged GROUP BY 1) ids) numbered
-    GROUP BY number),
-kept AS (
-    INSERT INTO withdrawals.file_lines (job_id, first_id, enrolment_ids, lines)
-    SELECT :job_id, ids[1], ids, lines FROM filled)
-INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
-SELECT :job_id, :organisation_id, number, :lane, ids, size, :state FROM filled
-RETURNING size
-""")
-FILTERED = f"""
-    SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation_id
-        AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
-        AND (CAST(:pathway_id AS bigint) IS NULL OR e.pathway_id = :pathway_id)
-        AND (CAST(:learner_ids AS bigint[]) IS NULL OR e.learner_id = ANY(:learner_ids))
-        AND (CAST(:enrolled_before AS timestamptz) IS NULL OR e.enrolled_at < :enrolled_before)
-        AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)
-        AND CASE WHEN CAST(:status AS text[]) IS NOT NULL THEN e.status = ANY(:status)
-            ELSE e.status NOT IN ('{WITHDRAWN}', {", ".join(f"'{status}'" for status in ENDED)}) END"""
-"""What a filter finds; without statuses, all that is neither ended nor withdrawn."""
-_FILL_FILTER = text(FILL.format(ids=FILTERED))
-
-
-def fill_from_list(connection: Connection, ids: Sequence[int], **chunk: Any) -> int:
-    """Freeze ids into chunks; the number of distinct ids."""
-    return sum(connection.scalars(_FILL_LIST, {"ids": list(ids), **chunk}))
-
-
-def fill_from_filter(connection: Connection, conditions: dict[str, Any], **chunk: Any) -> int:
-    """Freeze what a filter finds into chunks; without statuses, all that is neither ended nor withdrawn."""
-    return sum(connection.scalars(_FILL_FILTER, {**conditions, **chunk}))
-
-
-def fill_from_staged(connection: Connection, **chunk: Any) -> int:
-    """Freeze the staged ids into chunks, and keep on which line each stood first; the number of distinct ids."""
-    return sum(connection.scalars(_FILL_STAGED, chunk))
-
-
-_FILL_PERSON = text("""
-INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, learner_external_id, size, state)
-VALUES (:job_id, :organisation_id, 0, :lane, :learner_external_id, 1, :state)
-""")
-
-
-def fill_with_person(connection: Connection, learner_external_id: str, **chunk: Any) -> None:
-    """One chunk that names the learner; what they are enrolled in is decided when it is applied."""
-    values = {key: chunk[key] for key in ("job_id", "organisation_id", "lane", "state")}
-    connection.execute(_FILL_PERSON, {"learner_external_id": learner_external_id, **values})
-
-
-def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int, str]:
-    """Stream lines and ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
-
-    Raises:
-        InvalidInputError: there are none, or more than a million.
-    """
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
-    connection.execute(text("CREATE TEMP TABLE staged (line integer, enrolment_id bigint NOT NULL) ON COMMIT DROP"))
-    with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
-        for count, row in enumerate(rows, start=1):
-            if count > MAX_FILE_IDS:
-                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
-            copy.write_row(row)
-    found = connection.execute(
-        text("""
-        SELECT count(*) AS given, encode(sha256(convert_to(
-            coalesce(string_agg(enrolment_id::text, ',' ORDER BY enrolment_id), ''), 'UTF8')), 'hex') AS digest
-        FROM pg_temp.staged""")
-    ).one()
-    if found.given == 0:
-        raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
-    return found.given, found.digest
-
-
-_LET_OVERRIDE = text("""
-UPDATE withdrawals.chunks SET override = true, override_pathway = :pathway_id WHERE job_id = :job_id
-""")
+def insert_job(connection: Connection, new: NewJob) -> tuple[int, bool] | None:
+    """Insert a job; its id and whether it is due. None when the key was taken, by a job that has committed."""
+    row = {
+        "organisation_id": new.organisation_id,
+        "kind": new.kind,
+        "reinstates": new.reinstates,
+        "reason": new.reason,
+        "source": new.source,
+        "requested_by": new.requested_by,
+        "note": new.note,
+        "file_name": new.file_name,
+        "door": new.door,
+        "idempotency_key": new.key,
+        "request_hash": new.request_hash,
+        "state": JobState.SCHEDULED,
+        "learner_external_id": new.learner_external_id,
+        "epoch": new.epoch,
+        "accepted": new.accepted,
+        "duplicates": new.duplicates,
+        "effective_at": func.now() if new.effective_at is None else new.effective_at,
+    }
+    inserted = (
+        postgresql.insert(jobs_table)
+        .values(row)
+        .on_conflict_do_nothing(index_elements=["organisation_id", "door", "idempotency_key"])
+        .returning(jobs_table.c.id, (jobs_table.c.effective_at <= func.now()).label("is_due"))
+    )
+    found = connection.execute(inserted).one_or_none()
+    return (found.id, found.is_due) if found else None
 
 
 def let_override(connection: Connection, job_id: int, *, pathway_id: int) -> None:
     """Let a new job withdraw what this pathway owns, and no other: an approver has decided so (rule 6)."""
-    connection.execute(_LET_OVERRIDE, {"job_id": job_id, "pathway_id": pathway_id})
-
-
-_SET_COUNTS = text("UPDATE withdrawals.jobs SET accepted = :accepted, duplicates = :duplicates WHERE id = :job_id")
+    override = {"override": True, "override_pathway": pathway_id}
+    connection.execute(update(job_chunks).where(job_chunks.c.job_id == job_id).values(override))
 
 
 def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates: int) -> None:
     """Write what only the database could count, in the transaction that inserts the job."""
-    connection.execute(_SET_COUNTS, {"job_id": job_id, "accepted": accepted, "duplicates": duplicates})
+    counts = {"accepted": accepted, "duplicates": duplicates}
+    connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(counts))
 
 
 _ADMIT = text("""
@@ -215,40 +135,37 @@ def hold(
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
-_SCHEDULED_FOR = text("""
-SELECT min(effective_at) FROM withdrawals.jobs WHERE id = ANY(:ids) AND state = 'scheduled' AND door = :door
-""")
-
-
 def scheduled_for(connection: Connection, job_ids: Sequence[int], *, door: str) -> datetime | None:
     """The earliest time that those of these jobs wait for which came through one door, None when none waits."""
-    found: datetime | None = connection.scalar(_SCHEDULED_FOR, {"ids": list(job_ids), "door": door})
-    return found
-
-
-_DUE = text("""
-SELECT id, organisation_id FROM withdrawals.jobs
-WHERE state = 'scheduled' AND effective_at <= now() ORDER BY effective_at, id LIMIT :most
-""")
+    is_scheduled = one_of(jobs_table.c.state, [JobState.SCHEDULED])
+    ours = select(func.min(jobs_table.c.effective_at)).where(jobs_table.c.id.in_(job_ids), jobs_table.c.door == door)
+    return connection.scalar(ours.where(is_scheduled))
 
 
 def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
     """Scheduled jobs that are due, with their organisations; the longest due first."""
-    return [(row.id, row.organisation_id) for row in connection.execute(_DUE, {"most": most})]
+    found = (
+        select(jobs_table.c.id, jobs_table.c.organisation_id)
+        .where(one_of(jobs_table.c.state, [JobState.SCHEDULED]), jobs_table.c.effective_at <= func.now())
+        .order_by(jobs_table.c.effective_at, jobs_table.c.id)
+        .limit(most)
+    )
+    return [(row.id, row.organisation_id) for row in connection.execute(found)]
 
 
 _FINISH = f"""
 UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
-    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
-        AND c.state <> 'superseded') THEN CASE WHEN j.epoch IS NULL THEN 'completed' ELSE 'superseded' END
-    WHEN EXISTS (SELECT 1 FROM withdrawals.chunks c, jsonb_object_keys(c.counts) AS outcome
-        WHERE c.job_id = j.id AND c.redrives IS NULL
-        AND outcome NOT IN ({", ".join(f"'{outcome}'" for outcome in sorted(CLEAN))})) THEN 'completed_with_exceptions'
+    -- every chunk was closed as superseded, or the job selected nothing
+    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state <> 'superseded')
+        THEN CASE WHEN j.epoch IS NULL THEN 'completed' ELSE 'superseded' END
+    WHEN EXISTS (SELECT 1 FROM withdrawals.job_chunks c, jsonb_object_keys(c.counts) AS outcome
+        WHERE c.job_id = j.id AND outcome NOT IN ({sql_list(CLEAN)})) THEN 'completed_with_exceptions'
     ELSE 'completed' END
-WHERE {{which}} j.state IN ('scheduled', 'held', 'queued', 'paused')
-    AND NOT EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
-        AND c.state IN ('waiting', 'ready', 'claimed'))
-    AND (j.state = 'queued' OR j.state = 'paused' OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
+WHERE {{which}} j.state IN ({sql_list(STANDING)})
+    AND NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
+        AND c.state IN ({sql_list(UNFINISHED)}))
+    -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
+    AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
 RETURNING j.id, j.state
 """
 _FINISH_THESE = text(_FINISH.format(which="j.id = ANY(:ids) AND"))
@@ -266,27 +183,17 @@ def finish(connection: Connection, job_ids: Sequence[int] | None) -> list[tuple[
     return [(row.id, row.state) for row in connection.execute(_FINISH_THESE, {"ids": list(job_ids)})]
 
 
-_CANCEL = text("""
-UPDATE withdrawals.jobs SET state = 'cancelled', finished_at = now()
-WHERE id = :job_id AND organisation_id = :organisation_id
-    AND state IN ('scheduled', 'held', 'queued', 'paused')
-""")
-
-
 def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:
     """Cancel a job that has not ended; the claim reads this state."""
-    return connection.execute(_CANCEL, {"job_id": job_id, "organisation_id": organisation_id}).rowcount == 1
+    standing = one_of(jobs_table.c.state, STANDING)
+    ours = update(jobs_table).where(jobs_table.c.id == job_id, jobs_table.c.organisation_id == organisation_id)
+    ended = {"state": JobState.CANCELLED, "finished_at": func.now()}
+    return connection.execute(ours.where(standing).values(ended)).rowcount == 1
 
 
 def notify(connection: Connection) -> None:
     """Tell the relay, when this transaction commits, that something is due."""
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
-
-
-_AUDIT = text("""
-INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
-VALUES (:organisation_id, :actor, :action, :job_id, :dead_letter_id, :note, CAST(:detail AS jsonb))
-""")
 
 
 def audit(
@@ -301,22 +208,21 @@ def audit(
     detail: str = "{}",
 ) -> None:
     """One row per act of a person or a producer; `detail` is JSON."""
-    values = {"organisation_id": organisation_id, "actor": actor, "action": action, "job_id": job_id}
-    connection.execute(_AUDIT, {**values, "dead_letter_id": dead_letter_id, "note": note, "detail": detail})
-
-
-_EXISTING = text("SELECT id, name, timezone FROM lms.organisations ORDER BY id")
+    row = {"organisation_id": organisation_id, "actor": actor, "action": action, "job_id": job_id}
+    row |= {"dead_letter_id": dead_letter_id, "note": note, "detail": json.loads(detail)}
+    connection.execute(insert(audit_table).values(row))
 
 
 def organisations(connection: Connection) -> list[tuple[int, str, str]]:
     """Every organisation: id, name, time zone."""
-    return [(row.id, row.name, row.timezone) for row in connection.execute(_EXISTING)]
+    found = select(organisations_table.c.id, organisations_table.c.name, organisations_table.c.timezone)
+    return [(row.id, row.name, row.timezone) for row in connection.execute(found.order_by(organisations_table.c.id))]
 
 
 def timezone(connection: Connection, organisation_id: int) -> str:
     """The organisation's time zone, an IANA name."""
-    found = connection.scalar(text("SELECT timezone FROM lms.organisations WHERE id = :id"), {"id": organisation_id})
-    return str(found or "UTC")
+    its = select(organisations_table.c.timezone).where(organisations_table.c.id == organisation_id)
+    return connection.scalar(its) or "UTC"
 
 
 def database_now(connection: Connection) -> datetime:

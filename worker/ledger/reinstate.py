@@ -11,8 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from worker.ledger import jobs
-from worker.records import Decided
+from worker.records import Decided, NewChunks
 from worker.rules import ACTIVE, WITHDRAWN
 
 _ACTIVE = ", ".join(f"'{status}'" for status in ACTIVE)
@@ -158,12 +157,20 @@ _WANTED = """o.job_id = :reinstates AND o.outcome = 'withdrawn' AND o.reinstated
         AND (CAST(:enrolled_before AS timestamptz) IS NULL OR e.enrolled_at < :enrolled_before)
         AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)"""
 _SELECTED = f"SELECT o.enrolment_id AS id FROM {_WITHDRAWN} WHERE {_WANTED}"
-_FILL = text(jobs.FILL.format(ids=_SELECTED))
+_FREEZE = text(f"""
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+SELECT :job_id, :organisation_id, number, :lane, array_agg(id ORDER BY id), count(*), :state
+FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number FROM ({_SELECTED}) ids) numbered
+GROUP BY number
+RETURNING size
+""")
 
 
-def fill(connection: Connection, reinstates: int, part: dict[str, Any], **chunk: Any) -> int:
+def freeze(connection: Connection, reinstates: int, part: dict[str, Any], chunks: NewChunks) -> int:
     """Freeze what a part selects of job `reinstates` into chunks; how many ids."""
-    return sum(connection.scalars(_FILL, {"reinstates": reinstates, **part, **chunk}))
+    values: dict[str, Any] = {"job_id": chunks.job_id, "organisation_id": chunks.organisation_id, "lane": chunks.lane}
+    values |= {"state": chunks.state, "chunk_size": chunks.size}
+    return sum(connection.scalars(_FREEZE, {"reinstates": reinstates, **part, **values}))
 
 
 # The outcomes are read once, by the job: of one that has just ended the planner knows no rows yet, and would join

@@ -14,13 +14,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from schemas.catalogue import Source
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError, describe, is_transient
-from worker.jobs.submit import Requester, effective_time, insert_person_job
+from worker.jobs.calendar import effective_time
+from worker.jobs.submit import Requester, accept_deactivation, deactivation
 from worker.ledger import claims, hr_sources, jobs, person_events
-from worker.rules import IMPLIED_REASON
 
 log = structlog.get_logger(__name__)
 
@@ -161,19 +160,14 @@ def _turn(
     effective_at = _later(max(effective_at, now), policy.grace)  # of a day long past nobody could have taken back
     if away_already and waited_until is not None:
         effective_at = min(effective_at, waited_until)  # a system that says so every night starts no grace period anew
-    inserted = insert_person_job(
-        connection,
+    new = deactivation(
         requester,
-        {
-            "reason": IMPLIED_REASON[Source.HR],
-            "source": Source.HR,
-            "learner_external_id": external_id,
-            "epoch": epoch,
-            "effective_at": None if effective_at <= now else effective_at,
-            "request_hash": request_hash,
-        },
-        hold=hold,
+        external_id,
+        epoch=epoch,
+        effective_at=None if effective_at <= now else effective_at,
+        request_hash=request_hash,
     )
+    inserted = accept_deactivation(connection, new, hold=hold)
     if inserted is None:
         raise IdempotencyConflictError(_REUSED)  # by such a job that committed meanwhile
     jobs.notify(connection)

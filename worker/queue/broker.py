@@ -16,7 +16,7 @@ from dramatiq.errors import ConnectionClosed
 
 NAMESPACE = "withdrawals"
 QUEUE = "due"
-ACTOR = "chunks.work_off"
+ACTOR = "chunks.drain"
 WEBHOOKS_QUEUE = "webhooks"
 WEBHOOKS_ACTOR = "webhooks.deliver"
 BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}

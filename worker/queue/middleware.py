@@ -1,9 +1,8 @@
-"""What a worker process does around its messages: come up, be seen, log, and go in order."""
+"""What a worker process does besides deciding: start-up, heartbeat, log context, graceful shutdown."""
 
 import os
 import signal
 import threading
-from uuid import uuid4
 
 import dramatiq
 import structlog
@@ -11,18 +10,15 @@ import structlog
 from worker import logs
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import describe
-from worker.ledger import jobs, reads
-from worker.queue.drain import Withdrawer
+from worker.queue.drain import Drain
+from worker.queue.heartbeat import Heartbeat
 from worker.webhooks.deliveries import Deliverer
 
 log = structlog.get_logger(__name__)
 
-_HEARTBEAT = 3.0  # seconds
-
 
 class Lifecycle(dramatiq.Middleware):
-    """Owns the process's connections and its claim loop.
+    """Owns the process's connections, its drain and its heartbeat.
 
     Without it a worker would be unknown to the relay (which counts threads to size its hints), would keep its
     claims until their lease ran out at every deployment, and would outlive a killed parent unsupervised.
@@ -30,57 +26,39 @@ class Lifecycle(dramatiq.Middleware):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._id = uuid4()
-        self._threads = settings.threads
-        self._ended = threading.Event()
         self._parent = 0
+        self._orphaned = False
 
     def after_process_boot(self, broker: dramatiq.Broker) -> None:
         logs.configure(self._settings)
         self._parent = os.getppid()
         self.database = Database(self._settings, pool_size=self._settings.threads + 1)
-        self.withdrawer = Withdrawer(self.database, self._settings)
+        self.drain = Drain(self.database, self._settings)
         self.deliverer = Deliverer(self.database, self._settings)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        self._threads = worker.worker_threads
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        log.info("worker.started", threads=self._threads)
+        self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)
+        self._heartbeat.start(after_each=self._end_with_parent)
+        log.info("worker.started", threads=worker.worker_threads)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        self.withdrawer.stop()
+        self.drain.stop()
         self.deliverer.stop()
-        self._last_call = threading.Timer(self._settings.shutdown_seconds, self.withdrawer.interrupt)
+        self._last_call = threading.Timer(self._settings.shutdown_seconds, self.drain.interrupt)
         self._last_call.daemon = True
         self._last_call.start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._last_call.cancel()
-        self._ended.set()
-        try:
-            with self.database.begin() as connection:
-                reads.gone(connection, self._id)
-        except Exception as error:
-            log.warning("worker.not_signed_off", error_class=describe(error)[0])
+        self._heartbeat.stop()
         self.database.close()
         log.info("worker.stopped")
 
-    def _beat(self) -> None:
-        first = True
-        while not self._ended.is_set():
-            try:
-                with self.database.begin() as connection:
-                    reads.seen(connection, self._id, "worker", self._threads)
-                    if first:
-                        jobs.notify(connection)
-                first = False
-            except Exception as error:
-                log.warning("heartbeat.failed", error_class=describe(error)[0])
-            if os.getppid() != self._parent:
-                log.warning("worker.orphaned")
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            self._ended.wait(_HEARTBEAT)
+    def _end_with_parent(self) -> None:
+        if os.getppid() != self._parent and not self._orphaned:  # once: a second signal would end it at once
+            self._orphaned = True
+            log.warning("worker.orphaned")
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class MessageLogs(dramatiq.Middleware):

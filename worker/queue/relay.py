@@ -8,12 +8,11 @@ server when that session ends), the others stand by.
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
-from uuid import uuid4
 
 import psycopg
 import sqlalchemy.exc
 import structlog
+from sqlalchemy import Connection
 
 from worker.access import sessions
 from worker.config import Settings
@@ -21,10 +20,11 @@ from worker.database import CHANNEL, Database, parse_url
 from worker.dead_letters import desk, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, reads, webhooks
+from worker.ledger import claims, jobs, processes, webhooks
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
+from worker.queue.heartbeat import Heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class Relay:
         self._broker = broker
         self._settings = settings
         self._stopping = threading.Event()
-        self._id = uuid4()
+        self._heartbeat = Heartbeat(database, "relay")
         self._next_overdue = 0.0
 
     def stop(self) -> None:
@@ -61,7 +61,7 @@ class Relay:
             except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
                 log.warning("relay.database_unreachable", error_class=describe(error)[0])
                 self._stopping.wait(0.5)
-        self._try("sign_off", self._sign_off)
+        self._heartbeat.stop()
         log.info("relay.stopped")
 
     def _serve(self) -> None:
@@ -80,7 +80,7 @@ class Relay:
             while not self._stopping.is_set():
                 leads = leads or self._lead(connection)
                 if time.monotonic() >= next_round:
-                    self.sweep() if leads else self._try("seen", self._seen)
+                    self.sweep() if leads else self._try("heartbeat", self._heartbeat.beat)
                     next_round = time.monotonic() + self._settings.sweep_seconds
                 if leads:
                     self._try("publish", self.publish)
@@ -106,17 +106,17 @@ class Relay:
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
         with self._database.begin() as connection:
-            threads = reads.worker_threads(connection)
+            threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
-            to_tell = webhooks.any_due(connection)
-        if to_tell:
+            webhooks_due = webhooks.any_due(connection)
+        if webhooks_due:
             self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._broker.top_up(due) if due else 0
 
     def sweep(self) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left."""
         steps: dict[str, Callable[[], object]] = {
-            "seen": self._seen,
+            "heartbeat": self._heartbeat.beat,
             "take_over": lambda: recovery.take_over(self._database, self._settings),
             "deactivate": lambda: events.deactivate_due(self._database),
             "admit": self._admit_due,
@@ -134,26 +134,17 @@ class Relay:
             self._try(name, step)
             self._try("publish", self.publish)  # a long step keeps nobody waiting
 
-    def _seen(self) -> None:
-        with self._database.begin() as connection:
-            reads.seen(connection, self._id, "relay", 1)
-
-    def _sign_off(self) -> None:
-        with self._database.begin() as connection:
-            reads.gone(connection, self._id)
-
     def _admit_due(self) -> None:
         with self._database.begin() as connection:
             due = jobs.due(connection)
-        for job_id, organisation_id in due:
-            self._try("admit_one", partial(self._admit, job_id, organisation_id))
+        self._database.run_each(due, self._admit, step="job.admit")
 
-    def _admit(self, job_id: int, organisation_id: int) -> None:
-        work = partial(admit, organisation_id=organisation_id, job_id=job_id, current=self._settings)
-        became = self._database.run(work)
-        if became.admitted:
+    def _admit(self, connection: Connection, job: tuple[int, int]) -> None:
+        job_id, organisation_id = job
+        admission = admit(connection, organisation_id=organisation_id, job_id=job_id, current=self._settings)
+        if admission.admitted:
             log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
-        if became.held:
+        if admission.held:
             log.warning("job.held", job_id=job_id, organisation_id=organisation_id)
 
     def _close_cancelled(self) -> None:

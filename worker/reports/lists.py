@@ -15,7 +15,7 @@ from schemas import reports as schema
 from schemas.reports import EnrolmentFilter, OutcomeFilter, Summary
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.submit import effective_time
+from worker.jobs.calendar import effective_time
 from worker.ledger import reports, series_library
 from worker.reports import exports
 from worker.reports.exports import Column, Format, Kind

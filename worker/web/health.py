@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import reads
+from worker.ledger import processes
 from worker.queue.broker import HintBroker
 from worker.web.context import Context
 
@@ -36,7 +36,7 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
     age: float | None = None
     try:
         with database.begin() as connection:
-            age = reads.relay_age(connection)
+            age = processes.relay_age(connection)
         found["database"] = {"ok": True}
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}

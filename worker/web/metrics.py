@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from schemas.catalogue import LetterCode
 from worker.database import Database
-from worker.ledger import gauges, reads
+from worker.ledger import gauges, processes
 from worker.web.context import Context
 from worker.web.problems import describes
 
@@ -49,8 +49,8 @@ class _Gauges(Collector):
         with self._database.begin() as connection:
             held, letters = gauges.held(connection), gauges.open_letters(connection)
             due, age = gauges.due(connection)
-            relay = reads.relay_age(connection)
-            threads = reads.worker_threads(connection, at_least=0)
+            relay = processes.relay_age(connection)
+            threads = processes.worker_threads(connection, at_least=0)
         yield _labelled(
             "withdrawals_held_jobs",
             "Jobs that wait for a second person",

@@ -1,24 +1,14 @@
 """The server under the application, and how it stops: streams that would never end are ended first."""
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import FrameType
-from uuid import uuid4
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
 from worker.config import Settings
-from worker.database import Database
-from worker.errors import describe
-from worker.ledger import reads
-
-log = structlog.get_logger(__name__)
-
-_HEARTBEAT = 3.0  # seconds
+from worker.queue.heartbeat import Heartbeat
 
 
 class Server(uvicorn.Server):
@@ -46,37 +36,12 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, settings: Settings) -> None:
     """Answer until SIGTERM or SIGINT; then finish what is being answered, within `shutdown_seconds`."""
     server = Server(app, settings)
-    with _on_record(app.state.services.database), suppress(KeyboardInterrupt):
-        server.run()  # uvicorn hands the signal on once it has stopped in order
+    heartbeat = Heartbeat(app.state.services.database, "web")
+    heartbeat.start()
+    try:
+        with suppress(KeyboardInterrupt):
+            server.run()  # uvicorn hands the signal on once it has stopped in order
+    finally:
+        heartbeat.stop()
     if not server.started:  # uvicorn has said why
         sys.exit(3)
-
-
-@contextmanager
-def _on_record(database: Database) -> Iterator[None]:
-    """Be seen among what runs, until this ends."""
-    id_, ended = uuid4(), threading.Event()
-
-    def beat() -> None:
-        while not ended.is_set():
-            with _tried("heartbeat.failed"), database.begin() as connection:
-                reads.seen(connection, id_, "web", 1)
-            ended.wait(_HEARTBEAT)
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(_HEARTBEAT)
-        with _tried("web.not_signed_off"), database.begin() as connection:
-            reads.gone(connection, id_)
-
-
-@contextmanager
-def _tried(event: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        log.warning(event, error_class=describe(error)[0])

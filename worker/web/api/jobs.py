@@ -7,10 +7,11 @@ from fastapi import APIRouter, Query
 from schemas import answers
 from schemas.catalogue import JobState
 from schemas.dead_letters import Act
+from schemas.job_filter import JobFilter
 from worker.errors import JobEndedError, NotFoundError
 from worker.ids import next_cursor, parse_cursor
-from worker.jobs import submit
-from worker.ledger import reads
+from worker.jobs import control
+from worker.ledger import job_lists
 from worker.records import Job
 from worker.web.auth import Caller, Operator, Producer
 from worker.web.context import Context, Cursor, Limit, RowId, Services
@@ -28,15 +29,9 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> answers.Page[answers.Job]:
     """Jobs, newest first; a producer sees its own. Role: producer."""
+    wanted = JobFilter(state=state, requested_by=who.only_own)
     with context.database.begin() as connection:
-        found = reads.jobs(
-            connection,
-            who.organisation_id,
-            state=state,
-            requested_by=who.only_own,
-            before=parse_cursor(cursor),
-            limit=limit,
-        )
+        found = job_lists.list_jobs(connection, who.organisation_id, wanted, before=parse_cursor(cursor), limit=limit)
     return answers.Page(items=[answers.Job.model_validate(job) for job in found], next_cursor=next_cursor(found, limit))
 
 
@@ -49,7 +44,7 @@ def show_job(context: Context, who: Producer, job_id: RowId) -> answers.Job:
 @router.post("/{job_id}/cancel", responses=describes(*WITH_BODY, 404, "job_ended"))
 def cancel_job(context: Context, who: Operator, job_id: RowId, act: Act | None = None) -> answers.Job:
     """Cancel what of a job is not decided yet; once more changes nothing. Role: operator."""
-    job = submit.cancel(
+    job = control.cancel(
         context.database,
         organisation_id=who.organisation_id,
         job_id=job_id,
@@ -68,7 +63,7 @@ def visible(context: Services, who: Caller, job_id: int) -> Job:
         NotFoundError: there is none in this organisation, or it is not a producer's own.
     """
     with context.database.begin() as connection:
-        found = reads.job(connection, who.organisation_id, job_id)
+        found = job_lists.find_job(connection, who.organisation_id, job_id)
     if found is None or who.only_own not in (None, found.requested_by):
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     return found

@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from schemas.answers import Job
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import reads, sessions
+from worker.ledger import job_lists, sessions
 from worker.ledger import tokens as access
 from worker.web.api.jobs import show_job
 from worker.web.auth import Producer
@@ -132,7 +132,7 @@ class Watching:
 
     def _look(self, job_ids: set[int], tickets: set[Ticket]) -> tuple[dict[int, Job], set[Ticket]]:
         with self._database.begin() as connection:
-            jobs = {job.id: Job.model_validate(job) for job in reads.these_jobs(connection, sorted(job_ids))}
+            jobs = {job.id: Job.model_validate(job) for job in job_lists.find_jobs(connection, sorted(job_ids))}
             tokens = access.live(connection, sorted({ticket.token_id for ticket in tickets}))
             opened = [ticket.session for ticket in tickets if ticket.session is not None]
             live = {None, *(sessions.live(connection, opened) if opened else ())}

@@ -12,12 +12,13 @@ from sqlalchemy import Connection
 
 from schemas.answers import BrakeLimits
 from schemas.desk import Overview as Letters
+from schemas.job_filter import JobFilter
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk
 from worker.errors import describe
 from worker.jobs import brake
-from worker.ledger import gauges, overview, reads
+from worker.ledger import gauges, job_lists, overview
 from worker.ledger.overview import Processes
 from worker.records import Job
 
@@ -107,7 +108,7 @@ def look(
         jobs=ledger("the jobs under way", lambda found: overview.unfinished(found, organisation_id)),
         letters=read("the dead letters", lambda: desk.overview(database, settings, organisation_id)),
         brake=read("the brake", lambda: brake.show(database, organisation_id=organisation_id)),
-        last=ledger("the last jobs", lambda found: reads.jobs(found, organisation_id, limit=10)),
+        last=ledger("the last jobs", lambda found: job_lists.list_jobs(found, organisation_id, JobFilter(), limit=10)),
         has_enrolments=ledger("the enrolments", lambda found: overview.has_enrolments(found, organisation_id)),
         missing=missing,
     )

@@ -9,11 +9,11 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.catalogue import JobState, Source
-from schemas.control import ReleaseFilter
+from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note, Storable
 from worker.errors import InvalidInputError
-from worker.jobs import control, submit
-from worker.jobs.submit import show
+from worker.jobs import control
+from worker.jobs.show import show
 from worker.records import Job, Role
 from worker.web.console.render import PATH, local
 from worker.web.console.times import parse_day_and_time
@@ -55,7 +55,7 @@ def cancel_page(view: Looking, job_id: RowId) -> Response:
 @router.post("/jobs/{job_id}/cancel")
 def cancel(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
     """Cancel the enrolments of a job that are not decided yet. Role: operator."""
-    job = _act(view, submit.cancel, job_id, note)
+    job = _act(view, control.cancel, job_id, note)
     if job.state is not JobState.CANCELLED:
         return view.go(_path_of(job_id), "The job had already ended, so nothing was cancelled.")
     left = job.outcomes.get("cancelled", 0)

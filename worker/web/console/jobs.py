@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from schemas import answers
 from schemas.catalogue import JobState, Outcome
+from schemas.job_filter import JobFilter
 from schemas.jobs import Storable
 from worker.access.sessions import hash_of
 from worker.database import Database
@@ -16,8 +17,8 @@ from worker.dead_letters import timeline
 from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
-from worker.jobs.submit import show
-from worker.ledger import decision_receipts, outcomes, overview, reads
+from worker.jobs.show import show
+from worker.ledger import decision_receipts, job_lists, outcomes, overview
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.render import PATH, span
@@ -41,15 +42,9 @@ def list_jobs(
     cursor: Cursor = None,
 ) -> Response:
     """Jobs, newest first."""
+    wanted = JobFilter(state=state or None, requested_by=requested_by or None)
     with view.database.begin() as connection:
-        found = reads.jobs(
-            connection,
-            view.organisation_id,
-            state=state or None,
-            requested_by=requested_by or None,
-            before=parse_cursor(cursor),
-            limit=ROWS,
-        )
+        found = job_lists.list_jobs(connection, view.organisation_id, wanted, before=parse_cursor(cursor), limit=ROWS)
         held = overview.unfinished(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
@@ -68,8 +63,8 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     """One job: the request, its progress, and the actions that are possible."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
-        pace = reads.pace(connection, job_id) if job.state is JobState.RUNNING else 0.0
-        undone_by = reads.undoing(connection, job_id)
+        pace = job_lists.decided_per_second(connection, job_id) if job.state is JobState.RUNNING else 0.0
+        undone_by = job_lists.jobs_that_reinstate(connection, job_id)
         rows = decision_receipts.acts_on_jobs(connection, [job_id])
     acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # the act that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE

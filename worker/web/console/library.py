@@ -13,6 +13,7 @@ from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import parse_cursor
 from worker.jobs import submit
+from worker.jobs.show import show
 from worker.ledger import series_library
 from worker.ledger.series_library import Enrolment, Wanted
 from worker.records import Job
@@ -173,7 +174,7 @@ def _awaited(view: View, job: Job) -> Job:
         deadline = time.monotonic() + _SHOWN_AT_ONCE
         while job.finished_at is None and job.state not in ("held", "paused") and time.monotonic() < deadline:
             time.sleep(0.03)
-            job = submit.show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+            job = show(view.database, organisation_id=view.organisation_id, job_id=job.id)
     except Exception as error:
         if not is_passing(error):  # else the job is kept all the same, and nobody may be told otherwise
             raise

@@ -12,8 +12,8 @@ from schemas.reinstate import Part, ReinstateRequest
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.jobs import reinstate
-from worker.jobs.submit import show
-from worker.ledger import outcomes, reads
+from worker.jobs.show import show
+from worker.ledger import job_lists, outcomes
 from worker.records import Role
 from worker.web.console.forms import parse, parse_choice
 from worker.web.console.render import PATH
@@ -79,7 +79,7 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         error = str(refused)
     with view.database.begin() as connection:
         series = outcomes.series(connection, view.organisation_id, job_id)
-        others = reads.these_jobs(connection, reads.undoing(connection, job_id))
+        others = job_lists.find_jobs(connection, job_lists.jobs_that_reinstate(connection, job_id))
         if plan:
             ids = [one for found in plan.samples.values() for one in found]
             names = outcomes.names(connection, view.organisation_id, ids)

@@ -1,0 +1,30 @@
+"""Days as an organisation counts them: in its own time zone."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import Connection
+
+from worker.errors import InvalidInputError
+from worker.ledger import jobs
+
+
+def effective_time(connection: Connection, organisation_id: int, when: datetime | date | None) -> datetime | None:
+    """The point in time that `when` means: a date alone is the end of that day in the organisation's time zone.
+
+    Raises:
+        InvalidInputError: the organisation's time zone is unknown, or the date is out of range.
+    """
+    if when is None or isinstance(when, datetime):
+        return when
+    name = jobs.timezone(connection, organisation_id)
+    try:
+        zone = ZoneInfo(name)
+    except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
+        raise InvalidInputError(
+            f"effective_at: the organisation's time zone {name!r} is not known; give a time with its offset"
+        ) from None
+    try:
+        return datetime.combine(when + timedelta(days=1), time.min, zone).astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError("effective_at: that date is too far away") from None

@@ -1,0 +1,107 @@
+"""Freeze a selection into chunks: which ids are in them is decided when a job is accepted, and never changes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from schemas.jobs import MAX_FILE_IDS, Filter
+from worker.database import driver
+from worker.errors import InvalidInputError
+from worker.ledger import enrolment_filter
+from worker.models import Ids, job_chunks
+from worker.models import chunks as chunks_table
+from worker.records import NewChunks
+
+
+def selected(connection: Connection, ids: Select[Any], chunks: NewChunks) -> int:
+    """Freeze what a query finds (one column `id`, distinct) into chunks by rising id; the number of ids."""
+    found = ids.subquery("ids")
+    number = (func.row_number().over(order_by=found.c.id) - 1) // chunks.size
+    numbered = select(found.c.id, number.label("number")).subquery("numbered")
+    rows = select(
+        literal(chunks.job_id),
+        literal(chunks.organisation_id),
+        literal(chunks.lane),
+        literal(chunks.state),
+        numbered.c.number,
+        func.array_agg(aggregate_order_by(numbered.c.id, numbered.c.id)),
+        func.count(),
+    ).group_by(numbered.c.number)
+    columns = ["job_id", "organisation_id", "lane", "state", "number", "enrolment_ids", "size"]
+    return sum(connection.scalars(insert(chunks_table).from_select(columns, rows).returning(chunks_table.c.size)))
+
+
+def ids(connection: Connection, given: Sequence[int], chunks: NewChunks) -> int:
+    """Freeze listed ids; the number of distinct ones."""
+    return selected(connection, select(func.unnest(literal(list(given), Ids)).label("id")).distinct(), chunks)
+
+
+def filtered(connection: Connection, conditions: Filter, chunks: NewChunks) -> int:
+    """Freeze what a filter finds; the number of ids."""
+    return selected(connection, enrolment_filter.ids(chunks.organisation_id, conditions), chunks)
+
+
+def person(connection: Connection, learner_external_id: str, chunks: NewChunks) -> None:
+    """One chunk that names the learner; what they are enrolled in is found when it is decided."""
+    connection.execute(
+        insert(job_chunks).values(
+            job_id=chunks.job_id,
+            organisation_id=chunks.organisation_id,
+            lane=chunks.lane,
+            state=chunks.state,
+            number=0,
+            learner_external_id=learner_external_id,
+            size=1,
+        )
+    )
+
+
+# The first line of each id is kept beside the chunks and not in them, because chunks are split.
+_STAGED = text("""
+WITH filled AS (
+    SELECT number, array_agg(id ORDER BY id) AS ids, array_agg(line ORDER BY id) AS lines, count(*) AS size
+    FROM (SELECT id, line, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number
+        FROM (SELECT enrolment_id AS id, min(line) AS line FROM pg_temp.staged GROUP BY 1) ids) numbered
+    GROUP BY number),
+kept AS (
+    INSERT INTO withdrawals.file_lines (job_id, first_id, enrolment_ids, lines)
+    SELECT :job_id, ids[1], ids, lines FROM filled)
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+SELECT :job_id, :organisation_id, number, :lane, ids, size, :state FROM filled
+RETURNING size
+""")
+
+
+def staged(connection: Connection, chunks: NewChunks) -> int:
+    """Freeze the staged ids, and keep on which line each stood first; the number of distinct ids."""
+    values = {"job_id": chunks.job_id, "organisation_id": chunks.organisation_id, "lane": chunks.lane}
+    return sum(connection.scalars(_STAGED, {**values, "state": chunks.state, "chunk_size": chunks.size}))
+
+
+_DIGEST = text("""
+SELECT count(*) AS given, encode(sha256(convert_to(
+    coalesce(string_agg(enrolment_id::text, ',' ORDER BY enrolment_id), ''), 'UTF8')), 'hex') AS digest
+FROM pg_temp.staged
+""")
+
+
+def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int, str]:
+    """Stream lines and ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
+
+    Raises:
+        InvalidInputError: there are none, or more than a million.
+    """
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
+    connection.execute(text("CREATE TEMP TABLE staged (line integer, enrolment_id bigint NOT NULL) ON COMMIT DROP"))
+    with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
+        for count, row in enumerate(rows, start=1):
+            if count > MAX_FILE_IDS:
+                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+            copy.write_row(row)
+    found = connection.execute(_DIGEST).one()
+    if found.given == 0:
+        raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
+    return found.given, found.digest

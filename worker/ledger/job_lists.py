@@ -1,0 +1,193 @@
+"""Jobs as people and producers read them, with the counts of their chunks."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    case,
+    cast,
+    extract,
+    func,
+    literal_column,
+    select,
+    true,
+)
+
+from schemas.catalogue import JobState
+from schemas.job_filter import JobConditions, JobFilter
+from worker.ledger.fragments import LIVE, UNFINISHED
+from worker.models import chunks, dead_letters, job_chunks, jobs, outcomes
+from worker.records import Job
+
+# What the chunks of a job say about it.
+_TOTALS = (
+    select(
+        func.sum(job_chunks.c.size).filter(job_chunks.c.state != "split").label("size"),
+        func.sum(job_chunks.c.size).filter(job_chunks.c.state.in_(UNFINISHED)).label("unfinished"),
+        func.bool_or(job_chunks.c.state.not_in(("waiting", "ready"))).label("begun"),
+    )
+    .where(job_chunks.c.job_id == jobs.c.id)
+    .lateral("totals")
+)
+_WINDOW = timedelta(seconds=30)
+_BEGUN = func.coalesce(_TOTALS.c.begun, False)
+
+
+def find_job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:
+    """One job of an organisation, with its counts."""
+    statement = _select_jobs().where(jobs.c.id == job_id, jobs.c.organisation_id == organisation_id)
+    found = _read(connection, statement)
+    return found[0] if found else None
+
+
+def find_jobs(connection: Connection, job_ids: Sequence[int]) -> list[Job]:
+    """Jobs of any organisation, with their counts; for callers who have checked that they may be seen."""
+    return _read(connection, _select_jobs().where(jobs.c.id.in_(job_ids)))
+
+
+def list_jobs(
+    connection: Connection, organisation_id: int, wanted: JobFilter, *, before: int | None = None, limit: int = 50
+) -> list[Job]:
+    """Jobs that match, newest first; `before`: only those with a smaller id."""
+    conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(wanted)]
+    if wanted.state is not None:
+        conditions.append(_in_state(wanted.state))
+    if before is not None:
+        conditions.append(jobs.c.id < before)
+    return _read(connection, _select_jobs().where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
+
+
+def job_conditions(wanted: JobConditions) -> list[ColumnElement[bool]]:
+    """What a filter says about the columns of `jobs`, its state aside."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.source is not None:
+        conditions.append(jobs.c.source == wanted.source)
+    if wanted.requested_by is not None:
+        conditions.append(jobs.c.requested_by == wanted.requested_by)
+    if wanted.held_because is not None:
+        conditions.append(jobs.c.held_because == wanted.held_because)
+    if wanted.created_before is not None:
+        conditions.append(jobs.c.created_at < wanted.created_before)
+    if wanted.created_after is not None:
+        conditions.append(jobs.c.created_at > wanted.created_after)
+    return conditions
+
+
+def decided_per_second(connection: Connection, job_id: int) -> float:
+    """How many enrolments of a job were decided each second, over the last half minute."""
+    running = extract("epoch", func.least(func.now() - jobs.c.admitted_at, _WINDOW))
+    statement = (
+        select(func.coalesce(func.sum(job_chunks.c.size), 0) / func.greatest(running, 1))
+        .join(job_chunks, job_chunks.c.job_id == jobs.c.id)
+        .where(
+            jobs.c.id == job_id,
+            job_chunks.c.state.in_(("done", "failed")),
+            job_chunks.c.closed_at > func.now() - _WINDOW,
+        )
+        .group_by(jobs.c.id)
+    )
+    return float(connection.scalar(statement) or 0)
+
+
+def jobs_that_reinstate(connection: Connection, job_id: int) -> list[int]:
+    """The jobs that take a job back, the first hundred."""
+    statement = select(jobs.c.id).where(jobs.c.reinstates == job_id).order_by(jobs.c.id).limit(100)
+    return list(connection.scalars(statement))
+
+
+def _in_state(state: JobState) -> ColumnElement[bool]:
+    """`running` is not stored: it is a queued job of which a chunk has begun."""
+    if state is JobState.RUNNING:
+        return and_(jobs.c.state == JobState.QUEUED, _BEGUN)
+    if state is JobState.QUEUED:
+        return and_(jobs.c.state == JobState.QUEUED, ~_BEGUN)
+    return jobs.c.state == state
+
+
+def _read(connection: Connection, statement: Select[*tuple[Any, ...]]) -> list[Job]:
+    rows = connection.execute(statement).mappings()
+    return [Job(**{**row, "state": JobState(row["state"])}) for row in rows]
+
+
+def _select_jobs() -> Select[*tuple[Any, ...]]:
+    """Jobs with their counts, as `Job` names them."""
+    held = jobs.c.state == JobState.HELD
+    of_person = jobs.c.learner_external_id.is_not(None)
+    return select(
+        jobs.c.id,
+        jobs.c.organisation_id,
+        jobs.c.kind,
+        jobs.c.reason,
+        jobs.c.source,
+        jobs.c.requested_by,
+        jobs.c.note,
+        jobs.c.file_name,
+        jobs.c.idempotency_key,
+        jobs.c.learner_external_id,
+        jobs.c.created_at,
+        jobs.c.effective_at,
+        jobs.c.finished_at,
+        jobs.c.duplicates,
+        jobs.c.reinstates,
+        case((held, jobs.c.held_because)).label("held_because"),
+        case((held, jobs.c.brake)).label("brake"),
+        case((_in_state(JobState.RUNNING), JobState.RUNNING.value), else_=jobs.c.state).label("state"),
+        case((of_person, func.coalesce(_TOTALS.c.size, 0)), else_=jobs.c.accepted).label("accepted"),
+        func.coalesce(_TOTALS.c.unfinished, 0).label("in_flight"),
+        _outcomes().label("outcomes"),
+        _reinstated().label("reinstated"),
+        _open_dead_letters().label("open_dead_letters"),
+    ).join(_TOTALS, true())
+
+
+def _outcomes() -> ColumnElement[Any]:
+    """The job's outcomes, counted. Each chunk's counts were written by the transaction that decided it; those of a
+    letter chunk are changes."""
+    count = func.jsonb_each_text(chunks.c.counts).table_valued("key", "value").lateral("count")
+    total = func.sum(cast(count.c.value, Integer))
+    totals = (
+        select(count.c.key.label("outcome"), total.label("total"))
+        .select_from(chunks.join(count, true()))
+        .where(chunks.c.job_id == jobs.c.id)
+        .group_by(count.c.key)
+        .having(total != 0)
+        .correlate(jobs)
+        .subquery("outcome_totals")
+    )
+    collected = func.jsonb_object_agg(totals.c.outcome, totals.c.total)
+    return select(func.coalesce(collected, literal_column("'{}'::jsonb"))).scalar_subquery()
+
+
+def _reinstated() -> ColumnElement[int]:
+    """How many of the job's withdrawals other jobs took back."""
+    undo = jobs.alias("undo")
+    count = cast(chunks.c.counts["reinstated"].astext, Integer)
+    return (
+        select(func.coalesce(func.sum(count), 0))
+        .select_from(undo.join(chunks, chunks.c.job_id == undo.c.id))
+        .where(undo.c.reinstates == jobs.c.id)
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+
+
+def _open_dead_letters() -> ColumnElement[int]:
+    """Letters that are not closed, of the job's outcomes and of its chunks."""
+    of_outcomes = select(outcomes.c.dead_letter_id).where(
+        outcomes.c.job_id == jobs.c.id, outcomes.c.dead_letter_id.is_not(None)
+    )
+    of_chunks = select(chunks.c.dead_letter_id).where(chunks.c.job_id == jobs.c.id)
+    letters = of_outcomes.correlate(jobs).union(of_chunks.correlate(jobs))
+    return (
+        select(func.count())
+        .select_from(dead_letters)
+        .where(dead_letters.c.state.in_(LIVE), dead_letters.c.id.in_(letters))
+        .correlate(jobs)
+        .scalar_subquery()
+    )

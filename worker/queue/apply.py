@@ -1,0 +1,143 @@
+"""Apply a claim: one transaction from the locks to the last outcome.
+
+Lock order: letters, chunks, persons, learners, enrolments, each in id order. Nothing is decided from a row that is not
+locked, except what never changes (a job's reason, requester and epoch).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from sqlalchemy import Connection
+
+from schemas.catalogue import LetterCode
+from worker.ledger import claims, dead_letters, decide, person_events, reinstate
+from worker.records import Chunk, Claim, Decided
+
+
+class Fate(Enum):
+    """What happens to a locked chunk, known before any enrolment is looked at. Decided in this order."""
+
+    HAND_BACK = auto()
+    """Its job was paused or cancelled after the claim."""
+    SUPERSEDE = auto()
+    """A person's deactivation that a newer event has replaced (rule 10)."""
+    UNKNOWN_LEARNER = auto()
+    """It names a person whom the platform does not know."""
+    REINSTATE = auto()
+    """It takes withdrawals back. Before the withdrawals: each of those stands, whatever is taken back."""
+    WITHDRAW = auto()
+
+
+@dataclass(slots=True)
+class Applied:
+    """What one transaction did with a claim."""
+
+    decided: list[Decided] = field(default_factory=list)
+    job_ids: set[int] = field(default_factory=set)
+    """Jobs that may have finished."""
+    letters: list[tuple[int, str]] = field(default_factory=list)
+    """Letters whose attempt ended, with their new state."""
+
+
+def apply(connection: Connection, claim: Claim) -> Applied:
+    """Decide what of a claim is still its own, in the caller's transaction."""
+    decide.lock_letters(connection, claim.chunk_ids)
+    chunks = claims.lock(connection, claim)
+    applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})
+    if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
+        applied.job_ids |= claims.done_by(connection, claim)
+
+    proceeding = [chunk for chunk in chunks if chunk.proceed]
+    superseded = _lock_persons(connection, proceeding)
+    learners, reinstate_learners = _lock_learners(connection, proceeding)
+    _deactivate(connection, proceeding, superseded, learners)
+    fates = _by_fate(chunks, superseded, learners)
+    to_decide = fates[Fate.REINSTATE] + fates[Fate.WITHDRAW]
+    locked = decide.lock_enrolments(connection, _ids(to_decide), sorted(set(learners.values()))) if to_decide else []
+
+    for fate, group in fates.items():
+        if not group:
+            continue
+        match fate:
+            case Fate.HAND_BACK:
+                claims.give_back(connection, _ids(group), claim.token)
+            case Fate.SUPERSEDE:
+                _supersede(connection, group)
+            case Fate.UNKNOWN_LEARNER:
+                _fail_unknown_learners(connection, group)
+            case Fate.REINSTATE:
+                applied.decided += reinstate.decide(connection, _ids(group), learners=reinstate_learners, locked=locked)
+            case Fate.WITHDRAW:
+                applied.decided += decide.decide(connection, _ids(group), superseded=sorted(superseded), locked=locked)
+
+    letter_ids = sorted({chunk.letter_id for chunk in proceeding if chunk.letter_id is not None})
+    if letter_ids:
+        applied.letters = dead_letters.settle(connection, letter_ids)
+    return applied
+
+
+def fate_of(chunk: Chunk, superseded: set[int], learners: dict[int, int]) -> Fate:
+    """The fate of a locked chunk. `superseded`: chunk ids. `learners`: chunk id to learner id, of known persons."""
+    if not chunk.proceed:
+        return Fate.HAND_BACK
+    if chunk.is_person and chunk.id in superseded:
+        return Fate.SUPERSEDE
+    if chunk.is_person and chunk.id not in learners:
+        return Fate.UNKNOWN_LEARNER
+    return Fate.WITHDRAW if chunk.reinstates is None else Fate.REINSTATE
+
+
+def _lock_persons(connection: Connection, chunks: Sequence[Chunk]) -> set[int]:
+    """Lock the persons behind deactivations; the chunks whose person has had a newer event."""
+    deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
+    return person_events.superseded(connection, deactivations) if deactivations else set()
+
+
+def _lock_learners(connection: Connection, chunks: Sequence[Chunk]) -> tuple[dict[int, int], list[int]]:
+    """Lock learners: those of person chunks (chunk id to learner id), and those whom a reinstate looks at."""
+    persons = [chunk.id for chunk in chunks if chunk.is_person]
+    reinstates = [chunk.id for chunk in chunks if chunk.reinstates is not None]
+    of_reinstates = reinstate.lock_learners(connection, reinstates, persons) if reinstates else []
+    return (decide.lock_learners(connection, persons) if persons else {}), of_reinstates
+
+
+def _deactivate(
+    connection: Connection, chunks: Sequence[Chunk], superseded: set[int], learners: dict[int, int]
+) -> None:
+    """A deactivation makes its learner inactive also when the learner was created after the event."""
+    inactive = [
+        learners[chunk.id]
+        for chunk in chunks
+        if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
+    ]
+    if inactive:
+        decide.deactivate_learners(connection, inactive)
+
+
+def _by_fate(chunks: Sequence[Chunk], superseded: set[int], learners: dict[int, int]) -> dict[Fate, list[Chunk]]:
+    groups: dict[Fate, list[Chunk]] = {fate: [] for fate in Fate}
+    for chunk in chunks:
+        groups[fate_of(chunk, superseded, learners)].append(chunk)
+    return groups
+
+
+def _supersede(connection: Connection, chunks: Sequence[Chunk]) -> None:
+    """Close person chunks whole: the person came back, or a newer event replaced the deactivation."""
+    for chunk in chunks:
+        if chunk.letter_id is None:
+            claims.close_superseded(connection, [chunk.id])
+        else:
+            dead_letters.supersede_person(connection, chunk)
+
+
+def _fail_unknown_learners(connection: Connection, chunks: Sequence[Chunk]) -> None:
+    """Close person chunks whole, each into its letter; the sweep tries them again once the learner exists."""
+    for chunk in chunks:
+        code = LetterCode.UNKNOWN_LEARNER
+        letter_id = chunk.letter_id or dead_letters.open_for_chunk(connection, chunk.id, code, fingerprint=code)
+        dead_letters.fail(connection, chunk, letter_id)
+
+
+def _ids(chunks: Sequence[Chunk]) -> list[int]:
+    return [chunk.id for chunk in chunks]
