@@ -11,6 +11,7 @@ from schemas.catalogue import (
     SOURCES,
     STATUSES,
     Entry,
+    Outcome,
     Tone,
 )
 
@@ -43,10 +44,9 @@ def word(code: object) -> str:
     return _LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
-def sentence(code: object) -> str:
-    """What a code of the catalogue means, empty for any other."""
-    entry = ENTRIES.get(str(code))
-    return entry.sentence if entry else ""
+def sentence(outcome: str) -> str:
+    """What an outcome means, for whoever has to confirm a plan."""
+    return OUTCOMES[Outcome(outcome)].sentence
 
 
 def tone(code: object) -> str:
