@@ -12,7 +12,6 @@ from tests.console.asking import Person
 from tests.console.browsing import MakeToken
 from tests.console.test_library import people
 from tests.world import World
-from worker.jobs import submit
 from worker.web.console import library
 
 LONG = "0" * 19 + "1" + "9" * 5000
@@ -100,7 +99,7 @@ def test_what_was_accepted_is_not_denied_when_the_database_goes_away(
     def gone(*_: Any, **__: Any) -> Any:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(submit, "show", gone)
+    monkeypatch.setattr(library, "show", gone)
     enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
     answer = mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
     assert answer.headers["location"] == f"/console/enrolments/{enrolment_id}"

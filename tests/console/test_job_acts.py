@@ -195,7 +195,7 @@ def test_a_deactivation_names_its_person_and_keeps_its_time(
     page = operator.get(f"/console/jobs/{job}")
     assert 'href="/console/enrolments?learner=anna"' in page
     assert "Move to another time" not in page
-    assert "its time is its event" in operator.post(f"/console/jobs/{job}/move", 409, day="2032-01-01").text
+    assert "its event gives its time" in operator.post(f"/console/jobs/{job}/move", 409, day="2032-01-01").text
     assert "The enrolments of <strong>anna</strong> stay as they are." in operator.get(f"/console/jobs/{job}/cancel")
     assert "Withdrawn" in operator.get(f"/console/jobs/{job}?plan=now")
 

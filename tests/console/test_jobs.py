@@ -57,7 +57,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
 
     page.get_by_role("link", name="Undo").click()
     accessible(page)
-    page.get_by_label("Enrolments").fill(f"{first[0]}, {first[1]}")
+    page.get_by_label("Enrolment ids").fill(f"{first[0]}, {first[1]}")
     page.get_by_role("button", name="Show the preview").click()
     page.get_by_label("Note").fill("by mistake")
     page.get_by_role("button", name="Reinstate 2 enrolments").click()

@@ -229,7 +229,7 @@ def test_a_feed_of_single_jobs_is_released_by_filter_save_ones_own(
         world.enrolment(person)
         world.event(db, "deactivated", person)
     own = world.submit(db, world.enrolments(2))
-    monkeypatch.setattr(ledger, "held", partial(ledger.held, most=5))  # several batches
+    monkeypatch.setattr(ledger, "list_held", partial(ledger.list_held, limit=5))  # several batches
     org = world.organisation_id
     with pytest.raises(InvalidInputError, match="at least one condition"):
         control.release_matching(db, organisation_id=org, wanted=ReleaseFilter(), actor="test:approver")

@@ -1,62 +1,67 @@
-"""What the brake counts: learners of admitted work in the window, and learners that there are.
+"""What the brake counts: learners of admitted work in the window, and the learners of an organisation.
 
-Every statement but the counts for show runs under the lock of the organisation's settings row (`lock`).
+Every statement except the counts for show runs under the lock of the organisation's settings row (`lock`).
 """
 
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Select, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
+from schemas.catalogue import JobState
+from worker.models import brake_volume, jobs, learners, organisation_settings, persons
 from worker.records import Brake, Subject
 
+# Of a job over ids: distinct, those that exist. A person job has one learner.
 _SUBJECT = text("""
 SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
     WHEN j.learner_external_id IS NOT NULL THEN 1
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM withdrawals.chunks c
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
         CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
         JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id
-        WHERE c.job_id = j.id AND c.redrives IS NULL) END AS learners
+        WHERE c.job_id = j.id) END AS learners
 FROM withdrawals.jobs j WHERE j.id = :job_id
 """)
 
 
 def subject(connection: Connection, job_id: int) -> Subject:
-    """Whether a job was released, and its learners: distinct, of its enrolments that exist; a person job's is one.
+    """Whether a job was released, and how many learners it is about.
 
-    Before the lock, because a large job takes a while to count.
+    Call it before `lock`: the learners of a large job take a while to count.
     """
     row = connection.execute(_SUBJECT, {"job_id": job_id}).one()
     return Subject(row.released, int(row.learners))
 
 
-_LIMITS = "brake_floor AS floor, brake_share AS share, brake_hours AS hours"
-_LOCK = text(f"""
-INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
-ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
-RETURNING {_LIMITS}
-""")
-_READ = text(f"SELECT {_LIMITS} FROM withdrawals.organisation_settings WHERE organisation_id = :organisation_id")
-_SET = text("""
-UPDATE withdrawals.organisation_settings SET brake_floor = :floor, brake_share = :share, brake_hours = :hours,
-    counted_at = NULL
-WHERE organisation_id = :organisation_id
-""")
+_LIMITS = (
+    organisation_settings.c.brake_floor.label("floor"),
+    organisation_settings.c.brake_share.label("share"),
+    organisation_settings.c.brake_hours.label("hours"),
+)
 
 
 def lock(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
-    """Take the organisation's settings row, made if missing: admissions come one after the other; its limits."""
-    return _over(connection.execute(_LOCK, {"organisation_id": organisation_id}).mappings().one(), defaults)
+    """Lock the organisation's settings row, which puts admissions one after the other; the organisation's limits.
+
+    Makes the row if it is missing.
+    """
+    row = insert(organisation_settings).values(organisation_id=organisation_id)
+    statement = row.on_conflict_do_update(
+        index_elements=["organisation_id"], set_={"organisation_id": row.excluded.organisation_id}
+    ).returning(*_LIMITS)
+    return _with_defaults(connection.execute(statement).mappings().one(), defaults)
 
 
 def read(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
     """The organisation's limits, without a lock."""
-    row = connection.execute(_READ, {"organisation_id": organisation_id}).mappings().one_or_none()
-    return _over(row, defaults) if row else defaults
+    return _with_defaults(own(connection, organisation_id), defaults)
 
 
 def own(connection: Connection, organisation_id: int) -> dict[str, Any]:
     """What an organisation has set for itself: `floor`, `share`, `hours`, each None for the default."""
-    row = connection.execute(_READ, {"organisation_id": organisation_id}).mappings().one_or_none()
+    statement = select(*_LIMITS).where(organisation_settings.c.organisation_id == organisation_id)
+    row = connection.execute(statement).mappings().one_or_none()
     return dict(row) if row else {"floor": None, "share": None, "hours": None}
 
 
@@ -64,60 +69,63 @@ def set_limits(
     connection: Connection, organisation_id: int, *, floor: int | None, share: float | None, hours: int | None
 ) -> None:
     """Give an organisation limits of its own; None: the default."""
-    values = {"organisation_id": organisation_id, "floor": floor, "share": share, "hours": hours}
-    connection.execute(_SET, values)
+    statement = (
+        update(organisation_settings)
+        .where(organisation_settings.c.organisation_id == organisation_id)
+        .values(brake_floor=floor, brake_share=share, brake_hours=hours, counted_at=None)
+    )
+    connection.execute(statement)
 
 
-def _over(row: Any, defaults: Brake) -> Brake:
-    """The limits of a row; what it leaves open is the default's."""
-    found = {name: value for name, value in row.items() if value is not None}
+def _with_defaults(limits: Any, defaults: Brake) -> Brake:
+    """The limits of a row; a null stands for the default."""
+    found = {name: value for name, value in limits.items() if value is not None}
     return Brake(**{"floor": defaults.floor, "share": defaults.share, "hours": defaults.hours, **found})
 
 
-# A minute counts until all of it has left the window.
-_VOLUME = text("""
-SELECT coalesce(sum(jobs + redrives), 0) AS volume, (
-    SELECT population FROM withdrawals.organisation_settings
-    WHERE organisation_id = :organisation_id AND counted_at > clock_timestamp() - interval '30 seconds') AS population
-FROM withdrawals.brake_volume
-WHERE organisation_id = :organisation_id AND minute > now() - make_interval(hours => :hours, mins => 1)
-""")
-
-
 def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[int, int | None]:
-    """Learners of what was admitted in the window, and those that there are if counted in the last 30 seconds."""
-    row = connection.execute(_VOLUME, {"organisation_id": organisation_id, "hours": hours}).one()
+    """Learners of what was admitted in the window; and all learners, None when not counted in the last 30 seconds."""
+    population = (
+        select(organisation_settings.c.population)
+        .where(
+            organisation_settings.c.organisation_id == organisation_id,
+            organisation_settings.c.counted_at > func.clock_timestamp() - timedelta(seconds=30),
+        )
+        .scalar_subquery()
+    )
+    admitted = func.coalesce(func.sum(brake_volume.c.jobs + brake_volume.c.redrives), 0)
+    a_minute_longer = timedelta(hours=hours, minutes=1)  # a minute counts until all of it has left the window
+    statement = select(admitted.label("volume"), population.label("population")).where(
+        brake_volume.c.organisation_id == organisation_id, brake_volume.c.minute > func.now() - a_minute_longer
+    )
+    row = connection.execute(statement).one()
     return int(row.volume), row.population
 
 
-_ADD_REDRIVES = text("""
-INSERT INTO withdrawals.brake_volume AS known (organisation_id, minute, redrives)
-VALUES (:organisation_id, date_trunc('minute', now()), :learners)
-ON CONFLICT (organisation_id, minute) DO UPDATE SET redrives = known.redrives + excluded.redrives
-""")
-
-
 def add_redrives(connection: Connection, organisation_id: int, learners: int) -> None:
-    """Count learners of redrives and remedies, which are no jobs."""
-    connection.execute(_ADD_REDRIVES, {"organisation_id": organisation_id, "learners": learners})
+    """Count the learners of redrives and remedies, which are not jobs."""
+    row = insert(brake_volume).values(
+        organisation_id=organisation_id, minute=func.date_trunc("minute", func.now()), redrives=learners
+    )
+    statement = row.on_conflict_do_update(
+        index_elements=["organisation_id", "minute"],
+        set_={"redrives": brake_volume.c.redrives + row.excluded.redrives},
+    )
+    connection.execute(statement)
 
 
-# A deactivated learner who is gone from the platform is neither.
-_POPULATION = """
-SELECT count(*) FROM lms.learners l WHERE l.organisation_id = :organisation_id AND (l.active OR EXISTS (
-    SELECT 1 FROM withdrawals.persons p WHERE p.organisation_id = l.organisation_id
-        AND p.external_id = l.external_id AND NOT p.active
-        AND p.effective_at > now() - make_interval(hours => :hours)))
-"""
-_COUNT_POPULATION = text(_POPULATION)
-# Jobs superseded since, and those cancelled before anything of them was decided, count no longer.
+# The window's minutes, counted again from the jobs that were admitted in them.
 _RECOUNT_JOBS = text("""
-WITH counted AS (
+WITH
+-- A job that was superseded counts no longer, nor one cancelled before anything of it was decided (no learners).
+counted AS (
     SELECT date_trunc('minute', admitted_at) AS minute, sum(learners) AS learners FROM withdrawals.jobs
     WHERE organisation_id = :organisation_id AND admitted_at > now() - make_interval(hours => :hours, mins => 2)
         AND state <> 'superseded'
     GROUP BY 1
-), dropped AS (
+),
+-- Minutes that are older than the longest window (720 hours).
+dropped AS (
     DELETE FROM withdrawals.brake_volume
     WHERE organisation_id = :organisation_id AND minute < now() - interval '721 hours'
 )
@@ -126,31 +134,51 @@ SET jobs = coalesce((SELECT c.learners FROM counted c WHERE c.minute = v.minute)
 WHERE v.organisation_id = :organisation_id AND v.minute > now() - make_interval(hours => :hours, mins => 1)
     AND v.jobs <> coalesce((SELECT c.learners FROM counted c WHERE c.minute = v.minute), 0)
 """)
-_RECOUNT_POPULATION = text(f"""
-UPDATE withdrawals.organisation_settings SET population = ({_POPULATION}), counted_at = clock_timestamp()
-WHERE organisation_id = :organisation_id RETURNING population
-""")
 
 
 def recount(connection: Connection, organisation_id: int, hours: int) -> int:
-    """Count the window's jobs and the learners anew; the learners."""
-    values = {"organisation_id": organisation_id, "hours": hours}
-    connection.execute(_RECOUNT_JOBS, values)
-    return int(connection.scalar(_RECOUNT_POPULATION, values) or 0)
+    """Count the window's jobs again, and the learners, and keep both; the learners."""
+    connection.execute(_RECOUNT_JOBS, {"organisation_id": organisation_id, "hours": hours})
+    statement = (
+        update(organisation_settings)
+        .where(organisation_settings.c.organisation_id == organisation_id)
+        .values(population=_population(organisation_id, hours).scalar_subquery(), counted_at=func.clock_timestamp())
+        .returning(organisation_settings.c.population)
+    )
+    return int(connection.scalar(statement) or 0)
 
 
 def count_population(connection: Connection, organisation_id: int, hours: int) -> int:
-    """Learners active, and those deactivated in the window, counted now; writes nothing."""
-    values = {"organisation_id": organisation_id, "hours": hours}
-    return int(connection.scalar(_COUNT_POPULATION, values) or 0)
+    """Learners who are active, and those deactivated in the window, counted now; writes nothing."""
+    return int(connection.scalar(_population(organisation_id, hours)) or 0)
+
+
+def _population(organisation_id: int, hours: int) -> Select[int]:
+    """A learner whom the platform has deleted counts as neither."""
+    deactivated = (
+        select(persons.c.external_id)
+        .where(
+            persons.c.organisation_id == learners.c.organisation_id,
+            persons.c.external_id == learners.c.external_id,
+            ~persons.c.active,
+            persons.c.effective_at > func.now() - timedelta(hours=hours),
+        )
+        .exists()
+    )
+    return select(func.count(learners.c.id)).where(
+        learners.c.organisation_id == organisation_id, or_(learners.c.active, deactivated)
+    )
 
 
 _FORGET = text("""
-WITH forgotten AS (
+WITH
+-- A job that was cancelled before anything of it was decided has no learners any more.
+forgotten AS (
     UPDATE withdrawals.jobs j SET learners = NULL WHERE j.id = :job_id AND NOT EXISTS (
-        SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL AND c.state <> 'cancelled')
+        SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state <> 'cancelled')
     RETURNING organisation_id
 )
+-- The next admission counts again; a settings row that an admission has locked is left alone.
 UPDATE withdrawals.organisation_settings SET counted_at = NULL
 WHERE organisation_id IN (SELECT s.organisation_id FROM withdrawals.organisation_settings s
     JOIN forgotten USING (organisation_id) FOR UPDATE OF s SKIP LOCKED)
@@ -158,16 +186,16 @@ WHERE organisation_id IN (SELECT s.organisation_id FROM withdrawals.organisation
 
 
 def forget(connection: Connection, job_id: int) -> None:
-    """A job cancelled before anything of it was decided counts no longer.
+    """Take a job that was cancelled before anything of it was decided out of the count.
 
-    At once, unless an admission is just going on: a cancel does not wait for that, and within 30 seconds then.
+    At once, unless an admission is running: a cancel does not wait for that; the count is right within 30 seconds.
     """
     connection.execute(_FORGET, {"job_id": job_id})
 
 
-_HELD = text("SELECT count(*) FROM withdrawals.jobs WHERE organisation_id = :organisation_id AND state = 'held'")
-
-
-def held(connection: Connection, organisation_id: int) -> int:
+def count_held(connection: Connection, organisation_id: int) -> int:
     """Jobs of an organisation that wait for a second person, whatever the cause."""
-    return int(connection.scalar(_HELD, {"organisation_id": organisation_id}) or 0)
+    statement = select(func.count(jobs.c.id)).where(
+        jobs.c.organisation_id == organisation_id, jobs.c.state == JobState.HELD
+    )
+    return int(connection.scalar(statement) or 0)

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, Text, and_, func, literal, select, text, update
 
+from schemas.catalogue import JobState
+from worker.ledger.fragments import UNFINISHED, among, one_of
+from worker.models import chunks, jobs
 from worker.records import Chunk, Claim
 
 # Of the attempts at one letter only the first is due, and the others go with it: two claims cannot share them.
@@ -18,27 +22,30 @@ _DUE = """
             WHERE b.redrives = c.redrives AND b.id < c.id AND b.state IN ('ready', 'claimed'))))
 """
 
-# Fair: by lane, then by the chunk's number in its job, so that jobs take turns. The first due chunk is
-# filled up with further small ones, so that a storm of single requests is decided in sets; a chunk marked
-# `alone` is not. What fits is found without a lock, then locked: another claim is not kept from the rest.
-# A person counts as ten ids. All attempts at one letter go together.
+# Fair: by lane, then by the chunk's number in its job, so that jobs take turns.
 _CLAIM = """
+-- the first due chunk, locked; one that another claim holds is skipped
 WITH first AS (
     SELECT c.id, {weight} AS weight, c.alone, c.redrives FROM withdrawals.chunks c
     WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
+-- the ids that still fit beside it; none beside a chunk that is claimed alone
 ), room AS (
     SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - weight, 0) END AS ids FROM first
+-- further small chunks, so that a storm of single requests is decided in sets; found without a lock, so that another
+-- claim is not kept from what does not fit
 ), candidates AS (
     SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM (
         SELECT c.id, {weight} AS weight, row_number() OVER (ORDER BY {order}) AS place FROM withdrawals.chunks c
         WHERE {due} AND NOT c.alone AND c.size <= :small AND c.id <> (SELECT id FROM first)
         ORDER BY {order} LIMIT (SELECT ids FROM room)) c
+-- those that fit, locked
 ), more AS (
     SELECT c.id, c.redrives FROM withdrawals.chunks c
     WHERE c.id IN (SELECT id FROM candidates WHERE ids <= (SELECT ids FROM room)) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     SELECT id, redrives FROM first UNION ALL SELECT id, redrives FROM more
+-- all attempts at one letter go together
 ), mates AS (
     SELECT c.id FROM withdrawals.chunks c
     WHERE c.redrives IN (SELECT redrives FROM taken) AND c.state = 'ready' FOR UPDATE SKIP LOCKED
@@ -49,6 +56,7 @@ WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
 RETURNING id, EXISTS (SELECT 1 FROM withdrawals.chunks c
     WHERE {due} AND c.id NOT IN (SELECT id FROM taken UNION ALL SELECT id FROM mates)) AS more
 """
+# A person counts as ten ids: how many enrolments they have is found when they are decided.
 _WEIGHT = "CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE 10 END"
 _CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
 _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
@@ -89,14 +97,10 @@ def lock(connection: Connection, claim: Claim) -> list[Chunk]:
     return [Chunk(**row) for row in rows.mappings()]
 
 
-_DONE_BY = text("""
-SELECT DISTINCT job_id FROM withdrawals.chunks WHERE id = ANY(:ids) AND token = :token AND state = 'done'
-""")
-
-
 def done_by(connection: Connection, claim: Claim) -> set[int]:
     """The jobs of chunks that this very claim has decided already."""
-    return set(connection.scalars(_DONE_BY, {"ids": claim.chunk_ids, "token": claim.token}))
+    done = select(chunks.c.job_id).distinct().where(_of_claim(claim.chunk_ids, claim.token), chunks.c.state == "done")
+    return set(connection.scalars(done))
 
 
 def lock_lost(connection: Connection, claim: Claim) -> list[Chunk]:
@@ -105,39 +109,31 @@ def lock_lost(connection: Connection, claim: Claim) -> list[Chunk]:
     return [Chunk(**row) for row in rows.mappings()]
 
 
-_GIVE_BACK = text("""
-UPDATE withdrawals.chunks SET state = 'ready', claims = claims - 1, lease_until = NULL
-WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
-""")
-
-
 def give_back(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> int:
     """Return chunks undecided and refund the claim: nothing was wrong with them."""
-    return connection.execute(_GIVE_BACK, {"ids": list(chunk_ids), "token": token}).rowcount
-
-
-_ISOLATE = text("""
-UPDATE withdrawals.chunks SET state = 'ready', alone = true, claims = claims - 1, lease_until = NULL
-WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
-""")
+    return _return(connection, chunk_ids, token, claims=chunks.c.claims - 1)
 
 
 def isolate(connection: Connection, claim: Claim) -> int:
     """Return the chunks of a claim that failed together, to be claimed one by one: none of them is to blame yet."""
-    return connection.execute(_ISOLATE, {"ids": claim.chunk_ids, "token": claim.token}).rowcount
-
-
-_RETRY = text("""
-UPDATE withdrawals.chunks SET state = 'ready', alone = true, lease_until = NULL,
-    attempts = attempts + :failed, claims = claims - :failed, run_after = now() + :backoff
-WHERE id = ANY(:ids) AND token = :token AND state = 'claimed'
-""")
+    return _return(connection, claim.chunk_ids, claim.token, claims=chunks.c.claims - 1, alone=True)
 
 
 def retry(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, backoff: timedelta, failed: bool) -> None:
     """Let chunks be claimed again, each alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
-    values = {"ids": list(chunk_ids), "token": token, "backoff": backoff, "failed": 1 if failed else 0}
-    connection.execute(_RETRY, values)
+    counted = 1 if failed else 0
+    counts = {"attempts": chunks.c.attempts + counted, "claims": chunks.c.claims - counted}
+    _return(connection, chunk_ids, token, alone=True, run_after=func.now() + backoff, **counts)
+
+
+def _return(connection: Connection, chunk_ids: Sequence[int], token: UUID, **values: Any) -> int:
+    """Make chunks that are still this claim's own ready again; how many."""
+    still_ours = update(chunks).where(_of_claim(chunk_ids, token), chunks.c.state == "claimed")
+    return connection.execute(still_ours.values(state="ready", lease_until=None, **values)).rowcount
+
+
+def _of_claim(chunk_ids: Sequence[int], token: UUID) -> ColumnElement[bool]:
+    return and_(among(chunks.c.id, chunk_ids), chunks.c.token == token)
 
 
 _SPLIT = text("""
@@ -195,46 +191,39 @@ def vanished(connection: Connection, *, most: int = 5000) -> list[Claim]:
     return [Claim(row.token, list(row.ids)) for row in connection.execute(_VANISHED, {"most": most})]
 
 
-_CLOSE_WHOLE = """
-WITH closing AS (
-    SELECT c.id FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
-    WHERE {which} AND c.redrives IS NULL AND c.state IN ('waiting', 'ready', 'claimed')
-    ORDER BY c.id FOR UPDATE OF c SKIP LOCKED
-)
-UPDATE withdrawals.chunks c SET state = :state, counts = jsonb_build_object(CAST(:state AS text), size),
-    closed_at = now(), lease_until = NULL
-FROM closing WHERE c.id = closing.id
-RETURNING c.job_id
-"""
-_CLOSE_JOB = text(_CLOSE_WHOLE.format(which="c.job_id = :job_id"))
-_CLOSE_CANCELLED = text(_CLOSE_WHOLE.format(which="j.state = 'cancelled' AND c.state IN ('waiting', 'ready')"))
-_CLOSE_PERSON = text(
-    _CLOSE_WHOLE.format(
-        which="c.organisation_id = :organisation_id AND c.learner_external_id = :external_id"
-        " AND j.epoch IS NOT NULL AND j.epoch <> :epoch"
-    )
-)
-_CLOSE_CHUNKS = text(_CLOSE_WHOLE.format(which="c.id = ANY(:ids)"))
-
-
 def close_job(connection: Connection, job_id: int) -> int:
     """Close a cancelled job's unfinished chunks whole, claimed ones included; one that is running is skipped."""
-    return len(connection.scalars(_CLOSE_JOB, {"job_id": job_id, "state": "cancelled"}).all())
+    return len(_close_whole(connection, JobState.CANCELLED, chunks.c.job_id == job_id))
 
 
 def close_cancelled(connection: Connection) -> list[int]:
     """Close chunks of cancelled jobs that came back after the cancel; returns their jobs."""
-    return list(connection.scalars(_CLOSE_CANCELLED, {"state": "cancelled"}))
+    came_back = and_(one_of(jobs.c.state, [JobState.CANCELLED]), one_of(chunks.c.state, ["waiting", "ready"]))
+    return _close_whole(connection, JobState.CANCELLED, came_back)
 
 
 def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
     """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
-    parameters = {
-        "organisation_id": organisation_id, "external_id": external_id, "epoch": epoch, "state": "superseded"
-    }  # fmt: skip
-    return list(connection.scalars(_CLOSE_PERSON, parameters))
+    of_person = and_(chunks.c.organisation_id == organisation_id, chunks.c.learner_external_id == external_id)
+    return _close_whole(connection, JobState.SUPERSEDED, of_person, jobs.c.epoch != epoch)
 
 
 def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
     """Close locked person chunks whose deactivation a newer event has replaced."""
-    connection.execute(_CLOSE_CHUNKS, {"ids": list(chunk_ids), "state": "superseded"})
+    _close_whole(connection, JobState.SUPERSEDED, among(chunks.c.id, chunk_ids))
+
+
+def _close_whole(connection: Connection, state: JobState, *which: ColumnElement[bool]) -> list[int]:
+    """Close unfinished job chunks without outcomes, except any whose transaction is running; their jobs."""
+    closing = (
+        select(chunks.c.id)
+        .join(jobs, jobs.c.id == chunks.c.job_id)
+        .where(*which, chunks.c.redrives.is_(None), one_of(chunks.c.state, UNFINISHED))
+        .order_by(chunks.c.id)
+        .with_for_update(of=chunks, skip_locked=True)
+        .cte("closing")
+    )
+    counts = func.jsonb_build_object(literal(str(state), Text), chunks.c.size)
+    closed = update(chunks).where(chunks.c.id == closing.c.id).returning(chunks.c.job_id)
+    values = {"state": state, "counts": counts, "closed_at": func.now(), "lease_until": None}
+    return list(connection.scalars(closed.values(values)))

@@ -1,104 +1,131 @@
-"""What people do to a job on its way: pause, resume, move, release; each a guarded statement."""
+"""What people do to a job before it ends: pause, resume, move, release. Each is a guarded statement."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, and_, any_, func, literal, select, text, update
 
 from schemas.catalogue import JobState
 from schemas.job_filter import ReleaseFilter
-
-_LOCK = text("""
-SELECT state, source, effective_at, requested_by, released_at IS NOT NULL AS released FROM withdrawals.jobs
-WHERE id = :job_id AND organisation_id = :organisation_id FOR UPDATE
-""")
+from worker.ledger.job_lists import job_conditions
+from worker.models import Ids, audit, jobs
 
 
-def lock(connection: Connection, organisation_id: int, job_id: int) -> Any | None:
-    """Lock a job of an organisation: state, source, effective_at, requested_by, released; None: there is none."""
-    return connection.execute(_LOCK, {"organisation_id": organisation_id, "job_id": job_id}).one_or_none()
+@dataclass(frozen=True, slots=True)
+class LockedJob:
+    """What an act has to know of a job, read under its lock."""
+
+    state: JobState
+    source: str
+    effective_at: datetime
+    requested_by: str
+    released: bool
+    """Whether a second person released it before."""
 
 
-_TURN = text("UPDATE withdrawals.jobs SET state = :state WHERE id = :job_id AND state IN ('queued', 'paused')")
+def lock_job(connection: Connection, organisation_id: int, job_id: int) -> LockedJob | None:
+    """Lock a job of an organisation, None when the organisation has no such job."""
+    statement = (
+        select(jobs.c.state, jobs.c.source, jobs.c.effective_at, jobs.c.requested_by, jobs.c.released_at)
+        .where(jobs.c.id == job_id, jobs.c.organisation_id == organisation_id)
+        .with_for_update()
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    return LockedJob(JobState(row.state), row.source, row.effective_at, row.requested_by, row.released_at is not None)
 
 
-def turn(connection: Connection, job_id: int, state: JobState) -> None:
+def set_job_state(connection: Connection, job_id: int, state: JobState) -> None:
     """Pause or resume a locked job; the claim reads this state."""
-    connection.execute(_TURN, {"job_id": job_id, "state": state})
+    admitted = jobs.c.state.in_((JobState.QUEUED, JobState.PAUSED))
+    connection.execute(update(jobs).where(jobs.c.id == job_id, admitted).values(state=state))
 
 
-_MOVE = text("""
-UPDATE withdrawals.jobs SET effective_at = :effective_at WHERE id = :job_id AND state IN ('scheduled', 'held')
-RETURNING effective_at <= now() AND state = 'scheduled'
-""")
-
-
-def move(connection: Connection, job_id: int, effective_at: datetime) -> bool:
+def set_effective_time(connection: Connection, job_id: int, effective_at: datetime) -> bool:
     """Give a locked job that is not admitted another time; whether it is due now."""
-    return bool(connection.scalar(_MOVE, {"job_id": job_id, "effective_at": effective_at}))
+    waiting = jobs.c.state.in_((JobState.SCHEDULED, JobState.HELD))
+    due = and_(jobs.c.effective_at <= func.now(), jobs.c.state == JobState.SCHEDULED)
+    statement = update(jobs).where(jobs.c.id == job_id, waiting).values(effective_at=effective_at).returning(due)
+    return bool(connection.scalar(statement))
 
 
-_HELD = text("""
-SELECT j.id, j.requested_by = :actor AS own FROM withdrawals.jobs j
-WHERE j.organisation_id = :organisation_id AND j.state = 'held' AND j.id > :after
-    AND (CAST(:ids AS bigint[]) IS NULL OR j.id = ANY(:ids))
-    AND (CAST(:source AS text) IS NULL OR j.source = :source)
-    AND (CAST(:requested_by AS text) IS NULL OR j.requested_by = :requested_by)
-    AND (CAST(:held_because AS text) IS NULL OR j.held_because = :held_because)
-    AND (CAST(:created_after AS timestamptz) IS NULL OR j.created_at > :created_after)
-    AND (CAST(:created_before AS timestamptz) IS NULL OR j.created_at < :created_before)
-ORDER BY j.id LIMIT :most
-""")
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A job that waits for a second person."""
+
+    id: int
+    own: bool
+    """Whether the person who looks requested it, and so cannot release it."""
 
 
-def held(
-    connection: Connection, organisation_id: int, wanted: ReleaseFilter, *, actor: str, after: int, most: int = 1000
-) -> list[tuple[int, bool]]:
-    """Held jobs that match, by id from `after` on, and whether `actor` requested them; not locked."""
-    values = {"organisation_id": organisation_id, "actor": actor, "after": after, "most": most}
-    return [(row.id, row.own) for row in connection.execute(_HELD, {**wanted.model_dump(), **values})]
+def list_held(
+    connection: Connection, organisation_id: int, wanted: ReleaseFilter, *, actor: str, after: int, limit: int = 1000
+) -> list[HeldJob]:
+    """Held jobs that match, by rising id from the one after `after`; not locked. `actor`: the person who looks."""
+    conditions = [
+        jobs.c.organisation_id == organisation_id,
+        jobs.c.state == JobState.HELD,
+        jobs.c.id > after,
+        *job_conditions(wanted),
+    ]
+    if wanted.ids is not None:
+        conditions.append(jobs.c.id == any_(literal(wanted.ids, Ids)))
+    own = (jobs.c.requested_by == actor).label("own")
+    statement = select(jobs.c.id, own).where(*conditions).order_by(jobs.c.id).limit(limit)
+    return [HeldJob(row.id, row.own) for row in connection.execute(statement)]
 
 
-# The settings row is locked. What lies ahead waits for its time, and is not held again then.
+# The settings row is locked. A job with a later time waits for it as `scheduled`, and is not held again then.
 _RELEASE = text("""
-WITH picked AS (
-    SELECT id FROM withdrawals.jobs WHERE id = ANY(:ids) AND organisation_id = :organisation_id
-        AND state = 'held' AND requested_by <> :actor
+WITH
+-- Held jobs of the list that the actor did not request, locked in the order of their ids.
+picked AS (
+    SELECT id FROM withdrawals.jobs
+    WHERE id = ANY(:ids) AND organisation_id = :organisation_id AND state = 'held' AND requested_by <> :actor
     ORDER BY id FOR UPDATE
-), released AS (
+),
+-- Those that are due are admitted.
+released AS (
     UPDATE withdrawals.jobs j SET released_at = now(), released_by = :actor,
         state = CASE WHEN effective_at <= now() THEN 'queued' ELSE 'scheduled' END,
         admitted_at = CASE WHEN effective_at <= now() THEN now() END
     FROM picked WHERE j.id = picked.id
     RETURNING j.id, j.organisation_id, j.learners, j.state, j.held_because
-), readied AS (
-    UPDATE withdrawals.chunks c SET state = 'ready', run_after = now()
+),
+-- Their chunks become due.
+readied AS (
+    UPDATE withdrawals.job_chunks c SET state = 'ready', run_after = now()
     FROM released r WHERE c.job_id = r.id AND r.state = 'queued' AND c.state = 'waiting'
-), counted AS (
+),
+-- Their learners count in the brake's window from this minute on.
+counted AS (
     INSERT INTO withdrawals.brake_volume AS known (organisation_id, minute, jobs)
     SELECT organisation_id, date_trunc('minute', now()), sum(learners) FROM released
     WHERE state = 'queued' GROUP BY 1 HAVING sum(learners) > 0
     ON CONFLICT (organisation_id, minute) DO UPDATE SET jobs = known.jobs + excluded.jobs
 )
+-- One row of the audit for each.
 INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, note, detail)
 SELECT organisation_id, :actor, 'job.release', id, :note,
     CAST(:detail AS jsonb) || jsonb_build_object('held_because', held_because) FROM released
-""")
-_RELEASED_BY = text("""
-SELECT count(*) FROM withdrawals.audit
-WHERE job_id = ANY(:ids) AND action = 'job.release' AND detail ->> 'act' = :act
 """)
 
 
 def release(
     connection: Connection, organisation_id: int, job_ids: Sequence[int], *, actor: str, note: str | None, act: str
 ) -> int:
-    """Admit those of the jobs that are held and that `actor` did not request, each on record; how many `act` released.
+    """Admit those of the jobs that are held and that `actor` did not request; how many `act` released.
 
-    Counted from the record: a repetition after a lost answer counts the same.
+    The number is counted from the audit: a repetition after a lost answer counts the same.
     """
     values = {"organisation_id": organisation_id, "ids": list(job_ids), "actor": actor, "note": note}
     connection.execute(_RELEASE, {**values, "detail": json.dumps({"act": act})})
-    return int(connection.scalar(_RELEASED_BY, {"ids": list(job_ids), "act": act}) or 0)
+    released = select(func.count()).where(
+        audit.c.job_id == any_(literal(list(job_ids), Ids)),
+        audit.c.action == "job.release",
+        audit.c.detail["act"].astext == act,
+    )
+    return int(connection.scalar(released) or 0)

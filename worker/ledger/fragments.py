@@ -7,7 +7,9 @@ are text. A filter that may be left out is always built in Core: a condition is 
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, TextClause, literal_column, text
+from sqlalchemy import ColumnElement, TextClause, any_, literal, literal_column, text
+
+from worker.models import Ids
 
 UNFINISHED = ("waiting", "ready", "claimed")
 """States of a chunk that is not decided yet."""
@@ -33,6 +35,11 @@ def sql_list(values: Iterable[str]) -> str:
 def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
     """Whether a column holds one of these codes, written as constants: a partial index applies to any plan then."""
     return column.in_([literal_column(f"'{value}'") for value in values])
+
+
+def among(column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+    """Whether a column holds one of these ids, as one array parameter however many there are."""
+    return column == any_(literal(list(ids), Ids))
 
 
 def load_sql(name: str, **values: str) -> TextClause:

@@ -40,7 +40,7 @@ def ids(connection: Connection, given: Sequence[int], chunks: NewChunks) -> int:
 
 def filtered(connection: Connection, conditions: Filter, chunks: NewChunks) -> int:
     """Freeze what a filter finds; the number of ids."""
-    return selected(connection, enrolment_filter.ids(chunks.organisation_id, conditions), chunks)
+    return selected(connection, enrolment_filter.selected_ids(chunks.organisation_id, conditions), chunks)
 
 
 def person(connection: Connection, learner_external_id: str, chunks: NewChunks) -> None:

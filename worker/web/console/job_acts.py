@@ -113,7 +113,7 @@ def release_page(
     """The held jobs that match a filter, before they are released. Role: approver."""
     view.caller.must_be(Role.APPROVER)
     wanted = _release_filter(source, held_because, requested_by, None)
-    found = control.releasable(
+    found = control.preview_release(
         view.database, organisation_id=view.organisation_id, wanted=wanted, actor=view.actor
     )  # fmt: skip
     chosen = {"source": source, "held_because": held_because, "requested_by": requested_by}
