@@ -1,4 +1,4 @@
-"""Load sample data, migrate, and look whether the books balance."""
+"""Load sample data, migrate the database, and check that every accepted enrolment is accounted for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,31 +22,31 @@ def register(app: typer.Typer) -> None:
 
 def load(
     file: Annotated[Path, typer.Argument(help="CSV with a header; - is standard input.")],
-    organisation: Annotated[str, typer.Option(help="Name; created when missing.")],
+    organisation: Annotated[str, typer.Option(help="Its name. A missing one is created.")],
     json: AsJson = False,
 ) -> None:
-    """Load enrolments into the platform's tables; creates what is missing, changes nothing that is there."""
+    """Load enrolments into the platform's tables. Creates missing records; changes no existing ones."""
     with common.database(as_owner=True) as db:
         loaded = load_file(db, file, organisation)
     if json:
         common.print_json(loaded)
         return
-    common.out.print(f"{loaded.created:,} enrolments created, {loaded.existing:,} were there already")
+    common.out.print(f"Created {loaded.created:,} enrolments; {loaded.existing:,} already existed.")
 
 
 def migrate() -> None:
-    """Create or upgrade the database's schema; safe to run twice, and by two processes at once."""
+    """Create or upgrade the database schema. Safe to run twice, and from two processes at once."""
     with common.environment() as current:
         owner = Database(current, pool_size=1, as_owner=True)
         try:
             revision = run_migrations(owner.engine, role=current.database_role)
         finally:
             owner.close()
-    common.out.print(f"the database is at revision {revision}")
+    common.out.print(f"The database is at revision {revision}.")
 
 
 def check(json: AsJson = False) -> None:
-    """Check conservation and every invariant; exit 1 and a list when something is broken."""
+    """Check conservation and every invariant. If one is broken, list them and exit with 1."""
     with common.database() as db:
         books = look(db)
     if json:
