@@ -1,12 +1,10 @@
 """The rules of the domain, pure: what may be withdrawn, and what happens to what may not.
 
-The set statements in `worker/ledger/decide.py` and `worker/ledger/reinstate.py` decide the same for a thousand
-enrolments at once; tests hold them against each other on real rows, for every combination of status, ownership,
-tenant and person.
+The set statement in `worker/ledger/decide.sql` decides the same for a thousand enrolments at once; a test holds the two
+against each other on real rows, for every combination of status, ownership, tenant and person.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from schemas.catalogue import OUTCOMES, STATUSES, Outcome, Phase, Reason, Source, Status
 
@@ -66,30 +64,3 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
     if enrolment.pathway_id is not None and not overridden:
         return Outcome.PATHWAY_OWNED
     return Outcome.WITHDRAWN
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawal:
-    """What a withdrawal wrote, or what an enrolment shows of one."""
-
-    status: str
-    withdrawn_at: datetime | None
-    reason: str | None
-    withdrawn_by: str | None
-
-
-def decide_reinstate(
-    wrote: Withdrawal | None, shows: Withdrawal | None, *, learner_active: bool, enrolled_again: bool
-) -> Outcome:
-    """What a reinstate does to one enrolment.
-
-    `wrote`: by the job's current outcome, None when that is not `withdrawn` or was taken back.
-    `shows`: the enrolment, None when it is gone. Whatever somebody changed since stays theirs.
-    `enrolled_again`: another active enrolment has its learner, Series and pathway, or one that is newer and
-    is reinstated by the same job (at most one of them can be active).
-    """
-    if wrote is None or shows != wrote:
-        return Outcome.CHANGED_SINCE
-    if not learner_active:
-        return Outcome.LEARNER_INACTIVE
-    return Outcome.ENROLLED_AGAIN if enrolled_again else Outcome.REINSTATED

@@ -1,14 +1,12 @@
 """The undo of a job: each outcome by its name, parts, repetition, what comes after; and never progress or access."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
-from schemas.catalogue import JobState, Outcome
+from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
-from schemas.reinstate import Part, ReinstateRequest
+from schemas.reinstate import ReinstateRequest
 from schemas.reports import EnrolmentFilter
+from tests.jobs.undoing import Undo, same_again
 from tests.races.racing import always_balanced, chunks, workers
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
@@ -17,57 +15,13 @@ from worker.dead_letters import decision_receipts, remedies
 from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
 from worker.jobs.control import cancel
 from worker.jobs.reinstate import plan, reinstate
-from worker.jobs.show import show
 from worker.jobs.submit import submit
 from worker.ledger import outcomes, reports
-from worker.records import Job
-from worker.rules import ACTIVE, Withdrawal, decide_reinstate
+from worker.rules import ACTIVE
 
 SHOWS = (
     "SELECT status, withdrawn_at, withdrawal_reason, withdrawn_by, progress, due_at FROM lms.enrolments WHERE id = :i"
 )
-
-
-class Undo:
-    """Withdraws and takes back, each to its end."""
-
-    def __init__(self, db: Database, world: World, settings: Settings) -> None:
-        self.db, self.world, self.settings = db, world, settings
-
-    def withdraw(self, ids: Sequence[int], **request: Any) -> Job:
-        job = self.world.submit(self.db, ids, **request)
-        work_off(self.db, self.settings)
-        return self.shown(job.id)
-
-    def accept(self, job_id: int, *, chunk_size: int = 1000, key: str | None = None, **part: Any) -> Job:
-        request = ReinstateRequest(filter=Part(**part) if part else None)
-        return reinstate(self.db, self.world.requester(key), job_id, request, chunk_size=chunk_size).job
-
-    def back(self, job_id: int, **given: Any) -> Job:
-        made = self.accept(job_id, **given)
-        work_off(self.db, self.settings)
-        return self.shown(made.id)
-
-    def shown(self, job_id: int) -> Job:
-        return show(self.db, organisation_id=self.world.organisation_id, job_id=job_id)
-
-
-@pytest.fixture
-def undo(db: Database, world: World, environment: Settings) -> Undo:
-    return Undo(db, world, environment)
-
-
-def same_again(world: World, enrolment_id: int, status: str = "in_progress") -> int:
-    """Enrol the learner again in the same Series and pathway, as the platform does."""
-    return int(
-        world.one(
-            """INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, pathway_id, status)
-            SELECT organisation_id, learner_id, series_id, pathway_id, :s FROM lms.enrolments WHERE id = :i
-            RETURNING id""",
-            i=enrolment_id,
-            s=status,
-        )
-    )
 
 
 def test_prior_statuses_are_back_and_nothing_else_has_changed(undo: Undo, world: World, db: Database) -> None:
@@ -271,46 +225,6 @@ def test_many_small_chunks_have_exact_counts(undo: Undo, world: World, db: Datab
     assert_balanced(db)
 
 
-def test_the_set_statement_decides_as_the_rule_does(undo: Undo, world: World, db: Database) -> None:
-    """Every mix of: taken back before, changed since, learner inactive, enrolled again."""
-    cases: dict[int, tuple[bool, bool, bool, bool]] = {}
-    mixes = [tuple(bool(number & bit) for bit in (1, 2, 4, 8)) for number in range(16)]
-    for number, mix in enumerate(mixes):
-        cases[world.enrolment(f"l{number}")] = (mix[0], mix[1], mix[2], mix[3])
-    job = undo.withdraw(list(cases))
-    first = undo.accept(job.id)  # frozen now, decided after all that follows
-    early = [enrolment for enrolment, mix in cases.items() if mix[0]]
-    world.run("UPDATE withdrawals.chunks SET run_after = now() + interval '1 h' WHERE job_id = :j", j=first.id)
-    undo.back(job.id, enrolment_ids=early)
-    want = {}
-    for enrolment, (back, changed, inactive, again) in cases.items():
-        if changed and not back:
-            world.run("UPDATE lms.enrolments SET status = 'incomplete' WHERE id = :i", i=enrolment)
-        if inactive:
-            world.run(
-                """UPDATE lms.learners SET active = false
-                WHERE id = (SELECT learner_id FROM lms.enrolments WHERE id = :i)""",
-                i=enrolment,
-            )
-        if again and not back:
-            same_again(world, enrolment)
-        wrote = Withdrawal("withdrawn", job.created_at, "not_required", "test:admin")
-        shows = Withdrawal("incomplete", job.created_at, "not_required", "test:admin") if changed else wrote
-        want[enrolment] = decide_reinstate(
-            None if back else wrote, shows, learner_active=not inactive, enrolled_again=again
-        )
-    world.run("UPDATE withdrawals.chunks SET run_after = now() WHERE job_id = :j", j=first.id)
-    work_off(db, undo.settings)
-    assert world.outcomes(first.id) == want
-    assert set(want.values()) == {
-        Outcome.REINSTATED,
-        Outcome.ENROLLED_AGAIN,
-        Outcome.CHANGED_SINCE,
-        Outcome.LEARNER_INACTIVE,
-    }
-    assert_balanced(db)
-
-
 def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: World, environment: Settings) -> None:
     """The listing of outcomes, the decision receipt and the summary."""
     enrolment_id = world.enrolment()
@@ -321,7 +235,7 @@ def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: W
     back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
     work_off(db, environment)
     with db.begin() as connection:
-        (listed,) = outcomes.of_job(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
+        (listed,) = outcomes.list_outcomes(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
         after = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
     assert listed.reinstated_by == back.id
     assert [row.n for row in before] == [1]

@@ -1,7 +1,6 @@
 """The undo of a job: itself a job, over what the other one withdrew and nobody has taken back yet."""
 
 import json
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -12,7 +11,7 @@ from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester, Submitted, accept, reinstate_job
-from worker.ledger import job_lists, jobs
+from worker.ledger import freeze, job_lists, jobs
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
 from worker.records import NewChunks
@@ -25,17 +24,18 @@ class StillWithdrawn(Selection):
 
     def __init__(self, job_id: int, part: Part | None) -> None:
         self._job_id = job_id
-        self._part = _conditions(part)
+        self._part = part
 
     def digest(self) -> str:
-        return digest("reinstate", json.dumps([self._job_id, self._part], sort_keys=True, default=str))
+        part = self._part.model_dump(mode="json", exclude_none=True) if self._part else {}
+        return digest("reinstate", json.dumps([self._job_id, part], sort_keys=True))
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
-        outcomes, samples = ledger.preview(connection, organisation_id, self._job_id, self._part)
-        return Preview(outcomes, samples, ledger.learners(connection, organisation_id, self._job_id, self._part))
+        return ledger.preview(connection, organisation_id, self._job_id, self._part)
 
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
-        return Counts(ledger.freeze(connection, self._job_id, self._part, chunks))
+        ids = ledger.still_withdrawn(chunks.organisation_id, self._job_id, self._part)
+        return Counts(freeze.selected(connection, ids, chunks))
 
 
 def reinstate(
@@ -93,7 +93,7 @@ def plan(database: Database, organisation_id: int, job_id: int, part: Part | Non
 
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
-    """Refuse what cannot be taken back: of a job that goes on, more would be withdrawn behind the undo's back."""
+    """Refuse a job that cannot be taken back: one with work left would go on to withdraw after the undo."""
     found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
@@ -101,7 +101,3 @@ def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
         raise ConflictError(f"job {job_id} reinstates; submit a new job to withdraw its enrolments again")
     if found.finished_at is None or found.in_flight:
         raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
-
-
-def _conditions(part: Part | None) -> dict[str, Any]:
-    return (part or Part.model_construct()).model_dump()

@@ -6,7 +6,7 @@ Every statement except the counts for show runs under the lock of the organisati
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select, text, update
+from sqlalchemy import BigInteger, Connection, Interval, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import JobState
@@ -41,16 +41,19 @@ _LIMITS = (
 )
 
 
+_NEW = insert(organisation_settings)
+_LOCK = _NEW.on_conflict_do_update(
+    index_elements=["organisation_id"], set_={"organisation_id": _NEW.excluded.organisation_id}
+).returning(*_LIMITS)
+
+
 def lock(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
     """Lock the organisation's settings row, which puts admissions one after the other; the organisation's limits.
 
     Makes the row if it is missing.
     """
-    row = insert(organisation_settings).values(organisation_id=organisation_id)
-    statement = row.on_conflict_do_update(
-        index_elements=["organisation_id"], set_={"organisation_id": row.excluded.organisation_id}
-    ).returning(*_LIMITS)
-    return _with_defaults(connection.execute(statement).mappings().one(), defaults)
+    row = connection.execute(_LOCK, {"organisation_id": organisation_id}).mappings().one()
+    return _with_defaults(row, defaults)
 
 
 def read(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
@@ -83,22 +86,28 @@ def _with_defaults(limits: Any, defaults: Brake) -> Brake:
     return Brake(**{"floor": defaults.floor, "share": defaults.share, "hours": defaults.hours, **found})
 
 
+_ORGANISATION = bindparam("organisation_id", type_=BigInteger)
+_POPULATION = (
+    select(organisation_settings.c.population)
+    .where(
+        organisation_settings.c.organisation_id == _ORGANISATION,
+        organisation_settings.c.counted_at > func.clock_timestamp() - timedelta(seconds=30),
+    )
+    .scalar_subquery()
+)
+_VOLUME = select(
+    func.coalesce(func.sum(brake_volume.c.jobs + brake_volume.c.redrives), 0).label("volume"),
+    _POPULATION.label("population"),
+).where(
+    brake_volume.c.organisation_id == _ORGANISATION,
+    brake_volume.c.minute > func.now() - bindparam("window", type_=Interval),
+)
+
+
 def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[int, int | None]:
     """Learners of what was admitted in the window; and all learners, None when not counted in the last 30 seconds."""
-    population = (
-        select(organisation_settings.c.population)
-        .where(
-            organisation_settings.c.organisation_id == organisation_id,
-            organisation_settings.c.counted_at > func.clock_timestamp() - timedelta(seconds=30),
-        )
-        .scalar_subquery()
-    )
-    admitted = func.coalesce(func.sum(brake_volume.c.jobs + brake_volume.c.redrives), 0)
     a_minute_longer = timedelta(hours=hours, minutes=1)  # a minute counts until all of it has left the window
-    statement = select(admitted.label("volume"), population.label("population")).where(
-        brake_volume.c.organisation_id == organisation_id, brake_volume.c.minute > func.now() - a_minute_longer
-    )
-    row = connection.execute(statement).one()
+    row = connection.execute(_VOLUME, {"organisation_id": organisation_id, "window": a_minute_longer}).one()
     return int(row.volume), row.population
 
 

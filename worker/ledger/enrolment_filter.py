@@ -1,4 +1,4 @@
-"""Conditions on enrolments: what a bulk job's filter and the filter of a reinstate say about `lms.enrolments`."""
+"""The filter of enrolments in Core: which of an organisation's enrolments a bulk job or an undo is about."""
 
 from sqlalchemy import ColumnElement, Select, any_, literal, select
 
@@ -8,18 +8,8 @@ from worker.models import Ids, enrolments
 from worker.rules import ENDED, WITHDRAWN
 
 
-def conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    """What a bulk job's filter selects; without statuses, every enrolment that is neither ended nor withdrawn."""
-    by_status = (
-        enrolments.c.status.not_in((WITHDRAWN, *ENDED))
-        if wanted.status is None
-        else enrolments.c.status.in_(wanted.status)
-    )
-    return [*shared_conditions(wanted), by_status]
-
-
-def shared_conditions(wanted: Filter | Part) -> list[ColumnElement[bool]]:
-    """What both filters have: Series, pathway, learners, time of enrolment. They say nothing about the status."""
+def conditions(wanted: Filter | Part) -> list[ColumnElement[bool]]:
+    """What both filters have: Series, pathway, learners, time of enrolment; without the status."""
     found: list[ColumnElement[bool]] = []
     if wanted.series_id is not None:
         found.append(enrolments.c.series_id == wanted.series_id)
@@ -34,6 +24,12 @@ def shared_conditions(wanted: Filter | Part) -> list[ColumnElement[bool]]:
     return found
 
 
-def selected_ids(organisation_id: int, wanted: Filter) -> Select[int]:
-    """The ids that a bulk job's filter selects in an organisation."""
-    return select(enrolments.c.id).where(enrolments.c.organisation_id == organisation_id, *conditions(wanted))
+def ids(organisation_id: int, wanted: Filter) -> Select[int]:
+    """The ids that a bulk filter finds; without statuses, all that are neither ended nor withdrawn."""
+    if wanted.status is not None:
+        by_status = enrolments.c.status.in_(wanted.status)
+    else:
+        by_status = enrolments.c.status.not_in([WITHDRAWN, *ENDED])
+    return select(enrolments.c.id).where(
+        enrolments.c.organisation_id == organisation_id, by_status, *conditions(wanted)
+    )

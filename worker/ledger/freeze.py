@@ -3,59 +3,75 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, literal, select, text
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Integer,
+    Select,
+    SmallInteger,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.dml import ReturningInsert
 
 from schemas.jobs import MAX_FILE_IDS, Filter
 from worker.database import driver
 from worker.errors import InvalidInputError
 from worker.ledger import enrolment_filter
-from worker.models import Ids, job_chunks
+from worker.models import Ids
 from worker.models import chunks as chunks_table
 from worker.records import NewChunks
 
 
-def selected(connection: Connection, ids: Select[Any], chunks: NewChunks) -> int:
-    """Freeze what a query finds (one column `id`, distinct) into chunks by rising id; the number of ids."""
+def _insert(ids: Select[Any]) -> ReturningInsert[Any]:
+    """The statement that freezes what a query finds (one column `id`, distinct) into chunks by rising id."""
     found = ids.subquery("ids")
-    number = (func.row_number().over(order_by=found.c.id) - 1) // chunks.size
+    number = (func.row_number().over(order_by=found.c.id) - 1) // bindparam("chunk_size", type_=Integer)
     numbered = select(found.c.id, number.label("number")).subquery("numbered")
     rows = select(
-        literal(chunks.job_id),
-        literal(chunks.organisation_id),
-        literal(chunks.lane),
-        literal(chunks.state),
+        bindparam("job_id", type_=BigInteger),
+        bindparam("organisation_id", type_=BigInteger),
+        bindparam("lane", type_=SmallInteger),
+        bindparam("state", type_=Text),
         numbered.c.number,
         func.array_agg(aggregate_order_by(numbered.c.id, numbered.c.id)),
         func.count(),
     ).group_by(numbered.c.number)
     columns = ["job_id", "organisation_id", "lane", "state", "number", "enrolment_ids", "size"]
-    return sum(connection.scalars(insert(chunks_table).from_select(columns, rows).returning(chunks_table.c.size)))
+    return insert(chunks_table).from_select(columns, rows).returning(chunks_table.c.size)
+
+
+def selected(connection: Connection, found: Select[Any], chunks: NewChunks) -> int:
+    """Freeze what a query finds (one column `id`, distinct) into chunks by rising id; the number of ids."""
+    return sum(connection.scalars(_insert(found), _values(chunks)))
+
+
+_INSERT_LISTED = _insert(select(func.unnest(bindparam("ids", type_=Ids)).label("id")).distinct())
 
 
 def ids(connection: Connection, given: Sequence[int], chunks: NewChunks) -> int:
     """Freeze listed ids; the number of distinct ones."""
-    return selected(connection, select(func.unnest(literal(list(given), Ids)).label("id")).distinct(), chunks)
+    return sum(connection.scalars(_INSERT_LISTED, {**_values(chunks), "ids": list(given)}))
 
 
 def filtered(connection: Connection, conditions: Filter, chunks: NewChunks) -> int:
     """Freeze what a filter finds; the number of ids."""
-    return selected(connection, enrolment_filter.selected_ids(chunks.organisation_id, conditions), chunks)
+    return selected(connection, enrolment_filter.ids(chunks.organisation_id, conditions), chunks)
+
+
+_INSERT_PERSON = insert(chunks_table)
 
 
 def person(connection: Connection, learner_external_id: str, chunks: NewChunks) -> None:
     """One chunk that names the learner; what they are enrolled in is found when it is decided."""
-    connection.execute(
-        insert(job_chunks).values(
-            job_id=chunks.job_id,
-            organisation_id=chunks.organisation_id,
-            lane=chunks.lane,
-            state=chunks.state,
-            number=0,
-            learner_external_id=learner_external_id,
-            size=1,
-        )
-    )
+    row = _values(chunks) | {"number": 0, "learner_external_id": learner_external_id, "size": 1}
+    row.pop("chunk_size")
+    connection.execute(_INSERT_PERSON, row)
 
 
 # The first line of each id is kept beside the chunks and not in them, because chunks are split.
@@ -76,8 +92,7 @@ RETURNING size
 
 def staged(connection: Connection, chunks: NewChunks) -> int:
     """Freeze the staged ids, and keep on which line each stood first; the number of distinct ids."""
-    values = {"job_id": chunks.job_id, "organisation_id": chunks.organisation_id, "lane": chunks.lane}
-    return sum(connection.scalars(_STAGED, {**values, "state": chunks.state, "chunk_size": chunks.size}))
+    return sum(connection.scalars(_STAGED, _values(chunks)))
 
 
 _DIGEST = text("""
@@ -105,3 +120,13 @@ def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int,
     if found.given == 0:
         raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
     return found.given, found.digest
+
+
+def _values(chunks: NewChunks) -> dict[str, Any]:
+    return {
+        "job_id": chunks.job_id,
+        "organisation_id": chunks.organisation_id,
+        "lane": chunks.lane,
+        "state": chunks.state,
+        "chunk_size": chunks.size,
+    }

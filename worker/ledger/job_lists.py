@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    bindparam,
     case,
     cast,
     extract,
@@ -39,68 +40,6 @@ _WINDOW = timedelta(seconds=30)
 _BEGUN = func.coalesce(_TOTALS.c.begun, False)
 
 
-def find_job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:
-    """One job of an organisation, with its counts."""
-    statement = _select_jobs().where(jobs.c.id == job_id, jobs.c.organisation_id == organisation_id)
-    found = _read(connection, statement)
-    return found[0] if found else None
-
-
-def find_jobs(connection: Connection, job_ids: Sequence[int]) -> list[Job]:
-    """Jobs of any organisation, with their counts; for callers who have checked that they may be seen."""
-    return _read(connection, _select_jobs().where(jobs.c.id.in_(job_ids)))
-
-
-def list_jobs(
-    connection: Connection, organisation_id: int, wanted: JobFilter, *, before: int | None = None, limit: int = 50
-) -> list[Job]:
-    """Jobs that match, newest first; `before`: only those with a smaller id."""
-    conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(wanted)]
-    if wanted.state is not None:
-        conditions.append(_in_state(wanted.state))
-    if before is not None:
-        conditions.append(jobs.c.id < before)
-    return _read(connection, _select_jobs().where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
-
-
-def job_conditions(wanted: JobConditions) -> list[ColumnElement[bool]]:
-    """What a filter says about the columns of `jobs`, its state aside."""
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.source is not None:
-        conditions.append(jobs.c.source == wanted.source)
-    if wanted.requested_by is not None:
-        conditions.append(jobs.c.requested_by == wanted.requested_by)
-    if wanted.held_because is not None:
-        conditions.append(jobs.c.held_because == wanted.held_because)
-    if wanted.created_before is not None:
-        conditions.append(jobs.c.created_at < wanted.created_before)
-    if wanted.created_after is not None:
-        conditions.append(jobs.c.created_at > wanted.created_after)
-    return conditions
-
-
-def decided_per_second(connection: Connection, job_id: int) -> float:
-    """How many enrolments of a job were decided each second, over the last half minute."""
-    running = extract("epoch", func.least(func.now() - jobs.c.admitted_at, _WINDOW))
-    statement = (
-        select(func.coalesce(func.sum(job_chunks.c.size), 0) / func.greatest(running, 1))
-        .join(job_chunks, job_chunks.c.job_id == jobs.c.id)
-        .where(
-            jobs.c.id == job_id,
-            job_chunks.c.state.in_(("done", "failed")),
-            job_chunks.c.closed_at > func.now() - _WINDOW,
-        )
-        .group_by(jobs.c.id)
-    )
-    return float(connection.scalar(statement) or 0)
-
-
-def jobs_that_reinstate(connection: Connection, job_id: int) -> list[int]:
-    """The jobs that take a job back, the first hundred."""
-    statement = select(jobs.c.id).where(jobs.c.reinstates == job_id).order_by(jobs.c.id).limit(100)
-    return list(connection.scalars(statement))
-
-
 def _in_state(state: JobState) -> ColumnElement[bool]:
     """`running` is not stored: it is a queued job of which a chunk has begun."""
     if state is JobState.RUNNING:
@@ -108,11 +47,6 @@ def _in_state(state: JobState) -> ColumnElement[bool]:
     if state is JobState.QUEUED:
         return and_(jobs.c.state == JobState.QUEUED, ~_BEGUN)
     return jobs.c.state == state
-
-
-def _read(connection: Connection, statement: Select[*tuple[Any, ...]]) -> list[Job]:
-    rows = connection.execute(statement).mappings()
-    return [Job(**{**row, "state": JobState(row["state"])}) for row in rows]
 
 
 def _select_jobs() -> Select[*tuple[Any, ...]]:
@@ -191,3 +125,76 @@ def _open_dead_letters() -> ColumnElement[int]:
         .correlate(jobs)
         .scalar_subquery()
     )
+
+
+# Built once: every request that makes a job reads it back.
+_JOBS = _select_jobs()
+_FIND_JOB = _JOBS.where(jobs.c.id == bindparam("job_id"), jobs.c.organisation_id == bindparam("organisation_id"))
+
+
+def find_job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:
+    """One job of an organisation, with its counts."""
+    found = _read(connection, _FIND_JOB, {"job_id": job_id, "organisation_id": organisation_id})
+    return found[0] if found else None
+
+
+def find_jobs(connection: Connection, job_ids: Sequence[int]) -> list[Job]:
+    """Jobs of any organisation, with their counts; for callers who have checked that they may be seen."""
+    return _read(connection, _JOBS.where(jobs.c.id.in_(job_ids)))
+
+
+def list_jobs(
+    connection: Connection, organisation_id: int, wanted: JobFilter, *, before: int | None = None, limit: int = 50
+) -> list[Job]:
+    """Jobs that match, newest first; `before`: only those with a smaller id."""
+    conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(wanted)]
+    if wanted.state is not None:
+        conditions.append(_in_state(wanted.state))
+    if before is not None:
+        conditions.append(jobs.c.id < before)
+    return _read(connection, _JOBS.where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
+
+
+def job_conditions(wanted: JobConditions) -> list[ColumnElement[bool]]:
+    """What a filter says about the columns of `jobs`, its state aside."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.source is not None:
+        conditions.append(jobs.c.source == wanted.source)
+    if wanted.requested_by is not None:
+        conditions.append(jobs.c.requested_by == wanted.requested_by)
+    if wanted.held_because is not None:
+        conditions.append(jobs.c.held_because == wanted.held_because)
+    if wanted.created_before is not None:
+        conditions.append(jobs.c.created_at < wanted.created_before)
+    if wanted.created_after is not None:
+        conditions.append(jobs.c.created_at > wanted.created_after)
+    return conditions
+
+
+def decided_per_second(connection: Connection, job_id: int) -> float:
+    """How many enrolments of a job were decided each second, over the last half minute."""
+    running = extract("epoch", func.least(func.now() - jobs.c.admitted_at, _WINDOW))
+    statement = (
+        select(func.coalesce(func.sum(job_chunks.c.size), 0) / func.greatest(running, 1))
+        .join(job_chunks, job_chunks.c.job_id == jobs.c.id)
+        .where(
+            jobs.c.id == job_id,
+            job_chunks.c.state.in_(("done", "failed")),
+            job_chunks.c.closed_at > func.now() - _WINDOW,
+        )
+        .group_by(jobs.c.id)
+    )
+    return float(connection.scalar(statement) or 0)
+
+
+def jobs_that_reinstate(connection: Connection, job_id: int) -> list[int]:
+    """The jobs that take a job back, the first hundred."""
+    statement = select(jobs.c.id).where(jobs.c.reinstates == job_id).order_by(jobs.c.id).limit(100)
+    return list(connection.scalars(statement))
+
+
+def _read(
+    connection: Connection, statement: Select[*tuple[Any, ...]], values: dict[str, Any] | None = None
+) -> list[Job]:
+    rows = connection.execute(statement, values).mappings()
+    return [Job(**{**row, "state": JobState(row["state"])}) for row in rows]

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select, text, union_all, update
+from sqlalchemy import Connection, Select, Table, bindparam, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
 from worker.database import CHANNEL
 from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
+from worker.models import Instant, job_chunks, receipts
 from worker.models import audit as audit_table
-from worker.models import job_chunks, receipts
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
 from worker.records import NewJob
@@ -29,49 +30,39 @@ def lock_settings(connection: Connection, organisation_id: int) -> None:
     connection.execute(_LOCK_SETTINGS, {"organisation_id": organisation_id})
 
 
+def _by_key(table: Table, job_id: Any) -> Select[Any]:
+    key: dict[str, Any] = {name: bindparam(name) for name in ("organisation_id", "door", "key")}
+    return select(job_id, table.c.request_hash).where(
+        table.c.organisation_id == key["organisation_id"],
+        table.c.door == key["door"],
+        table.c.idempotency_key == key["key"],
+    )
+
+
+_FIND_BY_KEY = union_all(_by_key(jobs_table, jobs_table.c.id), _by_key(receipts, receipts.c.job_id)).limit(1)
+
+
 def find_by_key(
     connection: Connection, *, organisation_id: int, door: str, key: str
 ) -> tuple[int | None, bytes] | None:
     """The job that a key has made already (None: an event without one), with the hash of its request."""
-    of_job = select(jobs_table.c.id, jobs_table.c.request_hash).where(_has_key(jobs_table, organisation_id, door, key))
-    of_event = select(receipts.c.job_id, receipts.c.request_hash).where(_has_key(receipts, organisation_id, door, key))
-    row: Any = connection.execute(union_all(of_job, of_event).limit(1)).one_or_none()
+    row = connection.execute(_FIND_BY_KEY, {"organisation_id": organisation_id, "door": door, "key": key}).one_or_none()
     return (row[0], bytes(row[1])) if row else None
 
 
-def _has_key(table: Table, organisation_id: int, door: str, key: str) -> ColumnElement[bool]:
-    columns = table.c
-    return and_(columns.organisation_id == organisation_id, columns.door == door, columns.idempotency_key == key)
+_INSERT_JOB = (
+    postgresql.insert(jobs_table)
+    .values(state=JobState.SCHEDULED, effective_at=func.coalesce(bindparam("when", type_=Instant), func.now()))
+    .on_conflict_do_nothing(index_elements=["organisation_id", "door", "idempotency_key"])
+    .returning(jobs_table.c.id, (jobs_table.c.effective_at <= func.now()).label("is_due"))
+)
 
 
 def insert_job(connection: Connection, new: NewJob) -> tuple[int, bool] | None:
     """Insert a job; its id and whether it is due. None when the key was taken, by a job that has committed."""
-    row = {
-        "organisation_id": new.organisation_id,
-        "kind": new.kind,
-        "reinstates": new.reinstates,
-        "reason": new.reason,
-        "source": new.source,
-        "requested_by": new.requested_by,
-        "note": new.note,
-        "file_name": new.file_name,
-        "door": new.door,
-        "idempotency_key": new.key,
-        "request_hash": new.request_hash,
-        "state": JobState.SCHEDULED,
-        "learner_external_id": new.learner_external_id,
-        "epoch": new.epoch,
-        "accepted": new.accepted,
-        "duplicates": new.duplicates,
-        "effective_at": func.now() if new.effective_at is None else new.effective_at,
-    }
-    inserted = (
-        postgresql.insert(jobs_table)
-        .values(row)
-        .on_conflict_do_nothing(index_elements=["organisation_id", "door", "idempotency_key"])
-        .returning(jobs_table.c.id, (jobs_table.c.effective_at <= func.now()).label("is_due"))
-    )
-    found = connection.execute(inserted).one_or_none()
+    row = asdict(new) | {"idempotency_key": new.key, "when": new.effective_at}
+    del row["key"], row["effective_at"]
+    found = connection.execute(_INSERT_JOB, row).one_or_none()
     return (found.id, found.is_due) if found else None
 
 
@@ -196,6 +187,9 @@ def notify(connection: Connection) -> None:
     connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
 
 
+_AUDIT = insert(audit_table)
+
+
 def audit(
     connection: Connection,
     *,
@@ -210,7 +204,7 @@ def audit(
     """One row per act of a person or a producer; `detail` is JSON."""
     row = {"organisation_id": organisation_id, "actor": actor, "action": action, "job_id": job_id}
     row |= {"dead_letter_id": dead_letter_id, "note": note, "detail": json.loads(detail)}
-    connection.execute(insert(audit_table).values(row))
+    connection.execute(_AUDIT, row)
 
 
 def organisations(connection: Connection) -> list[tuple[int, str, str]]:

@@ -3,12 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    any_,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+)
+
+from schemas.catalogue import Outcome
+from worker.ledger.fragments import CLOSED_WHOLE
+from worker.models import Ids, enrolments, job_chunks, learners, outcomes, series
+
+Rows = Select[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedOutcome:
     """What happened to one enrolment of a job; to the person of a job that was closed whole (no enrolment)."""
 
     enrolment_id: int | None
@@ -22,49 +42,104 @@ class Listed:
     """The job that took it back."""
 
 
-# An id has a row or lies in one chunk that was closed whole, never both. A chunk's ids are sorted and no two
-# chunks of a job overlap, so the first `limit` of those chunks that reach beyond the cursor hold the page.
-_LIST = text("""
-WITH rows AS (
-    SELECT o.enrolment_id, o.outcome, o.prior_status, o.pathway_id, o.dead_letter_id, o.decided_at,
-        o.reinstated_by
-    FROM withdrawals.outcomes o
-    WHERE o.job_id = :job_id AND o.organisation_id = :organisation_id AND o.enrolment_id > :after
-        AND (CAST(:outcome AS text) IS NULL OR o.outcome = :outcome)
-    ORDER BY o.enrolment_id LIMIT :limit
-), whole AS (
-    SELECT c.enrolment_ids, c.state, c.closed_at FROM withdrawals.chunks c
-    WHERE c.job_id = :job_id AND c.organisation_id = :organisation_id AND c.redrives IS NULL
-        AND c.state IN ('cancelled', 'superseded') AND c.enrolment_ids[cardinality(c.enrolment_ids)] > :after
-        AND (CAST(:outcome AS text) IS NULL OR c.state = :outcome)
-    ORDER BY c.enrolment_ids[1] LIMIT :limit
-), persons AS (
-    SELECT c.learner_external_id, c.state, c.dead_letter_id, c.closed_at FROM withdrawals.chunks c
-    WHERE c.job_id = :job_id AND c.organisation_id = :organisation_id AND c.redrives IS NULL
-        AND c.state IN ('cancelled', 'superseded', 'failed') AND c.learner_external_id IS NOT NULL AND :after = 0
-        AND (CAST(:outcome AS text) IS NULL OR c.state = :outcome)
-)
-SELECT enrolment_id, NULL AS learner_external_id, outcome, prior_status, pathway_id, dead_letter_id, decided_at,
-    reinstated_by FROM rows
-UNION ALL
-SELECT id, NULL, state, NULL, NULL, NULL, closed_at, NULL FROM whole, unnest(enrolment_ids) id WHERE id > :after
-UNION ALL
-SELECT NULL, learner_external_id, state, NULL, NULL, dead_letter_id, closed_at, NULL FROM persons
-ORDER BY enrolment_id NULLS FIRST LIMIT :limit
-""")
-
-
-def of_job(
+def list_outcomes(
     connection: Connection, organisation_id: int, job_id: int, *, outcome: str | None, after: int, limit: int
-) -> list[Listed]:
-    """Outcomes by rising enrolment id, from the one behind `after` (0: from the first)."""
-    values = {"organisation_id": organisation_id, "job_id": job_id, "outcome": outcome}
-    rows = connection.execute(_LIST, {**values, "after": after, "limit": limit})
-    return [Listed(**row) for row in rows.mappings()]
+) -> list[ListedOutcome]:
+    """Outcomes by rising enrolment id, from the one behind `after` (0: from the first).
+
+    An id has a row or lies in one chunk that was closed whole, never both.
+    """
+    parts = [
+        _decided(organisation_id, job_id, outcome, after, limit),
+        _closed_whole(organisation_id, job_id, outcome, after, limit),
+    ]
+    if after == 0:
+        parts.append(_persons(organisation_id, job_id, outcome))
+    found = union_all(*parts).subquery("found")
+    rows = connection.execute(select(found).order_by(found.c.enrolment_id.nulls_first()).limit(limit))
+    return [ListedOutcome(**row) for row in rows.mappings()]
+
+
+def _decided(organisation_id: int, job_id: int, outcome: str | None, after: int, limit: int) -> Rows:
+    """Outcomes that have a row."""
+    conditions = [
+        outcomes.c.job_id == job_id,
+        outcomes.c.organisation_id == organisation_id,
+        outcomes.c.enrolment_id > after,
+    ]
+    if outcome is not None:
+        conditions.append(outcomes.c.outcome == outcome)
+    page = select(outcomes).where(*conditions).order_by(outcomes.c.enrolment_id).limit(limit).subquery("decided")
+    return select(
+        page.c.enrolment_id,
+        literal(None, Text).label("learner_external_id"),
+        page.c.outcome,
+        page.c.prior_status,
+        page.c.pathway_id,
+        page.c.dead_letter_id,
+        page.c.decided_at,
+        page.c.reinstated_by,
+    )
+
+
+def _closed_whole(organisation_id: int, job_id: int, outcome: str | None, after: int, limit: int) -> Rows:
+    """The ids of chunks that were cancelled or superseded; one that failed has a row for its id.
+
+    A chunk's ids are sorted and no two chunks of a job overlap, so the first `limit` of those chunks that reach beyond
+    the cursor hold the page.
+    """
+    last_id = job_chunks.c.enrolment_ids[func.cardinality(job_chunks.c.enrolment_ids)]
+    chunks = (
+        select(job_chunks.c.enrolment_ids, job_chunks.c.state, job_chunks.c.closed_at)
+        .where(*_closed(organisation_id, job_id, outcome), job_chunks.c.state != "failed", last_id > after)
+        .order_by(job_chunks.c.enrolment_ids[1])
+        .limit(limit)
+        .subquery("whole")
+    )
+    ids = func.unnest(chunks.c.enrolment_ids).table_valued("id").render_derived(name="ids")
+    return (
+        select(
+            ids.c.id,
+            literal(None, Text),
+            chunks.c.state,
+            literal(None, Text),
+            literal(None, BigInteger),
+            literal(None, BigInteger),
+            chunks.c.closed_at,
+            literal(None, BigInteger),
+        )
+        .select_from(chunks.join(ids, true()))
+        .where(ids.c.id > after)
+    )
+
+
+def _persons(organisation_id: int, job_id: int, outcome: str | None) -> Rows:
+    """The person of a job that was closed whole."""
+    return select(
+        literal(None, BigInteger),
+        job_chunks.c.learner_external_id,
+        job_chunks.c.state,
+        literal(None, Text),
+        literal(None, BigInteger),
+        job_chunks.c.dead_letter_id,
+        job_chunks.c.closed_at,
+        literal(None, BigInteger),
+    ).where(*_closed(organisation_id, job_id, outcome), job_chunks.c.learner_external_id.is_not(None))
+
+
+def _closed(organisation_id: int, job_id: int, outcome: str | None) -> list[ColumnElement[bool]]:
+    conditions = [
+        job_chunks.c.job_id == job_id,
+        job_chunks.c.organisation_id == organisation_id,
+        job_chunks.c.state.in_(CLOSED_WHOLE),
+    ]
+    if outcome is not None:
+        conditions.append(job_chunks.c.state == outcome)
+    return conditions
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class EnrolmentNames:
     """Whose enrolment it is, and in what."""
 
     learner: str
@@ -75,40 +150,53 @@ class Named:
     status: str
 
 
-_NAMES = text("""
-SELECT e.id, l.external_id AS learner, l.display_name AS learner_name, s.id AS series_id, s.title AS series_title,
-    e.status
-FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id JOIN lms.series s ON s.id = e.series_id
-WHERE e.id = ANY(:ids) AND e.organisation_id = :organisation_id
-""")
+def find_names(connection: Connection, organisation_id: int, enrolment_ids: Sequence[int]) -> dict[int, EnrolmentNames]:
+    """Learner and Series of enrolments of an organisation; without those that the platform has deleted."""
+    statement = (
+        select(
+            enrolments.c.id,
+            learners.c.external_id.label("learner"),
+            learners.c.display_name.label("learner_name"),
+            series.c.id.label("series_id"),
+            series.c.title.label("series_title"),
+            enrolments.c.status,
+        )
+        .join(learners, learners.c.id == enrolments.c.learner_id)
+        .join(series, series.c.id == enrolments.c.series_id)
+        .where(
+            enrolments.c.id == any_(literal(list(enrolment_ids), Ids)), enrolments.c.organisation_id == organisation_id
+        )
+    )
+    rows = connection.execute(statement).mappings()
+    return {row["id"]: EnrolmentNames(**{name: row[name] for name in EnrolmentNames.__slots__}) for row in rows}
 
 
-def names(connection: Connection, organisation_id: int, enrolment_ids: Sequence[int]) -> dict[int, Named]:
-    """Learner and Series of enrolments of an organisation; one that is gone is missing."""
-    rows = connection.execute(_NAMES, {"organisation_id": organisation_id, "ids": list(enrolment_ids)}).mappings()
-    return {row["id"]: Named(**{name: row[name] for name in Named.__slots__}) for row in rows}
+def list_series(connection: Connection, organisation_id: int, job_id: int) -> list[tuple[int, str, int]]:
+    """The Series that a job withdrew from: id, title, and how many of its withdrawals were not taken back.
+
+    The first 500 by title.
+    """
+    same = and_(enrolments.c.id == outcomes.c.enrolment_id, enrolments.c.organisation_id == outcomes.c.organisation_id)
+    statement = (
+        select(series.c.id, series.c.title, func.count())
+        .select_from(outcomes.join(enrolments, same).join(series, series.c.id == enrolments.c.series_id))
+        .where(
+            outcomes.c.job_id == job_id,
+            outcomes.c.organisation_id == organisation_id,
+            outcomes.c.outcome == Outcome.WITHDRAWN,
+            outcomes.c.reinstated_by.is_(None),
+        )
+        .group_by(series.c.id)
+        .order_by(series.c.title, series.c.id)
+        .limit(500)
+    )
+    return [(id_, title, count) for id_, title, count in connection.execute(statement)]
 
 
-_SERIES = text("""
-SELECT s.id, s.title, count(*) AS n FROM withdrawals.outcomes o
-JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = o.organisation_id
-JOIN lms.series s ON s.id = e.series_id
-WHERE o.job_id = :job_id AND o.organisation_id = :organisation_id AND o.outcome = 'withdrawn'
-    AND o.reinstated_by IS NULL
-GROUP BY s.id ORDER BY s.title, s.id LIMIT 500
-""")
-
-
-def series(connection: Connection, organisation_id: int, job_id: int) -> list[tuple[int, str, int]]:
-    """The Series that a job withdrew from: id, title, and how many of its withdrawals stand."""
-    rows = connection.execute(_SERIES, {"organisation_id": organisation_id, "job_id": job_id})
-    return [(row.id, row.title, int(row.n)) for row in rows]
-
-
-_LEARNER = text("SELECT id FROM lms.learners WHERE organisation_id = :organisation_id AND external_id = :external_id")
-
-
-def learner_id(connection: Connection, organisation_id: int, external_id: str) -> int | None:
+def find_learner_id(connection: Connection, organisation_id: int, external_id: str) -> int | None:
     """The learner of an external id."""
-    found = connection.scalar(_LEARNER, {"organisation_id": organisation_id, "external_id": external_id})
-    return None if found is None else int(found)
+    return connection.scalar(
+        select(learners.c.id).where(
+            learners.c.organisation_id == organisation_id, learners.c.external_id == external_id
+        )
+    )

@@ -44,7 +44,7 @@ def by_staged(connection: Connection, organisation_id: int) -> Preview:
 
 def by_filter(connection: Connection, organisation_id: int, conditions: Filter) -> Preview:
     """A job over what this filter finds."""
-    return _preview(connection, organisation_id, enrolment_filter.selected_ids(organisation_id, conditions))
+    return _preview(connection, organisation_id, enrolment_filter.ids(organisation_id, conditions))
 
 
 def by_person(connection: Connection, organisation_id: int, external_id: str) -> Preview:

@@ -1,20 +1,38 @@
 """The decision of a reinstate, in sets: lock learners, then (with every other chunk's) enrolments, decide, write.
 
 As in `worker/ledger/decide.py` the deciding statement comes after the locks, so that it sees what they hold.
-The learners' locks keep two reinstates of one learner apart, and a deactivation. A new enrolment of the
-platform is kept out by them where it refers to its learner; else, or by a status that comes back, it can slip
-in until the very write: then the unique index refuses, and the whole transaction is tried again.
+The learners' locks keep two reinstates of one learner apart, and a reinstate and a deactivation. They also keep out a
+new enrolment of the platform whose insert refers to the learner. Any other change of the platform can slip in until the
+write itself: then the unique index refuses it, and the whole transaction is tried again.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    any_,
+    case,
+    distinct,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from worker.records import Decided, NewChunks
+from schemas.catalogue import Outcome
+from schemas.reinstate import Part
+from worker.ledger import enrolment_filter
+from worker.ledger.fragments import UNFINISHED, load_sql, sql_list
+from worker.ledger.plan import SAMPLES, Preview
+from worker.models import Ids, enrolments, jobs, learners, outcomes
+from worker.records import Decided
 from worker.rules import ACTIVE, WITHDRAWN
-
-_ACTIVE = ", ".join(f"'{status}'" for status in ACTIVE)
 
 _LOCK_LEARNERS = text("""
 SELECT l.id FROM lms.learners l WHERE l.id IN (
@@ -34,30 +52,21 @@ def lock_learners(connection: Connection, chunk_ids: Sequence[int], person_chunk
     return list(connection.scalars(_LOCK_LEARNERS, values))
 
 
-# Over an asked row `a`, the job `w` it takes back, that job's outcome `o`, the enrolment `e` and its learner `l`.
+# Over the job `w` to take back, its outcome, the enrolment and its learner `l`. `{newer}`: whether the same job
+# reinstates a newer enrolment with the same learner, Series and pathway.
 _RULES = f"""CASE
-    WHEN o.enrolment_id IS NULL OR l.id IS NULL OR (e.status, e.withdrawn_at, e.withdrawal_reason, e.withdrawn_by)
-        IS DISTINCT FROM ('{WITHDRAWN}', o.decided_at, w.reason, w.requested_by) THEN 'changed_since'
+    WHEN {{outcome}}.enrolment_id IS NULL OR l.id IS NULL OR ({{enrolment}}.status, {{enrolment}}.withdrawn_at,
+            {{enrolment}}.withdrawal_reason, {{enrolment}}.withdrawn_by)
+        IS DISTINCT FROM ('{WITHDRAWN}', {{outcome}}.decided_at, w.reason, w.requested_by) THEN 'changed_since'
     WHEN NOT l.active THEN 'learner_inactive'
-    WHEN EXISTS (SELECT 1 FROM lms.enrolments x WHERE x.learner_id = e.learner_id AND x.series_id = e.series_id
-        AND x.pathway_id IS NOT DISTINCT FROM e.pathway_id AND x.status IN ({_ACTIVE}))
+    WHEN EXISTS (SELECT 1 FROM lms.enrolments x WHERE x.learner_id = {{enrolment}}.learner_id
+        AND x.series_id = {{enrolment}}.series_id AND x.pathway_id IS NOT DISTINCT FROM {{enrolment}}.pathway_id
+        AND x.status IN ({sql_list(ACTIVE)}))
         OR {{newer}} THEN 'enrolled_again'
     ELSE 'reinstated' END"""
 
-# `turn`: of several jobs that would reinstate one enrolment here the first does; `place`: of several enrolments
-# with one key, the newest.
-_RANKED = """
-ranked AS (
-    SELECT s.*, row_number() OVER (PARTITION BY verdict, enrolment_id ORDER BY job_id) AS turn FROM seen s
-), placed AS (
-    SELECT r.*, row_number() OVER (PARTITION BY verdict, turn, learner_id, series_id, pathway_id
-        ORDER BY enrolled_at DESC, enrolment_id DESC) AS place FROM ranked r
-)"""
-_OUTCOME = """CASE WHEN verdict <> 'reinstated' THEN verdict WHEN turn > 1 THEN 'changed_since'
-    WHEN place > 1 THEN 'enrolled_again' ELSE 'reinstated' END"""
-
-# A newer enrolment with the same key that this job would reinstate too, and has not decided: it is the one.
-# `+ 0`: to be found by its learner; a Series has a million enrolments, whose index the planner would read for each.
+# A newer enrolment with the same learner, Series and pathway that lies in a chunk of this job which is not decided yet.
+# `+ 0`: found by its learner. A Series has a million enrolments, and the planner would read its index for each row.
 _NEWER = f"""EXISTS (
     SELECT 1 FROM lms.enrolments f JOIN withdrawals.outcomes n ON n.job_id = a.reinstates AND n.enrolment_id = f.id
     WHERE f.learner_id = e.learner_id AND f.series_id + 0 = e.series_id
@@ -65,71 +74,10 @@ _NEWER = f"""EXISTS (
         AND (f.enrolled_at, f.id) > (e.enrolled_at, e.id) AND f.status = '{WITHDRAWN}'
         AND n.outcome = 'withdrawn' AND n.reinstated_by IS NULL AND f.withdrawn_at = n.decided_at
         AND f.withdrawal_reason = w.reason AND f.withdrawn_by = w.requested_by
-        AND EXISTS (SELECT 1 FROM withdrawals.chunks m WHERE m.job_id = a.job_id AND f.id = ANY(m.enrolment_ids)
-            AND m.redrives IS NULL AND m.state IN ('waiting', 'ready', 'claimed')))"""
+        AND EXISTS (SELECT 1 FROM withdrawals.job_chunks m WHERE m.job_id = a.job_id AND f.id = ANY(m.enrolment_ids)
+            AND m.state IN ({sql_list(UNFINISHED)})))"""
 
-_JOINS = """
-    JOIN withdrawals.jobs w ON w.id = a.reinstates
-    LEFT JOIN withdrawals.outcomes o ON o.job_id = a.reinstates AND o.enrolment_id = a.enrolment_id
-        AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL"""
-
-_DECIDE = text(f"""
-WITH asked AS (
-    SELECT c.id AS chunk_id, c.job_id, c.organisation_id, c.redrives, j.reinstates,
-        unnest(c.enrolment_ids) AS enrolment_id
-    FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks)
-), seen AS MATERIALIZED (
-    SELECT a.*, e.status, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at, o.prior_status,
-        {_RULES.format(newer=_NEWER)} AS verdict
-    FROM asked a {_JOINS}
-    LEFT JOIN lms.enrolments e ON e.id = a.enrolment_id AND e.organisation_id = a.organisation_id
-        AND e.id = ANY(:locked)
-    LEFT JOIN lms.learners l ON l.id = e.learner_id AND l.id = ANY(:learners)
-), {_RANKED}, decided AS MATERIALIZED (
-    SELECT p.*, {_OUTCOME} AS outcome, (SELECT x.outcome FROM withdrawals.outcomes x WHERE p.redrives IS NOT NULL
-        AND x.job_id = p.job_id AND x.enrolment_id = p.enrolment_id) AS before
-    FROM placed p
-), reinstated AS (
-    UPDATE lms.enrolments e SET status = d.prior_status, withdrawn_at = NULL, withdrawal_reason = NULL,
-        withdrawn_by = NULL
-    FROM decided d WHERE e.id = d.enrolment_id AND d.outcome = 'reinstated' AND e.status = '{WITHDRAWN}'
-    RETURNING e.id
-), taken_back AS (
-    UPDATE withdrawals.outcomes o SET reinstated_by = d.job_id
-    FROM decided d WHERE d.outcome = 'reinstated' AND o.job_id = d.reinstates AND o.enrolment_id = d.enrolment_id
-        AND o.reinstated_by IS NULL
-    RETURNING o.enrolment_id
-), written AS (
-    INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status,
-        pathway_id)
-    SELECT job_id, enrolment_id, organisation_id, chunk_id, outcome, status, pathway_id
-    FROM decided WHERE before IS NULL
-), replaced AS (
-    UPDATE withdrawals.outcomes o SET outcome = d.outcome, prior_status = d.status, pathway_id = d.pathway_id,
-        decided_at = now()
-    FROM decided d WHERE o.job_id = d.job_id AND o.enrolment_id = d.enrolment_id AND d.before <> d.outcome
-    RETURNING o.enrolment_id, o.job_id
-), audited AS (
-    INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, detail)
-    SELECT d.organisation_id, c.asked_by, 'outcome.replaced', d.job_id, d.redrives,
-        jsonb_build_object('enrolment_id', d.enrolment_id, 'before', d.before, 'after', d.outcome)
-    FROM replaced r JOIN decided d USING (enrolment_id, job_id) JOIN withdrawals.chunks c ON c.id = d.chunk_id
-), counts AS MATERIALIZED (
-    SELECT chunk_id, jsonb_object_agg(outcome, change) FILTER (WHERE change <> 0) AS counts FROM (
-        SELECT chunk_id, outcome, sum(change) AS change FROM (
-            SELECT chunk_id, outcome, 1 AS change FROM decided
-            UNION ALL SELECT chunk_id, before, -1 FROM decided WHERE before IS NOT NULL) changes
-        GROUP BY 1, 2) c GROUP BY 1
-), closed AS (
-    UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL,
-        counts = coalesce((SELECT counts FROM counts WHERE chunk_id = c.id), '{{}}')
-    WHERE c.id = ANY(:chunks) AND c.state = 'claimed'
-    RETURNING c.id, c.job_id, c.counts
-)
-SELECT id AS chunk_id, job_id, counts, (SELECT count(*) FROM reinstated) AS changed,
-    (SELECT count(*) FROM taken_back) AS taken_back,
-    (SELECT count(*) FROM decided WHERE outcome = 'reinstated') AS reinstated FROM closed
-""")
+_DECIDE = load_sql("reinstate.sql", rules=_RULES.format(outcome="o", enrolment="e", newer=_NEWER), withdrawn=WITHDRAWN)
 
 
 def decide(
@@ -138,6 +86,9 @@ def decide(
     """Decide locked chunks over locked learners and enrolments; write enrolments, outcomes, audit and chunks.
 
     An integrity error of the unique index means that an enrolment slipped in: roll back, and decide again.
+
+    Raises:
+        RuntimeError: an enrolment that was locked as withdrawn was not reinstated.
     """
     values = {"chunks": list(chunk_ids), "learners": list(learners), "locked": list(locked)}
     rows = connection.execute(_DECIDE, values).all()
@@ -146,62 +97,84 @@ def decide(
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]
 
 
-# What a part selects of what a job withdrew and nobody took back; without conditions also what is gone since.
-_WITHDRAWN = """withdrawals.outcomes o
-    LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id AND e.organisation_id = :organisation_id"""
-_WANTED = """o.job_id = :reinstates AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL
-        AND (CAST(:enrolment_ids AS bigint[]) IS NULL OR o.enrolment_id = ANY(:enrolment_ids))
-        AND (CAST(:series_id AS bigint) IS NULL OR e.series_id = :series_id)
-        AND (CAST(:pathway_id AS bigint) IS NULL OR e.pathway_id = :pathway_id)
-        AND (CAST(:learner_ids AS bigint[]) IS NULL OR e.learner_id = ANY(:learner_ids))
-        AND (CAST(:enrolled_before AS timestamptz) IS NULL OR e.enrolled_at < :enrolled_before)
-        AND (CAST(:enrolled_after AS timestamptz) IS NULL OR e.enrolled_at > :enrolled_after)"""
-_SELECTED = f"SELECT o.enrolment_id AS id FROM {_WITHDRAWN} WHERE {_WANTED}"
-_FREEZE = text(f"""
-INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
-SELECT :job_id, :organisation_id, number, :lane, array_agg(id ORDER BY id), count(*), :state
-FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number FROM ({_SELECTED}) ids) numbered
-GROUP BY number
-RETURNING size
-""")
+def still_withdrawn(organisation_id: int, job_id: int, part: Part | None) -> Select[int]:
+    """The ids (`id`) of what a job withdrew and nobody took back, or of a part of it.
+
+    Without conditions on the enrolment also those whose enrolment is gone since.
+    """
+    return (
+        select(outcomes.c.enrolment_id.label("id"))
+        .select_from(_outcomes_and_enrolments(organisation_id))
+        .where(*_selects(job_id, part))
+    )
 
 
-def freeze(connection: Connection, reinstates: int, part: dict[str, Any], chunks: NewChunks) -> int:
-    """Freeze what a part selects of job `reinstates` into chunks; how many ids."""
-    values: dict[str, Any] = {"job_id": chunks.job_id, "organisation_id": chunks.organisation_id, "lane": chunks.lane}
-    values |= {"state": chunks.state, "chunk_size": chunks.size}
-    return sum(connection.scalars(_FREEZE, {"reinstates": reinstates, **part, **values}))
+def preview(connection: Connection, organisation_id: int, job_id: int, part: Part | None) -> Preview:
+    """The outcomes that a reinstate would have now; nothing is locked or written."""
+    verdict = _RULES.format(outcome="withdrawals.outcomes", enrolment="lms.enrolments", newer="false")
+    job, learner = jobs.alias("w"), learners.alias("l")
+    # MATERIALIZED: the job's outcomes are read once. The planner has no statistics of a job that has just ended; it
+    # takes its outcomes for a few, and would read them again for each row of the steps that follow.
+    seen = (
+        select(
+            outcomes.c.enrolment_id,
+            enrolments.c.learner_id,
+            enrolments.c.series_id,
+            enrolments.c.pathway_id,
+            enrolments.c.enrolled_at,
+            literal_column(verdict).label("verdict"),
+        )
+        .select_from(
+            _outcomes_and_enrolments(organisation_id)
+            .join(job, job.c.id == outcomes.c.job_id)
+            .outerjoin(learner, learner.c.id == enrolments.c.learner_id)
+        )
+        .where(*_selects(job_id, part))
+        .cte("seen")
+        .prefix_with("MATERIALIZED")
+    )
+    key = (seen.c.verdict, seen.c.learner_id, seen.c.series_id, seen.c.pathway_id)
+    newest_first = (seen.c.enrolled_at.desc(), seen.c.enrolment_id.desc())
+    nth_newest = func.row_number().over(partition_by=key, order_by=newest_first)
+    ranked = select(seen, nth_newest.label("nth_newest")).subquery("ranked")
+    is_older = and_(ranked.c.verdict == Outcome.REINSTATED, ranked.c.nth_newest > 1)
+    outcome = case((is_older, Outcome.ENROLLED_AGAIN.value), else_=ranked.c.verdict).label("outcome")
+    decided = select(ranked.c.enrolment_id, outcome).subquery("decided")
+    ids = func.array_agg(aggregate_order_by(decided.c.enrolment_id, decided.c.enrolment_id), type_=Ids)
+    found = connection.execute(
+        select(decided.c.outcome, func.count().label("n"), ids[1:SAMPLES].label("sample"))
+        .group_by(decided.c.outcome)
+        .order_by(decided.c.outcome)
+    ).all()
+    return Preview(
+        {row.outcome: int(row.n) for row in found},
+        {row.outcome: list(row.sample) for row in found},
+        _count_learners(connection, organisation_id, job_id, part),
+    )
 
 
-# The outcomes are read once, by the job: of one that has just ended the planner knows no rows yet, and would join
-# them with themselves each with each.
-_PREVIEW = text(f"""
-WITH seen AS MATERIALIZED (
-    SELECT o.job_id, o.enrolment_id, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at,
-        {_RULES.format(newer="false")} AS verdict
-    FROM {_WITHDRAWN} JOIN withdrawals.jobs w ON w.id = o.job_id LEFT JOIN lms.learners l ON l.id = e.learner_id
-    WHERE {_WANTED}
-), {_RANKED}
-SELECT outcome, count(*) AS n, (array_agg(enrolment_id ORDER BY enrolment_id))[1:5] AS samples
-FROM (SELECT enrolment_id, {_OUTCOME} AS outcome FROM placed) decided GROUP BY outcome ORDER BY outcome
-""")
+def _count_learners(connection: Connection, organisation_id: int, job_id: int, part: Part | None) -> int:
+    statement = (
+        select(func.count(distinct(enrolments.c.learner_id)))
+        .select_from(_outcomes_and_enrolments(organisation_id))
+        .where(*_selects(job_id, part))
+    )
+    return int(connection.scalar(statement) or 0)
 
 
-_LEARNERS = text(f"""
-SELECT count(DISTINCT e.learner_id) FROM ({_SELECTED}) ids
-JOIN lms.enrolments e ON e.id = ids.id AND e.organisation_id = :organisation_id
-""")
+def _outcomes_and_enrolments(organisation_id: int) -> FromClause:
+    same = and_(enrolments.c.id == outcomes.c.enrolment_id, enrolments.c.organisation_id == organisation_id)
+    return outcomes.outerjoin(enrolments, same)
 
 
-def learners(connection: Connection, organisation_id: int, reinstates: int, part: dict[str, Any]) -> int:
-    """How many learners a reinstate would be about."""
-    values = {"organisation_id": organisation_id, "reinstates": reinstates, **part}
-    return int(connection.scalar(_LEARNERS, values) or 0)
-
-
-def preview(
-    connection: Connection, organisation_id: int, reinstates: int, part: dict[str, Any]
-) -> tuple[dict[str, int], dict[str, list[int]]]:
-    """The outcomes that a reinstate would have now, counted and with some of their ids; nothing is locked."""
-    rows = connection.execute(_PREVIEW, {"organisation_id": organisation_id, "reinstates": reinstates, **part}).all()
-    return {row.outcome: int(row.n) for row in rows}, {row.outcome: list(row.samples) for row in rows}
+def _selects(job_id: int, part: Part | None) -> list[ColumnElement[bool]]:
+    conditions = [
+        outcomes.c.job_id == job_id,
+        outcomes.c.outcome == Outcome.WITHDRAWN,
+        outcomes.c.reinstated_by.is_(None),
+    ]
+    if part is None:
+        return conditions
+    if part.enrolment_ids is not None:
+        conditions.append(outcomes.c.enrolment_id == any_(literal(part.enrolment_ids, Ids)))
+    return conditions + enrolment_filter.conditions(part)

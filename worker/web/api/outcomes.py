@@ -21,7 +21,7 @@ def list_outcomes(
     context: Context,
     who: Producer,
     job_id: RowId,
-    outcome: Annotated[Outcome | None, Query(description="Only these.")] = None,
+    outcome: Annotated[Outcome | None, Query(description="Only enrolments with this outcome.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> answers.Page[answers.Outcome]:
@@ -29,6 +29,8 @@ def list_outcomes(
     visible(context, who, job_id)
     after = parse_cursor(cursor) or 0
     with context.database.begin() as connection:
-        found = outcomes.of_job(connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1)
+        found = outcomes.list_outcomes(
+            connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1
+        )
     items = [answers.Outcome.model_validate(item) for item in found[:limit]]
     return answers.Page(items=items, next_cursor=str(items[-1].enrolment_id) if len(found) > limit else None)

@@ -109,7 +109,7 @@ def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] =
     """The outcome of each enrolment of a job so far."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
-        found = outcomes.of_job(
+        found = outcomes.list_outcomes(
             connection,
             view.organisation_id,
             job_id,
@@ -119,7 +119,7 @@ def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] =
         )
         items = found[:ROWS]
         ids = [item.enrolment_id for item in items if item.enrolment_id is not None]
-        names = outcomes.names(connection, view.organisation_id, ids)
+        names = outcomes.find_names(connection, view.organisation_id, ids)
     return view.page(
         "job_outcomes.html",
         job=job,

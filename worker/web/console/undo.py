@@ -78,11 +78,11 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
     except InvalidInputError as refused:
         error = str(refused)
     with view.database.begin() as connection:
-        series = outcomes.series(connection, view.organisation_id, job_id)
+        series = outcomes.list_series(connection, view.organisation_id, job_id)
         others = job_lists.find_jobs(connection, job_lists.jobs_that_reinstate(connection, job_id))
         if plan:
             ids = [one for found in plan.samples.values() for one in found]
-            names = outcomes.names(connection, view.organisation_id, ids)
+            names = outcomes.find_names(connection, view.organisation_id, ids)
     return view.page(
         "job_undo.html",
         status=422 if error else 200,
@@ -110,7 +110,7 @@ def _part(view: View, chosen: dict[str, str]) -> Part | None:
         values["enrolment_ids"] = [parse_id(one, "enrolments") for one in given]
     if chosen["learner"]:
         with view.database.begin() as connection:
-            found = outcomes.learner_id(connection, view.organisation_id, chosen["learner"])
+            found = outcomes.find_learner_id(connection, view.organisation_id, chosen["learner"])
         if found is None:
             raise InvalidInputError("learner: nobody in this organisation has this external id.")
         values["learner_ids"] = [found]
