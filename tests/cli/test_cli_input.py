@@ -1,4 +1,4 @@
-"""Whatever a person types, pipes in or sets: taken, or refused with the place and the remedy; never a traceback."""
+"""Any argument, file or setting is accepted, or refused with its place and what to do; never a traceback."""
 
 import itertools
 import json
@@ -76,7 +76,7 @@ def test_a_key_belongs_to_its_organisation(world: World) -> None:
     assert first["id"] != second["id"]
 
 
-def test_a_key_that_is_none_is_refused(world: World) -> None:
+def test_an_invalid_key_is_refused(world: World) -> None:
     for key in ("", " ", "k" * 256):
         assert "--key" in refused("submit", 1, *REASON, "--key", key)
     assert nothing_written(world)
@@ -179,7 +179,7 @@ UNSURE = [
 ]  # fmt: skip
 
 
-def test_a_time_that_cannot_be_told_for_sure_is_refused(world: World, subtests: pytest.Subtests) -> None:
+def test_an_ambiguous_or_impossible_time_is_refused(world: World, subtests: pytest.Subtests) -> None:
     for when, words in itertools.product(UNSURE, [("submit", 1, *REASON), ("deactivate", "anna")]):
         with subtests.test(when, command=words[0]):
             assert "effective_at" in refused(*words, "--effective-at", when)
@@ -432,7 +432,7 @@ def test_json_keeps_names_as_they_are(world: World) -> None:
 def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
     environment: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login without rights on the platform's tables cannot migrate, and is told so."""
+    """A login without rights on the platform's tables cannot migrate, and the message says so."""
     login = f"stranger_{environment.database_url.get_secret_value().rsplit('_', 1)[-1].split('?')[0]}"
     world.run(f"CREATE ROLE {login} LOGIN")
     monkeypatch.setenv(
@@ -450,7 +450,7 @@ def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
 def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """A key that the command made up is no use to somebody who never sees it."""
+    """The caller cannot repeat a request under a key that was never shown."""
     enrolment_id = world.enrolment("anna")
     words: dict[str, tuple[object, ...]] = {
         "submit": ("submit", enrolment_id, *REASON),

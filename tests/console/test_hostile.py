@@ -1,4 +1,4 @@
-"""Addresses and forms that no page made: refused in words, without a fault, and never taken for more than they say."""
+"""Addresses and forms that no page made are refused with a message, and never select more than they say."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def mia(client: TestClient, token: MakeToken, world: World) -> Person:
         f"/console/reports/outcomes?cursor=1-{'9' * 5000}",
     ],
 )
-def test_an_address_that_no_page_made_is_no_fault(mia: Person, path: str) -> None:
+def test_an_address_that_no_page_made_gets_an_answer(mia: Person, path: str) -> None:
     assert mia.client.get(path).status_code in (200, 422), path
 
 
@@ -48,7 +48,7 @@ def test_an_invalid_condition_is_refused_and_not_left_out(mia: Person, name: str
 
 
 @pytest.mark.parametrize("cells", [LONG, "0" * 19 + "1" + "9" * 50])
-def test_an_id_without_end_in_a_file_is_named_by_its_line(mia: Person, cells: str) -> None:
+def test_a_very_long_id_in_a_file_is_refused_with_its_line(mia: Person, cells: str) -> None:
     sent = {"csrf": mia.csrf, "reason": "not_required"}
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
     answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
@@ -64,11 +64,11 @@ def test_a_time_at_the_end_of_the_calendar_is_refused(mia: Person, zone: str, at
 
 
 @pytest.mark.parametrize("seen_at", ["0001-01-01T00:00:00+14:00", "1", "infinity"])
-def test_a_release_as_of_no_time_is_refused(mia: Person, seen_at: str) -> None:
+def test_a_release_with_an_invalid_time_is_refused(mia: Person, seen_at: str) -> None:
     mia.post("/console/jobs/release", 422, seen_at=seen_at)
 
 
-def test_a_run_over_a_number_without_end_is_refused(mia: Person) -> None:
+def test_a_run_with_a_very_long_number_is_refused(mia: Person) -> None:
     mia.post("/console/dead-letters/act", 422, act="redrive", expected="9" * 5000)
 
 
@@ -83,8 +83,8 @@ def test_a_form_of_too_many_fields_is_refused(mia: Person) -> None:
     assert "1,000 fields" in answer.text
 
 
-def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made outside of every middleware."""
+def test_the_page_of_an_unexpected_error_has_the_security_headers(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No middleware sees this page."""
     monkeypatch.setattr("worker.web.console.health_overview.look", lambda *_, **__: 1 / 0)
     answer = mia.client.get("/console")
     assert answer.status_code == 500
@@ -93,7 +93,7 @@ def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytes
     assert "Nothing was changed" not in answer.text
 
 
-def test_what_was_accepted_is_not_denied_when_the_database_goes_away(
+def test_an_accepted_job_is_reported_although_the_database_goes_away(
     mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*_: Any, **__: Any) -> Any:
@@ -106,9 +106,7 @@ def test_what_was_accepted_is_not_denied_when_the_database_goes_away(
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 
 
-def test_no_more_than_a_few_wait_for_what_they_asked(
-    mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_few_requests_wait_for_their_outcome(mia: Person, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs here: each would hold a thread for two seconds."""
     monkeypatch.setattr(library, "_waiting", threading.BoundedSemaphore(1))
     library._waiting.acquire()

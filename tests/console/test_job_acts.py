@@ -1,4 +1,4 @@
-"""What the pages of jobs offer, take and refuse; without a browser."""
+"""What the pages of jobs offer, accept and refuse; without a browser."""
 
 from datetime import UTC, datetime
 
@@ -83,7 +83,7 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     assert "reinstates; submit a new job" in otto.get(f"{first}/undo", 409)
 
 
-def test_a_part_of_an_undo_is_chosen_by_what_people_know(
+def test_a_part_of_an_undo_is_chosen_by_series_learner_ids_or_days(
     client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
 ) -> None:
     ids = [*world.enrolments(3), world.enrolment("anna")]
@@ -200,7 +200,7 @@ def test_a_deactivation_names_its_person_and_keeps_its_time(
     assert "Withdrawn" in operator.get(f"/console/jobs/{job}?plan=now")
 
 
-def test_a_time_that_cannot_be_meant_is_shown_again_with_what_is_wrong(
+def test_an_invalid_time_is_shown_again_with_its_error(
     client: TestClient, token: MakeToken, db: Database, world: World
 ) -> None:
     job = ask(db, world, world.enrolments(1), effective_at="2031-01-01T08:00:00Z")

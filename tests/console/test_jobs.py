@@ -1,4 +1,4 @@
-"""Jobs at the console: watched, steered, released by a second person and taken back, as people do it."""
+"""Jobs in the console: people watch, pause, release and undo them in a browser."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def _titles(world: World, title: str) -> None:
     world.run("UPDATE lms.learners SET display_name = :t", t=title)
 
 
-def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
+def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "TICK", 0.05)
@@ -70,7 +70,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     expect(page.get_by_text("2", exact=True).first).to_be_visible()
 
 
-def test_a_held_job_is_released_by_a_second_person_and_its_requester_reads_why_they_cannot(
+def test_a_second_person_releases_a_held_job_and_the_requester_reads_why(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
     job = held_job(db, world)
@@ -94,7 +94,7 @@ def test_a_held_job_is_released_by_a_second_person_and_its_requester_reads_why_t
     expect(anna.get_by_role("status").filter(has_text="Completed")).to_be_visible()
 
 
-def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
+def test_without_javascript_a_job_is_moved_cancelled_and_undone(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat()
@@ -120,7 +120,7 @@ def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
     says(page, "Cancelled. 2 of 2 enrolments stay as they are.")
 
 
-def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_leads_to_the_sign_in(
+def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "TICK", 0.05)
@@ -129,11 +129,11 @@ def test_a_page_follows_through_what_is_restarted_and_a_session_that_is_over_lea
     page = sign_in("viewer")
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
     seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
-    told = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
+    event = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
     answers: list[dict[str, Any]] = [
         {"status": 503},
         {"status": 503},
-        {"body": told, "content_type": "text/event-stream"},
+        {"body": event, "content_type": "text/event-stream"},
     ]
     restarted = threading.Event()
 
