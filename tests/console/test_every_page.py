@@ -107,6 +107,6 @@ def test_what_a_role_lacks_is_not_offered_and_is_refused(sign_in: SignIn, db: Da
             form.submit();
         }}"""
     )
-    says(page, "This needs the role operator; the token has viewer.")
+    says(page, "This needs the role operator")
     accessible(page)
     assert world.one("SELECT state FROM withdrawals.jobs") == "queued"

@@ -1,13 +1,16 @@
 """Forms: what a person typed, as the request that a service takes."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
+from schemas.jobs import Storable
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 
 T = TypeVar("T", bound=BaseModel)
+Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
+"""A line of text that a person typed, such as a name or an external id."""
 
 
 def parse(model: type[T], **values: Any) -> T:

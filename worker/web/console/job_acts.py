@@ -5,16 +5,16 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query
-from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
-from schemas.jobs import Moment, Note, Storable
+from schemas.jobs import Moment, Note
 from worker.errors import InvalidInputError
 from worker.jobs import control
 from worker.jobs.show import show
 from worker.records import Job, Role
+from worker.web.console.forms import Text
 from worker.web.console.render import PATH, local
 from worker.web.console.times import parse_day_and_time
 from worker.web.console.view import Approving, Looking, Operating, View
@@ -23,9 +23,7 @@ from worker.web.context import RowId
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
 GivenNote = Annotated[Note, Form()]
-Typed = Annotated[str, StringConstraints(max_length=40), Storable]
 HoldCause = Literal["brake", "policy", ""]
-Requested = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
 
 
 @router.post("/jobs/{job_id}/pause")
@@ -73,7 +71,7 @@ def move_page(view: Looking, job_id: RowId) -> Response:
 
 @router.post("/jobs/{job_id}/move")
 def move(
-    view: Operating, job_id: RowId, day: Annotated[Typed, Form()] = "", at: Annotated[Typed, Form()] = ""
+    view: Operating, job_id: RowId, day: Annotated[Text, Form()] = "", at: Annotated[Text, Form()] = ""
 ) -> Response:
     """Give a job that has not started another time. Role: operator."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
@@ -108,7 +106,7 @@ def release_page(
     view: Looking,
     source: Source | Literal[""] = "",
     held_because: HoldCause = "",
-    requested_by: Annotated[Requested, Query()] = "",
+    requested_by: Annotated[Text, Query()] = "",
 ) -> Response:
     """The held jobs that match a filter, before they are released. Role: approver."""
     view.caller.must_be(Role.APPROVER)
@@ -126,7 +124,7 @@ def release_matching(
     seen_at: Annotated[Moment, Form()],
     source: Annotated[Source | Literal[""], Form()] = "",
     held_because: Annotated[HoldCause, Form()] = "",
-    requested_by: Annotated[Requested, Form()] = "",
+    requested_by: Annotated[Text, Form()] = "",
     note: GivenNote = "",
 ) -> Response:
     """Release all held jobs that match and were on the list that the approver saw. Role: approver."""

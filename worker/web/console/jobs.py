@@ -4,13 +4,11 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas import answers
 from schemas.catalogue import JobState, Outcome
 from schemas.job_filter import JobFilter
-from schemas.jobs import Storable
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
@@ -21,6 +19,7 @@ from worker.jobs.show import show
 from worker.ledger import decision_receipts, job_lists, outcomes, overview
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
+from worker.web.console.forms import Text
 from worker.web.console.render import PATH, span
 from worker.web.console.view import COOKIE, Looking
 from worker.web.context import Cursor, RowId
@@ -30,8 +29,6 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 ROWS = 50
 PLANNED_AT_ONCE = 100_000
 """Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request."""
-
-Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
 
 
 @router.get("/jobs")

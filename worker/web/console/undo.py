@@ -15,7 +15,7 @@ from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
 from worker.records import Role
-from worker.web.console.forms import parse, parse_choice
+from worker.web.console.forms import Text, parse, parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
@@ -23,7 +23,6 @@ from worker.web.context import RowId
 
 router = APIRouter(prefix=f"{PATH}/jobs", include_in_schema=False)
 
-Field = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
 Ids = Annotated[str, StringConstraints(max_length=20_000, strip_whitespace=True), Storable]
 FIELDS = ("series_id", "learner", "enrolment_ids", "enrolled_from", "enrolled_until")
 """The conditions of a part, as the address and the form name them."""
@@ -33,11 +32,11 @@ FIELDS = ("series_id", "learner", "enrolment_ids", "enrolled_from", "enrolled_un
 def undo_page(
     view: Looking,
     job_id: RowId,
-    series_id: Annotated[Field, Query()] = "",
-    learner: Annotated[Field, Query()] = "",
+    series_id: Annotated[Text, Query()] = "",
+    learner: Annotated[Text, Query()] = "",
     enrolment_ids: Annotated[Ids, Query()] = "",
-    enrolled_from: Annotated[Field, Query()] = "",
-    enrolled_until: Annotated[Field, Query()] = "",
+    enrolled_from: Annotated[Text, Query()] = "",
+    enrolled_until: Annotated[Text, Query()] = "",
 ) -> Response:
     """The plan of an undo; writes nothing. Role: operator."""
     view.caller.must_be(Role.OPERATOR)
@@ -51,11 +50,11 @@ def undo(
     job_id: RowId,
     key: Annotated[str, Form()] = "",
     note: Annotated[Note, Form()] = "",
-    series_id: Annotated[Field, Form()] = "",
-    learner: Annotated[Field, Form()] = "",
+    series_id: Annotated[Text, Form()] = "",
+    learner: Annotated[Text, Form()] = "",
     enrolment_ids: Annotated[Ids, Form()] = "",
-    enrolled_from: Annotated[Field, Form()] = "",
-    enrolled_until: Annotated[Field, Form()] = "",
+    enrolled_from: Annotated[Text, Form()] = "",
+    enrolled_until: Annotated[Text, Form()] = "",
 ) -> Response:
     """Ask for the job that undoes it; the same form sent again is the same job. Role: operator."""
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
