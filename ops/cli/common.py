@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.ids import LARGEST
 from worker.jobs.submit import Requester
 from worker.ledger import jobs, processes
 from worker.records import Job
@@ -42,6 +43,24 @@ Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the sam
 Limit = Annotated[int | None, typer.Option(min=1, max=10_000, help="The most to list. Default: 50, with --json 1000.")]
 Cursor = Annotated[int | None, typer.Option(min=1, help="Start after this one: next_cursor of the previous page.")]
 Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
+
+
+def refuse_large_id(record: str) -> Callable[[int], int]:
+    """A callback for an argument that is a `record`'s id: PostgreSQL cannot look up one that no `bigint` holds.
+
+    Raises:
+        NotFoundError: the id is larger than any id can be.
+    """
+
+    def check(given: int) -> int:
+        if given > LARGEST:
+            raise NotFoundError(f"there is no {record} {given} in this organisation")
+        return given
+
+    return check
+
+
+JobId = Annotated[int, typer.Argument(help="The job's id.", callback=refuse_large_id("job"))]
 
 
 def local_dir() -> Path:

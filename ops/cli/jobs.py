@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
+from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
 from ops.files import read_ids
 from schemas import answers
 from schemas.catalogue import JobState
@@ -209,7 +209,7 @@ def list_jobs(
 
 @group.command("show")
 def show_job(
-    job_id: Annotated[int, typer.Argument(help="The job's id.")],
+    job_id: JobId,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
@@ -220,7 +220,7 @@ def show_job(
 
 @group.command("cancel")
 def cancel_job(
-    job_id: Annotated[int, typer.Argument(help="The job's id.")],
+    job_id: JobId,
     note: Note = None,
     organisation: Organisation = None,
     acting: As = None,

@@ -313,7 +313,7 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
     world: World, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_FILE_IDS == 1_000_000
-    monkeypatch.setattr("worker.ledger.jobs.MAX_FILE_IDS", 5000)
+    monkeypatch.setattr("worker.ledger.freeze.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
         door.submit_file(db, world.requester(), request, enumerate(range(1, 5002), 2))
