@@ -1,7 +1,7 @@
 """Errors a user can mend, and one classification of the errors that an attempt can meet.
 
 A user error's message is shown as it stands: it names the field, the row or the setting, and what to do.
-Foreign errors (the driver's, the pool's) are translated here and nowhere else.
+Foreign errors (the driver's, SQLAlchemy's) are translated here and nowhere else.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 import psycopg
-import psycopg_pool
 import sqlalchemy.exc
 
 
@@ -149,7 +148,7 @@ def driver_error(error: BaseException) -> BaseException:
 def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return a class
     """Which `Fault` an error is, from its SQLSTATE (PostgreSQL, Appendix A)."""
     error = driver_error(error)
-    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed | sqlalchemy.exc.TimeoutError):
+    if isinstance(error, sqlalchemy.exc.TimeoutError):  # no connection of the pool became free in time
         return Fault.TRANSIENT
     if not isinstance(error, psycopg.Error):
         return Fault.BUG

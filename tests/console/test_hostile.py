@@ -53,7 +53,7 @@ def test_a_very_long_id_in_a_file_is_refused_with_its_line(mia: Person, cells: s
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
     answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
     assert answer.status_code == 422
-    assert "line 2: enrolment_id" in answer.text
+    assert "Line 2: enrolment_id" in answer.text
 
 
 @pytest.mark.parametrize(("zone", "at"), [("Asia/Tokyo", "0001-01-01T00:00"), ("America/New_York", "9999-12-31T23:59")])

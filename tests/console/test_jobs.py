@@ -25,7 +25,7 @@ def _titles(world: World, title: str) -> None:
 def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TICK", 0.05)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
     first, second = world.enrolments(4), world.enrolments(3)
     _titles(world, NASTY)
     job = ask(db, world, first + second, note=NASTY)
@@ -123,8 +123,8 @@ def test_without_javascript_a_job_is_moved_cancelled_and_undone(
 def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TICK", 0.05)
-    monkeypatch.setattr(progress, "RETRY", 20)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "RETRY_MILLISECONDS", 20)
     job = ask(db, world, world.enrolments(6))
     page = sign_in("viewer")
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")

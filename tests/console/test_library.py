@@ -165,7 +165,7 @@ def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: Wor
     upload("enrolment_id\n1\nseven\n")
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
-    says(page, "line 3: enrolment_id 'seven' is not a positive whole number")
+    says(page, "Line 3: enrolment_id: 'seven' is not a positive whole number")
     upload(content)
     page.get_by_role("button", name="Show the plan").click()
     says(page, "3 enrolments of 3 learners.")

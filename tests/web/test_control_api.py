@@ -42,6 +42,37 @@ def test_a_job_is_paused_and_resumed_and_asking_twice_changes_nothing(
     assert_balanced(db)
 
 
+def test_jobs_are_listed_by_each_condition_and_by_several(
+    client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
+) -> None:
+    done = world.submit(db, world.enrolments(1))
+    work_off(db, environment)
+    paused = world.submit(db, world.enrolments(1), source="admin")
+    viewer, producer = bearer("viewer"), bearer("producer", name="feed")
+    client.post(f"/v1/jobs/{paused.id}/pause", headers=bearer("operator"))
+    limit(db, world, 0)
+    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    held = client.post("/v1/jobs", headers=producer | {"Idempotency-Key": "k"}, json=body).json()
+
+    def ids(headers: dict[str, str], **conditions: str) -> list[int]:
+        answer = client.get("/v1/jobs", params=conditions, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["items"]]
+
+    assert ids(viewer) == [held["id"], paused.id, done.id]
+    assert ids(viewer, state="paused") == [paused.id]
+    assert ids(viewer, source="admin") == [paused.id]
+    assert ids(viewer, requested_by="token:feed") == [held["id"]]
+    assert ids(viewer, held_because="brake") == [held["id"]]
+    assert ids(viewer, created_after=paused.created_at.isoformat()) == [held["id"]]
+    assert ids(viewer, created_before=paused.created_at.isoformat()) == [done.id]
+    assert ids(viewer, source="admin", state="held") == []
+    assert ids(producer) == ids(producer, requested_by="token:feed") == [held["id"]]
+    assert ids(producer, requested_by="test:admin") == [], "a producer sees its own alone"
+    assert client.get("/v1/jobs", params={"source": "x"}, headers=viewer).status_code == 422
+    assert client.get("/v1/jobs", params={"limit": "0"}, headers=viewer).status_code == 422
+
+
 def test_where_an_act_makes_no_sense_the_answer_says_why(
     client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
 ) -> None:

@@ -65,7 +65,7 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     app.add_middleware(BodyCap, most=settings.body_bytes, paths=dict.fromkeys(UPLOADS, settings.file_bytes))
     limiter = Limiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
-    app.state.watching = progress.Watching(database)
+    app.state.watchers = progress.Watchers(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import psycopg_pool
 import sqlalchemy.exc
 import structlog
 from fastapi import FastAPI, Request
@@ -163,7 +162,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SCIMException, _scim)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg_pool.PoolTimeout):
+    for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(unreachable, _driver)
     app.add_exception_handler(sqlalchemy.exc.DBAPIError, _driver)
     app.add_exception_handler(Exception, _unexpected)

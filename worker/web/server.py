@@ -15,7 +15,7 @@ class Server(uvicorn.Server):
     """uvicorn waits at a signal until every connection is done; a watcher of a long job never would be."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._watching = app.state.watching
+        self._watchers = app.state.watchers
         super().__init__(
             uvicorn.Config(
                 app,
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._watching.stop()
+        self._watchers.stop()
         super().handle_exit(sig, frame)
 
 

@@ -20,5 +20,5 @@ def show_brake(context: Context, who: Approver) -> BrakeLimits:
 
 @router.put("")
 def set_brake(context: Context, who: Approver, body: BrakeSetting) -> BrakeLimits:
-    """Set the organisation's limits, all of them; what is left out follows the default. Role: approver."""
+    """Set all limits of the organisation. A limit that is left out follows the default. Role: approver."""
     return brake.set_limits(context.database, organisation_id=who.organisation_id, wanted=body, actor=who.actor)

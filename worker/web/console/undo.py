@@ -8,7 +8,7 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.jobs import Note, Storable
-from schemas.reinstate import Part, ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.jobs import reinstate
@@ -95,7 +95,7 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
     )
 
 
-def _part(view: View, chosen: dict[str, str]) -> Part | None:
+def _part(view: View, chosen: dict[str, str]) -> ReinstateFilter | None:
     """The part of the job that the form selects, None for the whole job.
 
     Raises:
@@ -115,4 +115,4 @@ def _part(view: View, chosen: dict[str, str]) -> Part | None:
         values["learner_ids"] = [found]
     after, before = parse_days(chosen["enrolled_from"], chosen["enrolled_until"], view.zone)
     values |= {name: at for name, at in (("enrolled_after", after), ("enrolled_before", before)) if at}
-    return parse(Part, **values) if values else None
+    return parse(ReinstateFilter, **values) if values else None
