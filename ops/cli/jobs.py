@@ -8,6 +8,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
+from ops.cli.filters import parse_filter
 from ops.files import read_ids
 from schemas import answers
 from schemas.catalogue import JobState
@@ -15,8 +16,9 @@ from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
 from schemas.job_filter import JobFilter
 from schemas.jobs import FileRequest, Filter, JobRequest
+from worker.database import Database
 from worker.errors import InvalidInputError
-from worker.ids import next_cursor, parse_id
+from worker.ids import next_cursor
 from worker.jobs import plan, show
 from worker.jobs.control import cancel
 from worker.jobs.submit import Submitted, submit, submit_file
@@ -113,13 +115,14 @@ def bulk(
     given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
     given["plan_hash"] = plan_hash
     request = common.parse(FileRequest, **given)
-    conditions = _filter(where or [], series)
+    wanted = parse_filter(Filter, where) if where else None
+    if series is not None and wanted and wanted.series_id is not None:
+        raise InvalidInputError("give --series or --filter series_id, not both")
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        if series is not None:
-            conditions["series_id"] = series_of_code(db, who.organisation_id, series)
-        if conditions:
-            selection = common.parse(JobRequest, **given, filter=common.parse(Filter, **conditions))
+        selected = _select(db, who.organisation_id, wanted, series)
+        if selected is not None:
+            selection = common.parse(JobRequest, **given, filter=selected)
             if dry_run:
                 print_plan(plan.of_request(db, who.organisation_id, selection), json)
                 return
@@ -241,28 +244,12 @@ def cancel_job(
         raise typer.Exit(1)
 
 
-def _filter(pairs: list[str], series: str | None) -> dict[str, Any]:
-    """Validated conditions from NAME=VALUE; `status` and `learner_ids` may repeat or take commas."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in Filter.model_fields:
-            known = ", ".join(Filter.model_fields)
-            raise InvalidInputError(f"--filter {pair}: give NAME=VALUE. NAME is one of: {known}.")
-        if name in ("status", "learner_ids"):
-            values.setdefault(name, []).extend(part.strip() for part in value.split(","))
-        else:
-            values[name] = value
-    for name in ("series_id", "pathway_id"):
-        if name in values:
-            values[name] = parse_id(values[name], f"--filter {name}")
-    if "learner_ids" in values:
-        values["learner_ids"] = [parse_id(item, "--filter learner_ids") for item in values["learner_ids"]]
-    if series is not None and "series_id" in values:
-        raise InvalidInputError("give --series or --filter series_id, not both")
-    if values:
-        common.parse(Filter, **values)
-    return values
+def _select(db: Database, organisation_id: int, wanted: Filter | None, series: str | None) -> Filter | None:
+    """The filter, with the Series of this code as one of its conditions; None selects nothing: there is a file."""
+    if series is None:
+        return wanted
+    series_id = series_of_code(db, organisation_id, series)
+    return wanted.model_copy(update={"series_id": series_id}) if wanted else Filter(series_id=series_id)
 
 
 def print_submitted(submitted: Submitted, json: bool) -> None:
