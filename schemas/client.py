@@ -12,6 +12,7 @@ a key, so it is sent again after a lost connection without fear; the same key as
 import base64
 import hashlib
 import hmac
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ M = TypeVar("M", bound=BaseModel)
 PATIENCE = 60.0
 """Seconds during which a request is sent again, by default."""
 _LATER = (429, 503)
+_SHORTEST_PAUSE = 0.05
+"""Seconds between two attempts at least, whatever the service says: `Retry-After: 0` must not become a tight loop."""
 
 
 class ServiceError(Exception):
@@ -77,6 +80,8 @@ class UnreachableError(Exception):
     """No answer, after all patience; whether it arrived is not known: ask again with the same key."""
 
 
+_longest_jitter = tenacity.wait_exponential(multiplier=0.2, max=10)
+
 _BY_STATUS: dict[int, type[ServiceError]] = {
     400: InvalidError, 401: UnauthorisedError, 403: ForbiddenError, 404: NotFoundError, 409: ConflictError,
     413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
@@ -119,14 +124,28 @@ class _Caller:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(passing),
-            wait=_wait,
-            stop=tenacity.stop_before_delay(self._patience),
+            wait=self._pause,
+            stop=self._is_patience_spent,
             reraise=True,
         )
         try:
             return retrying(once)
         except httpx2.TransportError as error:
             raise UnreachableError(f"{method} {path}: {type(error).__name__}") from error
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next attempt: what the service asked for, plus jitter that keeps clients apart.
+
+        The jitter grows with each attempt and ends where patience does, so that the last attempt uses all of it.
+        """
+        error = state.outcome.exception() if state.outcome else None
+        asked_for = error.retry_after if isinstance(error, ServiceError) else None
+        least = max(_SHORTEST_PAUSE, asked_for or 0.0)
+        jittered = least + random.uniform(0, _longest_jitter(state))  # noqa: S311 - spreads load, hides nothing
+        return max(least, min(jittered, self._patience - (state.seconds_since_start or 0.0)))
+
+    def _is_patience_spent(self, state: tenacity.RetryCallState) -> bool:
+        return (state.seconds_since_start or 0.0) + state.upcoming_sleep > self._patience
 
 
 class Client(_Caller):
@@ -272,14 +291,4 @@ def _answer(answer: httpx2.Response) -> Any:
     if problem.type.endswith(":idempotency_key_reused"):
         kind = KeyReusedError
     after = answer.headers.get("retry-after", "")
-    raise kind(problem, float(after) if after.isdigit() else None)
-
-
-_backoff = tenacity.wait_random_exponential(multiplier=0.2, max=10)
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """What the service asked for, else exponential with full jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    told = error.retry_after if isinstance(error, ServiceError) else None
-    return _backoff(state) if told is None else told
+    raise kind(problem, float(after) if after.isdecimal() else None)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy
 from sqlalchemy import text
@@ -18,6 +19,11 @@ from worker.config import Settings, settings
 from worker.database import Database
 
 ROLE = "withdrawals_service"
+
+hypothesis.settings.register_profile(
+    "suite", deadline=None
+)  # a limit on the time of one example would depend on the machine
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

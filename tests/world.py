@@ -19,6 +19,8 @@ from worker.records import Job
 from worker.reports.books import check
 
 T = TypeVar("T")
+PATIENCE = 60.0
+"""Seconds after which what has not come counts as missing: far beyond what the slowest machine needs."""
 
 
 class World:
@@ -142,7 +144,7 @@ def work_off(db: Database, settings: Settings) -> None:
     Drain(db, settings).run()
 
 
-def eventually(condition: Callable[[], T | None], *, within: float = 15.0, what: str = "") -> T:
+def eventually(condition: Callable[[], T | None], *, within: float = PATIENCE, what: str = "") -> T:
     """Poll until a condition holds; its value."""
     deadline = time.monotonic() + within
     while True:

@@ -24,7 +24,7 @@ from worker.jobs.control import cancel
 from worker.jobs.submit import Submitted, submit, submit_file
 from worker.people import events
 from worker.records import Job
-from worker.reports.lists import series_of_code
+from worker.reports.filters import find_series_id
 
 group = typer.Typer(no_args_is_help=True, help="List and show jobs; pause, resume, move, cancel, release, reinstate.")
 
@@ -248,7 +248,7 @@ def _select(db: Database, organisation_id: int, wanted: Filter | None, series: s
     """The filter, with the Series of this code as one of its conditions; None selects nothing: there is a file."""
     if series is None:
         return wanted
-    series_id = series_of_code(db, organisation_id, series)
+    series_id = find_series_id(db, organisation_id, series)
     return wanted.model_copy(update={"series_id": series_id}) if wanted else Filter(series_id=series_id)
 
 

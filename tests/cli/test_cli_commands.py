@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commandline import csv_file, done, program, refused, withdrawals
+from tests.support.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
-from tests.cli.commandline import csv_file, done, program, refused, withdrawals
+from tests.support.commandline import csv_file, done, program, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings, settings
 from worker.database import Database

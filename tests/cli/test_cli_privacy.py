@@ -5,8 +5,8 @@ from pathlib import Path
 
 import structlog
 
-from tests.cli.commandline import done
-from tests.faults.service import RELAY, WORKER, process
+from tests.support.commandline import done
+from tests.support.processes import RELAY, WORKER, process
 from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -52,7 +52,7 @@ def test_a_request_goes_its_whole_way_without_a_word_about_the_person(
         done("jobs", "cancel", done("submit", "--learner", EXTERNAL_ID, "--reason", "not_required",
                                     "--effective-at", "2990-01-01")["id"], "--note", NOTE)  # fmt: skip
         whole = done("deactivate", EXTERNAL_ID)["job_id"]
-        eventually(lambda: world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL") == 0, within=30)
+        eventually(lambda: world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL") == 0)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     events = {line["event"] for line in lines}
     assert events >= {"chunk.decided", "attempt.failed", "job.completed_with_exceptions"}, "nothing was logged"

@@ -1,6 +1,6 @@
 """`jobs reinstate`: what it would do, a part, the rest, and what is refused."""
 
-from tests.cli.commandline import done, refused, withdrawals
+from tests.support.commandline import done, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database

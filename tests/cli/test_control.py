@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.cli.commandline import csv_file, done, refused, withdrawals
+from tests.support.commandline import csv_file, done, refused, withdrawals
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.commandline import done, refused, withdrawals
+from tests.support.commandline import done, refused, withdrawals
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

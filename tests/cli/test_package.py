@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.cli.commandline import program
+from tests.support.commandline import program
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worker", "schemas", "ops")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commandline import done, refused, withdrawals
+from tests.support.commandline import done, refused, withdrawals
 from tests.world import World
 from worker.config import Settings, settings
 

@@ -53,7 +53,7 @@ def _up(*words: str) -> Iterator[tuple[str, Terminal]]:
         try:
             yield f"http://127.0.0.1:{port}", terminal
             running.send_signal(signal.SIGINT)
-            eventually(lambda: terminal.read() and running.poll() is not None, within=30)
+            eventually(lambda: terminal.read() and running.poll() is not None)
             assert running.returncode == 0, terminal.shown
         finally:
             running.kill()
@@ -68,9 +68,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
     return rows
 
 
+@pytest.mark.timeout(300)
 def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(environment: Settings) -> None:
     with _up("--demo") as (address, terminal):
-        secret = eventually(lambda: SECRET.search(terminal.read()), within=40)[0]
+        secret = eventually(lambda: SECRET.search(terminal.read()))[0]
         assert f"{address}/console" in terminal.shown
         with httpx2.Client(base_url=address) as client:
 
@@ -79,7 +80,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
                     return client.get("/readyz").status_code == 200
                 return False
 
-            eventually(ready, within=30)
+            eventually(ready)
             assert client.post("/console/sign-in", data={"token": secret}).status_code == 303
             bearer = {"Authorization": f"Bearer {secret}"}
 
@@ -87,12 +88,12 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
                 open_ = client.get("/v1/reports/summary", headers=bearer).json()["open_letters"]
                 return sum(item["count"] for item in open_)
 
-            eventually(lambda: letters() == 292, within=40)
+            eventually(lambda: letters() == 292)
             assert "Learning Pathway GGG" in client.get("/console/reports?series=GGG-2014J").text
         assert len(SECRET.findall(terminal.read())) == 1, "no log has it"
 
 
-def test_the_demo_is_loaded_once_and_a_start_that_was_killed_is_finished_by_the_next(
+def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
     few: list[oulad.Registration], environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from ops.cli import watch
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.cli.commandline import done, withdrawals
-from tests.world import World, eventually, work_off
+from tests.support import processes
+from tests.support.commandline import done, withdrawals
+from tests.world import PATIENCE, World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.control import cancel
@@ -57,8 +57,8 @@ def test_it_waits_for_the_end_through_a_restart_of_postgresql(
     monkeypatch.setattr(watch, "show", looks)
 
     def meanwhile() -> None:
-        assert looked.wait(20)
-        faulting.restart_postgres(servers, "immediate")
+        assert looked.wait(PATIENCE)
+        processes.restart_postgres(servers, "immediate")
         work_off(db, environment)
 
     other = threading.Thread(target=meanwhile)
@@ -98,9 +98,9 @@ def test_on_a_terminal_a_bar_shows_the_state_and_ctrl_c_ends_it(world: World, db
         return b"0/3" in seen and b"queued" in seen
 
     try:
-        eventually(shown, within=30)
+        eventually(shown)
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 130
+        assert process.wait(PATIENCE) == 130
     finally:
         process.kill()
         process.wait()

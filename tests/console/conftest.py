@@ -9,16 +9,17 @@ import pytest
 from playwright.sync_api import Browser, Page
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, Watched, chromium, close
-from tests.races.racing import workers
-from tests.serving import serving
-from tests.world import World
+from tests.support.console import MakeToken, SignIn, Watched, chromium, close
+from tests.support.racing import workers
+from tests.support.web import serving
+from tests.world import PATIENCE, World
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
 from worker.web.app import make_app
+from worker.web.console import library
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,9 @@ def client(db: Database, environment: Settings) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def deciding(db: Database, environment: Settings) -> Iterator[None]:
-    """Workers and a relay beside the pages."""
+def deciding(db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers and a relay beside the pages; a page waits for them as long as it takes."""
+    monkeypatch.setattr(library, "_SHOWN_AT_ONCE", PATIENCE)
     broker = make_broker(environment.broker_url.get_secret_value())
     relay = Relay(db, broker, environment)
     thread = threading.Thread(target=relay.run)

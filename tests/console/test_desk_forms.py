@@ -7,24 +7,23 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken
-from tests.console.desk_side import AtTheDesk, one_owned
 from tests.dead_letters.test_desk import made
 from tests.dead_letters.test_runs import freed, owned, run_off
+from tests.support.console import MakeToken, Visitor, one_owned
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 
-Person = Callable[..., AtTheDesk]
+Person = Callable[..., Visitor]
 
 
 @pytest.fixture
 def person(client: TestClient, token: MakeToken) -> Person:
     """`person("operator", name="mia")`; the last one made is the one signed in."""
 
-    def make(role: str, **who: Any) -> AtTheDesk:
-        return AtTheDesk(client, token(role, **who))
+    def make(role: str, **who: Any) -> Visitor:
+        return Visitor(client, token(role, **who))
 
     return make
 

@@ -2,10 +2,8 @@
 
 from playwright.sync_api import expect
 
-from tests.console.asking import NASTY
-from tests.console.browsing import SignIn, accessible, says
-from tests.console.desk_side import one_owned
 from tests.dead_letters.test_runs import freed, owned
+from tests.support.console import NASTY, SignIn, accessible, one_owned, says
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database

@@ -5,8 +5,7 @@ from datetime import timedelta
 from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
-from tests.console.asking import ask, held_job
-from tests.console.browsing import SignIn, accessible, says
+from tests.support.console import SignIn, accessible, ask, held_job, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

@@ -7,8 +7,7 @@ import sqlalchemy.exc
 from psycopg.errors import QueryCanceled
 from starlette.testclient import TestClient
 
-from tests.console.asking import NASTY, Person, ask, field_of, held_job
-from tests.console.browsing import MakeToken
+from tests.support.console import NASTY, MakeToken, Person, ask, field_of, held_job
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

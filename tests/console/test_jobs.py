@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.console.asking import NASTY, ask, held_job
-from tests.console.browsing import SignIn, accessible, says
+from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

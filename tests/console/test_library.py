@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -55,7 +55,9 @@ def key_of(text: str) -> str:
 
 
 @pytest.mark.parametrize("js", [True, False], ids=["with JavaScript", "without"])
-def test_a_single_withdrawal(sign_in: SignIn, world: World, db: Database, deciding: None, js: bool) -> None:
+def test_a_single_enrolment_is_withdrawn_at_the_console(
+    sign_in: SignIn, world: World, db: Database, deciding: None, js: bool
+) -> None:
     """The library, the Series, the learner, the reason: the record shows Withdrawn."""
     series_id = people(world, f"Fire safety {NASTY}", 3)
     world.run(f"UPDATE lms.learners SET display_name = 'Ada {NASTY}' WHERE id = (SELECT min(id) FROM lms.learners)")
@@ -90,7 +92,7 @@ def test_a_single_withdrawal(sign_in: SignIn, world: World, db: Database, decidi
 
 def _to_the_plan(page: Page, what: str) -> None:
     page.get_by_label("Bulk actions").select_option(label=what)
-    page.get_by_role("button", name="Go on to the plan").click()
+    page.get_by_role("button", name="Continue to the plan").click()
     page.get_by_label("Reason for all").select_option(label="Enrolment no longer required")
     page.get_by_role("button", name="Show the plan").click()
 
@@ -136,7 +138,7 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
     page.goto(f"/console/series/{series_id}")
     for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all()[:2]:
         box.check()
-    _to_the_plan(page, "Withdraw the ticked ones")
+    _to_the_plan(page, "Withdraw the ticked enrolments")
     says(page, "2 ticked enrolments in Ladders")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
     page.wait_for_url("**/console/jobs/*")

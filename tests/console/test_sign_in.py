@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import Browser
 from starlette.testclient import TestClient
 
-from tests.console.browsing import MakeToken, SignIn, accessible, says
+from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World
 from worker.access import tokens
 from worker.database import Database

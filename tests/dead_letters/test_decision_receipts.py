@@ -6,7 +6,7 @@ import pytest
 
 from schemas.desk import EnrolmentHistory
 from schemas.jobs import JobRequest
-from tests.cli.commandline import done
+from tests.support.commandline import done
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database

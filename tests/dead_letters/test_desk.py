@@ -231,7 +231,7 @@ def test_a_hundred_thousand_letters_are_listed_grouped_and_assigned(
     assert world.one("SELECT count(DISTINCT dead_letter_id) FROM withdrawals.audit") == 100_000
 
 
-def test_a_closed_letter_loses_its_evidence_after_its_time_and_an_open_one_never_does(
+def test_a_closed_letter_loses_its_evidence_in_time_and_an_open_one_never_does(
     db: Database, world: World, environment: Settings
 ) -> None:
     world.submit(db, [world.enrolment(n, pathway_id=world.pathway()) for n in ("anna", "ben", "carl")])

@@ -23,7 +23,7 @@ def series(world: World, enrolment_id: int) -> str:
     )  # fmt: skip
 
 
-def test_a_pathway_owned_letter_names_pathway_siblings_request_and_what_each_remedy_does(
+def test_a_pathway_owned_letter_names_pathway_siblings_request_and_remedies(
     db: Database, world: World, environment: Settings
 ) -> None:
     pathway = world.pathway("Onboarding")

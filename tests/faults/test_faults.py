@@ -13,26 +13,14 @@ from contextlib import contextmanager
 import pytest
 
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.faults.service import (
-    FULL,
-    KILLS,
-    RELAY,
-    WORKER,
-    Load,
-    family,
-    kill,
-    leader,
-    process,
-    service,
-    slow_platform,
-    work_in_hand,
-)
-from tests.world import World, assert_balanced, eventually
+from tests.support import processes
+from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, work_in_hand
+from tests.support.processes import RELAY, WORKER, family, kill, process
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 
-pytestmark = pytest.mark.timeout(900 if FULL else 120)
+pytestmark = pytest.mark.timeout(900 if FULL else 480)
 
 
 @pytest.fixture
@@ -55,8 +43,8 @@ def left_running(servers: LocalServers) -> Iterator[None]:
     try:
         yield
     finally:
-        faulting.start_redis(servers)
-        faulting.start_postgres(servers)
+        processes.start_redis(servers)
+        processes.start_postgres(servers)
 
 
 def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load) -> None:
@@ -78,10 +66,10 @@ def test_redis_flushed_and_killed_in_the_middle_loses_nothing(load: Load, server
     with left_running(servers), service():
         with load.submitted_meanwhile():
             for _ in load.moments(KILLS):
-                faulting.flush_redis(servers)
-            faulting.kill_redis(servers)
+                processes.flush_redis(servers)
+            processes.kill_redis(servers)
         load.submit("while Redis is away", load.ids[::3])
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
         load.assert_exactly_as_expected()
 
 
@@ -91,18 +79,19 @@ def test_postgresql_that_recovers_from_a_crash_in_the_middle_keeps_every_request
     with left_running(servers), service():
         with load.submitted_meanwhile():
             for _ in load.moments(max(KILLS // 3, 1)):
-                faulting.restart_postgres(servers, "immediate")
+                processes.restart_postgres(servers, "immediate")
         load.assert_exactly_as_expected()
 
 
 def test_sigterm_lets_a_worker_finish_what_it_has_in_hand(world: World, db: Database) -> None:
     slow_platform(world, seconds=0.02)
     ids = world.enrolments(40)
-    with process(RELAY), process(WORKER, {"WITHDRAWALS_SHUTDOWN_SECONDS": "10"}) as worker:
+    patient = {"WITHDRAWALS_LEASE_SECONDS": "60", "WITHDRAWALS_SHUTDOWN_SECONDS": "60"}
+    with process(RELAY, patient), process(WORKER, patient) as worker:
         job = world.submit(db, ids, chunk_size=40)
-        eventually(lambda: work_in_hand(world), within=30, what="work in hand")
+        eventually(lambda: work_in_hand(world), what="work in hand")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(15) == 0
+        assert worker.wait(PATIENCE) == 0
         assert set(world.outcomes(job.id).values()) == {"withdrawn"}
         assert len(world.outcomes(job.id)) == 40
         assert not world.run("SELECT * FROM withdrawals.attempts")
@@ -124,18 +113,16 @@ def test_sigterm_makes_a_worker_give_back_what_it_cannot_finish(
                 job = world.submit(db, ids, chunk_size=40)
                 eventually(
                     lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-                    within=30,
                     what="a worker waits for the row",
                 )
                 worker.send_signal(signal.SIGTERM)
-                assert worker.wait(15) == 0
+                assert worker.wait(PATIENCE) == 0
             rows = world.run("SELECT state, claims, attempts FROM withdrawals.chunks")
             assert [tuple(row) for row in rows] == [("ready", 0, 0)]
             assert not world.run("SELECT * FROM withdrawals.attempts")
         with process(WORKER, patient):
             eventually(
                 lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
-                within=30,
             )
     assert_balanced(db)
 
@@ -144,23 +131,23 @@ def test_a_worker_that_was_frozen_beyond_its_lease_comes_back_and_changes_nothin
     """Its transaction has been ended by the server, its chunk decided by another: what it resumes is void."""
     slow_platform(world, seconds=0.02)
     ids = world.enrolments(40)
-    with process(RELAY), process(WORKER) as frozen:
+    leased = {"WITHDRAWALS_LEASE_SECONDS": "6"}  # half of it is the time that the decision may take
+    with process(RELAY, leased), process(WORKER, leased) as frozen:
         job = world.submit(db, ids, chunk_size=40)
-        eventually(lambda: work_in_hand(world), within=30, what="work in hand")
+        eventually(lambda: work_in_hand(world), what="work in hand")
         for pid in family(frozen.pid):
             os.kill(pid, signal.SIGSTOP)
-        with process(WORKER):
+        with process(WORKER, leased):
             eventually(
                 lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
-                within=30,
             )
         decided = world.run("SELECT * FROM withdrawals.outcomes ORDER BY enrolment_id")
         for pid in family(frozen.pid):
             os.kill(pid, signal.SIGCONT)
         second = world.submit(db, ids[:1])  # the only worker by now: when this is done, it is past the first
-        eventually(lambda: world.outcomes(second.id) == {ids[0]: "already_withdrawn"}, within=30)
+        eventually(lambda: world.outcomes(second.id) == {ids[0]: "already_withdrawn"})
         frozen.send_signal(signal.SIGTERM)
-        assert frozen.wait(15) == 0
+        assert frozen.wait(PATIENCE) == 0
     assert world.run("SELECT * FROM withdrawals.outcomes WHERE job_id = :j ORDER BY 2", j=job.id) == decided
     assert world.one("SELECT count(*) FROM lms.changes") == len(ids)
     assert world.run("SELECT result FROM withdrawals.attempts") == [("vanished",)]
@@ -171,11 +158,9 @@ def test_a_relay_that_is_killed_is_replaced_by_the_one_that_stands_by(
     world: World, db: Database, environment: Settings
 ) -> None:
     with process(WORKER), process(RELAY) as first:
-        before = eventually(lambda: leader(environment), within=30, what="a relay leads")
+        before = eventually(lambda: leader(environment), what="a relay leads")
         with process(RELAY):
-            eventually(
-                lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2, within=30
-            )
+            eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
             assert leader(environment) == before
             for pid in family(first.pid):
                 kill(pid)
@@ -198,7 +183,7 @@ def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(
             for enrolment_id in ids:
                 jobs.append(world.submit(producers, [enrolment_id]).id)
                 if len(jobs) == 20:
-                    restarted.wait(60)
+                    restarted.wait(PATIENCE)
         except BaseException as error:
             errors.append(error)
 
@@ -206,9 +191,9 @@ def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(
     with left_running(servers):
         thread.start()
         eventually(lambda: len(jobs) >= 5)
-        faulting.restart_postgres(servers, "immediate")
+        processes.restart_postgres(servers, "immediate")
         restarted.set()
-        thread.join(60)
+        thread.join(PATIENCE)
     assert not errors
     world.owner.engine.dispose()
     assert sorted(jobs) == sorted(row[0] for row in world.run("SELECT id FROM withdrawals.jobs"))

@@ -68,7 +68,7 @@ def test_what_the_platform_says_about_a_person_stays_out_of_letters_and_attempts
     assert "example" not in told
 
 
-def test_an_unknown_learners_letter_is_left_to_a_person_when_its_attempt_has_used_up_its_tries(
+def test_an_unknown_learners_letter_is_left_to_a_person_after_its_last_try(
     db: Database, world: World, environment: Settings
 ) -> None:
     environment = environment.model_copy(update={"max_attempts": 2})

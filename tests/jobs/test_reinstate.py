@@ -7,7 +7,7 @@ from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
 from schemas.reports import EnrolmentFilter
 from tests.jobs.undoing import Undo, same_again
-from tests.races.racing import always_balanced, chunks, workers
+from tests.support.racing import always_balanced, chunks, workers
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -16,7 +16,8 @@ from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
 from worker.jobs.control import cancel
 from worker.jobs.reinstate import plan, reinstate
 from worker.jobs.submit import submit
-from worker.ledger import outcomes, reports
+from worker.ledger import outcomes
+from worker.reports.summary import summarise
 from worker.rules import ACTIVE
 
 SHOWS = (
@@ -230,16 +231,15 @@ def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: W
     enrolment_id = world.enrolment()
     job = world.submit(db, [enrolment_id])
     work_off(db, environment)
-    with db.begin() as connection:
-        before = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    before = summarise(db, world.organisation_id, EnrolmentFilter())
     back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
     work_off(db, environment)
     with db.begin() as connection:
         (listed,) = outcomes.list_outcomes(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
-        after = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    after = summarise(db, world.organisation_id, EnrolmentFilter())
     assert listed.reinstated_by == back.id
-    assert [row.n for row in before] == [1]
-    assert after == []
+    assert [row.count for row in before.withdrawals] == [1]
+    assert after.withdrawals == []
     told = decision_receipts.explain(db, organisation_id=world.organisation_id, enrolment_id=enrolment_id)
     assert told.decisions[0].sentence.endswith(f"Taken back by job {back.id}.")
     assert told.decisions[1].outcome == "reinstated"

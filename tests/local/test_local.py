@@ -21,7 +21,8 @@ from sqlalchemy import create_engine, text
 from ops.local.postgres import find_programs
 from ops.local.process import Account, run_program, wait_until
 from ops.local.servers import LocalServerError, LocalServers, default_state_dir
-from tests import faulting
+from tests.support import processes
+from tests.world import PATIENCE
 
 AS_ROOT = os.geteuid() == 0
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def warm_state(_warm: Path) -> Iterator[Path]:
 
 
 def _assert_stopped(servers: LocalServers) -> None:
-    assert not faulting.commands(servers.socket_dir.name), "the last one to leave stops the servers"
+    assert not processes.commands(servers.socket_dir.name), "the last one to leave stops the servers"
     assert not servers.socket_dir.exists()
 
 
@@ -65,7 +66,7 @@ def _state_under(mode: int) -> Iterator[Path]:
         if servers.state_dir.exists():
             with LocalServers(servers.state_dir, postgres=False, redis=False):
                 pass  # stops what a failed test left
-            faulting.erase(servers)
+            processes.erase(servers)
         shutil.rmtree(parent)
 
 
@@ -150,21 +151,21 @@ def test_a_start_after_both_servers_were_killed_heals_and_loses_no_commit(warm_s
     with LocalServers(warm_state) as servers:
         with psycopg.connect(servers.database_url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS number")
-        faulting.kill_postgres(servers)
-        faulting.kill_redis(servers)
-    assert not faulting.commands(servers.socket_dir.name)
+        processes.kill_postgres(servers)
+        processes.kill_redis(servers)
+    assert not processes.commands(servers.socket_dir.name)
     with LocalServers(warm_state) as servers:
         with psycopg.connect(servers.database_url) as connection:
             assert connection.execute("SELECT number FROM kept").fetchone() == (1,)
-        faulting.kill_postgres(servers)
+        processes.kill_postgres(servers)
         with LocalServers(warm_state) as newcomer:  # heals for those who use the servers already, too
             assert _alive(newcomer)
 
 
 def test_numbers_that_now_belong_to_strangers_are_neither_trusted_nor_signalled(warm_state: Path) -> None:
     with LocalServers(warm_state) as servers:
-        faulting.kill_postgres(servers)
-        faulting.kill_redis(servers)
+        processes.kill_postgres(servers)
+        processes.kill_redis(servers)
         owner = (warm_state / "postgres").stat().st_uid
         with subprocess.Popen(["sleep", "60"], user=owner if AS_ROOT else None) as stranger:  # noqa: S607  any
             file = warm_state / "postgres" / "postmaster.pid"
@@ -188,10 +189,10 @@ def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(w
         thread = threading.Thread(target=stay_busy)
         thread.start()
         assert wait_until(
-            lambda: any("SELECT" in line for line in faulting.commands(servers.socket_dir.name)), seconds=5
+            lambda: any("SELECT" in line for line in processes.commands(servers.socket_dir.name)), seconds=PATIENCE
         )
-        faulting.kill_postmaster(servers)
-        faulting.start_postgres(servers)
+        processes.kill_postmaster(servers)
+        processes.start_postgres(servers)
         assert _alive(servers)
         thread.join()
 
@@ -209,13 +210,13 @@ def test_a_user_that_is_killed_leaves_servers_that_the_next_one_reuses_and_stops
 
 def test_a_start_that_is_killed_half_way_leaves_nothing_in_the_way(state: Path) -> None:
     with _another_user(state) as killed:
-        assert wait_until(lambda: any(state.glob("postgres.new-*")), seconds=20)
+        assert wait_until(lambda: any(state.glob("postgres.new-*")), seconds=PATIENCE)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     with LocalServers(state) as servers:
         assert _alive(servers)
         # Its initdb may live on for a moment and write.
-        assert wait_until(lambda: not faulting.commands(f"{state}/postgres.new-"), seconds=10)
+        assert wait_until(lambda: not processes.commands(f"{state}/postgres.new-"), seconds=PATIENCE)
     with LocalServers(state) as servers:
         assert not list(state.glob("postgres.new-*"))
 
@@ -232,14 +233,14 @@ for _ in range(12):
             db.execute("SELECT 1"); broker.ping()
 """
     users = [subprocess.Popen([sys.executable, "-c", script, warm_state], cwd=ROOT) for _ in range(4)]
-    assert [user.wait(60) for user in users] == [0, 0, 0, 0]
+    assert [user.wait(PATIENCE) for user in users] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_postgresql_restarts_under_connected_clients(warm_state: Path, mode: faulting.Mode) -> None:
+def test_postgresql_restarts_under_connected_clients(warm_state: Path, mode: processes.Mode) -> None:
     with LocalServers(warm_state, redis=False) as servers:
         clients = [psycopg.connect(servers.database_url) for _ in range(4)]
-        faulting.restart_postgres(servers, mode)
+        processes.restart_postgres(servers, mode)
         for client in clients:
             with pytest.raises(psycopg.OperationalError):
                 client.execute("SELECT 1")
@@ -253,10 +254,10 @@ def test_redis_forgets_everything_when_it_is_flushed_or_killed(warm_state: Path)
         LocalServers(warm_state, postgres=False) as servers,
         redis.Redis.from_url(servers.broker_url) as client,
     ):
-        for forget in (faulting.flush_redis, faulting.kill_redis):
+        for forget in (processes.flush_redis, processes.kill_redis):
             client.set("key", "value")
             forget(servers)
-            faulting.start_redis(servers)
+            processes.start_redis(servers)
             assert client.get("key") is None
 
 
@@ -301,7 +302,7 @@ def test_root_copies_programs_that_others_cannot_reach(monkeypatch: pytest.Monke
         with LocalServers(state) as servers:
             assert _alive(servers)
             copies = "/var/tmp/withdrawals-"  # noqa: S108  where it belongs
-            assert any(line.startswith(copies) for line in faulting.commands(servers.socket_dir.name))
+            assert any(line.startswith(copies) for line in processes.commands(servers.socket_dir.name))
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="every other test runs as a plain user already")
@@ -320,7 +321,7 @@ def test_a_plain_user_needs_no_root(state: Path) -> None:
         assert {path.owner() for path in state.rglob("*")} == {"nobody"}
         assert not (state / "postgres").is_symlink()
         user.stdin.close()
-        assert user.wait(30) == 0
+        assert user.wait(PATIENCE) == 0
 
 
 def test_missing_programs_are_named_with_the_remedy(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

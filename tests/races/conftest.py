@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.races.racing import Threads
+from tests.support.racing import Threads
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database

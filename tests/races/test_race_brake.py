@@ -11,8 +11,8 @@ from functools import partial
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
-from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, take, workers
-from tests.world import World, assert_balanced, eventually
+from tests.support.racing import Threads, await_waiters, decide, held, job_state, take, workers
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
@@ -128,7 +128,6 @@ def test_pause_and_resume_in_a_stream_of_claims_lose_nothing(db: Database, world
                 lambda: not world.one(
                     "SELECT count(*) FROM withdrawals.chunks WHERE job_id = :id AND state = 'claimed'", id=job.id
                 ),
-                within=1.0,
                 what="no chunk in hand",
             )  # fmt: skip
             before = len(world.outcomes(job.id))

@@ -6,8 +6,7 @@ what committed while it waited.
 
 import pytest
 
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     await_waiters,
     decide,
@@ -17,7 +16,7 @@ from tests.races.racing import (
     take,
     workers,
 )
-from tests.world import World, assert_balanced, eventually
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 

@@ -3,14 +3,14 @@
 from functools import partial
 
 from schemas.dead_letters import LetterFilter
-from tests.races.racing import PATIENCE, Threads, await_waiters, held
-from tests.world import World, assert_balanced, work_off
+from tests.support.racing import Threads, await_waiters, held
+from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk
 
 
-def test_of_two_assignments_at_once_the_later_stands_and_the_record_says_how_it_came(
+def test_of_two_assignments_at_once_the_later_stands_and_both_are_on_record(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     pathway = world.pathway()

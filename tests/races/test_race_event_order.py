@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.races.racing import Threads, workers
+from tests.support.racing import Threads, workers
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database

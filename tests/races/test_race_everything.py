@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.races.racing import PATIENCE, Threads, always_balanced, due_now, leases_run_out, workers
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.support.racing import Threads, always_balanced, due_now, leases_run_out, workers
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies

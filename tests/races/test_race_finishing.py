@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from tests.races.racing import PATIENCE, Threads, await_waiters, decide, finish, hold_enrolments, job_state, take
-from tests.world import World, assert_balanced
+from tests.support.racing import Threads, await_waiters, decide, finish, hold_enrolments, job_state, take
+from tests.world import PATIENCE, World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import jobs

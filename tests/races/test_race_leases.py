@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     await_waiters,
     chunks,
@@ -22,7 +21,7 @@ from tests.races.racing import (
     take,
     written,
 )
-from tests.world import World, assert_balanced, work_off
+from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -52,7 +51,7 @@ def test_a_running_transaction_is_not_taken_over(
     assert_balanced(slow_db)
 
 
-def test_an_attempt_at_a_letter_that_is_running_does_not_hold_up_the_takeover_of_others(
+def test_a_running_attempt_at_a_letter_does_not_hold_up_the_takeover_of_others(
     db: Database, slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     """It holds its letter, too: the takeover has to pass by that one as well, and reach what it can."""

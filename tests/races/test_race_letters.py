@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from tests.races.racing import PATIENCE, Threads, await_waiters, decide, held, job_state, outcome, take, workers
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.support.racing import Threads, await_waiters, decide, held, job_state, outcome, take, workers
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -124,7 +124,7 @@ def test_of_two_people_who_act_on_one_letter_at_once_one_is_refused(
     assert_balanced(slow_db)
 
 
-def test_a_job_that_meets_a_letter_while_it_is_being_settled_ends_with_a_live_letter_or_none(
+def test_a_job_that_attaches_to_a_letter_being_settled_has_a_live_one_or_none(
     slow_db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     """An override withdraws while a new job is deciding the same enrolment: it attaches to no closed letter."""

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 
 from schemas.events import PersonEvent
-from tests.races.racing import chunks, job_state, leases_run_out, take
+from tests.support.racing import chunks, job_state, leases_run_out, take
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -165,9 +165,7 @@ def test_an_event_with_its_own_time_whose_answer_is_lost_is_followed_once(
     assert_balanced(db)
 
 
-def test_a_reactivation_without_a_time_that_is_sent_again_does_not_undo_a_later_deactivation(
-    db: Database, world: World
-) -> None:
+def test_a_reactivation_sent_again_does_not_undo_a_later_deactivation(db: Database, world: World) -> None:
     """SCIM sends no time. The same request with the same key is the same event, however late it is repeated."""
     world.learner("anna")
     requester, event = world.requester(door="scim"), PersonEvent(type="user.reactivated", external_id="anna")

@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     always_balanced,
     await_waiters,
@@ -24,7 +23,7 @@ from tests.races.racing import (
     take,
     workers,
 )
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -183,7 +182,7 @@ def test_a_lease_that_really_runs_out_is_taken_over_by_the_sweep(
     """No clock is turned here: a claim of one second, and the database's time."""
     job = world.submit(db, world.enrolments(2))
     take(db, lease_seconds=1)
-    eventually(lambda: recovery.take_over(db, environment) == 1, within=5, what="the lease over")
+    eventually(lambda: recovery.take_over(db, environment) == 1, what="the lease over")
     work_off(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)

@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from schemas.reinstate import ReinstateRequest
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     always_balanced,
     await_waiters,
@@ -25,7 +24,7 @@ from tests.races.racing import (
     workers,
     written,
 )
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.reinstate import reinstate
@@ -75,7 +74,7 @@ def rival(world: World, enrolment_id: int, status: str) -> int:
     )
 
 
-def test_an_enrolment_that_slips_in_between_lock_and_write_is_found_without_a_failed_attempt(
+def test_an_enrolment_made_between_lock_and_write_is_found_without_a_failure(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """The platform's new row is not committed when the reinstate looks, and is when it writes: the index says so."""
@@ -112,7 +111,7 @@ def test_a_platform_that_enrols_without_end_leaves_it_to_support_not_to_a_loop(
     assert_balanced(db)
 
 
-def test_a_new_enrolment_waits_for_the_reinstate_and_is_refused_by_the_platforms_own_rule(
+def test_a_new_enrolment_waits_for_the_reinstate_and_the_platform_refuses_it(
     slow_db: Database, owner: Database, world: World, patient: Settings, threads: Threads
 ) -> None:
     """The learner is locked before the enrolment: who enrols them anew comes after."""

@@ -8,8 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from tests.races.racing import (
-    PATIENCE,
+from tests.support.racing import (
     Threads,
     always_balanced,
     await_waiters,
@@ -19,7 +18,7 @@ from tests.races.racing import (
     take,
     workers,
 )
-from tests.world import World, assert_balanced, eventually
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.drain import Drain

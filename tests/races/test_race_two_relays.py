@@ -12,8 +12,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.races.racing import PATIENCE, Threads, await_waiters, held, job_state, workers
-from tests.world import World, assert_balanced, eventually
+from tests.support.racing import Threads, await_waiters, falls_due, held, job_state, workers
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, processes
@@ -165,13 +165,14 @@ def test_a_scheduled_job_is_admitted_once_when_it_falls_due(
     db: Database, world: World, environment: Settings, start_relay: MakeRelay
 ) -> None:
     """Two relays and two workers; it is admitted at its time, decided once, and completed."""
-    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.7)
+    due = world.one("SELECT clock_timestamp()") + timedelta(hours=1)
     ids = world.enrolments(5)
     job = world.submit(db, ids, effective_at=due, chunk_size=2)
     assert job.state == "scheduled"
     for _ in range(2):
         start_relay()
     with workers(db, environment, 2):
+        falls_due(world)
         eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
     assert world.one("SELECT admitted_at >= effective_at FROM withdrawals.jobs WHERE id = :id", id=job.id)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
@@ -183,12 +184,12 @@ def test_two_relays_that_admit_one_job_at_once_admit_it_once(
 ) -> None:
     """Both found it due; the organisation's settings row lets them in one after the other."""
     ids = world.enrolments(3)
-    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
+    due = world.one("SELECT clock_timestamp()") + timedelta(hours=1)
     job = world.submit(slow_db, ids, effective_at=due, chunk_size=1)
     world.run(
         "INSERT INTO withdrawals.organisation_settings VALUES (:o) ON CONFLICT DO NOTHING", o=world.organisation_id
     )
-    eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
+    falls_due(world)
     with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
         relays = [threads.go(Relay(slow_db, broker, environment).sweep) for _ in range(2)]
         await_waiters(world, 2)
@@ -209,12 +210,12 @@ def test_a_job_that_is_cancelled_while_the_relay_admits_it_stays_cancelled(
     """The relay found it due and waits for its turn; by then it is cancelled, and nothing becomes ready."""
     from worker.jobs import control
 
-    due = world.one("SELECT clock_timestamp()") + timedelta(seconds=0.2)
+    due = world.one("SELECT clock_timestamp()") + timedelta(hours=1)
     job = world.submit(slow_db, world.enrolments(3), effective_at=due, chunk_size=1)
     world.run(
         "INSERT INTO withdrawals.organisation_settings VALUES (:o) ON CONFLICT DO NOTHING", o=world.organisation_id
     )
-    eventually(lambda: world.one("SELECT clock_timestamp()") > due, what="the time has come")
+    falls_due(world)
     with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
         sweep = threads.go(Relay(slow_db, broker, environment).sweep)
         await_waiters(world)

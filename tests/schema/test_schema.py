@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from ops.migrate import head, migrate
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database, parse_url
 
@@ -84,12 +84,12 @@ def test_two_processes_that_migrate_at_once_are_both_right(
             command = [sys.executable, "-m", "ops", "migrate"]
             second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             with watching.connect() as connection:
-                eventually(lambda: waits(connection), within=30, what="the second waits for the first")
+                eventually(lambda: waits(connection), what="the second waits for the first")
 
     sqlalchemy.event.listen(empty, "commit", before_commit)
     assert migrate(empty, role=role) == head()
     assert second is not None
-    out, err = second.communicate(timeout=60)
+    out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, err
     assert head() in out
     with empty.connect() as connection:
@@ -264,7 +264,7 @@ def test_an_outcome_has_a_chunk_and_keeps_it(owner: Database) -> None:
                 connection.execute(text(wrong))
 
 
-def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_have_come_to_be(db: Database) -> None:
+def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_are(db: Database) -> None:
     """The plan is kept by the connection that made it, over a table that was small then."""
     read = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'chunks'")
     more = text(
@@ -285,7 +285,7 @@ def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_have_come_
         assert connection.scalar(read) == before
 
 
-def test_there_is_one_job_a_key_one_outcome_an_enrolment_and_one_live_letter_a_subject(owner: Database) -> None:
+def test_a_key_has_one_job_an_enrolment_one_outcome_and_a_subject_one_letter(owner: Database) -> None:
     for table in ("jobs", "outcomes", "dead_letters", "persons"):
         with owner.engine.connect() as connection:
             known = base(connection)

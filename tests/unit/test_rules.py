@@ -1,23 +1,27 @@
-"""The rules of the domain, quoted; and the set statement held against them on real rows."""
+"""The rules of the domain, quoted and held against every kind of enrolment; no server is needed."""
 
 import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.exc import IntegrityError
 
-from schemas.catalogue import Outcome
-from tests.world import World, assert_balanced, work_off
-from worker.config import Settings
-from worker.database import Database
-from worker.rules import ACTIVE, CLEAN, ENDED, IMPLIED_REASON, NEEDS_SUPPORT, WITHDRAWN, Enrolment, decide
+from schemas.catalogue import OUTCOMES, STATUSES, Outcome, Phase
+from worker.rules import (
+    ACTIVE,
+    CLEAN,
+    ENDED,
+    NEEDS_SUPPORT,
+    WITHDRAWN,
+    Enrolment,
+    decide,
+)
 
-STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
+SEEN = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
 enrolments = st.builds(
     Enrolment,
     organisation_id=st.integers(1, 2),
-    status=st.sampled_from(STATUSES) | st.text(max_size=20),
+    status=st.sampled_from(SEEN) | st.text("aeinoprst_ ", max_size=20),
     pathway_id=st.none() | st.integers(1, 5),
 )
 
@@ -73,79 +77,42 @@ def test_already_withdrawn_is_success_and_refusals_are_not() -> None:
     assert not CLEAN & NEEDS_SUPPORT
 
 
-@pytest.mark.parametrize(("source", "reason"), list(itertools.product(["hr", "correction"], ["not_required", None])))
-def test_a_source_that_implies_its_reason_cannot_be_stored_with_another(
-    world: World, source: str, reason: str | None
+def test_every_known_status_is_exactly_one_of_active_ended_and_withdrawn() -> None:
+    """Rule 2: the two lists; overdue is not a status."""
+    assert {*ACTIVE, *ENDED, WITHDRAWN} == set(STATUSES)
+    assert len([*ACTIVE, *ENDED, WITHDRAWN]) == len(STATUSES)
+    assert set(ACTIVE) == {"waiting_to_start", "not_signed_in", "no_attempts", "in_progress"}
+    assert set(ENDED) == {"mastered", "incomplete"}
+    assert STATUSES[WITHDRAWN].phase is Phase.WITHDRAWN
+
+
+def test_an_ended_enrolment_stays_as_it_is_whatever_a_job_may_override() -> None:
+    """Rule 2: "An ended one (`mastered`, `incomplete`) is never touched"."""
+    for status, pathway, superseded, override in itertools.product(ENDED, (None, 7), (False, True), (False, True)):
+        found = decide(Enrolment(1, status, pathway), organisation_id=1, superseded=superseded, override=override)
+        assert found is Outcome.ENROLMENT_ENDED
+
+
+@pytest.mark.parametrize(
+    ("override", "override_pathway", "expected"),
+    [
+        (False, None, Outcome.PATHWAY_OWNED),
+        (False, 7, Outcome.PATHWAY_OWNED),
+        (True, None, Outcome.WITHDRAWN),
+        (True, 7, Outcome.WITHDRAWN),
+        (True, 8, Outcome.PATHWAY_OWNED),
+    ],
+)
+def test_an_override_for_one_pathway_reaches_only_what_that_pathway_owns(
+    override: bool, override_pathway: int | None, expected: Outcome
 ) -> None:
-    """Rule 1: "Source `hr` implies `user_deactivated`, source `correction` implies `enrolment_error`"."""
-    assert set(IMPLIED_REASON) == {"hr", "correction"}
-    with pytest.raises(IntegrityError):
-        world.run(
-            """INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key,
-            request_hash, state, accepted, effective_at, learner_external_id, epoch)
-            VALUES (1, :reason, :source, 'x', 'cli', 'k', '', 'scheduled', 1, now(), 'a',
-                CASE WHEN :source = 'hr' THEN 1 END)""",
-            source=source,
-            reason=reason,
-        )
+    """Rule 6: "An enrolment owned by a Learning Pathway is not withdrawn directly"; only an approver overrides."""
+    owned, free = Enrolment(1, "in_progress", 7), Enrolment(1, "in_progress", None)
+    found = decide(owned, organisation_id=1, override=override, override_pathway=override_pathway)
+    assert found is expected
+    assert decide(free, organisation_id=1, override=override, override_pathway=override_pathway) is Outcome.WITHDRAWN
 
 
-def test_the_set_statement_decides_on_real_rows_just_as_the_rules_do(
-    db: Database, world: World, environment: Settings
-) -> None:
-    """Every status, owned by a pathway or not, of this organisation or another, for a bulk job and a letter chunk."""
-    other = world.organisation("Other")
-    pathway = world.pathway()
-    cases: dict[int, Enrolment] = {}
-    for status, owned, organisation in itertools.product(STATUSES, (None, pathway), (world.organisation_id, other)):
-        enrolment_id = world.enrolment(f"l{len(cases)}", status, pathway_id=owned, organisation_id=organisation)
-        cases[enrolment_id] = Enrolment(organisation, status, owned)
-    missing = max(cases) + 1000
-    job = world.submit(db, [*cases, missing])
-    work_off(db, environment)
-    want = {key: decide(value, organisation_id=world.organisation_id) for key, value in cases.items()}
-    want[missing] = decide(None, organisation_id=world.organisation_id)
-    assert world.outcomes(job.id) == want
-    for enrolment_id, outcome in want.items():
-        if enrolment_id in cases:
-            expected = WITHDRAWN if outcome is Outcome.WITHDRAWN else cases[enrolment_id].status
-            assert world.status(enrolment_id) == expected
-    assert_balanced(db)
-
-
-@pytest.mark.parametrize("came_back", [False, True])
-@pytest.mark.parametrize("override", [False, True])
-def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
-    db: Database, world: World, environment: Settings, came_back: bool, override: bool
-) -> None:
-    """The same for letters: every status the platform may show by then, person state, with and without override."""
-    pathway = world.pathway()
-    ids = {status: world.enrolment("anna", pathway_id=pathway) for status in STATUSES}
-    receipt = world.event(db, "deactivated", "anna")
-    work_off(db, environment)
-    assert receipt.job_id is not None
-    assert set(world.outcomes(receipt.job_id).values()) == {"pathway_owned"}
-    for status, enrolment_id in ids.items():
-        world.run("UPDATE lms.enrolments SET status = :s WHERE id = :id", s=status, id=enrolment_id)
-    if came_back:
-        world.event(db, "reactivated", "anna")
-    from worker.dead_letters import remedies
-
-    open_letters = [letter.id for letter in world.letters()]
-    arguments = {"organisation_id": world.organisation_id, "letter_ids": open_letters, "actor": "test:support"}
-    if override:
-        remedies.resolve(db, remedy="override", note="agreed", **arguments)  # type: ignore[arg-type]
-    else:
-        remedies.redrive(db, **arguments)  # type: ignore[arg-type]
-    work_off(db, environment)
-    want = {
-        enrolment_id: decide(
-            Enrolment(world.organisation_id, status, pathway),
-            organisation_id=world.organisation_id,
-            superseded=came_back,
-            override=override,
-        )
-        for status, enrolment_id in ids.items()
-    }
-    assert world.outcomes(receipt.job_id) == want
-    assert_balanced(db)
+def test_an_outcome_that_needs_support_has_no_clean_end() -> None:
+    assert {Outcome.PATHWAY_OWNED, Outcome.UNKNOWN_STATUS, Outcome.NOT_FOUND, Outcome.FAILED} == NEEDS_SUPPORT
+    assert set(OUTCOMES) == set(Outcome)

@@ -1,28 +1,76 @@
-"""Every code has one label and one tone, wherever it is shown."""
+"""The catalogue: every code has its words, and the API's types name the same codes."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, get_args
 
 import pytest
 
-from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, SOURCES, STATUSES, Outcome
-from worker.web.console import words
+from schemas import catalogue, dead_letters, jobs
+from schemas.catalogue import (
+    JOB_STATES,
+    LETTER_CODES,
+    LETTER_STATES,
+    OUTCOMES,
+    REASONS,
+    SOURCES,
+    STATUSES,
+    Entry,
+    JobState,
+    LetterCode,
+    LetterState,
+    Outcome,
+    Reason,
+    Source,
+    Status,
+)
+from worker.rules import IMPLIED_REASON
 
-LISTS = (REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES, LETTER_CODES, LETTER_STATES)
+LISTS: list[tuple[type[StrEnum], Mapping[Any, Entry]]] = [
+    (Reason, REASONS),
+    (Source, SOURCES),
+    (Status, STATUSES),
+    (Outcome, OUTCOMES),
+    (JobState, JOB_STATES),
+    (LetterCode, LETTER_CODES),
+    (LetterState, LETTER_STATES),
+]
 
 
-def test_a_code_in_two_lists_has_one_label_and_one_tone() -> None:
-    for entries in LISTS:
-        for code, entry in entries.items():
-            assert (words.word(code), words.tone(code)) == (entry.label, entry.tone), code
+@pytest.mark.parametrize(("codes", "entries"), LISTS)
+def test_every_code_has_a_label_and_a_sentence_of_its_own(codes: type[StrEnum], entries: Mapping[Any, Entry]) -> None:
+    assert list(entries) == list(codes), "in the order of the list"
+    for code, entry in entries.items():
+        assert code == code.lower()
+        assert entry.label[0].isupper()
+        assert entry.sentence.endswith(".")
+    assert len({entry.label for entry in entries.values()}) == len(entries)
+    assert len({entry.sentence for entry in entries.values()}) == len(entries)
 
 
-def test_a_code_that_nobody_labelled_is_shown_without_its_underscores() -> None:
-    assert words.word("seen_elsewhere") == "Seen elsewhere"
-    assert words.tone("seen_elsewhere") == "quiet"
+def test_the_reasons_are_the_platforms_four_in_its_own_words() -> None:
+    """Rule 1: the closed list."""
+    assert {str(code): entry.label for code, entry in REASONS.items()} == {
+        "not_required": "Enrolment no longer required",
+        "user_deactivated": "User Deactivated",
+        "learner_declined": "User does not want to complete the enrolment",
+        "enrolment_error": "Enrolment Error",
+    }
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_each_outcome_is_explained(outcome: Outcome) -> None:
-    assert words.sentence(outcome) == OUTCOMES[outcome].sentence
+def test_a_source_implies_its_reason() -> None:
+    """Rule 1: "Source `hr` implies `user_deactivated`, source `correction` implies `enrolment_error`"."""
+    assert IMPLIED_REASON == {"hr": "user_deactivated", "correction": "enrolment_error"}
 
 
-def test_a_code_inside_a_sentence_becomes_its_label() -> None:
-    assert words.plain("now in_progress, not pathway_owned_by") == "now In Progress, not pathway_owned_by"
+def test_the_types_of_requests_name_the_codes_of_the_catalogue() -> None:
+    assert set(get_args(jobs.ReasonName)) == set(Reason)
+    assert set(get_args(dead_letters.Code)) == set(LetterCode)
+    assert set(get_args(dead_letters.State)) == set(LetterState)
+    assert set(get_args(dead_letters.Source)) == set(Source)
+
+
+def test_the_documentation_has_one_line_for_each_code() -> None:
+    lines = catalogue.describe({str(code): entry for code, entry in OUTCOMES.items()}).splitlines()
+    assert len(lines) == len(OUTCOMES)
+    assert lines[0] == "- `withdrawn`: The record shows Withdrawn. Progress and history stay."

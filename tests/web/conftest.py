@@ -7,8 +7,7 @@ from uuid import uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from tests.serving import serving
-from tests.web.sending import Hr, MakeHr, make_source
+from tests.support.web import Hr, MakeHr, make_source, serving
 from tests.world import World
 from worker.access import tokens
 from worker.config import Settings

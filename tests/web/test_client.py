@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import tenacity
 from starlette.testclient import TestClient
 
 from schemas.client import (
@@ -25,8 +26,8 @@ from schemas.client import (
 from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
-from tests.web.sending import MakeHr
-from tests.world import World, work_off
+from tests.support.web import MakeHr
+from tests.world import PATIENCE, World, work_off
 from worker.config import Settings
 from worker.database import Database
 
@@ -47,10 +48,10 @@ def test_models_are_imported_without_the_clients_libraries() -> None:
         "assert not {'httpx2', 'tenacity', 'worker', 'ops'} & set(sys.modules); import schemas.client; "
         "assert not {'worker', 'ops', 'sqlalchemy'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
-def test_a_services_day(
+def test_a_service_submits_watches_and_decides_with_the_client(
     address: str, bearer: Bearer, db: Database, environment: Settings, world: World, tmp_path: Path
 ) -> None:
     ids = world.enrolments(3)
@@ -155,9 +156,59 @@ def test_an_act_without_a_key_is_not_sent_again_once_it_may_have_arrived(
     assert len(network.keys) == 2
 
 
-def test_patience_ends(client: TestClient, bearer: Bearer) -> None:
-    with Client(
-        "http://testserver", token(bearer("producer")), patience=0.2, transport=Failing(client, *[503] * 1000)
-    ) as asking, pytest.raises(BusyError) as busy:  # fmt: skip
-        asking.job(1)
-    assert busy.value.problem.status == 503
+class Clock:
+    """Time that passes only when somebody sleeps: `tenacity` reads it in place of the module `time`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.pauses = 1000.0, list[float]()
+        monkeypatch.setattr(tenacity, "time", self)
+        monkeypatch.setattr(tenacity.nap, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def ask_a_busy_service(patience: float, retry_after: str) -> BusyError:
+    """Ask for a job of a service that refuses every request with 503; the error in which patience ends."""
+    header = {b"Retry-After": retry_after.encode("latin-1")}
+    busy = httpx2.MockTransport(lambda _: httpx2.Response(503, headers=header))
+    with Client("http://busy", "t", patience=patience, transport=busy) as client, pytest.raises(BusyError) as refused:
+        client.job(1)
+    return refused.value
+
+
+@pytest.mark.parametrize("retry_after", ["0", "-5", "now", "\u00b2", "Wed, 21 Oct 2015 07:28:00 GMT", ""])
+def test_every_attempt_is_preceded_by_a_pause_whatever_retry_after_says(clock: Clock, retry_after: str) -> None:
+    refused = ask_a_busy_service(60, retry_after)
+    assert refused.problem.status == 503
+    assert min(clock.pauses) >= 0.05
+    assert 6 < len(clock.pauses) < 60, "pauses that grow: some, but not a storm, in a minute"
+    assert len({round(pause, 6) for pause in clock.pauses}) == len(clock.pauses), "jittered"
+
+
+def test_no_pause_is_shorter_than_the_service_asked_for(clock: Clock) -> None:
+    refused = ask_a_busy_service(60, "7")
+    assert refused.retry_after == 7
+    assert min(clock.pauses) >= 7
+    assert len(set(clock.pauses)) == len(clock.pauses), "jittered, so that clients do not return all at once"
+
+
+def test_patience_ends(clock: Clock) -> None:
+    begun = clock.now
+    ask_a_busy_service(0.2, "0")
+    assert clock.pauses
+    assert clock.now - begun <= 0.2 + 1e-9
+
+
+def test_a_service_that_asks_for_more_than_all_patience_is_not_asked_again(clock: Clock) -> None:
+    assert ask_a_busy_service(60, "61").retry_after == 61
+    assert not clock.pauses

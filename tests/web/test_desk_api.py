@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.web.sending import Hr
+from tests.support.web import Hr
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database

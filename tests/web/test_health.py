@@ -3,7 +3,7 @@
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
+from tests.support import processes
 from tests.world import World
 
 
@@ -34,11 +34,11 @@ def test_a_relay_that_was_not_seen_for_a_while_is_named(client: TestClient, worl
 def test_a_broker_that_is_gone_is_named_and_the_process_still_answers(
     client: TestClient, servers: LocalServers
 ) -> None:
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         answer = client.get("/readyz")
         assert answer.status_code == 503
         assert [part for part in ("database", "broker") if answer.json()[part]["ok"]] == ["database"]
         assert client.get("/healthz").status_code == 200
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)

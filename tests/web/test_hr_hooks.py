@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
 from schemas.catalogue import LetterCode
-from tests import faulting
-from tests.web.sending import Hr, MakeHr, event, signed
-from tests.world import World, assert_balanced, work_off
+from tests.support import processes
+from tests.support.web import Hr, MakeHr, event, signed
+from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -36,7 +36,7 @@ def kept(world: World) -> list[tuple[str, int | None]]:
     return [(row.status, row.job_id) for row in rows]
 
 
-def test_accepted(hr: Hr, world: World, db: Database, environment: Settings) -> None:
+def test_a_deactivation_is_accepted_with_a_receipt(hr: Hr, world: World, db: Database, environment: Settings) -> None:
     """202 with a receipt; the learner is inactive at once and the withdrawal follows, on record as the source's."""
     enrolment_id = world.enrolment("anna")
     answer = hr.send(event())
@@ -50,7 +50,7 @@ def test_accepted(hr: Hr, world: World, db: Database, environment: Settings) -> 
     assert_balanced(db)
 
 
-def test_scheduled(hr: Hr, world: World) -> None:
+def test_a_deactivation_for_a_later_day_is_scheduled(hr: Hr, world: World) -> None:
     """A date alone means the end of that day in the organisation's time zone."""
     world.run("UPDATE lms.organisations SET timezone = 'America/New_York'")
     world.enrolment("anna")
@@ -61,7 +61,7 @@ def test_scheduled(hr: Hr, world: World) -> None:
     assert due == datetime(2199, 7, 2, 4, tzinfo=UTC)
 
 
-def test_same_id_and_body_again(hr: Hr, world: World) -> None:
+def test_the_same_event_again_gets_the_same_receipt(hr: Hr, world: World) -> None:
     """200 and the same receipt, whatever happened since, also after 30 days."""
     world.enrolment("anna")
     first = hr.send(event(), key="msg_1")
@@ -73,7 +73,7 @@ def test_same_id_and_body_again(hr: Hr, world: World) -> None:
     assert world.active("anna")
 
 
-def test_same_id_other_body(hr: Hr, world: World) -> None:
+def test_the_same_id_with_another_body_is_refused(hr: Hr, world: World) -> None:
     world.enrolment("anna")
     hr.send(event(), key="msg_1")
     for other in (event("ben"), event(kind="reactivated"), b"{}", b"nonsense", {"type": "user.renamed"}):
@@ -113,7 +113,7 @@ def attacks(hr: Hr, other: Hr) -> Iterator[tuple[str, dict[str, str]]]:
         yield f"without {name}", {key: value for key, value in good.items() if key != name}
 
 
-def test_signature_missing_malformed_or_wrong_or_time_off(
+def test_a_missing_wrong_or_outdated_signature_is_refused(
     client: TestClient, make_hr: MakeHr, db: Database, world: World
 ) -> None:
     """401, one body for all: it tells nobody which part was wrong, nor whether there is such a source."""
@@ -140,7 +140,7 @@ def test_signature_missing_malformed_or_wrong_or_time_off(
     assert client.post("/hooks/hr/workday", content=body, headers=signed(hr.secret, body)).status_code == 202
 
 
-def test_several_signatures_of_which_one_is_right(hr: Hr, world: World) -> None:
+def test_one_right_signature_among_several_is_enough(hr: Hr, world: World) -> None:
     raw = json.dumps(event()).encode()
     headers = signed(hr.secret, raw)
     wrong = signed("whsec_" + "A" * 44, raw)["webhook-signature"]
@@ -148,7 +148,9 @@ def test_several_signatures_of_which_one_is_right(hr: Hr, world: World) -> None:
     assert hr.client.post("/hooks/hr/workday", content=raw, headers=both).status_code == 202
 
 
-def test_two_live_secrets_while_they_are_rotated(hr: Hr, db: Database, environment: Settings, world: World) -> None:
+def test_both_secrets_are_good_while_they_are_rotated(
+    hr: Hr, db: Database, environment: Settings, world: World
+) -> None:
     (source,) = hr_sources.list_sources(db, world.organisation_id)
     rotated = hr_sources.rotate(
         db, environment, organisation_id=world.organisation_id, source_id=source.id, actor="test:approver"
@@ -180,7 +182,7 @@ NOT_JSON = {
 }  # fmt: skip
 
 
-def test_not_json(hr: Hr, world: World, db: Database) -> None:
+def test_a_body_that_is_not_json_is_refused_and_kept(hr: Hr, world: World, db: Database) -> None:
     """400, kept as `invalid_event`; sent again it is no second letter."""
     for name, raw in NOT_JSON.items():
         headers = {**signed(hr.secret, b"x", key=f"msg_{name}")}
@@ -215,7 +217,7 @@ INVALID: dict[str, Any] = {
 }
 
 
-def test_known_type_invalid_data(hr: Hr, world: World, db: Database) -> None:
+def test_invalid_data_of_a_known_type_is_refused_and_kept(hr: Hr, world: World, db: Database) -> None:
     """422 that names the field, kept as `invalid_event` with what came and why it was refused."""
     for field, body in INVALID.items():
         answers = [hr.send(body, key=f"msg_{field}") for _ in range(2)]
@@ -245,7 +247,7 @@ def test_a_time_too_far_away_is_told_and_not_half_applied(hr: Hr, make_hr: MakeH
     assert [letter.code for letter in world.letters()] == ["invalid_event"] * 3
 
 
-def test_unknown_type(hr: Hr, world: World) -> None:
+def test_an_event_of_an_unknown_type_is_ignored(hr: Hr, world: World) -> None:
     first = hr.send({"type": "user.renamed", "data": 7}, key="msg_1")
     again = hr.send({"type": "user.renamed", "data": 7}, key="msg_1")
     assert (first.status_code, again.status_code) == (202, 200)
@@ -254,7 +256,7 @@ def test_unknown_type(hr: Hr, world: World) -> None:
     assert world.letters() == []
 
 
-def test_too_large_or_of_a_wrong_content_type(hr: Hr, world: World) -> None:
+def test_a_body_too_large_or_of_a_wrong_type_is_refused(hr: Hr, world: World) -> None:
     """10 MB are not read; a body may not be compressed."""
     huge = hr.send(event(note="x" * 10_000_000))
     plain = hr.send(event(), headers={"content-type": "text/plain"})
@@ -273,32 +275,34 @@ def test_a_chunked_body_without_a_length_is_read_no_further_than_it_may_be_long(
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        with socket.create_connection(listening.getsockname(), timeout=15) as sender:
+        with socket.create_connection(listening.getsockname(), timeout=PATIENCE) as sender:
             head = "POST /hooks/hr/workday HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
             sender.sendall((head + "Content-Type: application/json\r\n\r\n").encode())
-            for _ in range(environment.hook_body_bytes // 4096 + 2):
+            for _ in range(environment.hook_body_bytes // 4096 + 1):  # no more: what is not read would reset the answer
                 sender.sendall(b"1000\r\n" + b"x" * 4096 + b"\r\n")
             assert sender.recv(64).startswith(b"HTTP/1.1 413")
         raw = json.dumps(event()).encode()
         headers = "".join(f"{name}: {value}\r\n" for name, value in signed(hr.secret, raw).items())
-        with socket.create_connection(listening.getsockname(), timeout=15) as sender:
+        with socket.create_connection(listening.getsockname(), timeout=PATIENCE) as sender:
             sender.sendall((head + headers + "\r\n").encode())
             for byte in raw:
                 sender.sendall(b"1\r\n" + bytes([byte]) + b"\r\n")
             sender.sendall(b"0\r\n\r\n")
             assert sender.recv(64).startswith(b"HTTP/1.1 202")
         server.should_exit = True
-        thread.join(15)
+        thread.join(PATIENCE)
 
 
-def test_postgresql_down(client: TestClient, hr: Hr, world: World, db: Database, servers: LocalServers) -> None:
+def test_while_postgresql_is_down_the_sender_is_asked_to_come_back(
+    client: TestClient, hr: Hr, world: World, db: Database, servers: LocalServers
+) -> None:
     """503 with Retry-After, and the service heals by itself."""
     db.retry_seconds = 0.5
-    faulting.kill_postgres(servers)
+    processes.kill_postgres(servers)
     try:
         down = hr.send(event(), key="msg_1")
     finally:
-        faulting.start_postgres(servers)
+        processes.start_postgres(servers)
         world.owner.engine.dispose()  # of connections to the server that was killed
     assert down.status_code == 503
     assert int(down.headers["retry-after"]) > 0
@@ -306,21 +310,25 @@ def test_postgresql_down(client: TestClient, hr: Hr, world: World, db: Database,
     assert [status for status, _ in kept(world)] == ["accepted"]
 
 
-def test_redis_down(hr: Hr, world: World, db: Database, environment: Settings, servers: LocalServers) -> None:
+def test_while_redis_is_down_events_are_still_accepted(
+    hr: Hr, world: World, db: Database, environment: Settings, servers: LocalServers
+) -> None:
     """Still 202; once Redis is back the relay wakes the workers."""
     enrolment_id = world.enrolment("anna")
-    faulting.kill_redis(servers)
+    processes.kill_redis(servers)
     try:
         assert hr.send(event()).status_code == 202
     finally:
-        faulting.start_redis(servers)
+        processes.start_redis(servers)
     broker = make_broker(environment.broker_url.get_secret_value())
     assert Relay(db, broker, environment).publish() == 1
     work_off(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
 
 
-def test_learner_not_known(hr: Hr, world: World, db: Database, environment: Settings) -> None:
+def test_an_event_about_an_unknown_learner_becomes_a_dead_letter(
+    hr: Hr, world: World, db: Database, environment: Settings
+) -> None:
     """202; a dead letter `unknown_learner`, which is done once the learner exists."""
     assert hr.send(event("zoe")).status_code == 202
     work_off(db, environment)

@@ -10,7 +10,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
+from tests.support import processes
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -187,7 +187,7 @@ def test_another_content_type_is_refused(client: TestClient, bearer: Bearer, hea
         assert answer.status_code == 415, path
 
 
-def test_an_id_of_another_organisation_becomes_not_found_like_one_that_does_not_exist(
+def test_another_organisations_id_is_not_found_like_one_that_does_not_exist(
     client: TestClient, producer: dict[str, str], db: Database, environment: Settings, world: World
 ) -> None:
     foreign = world.enrolment("eve", organisation_id=world.organisation("Other"))
@@ -294,13 +294,13 @@ def test_without_postgresql_the_answer_is_503_and_the_service_heals_by_itself(
 ) -> None:
     body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
     assert post(impatient, producer, body, "before").status_code == 202
-    faulting.kill_postgres(servers)
+    processes.kill_postgres(servers)
     try:
         answer = post(impatient, producer, body, "k")
         assert (answer.status_code, kind(answer)) == (503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0
     finally:
-        faulting.start_postgres(servers)
+        processes.start_postgres(servers)
     assert eventually(lambda: post(impatient, producer, body, "k").status_code in (200, 202))
     assert post(impatient, producer, body, "before").status_code == 200
 

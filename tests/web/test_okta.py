@@ -10,7 +10,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from tests.web.sending import make_source
+from tests.support.web import make_source
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database

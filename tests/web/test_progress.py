@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
-from tests import faulting
-from tests.world import World, eventually, work_off
+from tests.support import processes
+from tests.world import PATIENCE, World, eventually, work_off
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -53,13 +53,13 @@ def live(db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch) -
     yield Live(app, server, server.servers[0].sockets[0].getsockname()[1], thread)
     app.state.watchers.stop()
     server.should_exit = True
-    thread.join(10)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
 @contextmanager
 def watching(port: int, job_id: int, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", f"/v1/jobs/{job_id}/events", headers=headers)
         yield connection.getresponse()
@@ -102,7 +102,7 @@ def test_progress_is_told_until_the_job_ends(
     eventually(lambda: len(live.app.state.watchers) == 0)
 
 
-def test_a_job_that_has_ended_is_told_once_and_a_browser_that_comes_back_is_sent_away(
+def test_an_ended_job_is_reported_once_and_a_browser_that_returns_is_sent_away(
     client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(1))
@@ -216,7 +216,7 @@ def test_a_stream_outlives_a_restart_of_postgresql(
     job = world.submit(db, world.enrolments(2))
     with watching(live.port, job.id, bearer("viewer")) as stream:
         assert next_event(stream)
-        faulting.restart_postgres(servers, "immediate")
+        processes.restart_postgres(servers, "immediate")
         work_off(db, environment)
         name, _, data = the_end(stream)
         assert (name, data["outcomes"]) == ("end", {"withdrawn": 2})
@@ -234,14 +234,14 @@ def test_a_watcher_does_not_keep_the_process_from_ending(bearer: Bearer, world: 
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        eventually(answers, within=30)
+        eventually(answers)
         on_record = "SELECT count(*) FROM withdrawals.processes WHERE kind = 'web'"
         eventually(lambda: world.one(on_record) == 1, what="the process is seen")
         with watching(port, job.id, bearer("viewer")) as stream:
             assert next_event(stream)
             process.send_signal(signal.SIGTERM)
             assert next_event(stream) is None
-            process.wait(15)
+            process.wait(PATIENCE)
         assert world.one(on_record) == 0
     finally:
         process.kill()

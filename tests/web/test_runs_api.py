@@ -12,7 +12,9 @@ from worker.database import Database
 Bearer = Callable[..., dict[str, str]]
 
 
-def test_over_http(client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings) -> None:
+def test_a_run_is_started_watched_and_stopped_over_http(
+    client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
+) -> None:
     freed(world, owned(db, world, environment, 4)[:2])
     wanted = {"code": "pathway_owned"}
     path = "/v1/dead-letters"

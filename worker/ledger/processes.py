@@ -1,8 +1,12 @@
 """The processes that are alive, and the migration that the database is at."""
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text
+
+from worker.models import processes
 
 _SEEN = text("""
 INSERT INTO withdrawals.processes (id, kind, threads) VALUES (:id, :kind, :threads)
@@ -35,6 +39,30 @@ def relay_age(connection: Connection) -> float | None:
     """Seconds since a relay was last seen, None when there never was one."""
     age = connection.scalar(_RELAY_AGE)
     return None if age is None else float(age)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCount:
+    """The processes of one kind."""
+
+    running: int
+    threads: int
+    seen_at: datetime
+    """The last heartbeat of any of them, also if that was long ago."""
+
+
+def count_by_kind(connection: Connection) -> dict[str, ProcessCount]:
+    """Processes by kind. A kind without a heartbeat in the last day is missing."""
+    live = processes.c.seen_at > func.now() - timedelta(seconds=15)
+    counted = select(
+        processes.c.kind,
+        func.count().filter(live).label("running"),
+        func.coalesce(func.sum(processes.c.threads).filter(live), 0).label("threads"),
+        func.max(processes.c.seen_at).label("seen_at"),
+    ).group_by(processes.c.kind)
+    return {
+        row.kind: ProcessCount(int(row.running), int(row.threads), row.seen_at) for row in connection.execute(counted)
+    }
 
 
 def revision(connection: Connection) -> str | None:

@@ -20,7 +20,7 @@ from worker.database import CHANNEL, Database, parse_url
 from worker.dead_letters import desk, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, processes, webhooks
+from worker.ledger import claims, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
@@ -108,7 +108,7 @@ class Relay:
         with self._database.begin() as connection:
             threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
-            webhooks_due = webhooks.any_due(connection)
+            webhooks_due = webhook_deliveries.any_due(connection)
         if webhooks_due:
             self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._broker.top_up(due) if due else 0
@@ -158,7 +158,7 @@ class Relay:
 
     def _forget_deliveries(self) -> None:
         with self._database.begin() as connection:
-            webhooks.forget(connection)
+            webhook_deliveries.delete_old(connection)
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""

@@ -47,8 +47,8 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._database.begin() as connection:
-            held, letters = gauges.held(connection), gauges.open_letters(connection)
-            due, age = gauges.due(connection)
+            held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
+            due, age = gauges.due_chunks(connection)
             relay = processes.relay_age(connection)
             threads = processes.worker_threads(connection, at_least=0)
         yield _labelled(

@@ -16,7 +16,7 @@ from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
 from worker.jobs.show import show
-from worker.ledger import decision_receipts, job_lists, outcomes, overview
+from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.forms import Text
@@ -42,7 +42,7 @@ def list_jobs(
     wanted = JobFilter(state=state or None, requested_by=requested_by or None)
     with view.database.begin() as connection:
         found = job_lists.list_jobs(connection, view.organisation_id, wanted, before=parse_cursor(cursor), limit=ROWS)
-        held = overview.unfinished(connection, view.organisation_id).get("held", 0)
+        held = gauges.unfinished_jobs(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
         jobs=found,
@@ -50,7 +50,7 @@ def list_jobs(
         state=state,
         requested_by=requested_by,
         held=held,
-        most=overview.MOST,
+        most=gauges.COUNTED_AT_MOST,
         states=list(JobState),
     )
 

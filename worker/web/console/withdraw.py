@@ -218,8 +218,8 @@ def _file_page(view: View, *, status: int = 200, error: str = "", reason: str = 
 def _describe(view: View, choice: Choice) -> str:
     """The choice as a sentence."""
     with view.database.begin() as connection:
-        series = choice.series_id and series_library.series(connection, view.organisation_id, choice.series_id)
-        pathways = dict(series_library.pathways(connection, view.organisation_id)) if choice.pathway_id else {}
+        series = choice.series_id and series_library.find_series(connection, view.organisation_id, choice.series_id)
+        pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if choice.pathway_id else {}
     where = f" in {series.title}" if series else ""
     if choice.what == "ticked":
         count = len(set(choice.enrolment_ids))

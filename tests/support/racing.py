@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 
-from tests.world import World, assert_balanced, eventually
+from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, jobs
@@ -23,7 +23,6 @@ from worker.queue.drain import Drain
 from worker.records import Claim
 
 T = TypeVar("T")
-PATIENCE = 20.0  # seconds until a thread that has not come back is a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +180,12 @@ def finish(db: Database, *job_ids: int) -> list[tuple[int, str]]:
 def leases_run_out(world: World) -> None:
     """As if all who hold a claim had not been heard of for the whole lease."""
     world.run("UPDATE withdrawals.chunks SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 'claimed'")
+
+
+def falls_due(world: World) -> None:
+    """As if the effective time of everything scheduled had come."""
+    for table in ("jobs", "persons", "person_events"):
+        world.run(f"UPDATE withdrawals.{table} SET effective_at = now() WHERE effective_at > now()")
 
 
 def due_now(world: World) -> None:

@@ -1,20 +1,42 @@
-"""What HR systems send, signed as they sign it."""
+"""The service behind a real server, for streams and browsers, and HR systems that call it, signed as they sign."""
 
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import httpx2
+import uvicorn
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
+from tests.world import eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.people import hr_sources
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
+
+
+@contextmanager
+def serving(db: Database, settings: Settings) -> Iterator[str]:
+    """The service behind uvicorn on a free port; its address."""
+    app = make_app(db, make_broker(settings.broker_url.get_secret_value()), settings)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        app.state.watchers.stop()
+        server.should_exit = True
+        thread.join()
 
 
 def event(

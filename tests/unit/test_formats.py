@@ -2,23 +2,20 @@
 
 import csv
 import io
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 import openpyxl
 import pyarrow.parquet as pq
-import pytest
 
-from worker.reports.exports import Column, Format, Kind, write
+from worker.reports.formats import Column, ColumnType, Format, write
 
 COLUMNS = (
-    Column("id", Kind.INTEGER),
-    Column("title", Kind.TEXT),
-    Column("progress", Kind.NUMBER),
-    Column("at", Kind.TIME),
+    Column("id", ColumnType.INTEGER),
+    Column("title", ColumnType.TEXT),
+    Column("progress", ColumnType.NUMBER),
+    Column("at", ColumnType.TIME),
 )
 AT = datetime(2026, 3, 1, 8, 0, 0, 250_000, tzinfo=UTC)
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://x","y")', "＝1+1"]  # noqa: RUF001
@@ -112,42 +109,3 @@ def test_an_empty_result_has_its_header() -> None:
 def test_parquet_is_written_in_groups() -> None:
     data = written(Format.PARQUET, *((number, "t", None, None) for number in range(50_000)))
     assert pq.ParquetFile(io.BytesIO(data)).num_row_groups > 1
-
-
-_WRITE = """
-import resource, sys, tempfile
-from pathlib import Path
-from datetime import UTC, datetime
-from worker.reports.exports import Column, Format, Kind, write
-many = int(sys.argv[2]) // 1000
-early = 0
-def peak():
-    status = Path("/proc/self/status")
-    if status.exists():  # of this program alone: what getrusage says begins with what started it
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-def batches():
-    global early
-    for b in range(many):
-        yield [(*(f"cell {b} {r} {c} of some length" for c in range(6)), at, r) for r in range(1000)]
-        if b == many // 4:
-            early = peak()
-columns = [Column(str(n), Kind.TEXT) for n in range(6)] + [Column("at", Kind.TIME), Column("id", Kind.INTEGER)]
-at = datetime(2026, 3, 1, tzinfo=UTC)
-with tempfile.TemporaryFile() as sink:
-    write(Format(sys.argv[1]), "report", columns, batches(), sink)
-print(early, peak())
-"""
-
-
-@pytest.mark.parametrize(
-    ("format_", "rows", "most"), [("csv", 100_000, 15), ("xlsx", 20_000, 10), ("parquet", 200_000, 50)]
-)
-def test_memory_does_not_grow_with_the_rows(format_: str, rows: int, most: int) -> None:
-    """Between a quarter of the rows and all of them; in memory these would be two to three times `most` (MB)."""
-    ended = subprocess.run(
-        [sys.executable, "-c", _WRITE, format_, str(rows)], capture_output=True, check=True, timeout=100
-    )
-    early, peak = map(int, ended.stdout.split())
-    assert 0 < early <= peak < early + most
-    assert peak < 250

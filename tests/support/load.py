@@ -1,17 +1,13 @@
-"""The service as it runs in production, each part a process of its own, with work slow enough to be hit."""
+"""Work that is slow enough to be hit by a fault, a service of several processes, and what must come of it."""
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from random import Random
-from typing import IO, Self
+from typing import Self
 
 import psycopg
 from sqlalchemy.exc import OperationalError
@@ -19,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from ops.local.supervisor import Supervisor
 from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
+from tests.support.processes import CHILDREN, RELAY, WORKER
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -31,18 +28,8 @@ FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SIZE = 10_000 if FULL else 400
 """Enrolments of the bulk job."""
 KILLS = 30 if FULL else 3
-DEADLINE = 600.0 if FULL else 60.0
+DEADLINE = 600.0 if FULL else 240.0
 """Seconds until everything must be decided, restarts and leases included."""
-
-RELAY = [sys.executable, "-m", "ops", "relay"]
-WORKER = [sys.executable, "-m", "ops", "worker", "--processes", "1", "--threads", "2"]
-
-CHILDREN = {
-    "WITHDRAWALS_CHUNK_SIZE": "40",
-    "WITHDRAWALS_MAX_CLAIMS": "100",  # a chunk that is hit again and again is not to blame here
-    "WITHDRAWALS_SHUTDOWN_SECONDS": "2",
-    "WITHDRAWALS_LOG_LEVEL": "error",
-}
 
 
 @contextmanager
@@ -51,40 +38,6 @@ def service(more: Mapping[str, str] | None = None) -> Iterator[Supervisor]:
     commands = {"worker-a": WORKER, "worker-b": WORKER, "relay-a": RELAY, "relay-b": RELAY}
     with Supervisor(commands, {**CHILDREN, **(more or {})}) as running:
         yield running
-
-
-@contextmanager
-def process(
-    command: list[str], more: Mapping[str, str] | None = None, *, log: IO[bytes] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """One process that nobody starts again; gone at the end in any case."""
-    environment = {**os.environ, **CHILDREN, **(more or {})}
-    child = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
-    try:
-        yield child
-    finally:
-        for pid in family(child.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        child.wait()
-
-
-def family(pid: int) -> list[int]:
-    """A process and everything that it started, innermost last; needs /proc."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            after_name = entry.read_text(encoding="utf-8").rpartition(")")[2]
-            parents.setdefault(int(after_name.split()[1]), []).append(int(entry.parent.name))
-    found = [pid]
-    for known in found:
-        found += parents.get(known, [])
-    return found
-
-
-def kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def slow_platform(world: World, seconds: float = 0.004) -> None:

@@ -17,6 +17,7 @@ from unittest import mock
 import structlog
 
 from ops.cli.app import main
+from tests.world import PATIENCE
 from worker.config import settings
 
 
@@ -73,7 +74,7 @@ def program(*words: object, stdin: bytes = b"", environment: dict[str, str] | No
         input=stdin,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, **(environment or {})},
     )
     assert b"Traceback" not in ended.stderr, ended.stderr.decode()

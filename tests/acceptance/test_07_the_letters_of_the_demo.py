@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from ops.demo import oulad
 from schemas.jobs import JobRequest
-from tests.cli.commandline import done, withdrawals
+from tests.support.commandline import done, withdrawals
 from tests.world import World, assert_balanced, eventually, work_off
 from worker.access import tokens
 from worker.config import Settings
@@ -43,7 +43,7 @@ def _decided(db: Database, environment: Settings, ended: Callable[[], bool]) -> 
         work_off(db, environment)
         return ended()
 
-    eventually(step, within=60, what="the run ends")
+    eventually(step, what="the run ends")
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
-"""Faults for the embedded servers: what tests do to PostgreSQL and Redis, and production code never does."""
+"""Processes and what tests do to them: those of the service, started one by one, and the embedded servers under it."""
 
 import os
 import shutil
 import signal
-from contextlib import suppress
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import redis
 
@@ -13,7 +16,51 @@ from ops.local.process import command_line, wait_until
 from ops.local.servers import LocalServers
 
 Mode = Literal["fast", "immediate"]
-GONE_SECONDS = 10.0
+GONE_SECONDS = 60.0
+
+RELAY = [sys.executable, "-m", "ops", "relay"]
+WORKER = [sys.executable, "-m", "ops", "worker", "--processes", "1", "--threads", "2"]
+
+CHILDREN = {
+    "WITHDRAWALS_CHUNK_SIZE": "40",
+    "WITHDRAWALS_MAX_CLAIMS": "100",  # a chunk that is hit again and again is not to blame here
+    "WITHDRAWALS_SHUTDOWN_SECONDS": "2",
+    "WITHDRAWALS_LOG_LEVEL": "error",
+}
+
+
+@contextmanager
+def process(
+    command: list[str], more: Mapping[str, str] | None = None, *, log: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One process that nobody starts again; gone at the end in any case."""
+    environment = {**os.environ, **CHILDREN, **(more or {})}
+    child = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
+    try:
+        yield child
+    finally:
+        for pid in family(child.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        child.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and everything that it started, innermost last; needs /proc."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after_name = entry.read_text(encoding="utf-8").rpartition(")")[2]
+            parents.setdefault(int(after_name.split()[1]), []).append(int(entry.parent.name))
+    found = [pid]
+    for known in found:
+        found += parents.get(known, [])
+    return found
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def kill_postgres(servers: LocalServers) -> None:
@@ -21,7 +68,7 @@ def kill_postgres(servers: LocalServers) -> None:
     postmaster = servers.postgres.pid()
     assert postmaster, "PostgreSQL does not run"
     os.kill(postmaster, signal.SIGSTOP)  # it must not start another process meanwhile
-    _kill([postmaster, *_children(postmaster)])
+    _kill(family(postmaster))
 
 
 def kill_postmaster(servers: LocalServers) -> None:
@@ -85,14 +132,3 @@ def _kill(pids: list[int]) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert wait_until(lambda: not any(map(command_line, pids)), seconds=GONE_SECONDS), "SIGKILL did not work"
-
-
-def _children(parent: int) -> list[int]:
-    # Where there is no /proc they are left to notice the death of the postmaster, which they do at once.
-    children = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            pid, after_name = entry.parent.name, entry.read_text(encoding="utf-8").rpartition(")")[2]
-            if int(after_name.split()[1]) == parent:
-                children.append(int(pid))
-    return children

@@ -1,0 +1,165 @@
+"""The console's visitors, with a browser and without one; jobs and letters for them to see; what no page may do."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from starlette.testclient import TestClient
+
+from schemas.control import BrakeSetting
+from schemas.jobs import JobRequest
+from tests.world import World, eventually, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.jobs import brake
+from worker.jobs.submit import Requester, submit
+from worker.records import Job
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+class Visitor:
+    """Somebody signed in without a browser; gives the answers as they are, errors included."""
+
+    def __init__(self, client: TestClient, secret: str) -> None:
+        self.client = client
+        client.cookies.clear()
+        assert client.post("/console/sign-in", data={"token": secret}).status_code == 303
+        self.csrf = field_of(self.get("/console").text, "csrf")
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.client.get(path, params=query or None)
+
+    def post(self, path: str, /, **form: Any) -> Any:
+        return self.client.post(path, data={"csrf": self.csrf, **form})
+
+
+class Person:
+    """Somebody signed in without a browser, for whom every answer must be the one that the test expects."""
+
+    def __init__(self, client: TestClient, secret: str) -> None:
+        self.client = client
+        self._visitor = Visitor(client, secret)
+        self.csrf = self._visitor.csrf
+
+    def get(self, path: str, status: int = 200) -> str:
+        answer = self._visitor.get(path)
+        assert answer.status_code == status, (path, answer.status_code, answer.text[:2000])
+        return str(answer.text)
+
+    def post(self, path: str, expected: int = 303, /, **form: str) -> Any:
+        answer = self._visitor.post(path, **form)
+        assert answer.status_code == expected, (path, answer.status_code, answer.text[:2000])
+        return answer
+
+
+def field_of(html: str, name: str) -> str:
+    """What a hidden field of the page's form carries."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', html)
+    assert found, html
+    return found[1]
+
+
+def ask(db: Database, world: World, ids: list[int], *, actor: str = "token:mia", **request: Any) -> Job:
+    """A bulk job that somebody asks for at the console."""
+    request.setdefault("reason", "not_required")
+    requester = Requester(world.organisation_id, actor, "console", f"key-{ids[0]}-{actor}")
+    return submit(db, requester, JobRequest(enrolment_ids=ids, **request), chunk_size=5).job
+
+
+def held_job(db: Database, world: World, count: int = 8, **request: Any) -> Job:
+    """A job that the brake holds, of mia's."""
+    setting = BrakeSetting(floor=2, share=0.1)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=setting, actor="test:approver")
+    return ask(db, world, world.enrolments(count), **request)
+
+
+def one_owned(db: Database, world: World, environment: Settings) -> tuple[int, int]:
+    """A letter of a pathway's enrolment: letter, enrolment; the learner has others in the pathway."""
+    pathway = world.pathway(f"Onboarding {NASTY}")
+    enrolment, _, _ = (
+        world.enrolment("anna", status, pathway_id=pathway) for status in ("in_progress", "no_attempts", "mastered")
+    )
+    world.run("UPDATE lms.learners SET display_name = :n", n=f"Anna {NASTY}")
+    world.run("UPDATE lms.series SET title = 'Rust ' || :x || id", x=NASTY)
+    world.submit(db, [enrolment], note=f"left in May {NASTY}", reason="learner_declined")
+    work_off(db, environment)
+    return eventually(world.letters)[0].id, enrolment
+
+
+PATIENCE = 60_000  # milliseconds until what a person waits for counts as missing
+expect.set_options(timeout=PATIENCE)
+
+
+class SignIn(Protocol):
+    """`sign_in("operator", name="mia", js=False, viewport=…)`: a page, signed in."""
+
+    def __call__(self, role: str, *, name: str | None = None, js: bool = True, **context: Any) -> Page: ...
+
+
+class MakeToken(Protocol):
+    """`token("approver", name="mia")`: the secret of a new token."""
+
+    def __call__(self, role: str, *, name: str | None = None, organisation_id: int | None = None) -> str: ...
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The system's browser. Where there is none the tests say so and are skipped, but not in CI."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Chromium here; .ci/run installs it")
+        pytest.skip("no Chromium here; install it to run the console's stories")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watched:
+    """Pages that are looked at while a story goes on."""
+
+    faults: list[str] = field(default_factory=list)
+
+    def watch(self, page: Page) -> None:
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: self.faults.append(f"script failed: {error}"))
+        page.on("console", lambda said: self._heard(said.text))
+        page.on("request", lambda request: self._asked(request.url))
+
+    def _heard(self, text: str) -> None:
+        if "Content Security Policy" in text or "alert" in text:
+            self.faults.append(text)
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith(("http://127.0.0.1", "data:", "blob:")):
+            self.faults.append(f"loaded from elsewhere: {url}")
+
+
+def accessible(page: Page) -> None:
+    """axe-core finds no serious violation on the page as it is now."""
+    found = Axe().run(page)
+    worst = [item for item in found.response["violations"] if item["impact"] in ("serious", "critical")]
+    told = [f"{item['id']}: {item['help']}: {[node['html'][:200] for node in item['nodes'][:3]]}" for item in worst]
+    assert not told, f"{page.url}\n" + "\n".join(told)
+
+
+def says(page: Page, text: str) -> None:
+    """Until the page shows this text."""
+    page.get_by_text(text).first.wait_for()
+
+
+def close(browser: Browser) -> None:
+    """End every context of a story."""
+    for context in browser.contexts:
+        with suppress(Exception):
+            context.close()
