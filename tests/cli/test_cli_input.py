@@ -359,7 +359,7 @@ def test_a_load_never_takes_over_the_enrolment_of_another_organisation(world: Wo
 
 
 WRONG_SETTINGS = [
-    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: there is no such setting"),
+    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: unknown setting"),
     ("WITHDRAWALS_PORT", "http", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_PORT", "70000", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_THREADS", "0", "WITHDRAWALS_THREADS"),

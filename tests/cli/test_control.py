@@ -77,7 +77,7 @@ def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Dat
     assert_balanced(db)
 
 
-def test_wrong_words_are_explained(world: World) -> None:
+def test_wrong_options_are_explained(world: World) -> None:
     assert "not both" in refused("jobs", "release")
     assert "not both" in refused("jobs", "release", 1, "--filter", "source=hr")
     assert "held_because" in refused("jobs", "release", "--filter", "mood=bad")

@@ -73,7 +73,7 @@ def test_jobs_are_listed_by_each_condition_and_by_several(
     assert client.get("/v1/jobs", params={"limit": "0"}, headers=viewer).status_code == 422
 
 
-def test_where_an_act_makes_no_sense_the_answer_says_why(
+def test_an_act_that_the_state_does_not_allow_is_refused_with_the_reason(
     client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
 ) -> None:
     approver = bearer("approver")
@@ -130,7 +130,7 @@ def test_a_scheduled_job_is_moved_and_one_moved_into_the_past_is_due_at_once(
     assert_balanced(db)
 
 
-def test_the_time_of_a_deactivation_is_its_events(
+def test_a_deactivation_keeps_the_time_of_its_event(
     client: TestClient, bearer: Bearer, db: Database, world: World
 ) -> None:
     world.enrolment("anna")
@@ -173,7 +173,7 @@ def test_a_held_job_says_why_and_another_approver_releases_it(
     assert_balanced(db)
 
 
-def test_a_plan_is_looked_at_and_sent_with_the_job(client: TestClient, bearer: Bearer, world: World) -> None:
+def test_a_job_is_sent_with_the_hash_of_its_plan(client: TestClient, bearer: Bearer, world: World) -> None:
     producer = bearer("producer")
     owned = world.enrolment(pathway_id=world.pathway("Onboarding"))
     body = {"reason": "not_required", "enrolment_ids": [*world.enrolments(2), owned, 999_999]}
@@ -237,7 +237,7 @@ def test_the_brake_is_set_shown_and_on_record(client: TestClient, bearer: Bearer
 
 
 @pytest.mark.usefixtures("environment")
-def test_metrics_tell_what_waits_without_a_name(client: TestClient, db: Database, world: World) -> None:
+def test_metrics_count_what_waits_and_name_nobody(client: TestClient, db: Database, world: World) -> None:
     world.submit(db, world.enrolments(1))
     limit(db, world, 0)
     world.submit(db, world.enrolments(1))

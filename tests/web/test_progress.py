@@ -88,7 +88,7 @@ def the_end(stream: http.client.HTTPResponse) -> tuple[str, str, Any]:
     return last
 
 
-def test_progress_is_told_until_the_job_ends(
+def test_progress_is_sent_until_the_job_ends(
     live: Live, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(3))
@@ -126,7 +126,7 @@ def test_a_producer_watches_its_own_jobs_alone(client: TestClient, bearer: Beare
     assert client.get("/v1/jobs/x/events", headers=bearer("viewer")).status_code == 422
 
 
-def test_many_watchers_ask_one_question_a_tick(
+def test_many_watchers_ask_the_database_one_question_a_poll(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[int]] = []
@@ -155,7 +155,7 @@ def test_many_watchers_ask_one_question_a_tick(
         made.__exit__(None, None, None)
 
 
-def test_a_watcher_that_goes_away_is_forgotten_and_the_poller_rests(
+def test_a_client_that_disconnects_is_forgotten_and_the_poller_stops(
     live: Live, bearer: Bearer, world: World, db: Database
 ) -> None:
     job = world.submit(db, world.enrolments(1))
@@ -175,7 +175,7 @@ def test_a_stream_ends_soon_after_its_token_is_revoked(live: Live, world: World,
         assert next_event(stream) is None
 
 
-def test_silence_is_broken_by_a_comment(
+def test_a_silent_stream_sends_comments(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "PING_SECONDS", 0.05)
@@ -185,7 +185,7 @@ def test_silence_is_broken_by_a_comment(
         assert stream.readline().startswith(b": ")
 
 
-def test_more_watchers_than_can_be_served_are_told_to_come_back(
+def test_a_watcher_too_many_is_asked_to_retry_later(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "MAX_WATCHERS", 1)

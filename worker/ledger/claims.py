@@ -207,14 +207,14 @@ def _close_whole(state: JobState, *which: ColumnElement[bool]) -> ReturningUpdat
     return update(chunks).where(chunks.c.id == closing.c.id).values(values).returning(chunks.c.job_id)
 
 
-_CLOSE_JOB = _close_whole(JobState.CANCELLED, chunks.c.job_id == bindparam("of_job"))
+_CLOSE_JOB = _close_whole(JobState.CANCELLED, chunks.c.job_id == bindparam("job"))
 _CLOSE_CANCELLED = _close_whole(
     JobState.CANCELLED, one_of(jobs.c.state, [JobState.CANCELLED]), one_of(chunks.c.state, ["waiting", "ready"])
 )
 _CLOSE_PERSON = _close_whole(
     JobState.SUPERSEDED,
-    chunks.c.organisation_id == bindparam("of_organisation"),
-    chunks.c.learner_external_id == bindparam("external_id"),
+    chunks.c.organisation_id == bindparam("organisation"),  # not a column's name: SQLAlchemy would set the column
+    chunks.c.learner_external_id == bindparam("person"),
     jobs.c.epoch != bindparam("epoch"),
 )
 _CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindparam("ids", type_=Ids)))
@@ -222,7 +222,7 @@ _CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindpa
 
 def close_job(connection: Connection, job_id: int) -> int:
     """Close a cancelled job's unfinished chunks whole, claimed ones included; one that is running is skipped."""
-    return len(connection.scalars(_CLOSE_JOB, {"of_job": job_id}).all())
+    return len(connection.scalars(_CLOSE_JOB, {"job": job_id}).all())
 
 
 def close_cancelled(connection: Connection) -> list[int]:
@@ -232,7 +232,7 @@ def close_cancelled(connection: Connection) -> list[int]:
 
 def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
     """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
-    person = {"of_organisation": organisation_id, "external_id": external_id, "epoch": epoch}
+    person = {"organisation": organisation_id, "person": external_id, "epoch": epoch}
     return list(connection.scalars(_CLOSE_PERSON, person))
 
 

@@ -216,7 +216,7 @@ def _create(connection: Connection, organisation_id: int, actor: str, call: UUID
         raise UniquenessError("a user with this userName or externalId exists")
     scim_users.record_call(connection, organisation_id, learner_id, call, created=True)
     if person is not None and wanted.active:
-        person_events.follow(connection, organisation_id, wanted.external_id, was_active=True)
+        person_events.sync_learner(connection, organisation_id, wanted.external_id, was_active=True)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
     return _not_deleted(scim_users.find(connection, organisation_id, learner_id))
 

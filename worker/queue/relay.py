@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from worker.access import sessions
 from worker.config import Settings
 from worker.database import CHANNEL, Database, parse_url
-from worker.dead_letters import desk, remedies, runs
+from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
 from worker.ledger import claims, jobs, processes, webhook_deliveries
@@ -122,12 +122,12 @@ class Relay:
             "admit": self._admit_due,
             "close": self._close_cancelled,
             "learners": lambda: remedies.redrive_known_learners(self._database),
-            "daily": lambda: runs.daily_pass(self._database),
+            "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
-            "sessions": lambda: sessions.forget(self._database),
-            "strip": lambda: desk.strip(self._database, self._settings),
+            "sessions": lambda: sessions.delete_expired(self._database),
+            "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
         }
         for name, step in steps.items():
@@ -163,7 +163,7 @@ class Relay:
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
         if time.monotonic() >= self._next_overdue:
-            desk.tell_overdue(self._database, self._settings)
+            desk_acts.announce_overdue(self._database, self._settings)
             self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
     def _try(self, step: str, act: Callable[[], object]) -> None:

@@ -31,7 +31,7 @@ class JobQuery(JobFilter):
 
 @router.get("")
 def list_jobs(context: Context, who: Producer, wanted: Annotated[JobQuery, Query()]) -> answers.Page[answers.Job]:
-    """Jobs that match, newest first; a producer sees its own. Role: producer."""
+    """Jobs that match, newest first; a producer sees its own."""
     if who.only_own is not None:
         if wanted.requested_by not in (None, who.only_own):
             return answers.Page(items=[], next_cursor=None)
@@ -46,13 +46,13 @@ def list_jobs(context: Context, who: Producer, wanted: Annotated[JobQuery, Query
 
 @router.get("/{job_id}", responses=describes(404))
 def show_job(context: Context, who: Producer, job_id: RowId) -> answers.Job:
-    """One job with its counts; a producer sees its own. Role: producer."""
+    """One job with its counts; a producer sees its own."""
     return answers.Job.model_validate(find_visible(context, who, job_id))
 
 
 @router.post("/{job_id}/cancel", responses=describes(*WITH_BODY, 404, "job_ended"))
 def cancel_job(context: Context, who: Operator, job_id: RowId, act: Act | None = None) -> answers.Job:
-    """Cancel what of a job is not decided yet. A job that is cancelled already stays as it is. Role: operator."""
+    """Cancel what of a job is not decided yet. A job that is cancelled already stays as it is."""
     job = control.cancel(
         context.database,
         organisation_id=who.organisation_id,

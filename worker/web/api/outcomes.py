@@ -25,7 +25,7 @@ def list_outcomes(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> answers.Page[answers.Outcome]:
-    """What happened to each enrolment of a job so far, by rising id; a producer sees its own. Role: producer."""
+    """What happened to each enrolment of a job so far, by rising id; a producer sees its own."""
     find_visible(context, who, job_id)
     after = parse_cursor(cursor) or 0
     with context.database.begin() as connection:

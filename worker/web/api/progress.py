@@ -176,7 +176,7 @@ async def events(
     job_id: int,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A job's progress until it ends; a producer sees its own. Each event has the whole state. Role: producer."""
+    """A job's progress until it ends; a producer sees its own. Each event has the whole state."""
     return await stream(request, Ticket(who.token_id), partial(show_job, context, who, job_id), last_event_id)
 
 

@@ -57,7 +57,7 @@ class EnrolmentPage(EnrolmentFilter):
 def list_enrolments(
     context: Context, who: Viewer, wanted: Annotated[EnrolmentPage, Query()]
 ) -> answers.Page[EnrolmentRow]:
-    """Enrolments as they are now, newest first. Withdrawn ones are included unless excluded. Role: viewer."""
+    """Enrolments as they are now, newest first. Withdrawn ones are included unless excluded."""
     rows = lists.list_enrolments(
         context.database, who.organisation_id, wanted, before=parse_cursor(wanted.cursor), limit=wanted.limit
     )
@@ -69,7 +69,7 @@ def list_enrolments(
 def list_all_outcomes(
     context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]
 ) -> answers.Page[OutcomeRow]:
-    """What jobs decided, newest job first, a row for each enrolment of each job. Role: viewer."""
+    """What jobs decided, newest job first, a row for each enrolment of each job."""
     rows = lists.list_outcomes(
         context.database, who.organisation_id, wanted, before=parse_pair_cursor(wanted.cursor), limit=wanted.limit
     )
@@ -85,7 +85,7 @@ def export_enrolments(
     format: Format,  # noqa: A002 - as the path names it
     wanted: Annotated[EnrolmentFilter, Query()],
 ) -> StreamingResponse:
-    """All enrolments that the filter finds, as a file, from one snapshot. Role: viewer."""
+    """All enrolments that the filter finds, as a file, from one snapshot."""
     return send_export(context, who, request, wanted, "enrolments", format)
 
 
@@ -97,7 +97,7 @@ def export_outcomes(
     format: Format,  # noqa: A002 - as the path names it
     wanted: Annotated[OutcomeFilter, Query()],
 ) -> StreamingResponse:
-    """All outcomes that the filter finds, as a file, from one snapshot. Role: viewer."""
+    """All outcomes that the filter finds, as a file, from one snapshot."""
     return send_export(context, who, request, wanted, "outcomes", format)
 
 

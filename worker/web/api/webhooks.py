@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["outgoing webhooks"], responses=
 
 @router.get("")
 def list_webhooks(context: Context, who: Viewer) -> answers.Page[Endpoint]:
-    """Every endpoint, disabled ones included, newest first. Role: viewer."""
+    """Every endpoint, disabled ones included, newest first."""
     with context.database.begin() as connection:
         found = webhook_endpoints.list_endpoints(connection, who.organisation_id)
     return answers.Page(items=[Endpoint.model_validate(item) for item in found], next_cursor=None)
@@ -26,7 +26,7 @@ def list_webhooks(context: Context, who: Viewer) -> answers.Page[Endpoint]:
 
 @router.post("", status_code=201)
 def create_webhook(context: Context, who: Approver, request: EndpointRequest, response: Response) -> NewEndpoint:
-    """Send events to an address from now on. The secret is shown only once. Role: approver."""
+    """Send events to an address from now on. The secret is shown only once."""
     created = endpoints.create(
         context.database,
         context.settings,
@@ -42,7 +42,7 @@ def create_webhook(context: Context, who: Approver, request: EndpointRequest, re
 
 @router.post("/{webhook_id}/disable", responses=describes(404))
 def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> Endpoint:
-    """Send an endpoint nothing more. Role: approver."""
+    """Send an endpoint nothing more."""
     found = endpoints.disable(
         context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor
     )
@@ -51,7 +51,7 @@ def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> Endpo
 
 @router.post("/{webhook_id}/test", responses=describes(404))
 def test_webhook(context: Context, who: Operator, webhook_id: RowId) -> Delivery:
-    """Send a `test` event now. The response says what came back. Role: operator."""
+    """Send a `test` event now. The response says what came back."""
     sent = deliveries.send_test(
         context.database, context.settings, organisation_id=who.organisation_id, endpoint_id=webhook_id
     )
@@ -69,7 +69,7 @@ def list_deliveries(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> answers.Page[Delivery]:
-    """Deliveries to an endpoint, newest first. Role: viewer."""
+    """Deliveries to an endpoint, newest first."""
     with context.database.begin() as connection:
         found = webhook_deliveries.list_deliveries(
             connection, who.organisation_id, webhook_id, state=state, before=parse_cursor(cursor), limit=limit
@@ -79,7 +79,7 @@ def list_deliveries(
 
 @router.post("/deliveries/{delivery_id}/replay", responses=describes(404, 409))
 def replay_delivery(context: Context, who: Operator, delivery_id: RowId) -> Delivery:
-    """Send a delivery again that failed or arrived, with the same `webhook-id`. Role: operator."""
+    """Send a delivery again that failed or arrived, with the same `webhook-id`."""
     found = deliveries.replay(
         context.database, organisation_id=who.organisation_id, delivery_id=delivery_id, actor=who.actor
     )

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
-from schemas.catalogue import JobState, Source
+from schemas.catalogue import JobState, Role, Source
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note
 from worker.errors import InvalidInputError
 from worker.jobs import control
 from worker.jobs.show import show
-from worker.records import Job, Role
+from worker.records import Job
 from worker.web.console.forms import Text
 from worker.web.console.render import PATH, local
 from worker.web.console.times import parse_day_and_time

@@ -62,8 +62,8 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     with view.database.begin() as connection:
         pace = job_lists.decided_per_second(connection, job_id) if job.state is JobState.RUNNING else 0.0
         undone_by = job_lists.jobs_that_reinstate(connection, job_id)
-        rows = decision_receipts.acts_on_jobs(connection, [job_id])
-    acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # the act that made this job
+        rows = decision_receipts.list_acts_on_jobs(connection, [job_id])
+    acts = [timeline.describe_act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
     planned = _plan(view.database, job) if planning else None

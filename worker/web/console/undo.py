@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints
 from starlette.responses import Response
 
+from schemas.catalogue import Role
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
@@ -14,7 +15,6 @@ from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.records import Role
 from worker.web.console.forms import Text, parse, parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days

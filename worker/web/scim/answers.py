@@ -8,7 +8,6 @@ from fastapi.responses import JSONResponse
 from scim2_server.responses import ScimResponse
 
 from worker.web import body
-from worker.web.context import Context
 from worker.web.problems import TITLES
 from worker.web.scim.errors import MEDIA_TYPE, PREFIX
 from worker.web.scim.service import SERVICE
@@ -27,9 +26,9 @@ def answer(response: ScimResponse) -> Response:
     return JSONResponse(response.body, response.status, headers=response.headers, media_type=MEDIA_TYPE)
 
 
-async def _read(request: Request, context: Context) -> bytes:
+async def _read(request: Request) -> bytes:
     SERVICE.ensure_json(request.headers.get("content-type", "missing"))
-    return await body.read(request, context.settings.hook_body_bytes)
+    return await body.read(request)
 
 
 Body = Annotated[bytes, Depends(_read)]

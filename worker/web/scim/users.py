@@ -36,20 +36,20 @@ _SELECTED = ("attributes", "excludedAttributes")
 
 @router.get("", **described(200, 400, query=("filter", "startIndex", "count", *_SELECTED)))
 def list_users(context: Context, who: Scim, request: Request) -> Response:
-    """Users by a filter over userName, externalId, id, displayName and active, by id. Role: scim."""
+    """Users by a filter over userName, externalId, id, displayName and active, by id."""
     return _search(context, who, request, SERVICE.read_search_query([USERS], request.query_params)[0])
 
 
 @root.post("/.search", operation_id="search_all", **described(200, 400, example=_SEARCH))
 @router.post("/.search", **described(200, 400, example=_SEARCH))
 def search_users(context: Context, who: Scim, request: Request, body: Body) -> Response:
-    """The same with the question in the body (RFC 7644 §3.4.3). Role: scim."""
+    """The same with the question in the body (RFC 7644 §3.4.3)."""
     return _search(context, who, request, SERVICE.read_search_body([USERS], body, MEDIA_TYPE)[0])
 
 
 @router.post("", **described(201, 409, example=_USER))
 def create_user(context: Context, who: Scim, request: Request, body: Body) -> Response:
-    """Create a learner, or revive a deleted one: that is a reactivation. Role: scim."""
+    """Create a learner, or revive a deleted one: that is a reactivation."""
     given = cast(User, SERVICE.read_creation(USERS, body, MEDIA_TYPE))
     name = given.user_name or ""
     wanted = _written(given, UserAttributes(name, external_id=name[:255], display_name=None, active=True))
@@ -59,7 +59,7 @@ def create_user(context: Context, who: Scim, request: Request, body: Body) -> Re
 
 @router.get("/{user_id}", **described(200, 304, 400, 404, query=_SELECTED))
 def show_user(context: Context, who: Scim, request: Request, user_id: str, if_none_match: Tags = None) -> Response:
-    """One user, active or not. Role: scim."""
+    """One user, active or not."""
     user = scim_users.show(context.database, who.organisation_id, _number(user_id))
     selected = SERVICE.read_response_parameters(USERS, request.query_params)
     conditions = Conditions(if_none_match=if_none_match)
@@ -70,7 +70,7 @@ def show_user(context: Context, who: Scim, request: Request, user_id: str, if_no
 def replace_user(
     context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Tags = None
 ) -> Response:
-    """Replace a user; without `active` that stays. True to false is a deactivation. Role: scim."""
+    """Replace a user; without `active` that stays. True to false is a deactivation."""
     given = cast(User, SERVICE.read_replacement(USERS, body, MEDIA_TYPE))
     return _change(context, who, request, user_id, if_match, lambda before: _written(given, before))
 
@@ -79,7 +79,7 @@ def replace_user(
 def patch_user(
     context: Context, who: Scim, request: Request, user_id: str, body: Body, if_match: Tags = None
 ) -> Response:
-    """Change a user, all operations or none. `active` true to false is a deactivation. Role: scim."""
+    """Change a user, all operations or none. `active` true to false is a deactivation."""
     operations = SERVICE.read_patch(USERS, body, MEDIA_TYPE)
 
     def patch(before: UserAttributes) -> UserAttributes:
@@ -92,7 +92,7 @@ def patch_user(
 
 @router.delete("/{user_id}", **described(204, 404, 412))
 def delete_user(context: Context, who: Scim, user_id: str, if_match: Tags = None) -> Response:
-    """A deactivation; the user is absent from now on, the learner's row stays. Role: scim."""
+    """A deactivation; the user is absent from now on, the learner's row stays."""
     scim_users.delete(
         context.database,
         organisation_id=who.organisation_id,
