@@ -22,7 +22,12 @@ from worker.ledger import runs as ledger
 
 run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give a filter.", show_default=False)]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(
+        help="Ids of letters; or give a filter.", show_default=False, callback=common.refuse_large_id("dead letter")
+    ),
+]
 Every = Annotated[bool, typer.Option("--all", help="All open letters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
 Rate = Annotated[int, typer.Option(min=1, max=1000, help="Letters a second.")]

@@ -40,7 +40,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     Raises:
         NotFoundError: this organisation has no such enrolment, and nobody in it has asked for it.
     """
-    missing = f"this organisation has no enrolment {enrolment_id}, and nobody has asked for it"
+    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it"
     if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:

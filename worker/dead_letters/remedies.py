@@ -214,4 +214,4 @@ def _refuse(letter: LockedLetter, act: LetterAct) -> None:
 
 
 def _not_found(letter_id: int) -> NotFoundError:
-    return NotFoundError(f"this organisation has no dead letter {letter_id}")
+    return NotFoundError(f"there is no dead letter {letter_id} in this organisation")

@@ -126,7 +126,7 @@ def show(database: Database, *, organisation_id: int, run_id: int) -> Run:
     with database.begin() as connection:
         found = runs.find_run(connection, organisation_id, run_id)
     if found is None:
-        raise NotFoundError(f"this organisation has no run {run_id}")
+        raise NotFoundError(f"there is no run {run_id} in this organisation")
     return found
 
 
