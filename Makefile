@@ -2,9 +2,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo up test check format bench chaos lock clean
+.PHONY: help demo up test check format bench chaos lock dist clean
 .DEFAULT_GOAL := demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.runtime ## the Open University replay, with the expected figures beside the real ones
 	@$(BIN)/withdrawals demo
@@ -15,13 +19,13 @@ up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C; 
 test: $(VENV)/.dev ## the whole suite, against real PostgreSQL and Redis that it starts itself
 	@$(BIN)/python -m pytest -n 2
 
-check: $(VENV)/.dev ## format, lint, types, import floors
+check: $(VENV)/.dev ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev ## format the code and repair what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -31,24 +35,37 @@ bench: $(VENV)/.dev ## throughput against one-actor-per-enrolment, and idle late
 chaos: $(VENV)/.dev ## the fault tests at full size
 	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults --timeout=900
 
-lock: $(VENV)/.dev ## after a change of dependencies; needs `uv`
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --output-file requirements.txt pyproject.toml requirements.build.in
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --extra dev --output-file requirements-dev.txt pyproject.toml requirements.build.in
+# The lock is the three files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
+# one before: what production runs, plus the embedded servers and the build backend, plus the developers' tools.
+# It is neither uv.lock nor pylock.toml: both record the address of the index and of every file, so they would send a
+# machine that has a mirror elsewhere, and the pip that comes with Python 3.11 reads neither of them.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-clean: ## the environment; .local/ (your data) stays
+lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml; UPGRADE=1: at their newest releases
+	@$(PIP) 'uv>=0.13,<0.14'
+	@$(COMPILE) pyproject.toml --output-file requirements/production.txt >/dev/null
+	@$(COMPILE) pyproject.toml --extra local --group build --constraints requirements/production.txt \
+		--output-file requirements/local.txt >/dev/null
+	@$(COMPILE) --group dev --constraints requirements/local.txt --output-file requirements/dev.txt >/dev/null
+
+dist: $(VENV)/.runtime ## build the wheel into dist/
+	@$(BIN)/python -m hatchling build -t wheel
+
+clean: ## remove the environment; .local/ (your data) stays
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.x …")'
 	@$(PYTHON) -m venv $(VENV)
 
-# The lock is complete: with --no-deps pip resolves nothing, so that no newer release can come in its way.
-$(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/bin/python
+# The lock is complete, so pip resolves nothing (--no-deps) and takes no file with another hash.
+$(VENV)/.runtime: requirements/local.txt pyproject.toml | $(VENV)/bin/python
 	@echo "installing (once, about half a minute) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@$(PIP) --no-deps --require-hashes -r requirements/local.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@$(PIP) --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""`withdrawals doctor`: can the service reach what it needs, and is it set up safely?"""
+"""`withdrawals doctor`: can the service reach what it needs, and is its set-up safe?"""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from worker.database import Database
 from worker.errors import SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import processes
-from worker.people.hr_sources import seal
+from worker.people.hr_sources import source_seal
 
 OLDEST_POSTGRES = 150000
 OLDEST_REDIS = (6, 2)
 LONG_ROTATION = timedelta(days=7)
-"""Longer than this two secrets of a source need not be good."""
-GOOD_KEY, GOOD_VARIETY = 32, 10
-"""Characters, and different ones among them, that a key made by a machine has at the least."""
+"""A source should not have two accepted secrets for longer than this."""
+MIN_KEY_LENGTH, MIN_DIFFERENT = 32, 10
+"""Characters, and different characters, that a random key has at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`ok`, `warn` or `wrong`, about what, and what to do."""
+    """One answer of the doctor. `level`: `ok`, `warn` or `wrong`; `what`: the part; `finding`: what to do."""
 
     level: str
     what: str
@@ -76,7 +76,7 @@ def _postgres(owner: Database) -> list[Finding]:
         )
     )
     if fsync != "on":
-        findings.append(Finding("wrong", "database", "fsync is off: what was accepted can be lost in a crash"))
+        findings.append(Finding("wrong", "database", "fsync is off, so a crash can lose accepted jobs: switch it on"))
     return findings
 
 
@@ -91,19 +91,20 @@ def _role(database: Database) -> list[Finding]:
         ).one()
     too_much = [name for name in ("access", "progress", "audit") if getattr(rights, name)]
     if too_much:
-        return [Finding("wrong", "role", f"{rights.name} may change {', '.join(too_much)}; run `withdrawals migrate`")]
-    return [Finding("ok", "role", f"acts as {rights.name}, which can write no more than it needs")]
+        advice = f"{rights.name} may change {', '.join(too_much)}, which it must not: run `withdrawals migrate`"
+        return [Finding("wrong", "role", advice)]
+    return [Finding("ok", "role", f"acts as {rights.name}, which has only the rights it needs")]
 
 
 def _relay(database: Database) -> list[Finding]:
     with database.begin() as connection:
         age, threads = processes.relay_age(connection), processes.worker_threads(connection, at_least=0)
-    relay = Finding("warn", "relay", "none was seen lately: nothing wakes the workers; start `withdrawals relay`")
+    relay = Finding("warn", "relay", "no relay is running, so nothing wakes the workers: start `withdrawals relay`")
     if age is not None and age < 15:
-        relay = Finding("ok", "relay", f"seen {age:.0f} s ago")
+        relay = Finding("ok", "relay", f"last heartbeat {age:.0f} s ago")
     worker = Finding("ok", "worker", f"{threads} threads")
     if threads == 0:
-        worker = Finding("warn", "worker", "none was seen lately: nothing is decided; start `withdrawals worker`")
+        worker = Finding("warn", "worker", "no worker is running, so no job makes progress: start `withdrawals worker`")
     return [relay, worker]
 
 
@@ -116,44 +117,51 @@ def _redis(current: Settings) -> list[Finding]:
     old = tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS
     findings = [Finding("wrong" if old else "ok", "broker", f"Redis {version}" + ("; needs 6.2" if old else ""))]
     if memory.get("maxmemory_policy", "noeviction") != "noeviction":
-        findings.append(Finding("warn", "broker", "evicts keys when full: hints come late; set noeviction"))
+        findings.append(
+            Finding(
+                "warn",
+                "broker",
+                "evicts keys when its memory is full, which delays work: set noeviction",
+            )
+        )
     return findings
 
 
 def _sources(database: Database, current: Settings) -> list[Finding]:
     with database.begin() as connection:
-        live = ledger.live(connection)
+        live = ledger.list_live(connection)
     findings = [Finding("ok", "sources", f"{len(live)} HR systems may send events")]
-    opener = seal(current)
+    opener = source_seal(current)
     for source, sealed in live:
         if any(opener.open(secret) is None for secret in sealed):
-            told = f"the secret of source {source.id} opens with none of the keys: rotate it, or bring the key back"
-            findings.append(Finding("wrong", "sources", told))
+            advice = f"no key opens the secret of source {source.id}: rotate it, or restore the key"
+            findings.append(Finding("wrong", "sources", advice))
         if source.previous_until is not None and source.previous_until - datetime.now(UTC) > LONG_ROTATION:
-            told = f"source {source.id} has two good secrets until {source.previous_until:%Y-%m-%d}: rotate it again"
-            findings.append(Finding("warn", "sources", told))
+            until = f"{source.previous_until:%Y-%m-%d}"
+            advice = f"source {source.id} accepts two secrets until {until}: rotate it again to end the older one"
+            findings.append(Finding("warn", "sources", advice))
     return findings
 
 
 def _secret_key(current: Settings) -> list[Finding]:
     try:
-        seal(current)
+        source_seal(current)
     except SettingsError as error:
         return [Finding("wrong", "secret key", str(error))]
     given = current.secret_key.get_secret_value() if current.secret_key else ""
     keys = [key.strip() for key in given.split(",") if key.strip()]
-    if any(len(key) < GOOD_KEY or len(set(key)) < GOOD_VARIETY for key in keys):
-        told = f"one looks made by hand: set {GOOD_KEY} random characters first, the old one after a comma"
-        return [Finding("warn", "secret key", told)]
-    return [Finding("ok", "secret key", f"{len(keys)}, the first one seals")]
+    if any(len(key) < MIN_KEY_LENGTH or len(set(key)) < MIN_DIFFERENT for key in keys):
+        advice = f"a key is not random: put a new one of {MIN_KEY_LENGTH} random characters and a comma before it"
+        return [Finding("warn", "secret key", advice)]
+    return [Finding("ok", "secret key", f"{len(keys)} set; the first one encrypts")]
 
 
 def _settings(current: Settings) -> list[Finding]:
     findings = []
     if current.host not in ("127.0.0.1", "::1", "localhost"):
-        findings.append(Finding("warn", "web", f"listens on {current.host}: put TLS in front of it"))
+        findings.append(Finding("warn", "web", f"listens on {current.host}: put a proxy with TLS before it"))
     if current.log_level == "debug":
-        findings.append(Finding("warn", "logs", "debug level: not for production"))
+        findings.append(Finding("warn", "logs", "the level is debug, which is not for production"))
     return findings
 
 

@@ -8,27 +8,20 @@ from typing import IO
 
 from worker.errors import InvalidInputError
 from worker.jobs import csv_input
-from worker.jobs.csv_input import LONGEST_LINE, number
-
-__all__ = ["number", "read_ids", "read_line", "rows"]
+from worker.jobs.csv_input import LONGEST_LINE
 
 
 @contextmanager
-def rows(path: Path, *, required: Sequence[str]) -> Iterator[Iterator[tuple[int, dict[str, str]]]]:
+def read_rows(path: Path, *, required: Sequence[str]) -> Iterator[Iterator[tuple[int, dict[str, str]]]]:
     """Rows of a CSV file with a header, each with its line number; `-` is standard input.
 
-    UTF-8, with or without a byte order mark. Reading a row can raise.
+    UTF-8, with or without a byte order mark. Each step of the iterator can raise.
 
     Raises:
-        InvalidInputError: the file cannot be read, lacks a column, or a line is broken; the line is named.
+        InvalidInputError: the file cannot be read, a column is missing, or a line is broken; the line is named.
     """
-    try:
-        with _open(path) as stream:
-            yield csv_input.rows(stream, required)
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
-    except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    with _open(path) as stream:
+        yield csv_input.read_rows(stream, required)
 
 
 @contextmanager
@@ -36,10 +29,10 @@ def read_ids(path: Path) -> Iterator[Iterator[csv_input.Row]]:
     """Line and `enrolment_id` of each row of a CSV file.
 
     Raises:
-        InvalidInputError: as `rows`; also for a column `reason`: one bulk job, one reason (rule 5).
+        InvalidInputError: as `read_rows`; also for a column `reason`: one bulk job, one reason (rule 5).
     """
-    with rows(path, required=("enrolment_id",)) as found:
-        yield csv_input.ids(found)
+    with read_rows(path, required=("enrolment_id",)) as found:
+        yield csv_input.read_ids(found)
 
 
 def read_line(path: Path) -> str:
@@ -48,19 +41,26 @@ def read_line(path: Path) -> str:
     Raises:
         InvalidInputError: the file cannot be read, or is empty.
     """
-    try:
-        with _open(path) as stream:
-            line = stream.readline(LONGEST_LINE).strip()
-    except UnicodeDecodeError:
-        raise InvalidInputError(f"{path}: is not UTF-8") from None
-    except OSError as error:
-        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    with _open(path) as stream:
+        line = stream.readline(LONGEST_LINE).strip()
     if not line:
         raise InvalidInputError(f"{path}: is empty")
     return line
 
 
-def _open(path: Path) -> IO[str]:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[str]]:
+    """A text file; what goes wrong while it is read is raised with its name."""
+    try:
+        with _stream(path) as stream:
+            yield stream
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{path}: is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
+
+
+def _stream(path: Path) -> IO[str]:
     if str(path) == "-":
         return open(sys.stdin.fileno(), encoding="utf-8-sig", newline="", closefd=False)
     return path.open(encoding="utf-8-sig", newline="")

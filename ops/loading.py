@@ -9,9 +9,10 @@ import psycopg
 import sqlalchemy.exc
 from sqlalchemy import Connection, text
 
-from ops.files import number, rows
+from ops.files import read_rows
 from worker.database import Database, driver
 from worker.errors import InvalidInputError, driver_error
+from worker.ids import parse_id
 
 _REQUIRED = ("enrolment_id", "learner_external_id", "series_code", "pathway_title")
 
@@ -99,11 +100,11 @@ def _stage(connection: Connection, path: Path) -> None:
     create_staging(connection)
     seen: dict[int, int] = {}
     with (
-        rows(path, required=_REQUIRED) as found,
+        read_rows(path, required=_REQUIRED) as found,
         driver(connection).cursor().copy("COPY pg_temp.loading FROM STDIN") as copy,
     ):
         for line, row in found:
-            enrolment_id = number(line, "enrolment_id", row["enrolment_id"])
+            enrolment_id = parse_id(row["enrolment_id"], f"Line {line}: enrolment_id")
             if enrolment_id in seen:
                 raise InvalidInputError(
                     f"line {line}: enrolment_id {enrolment_id} stood on line {seen[enrolment_id]} already"

@@ -1,4 +1,4 @@
-"""`withdrawals migrate`: brings the schema up to date; safe to run twice, and by two processes at once."""
+"""`withdrawals migrate`: bring the schema up to date. Safe to repeat, and to run by two processes at once."""
 
 from pathlib import Path
 
@@ -7,39 +7,40 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-HERE = Path(__file__).parent / "migrations"
-_LOCK = 7_270_001  # advisory: one migration at a time
+MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 7_270_001
+"""Number of the advisory lock that lets one migration run at a time."""
 
 
 def migrate(engine: Engine, *, role: str) -> str:
-    """Create or upgrade everything in one transaction; returns the revision reached.
+    """Create or upgrade both schemas in one transaction; returns the new revision.
 
-    Schema `lms` is created only where there is none. `role` is created if missing and granted what the
-    service needs; the connecting user must be allowed to do that.
+    Schema `lms` belongs to the platform and is created only if it does not exist. `role` is created if it does not
+    exist, and gets the rights that the service needs; the connecting user must be allowed to do both.
     """
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         if connection.scalar(text("SELECT to_regnamespace('lms') IS NULL")):
-            connection.exec_driver_sql((HERE / "lms.sql").read_text(encoding="utf-8"))
+            connection.exec_driver_sql((MIGRATIONS / "lms.sql").read_text(encoding="utf-8"))
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS withdrawals"))
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(HERE))
+        config.set_main_option("script_location", str(MIGRATIONS))
         command.upgrade(config, "head")
         _grant(connection, role)
     return head()
 
 
 def head() -> str:
-    """The revision that this code was written for."""
+    """The newest revision, which this code needs."""
     config = Config()
-    config.set_main_option("script_location", str(HERE))
+    config.set_main_option("script_location", str(MIGRATIONS))
     return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
 def _grant(connection: Connection, role: str) -> None:
-    # A role belongs to the whole cluster: another database's migration may create it at this very moment.
+    # Roles belong to the whole cluster: the migration of another database may create the role at the same time.
     connection.exec_driver_sql(
         f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object OR unique_violation THEN END $$"
     )
     connection.exec_driver_sql(f"GRANT {role} TO CURRENT_USER")
-    connection.exec_driver_sql((HERE / "grants.sql").read_text(encoding="utf-8").replace(":role", role))
+    connection.exec_driver_sql((MIGRATIONS / "grants.sql").read_text(encoding="utf-8").replace(":role", role))

@@ -5,6 +5,16 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.catalogue import (
+    JOB_STATES,
+    LETTER_CODES,
+    LETTER_STATES,
+    OUTCOMES,
+    REASONS,
+    RECEIPT_STATUSES,
+    SOURCES,
+    describe,
+)
 from schemas.desk import Diagnosis, Event
 
 T = TypeVar("T")
@@ -17,9 +27,9 @@ class Job(BaseModel):
 
     id: int
     kind: str
-    state: str
-    reason: str | None
-    source: str
+    state: str = Field(description=describe(JOB_STATES))
+    reason: str | None = Field(description=describe(REASONS))
+    source: str = Field(description=describe(SOURCES))
     requested_by: str
     note: str | None
     learner_external_id: str | None
@@ -96,7 +106,7 @@ class Outcome(BaseModel):
 
     enrolment_id: int | None
     learner_external_id: str | None = Field(None, description="Of a person job that was closed whole.")
-    outcome: str
+    outcome: str = Field(description=describe(OUTCOMES))
     prior_status: str | None
     pathway_id: int | None
     dead_letter_id: int | None
@@ -110,8 +120,8 @@ class DeadLetter(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
-    code: str
-    state: str
+    code: str = Field(description=describe(LETTER_CODES))
+    state: str = Field(description=describe(LETTER_STATES))
     job_id: int | None
     job_ids: list[int]
     enrolment_id: int | None
@@ -136,15 +146,11 @@ class DeadLetter(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What became of an event that an HR system sent.
-
-    `accepted`, `scheduled`, `held` (each with its job), `noted` (the source's policy withdraws nothing),
-    `reactivated`, or `ignored` (an older event, or a type that is of no concern here).
-    """
+    """What was answered to an event that an HR system sent."""
 
     receipt_id: str
-    job_id: int | None = None
-    status: str
+    job_id: int | None = Field(None, description="The job that the event submitted.")
+    status: str = Field(description=describe(RECEIPT_STATUSES))
 
 
 class Page(BaseModel, Generic[T]):

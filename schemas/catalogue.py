@@ -1,4 +1,4 @@
-"""The catalogue: every reason, status, outcome, job state and dead-letter code, with the words that people read.
+"""The catalogue: every reason, status, outcome, state, code and role, with the words that people read.
 
 Everything that shows one of these codes takes its words from here: the API's documentation, the command line, the
 console and the exports. What a code does is decided in `worker/rules.py`; what it is called is decided here.
@@ -7,6 +7,7 @@ console and the exports. What a code does is decided in `worker/rules.py`; what 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Tone(StrEnum):
@@ -251,6 +252,55 @@ LETTER_STATES: dict[LetterState, Entry] = {
 }
 
 
-def describe(entries: Mapping[str, Entry]) -> str:
+class ReceiptStatus(StrEnum):
+    """What became of an event about a person."""
+
+    ACCEPTED = "accepted"
+    SCHEDULED = "scheduled"
+    HELD = "held"
+    NOTED = "noted"
+    REACTIVATED = "reactivated"
+    IGNORED = "ignored"
+    INVALID = "invalid"
+
+
+RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
+    ReceiptStatus.ACCEPTED: Entry("Accepted", "A job withdraws the person now.", Tone.GOOD),
+    ReceiptStatus.SCHEDULED: Entry("Scheduled", "A job withdraws the person later."),
+    ReceiptStatus.HELD: Entry("Held", "A job waits until a second person releases it.", Tone.WARN),
+    ReceiptStatus.NOTED: Entry("Noted", "The person is inactive. The policy of the source is to withdraw nothing."),
+    ReceiptStatus.REACTIVATED: Entry("Reactivated", "The person is active. Deactivations not yet applied are void."),
+    ReceiptStatus.IGNORED: Entry("Ignored", "Nothing changed: a newer event is known, or the type is unknown."),
+    ReceiptStatus.INVALID: Entry("Invalid", "The event could not be read. Support has it as a dead letter.", Tone.BAD),
+}
+
+
+class Role(StrEnum):
+    """What a token may do. From `producer` on, each role includes those before it; `scim` stands alone."""
+
+    SCIM = "scim"
+    PRODUCER = "producer"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+
+    def includes(self, needed: "Role") -> bool:
+        """Whether this role may do what `needed` may."""
+        if Role.SCIM in (self, needed):
+            return self is needed
+        order = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
+        return order.index(self) >= order.index(needed)
+
+
+ROLES: dict[Role, Entry] = {
+    Role.SCIM: Entry("SCIM client", "Uses `/scim/v2`, and nothing else."),
+    Role.PRODUCER: Entry("Producer", "Submits and plans jobs, and reads its own."),
+    Role.VIEWER: Entry("Viewer", "Reads everything of the organisation."),
+    Role.OPERATOR: Entry("Operator", "Steers and undoes jobs, and works on dead letters."),
+    Role.APPROVER: Entry("Approver", "Releases held jobs, overrides and cascades, sets the brake, adds webhooks."),
+}
+
+
+def describe(entries: Mapping[Any, Entry]) -> str:
     """The codes of one list with their sentences, as Markdown for the API's documentation."""
     return "\n".join(f"- `{code}`: {entry.sentence}" for code, entry in entries.items())

@@ -1,4 +1,4 @@
-"""What people ask of jobs on their way: another time, a release by filter, limits of the brake."""
+"""What people ask of jobs before they end: another time, a release by filter; and limits for the brake."""
 
 from typing import Annotated
 
@@ -8,15 +8,18 @@ from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Note, When
 
 
-class Move(BaseModel):
+class MoveRequest(BaseModel):
     """Another time for a job that is not admitted yet."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    effective_at: Annotated[When, Field(description="A time; a date alone is the end of that day.")]
+    effective_at: Annotated[
+        When,
+        Field(description="A time with its offset, or a date: the end of that day in the organisation's time zone."),
+    ]
 
 
-class Release(BaseModel):
+class ReleaseRequest(BaseModel):
     """A release of all held jobs that match."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +29,7 @@ class Release(BaseModel):
 
 
 class BrakeSetting(BaseModel):
-    """Limits of an organisation's own, all of them; what is left out or null follows the service's default."""
+    """All limits of an organisation. A limit that is left out or null follows the service's default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,4 +38,4 @@ class BrakeSetting(BaseModel):
     share: Annotated[float, Field(ge=0, le=1, strict=False, allow_inf_nan=False)] | None = None
     """Share of the learners that may be withdrawn in one window."""
     hours: Annotated[StrictInt, Field(ge=1, le=720)] | None = None
-    """The rolling window."""
+    """Length of the rolling window."""

@@ -1,35 +1,53 @@
-"""Dead letters by what they are: the one filter of listings, groups and acts on all that match; and single acts."""
+"""Dead letters: the one filter of lists, groups and acts on all that match; and acts on single letters."""
 
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.catalogue import LetterCode, LetterState, Source
 from schemas.jobs import Moment, Note, Storable
 
-Code = Literal[
-    "pathway_owned", "unknown_status", "not_found", "unknown_learner", "retries_exhausted", "poison", "invalid_event"
-]
-State = Literal["open", "redriven", "resolved", "discarded"]
-Source = Literal["hr", "bulk", "correction", "admin", "support"]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 
 
+NOBODY = "none"
+"""In a filter, letters that nobody looks after."""
+
+
 class LetterFilter(BaseModel):
-    """Dead letters of an organisation; conditions add up, none means all."""
+    """Dead letters of an organisation. Every condition given has to hold; without any, all letters match."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    code: Code | None = None
-    state: State | None = None
+    code: LetterCode | None = None
+    state: LetterState | None = None
     job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this job refers to.")] = None
     source: Annotated[Source | None, Field(description="Of the job that opened it.")] = None
     fingerprint: Word | None = None
-    assignee: Annotated[Word | None, Field(description="`none` for letters that nobody has.")] = None
+    assignee: Annotated[Word | None, Field(description="`none` for letters without an assignee.")] = None
     older_than: Annotated[Moment | None, Field(description="Opened before this time.")] = None
     changed: Annotated[
-        bool | None, Field(description="Whether the platform shows another state now than the letter saw.")
+        bool | None, Field(description="Whether the platform now shows another status or pathway than the letter saw.")
     ] = None
-    overdue: Annotated[bool | None, Field(description="Whether it is open for longer than its code's target.")] = None
+    overdue: Annotated[
+        bool | None, Field(description="Whether it has been open for longer than its code's target.")
+    ] = None
+
+    @property
+    def filter(self) -> "LetterFilter":
+        """The conditions alone, without what a request carries beside them."""
+        return LetterFilter(**self.model_dump(include=set(LetterFilter.model_fields), exclude_unset=True))
+
+
+class LetterAct(StrEnum):
+    """What a person can do to a dead letter, or to all that match."""
+
+    REDRIVE = "redrive"
+    OVERRIDE = "override"
+    CASCADE = "cascade"
+    KEEP = "keep"
+    DISCARD = "discard"
 
 
 class Act(BaseModel):
@@ -41,7 +59,7 @@ class Act(BaseModel):
 
 
 class Resolution(BaseModel):
-    """How a dead letter is decided; the note says why."""
+    """The remedy for a dead letter; the note says why."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, json_schema_extra={"examples": [{"remedy": "keep", "note": "its owner wants it"}]}

@@ -1,4 +1,4 @@
-"""What an HR system says about a person."""
+"""Events about persons, as HR systems send them and as the service records them."""
 
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -12,16 +12,16 @@ Sequence = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)]
 
 
 class PersonEvent(BaseModel):
-    """One event of one source. `sequence`, else the time, decides which is newer within a source."""
+    """One event of one source. Within a source `sequence`, else the time, decides which event is newer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: EventType
     external_id: ExternalId
     occurred_at: Moment | None = None
-    """When it happened; None: when it is received, by the database's clock."""
+    """When it happened; None: when the service receives it, by the database's clock."""
     effective_at: When | None = None
-    """When a deactivation holds; None: at once."""
+    """When a deactivation takes effect; None: at once."""
     sequence: Sequence | None = None
 
     @property
@@ -30,16 +30,17 @@ class PersonEvent(BaseModel):
 
 
 class HrEventData(BaseModel):
-    """Whom an event is about; what else a system sends along is left alone."""
+    """The person whom an event is about. Other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
     external_id: ExternalId
     effective_at: Annotated[
-        When | None, Field(description="When it holds; a date alone: the end of that day in the organisation's zone.")
+        When | None,
+        Field(description="When it takes effect. A date alone: the end of that day in the organisation's time zone."),
     ] = None
     sequence: Annotated[
-        Sequence | None, Field(description="Which of a source's events is newer; else the timestamp decides.")
+        Sequence | None, Field(description="Orders the events of one source. Without it, the timestamp does.")
     ] = None
 
 
@@ -59,7 +60,7 @@ class HrEvent(BaseModel):
     data: HrEventData
 
     def as_person_event(self) -> PersonEvent:
-        """The same as the service's own event."""
+        """The service's own form of this event."""
         return PersonEvent(
             type=self.type,
             external_id=self.data.external_id,

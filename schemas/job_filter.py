@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.catalogue import JobState
-from schemas.dead_letters import Source, Word
+from schemas.catalogue import JobState, Source
+from schemas.dead_letters import Word
 from schemas.jobs import Id, Moment
 
 

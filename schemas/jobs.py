@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.catalogue import REASONS, describe
+
 MAX_IDS = 100_000
 """Ids in one JSON request; more go into a file."""
 MAX_FILE_IDS = 1_000_000
@@ -102,7 +104,7 @@ class FileRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: ReasonName
+    reason: Annotated[ReasonName, Field(description=describe(REASONS))]
     source: Literal["bulk", "admin", "correction"] = "bulk"
     note: Note | None = None
     effective_at: When | None = None

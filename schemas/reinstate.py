@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.jobs import MAX_IDS, Id, Moment, Note
 
 
-class Part(BaseModel):
-    """Of what the job withdrew, the enrolments that meet every condition."""
+class ReinstateFilter(BaseModel):
+    """A part of what the job withdrew: the enrolments that fulfil every condition."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,16 +27,16 @@ class Part(BaseModel):
 
 
 class ReinstateRequest(BaseModel):
-    """Take back what a job withdrew; `filter` narrows it down."""
+    """Take back what a job withdrew, or with `filter` a part of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    filter: Part | None = None
+    filter: ReinstateFilter | None = None
     note: Note | None = None
 
 
 class ReinstatePlan(BaseModel):
-    """What a reinstate would do now: its outcomes counted, with up to five enrolments of each."""
+    """What a reinstate would do now: how many enrolments have each outcome, and up to five of them."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -44,4 +44,4 @@ class ReinstatePlan(BaseModel):
     outcomes: dict[str, int]
     samples: dict[str, list[int]]
     learners: int
-    brake: Annotated[bool, Field(description="Whether the brake would hold it.")]
+    brake: Annotated[bool, Field(description="Whether the brake would hold the job.")]

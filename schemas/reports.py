@@ -1,59 +1,73 @@
-"""Reports: the one filter of the view, the exports and the command line, and what they answer."""
+"""Reports: the one filter of the lists, the exports, the pages and the command line, and what they answer."""
 
-from datetime import date, datetime
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.catalogue import Source
 from schemas.jobs import ReasonName, Storable, When
 
-Source = Literal["hr", "bulk", "correction", "admin", "support"]
-Number = Annotated[int, Field(ge=1, le=2**63 - 1)]
-Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
-Words = Annotated[list[Word], Field(max_length=20)]
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
+Codes = Annotated[list[Code], Field(max_length=20)]
 
 
 class StatusFilter(BaseModel):
-    """Enrolments by what they are now and by the job; conditions add up, none means all, withdrawn ones included."""
+    """The Status filter (rule 8). Every condition that is given must hold; without any, all rows are included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: Annotated[
-        Words, Field(description="Only these; repeat it for several. The platform may know more than the rules do.")
+        Codes,
+        Field(
+            description="Only enrolments with one of these statuses. Repeat it for several. "
+            "Any text is allowed: the platform may have statuses that this service does not know."
+        ),
     ] = []
-    exclude_status: Annotated[Words, Field(description="Without these; repeat it for several.")] = []
-    series_id: Number | None = None
-    source: Annotated[Source | None, Field(description="Of the job that withdrew, or decided.")] = None
+    exclude_status: Annotated[
+        Codes, Field(description="No enrolments with one of these statuses. Repeat it for several.")
+    ] = []
+    series_id: RowId | None = None
+    source: Annotated[
+        Source | None, Field(description="The source of the job that withdrew or decided the enrolment.")
+    ] = None
 
 
 class EnrolmentFilter(StatusFilter):
-    """Enrolments of an organisation."""
+    """Which enrolments of an organisation."""
 
-    reason: Annotated[ReasonName | None, Field(description="Why it was withdrawn.")] = None
+    reason: Annotated[ReasonName | None, Field(description="The reason of the withdrawal.")] = None
     withdrawn_from: Annotated[
-        When | None, Field(description="Withdrawn at or after; a date alone: its beginning in the organisation's zone.")
+        When | None,
+        Field(description="Withdrawn at or after this time. A date means its start in the organisation's time zone."),
     ] = None
     withdrawn_to: Annotated[
-        When | None, Field(description="Withdrawn before; a date alone: its end in the organisation's time zone.")
+        When | None,
+        Field(description="Withdrawn before this time. A date means its end in the organisation's time zone."),
     ] = None
 
 
 class OutcomeFilter(StatusFilter):
-    """Outcomes of an organisation's jobs; `status` is the enrolment's now."""
+    """Which outcomes of an organisation's jobs. `status` is the status that the enrolment has now."""
 
-    reason: Annotated[ReasonName | None, Field(description="Of the job.")] = None
-    job_id: Number | None = None
-    outcome: Annotated[Words, Field(description="Only these; repeat it for several.")] = []
+    reason: Annotated[ReasonName | None, Field(description="The reason of the job.")] = None
+    job_id: RowId | None = None
+    outcome: Annotated[Codes, Field(description="Only these outcomes. Repeat it for several.")] = []
     decided_from: Annotated[
-        When | None, Field(description="Decided at or after; a date alone: its beginning in the organisation's zone.")
+        When | None,
+        Field(description="Decided at or after this time. A date means its start in the organisation's time zone."),
     ] = None
     decided_to: Annotated[
-        When | None, Field(description="Decided before; a date alone: its end in the organisation's time zone.")
+        When | None,
+        Field(description="Decided before this time. A date means its end in the organisation's time zone."),
     ] = None
 
 
 class EnrolmentRow(BaseModel):
-    """An enrolment as it is now; what withdrew it, when this service did."""
+    """An enrolment as it is now. `source` and `job_id` name the job that withdrew it, if this service did."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -74,7 +88,7 @@ class EnrolmentRow(BaseModel):
 
 
 class OutcomeRow(BaseModel):
-    """What a job decided of an enrolment; the enrolment as it is now, when there is one."""
+    """What a job decided about an enrolment, and the enrolment as it is now, if it exists."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -94,48 +108,95 @@ class OutcomeRow(BaseModel):
     dead_letter_id: int | None
 
 
-class WeekCount(BaseModel):
-    """Withdrawals of one reason in one week."""
+class DurationBand(StrEnum):
+    """How long a withdrawal took, from the request or from its effective time, whichever is later."""
 
-    week: Annotated[date, Field(description="The Monday it begins with, in UTC.")]
+    UNDER_10_SECONDS = "under_10_seconds"
+    UNDER_1_MINUTE = "under_1_minute"
+    UNDER_10_MINUTES = "under_10_minutes"
+    UNDER_1_HOUR = "under_1_hour"
+    UNDER_1_DAY = "under_1_day"
+    OVER_1_DAY = "over_1_day"
+
+
+class LetterAge(StrEnum):
+    """How long ago a dead letter was opened."""
+
+    UNDER_1_HOUR = "under_1_hour"
+    UNDER_1_DAY = "under_1_day"
+    UNDER_1_WEEK = "under_1_week"
+    OVER_1_WEEK = "over_1_week"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a band or an age is called, and the length that it stays below (None: no limit)."""
+
+    label: str
+    below: timedelta | None
+
+
+DURATION_BANDS: dict[DurationBand, Bound] = {
+    DurationBand.UNDER_10_SECONDS: Bound("Under 10 s", timedelta(seconds=10)),
+    DurationBand.UNDER_1_MINUTE: Bound("10 s to 1 min", timedelta(minutes=1)),
+    DurationBand.UNDER_10_MINUTES: Bound("1 to 10 min", timedelta(minutes=10)),
+    DurationBand.UNDER_1_HOUR: Bound("10 min to 1 h", timedelta(hours=1)),
+    DurationBand.UNDER_1_DAY: Bound("1 to 24 h", timedelta(days=1)),
+    DurationBand.OVER_1_DAY: Bound("Over a day", None),
+}
+"""From the shortest. Each one starts where the one before ends."""
+
+LETTER_AGES: dict[LetterAge, Bound] = {
+    LetterAge.UNDER_1_HOUR: Bound("Under an hour", timedelta(hours=1)),
+    LetterAge.UNDER_1_DAY: Bound("1 to 24 h", timedelta(days=1)),
+    LetterAge.UNDER_1_WEEK: Bound("1 to 7 days", timedelta(weeks=1)),
+    LetterAge.OVER_1_WEEK: Bound("Over a week", None),
+}
+"""From the youngest. Each one starts where the one before ends."""
+
+
+class WeekCount(BaseModel):
+    """Withdrawals with one reason in one week."""
+
+    week: Annotated[date, Field(description="The Monday on which the week starts, in UTC.")]
     reason: str
     count: int
 
 
 class CauseCount(BaseModel):
-    """What was refused for one cause: an outcome that is neither a withdrawal nor a cancellation."""
+    """Enrolments that were refused for one cause: an outcome that is neither a withdrawal nor a cancellation."""
 
     cause: str
     count: int
 
 
 class BandCount(BaseModel):
-    """Withdrawals that took so long, and not so short as the band before."""
+    """Withdrawals that took as long as the band says."""
 
-    band: Literal["under_10_seconds", "under_1_minute", "under_10_minutes", "under_1_hour", "under_1_day", "over_1_day"]
+    band: DurationBand
     count: int
 
 
 class Durations(BaseModel):
-    """Seconds from the request, or from when it was to hold if later, to the withdrawal; None without any."""
+    """Seconds from the request, or from its effective time if later, to the withdrawal. Null without withdrawals."""
 
     count: int
     p50: float | None
     p95: float | None
     p99: float | None
-    bands: Annotated[list[BandCount], Field(description="Every band, from the shortest; empty without withdrawals.")]
+    bands: Annotated[list[BandCount], Field(description="Every band, from the shortest. Empty without withdrawals.")]
 
 
 class AgeCount(BaseModel):
     """Open dead letters of one code and age."""
 
-    age: Literal["under_1_hour", "under_1_day", "under_1_week", "over_1_week"]
+    age: LetterAge
     code: str
     count: int
 
 
 class Summary(BaseModel):
-    """What happened to the requests of an organisation, ready for charts; open letters are those of now."""
+    """What happened to the requests of an organisation. The dead letters are those that are open now."""
 
     withdrawn_from: datetime | None
     withdrawn_to: datetime | None

@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterAct, LetterFilter
 from schemas.jobs import Note
 
-Act = Literal["redrive", "override", "cascade", "keep", "discard"]
 Rate = Annotated[int, Field(ge=1, le=1000, description="Letters a second.")]
 Canary = Annotated[int, Field(ge=0, le=100, description="Letters of each fingerprint that go first.")]
 
@@ -25,11 +24,6 @@ class RedriveRequest(LetterFilter):
     canary: Canary = 3
     note: Note | None = None
 
-    @property
-    def filter(self) -> LetterFilter:
-        """The letters meant."""
-        return LetterFilter(**self.model_dump(include=set(LetterFilter.model_fields), exclude_unset=True))
-
 
 class ResolveRequest(RedriveRequest):
     """All open letters that match are decided by one remedy; the note says why."""
@@ -40,7 +34,7 @@ class ResolveRequest(RedriveRequest):
         }
     )
 
-    remedy: Literal["override", "cascade", "keep"]
+    remedy: Literal[LetterAct.OVERRIDE, LetterAct.CASCADE, LetterAct.KEEP]
 
 
 class Run(BaseModel):
@@ -49,7 +43,7 @@ class Run(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
-    act: Act
+    act: LetterAct
     filter: dict[str, Any]
     actor: str
     note: str | None

@@ -1,4 +1,4 @@
-"""Webhooks that go out: what an organisation can be told, and how it asks for it."""
+"""Outgoing webhooks: which events an organisation can be sent, and how it asks for them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ Event = Literal["job.completed", "job.held", "dead_letter.opened", "dead_letter.
 
 
 class EndpointRequest(BaseModel):
-    """An address that wants to be told."""
+    """A new endpoint: an address to send events to."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -22,15 +22,15 @@ class EndpointRequest(BaseModel):
 
 
 class Endpoint(BaseModel):
-    """An address that is told; its secret is shown once, when it is made."""
+    """An address that events are sent to. Its secret is shown only once, when the endpoint is created."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
     url: str
     events: list[str]
-    failures: Annotated[int, Field(description="Attempts in a row that failed.")]
-    rest_until: Annotated[datetime | None, Field(description="Nothing is sent before.")]
+    failures: Annotated[int, Field(description="Failed attempts in a row.")]
+    rest_until: Annotated[datetime | None, Field(description="Nothing is sent before this time.")]
     created_at: datetime
     created_by: str
     disabled_at: datetime | None
@@ -38,13 +38,13 @@ class Endpoint(BaseModel):
 
 
 class NewEndpoint(Endpoint):
-    """A new endpoint with the secret that signs what it is sent."""
+    """A new endpoint with the secret that signs its events."""
 
     secret: str
 
 
 class Delivery(BaseModel):
-    """One event on its way to one endpoint; `webhook-id` is `msg_` and its id."""
+    """One event for one endpoint. Its `webhook-id` is `msg_` and the id."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 

@@ -13,7 +13,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester, submit
 from worker.people import events
-from worker.people.events import Receipt
+from worker.people.events import EventReceipt
 from worker.queue.drain import Drain
 from worker.records import Job
 from worker.reports.books import check
@@ -133,7 +133,7 @@ class World:
         made = JobRequest(enrolment_ids=list(ids), **request)
         return submit(db, self.requester(), made, chunk_size=chunk_size).job
 
-    def event(self, db: Database, kind: str, external_id: str, *, source: str = "hr", **event: Any) -> Receipt:
+    def event(self, db: Database, kind: str, external_id: str, *, source: str = "hr", **event: Any) -> EventReceipt:
         """Send a person's event: `deactivated`, `reactivated` or `deactivation_cancelled`."""
         made = PersonEvent(type=f"user.{kind}", external_id=external_id, **event)
         return events.record(db, self.requester(door=f"hr:{source}"), source, made)

@@ -1,48 +1,52 @@
-"""Errors a user can mend, and one classification of the errors that an attempt can meet.
+"""Errors that a user can correct, and the one classification of unexpected errors.
 
-A user error's message is shown as it stands: it names the field, the row or the setting, and what to do.
-Foreign errors (the driver's, the pool's) are translated here and nowhere else.
+The message of a user error is shown unchanged: it names the field, the row or the setting, and what to do.
+Errors of the database driver and of SQLAlchemy are interpreted here and nowhere else.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
 import psycopg
-import psycopg_pool
 import sqlalchemy.exc
 
 
 class WithdrawalsError(Exception):
-    """An error with a message for the person who caused it; never a traceback."""
+    """An error with a message for the person who caused it; shown without a traceback."""
 
     type = "error"
     more: Mapping[str, Any] = {}
-    """Members of the problem beside its sentence."""
+    """Additional members of the problem."""
 
 
 class InvalidInputError(WithdrawalsError):
-    """The request cannot be accepted as it stands; nothing was written."""
+    """The request is invalid; nothing was written."""
 
     type = "invalid"
 
 
+def unknown_value(field: str, given: str, allowed: Iterable[str]) -> InvalidInputError:
+    """The error for a value that is not on a closed list."""
+    return InvalidInputError(f"{field}: unknown value {given[:40]!r}. Use one of: {', '.join(allowed)}.")
+
+
 class NotFoundError(WithdrawalsError):
-    """No such record in this organisation (another organisation's looks the same)."""
+    """The organisation has no such record. A record of another organisation gets the same answer."""
 
     type = "not_found"
 
 
 class ConflictError(WithdrawalsError):
-    """The record is in a state in which this cannot be done."""
+    """The state of the record does not allow this."""
 
     type = "conflict"
 
 
 class IdempotencyConflictError(ConflictError):
-    """The key was used before, for another request."""
+    """The idempotency key was used before, for another request."""
 
     type = "idempotency_key_reused"
 
@@ -60,7 +64,7 @@ class PlanMismatchError(ConflictError):
 
 
 class PlanDriftedError(ConflictError):
-    """The outcomes are no longer those of the plan."""
+    """The outcomes differ from those of the plan by more than the settings allow."""
 
     type = "plan_drifted"
 
@@ -70,7 +74,7 @@ class PlanDriftedError(ConflictError):
 
 
 class BrakeError(ConflictError):
-    """What is counted but never held would go past the brake's limit."""
+    """A redrive or a remedy would exceed the brake's limit; these cannot be held, so they are refused."""
 
     type = "brake"
 
@@ -86,31 +90,31 @@ class OwnJobError(WithdrawalsError):
 
 
 class ForbiddenError(WithdrawalsError):
-    """The role of whoever asks does not include this."""
+    """The caller's role does not allow this."""
 
     type = "forbidden"
 
 
 class JobEndedError(ConflictError):
-    """The job had ended before."""
+    """The job has ended already."""
 
     type = "job_ended"
 
 
 class UniquenessError(ConflictError):
-    """Another record of the organisation has this value (SCIM's `uniqueness`)."""
+    """Another record of the organisation has this value (SCIM `uniqueness`)."""
 
     type = "uniqueness"
 
 
 class MutabilityError(InvalidInputError):
-    """The field cannot be changed once it has a value (SCIM's `mutability`)."""
+    """The field cannot be changed (SCIM `mutability`)."""
 
     type = "mutability"
 
 
 class PreconditionError(ConflictError):
-    """The record is no longer the one that the caller has seen."""
+    """The record has changed since the caller read it."""
 
     type = "precondition"
 
@@ -122,16 +126,16 @@ class SettingsError(WithdrawalsError):
 
 
 class Fault(StrEnum):
-    """What an unexpected error of an attempt means for its chunk."""
+    """The kind of an unexpected error, which decides what happens to the chunk."""
 
     TRANSIENT = "transient"
-    """The world was in the way (connection, deadlock, shutdown); the same attempt can succeed later."""
+    """A passing cause (connection, deadlock, shutdown): the same attempt can succeed later."""
     TIMEOUT = "timeout"
-    """A lock or a statement timed out; one row may be the cause, so the second time splits the chunk."""
+    """A lock or a statement timed out. One row may be the cause, so the second timeout splits the chunk."""
     ROW = "row"
-    """The database refused a value; it belongs to one row, so the chunk is split until that row is alone."""
+    """The database refused a value of one row. The chunk is split until that row is alone."""
     BUG = "bug"
-    """Anything else; retried with backoff, then given up with all its attempts on record."""
+    """Anything else: retried with backoff, then given up with all its attempts recorded."""
 
 
 _RETRY_NOW = ("08", "40", "57P01", "57P02", "57P03", "53", "25P03")
@@ -140,16 +144,16 @@ _ROW = ("21", "22", "23", "P0001", "44")
 
 
 def driver_error(error: BaseException) -> BaseException:
-    """The driver's own error inside SQLAlchemy's wrapper, else `error` itself."""
+    """The driver's error inside SQLAlchemy's wrapper; any other error is returned unchanged."""
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         return error.orig
     return error
 
 
-def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return a class
-    """Which `Fault` an error is, from its SQLSTATE (PostgreSQL, Appendix A)."""
+def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return for each kind
+    """The kind of an error, from its SQLSTATE (PostgreSQL documentation, Appendix A)."""
     error = driver_error(error)
-    if isinstance(error, psycopg_pool.PoolTimeout | psycopg_pool.PoolClosed | sqlalchemy.exc.TimeoutError):
+    if isinstance(error, sqlalchemy.exc.TimeoutError):  # no connection of the pool became free in time
         return Fault.TRANSIENT
     if not isinstance(error, psycopg.Error):
         return Fault.BUG
@@ -161,17 +165,17 @@ def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return a cla
     if state.startswith(_ROW):
         return Fault.ROW
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return Fault.TRANSIENT  # a connection that went away has no SQLSTATE
+        return Fault.TRANSIENT  # a lost connection has no SQLSTATE
     return Fault.BUG
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same transaction may be tried again at once (tenacity's question)."""
+    """Whether the same transaction can be retried at once."""
     return classify(error) is Fault.TRANSIENT
 
 
 def is_enrolled_meanwhile(error: BaseException) -> bool:
-    """Whether the platform's own uniqueness refused: an enrolment became active between a lock and the write."""
+    """Whether the platform's unique index refused: another enrolment became active between the lock and the write."""
     error = driver_error(error)
     return isinstance(error, psycopg.errors.UniqueViolation) and (error.diag.schema_name, error.diag.table_name) == (
         "lms",
@@ -180,17 +184,17 @@ def is_enrolled_meanwhile(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether it is transient or a timeout: somebody held a lock for longer than one may wait."""
+    """Whether it is transient or a timeout, so that the same request can succeed later."""
     return classify(error) in (Fault.TRANSIENT, Fault.TIMEOUT)
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:
-    """Class, message and fingerprint of an error, free of values and of personal data.
+    """Class, message and fingerprint of an error, without values and personal data.
 
-    What PostgreSQL says about a row can quote it ("Key (email)=(…) already exists", or a trigger of the
-    platform's that names a learner), so of such an error only names of the schema are kept. Of any other the
-    first line, without what stands in quotes or brackets, addresses and numbers. Equal faults of different
-    rows share a fingerprint (12 hex digits).
+    PostgreSQL can quote a row in its message ("Key (email)=(…) already exists", or a trigger of the platform
+    that names a learner). Of such an error only the names of schema objects are kept. Of any other error the
+    first line is kept, without quoted or bracketed text, e-mail addresses and numbers. The same error on
+    different rows has the same fingerprint (12 hex digits).
     """
     fault = classify(error)
     error = driver_error(error)
@@ -206,12 +210,12 @@ def describe(error: BaseException) -> tuple[str, str, str]:
 
 def _schema_names(error: psycopg.Error) -> str:
     found = error.diag
-    where = (found.context or "").splitlines()
+    context = (found.context or "").splitlines()
     names = {
         "constraint": found.constraint_name,
         "table": found.table_name,
         "column": found.column_name,
-        "in": where[0] if where and where[0].startswith("PL/pgSQL function") else None,
+        "in": context[0] if context and context[0].startswith("PL/pgSQL function") else None,
     }
-    told = ", ".join(f"{what} {name}" for what, name in names.items() if name)
-    return f"the database refused a value (SQLSTATE {error.sqlstate})" + (f": {told}" if told else "")
+    where = ", ".join(f"{what} {name}" for what, name in names.items() if name)
+    return f"the database refused a value (SQLSTATE {error.sqlstate})" + (f": {where}" if where else "")

@@ -30,13 +30,32 @@ def parse_cursor(cursor: str | None) -> int | None:
     Raises:
         InvalidInputError: the service did not make this cursor.
     """
+    return None if cursor is None else _cursor_id(cursor)
+
+
+def parse_pair_cursor(cursor: str | None) -> tuple[int, int] | None:
+    """The two ids, as in `7-23`, that a list by two falling ids goes on from. None for the first page.
+
+    Raises:
+        InvalidInputError: the service did not make this cursor.
+    """
     if cursor is None:
         return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20 and 0 < int(cursor) <= LARGEST):
+    first, _, second = cursor.partition("-")
+    return _cursor_id(first), _cursor_id(second)
+
+
+def next_cursor(items: Sequence[Any], limit: int, *keys: str) -> str | None:
+    """The cursor of the next page of a list by falling id, None after the last page.
+
+    `keys`: the attributes that the list is ordered by, `id` if none is given.
+    """
+    if len(items) < limit:
+        return None
+    return "-".join(str(getattr(items[-1], key)) for key in keys or ("id",))
+
+
+def _cursor_id(given: str) -> int:
+    if not (given.isascii() and given.isdigit() and len(given) < 20 and 0 < int(given) <= LARGEST):
         raise InvalidInputError("cursor: not a cursor of this list. Leave it out to start at the first page.")
-    return int(cursor)
-
-
-def next_cursor(items: Sequence[Any], limit: int) -> str | None:
-    """The cursor of the next page of a list by falling id, None after the last page."""
-    return str(items[-1].id) if len(items) == limit else None
+    return int(given)

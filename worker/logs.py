@@ -1,6 +1,6 @@
-"""Logs: structlog, one event name per fact, ids bound; no personal data, ever.
+"""Logs: structlog, one event name for each fact, ids bound, no personal data.
 
-Ids of rows are logged; external ids, names, e-mail addresses and notes are not.
+Ids of rows are logged. External ids, names, e-mail addresses and notes are not.
 """
 
 import logging
@@ -28,9 +28,9 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     renderer: list[structlog.types.Processor] = (
-        [_told, structlog.processors.JSONRenderer()]
+        [_describe_exception, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [_told, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [_describe_exception, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -42,25 +42,26 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 tells whole URLs
+    for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 logs whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
 
 
-def _told(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """An error as where it happened and what describes it: neither values of variables, where cookies and tokens
-    are, nor the message, which may quote a row.
+def _describe_exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Log where an exception was raised, its class and its description.
+
+    Variables may hold cookies and tokens, and the message may quote a row: neither is logged.
     """
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exception()
     if given and error is not None:
         frames = traceback.extract_tb(error.__traceback__)
-        where = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+        stack = "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
         name, message, fingerprint = describe(error)
-        event["exception"] = f"{where}\n{name}: {message} ({fingerprint})"
+        event["exception"] = f"{stack}\n{name}: {message} ({fingerprint})"
     return event
 
 
 def silence() -> None:
-    """Log nothing: for commands that print what they did."""
+    """Log nothing below critical: for commands that print what they did."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.getLogger().setLevel(logging.CRITICAL)

@@ -2,33 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from schemas.catalogue import JobState, LetterCode, LetterState
-
-
-class Role(StrEnum):
-    """What a token may do: each of the last four includes those before it; `scim` stands alone."""
-
-    SCIM = "scim"
-    """Nothing but `/scim/v2`."""
-    PRODUCER = "producer"
-    """Submit, plan, read its own jobs."""
-    VIEWER = "viewer"
-    """Read everything of the organisation."""
-    OPERATOR = "operator"
-    """Pause, resume, cancel, move, reinstate; redrive, assign, note, discard, `keep`."""
-    APPROVER = "approver"
-    """Release, `override`, `cascade`, brake, sources, tokens."""
-
-    def includes(self, needed: "Role") -> bool:
-        """Whether this role may do what `needed` may."""
-        if Role.SCIM in (self, needed):
-            return self is needed
-        order = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
-        return order.index(self) >= order.index(needed)
 
 
 @dataclass(frozen=True, slots=True)

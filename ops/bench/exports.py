@@ -1,4 +1,4 @@
-"""A million rows as a file, in each format: how long it takes and how much memory, of the command line and the web.
+"""A million rows exported in each format: seconds and memory, from the command line and over HTTP.
 
 Run by `make bench`, or alone: `python -m ops.bench.exports [--rows N]`.
 """
@@ -26,8 +26,8 @@ from worker import logs
 from worker.access import tokens
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.reports import lists
-from worker.reports.exports import Format
+from worker.reports.formats import Format
+from worker.reports.summary import summarise
 
 _ROWS = """
 INSERT INTO lms.organisations (name) VALUES ('exports');
@@ -58,7 +58,7 @@ INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_i
 
 
 def run(current: Settings, rows: int) -> None:
-    """Fill an organisation, write it in each format, and print one table."""
+    """Fill an organisation, export it in each format, and print one table."""
     owner, database = Database(current, as_owner=True), Database(current)
     with owner.begin() as connection:
         connection.exec_driver_sql(_ROWS.format(rows=rows, learners=(rows + 19) // 20))
@@ -67,8 +67,8 @@ def run(current: Settings, rows: int) -> None:
     with owner.begin() as connection:
         organisation_id = connection.scalar(text("SELECT id FROM lms.organisations WHERE name = 'exports'"))
     begin = time.perf_counter()
-    lists.summary(database, organisation_id, EnrolmentFilter())
-    summed = time.perf_counter() - begin
+    summarise(database, organisation_id, EnrolmentFilter())
+    summary_seconds = time.perf_counter() - begin
     token = tokens.create(database, organisation_id=organisation_id, name="exports", role="viewer", actor="bench")
     with tempfile.TemporaryDirectory(prefix="withdrawals-exports-", dir="/tmp") as directory:
         shown = [(*_command(Path(directory), what), "command line") for what in _WHAT]
@@ -76,7 +76,7 @@ def run(current: Settings, rows: int) -> None:
     owner.close()
     database.close()
     out.print(table("export", "seconds", "file MB", "peak MB", "process", rows=shown))
-    out.print(f"{rows:,} rows each; the summary over as many outcomes took {summed:.2f} s")
+    out.print(f"{rows:,} rows each; the summary over as many outcomes took {summary_seconds:.2f} s")
 
 
 _WHAT = [f"enrolments.{format_}" for format_ in Format]

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import sqlalchemy.exc
 import typer
@@ -57,6 +59,21 @@ app.add_typer(tokens.group, name="tokens")
 app.add_typer(webhooks.group, name="webhooks")
 
 DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{app.info.name} {metadata.version('withdrawals')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print name and version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from schemas.control import BrakeSetting
 from worker.jobs import brake
 
 group = typer.Typer(
-    no_args_is_help=True, help="The guard that holds an abnormal volume of withdrawals: show and set its limits."
+    no_args_is_help=True, help="Show and set the limits of the brake, which holds an abnormal volume of withdrawals."
 )
 
 
@@ -26,13 +26,15 @@ def show(organisation: Organisation = None, json: AsJson = False) -> None:
 @group.command("set")
 def set_limits(
     floor: Annotated[int | None, typer.Option(help="Learners that may always be withdrawn in one window.")] = None,
-    share: Annotated[float | None, typer.Option(help="Share of the learners, 0 to 1, that may be.")] = None,
-    hours: Annotated[int | None, typer.Option(help="The rolling window, 1 to 720.")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Share of the learners, from 0 to 1, that may be withdrawn in one window.")
+    ] = None,
+    hours: Annotated[int | None, typer.Option(help="Length of the rolling window in hours, from 1 to 720.")] = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Set the limits, all of them: what is left out follows the service's default."""
+    """Set all limits: a limit that is left out follows the service's default."""
     wanted = common.parse(BrakeSetting, floor=floor, share=share, hours=hours)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
@@ -49,8 +51,8 @@ def _print(found: BrakeLimits, json: bool) -> None:
         (name, f"{getattr(found, name):,}" if name != "share" else f"{found.share:.4g}", meaning)
         for name, meaning in (
             ("floor", "learners that may always be withdrawn in one window" + _default("floor", found)),
-            ("share", "of the learners that may be" + _default("share", found)),
-            ("hours", "the rolling window" + _default("hours", found)),
+            ("share", "share of the learners that may be withdrawn in one window" + _default("share", found)),
+            ("hours", "the rolling window, in hours" + _default("hours", found)),
             ("population", "learners active now, and those deactivated in the window"),
             ("volume", f"learners admitted in the window; past {limit:,} work is held"),
             ("held", "jobs that wait for a second person"),

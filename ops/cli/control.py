@@ -1,22 +1,23 @@
-"""What people do to a job on its way: plan again, pause, resume, move, release."""
+"""What people do to a job before it ends: plan again, pause, resume, move, release."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
+from ops.cli.filters import parse_filter
 from ops.cli.jobs import print_job, print_plan
-from schemas.control import Move
+from schemas.control import MoveRequest
 from schemas.job_filter import ReleaseFilter
 from worker.errors import InvalidInputError
 from worker.jobs import control, plan
 
-JobId = Annotated[int, typer.Argument(help="The job's number.")]
+JobId = Annotated[int, typer.Argument(help="The job's id.")]
 
 
 def register(group: typer.Typer) -> None:
-    """Put this module's commands among those of `jobs`."""
+    """Add the commands to the group `jobs`."""
     group.command("plan")(plan_again)
     group.command("pause")(pause)
     group.command("resume")(resume)
@@ -25,7 +26,7 @@ def register(group: typer.Typer) -> None:
 
 
 def plan_again(job_id: JobId, organisation: Organisation = None, json: AsJson = False) -> None:
-    """Show what a job would do now with what of it is not decided yet; writes nothing."""
+    """Show what the undecided part of a job would do now; writes nothing."""
     with common.database() as db:
         found = plan.of_job(db, common.organisation_id(db, organisation), job_id)
     print_plan(found, json)
@@ -34,7 +35,7 @@ def plan_again(job_id: JobId, organisation: Organisation = None, json: AsJson = 
 def pause(
     job_id: JobId, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
 ) -> None:
-    """Let nothing more of a job begin until it is resumed."""
+    """Pause a job: workers begin no more of it until it is resumed."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         job = control.pause(db, organisation_id=org, job_id=job_id, actor=common.actor(acting), note=note)
@@ -44,7 +45,7 @@ def pause(
 def resume(
     job_id: JobId, note: Note = None, organisation: Organisation = None, acting: As = None, json: AsJson = False
 ) -> None:
-    """Let a paused job go on."""
+    """Resume a paused job."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         job = control.resume(db, organisation_id=org, job_id=job_id, actor=common.actor(acting), note=note)
@@ -55,14 +56,16 @@ def move(
     job_id: JobId,
     effective_at: Annotated[
         str,
-        typer.Option(help="A time with its offset, or a date: the end of that day in the organisation's time zone."),
+        typer.Option(
+            help="A time with its offset, or a date. A date is the end of that day in the organisation's time zone."
+        ),
     ],
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Give a scheduled or held job another time; one that has passed admits a scheduled job at once."""
-    wanted = common.parse(Move, effective_at=effective_at)
+    """Give a scheduled or held job another time. A time in the past starts a scheduled job at once."""
+    wanted = common.parse(MoveRequest, effective_at=effective_at)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         job = control.move(
@@ -72,12 +75,12 @@ def move(
 
 
 def release(
-    job_id: Annotated[int | None, typer.Argument(help="The job's number.", show_default=False)] = None,
+    job_id: Annotated[int | None, typer.Argument(help="The job's id.", show_default=False)] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
-            help="NAME=VALUE, repeatable: ids (commas allowed), source, requested_by, held_because (brake or policy), "
+            help="NAME=VALUE, can be repeated: ids (with commas), source, requested_by, held_because (brake, policy), "
             "created_before and created_after (2026-03-01T00:00:00Z).",
         ),
     ] = None,
@@ -86,10 +89,10 @@ def release(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Release held jobs that somebody else requested: one, or all that match."""
+    """Release one held job that somebody else requested, or all that match a filter."""
     if (job_id is None) == (not where):
-        raise InvalidInputError("give a job's number, or --filter NAME=VALUE, and not both")
-    wanted = _filter(where or [])
+        raise InvalidInputError("give a job's id or --filter NAME=VALUE, not both")
+    wanted = parse_filter(ReleaseFilter, where or [])
     with common.database() as db:
         org, actor = common.organisation_id(db, organisation), common.actor(acting)
         if job_id is not None:
@@ -103,23 +106,3 @@ def release(
         common.out.print(f"{done.released:,} released{own}", markup=False)
     if done.own:
         raise typer.Exit(1)
-
-
-def _filter(pairs: list[str]) -> ReleaseFilter:
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in ReleaseFilter.model_fields:
-            known = ", ".join(ReleaseFilter.model_fields)
-            raise InvalidInputError(f"--filter {pair}: give NAME=VALUE, with NAME one of {known}")
-        values[name] = [_number(part) for part in value.split(",")] if name == "ids" else value
-    found = common.parse(ReleaseFilter, **values)
-    assert isinstance(found, ReleaseFilter)  # noqa: S101 - for the type checker
-    return found
-
-
-def _number(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise InvalidInputError(f"--filter ids: {value!r} is not a number") from None

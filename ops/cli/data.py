@@ -1,4 +1,4 @@
-"""Load sample data, migrate, and look whether the books balance."""
+"""Load sample data, migrate the database, check the books."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,32 +10,32 @@ from ops.cli.common import AsJson
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
 from worker.database import Database
-from worker.reports.books import check as look
+from worker.reports.books import check as check_books
 
 
 def register(app: typer.Typer) -> None:
-    """Put this module's commands on the tree."""
+    """Add this module's commands to the command line."""
     app.command("load")(load)
     app.command("migrate")(migrate)
     app.command("check")(check)
 
 
 def load(
-    file: Annotated[Path, typer.Argument(help="CSV with a header; - is standard input.")],
-    organisation: Annotated[str, typer.Option(help="Name; created when missing.")],
+    file: Annotated[Path, typer.Argument(help="A CSV file with a header. - reads standard input.")],
+    organisation: Annotated[str, typer.Option(help="Name. It is created if it does not exist.")],
     json: AsJson = False,
 ) -> None:
-    """Load enrolments into the platform's tables; creates what is missing, changes nothing that is there."""
+    """Load enrolments into the platform's tables. Creates what is missing and changes nothing that exists."""
     with common.database(as_owner=True) as db:
         loaded = load_file(db, file, organisation)
     if json:
         common.print_json(loaded)
         return
-    common.out.print(f"{loaded.created:,} enrolments created, {loaded.existing:,} were there already")
+    common.out.print(f"{loaded.created:,} enrolments created, {loaded.existing:,} existed already")
 
 
 def migrate() -> None:
-    """Create or upgrade the database's schema; safe to run twice, and by two processes at once."""
+    """Create or upgrade the database's schema. Safe to run twice, and by two processes at the same time."""
     with common.environment() as current:
         owner = Database(current, pool_size=1, as_owner=True)
         try:
@@ -46,9 +46,9 @@ def migrate() -> None:
 
 
 def check(json: AsJson = False) -> None:
-    """Check conservation and every invariant; exit 1 and a list when something is broken."""
+    """Check the conservation formula and every invariant. Exit code 1 and a list: something is broken."""
     with common.database() as db:
-        books = look(db)
+        books = check_books(db)
     if json:
         common.print_json({"clean": books.clean, "totals": books.totals, "violations": books.violations})
     else:

@@ -1,39 +1,32 @@
-"""What could not be done: look, understand, act."""
+"""Dead letters: list, show."""
 
 from typing import Annotated, Any
 
 import typer
 
-from ops.cli import common, letter_filter
+from ops.cli import common
 from ops.cli.common import AsJson, Limit, Organisation
-from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
+from ops.cli.letter_filter import takes_filter
 from schemas.catalogue import LetterState
+from schemas.dead_letters import LetterFilter
 from worker.config import settings
 from worker.dead_letters import decision_receipts, desk, diagnosis, remedies
 from worker.records import DeadLetter
 
-group = typer.Typer(no_args_is_help=True, help="What could not be done, and why: look, understand, act.")
+group = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be done, why, and what to do about it.")
 
 
 @group.command("list")
+@takes_filter()
 def list_letters(
-    code: Code = None,
-    state: State = None,
-    job: Job = None,
-    source: Source = None,
-    fingerprint: Fingerprint = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
+    wanted: LetterFilter,
     limit: Limit = None,
-    cursor: Annotated[str | None, typer.Option(help="Go on there: next_cursor of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Where to go on: next_cursor of the page before.")] = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
     """List dead letters: open ones first, the longest overdue at the top; then closed ones, newest first."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
     most = common.page_size(limit, json or only_ids)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
@@ -55,15 +48,17 @@ def list_letters(
             item.enrolment_id or item.learner_external_id,
             item.assignee,
             item.opened_at,
-            diagnosis.kind(letter),
+            diagnosis.describe_cause(letter),
         )
         for letter, item in zip(found.items, documents_of, strict=True)
     ]
-    common.out.print(common.table("letter", "code", "state", "about", "whose", "opened", "what happened", rows=rows))
+    common.out.print(common.table("letter", "code", "state", "about", "assignee", "opened", "what happened", rows=rows))
     if late:
         common.out.print(f"\n{late:,} overdue")
     if found.next_cursor:
-        common.err.print(f"the first {most}; go on with --cursor {found.next_cursor}, or narrow it down")
+        common.err.print(
+            f"These are the first {most}. Go on with --cursor {found.next_cursor}, or use a narrower filter."
+        )
 
 
 @group.command("show")
@@ -84,28 +79,28 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 
 def _print(letter: DeadLetter) -> None:
     shown = remedies.document(letter)
-    told, asked, now = shown.diagnosis, shown.diagnosis.request, shown.diagnosis.seen_now
-    common.out.print(told.sentence, style="bold", markup=False)
-    for change in told.changed:
+    found, asked, now = shown.diagnosis, shown.diagnosis.request, shown.diagnosis.seen_now
+    common.out.print(found.sentence, style="bold", markup=False)
+    for change in found.changed:
         common.out.print(f"Since then: {change}.", markup=False)
-    if told.next:
-        common.out.print(told.next, markup=False)
+    if found.next:
+        common.out.print(found.next, markup=False)
     closed = f"{shown.closed_at:%Y-%m-%d %H:%M:%SZ} by {shown.closed_by} ({shown.remedy})" if shown.closed_at else None
     due = f"{shown.due_at:%Y-%m-%d %H:%M:%SZ}" + (" (OVERDUE)" if shown.overdue else "") if shown.due_at else None
-    others = told.shared_by - (1 if letter.is_live else 0) if told.shared_by is not None else None
+    others = found.shared_by - (1 if letter.is_live else 0) if found.shared_by is not None else None
     rows: list[tuple[str, object]] = [
         ("letter", f"{shown.id}, {shown.code}, {shown.state}"),
         ("enrolment", shown.enrolment_id),
         ("learner", shown.learner_external_id or (now or {}).get("learner_external_id")),
-        ("whose", shown.assignee),
+        ("assignee", shown.assignee),
         ("opened", shown.opened_at),
         ("due", due),
         ("closed", closed),
-        ("seen then", _seen(told.seen_then)),
-        ("seen now", _seen(now) if now else "not there" if "now" in letter.evidence else None),
-        ("fingerprint", f"{shown.fingerprint} (other open letters with it: {others:,})"),
+        ("seen then", _seen(found.seen_then)),
+        ("seen now", _seen(now) if now else "does not exist" if "now" in letter.evidence else None),
+        ("fingerprint", f"{shown.fingerprint} (other open letters: {others:,})"),
         ("error", letter.error_class and f"{letter.error_class}: {letter.message}"),
-        ("asked by", asked and f"{asked.requested_by}, {decision_receipts.door(asked)}"),
+        ("asked by", asked and f"{asked.requested_by}, {decision_receipts.describe_door(asked)}"),
         ("for", asked and f"{asked.kind}, {asked.reason or 'no reason'}, job {asked.job_id} ({asked.state})"),
         ("asked at", asked and asked.created_at),
         ("their note", asked and asked.note),
@@ -130,14 +125,14 @@ def _print(letter: DeadLetter) -> None:
 
 
 def _seen(seen: dict[str, Any]) -> str | None:
-    """What was seen, in one line; of an event its body as it came."""
-    told = {name: value for name, value in seen.items() if name in _TOLD and value is not None}
-    if "status" in told and "pathway_title" not in told:
-        told["pathway_title"] = "none"
-    return ", ".join(f"{_TOLD[name]} {value}" for name, value in told.items()) or None
+    """What was seen, in one line; of an event its body as received."""
+    shown = {name: value for name, value in seen.items() if name in _LABELS and value is not None}
+    if "status" in shown and "pathway_title" not in shown:
+        shown["pathway_title"] = "none"
+    return ", ".join(f"{_LABELS[name]} {value}" for name, value in shown.items()) or None
 
 
-_TOLD = {
+_LABELS = {
     "status": "status", "pathway_title": "pathway", "series_code": "Series", "active": "active",
     "to_decide": "enrolments to decide", "owned": "owned by a pathway", "source": "source", "event_id": "event",
     "receipt_id": "receipt", "fault": "fault", "body": "body",

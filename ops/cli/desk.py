@@ -1,19 +1,19 @@
-"""The dead-letter desk: what there is, by kind and age, and who looks after it; registered on `dead-letters`."""
+"""The dead-letter desk: letters by cause and age, assignees, notes; registered on `dead-letters`."""
 
 from typing import Annotated
 
 import typer
 
-from ops.cli import common, letter_filter
+from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
-from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source, State
+from ops.cli.letter_filter import takes_filter
 from schemas.dead_letters import LetterFilter
 from schemas.desk import Acted, AssignRequest, NoteRequest
 from worker.config import settings
-from worker.dead_letters import desk
+from worker.dead_letters import desk, desk_acts
 from worker.errors import InvalidInputError
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by id; or give options that say which.")]
+Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give filter options instead.")]
 All = Annotated[bool, typer.Option("--all", help="All letters of the organisation, without a filter.")]
 MOST_GROUPS = 1000
 
@@ -26,21 +26,13 @@ def register(group: typer.Typer) -> None:
     group.command("note")(note)
 
 
+@takes_filter()
 def groups(
-    code: Code = None,
-    state: State = None,
-    job: Job = None,
-    source: Source = None,
-    fingerprint: Fingerprint = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
+    wanted: LetterFilter,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
-    """Group dead letters by fingerprint: how many of a kind, how old, one to look at."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
+    """Group dead letters by fingerprint: how many of each cause, how old, one to look at."""
     with common.database() as db:
         found = desk.groups(db, settings(), common.organisation_id(db, organisation), wanted, limit=MOST_GROUPS)
     if json:
@@ -62,14 +54,15 @@ def groups(
         common.table("letters", "fingerprint", "states", "overdue", "oldest", "see", "what happened", rows=rows)
     )
     if found.items:
-        kinds = f"{found.groups:,} kind{'s' if found.groups > 1 else ''}"
+        causes = f"{found.groups:,} cause{'s' if found.groups > 1 else ''}"
         common.out.print(
-            f"\n{found.letters:,} letters of {kinds}; look at one with `dead-letters show`, see all of a kind with "
-            "`dead-letters list --fingerprint`"
+            f"\n{found.letters:,} letters with {causes}. Show one with `dead-letters show`, and all with the same "
+            "cause with `dead-letters list --fingerprint`."
         )
     if found.groups > len(found.items):
         common.err.print(
-            f"the first {len(found.items):,} of {found.groups:,} kinds, those with most open letters; narrow it down"
+            f"These are the first {len(found.items):,} of {found.groups:,} causes, those with most open letters. "
+            "Use a narrower filter to see the others."
         )
 
 
@@ -93,72 +86,56 @@ def overview(organisation: Organisation = None, json: AsJson = False) -> None:
         for item in found.items
         if item.live
     ]
-    columns = ("code", "open", "overdue", "nobody's", "< 1 day", "< 7 days", "< 30 days", "older", "oldest", "target")
+    columns = ("code", "open", "overdue", "unassigned", "< 1 day", "< 7 days", "< 30 days", "older", "oldest", "target")
     common.out.print(common.table(*columns, rows=rows))
     common.out.print(f"\n{found.live:,} open, {found.overdue:,} of them overdue")
 
 
+@takes_filter()
 def assign(
+    wanted: LetterFilter,
     letter_ids: Ids = None,
-    to: Annotated[str | None, typer.Option(help="Who is to look after them.")] = None,
-    nobody: Annotated[bool, typer.Option("--nobody", help="Nobody is to look after them any more.")] = False,
+    to: Annotated[str | None, typer.Option(help="Who looks after them from now on.")] = None,
+    nobody: Annotated[bool, typer.Option("--nobody", help="Remove the assignee.")] = False,
     everything: All = False,
-    code: Code = None,
-    state: State = None,
-    job: Job = None,
-    source: Source = None,
-    fingerprint: Fingerprint = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Let somebody look after dead letters: some by id, or all that match."""
+    """Assign dead letters to somebody: some by id, or all that match."""
     if (to is None) is not nobody:
-        raise InvalidInputError("--to: say who, or --nobody")
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
+        raise InvalidInputError("--to: give a name, or use --nobody.")
     chosen = _chosen(letter_ids, wanted, everything)
     name = None if nobody else common.parse(AssignRequest, assignee=to).assignee
     with common.database() as db:
         org, who = common.organisation_id(db, organisation), common.actor(acting)
         if chosen:
-            done = desk.assign(db, organisation_id=org, letter_ids=chosen, assignee=name, actor=who)
+            done = desk_acts.assign(db, organisation_id=org, letter_ids=chosen, assignee=name, actor=who)
         else:
-            done = desk.assign_all(db, organisation_id=org, wanted=wanted, assignee=name, actor=who)
-    _say(done, json, f"given to {name or 'nobody'}")
+            done = desk_acts.assign_all(db, organisation_id=org, wanted=wanted, assignee=name, actor=who)
+    _print_done(done, json, f"assigned to {name}" if name else "unassigned")
 
 
+@takes_filter()
 def note(
+    wanted: LetterFilter,
     letter_ids: Ids = None,
-    text: Annotated[str | None, typer.Option("--note", help="What somebody found out; required.")] = None,
+    text: Annotated[str | None, typer.Option("--note", help="The note; required.")] = None,
     everything: All = False,
-    code: Code = None,
-    state: State = None,
-    job: Job = None,
-    source: Source = None,
-    fingerprint: Fingerprint = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Put a note beside dead letters: some by id, or all that match."""
-    wanted = letter_filter.parse(code, state, job, source, fingerprint, assignee, older_than, changed, overdue)
+    """Add a note to dead letters: some by id, or all that match."""
     chosen = _chosen(letter_ids, wanted, everything)
     given = common.parse(NoteRequest, note=text or "")
     with common.database() as db:
         org, who = common.organisation_id(db, organisation), common.actor(acting)
         if chosen:
-            done = desk.note(db, organisation_id=org, letter_ids=chosen, note=given.note, actor=who)
+            done = desk_acts.note(db, organisation_id=org, letter_ids=chosen, note=given.note, actor=who)
         else:
-            done = desk.note_all(db, organisation_id=org, wanted=wanted, note=given.note, actor=who)
-    _say(done, json, "noted")
+            done = desk_acts.note_all(db, organisation_id=org, wanted=wanted, note=given.note, actor=who)
+    _print_done(done, json, "noted")
 
 
 def _chosen(letter_ids: list[int] | None, wanted: LetterFilter, everything: bool) -> list[int] | None:
@@ -169,17 +146,17 @@ def _chosen(letter_ids: list[int] | None, wanted: LetterFilter, everything: bool
     """
     filtered = wanted != LetterFilter()
     if sum((bool(letter_ids), filtered, everything)) != 1:
-        raise InvalidInputError("say which letters: either ids, or options such as --code and --fingerprint, or --all")
+        raise InvalidInputError("Give either ids, or filter options such as --code and --fingerprint, or --all.")
     return letter_ids or None
 
 
-def _say(done: Acted, json: bool, what: str) -> None:
+def _print_done(done: Acted, json: bool, what: str) -> None:
     if json:
         common.print_json(done.model_dump(mode="json"))
         return
     same = done.matched - done.changed
     common.out.print(
         f"{done.changed:,} {'letter' if done.changed == 1 else 'letters'} {what}"
-        + (f"; {same:,} were so already" if same else ""),
+        + (f"; {same:,} {'was' if same == 1 else 'were'} so before" if same else ""),
         markup=False,
     )

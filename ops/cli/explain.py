@@ -28,20 +28,20 @@ def explain(enrolment_id: int, organisation: Organisation = None, json: AsJson =
 def _print(found: EnrolmentHistory) -> None:
     common.out.print(found.summary, markup=False)
     if found.now:
-        told = ("learner_external_id", "withdrawn_at", "withdrawal_reason", "withdrawn_by")
-        rows = [(name.replace("_", " "), found.now[name]) for name in told if found.now[name] is not None]
+        shown = ("learner_external_id", "withdrawn_at", "withdrawal_reason", "withdrawn_by")
+        rows = [(name.replace("_", " "), found.now[name]) for name in shown if found.now[name] is not None]
         common.out.print(common.table("", "", rows=rows))
     for decision in found.decisions:
         asked = decision.request
         head = f"\njob {asked.job_id}: {asked.kind}" + (f", {asked.reason}" if asked.reason else "")
         common.out.print(head, style="bold", markup=False)
-        rows = [row for row in _told(decision) if row[1] is not None]
+        rows = [row for row in _facts(decision) if row[1] is not None]
         common.out.print(common.table("", "", rows=rows))
     for letter in found.dead_letters:
         common.out.print(f"\ndead letter {letter.id}: {letter.code}, {letter.state}", style="bold", markup=False)
         common.out.print(f"  {letter.sentence}", markup=False)
     if found.events:
-        common.out.print("\nin the order of time", style="bold")
+        common.out.print("\nhistory", style="bold")
         lines = [
             (event.at, event.who or "", event.what + (f": {event.note}" if event.note else ""), _about(event.job_id))
             for event in found.events
@@ -49,11 +49,11 @@ def _print(found: EnrolmentHistory) -> None:
         common.out.print(common.table("when", "who", "what", "", rows=lines))
 
 
-def _told(decision: Decision) -> list[tuple[str, object]]:
+def _facts(decision: Decision) -> list[tuple[str, object]]:
     asked, seen = decision.request, decision.seen
     pathway = seen and (seen["pathway_title"] or seen["pathway_id"])
     return [
-        ("  asked by", f"{asked.requested_by}, {decision_receipts.door(asked)}"),
+        ("  asked by", f"{asked.requested_by}, {decision_receipts.describe_door(asked)}"),
         ("  asked at", asked.created_at),
         ("  note", asked.note),
         ("  outcome", decision.outcome or decision.standing),

@@ -20,7 +20,7 @@ from worker.jobs.control import cancel
 from worker.jobs.submit import Submitted, submit, submit_file
 from worker.people import events
 from worker.records import Job
-from worker.reports.lists import series_of_code
+from worker.reports.filters import find_series_id
 
 group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")
 
@@ -113,7 +113,7 @@ def bulk(
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
         if series is not None:
-            conditions["series_id"] = series_of_code(db, who.organisation_id, series)
+            conditions["series_id"] = find_series_id(db, who.organisation_id, series)
         if conditions:
             selection = common.parse(JobRequest, **given, filter=common.parse(Filter, **conditions))
             if dry_run:

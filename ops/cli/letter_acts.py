@@ -1,4 +1,4 @@
-"""Acts on dead letters: on a few by number, or, as a run, on all that match a filter."""
+"""Acts on dead letters: on a few by id, or, as a run, on all that match a filter."""
 
 import time
 from collections.abc import Callable
@@ -7,26 +7,26 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ops.cli import common, letter_filter
+from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from ops.cli.dead_letters import document
-from ops.cli.letter_filter import Assignee, Changed, Code, Fingerprint, Job, OlderThan, Overdue, Source
+from ops.cli.letter_filter import takes_filter
 from schemas.catalogue import LetterState
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterAct, LetterFilter
 from schemas.runs import Run
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import acts, remedies, runs
 from worker.errors import InvalidInputError
 from worker.ledger import runs as ledger
 
-run_group = typer.Typer(no_args_is_help=True, help="Acts on all that match a filter: list, show, watch, stop.")
+run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Letters, by number; or give a filter.", show_default=False)]
-Every = Annotated[bool, typer.Option("--all", help="All open ones.")]
+Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give a filter.", show_default=False)]
+Every = Annotated[bool, typer.Option("--all", help="All open letters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
 Rate = Annotated[int, typer.Option(min=1, max=1000, help="Letters a second.")]
 Canary = Annotated[int, typer.Option(min=0, max=100, help="Letters of each fingerprint that go first.")]
-RunId = Annotated[int, typer.Argument(help="The run's number.")]
+RunId = Annotated[int, typer.Argument(help="The id of the run.")]
 
 
 def register(group: typer.Typer) -> None:
@@ -37,16 +37,10 @@ def register(group: typer.Typer) -> None:
     group.add_typer(run_group, name="runs")
 
 
+@takes_filter(without=("state",))
 def redrive(
+    wanted: LetterFilter,
     letter_ids: Ids = None,
-    code: Code = None,
-    fingerprint: Fingerprint = None,
-    job: Job = None,
-    source: Source = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
@@ -56,10 +50,9 @@ def redrive(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Try letters again; what has become moot closes them. By a filter, a few of each fingerprint go first."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
-    if wanted is not None:
-        _run("redrive", wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
+    """Try letters again. With a filter, a few letters of each fingerprint go first."""
+    if _is_by_filter(letter_ids, every, wanted):
+        _run(LetterAct.REDRIVE, wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
         return
     _refuse_dry_run(dry_run)
     who = common.actor(acting)
@@ -71,38 +64,30 @@ def redrive(
     )
 
 
+@takes_filter(without=("state",))
 def resolve(
+    wanted: LetterFilter,
     remedy: Annotated[
         str,
         typer.Option(
-            help="override (withdraw all the same), cascade (the learner's others in the pathway as well), "
-            "or keep (the enrolment stays)."
+            help="override (withdraw although a pathway owns it), cascade (withdraw the learner's others in the "
+            "pathway too), or keep (the enrolment stays)."
         ),
     ],
     letter_ids: Ids = None,
-    code: Code = None,
-    fingerprint: Fingerprint = None,
-    job: Job = None,
-    source: Source = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
     canary: Canary = runs.CANARY,
-    note: Annotated[str, typer.Option(help="Why; required.")] = "",
+    note: Annotated[str, typer.Option(help="The reason; required.")] = "",
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
     """Decide letters by a remedy."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
-    if remedy not in remedies.BY_REMEDY:
-        raise InvalidInputError(f"--remedy: {remedy[:40]!r} is none; use {', '.join(remedies.BY_REMEDY)}")
-    if wanted is not None:
-        _run(remedy, wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
+    act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="--remedy")
+    if _is_by_filter(letter_ids, every, wanted):
+        _run(act, wanted, dry_run, organisation, acting, json, note=note, rate=rate, canary=canary)
         return
     _refuse_dry_run(dry_run)
     who = common.actor(acting)
@@ -111,21 +96,15 @@ def resolve(
         json,
         letter_ids or [],
         lambda db, org, ids: remedies.resolve(
-            db, organisation_id=org, letter_ids=ids, remedy=remedy, actor=who, note=note
+            db, organisation_id=org, letter_ids=ids, remedy=act, actor=who, note=note
         ),
     )
 
 
+@takes_filter(without=("state",))
 def discard(
+    wanted: LetterFilter,
     letter_ids: Ids = None,
-    code: Code = None,
-    fingerprint: Fingerprint = None,
-    job: Job = None,
-    source: Source = None,
-    assignee: Assignee = None,
-    older_than: OlderThan = None,
-    changed: Changed = None,
-    overdue: Overdue = None,
     every: Every = False,
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
@@ -135,9 +114,8 @@ def discard(
     json: AsJson = False,
 ) -> None:
     """Close letters without an answer."""
-    wanted = _wanted(letter_ids, every, code, job, source, fingerprint, assignee, older_than, changed, overdue)
-    if wanted is not None:
-        _run("discard", wanted, dry_run, organisation, acting, json, note=note, rate=rate)
+    if _is_by_filter(letter_ids, every, wanted):
+        _run(LetterAct.DISCARD, wanted, dry_run, organisation, acting, json, note=note, rate=rate)
         return
     _refuse_dry_run(dry_run)
     who = common.actor(acting)
@@ -162,7 +140,7 @@ def list_runs(
         common.print_json({"items": [_document(run) for run in found], "next_cursor": common.next_cursor(found, most)})
         return
     rows = [(r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)) for r in found]
-    common.out.print(common.table("run", "act", "state", "by", "letters", "so far", rows=rows))
+    common.out.print(common.table("run", "act", "state", "by", "letters", "progress", rows=rows))
     common.say_more(found, most)
 
 
@@ -176,7 +154,7 @@ def show(run_id: RunId, organisation: Organisation = None, json: AsJson = False)
 
 @run_group.command("watch")
 def watch(run_id: RunId, organisation: Organisation = None, json: AsJson = False) -> None:
-    """Watch a run until it ends; exit 1 when it halted or letters came back."""
+    """Watch a run until it ends; exit 1 when it halted or letters are open again."""
     with common.database() as db, _progress() as bar:
         org = common.organisation_id(db, organisation)
         found = runs.show(db, organisation_id=org, run_id=run_id)
@@ -192,26 +170,29 @@ def watch(run_id: RunId, organisation: Organisation = None, json: AsJson = False
 
 @run_group.command("stop")
 def stop(run_id: RunId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
-    """End a run; what is in flight comes back by itself."""
+    """End a run; attempts in flight end by themselves."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         found = runs.stop(db, organisation_id=org, run_id=run_id, actor=common.actor(acting))
     _print(found, json)
 
 
-def _wanted(letter_ids: list[int] | None, every: bool, *conditions: Any) -> LetterFilter | None:
-    """The filter that was given; None when letters were named."""
-    filtered = every or any(condition is not None for condition in conditions)
+def _is_by_filter(letter_ids: list[int] | None, every: bool, wanted: LetterFilter) -> bool:
+    """Whether letters are selected by a filter, and not by id.
+
+    Raises:
+        InvalidInputError: both, or neither, were given.
+    """
+    filtered = every or wanted != LetterFilter()
     if bool(letter_ids) == filtered:
-        raise InvalidInputError("give letters by number, or a filter (--code, --job, …, --all), and not both")
-    code, *others = conditions
-    return letter_filter.parse(code, None, *others) if filtered else None
+        raise InvalidInputError("Give ids of letters, or a filter (--code, --job, …, --all), but not both.")
+    return filtered
 
 
 def _refuse_dry_run(dry_run: bool) -> None:
     if dry_run:
         raise InvalidInputError(
-            "--dry-run: goes with a filter; `dead-letters show` tells what remedies do to one letter"
+            "--dry-run: needs a filter. `dead-letters show` says what each remedy does to one letter."
         )
 
 
@@ -227,11 +208,11 @@ def _act(
         return
     for letter in shown:
         going = letter.state == LetterState.REDRIVEN
-        common.out.print(f"dead letter {letter.id}: {letter.state}" + (", an attempt is on its way" if going else ""))
+        common.out.print(f"dead letter {letter.id}: {letter.state}" + (", an attempt is under way" if going else ""))
 
 
 def _run(
-    act: str,
+    act: LetterAct,
     wanted: LetterFilter,
     dry_run: bool,
     organisation: str | None,
@@ -247,14 +228,14 @@ def _run(
         begun = runs.start(db, organisation_id=org, act=act, wanted=wanted, actor=common.actor(acting), **how)
     _print(begun, json)
     if not json:
-        common.err.print(f"under way; watch it with: withdrawals dead-letters runs watch {begun.id}")
+        common.err.print(f"The run has started. Watch it with: withdrawals dead-letters runs watch {begun.id}")
 
 
 def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
     if json:
         common.print_json(found)
         return
-    common.out.print(f"{act} would take up {found['letters']:,} letters; nothing was written")
+    common.out.print(f"{act}: {found['letters']:,} letters match. Nothing was written.")
     rows = [
         (outcome, f"{count:,}", " ".join(str(letter_id) for letter_id in found["samples"][outcome]))
         for outcome, count in found["outcomes"].items()
@@ -262,9 +243,9 @@ def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
     if rows:
         common.out.print(common.table("would be", "letters", "such as", rows=rows))
     if found["moot"]:
-        common.out.print(f"{found['moot']:,} of them are moot: withdrawn meanwhile, ended or superseded")
+        common.out.print(f"{found['moot']:,} of them need nothing any more: already withdrawn, ended or superseded.")
     if found["also"]:
-        common.out.print(f"and {found['also']:,} other active enrolments in these pathways")
+        common.out.print(f"Also {found['also']:,} other active enrolments in these pathways.")
 
 
 def _print(run: ledger.Run, json: bool) -> None:
@@ -278,7 +259,7 @@ def _print(run: ledger.Run, json: bool) -> None:
         ("by", run.actor),
         ("note", run.note),
         ("letters", f"{run.letters:,}"),
-        ("so far", _counts(run)),
+        ("progress", _counts(run)),
         ("began", run.created_at),
         ("ended", run.finished_at),
     ]
@@ -288,9 +269,9 @@ def _print(run: ledger.Run, json: bool) -> None:
 def _counts(run: ledger.Run) -> str:
     found = {
         "resolved": run.resolved,
-        "came back": run.came_back,
+        "open again": run.came_back,
         "held back": run.held_back,
-        "passed over": run.passed,
+        "skipped": run.passed,
         "in flight": run.in_flight,
         "waiting": run.waiting,
     }

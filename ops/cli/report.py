@@ -12,149 +12,148 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import AsJson, Organisation
-from schemas.reports import EnrolmentFilter, OutcomeFilter
+from schemas.catalogue import Reason, Source
+from schemas.reports import DURATION_BANDS, LETTER_AGES, EnrolmentFilter, OutcomeFilter
 from worker.database import Database
 from worker.errors import InvalidInputError
-from worker.reports import lists
-from worker.reports.exports import Format
+from worker.reports.exports import export
+from worker.reports.filters import find_series_id
+from worker.reports.formats import Format
+from worker.reports.summary import summarise
 
 group = typer.Typer(no_args_is_help=True, help="Enrolments and outcomes as files, and a summary.")
 
-Output = Annotated[str, typer.Option("--output", "-o", help="The file; - is standard output.")]
-FormatName = Annotated[
-    Format | None, typer.Option("--format", help="Default: by the file's name; on standard output csv.")
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="The file to write. - writes to standard output.")]
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="Default: by the file's name; csv on standard output.")
 ]
-Status = Annotated[
-    list[str] | None, typer.Option(help="Only enrolments that have this status now; repeat it for several.")
+StatusOption = Annotated[
+    list[str] | None, typer.Option(help="Only enrolments that have this status now. Repeat it for several.")
 ]
-ExcludeStatus = Annotated[
-    list[str] | None, typer.Option(help="No enrolments that have this status now; repeat it for several.")
+ExcludeStatusOption = Annotated[
+    list[str] | None, typer.Option(help="No enrolments that have this status now. Repeat it for several.")
 ]
-Series = Annotated[str | None, typer.Option(help="Only of the Series with this code.")]
-Reason = Annotated[str | None, typer.Option(help="not_required, user_deactivated, learner_declined, enrolment_error.")]
-Source = Annotated[str | None, typer.Option(help="Of the job: hr, bulk, correction, admin or support.")]
-_SPAN = "a time with its offset, or a date in the organisation's time zone."
-From = Annotated[str | None, typer.Option("--from", help=f"Withdrawn, or decided, at or after: {_SPAN}")]
-To = Annotated[str | None, typer.Option("--to", help=f"Withdrawn, or decided, before the end of: {_SPAN}")]
+SeriesOption = Annotated[str | None, typer.Option(help="Only the Series with this code.")]
+ReasonOption = Annotated[str | None, typer.Option(help=f"The reason: {', '.join(Reason)}.")]
+SourceOption = Annotated[str | None, typer.Option(help=f"The source of the job: {', '.join(Source)}.")]
+_TIME = "A time with its offset, or a date in the organisation's time zone."
+FromOption = Annotated[str | None, typer.Option("--from", help=f"Withdrawn or decided at or after this time. {_TIME}")]
+ToOption = Annotated[
+    str | None, typer.Option("--to", help=f"Withdrawn or decided before this time, or until the end of a date. {_TIME}")
+]
 
 
 @group.command("enrolments")
 def enrolments(
-    output: Output,
-    format_: FormatName = None,
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    output: OutputOption,
+    format_: FormatOption = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
 ) -> None:
-    """Write every enrolment as it is now, withdrawn ones included, into a file."""
+    """Write enrolments as they are now to a file. Withdrawn ones are included unless excluded."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        wanted = common.parse(
-            EnrolmentFilter,
-            status=status or None,
-            exclude_status=exclude_status or None,
-            series_id=_series(db, organisation_id, series),
-            reason=reason,
-            source=source,
-            withdrawn_from=begin,
-            withdrawn_to=end,
-        )
-        _write(db, organisation_id, wanted, output, format_)
+        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        wanted = common.parse(EnrolmentFilter, **shared, withdrawn_from=begin, withdrawn_to=end)
+        _export(db, organisation_id, wanted, output, format_)
 
 
 @group.command("outcomes")
 def outcomes(
-    output: Output,
-    format_: FormatName = None,
-    job: Annotated[int | None, typer.Option(help="Only of this job.")] = None,
-    outcome: Annotated[list[str] | None, typer.Option(help="Only this outcome; repeat it for several.")] = None,
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    output: OutputOption,
+    format_: FormatOption = None,
+    job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
+    outcome: Annotated[list[str] | None, typer.Option(help="Only this outcome. Repeat it for several.")] = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
 ) -> None:
-    """Write what jobs decided into a file, a row for each enrolment of each job."""
+    """Write what jobs decided to a file, a row for each enrolment of each job."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
+        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
         wanted = common.parse(
-            OutcomeFilter,
-            job_id=job,
-            outcome=outcome or None,
-            status=status or None,
-            exclude_status=exclude_status or None,
-            series_id=_series(db, organisation_id, series),
-            reason=reason,
-            source=source,
-            decided_from=begin,
-            decided_to=end,
+            OutcomeFilter, **shared, job_id=job, outcome=outcome or None, decided_from=begin, decided_to=end
         )
-        _write(db, organisation_id, wanted, output, format_)
+        _export(db, organisation_id, wanted, output, format_)
 
 
 @group.command("summary")
 def summary(
-    status: Status = None,
-    exclude_status: ExcludeStatus = None,
-    series: Series = None,
-    reason: Reason = None,
-    source: Source = None,
-    begin: From = None,
-    end: To = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    begin: FromOption = None,
+    end: ToOption = None,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
     """Withdrawals by week and reason, refusals by cause, time from request to withdrawal, open dead letters."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        wanted = common.parse(
-            EnrolmentFilter,
-            status=status or None,
-            exclude_status=exclude_status or None,
-            series_id=_series(db, organisation_id, series),
-            reason=reason,
-            source=source,
-            withdrawn_from=begin,
-            withdrawn_to=end,
-        )
-        found = lists.summary(db, organisation_id, wanted)
+        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        wanted = common.parse(EnrolmentFilter, **shared, withdrawn_from=begin, withdrawn_to=end)
+        found = summarise(db, organisation_id, wanted)
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
-    _show("week", "reason", "withdrawn", rows=[(row.week, row.reason, f"{row.count:,}") for row in found.withdrawals])
-    _show("refused because", "enrolments", rows=[(row.cause, f"{row.count:,}") for row in found.refused])
-    _show("open letters", "age", "letters", rows=[(row.code, row.age, f"{row.count:,}") for row in found.open_letters])
+    _print_table("week", "reason", "withdrawn", rows=[(row.week, row.reason, row.count) for row in found.withdrawals])
+    _print_table("refused because", "enrolments", rows=[(row.cause, row.count) for row in found.refused])
+    letters = [(row.code, LETTER_AGES[row.age].label, row.count) for row in found.open_letters]
+    _print_table("open dead letters", "age", "number", rows=letters)
     took = found.seconds_to_withdrawal
     if took.p50 is not None:
         common.out.print(f"request to withdrawal: p50 {took.p50:,.1f} s, p95 {took.p95:,.1f} s, p99 {took.p99:,.1f} s")
-        _show("request to withdrawal", "withdrawn", rows=[(row.band, f"{row.count:,}") for row in took.bands])
+        bands = [(DURATION_BANDS[row.band].label, row.count) for row in took.bands]
+        _print_table("request to withdrawal", "withdrawn", rows=bands)
 
 
-def _show(*columns: str, rows: list[tuple[Any, ...]]) -> None:
+def _shared_conditions(
+    db: Database,
+    organisation_id: int,
+    status: list[str] | None,
+    exclude_status: list[str] | None,
+    series: str | None,
+    reason: str | None,
+    source: str | None,
+) -> dict[str, Any]:
+    """The conditions that all reports have, by their names in the filters."""
+    return {
+        "status": status or None,
+        "exclude_status": exclude_status or None,
+        "series_id": None if series is None else find_series_id(db, organisation_id, series),
+        "reason": reason,
+        "source": source,
+    }
+
+
+def _print_table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
+    """A table whose last column is a count; nothing where there are no rows."""
     if rows:
-        common.out.print(common.table(*columns, rows=rows))
+        common.out.print(common.table(*columns, rows=[(*names, f"{count:,}") for *names, count in rows]))
         common.out.print()
 
 
-def _series(db: Database, organisation_id: int, code: str | None) -> int | None:
-    return None if code is None else lists.series_of_code(db, organisation_id, code)
-
-
-def _write(
+def _export(
     db: Database, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter, output: str, format_: Format | None
 ) -> None:
-    chosen = format_ or _format(output)
+    chosen = format_ or _format_of(output)
 
     def write(sink: BinaryIO) -> int:
-        return lists.export(db, organisation_id, wanted, chosen, sink)
+        return export(db, organisation_id, wanted, chosen, sink)
 
     if output == "-":
         _to_standard_output(write)
@@ -163,17 +162,17 @@ def _write(
     common.err.print(f"{count:,} rows in {output}", markup=False)
 
 
-def _format(output: str) -> Format:
+def _format_of(output: str) -> Format:
     suffix = Path(output).suffix.lower().removeprefix(".")
     if output == "-":
         return Format.CSV
     if suffix not in list(Format):
-        raise InvalidInputError(f"--output {output}: name it .csv, .xlsx or .parquet, or give --format")
+        raise InvalidInputError(f"--output {output}: the name must end in .csv, .xlsx or .parquet, or give --format")
     return Format(suffix)
 
 
 def _to_standard_output(write: Callable[[BinaryIO], int]) -> None:
-    # Whole first: whoever reads slowly at the other end of the pipe keeps no transaction open.
+    # Written whole first, so that a slow reader at the other end of the pipe does not keep a transaction open.
     with tempfile.TemporaryFile(prefix="withdrawals-export-") as spool:
         write(spool)
         spool.seek(0)
@@ -183,10 +182,10 @@ def _to_standard_output(write: Callable[[BinaryIO], int]) -> None:
 
 
 def _to_file(path: Path, write: Callable[[BinaryIO], int]) -> int:
-    """Write beside it and rename at the end: half a file never has the name.
+    """Write to a temporary file beside it and rename that at the end, so that half a file never has the name.
 
     Raises:
-        InvalidInputError: it cannot be written there.
+        InvalidInputError: the file cannot be written there.
     """
     part: Path | None = None
     try:
@@ -200,7 +199,7 @@ def _to_file(path: Path, write: Callable[[BinaryIO], int]) -> int:
             os.fsync(sink.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        part.chmod(0o666 & ~mask)  # mkstemp's own is for one's eyes alone
+        part.chmod(0o666 & ~mask)  # mkstemp lets only the owner read it
         part.replace(path)
         part = None
     except OSError as error:

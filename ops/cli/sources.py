@@ -9,35 +9,33 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
 from ops.files import read_line
 from worker.config import settings
-from worker.ledger.hr_sources import Source
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources
 
 group = typer.Typer(no_args_is_help=True, help="HR systems that send events: create, list, rotate, disable.")
-SourceId = Annotated[int, typer.Argument(help="The source's number.")]
+SourceId = Annotated[int, typer.Argument(help="Id of the source.")]
 SecretFile = Annotated[
     Path | None,
-    typer.Option(
-        "--secret-file", help="A file (- is standard input) with the secret that the HR system has made itself."
-    ),
+    typer.Option("--secret-file", help="File with the secret that the HR system made; - reads standard input."),
 ]
 
 
 @group.command("create")
 def create(
-    name: Annotated[str, typer.Option(help="Stands in the URL: small letters, digits and hyphens.")],
-    kind: Annotated[str, typer.Option(help=f"{', '.join(hr_sources.KINDS)}.")] = "standard",
+    name: Annotated[str, typer.Option(help="Name in the URL: lower-case letters, digits and hyphens.")],
+    kind: Annotated[str, typer.Option(help=f"Kind of HR system: {', '.join(hr_sources.KINDS)}.")] = "standard",
     on_deactivate: Annotated[
-        str, typer.Option(help="withdraw, hold (for a second person) or ignore (the person is inactive, no more).")
+        str, typer.Option(help="withdraw, hold (until a second person releases it) or ignore (withdraw nothing).")
     ] = "withdraw",
     grace_hours: Annotated[
-        int, typer.Option(help="Hours between the deactivation and the withdrawal; who comes back keeps everything.")
+        int, typer.Option(help="Hours from the deactivation to the withdrawal; a reactivation in between cancels it.")
     ] = 0,
     secret_file: SecretFile = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Let an HR system send events. Its secret is shown now and never again."""
+    """Let an HR system send events. Its secret is shown only once."""
     secret = None if secret_file is None else read_line(secret_file)
     with common.database() as db:
         made = hr_sources.create(
@@ -72,13 +70,13 @@ def list_sources(organisation: Organisation = None, json: AsJson = False) -> Non
 @group.command("rotate")
 def rotate(
     source_id: SourceId,
-    keep_hours: Annotated[int, typer.Option(help="Hours for which the secret before stays good.")] = 72,
+    keep_hours: Annotated[int, typer.Option(help="Hours for which the previous secret is still accepted.")] = 72,
     secret_file: SecretFile = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Give a source a new secret; the one before stays good for a while, so that nothing is lost meanwhile."""
+    """Give a source a new secret. The previous one is accepted for some hours more, so that no event is lost."""
     secret = None if secret_file is None else read_line(secret_file)
     with common.database() as db:
         made = hr_sources.rotate(
@@ -95,7 +93,7 @@ def rotate(
 
 @group.command("disable")
 def disable(source_id: SourceId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
-    """Accept nothing of a source any more."""
+    """Accept nothing from a source any more."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         found = hr_sources.disable(db, organisation_id=org, source_id=source_id, actor=common.actor(acting))
@@ -105,8 +103,8 @@ def disable(source_id: SourceId, organisation: Organisation = None, acting: As =
         common.out.print(f"source {found.id} ({found.name}) is disabled", markup=False)
 
 
-def document(source: Source) -> dict[str, Any]:
-    """A source as the contract shows it, without its secret."""
+def document(source: RegisteredSource) -> dict[str, Any]:
+    """A source as JSON, without its secret."""
     names = (
         "id", "name", "kind", "on_deactivate", "grace_hours", "created_at", "created_by", "previous_until",
         "disabled_at",
@@ -114,9 +112,9 @@ def document(source: Source) -> dict[str, Any]:
     return {**{name: getattr(source, name) for name in names}, "path": path(source)}
 
 
-def path(source: Source) -> str:
-    """Where the HR system sends to."""
-    return f"{hr_sources.PATHS[source.kind]}/{source.name}"
+def path(source: RegisteredSource) -> str:
+    """The path to which the HR system sends."""
+    return f"{hr_sources.KINDS[source.kind]}/{source.name}"
 
 
 def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:
@@ -124,4 +122,4 @@ def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:
         common.print_json({**document(made.source), "secret": made.secret})
         return
     common.out.print(made.secret, markup=False)
-    common.err.print(f"source {made.source.id}, path {path(made.source)}; keep it now, it is not shown again")
+    common.err.print(f"source {made.source.id}, path {path(made.source)}. Store the secret now: it is not shown again.")

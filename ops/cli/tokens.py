@@ -1,4 +1,4 @@
-"""Bearer tokens for the HTTP API: made, listed, revoked."""
+"""Bearer tokens for the HTTP API: create, list, revoke."""
 
 from typing import Annotated, Any
 
@@ -6,22 +6,25 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
+from schemas.catalogue import ROLES
 from worker.access import tokens
 from worker.ledger.tokens import Token
-from worker.records import Role
 
+_ROLE_HELP = " ".join(f"{role}: {entry.sentence}" for role, entry in ROLES.items()) + (
+    " Each role from producer on includes those before it."
+)
 group = typer.Typer(no_args_is_help=True, help="Bearer tokens for the HTTP API: create, list, revoke.")
 
 
 @group.command("create")
 def create(
-    name: Annotated[str, typer.Option(help="What or who it is for; recorded with what it does.")],
-    role: Annotated[str, typer.Option(help=f"{', '.join(Role)}; each but scim includes those before it.")],
+    name: Annotated[str, typer.Option(help="Who or what uses it; recorded with everything it does.")],
+    role: Annotated[str, typer.Option(help=_ROLE_HELP)],
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Make a token. It is shown now and never again."""
+    """Create a token. It is shown only once."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         made = tokens.create(db, organisation_id=org, name=name, role=role, actor=common.actor(acting))
@@ -29,7 +32,7 @@ def create(
         common.print_json({**document(made.token), "token": made.secret})
         return
     common.out.print(made.secret, markup=False)
-    common.err.print(f"token {made.token.id}, role {role}; keep it now, it is not shown again")
+    common.err.print(f"token {made.token.id}, role {role}. Store the token now: it is not shown again.")
 
 
 @group.command("list")
@@ -46,7 +49,7 @@ def list_tokens(organisation: Organisation = None, json: AsJson = False) -> None
 
 @group.command("revoke")
 def revoke(
-    token_id: Annotated[int, typer.Argument(help="The token's number.")],
+    token_id: Annotated[int, typer.Argument(help="Id of the token.")],
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
@@ -62,6 +65,6 @@ def revoke(
 
 
 def document(token: Token) -> dict[str, Any]:
-    """A token as the contract shows it, without its secret."""
+    """A token as JSON, without its secret."""
     names = ("id", "name", "role", "created_at", "created_by", "last_used_at", "revoked_at")
     return {name: getattr(token, name) for name in names}

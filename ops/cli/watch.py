@@ -18,58 +18,58 @@ from worker.errors import is_passing
 from worker.jobs.show import show
 from worker.records import Job
 
-_EVERY = 0.5  # seconds
-_PATIENCE = 300.0
-"""Seconds without an answer of PostgreSQL after which there is nothing to watch any more."""
+POLL_SECONDS = 0.5
+GIVE_UP_SECONDS = 300.0
+"""How long PostgreSQL may be out of reach before the command fails."""
 
 
 def register(_: typer.Typer) -> None:
-    """Put this module's command into the group of jobs."""
+    """Add the command to the group `jobs`."""
     jobs.group.command("watch")(watch)
 
 
 def watch(
-    job_id: Annotated[int, typer.Argument(help="The job's number.")],
+    job_id: Annotated[int, typer.Argument(help="The job's id.")],
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
-    """Watch a job until it ends: a bar on a terminal, in a pipe the end alone.
+    """Watch a job until it ends. A terminal shows a bar, a pipe only gets the result.
 
-    Exit code 0: everything it was to do is done, or it was superseded; 1: with exceptions, or cancelled.
+    Exit code 0: the job completed or was superseded. Exit code 1: it has exceptions or was cancelled.
     """
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        with _bar() if common.err.is_terminal and not json else nullcontext(_silent) as tell:
-            for job in _states(db, organisation_id, job_id):
-                tell(job)
+        with _progress_bar() if common.err.is_terminal and not json else nullcontext(_show_nothing) as show_progress:
+            for job in _follow(db, organisation_id, job_id):
+                show_progress(job)
         jobs.print_job(job, json)
     if job.state in (JobState.COMPLETED_WITH_EXCEPTIONS, JobState.CANCELLED):
         raise typer.Exit(1)
 
 
-def _states(db: Database, organisation_id: int, job_id: int) -> Iterator[Job]:
-    """How the job stands, again and again until it has ended; waits for a PostgreSQL that is restarting."""
+def _follow(db: Database, organisation_id: int, job_id: int) -> Iterator[Job]:
+    """The job, read again and again until it has ended; a PostgreSQL that restarts is waited for."""
     answered = time.monotonic()
     while True:
         try:
             job = show(db, organisation_id=organisation_id, job_id=job_id)
         except Exception as error:
-            if not is_passing(error) or time.monotonic() - answered > _PATIENCE:
+            if not is_passing(error) or time.monotonic() - answered > GIVE_UP_SECONDS:
                 raise
         else:
             answered = time.monotonic()
             yield job
             if job.finished_at is not None:
                 return
-        time.sleep(_EVERY)
+        time.sleep(POLL_SECONDS)
 
 
-def _silent(_: Job) -> None:
-    """Nothing to see in a pipe before the end."""
+def _show_nothing(_: Job) -> None:
+    """A pipe gets the result alone."""
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Job], None]]:
+def _progress_bar() -> Iterator[Callable[[Job], None]]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -80,7 +80,7 @@ def _bar() -> Iterator[Callable[[Job], None]]:
     with Progress(*columns, console=common.err, transient=True) as progress:
         bar = progress.add_task("", total=None)
 
-        def tell(job: Job) -> None:
+        def show_progress(job: Job) -> None:
             progress.update(
                 bar,
                 description=f"job {job.id} {job.state}",
@@ -88,7 +88,7 @@ def _bar() -> Iterator[Callable[[Job], None]]:
                 total=job.accepted or None,
             )
 
-        yield tell
+        yield show_progress
 
 
 class _Rate(TextColumn):

@@ -1,4 +1,4 @@
-"""Webhooks that go out: who is told what needs attention."""
+"""Outgoing webhooks: where events are sent to, and whether they arrived."""
 
 from typing import Annotated, Any
 
@@ -6,28 +6,31 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Organisation
-from schemas import webhooks
+from schemas.webhooks import Delivery, Endpoint
 from worker.config import settings
-from worker.ledger import webhooks as ledger
-from worker.webhooks import deliveries as outgoing
+from worker.ids import next_cursor
+from worker.ledger import webhook_deliveries, webhook_endpoints
+from worker.ledger.webhook_deliveries import DeliveryRecord
+from worker.ledger.webhook_endpoints import EndpointRecord
+from worker.webhooks import deliveries, endpoints
 
 group = typer.Typer(
-    no_args_is_help=True, help="Tell a help desk or a chat what needs attention: create, list, test, replay, disable."
+    no_args_is_help=True, help="Send events to a help desk or a chat: create, list, test, replay, disable."
 )
-WebhookId = Annotated[int, typer.Argument(help="The webhook's number.")]
+WebhookId = Annotated[int, typer.Argument(help="The webhook's id.")]
 
 
 @group.command("create")
 def create(
-    url: Annotated[str, typer.Option(help="https://…; a private address needs WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE.")],
-    event: Annotated[list[str], typer.Option(help=f"Repeatable: {', '.join(outgoing.EVENTS)}.")],
+    url: Annotated[str, typer.Option(help="https://…; private addresses need WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE.")],
+    event: Annotated[list[str], typer.Option(help=f"Repeat it for several: {', '.join(endpoints.EVENTS)}.")],
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Let an address be told of events from now on. Its secret is shown now and never again."""
+    """Send events to an address from now on. Its secret is shown only now."""
     with common.database() as db:
-        made = outgoing.create(
+        created = endpoints.create(
             db,
             settings(),
             organisation_id=common.organisation_id(db, organisation),
@@ -36,21 +39,21 @@ def create(
             actor=common.actor(acting),
         )
     if json:
-        common.print_json({**_endpoint(made.endpoint), "secret": made.secret})
+        common.print_json({**_endpoint_document(created.endpoint), "secret": created.secret})
         return
-    common.out.print(made.secret, markup=False)
-    common.err.print(f"webhook {made.endpoint.id}; keep the secret now, it is not shown again")
+    common.out.print(created.secret, markup=False)
+    common.err.print(f"Webhook {created.endpoint.id} created. Store the secret now: it is not shown again.")
 
 
 @group.command("list")
 def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> None:
     """List webhooks, newest first."""
     with common.database() as db:
-        org = common.organisation_id(db, organisation)
+        organisation_id = common.organisation_id(db, organisation)
         with db.begin() as connection:
-            found = ledger.endpoints(connection, org)
+            found = webhook_endpoints.list_endpoints(connection, organisation_id)
     if json:
-        common.print_json({"items": [_endpoint(item) for item in found], "next_cursor": None})
+        common.print_json({"items": [_endpoint_document(item) for item in found], "next_cursor": None})
         return
     rows = [(e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.disabled_because) for e in found]
     common.out.print(common.table("webhook", "url", "events", "failures", "rests until", "disabled", rows=rows))
@@ -58,32 +61,34 @@ def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> No
 
 @group.command("disable")
 def disable(webhook_id: WebhookId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
-    """Send a webhook nothing any more."""
+    """Send a webhook nothing more."""
     with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        found = outgoing.disable(db, organisation_id=org, endpoint_id=webhook_id, actor=common.actor(acting))
+        organisation_id = common.organisation_id(db, organisation)
+        found = endpoints.disable(
+            db, organisation_id=organisation_id, endpoint_id=webhook_id, actor=common.actor(acting)
+        )
     if json:
-        common.print_json(_endpoint(found))
+        common.print_json(_endpoint_document(found))
     else:
-        common.out.print(f"webhook {found.id} is disabled")
+        common.out.print(f"Webhook {found.id} is disabled.")
 
 
 @group.command("test")
 def test(webhook_id: WebhookId, organisation: Organisation = None, json: AsJson = False) -> None:
-    """Send a `test` event now and say what came back; exit 1 when it did not arrive."""
+    """Send a `test` event now and show what came back. Exit code 1: it did not arrive."""
     with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        sent = outgoing.send_test(db, settings(), organisation_id=org, endpoint_id=webhook_id)
+        organisation_id = common.organisation_id(db, organisation)
+        sent = deliveries.send_test(db, settings(), organisation_id=organisation_id, endpoint_id=webhook_id)
     if json:
-        common.print_json(_delivery(sent))
+        common.print_json(_delivery_document(sent))
     else:
-        common.out.print(f"delivery {sent.id}: {sent.state}, {_came_back(sent)}")
+        common.out.print(f"delivery {sent.id}: {sent.state}, {_last_answer(sent)}")
     if sent.state != "delivered":
         raise typer.Exit(1)
 
 
 @group.command("deliveries")
-def deliveries(
+def list_deliveries(
     webhook_id: WebhookId,
     state: Annotated[str | None, typer.Option(help="due, sending, delivered or failed.")] = None,
     limit: Limit = None,
@@ -91,46 +96,50 @@ def deliveries(
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
-    """List what a webhook was and will be told, newest first."""
+    """List the deliveries to a webhook, newest first."""
     with common.database() as db:
-        org, most = common.organisation_id(db, organisation), common.page_size(limit, json)
+        organisation_id, most = common.organisation_id(db, organisation), common.page_size(limit, json)
         with db.begin() as connection:
-            found = ledger.deliveries(connection, org, webhook_id, state=state, before=cursor, limit=most)
+            found = webhook_deliveries.list_deliveries(
+                connection, organisation_id, webhook_id, state=state, before=cursor, limit=most
+            )
     if json:
-        cursor_of_next = common.next_cursor(found, most)
-        common.print_json({"items": [_delivery(item) for item in found], "next_cursor": cursor_of_next})
+        items = [_delivery_document(item) for item in found]
+        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
         return
-    rows = [(d.id, d.type, d.state, d.attempts, d.created_at, _came_back(d)) for d in found]
+    rows = [(d.id, d.type, d.state, d.attempts, d.created_at, _last_answer(d)) for d in found]
     common.out.print(common.table("delivery", "type", "state", "attempts", "created", "last answer", rows=rows))
     common.say_more(found, most)
 
 
 @group.command("replay")
 def replay(
-    delivery_id: Annotated[int, typer.Argument(help="The delivery's number.")],
+    delivery_id: Annotated[int, typer.Argument(help="The delivery's id.")],
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Send a delivery again that failed or arrived, under the same webhook-id."""
+    """Send a delivery again that failed or arrived, with the same webhook-id."""
     with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        found = outgoing.replay(db, organisation_id=org, delivery_id=delivery_id, actor=common.actor(acting))
+        organisation_id = common.organisation_id(db, organisation)
+        found = deliveries.replay(
+            db, organisation_id=organisation_id, delivery_id=delivery_id, actor=common.actor(acting)
+        )
     if json:
-        common.print_json(_delivery(found))
+        common.print_json(_delivery_document(found))
     else:
-        common.out.print(f"delivery {found.id} is {found.state}")
+        common.out.print(f"Delivery {found.id} is {found.state}.")
 
 
-def _endpoint(endpoint: ledger.Endpoint) -> dict[str, Any]:
-    return webhooks.Endpoint.model_validate(endpoint).model_dump(mode="json")
+def _endpoint_document(endpoint: EndpointRecord) -> dict[str, Any]:
+    return Endpoint.model_validate(endpoint).model_dump(mode="json")
 
 
-def _delivery(delivery: ledger.Delivery) -> dict[str, Any]:
-    return webhooks.Delivery.model_validate(delivery).model_dump(mode="json")
+def _delivery_document(delivery: DeliveryRecord) -> dict[str, Any]:
+    return Delivery.model_validate(delivery).model_dump(mode="json")
 
 
-def _came_back(delivery: ledger.Delivery) -> str:
+def _last_answer(delivery: DeliveryRecord) -> str:
     if delivery.last_status is not None:
         return f"HTTP {delivery.last_status}"
     return delivery.last_error or "not sent yet"

@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Sequence
 
+from schemas.catalogue import Role
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError
-from worker.records import Role
 
 TOKEN = "console"  # noqa: S105 - a name
 """The token that `up` makes, at each start anew: it can be shown once only."""

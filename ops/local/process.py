@@ -1,7 +1,7 @@
-"""What the embedded servers share: running a program as the right user, and telling whether a process lives.
+"""Programs, processes, directories and logs: what the embedded servers share.
 
-A process id read from a file proves nothing: after SIGKILL the file stays, and the system may give the number
-to a stranger. So every id is checked against the command it belongs to before it is believed or signalled.
+A process id read from a file proves nothing: the file outlives a SIGKILL, and the system may give the number to
+another process. So every id is compared with the command line of its process before it is used or signalled.
 """
 
 import os
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROC = Path("/proc/self").exists()
+_HAS_PROC = Path("/proc/self").exists()
+_MAX_LOG_BYTES = 10_000_000
 
 
 class LocalServerError(Exception):
@@ -21,27 +22,30 @@ class LocalServerError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """The plain user that runs PostgreSQL on behalf of root, for PostgreSQL refuses to run as root."""
+    """The system user that runs PostgreSQL when this process is root, because PostgreSQL refuses to run as root."""
 
     name: str
     uid: int
     gid: int
 
 
-def run(
+def run_program(
     arguments: Sequence[str | Path], *, account: Account | None = None, seconds: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, as `account` when there is one; output and errors come back as one text.
+    """Run a program to its end, as `account` if given; output and errors are returned as one text.
 
-    The environment is bare, so that neither the service's secrets nor PG* settings reach a server.
+    The environment holds only the search paths, so that no secret of the service and no PG* variable reaches a server.
+
+    Raises:
+        LocalServerError: the program cannot be run, or did not end within `seconds`.
     """
-    bare = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    paths = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
     try:
         return subprocess.run(
             [str(argument) for argument in arguments],
             check=False,
-            cwd="/",  # the account may be unable to enter ours
-            env=bare | {"LC_ALL": "C", "TZ": "UTC"},
+            cwd="/",  # the account may have no access to the current directory
+            env=paths | {"LC_ALL": "C", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -60,19 +64,19 @@ def run(
         raise LocalServerError(f"{arguments[0]} cannot be run{who}: {error}") from error
 
 
-def command(pid: int) -> str:
-    """The command line of a running process; empty when it is gone or a zombie."""
-    if _PROC:
+def command_line(pid: int) -> str:
+    """The command line of a running process; empty when the process has ended or is a zombie."""
+    if _HAS_PROC:
         try:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return ""
         return line.replace(b"\0", b" ").decode(errors="replace").strip()
-    return run(["ps", "-ww", "-o", "command=", "-p", str(pid)]).stdout.strip()
+    return run_program(["ps", "-ww", "-o", "command=", "-p", str(pid)]).stdout.strip()
 
 
 def read_pid(path: Path) -> int | None:
-    """The process id in the first line of a file, or None where there is none."""
+    """The process id in the first line of a file; None without a file or a number."""
     try:
         return int(path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0])
     except (OSError, ValueError):
@@ -80,7 +84,7 @@ def read_pid(path: Path) -> int | None:
 
 
 def wait_until(probe: Callable[[], bool], *, seconds: float) -> bool:
-    """Poll until the probe holds; False when it did not within the time."""
+    """Call `probe` every 10 ms until it returns True; False when it did not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not probe():
         if time.monotonic() > deadline:
@@ -89,10 +93,11 @@ def wait_until(probe: Callable[[], bool], *, seconds: float) -> bool:
     return True
 
 
-def end(pid: int, steps: Iterable[tuple[signal.Signals, float]]) -> None:
-    """Send one signal after the other, each with its seconds to work, until the process is gone.
+def end_process(pid: int, steps: Iterable[tuple[signal.Signals, float]]) -> None:
+    """Send the signals one after the other, each with its seconds to take effect, until the process has ended.
 
-    Raises LocalServerError when it outlives them all.
+    Raises:
+        LocalServerError: the process belongs to another user, or still runs after the last signal.
     """
     for number, seconds in steps:
         try:
@@ -100,16 +105,19 @@ def end(pid: int, steps: Iterable[tuple[signal.Signals, float]]) -> None:
         except ProcessLookupError:
             return
         except PermissionError as error:
-            raise LocalServerError(f"Process {pid} ({command(pid)}) belongs to another user.") from error
-        if wait_until(lambda: not command(pid), seconds=seconds):
+            raise LocalServerError(f"Process {pid} ({command_line(pid)}) belongs to another user.") from error
+        if wait_until(lambda: not command_line(pid), seconds=seconds):
             return
-    raise LocalServerError(f"Process {pid} ({command(pid)}) does not end; end it by hand.")
+    raise LocalServerError(f"Process {pid} ({command_line(pid)}) does not end; end it by hand.")
 
 
-def claim(directory: Path, account: Account | None) -> None:
-    """Make a private directory in a place open to all, or check that the one there is ours.
+def make_private_directory(directory: Path, account: Account | None) -> None:
+    """Make a directory that only `account`, or without one this user, can enter; an existing one must be theirs.
 
-    Raises LocalServerError when somebody else made it: they could read or replace what is put there.
+    Its parent may be open to everybody (`/tmp`).
+
+    Raises:
+        LocalServerError: another user made the directory, and could read or replace what is put there.
     """
     owner = account.uid if account else os.geteuid()
     try:
@@ -125,8 +133,8 @@ def claim(directory: Path, account: Account | None) -> None:
         os.chown(directory, account.uid, account.gid)
 
 
-def hand_over(path: Path, account: Account | None) -> None:
-    """Make `path` and all below it the account's; nothing to do when we are the plain user ourselves."""
+def change_owner(path: Path, account: Account | None) -> None:
+    """Give `path` and everything below it to `account`; without an account nothing changes."""
     if account is None:
         return
     for found in (path, *path.rglob("*")):
@@ -134,19 +142,19 @@ def hand_over(path: Path, account: Account | None) -> None:
             os.chown(found, account.uid, account.gid, follow_symlinks=False)
 
 
-def tail(log: Path, *, since: int = 0, lines: int = 12) -> str:
+def trim_log(log: Path) -> int:
+    """Delete a log that is larger than 10 MB; returns the log's size in bytes, 0 without a log."""
+    size = log.stat().st_size if log.exists() else 0
+    if size > _MAX_LOG_BYTES:
+        log.unlink()
+        return 0
+    return size
+
+
+def read_log_end(log: Path, *, since: int = 0, lines: int = 12) -> str:
     """The last lines that were written to a log after byte `since`, for an error message."""
     try:
         text = log.read_bytes()[since:].decode(errors="replace")
     except OSError as error:
         return f"(no log: {error})"
     return "\n".join(text.splitlines()[-lines:]) or "(the log is empty)"
-
-
-def size(log: Path) -> int:
-    """Bytes in a log; 0 where there is none. One that grew beyond 10 MB starts anew."""
-    found = log.stat().st_size if log.exists() else 0
-    if found > 10_000_000:
-        log.unlink()
-        return 0
-    return found

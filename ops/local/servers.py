@@ -1,9 +1,8 @@
 """PostgreSQL and Redis for a machine that has neither: used when DATABASE_URL or BROKER_URL is unset.
 
-Nobody has to remember to start or stop them. Every process that uses them holds a shared lock on
-`users.lock`, which the kernel takes back however the process ends; the last one to leave stops the servers.
-Starting and stopping happen under an exclusive lock on `start.lock`, so that nobody enters while the last one
-leaves.
+They start with the first process that uses them and stop with the last one. Every process that uses them holds a
+shared lock on `users.lock`, which the kernel releases however the process ends. Starting and stopping need an
+exclusive lock on `start.lock`, so that no process begins to use the servers while the last one stops them.
 """
 
 import fcntl
@@ -16,33 +15,35 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ops.local.postgres import Postgres, digest
-from ops.local.process import Account, LocalServerError, claim, wait_until
+from ops.local.postgres import Postgres, state_id
+from ops.local.process import Account, LocalServerError, make_private_directory, wait_until
 from ops.local.redis import Redis
 
 __all__ = ["LocalServerError", "LocalServers", "default_state_dir"]
 
 _LOCK_SECONDS = 180.0
-_LOOK_EVERY = 1.0  # seconds
+_CHECK_SECONDS = 1.0
 
 
 def default_state_dir() -> Path:
-    """`.local` beside the project's pyproject.toml; in the current directory where there is none."""
+    """`.local` beside the project's pyproject.toml; without one (an installed wheel), in the current directory."""
     root = Path(__file__).resolve().parents[2]
     return (root if (root / "pyproject.toml").is_file() else Path.cwd()) / ".local"
 
 
 class LocalServers:
-    """Use the embedded servers of one state directory; a context manager for any number of processes at once.
+    """The embedded servers of one state directory; a context manager for any number of processes at once.
 
-    Entering starts what is asked for and does not run yet; leaving stops both servers when nobody else uses
-    them. A process killed by SIGTERM or SIGKILL leaves them to the next user. Raises LocalServerError when a
-    program is missing or a server does not come up.
+    Entering starts the requested servers unless they run; leaving stops both when no other process uses them.
+    After a process is killed, its servers run on until another process uses and leaves them.
+
+    Raises:
+        LocalServerError: a program is missing, or a server does not start.
     """
 
     def __init__(self, state_dir: Path, *, postgres: bool = True, redis: bool = True) -> None:
         self.state_dir = state_dir.resolve()
-        self.socket_dir = Path("/tmp") / f"wd-{digest(self.state_dir)}"  # noqa: S108  sockets need a short path
+        self.socket_dir = Path("/tmp") / f"wd-{state_id(self.state_dir)}"  # noqa: S108  a socket needs a short path
         self._account = _server_account(self.state_dir)
         self.postgres = Postgres(self.state_dir, self.socket_dir, self._account)
         self.redis = Redis(self.state_dir, self.socket_dir)
@@ -62,10 +63,10 @@ class LocalServers:
     def __enter__(self) -> Self:
         self._prepare_state()
         try:
-            with self.serialised():
-                claim(self.socket_dir, self._account)
+            with self.start_lock():
+                make_private_directory(self.socket_dir, self._account)
                 self._users = self._open("users.lock")
-                fcntl.flock(self._users, fcntl.LOCK_SH)  # at once: LOCK_EX is only tried under start.lock
+                fcntl.flock(self._users, fcntl.LOCK_SH)  # never waits: LOCK_EX is taken only under start.lock
                 if self._wants_postgres:
                     self.postgres.start()
                 if self._wants_redis:
@@ -82,7 +83,7 @@ class LocalServers:
 
     @contextmanager
     def kept_running(self) -> Iterator[None]:
-        """Start a server again that dies meanwhile (a plug was pulled), as a service manager would."""
+        """Start a server again when it ends unexpectedly, as a service manager would."""
         ended = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(ended,), name="local servers", daemon=True)
         keeper.start()
@@ -93,18 +94,18 @@ class LocalServers:
             keeper.join()
 
     def _keep(self, ended: threading.Event) -> None:
-        while not ended.wait(_LOOK_EVERY):
-            with suppress(LocalServerError, OSError):  # tried again at the next look
+        while not ended.wait(_CHECK_SECONDS):
+            with suppress(LocalServerError, OSError):  # the next check tries again
                 if self._wants_postgres and self.postgres.pid() is None:
-                    with self.serialised():
+                    with self.start_lock():
                         self.postgres.start()
                 if self._wants_redis and self.redis.pid() is None:
-                    with self.serialised():
+                    with self.start_lock():
                         self.redis.start()
 
     @contextmanager
-    def serialised(self) -> Iterator[None]:
-        """Nobody else starts or stops these servers inside; waits for its turn (at most 180 s)."""
+    def start_lock(self) -> Iterator[None]:
+        """Keep every other process from starting or stopping these servers; waits up to 180 s for the lock."""
         lock = self._open("start.lock")
         try:
             if not wait_until(lambda: _try_exclusive(lock), seconds=_LOCK_SECONDS):
@@ -121,18 +122,18 @@ class LocalServers:
             return
         users, self._users = self._users, None
         try:
-            if not self.state_dir.exists():  # deleted under the servers, which now serve nothing
+            if not self.state_dir.exists():  # it was deleted while the servers ran
                 self._stop()
                 return
-            with self.serialised():
-                if self._is_last(users):
+            with self.start_lock():
+                if self._is_last_user(users):
                     self._stop()
         finally:
-            fcntl.flock(users, fcntl.LOCK_UN)  # for forked children too, which share the lock with us
+            fcntl.flock(users, fcntl.LOCK_UN)  # a forked child shares this lock and must not keep it
             os.close(users)
 
-    def _is_last(self, users: int) -> bool:
-        # The exclusive lock is only a question: start.lock keeps everybody else from entering meanwhile.
+    def _is_last_user(self, users: int) -> bool:
+        # Under start.lock no other process can begin to use the servers after this answer.
         with suppress(FileNotFoundError):
             same = os.path.samestat(os.fstat(users), (self.state_dir / "users.lock").stat())
             return same and _try_exclusive(users)
@@ -151,7 +152,7 @@ class LocalServers:
             self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.state_dir.stat().st_uid != os.geteuid():
                 return
-            # The server's user may pass through to its own directory, and see nothing else.
+            # The account may pass through to its own directory, but cannot list this one.
             if self._account:
                 os.chown(self.state_dir, -1, self._account.gid)
             self.state_dir.chmod(0o710 if self._account else 0o700)
@@ -159,7 +160,7 @@ class LocalServers:
             raise LocalServerError(f"{self.state_dir} cannot be used for the embedded servers: {error}") from error
 
     def _open(self, name: str) -> int:
-        # Python opens without inheritance (PEP 446), so no server keeps a lock that its starter has lost.
+        # Child processes do not inherit the file (PEP 446), so a server never holds the lock of its starter.
         try:
             return os.open(self.state_dir / name, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -175,7 +176,7 @@ def _try_exclusive(lock: int) -> bool:
 
 
 def _server_account(state: Path) -> Account | None:
-    # Who owns the cluster already, else the user that systems make for PostgreSQL, else nobody.
+    # The owner of the existing cluster, else the user that operating systems create for PostgreSQL, else `nobody`.
     if os.geteuid() != 0:
         return None
     with suppress(FileNotFoundError):
@@ -187,6 +188,6 @@ def _server_account(state: Path) -> Account | None:
             entry = pwd.getpwnam(name)
             return Account(name, entry.pw_uid, entry.pw_gid)
     raise LocalServerError(
-        "PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as. "
-        "Work as a plain user, or set DATABASE_URL."
+        "PostgreSQL does not run as root, and the system has neither a user `postgres` nor `nobody` to run it. "
+        "Use an ordinary user, or set DATABASE_URL."
     )

@@ -1,7 +1,8 @@
-"""`python -m ops.local.supervised PROGRAM …`: runs a program that ends with its parent, even when that is killed.
+"""`python -m ops.local.supervised PROGRAM …`: run a program that ends when its parent process ends.
 
-On Linux the kernel sends SIGTERM when the parent dies (`prctl(PR_SET_PDEATHSIG)`, kept across exec), so that
-a killed supervisor leaves no worker behind and no port taken. Elsewhere it just runs the program.
+On Linux the kernel sends SIGTERM when the parent ends, even by SIGKILL (`prctl(PR_SET_PDEATHSIG)`, which stays in
+force across exec), so that a killed supervisor leaves no worker running and no port in use. On other systems this
+module only runs the program.
 """
 
 import ctypes
@@ -14,4 +15,4 @@ _PR_SET_PDEATHSIG = 1
 if __name__ == "__main__":
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the supervisor's own commands
+    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - runs the supervisor's own commands

@@ -1,10 +1,11 @@
-"""Runs the Procfile's processes on one machine: starts them, starts again what dies, stops them in order.
+"""The Procfile's processes on one machine: start them, restart those that end, stop them in order.
 
-honcho's own manager ends everything when one process ends; here a killed worker comes back, as it would under
-systemd or Kubernetes.
+A worker that is killed starts again, as it would under systemd or Kubernetes.
 """
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,16 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from honcho.environ import parse_procfile
+from worker.errors import SettingsError
 
-from ops.cli.common import err
-
-_RESTART_AFTER = 0.5  # seconds
-_STOP_WITHIN = 30.0
+_CHECK_SECONDS = 0.5
+_STOP_SECONDS = 30.0
+_PROCFILE_LINE = re.compile(r"(?P<name>[\w-]+):\s*(?P<command>\S.*)")
 
 
 class Supervisor:
-    """Child processes that live as long as this one."""
+    """Runs named commands as child processes until its block ends; also ends them when this process is killed."""
 
     def __init__(
         self,
@@ -32,7 +32,10 @@ class Supervisor:
         *,
         output: Path | None = None,
     ) -> None:
-        """`output`: a file that takes what the children print; None: this process's own streams."""
+        """`environment` is added to this process's own; `output` is the file that the children print to.
+
+        Without `output` they print to this process's own streams.
+        """
         self._commands = dict(commands)
         self._environment = {**os.environ, **(environment or {})}
         self._output = output.open("ab") if output else None
@@ -50,7 +53,7 @@ class Supervisor:
         self._stopping.set()
         self._keeper.join()
         self._signal_all(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_WITHIN
+        deadline = time.monotonic() + _STOP_SECONDS
         for child in self._children.values():
             try:
                 child.wait(max(deadline - time.monotonic(), 0.1))
@@ -61,11 +64,11 @@ class Supervisor:
             self._output.close()
 
     def pid(self, name: str) -> int:
-        """The process id of a child, which changes when it is started again."""
+        """The process id of a child; it changes when the child is restarted."""
         return self._children[name].pid
 
     def _start(self, name: str) -> None:
-        # Its own session: a Ctrl-C in the terminal reaches the supervisor alone, which then stops in order.
+        # In a session of its own: Ctrl-C in the terminal reaches only the supervisor, which stops all in order.
         self._children[name] = subprocess.Popen(
             _supervised(self._commands[name]),
             env=self._environment,
@@ -75,11 +78,11 @@ class Supervisor:
         )
 
     def _keep(self) -> None:
-        while not self._stopping.wait(_RESTART_AFTER):
+        while not self._stopping.wait(_CHECK_SECONDS):
             for name, child in list(self._children.items()):
                 code = child.poll()
                 if code is not None and not self._stopping.is_set():
-                    err.print(f"{name} ended ({code}); starting it again")
+                    print(f"{name} ended (exit code {code}); starting it again", file=sys.stderr, flush=True)
                     self._start(name)
 
     def _signal_all(self, number: signal.Signals) -> None:
@@ -89,23 +92,54 @@ class Supervisor:
 
 
 def procfile_commands() -> dict[str, list[str]]:
-    """The Procfile's processes; `withdrawals` there is this very program."""
+    """The commands of the project's Procfile by name; `withdrawals` in them is this installation of the program.
+
+    Raises:
+        SettingsError: the Procfile is missing, or a line of it is malformed.
+    """
     path = Path(__file__).resolve().parents[2] / "Procfile"
     if not path.exists():
-        path = Path("Procfile")
-    processes = parse_procfile(path.read_text(encoding="utf-8")).processes
-    return {name: _command(line) for name, line in processes.items()}
+        path = Path("Procfile").absolute()  # an installed wheel has none: in the current directory
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    return {name: _command(words) for name, words in parse_procfile(text).items()}
+
+
+def parse_procfile(text: str) -> dict[str, list[str]]:
+    """The commands of a Procfile by name, as words. Blank lines and lines that begin with # are ignored.
+
+    Raises:
+        SettingsError: a line is not `name: command`, repeats a name, or has an unclosed quote; names the line.
+    """
+    commands: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = _PROCFILE_LINE.fullmatch(line.strip())
+        if found is None:
+            raise SettingsError(f"Procfile, line {number}: expected `name: command`, found {line!r}")
+        if found["name"] in commands:
+            raise SettingsError(f"Procfile, line {number}: the name {found['name']!r} is used twice")
+        try:
+            commands[found["name"]] = shlex.split(found["command"])
+        except ValueError as error:
+            raise SettingsError(f"Procfile, line {number}: {error}") from error
+    return commands
 
 
 def run_procfile() -> None:
-    """Run every process of the Procfile until SIGINT or SIGTERM."""
-    ended = _on_signal()
+    """Run every process of the Procfile until this process receives SIGINT or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
     with Supervisor(procfile_commands()):
         ended.wait()
 
 
 def run_until_signalled(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run one program, pass SIGTERM and SIGINT on to it, and return its exit code."""
+    """Run one program, pass SIGTERM and SIGINT on to it as SIGTERM, and return its exit code."""
     child = subprocess.Popen(_supervised(command), env={**os.environ, **environment})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
@@ -113,15 +147,7 @@ def run_until_signalled(command: list[str], environment: Mapping[str, str]) -> i
     return code if code >= 0 else 128 - code
 
 
-def _on_signal() -> threading.Event:
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    return ended
-
-
-def _command(line: str) -> list[str]:
-    words = line.split()
+def _command(words: list[str]) -> list[str]:
     return [sys.executable, "-m", "ops", *words[1:]] if words[0] == "withdrawals" else words
 
 

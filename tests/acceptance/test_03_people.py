@@ -8,13 +8,13 @@ from tests.world import World, assert_balanced
 from worker.database import Database
 from worker.jobs.show import show
 from worker.jobs.submit import submit
-from worker.people.events import Receipt
+from worker.people.events import EventReceipt
 from worker.records import Job
 
 Ended = Callable[[Job], Job]
 
 
-def job_of(db: Database, world: World, receipt: Receipt) -> Job:
+def job_of(db: Database, world: World, receipt: EventReceipt) -> Job:
     assert receipt.job_id is not None
     return show(db, organisation_id=world.organisation_id, job_id=receipt.job_id)
 

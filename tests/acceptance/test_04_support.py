@@ -8,7 +8,7 @@ import pytest
 from schemas.catalogue import JobState
 from tests.world import World, assert_balanced, eventually
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import acts, remedies
 from worker.jobs.show import show
 from worker.records import DeadLetter, Job
 
@@ -66,7 +66,7 @@ def test_a_dead_letter_names_the_pathway_its_siblings_and_the_remedies(refused: 
     """Rule 6: "with the pathway, its sibling enrolments and the possible remedies named"."""
     assert refused.letter.evidence["pathway_title"] == "Onboarding"
     assert [item["id"] for item in refused.letter.evidence["now"]["siblings"]] == [refused.sibling]
-    assert {"override", "keep"} <= set(remedies.remedies(refused.letter.code))
+    assert {"override", "keep"} <= set(acts.remedies(refused.letter.code))
 
 
 def test_an_override_withdraws_the_enrolment_and_not_its_siblings(refused: Refused) -> None:

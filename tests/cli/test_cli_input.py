@@ -225,33 +225,33 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "nothing": ("", "empty"),
     "a header alone": ("enrolment_id\n", "no rows"),
     "blank rows alone": ("enrolment_id\n\n  \n", "no rows"),
-    "no header": ("1\n2\n", "line 1: the header lacks enrolment_id"),
-    "another header": ("id,name\n1,anna\n", "line 1: the header lacks enrolment_id"),
+    "no header": ("1\n2\n", "Line 1: the header has no column `enrolment_id`"),
+    "another header": ("id,name\n1,anna\n", "Line 1: the header has no column `enrolment_id`"),
     "a reason in each row": ("enrolment_id,reason\n1,not_required\n", "one bulk job, one reason"),
     "a reason in capitals": ("enrolment_id, Reason \n1,not_required\n", "one bulk job, one reason"),
-    "a column twice": ("enrolment_id,enrolment_id\n1,2\n", "stands there twice"),
-    "a word for a number": ("enrolment_id\n1\ntwo\n3\n", "line 3: enrolment_id 'two'"),
-    "zero": ("enrolment_id\n0\n", "line 2: enrolment_id '0'"),
-    "a negative number": ("enrolment_id\n-1\n", "line 2: enrolment_id '-1'"),
-    "a number too large": (f"enrolment_id\n{2**63}\n", "line 2: enrolment_id"),
-    "a number without end": ("enrolment_id\n" + "9" * 5000 + "\n", "line 2: enrolment_id"),
-    "a decimal number": ("enrolment_id\n1.0\n", "line 2: enrolment_id '1.0'"),
-    "digits of another script": ("enrolment_id\n\u0661\n", "line 2: enrolment_id"),
-    "an empty cell": ("enrolment_id,name\n,anna\n", "line 2: enrolment_id ''"),
-    "a row too long": ("enrolment_id\n1\n1,2\n", "line 3: 2 columns"),
-    "semicolons": ("enrolment_id;name\n1;anna\n", "line 1: the header lacks enrolment_id"),
-    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "line 3"),
-    "text after a quote": ('enrolment_id,name\n1,"an"na\n', "line 2"),
-    "a NUL byte": (b"enrolment_id\n1\n\x002\n", "line 3: has a NUL byte"),
+    "a column twice": ("enrolment_id,enrolment_id\n1,2\n", "has the column `enrolment_id` twice"),
+    "a word for a number": ("enrolment_id\n1\ntwo\n3\n", "Line 3: enrolment_id: 'two'"),
+    "zero": ("enrolment_id\n0\n", "Line 2: enrolment_id: '0'"),
+    "a negative number": ("enrolment_id\n-1\n", "Line 2: enrolment_id: '-1'"),
+    "a number too large": (f"enrolment_id\n{2**63}\n", "Line 2: enrolment_id"),
+    "a number without end": ("enrolment_id\n" + "9" * 5000 + "\n", "Line 2: enrolment_id"),
+    "a decimal number": ("enrolment_id\n1.0\n", "Line 2: enrolment_id: '1.0'"),
+    "digits of another script": ("enrolment_id\n\u0661\n", "Line 2: enrolment_id"),
+    "an empty cell": ("enrolment_id,name\n,anna\n", "Line 2: enrolment_id: ''"),
+    "a row too long": ("enrolment_id\n1\n1,2\n", "Line 3: the line has 2 columns"),
+    "semicolons": ("enrolment_id;name\n1;anna\n", "Line 1: the header has no column `enrolment_id`"),
+    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "Line 3"),
+    "text after a quote": ('enrolment_id,name\n1,"an"na\n', "Line 2"),
+    "a NUL byte": (b"enrolment_id\n1\n\x002\n", "Line 3: has a NUL byte"),
     "UTF-16": ("enrolment_id\n1\n".encode("utf-16"), "UTF-8"),
     "Latin-1": ("enrolment_id,name\n1,Ren\xe9\n".encode("latin-1"), "UTF-8"),
     "Latin-1 far below": (
         b"enrolment_id,name\n" + b"1,anna\n" * 20_000 + "2,Ren\xe9\n".encode("latin-1"),
         "UTF-8",
     ),
-    "a line without end": ("enrolment_id,name\n1," + "x" * 1_000_001 + "\n", "line 2: is longer than"),
-    "a cell without end": ("enrolment_id,name\n1," + "x" * 200_000 + "\n", "line 2"),
-    "a bad row after many": ("enrolment_id\n" + "1\n" * 30_000 + "x\n", "line 30002"),
+    "a line without end": ("enrolment_id,name\n1," + "x" * 1_000_001 + "\n", "Line 2: longer than"),
+    "a cell without end": ("enrolment_id,name\n1," + "x" * 200_000 + "\n", "Line 2"),
+    "a bad row after many": ("enrolment_id\n" + "1\n" * 30_000 + "x\n", "Line 30002"),
 }
 
 
@@ -291,7 +291,7 @@ def test_a_file_as_programs_write_them_is_taken(world: World, tmp_path: Path, su
 
 def test_a_broken_row_behind_quoted_newlines_is_named_by_its_line_in_the_file(world: World, tmp_path: Path) -> None:
     content = 'enrolment_id,note\n1,"one\ntwo\nthree"\nx,\n'
-    assert "line 5: enrolment_id 'x'" in refused("bulk", csv_file(tmp_path, content), *REASON)
+    assert "Line 5: enrolment_id: 'x'" in refused("bulk", csv_file(tmp_path, content), *REASON)
 
 
 def test_a_file_that_is_not_there_or_no_file_is_named(world: World, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_a_load_never_takes_over_the_enrolment_of_another_organisation(world: Wo
 
 
 WRONG_SETTINGS = [
-    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: there is no such setting"),
+    ("WITHDRAWALS_COLOUR", "red", "WITHDRAWALS_COLOUR: unknown setting"),
     ("WITHDRAWALS_PORT", "http", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_PORT", "70000", "WITHDRAWALS_PORT"),
     ("WITHDRAWALS_THREADS", "0", "WITHDRAWALS_THREADS"),

@@ -73,7 +73,7 @@ def test_the_services_inside_a_producer_log_no_more(world: World, db: Database, 
             db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor=ADDRESS, note=NOTE
         )
         world.event(db, "reactivated", EXTERNAL_ID)
-    assert {entry["event"] for entry in entries} >= {"job.accepted", "person.event", "chunk.decided"}
+    assert {entry["event"] for entry in entries} >= {"job.accepted", "event.recorded", "chunk.decided"}
     said = repr(entries)
     assert not [word for word in PRIVATE if word in said], said
 

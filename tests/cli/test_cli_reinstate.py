@@ -34,8 +34,8 @@ def test_a_job_is_planned_and_taken_back_in_parts(db: Database, world: World, en
     assert_balanced(db)
 
 
-def test_what_is_wrong_is_named(world: World) -> None:
-    assert "NAME one of enrolment_ids" in refused("jobs", "reinstate", 1, "--filter", "status=withdrawn")
+def test_wrong_conditions_are_named(world: World) -> None:
+    assert "NAME is one of: enrolment_ids" in refused("jobs", "reinstate", 1, "--filter", "status=withdrawn")
     assert "learner_ids" in refused("jobs", "reinstate", 1, "--filter", "learner_ids=anna")
     missing = withdrawals("jobs", "reinstate", 4711)
     assert (missing.code, missing.err) == (1, "error: there is no job 4711 in this organisation\n")

@@ -77,11 +77,11 @@ def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Dat
     assert_balanced(db)
 
 
-def test_wrong_words_are_explained(world: World) -> None:
+def test_wrong_options_are_explained(world: World) -> None:
     assert "not both" in refused("jobs", "release")
     assert "not both" in refused("jobs", "release", 1, "--filter", "source=hr")
     assert "held_because" in refused("jobs", "release", "--filter", "mood=bad")
     assert "held_because" in refused("jobs", "release", "--filter", "held_because=mood")
-    assert "not a number" in refused("jobs", "release", "--filter", "ids=1,x")
+    assert "positive whole number" in refused("jobs", "release", "--filter", "ids=1,x")
     assert "share" in refused("brake", "set", "--share", "2")
     assert "floor" in refused("brake", "set", "--floor", "-1")

@@ -31,10 +31,17 @@ def test_support_groups_looks_assigns_notes_and_explains(world: World, owned: li
     assert len(done("dead-letters", "list", "--assignee", "dora")["items"]) == 3
     assert done("dead-letters", "list", "--assignee", "none")["items"] == []
     letter = group["sample"]
-    assert "1 letter given to nobody" in withdrawals("dead-letters", "assign", letter, "--nobody").out
+    assert "1 letter unassigned" in withdrawals("dead-letters", "assign", letter, "--nobody").out
     assert "1 letter noted" in withdrawals("dead-letters", "note", letter, "--note", "asked [them]").out
     shown = withdrawals("dead-letters", "show", letter).out
-    for said in ("was not withdrawn", "Onboarding", "spring cleaning", "asked [them]", "gave it to dora", "override"):
+    for said in (
+        "was not withdrawn",
+        "Onboarding",
+        "spring cleaning",
+        "asked [them]",
+        "assigned it to dora",
+        "override",
+    ):
         assert said in shown
     told = withdrawals("explain", owned[0]).out
     for said in ("is in_progress", "rule", "6. ", "spring cleaning", "carla", "pathway Onboarding"):
@@ -74,15 +81,15 @@ def test_groups_say_that_there_are_more_than_are_listed(
     monkeypatch.setattr("ops.cli.desk.MOST_GROUPS", 1)
     world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
     ran = withdrawals("dead-letters", "groups")
-    assert ("3 letters of 3 kinds" in ran.out, "the first 1 of 3 kinds" in ran.err) == (True, True)
+    assert ("3 letters with 3 causes" in ran.out, "the first 1 of 3 causes" in ran.err) == (True, True)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("assign", "--to", "dora"), "say which letters"),
-        (("assign", "1", "--all", "--to", "dora"), "say which letters"),
-        (("assign", "1", "--code", "poison", "--to", "dora"), "say which letters"),
+        (("assign", "--to", "dora"), "Give either ids"),
+        (("assign", "1", "--all", "--to", "dora"), "Give either ids"),
+        (("assign", "1", "--code", "poison", "--to", "dora"), "Give either ids"),
         (("assign", "1"), "--to"),
         (("assign", "1", "--to", "dora", "--nobody"), "--to"),
         (("assign", "1", "--to", "none"), "assignee"),

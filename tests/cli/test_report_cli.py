@@ -14,7 +14,7 @@ from tests.support.commandline import done, program, refused, withdrawals
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.reports import exports
+from worker.reports import formats
 
 
 def ids(path: Path) -> list[int]:
@@ -85,7 +85,7 @@ def test_half_a_file_never_has_the_name(world: World, tmp_path: Path, monkeypatc
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exports, "_csv", full)
+    monkeypatch.setattr(formats, "_csv", full)
     assert "No space left" in refused("report", "enrolments", "-o", path)
     assert path.read_text() == "of yesterday"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""`withdrawals sources`: HR systems that may send events, and what `doctor` says of them."""
+"""`withdrawals sources`: HR systems that may send events, and what `doctor` says about them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_create_shows_the_secret_once_and_the_path(world: World, environment: Se
     assert [tuple(row) for row in acts] == [("me", "source.create")]
 
 
-def test_as_text_the_secret_stands_alone_on_standard_output(world: World, environment: Settings) -> None:
+def test_only_the_secret_is_printed_to_standard_output(world: World, environment: Settings) -> None:
     ran = withdrawals("sources", "create", "--name", "okta", "--kind", "okta")
     assert ran.code == 0
     assert len(ran.out.strip()) == 43
@@ -34,7 +34,7 @@ def test_as_text_the_secret_stands_alone_on_standard_output(world: World, enviro
     assert "/hooks/okta/okta" in withdrawals("sources", "list").out
 
 
-def test_rotate_keeps_the_secret_before_for_a_while_and_not_longer(world: World, environment: Settings) -> None:
+def test_rotate_keeps_the_previous_secret_for_a_limited_time(world: World, environment: Settings) -> None:
     made = done("sources", "create", "--name", "workday")
     rotated = done("sources", "rotate", made["id"], "--keep-hours", 1)
     assert rotated["secret"] != made["secret"]
@@ -44,7 +44,7 @@ def test_rotate_keeps_the_secret_before_for_a_while_and_not_longer(world: World,
     assert world.one("SELECT previous_secret IS NULL FROM withdrawals.sources")
 
 
-def test_a_secret_that_the_hr_system_made_comes_from_a_file(
+def test_a_secret_that_the_hr_system_made_is_read_from_a_file(
     world: World, environment: Settings, tmp_path: Path
 ) -> None:
     file = tmp_path / "key"
@@ -56,7 +56,7 @@ def test_a_secret_that_the_hr_system_made_comes_from_a_file(
     assert "secret" in refused("sources", "create", "--name", "other", "--secret-file", file)
 
 
-def test_a_disabled_source_frees_its_name_and_is_rotated_no_more(world: World, environment: Settings) -> None:
+def test_a_disabled_source_frees_its_name_and_cannot_be_rotated(world: World, environment: Settings) -> None:
     first = done("sources", "create", "--name", "workday")
     assert withdrawals("sources", "create", "--name", "workday").code == 1
     assert done("sources", "disable", first["id"])["disabled_at"]
@@ -72,7 +72,7 @@ WRONG: dict[str, list[list[str]]] = {
 }
 
 
-def test_what_is_wrong_is_named(world: World, environment: Settings) -> None:
+def test_a_wrong_option_is_named(world: World, environment: Settings) -> None:
     for named, several in WRONG.items():
         for words in several:
             assert named in refused("sources", "create", *words)
@@ -80,7 +80,7 @@ def test_what_is_wrong_is_named(world: World, environment: Settings) -> None:
     assert done("sources", "list")["items"] == []
 
 
-def test_another_organisations_source_is_one_that_does_not_exist(world: World, environment: Settings) -> None:
+def test_another_organisations_source_is_answered_like_an_unknown_one(world: World, environment: Settings) -> None:
     made = done("sources", "create", "--name", "workday")
     world.organisation("Other")
     for act in ("rotate", "disable"):
@@ -90,20 +90,20 @@ def test_another_organisations_source_is_one_that_does_not_exist(world: World, e
         assert theirs.err.replace(str(made["id"]), "999") == none.err
 
 
-def test_doctor_looks_at_keys_and_secrets(world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(what: str) -> list[tuple[str, str]]:
+def test_doctor_checks_keys_and_secrets(world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def findings(what: str) -> list[tuple[str, str]]:
         settings.cache_clear()
         items = withdrawals("doctor", "--json").document["items"]
         return [(item["level"], item["finding"]) for item in items if item["what"] == what]
 
-    assert told("secret key")[0][0] == "warn"
+    assert findings("secret key")[0][0] == "warn"
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", f"{KEY},a-key-of-the-tests-alone")
     made = done("sources", "create", "--name", "workday")
     done("sources", "rotate", made["id"], "--keep-hours", 24 * 30)
-    assert [level for level, _ in told("sources")] == ["ok", "warn"]
+    assert [level for level, _ in findings("sources")] == ["ok", "warn"]
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "0123456789" * 4)
-    assert told("secret key") == [("ok", "1, the first one seals")]
-    assert [level for level, _ in told("sources")] == ["ok", "wrong", "warn"]
+    assert findings("secret key") == [("ok", "1 set; the first one encrypts")]
+    assert [level for level, _ in findings("sources")] == ["ok", "wrong", "warn"]
     monkeypatch.delenv("WITHDRAWALS_SECRET_KEY")
-    assert told("secret key")[0][0] == "wrong"
-    assert KEY not in repr(told("sources"))
+    assert findings("secret key")[0][0] == "wrong"
+    assert KEY not in repr(findings("sources"))

@@ -22,7 +22,7 @@ from worker.jobs.show import show
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_EVERY", 0.02)
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.02)
 
 
 def test_the_exit_code_says_how_the_job_ended(world: World, db: Database, environment: Settings) -> None:
@@ -43,7 +43,7 @@ def test_the_exit_code_says_how_the_job_ended(world: World, db: Database, enviro
     assert (ran.code, ran.out) == (1, "")
 
 
-def test_it_waits_for_the_end_through_a_restart_of_postgresql(
+def test_watch_waits_through_a_restart_of_postgresql(
     world: World, db: Database, environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = world.submit(db, world.enrolments(2))
@@ -68,9 +68,9 @@ def test_it_waits_for_the_end_through_a_restart_of_postgresql(
     assert (found["state"], found["outcomes"]) == ("completed", {"withdrawn": 2})
 
 
-def test_it_gives_up_when_postgresql_stays_away(world: World, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_gives_up_when_postgresql_stays_away(world: World, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.submit(db, world.enrolments(1))
-    monkeypatch.setattr(watch, "_PATIENCE", -1.0)
+    monkeypatch.setattr(watch, "GIVE_UP_SECONDS", -1.0)
 
     def away(*_: object, **__: object) -> None:
         world.run("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -114,13 +114,13 @@ def test_letters_are_given_to_somebody_one_and_all(
 ) -> None:
     (one, *_) = made(world, 5)
     mia = person("operator", name="mia")
-    assert "5 letters would be given" in mia.get("/console/dead-letters/act", act="assign").text
+    assert "5 letters would get the assignee" in mia.get("/console/dead-letters/act", act="assign").text
     for form in ({"to": "name"}, {"to": "name", "name": "none"}, {"to": "everybody"}):
         assert mia.post("/console/dead-letters/act", act="assign", expected="5", **form).status_code == 422
         assert mia.post(f"/console/dead-letters/{one}/assign", **form).status_code == 422
     done = mia.post("/console/dead-letters/act", act="assign", expected="5", to="me", note="all mine")
     assert done.headers["location"] == "/console/dead-letters"
-    assert "5 letters given to mia." in mia.get("/console/dead-letters").text
+    assert "5 letters assigned to mia." in mia.get("/console/dead-letters").text
     assert mia.post(f"/console/dead-letters/{one}/assign", to="name", name="dora").status_code == 303
     assert mia.post(f"/console/dead-letters/{one}/assign", to="nobody").status_code == 303
     assert [row[0] for row in world.run("SELECT assignee FROM withdrawals.dead_letters ORDER BY id")] == [
@@ -140,7 +140,7 @@ def test_a_run_that_halts_says_why_and_can_be_stopped(
     assert "A few of each cause go first" in mia.get(begun).text
     assert mia.post(f"{begun}/stop").headers["location"] == begun
     stopped = mia.get(begun).text
-    assert ("Somebody stopped it" in stopped, "See those that still match" in stopped) == (True, True)
+    assert ("Somebody stopped it" in stopped, "Show those that still match" in stopped) == (True, True)
     world.run("UPDATE withdrawals.runs SET state = 'halted', because = '9 of the last 10 letters were open again'")
     assert "Halted: 9 of the last 10 letters were open again." in mia.get(begun).text
 
@@ -161,7 +161,7 @@ def test_wrong_forms_are_told_so_and_nothing_is_done(
     ):
         assert approver.post(path, **wrong).status_code == 422, wrong
     other = approver.post(path, act="keep", note="why", expected="3")
-    assert (other.status_code, "2 letters match now, not the 3" in other.text) == (409, True)
+    assert (other.status_code, "2 letters match now; the preview showed 3" in other.text) == (409, True)
     letter = f"/console/dead-letters/{world.letters()[0].id}"
     assert approver.post(f"{letter}/act", note="x").status_code == 422
     for note in ("x" * 5000, "nul \0", " "):
@@ -183,7 +183,7 @@ def test_another_organisations_letters_and_runs_are_as_if_they_did_not_exist(
     stranger = person("approver", organisation_id=world.organisation("Other"))
     assert "There are no dead letters" in stranger.get("/console/dead-letters").text
     assert "There are no dead letters" in stranger.get("/console/dead-letters/groups").text
-    assert "There was no run yet" in stranger.get("/console/runs").text
+    assert "There are no runs yet" in stranger.get("/console/runs").text
     for theirs, none in (
         (f"/console/dead-letters/{letter}", "/console/dead-letters/99999"),
         ("/console/runs/1", "/console/runs/99999"),
@@ -213,8 +213,8 @@ def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
     world.run("UPDATE withdrawals.dead_letters SET error_class = 'LockNotAvailable' WHERE code = 'retries_exhausted'")
     viewer = person("viewer")
     said = {
-        "unknown_status": "its status was &#34;archived&#34;, which is not known",
-        "not_found": "this organisation has no such enrolment",
+        "unknown_status": "does not know its status, &#34;archived&#34;",
+        "not_found": "This organisation has no such enrolment",
         "unknown_learner": "whom the platform did not know",
         "invalid_event": "Nothing was done with it.",
         "retries_exhausted": "LockNotAvailable",
@@ -225,14 +225,14 @@ def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
     archived = next(row for row in world.letters() if row.code == "unknown_status")
     remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[archived.id], actor="token:mia")
     moving = viewer.get(f"/console/dead-letters/{archived.id}").text
-    assert ("An attempt is on its way" in moving, 'http-equiv="refresh"' in moving) == (True, True)
+    assert ("An attempt is under way" in moving, 'http-equiv="refresh"' in moving) == (True, True)
     world.run(
         """UPDATE withdrawals.dead_letters SET evidence = '{}', evidence_dropped_at = now(), state = 'resolved',
         closed_at = now(), closed_by = 'dora', remedy = 'redrive'"""
     )
     world.run("DELETE FROM lms.enrolments")
     gone = viewer.get(f"/console/dead-letters/{archived.id}").text
-    assert ("its evidence was dropped" in gone, "which is not there" in gone) == (True, True)
+    assert ("its evidence was dropped" in gone, "(does not exist)" in gone) == (True, True)
 
 
 def test_causes_beyond_a_page_are_said_to_be_there(
@@ -246,4 +246,4 @@ def test_causes_beyond_a_page_are_said_to_be_there(
 
 def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person) -> None:
     page = person("viewer").get(f"/console/enrolments/{world.enrolment()}/history").text
-    assert "Nobody ever asked for it." in page
+    assert "Nobody has asked for it." in page

@@ -20,15 +20,15 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
     assert page.url.endswith("?code=pathway_owned")
     page.get_by_role("link", name=f"Letter {letter}", exact=True).click()
-    says(page, f'the Learning Pathway "Onboarding {NASTY}" owns it, and what a pathway owns is not withdrawn directly')
+    says(page, f'the Learning Pathway "Onboarding {NASTY}" owns it.')
     says(page, f"left in May {NASTY}")
-    says(page, "Another attempt would be in vain")
+    says(page, "Trying again will fail")
     others = page.get_by_role("region", name="Other enrolments in this pathway")
     expect(others.get_by_role("row")).to_have_count(3)
     expect(others.get_by_text("would be withdrawn")).to_have_count(1)
     accessible(page)
-    page.get_by_role("button", name="Give it to me").click()
-    says(page, "mia looks after this letter now.")
+    page.get_by_role("button", name="Assign to me").click()
+    says(page, "This letter is assigned to mia.")
     page.get_by_role("radio", name="Override").check()
     page.get_by_role("button", name="Do this").click()
     says(page, "note: a remedy needs a note that says why")
@@ -39,7 +39,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     assert world.status(enrolment) == "withdrawn"
     expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
     page.get_by_role("link", name="what happened to it").click()
-    says(page, "An approver decided that the pathway's enrolment is withdrawn all the same")
+    says(page, "An approver decided to withdraw the enrolment although a Learning Pathway owns it")
     says(page, f"Agreed with its owner. {NASTY}")
     says(page, "on the command line")
     accessible(page)
@@ -68,7 +68,7 @@ def test_a_thousand_letters_are_redriven_with_preview_and_canary(
     page.get_by_label("Letters a second").fill("1000")
     page.get_by_role("button", name="Try 1,000 letters again").click()
     page.get_by_role("heading", name="Run 1").wait_for()
-    says(page, "All of it is done.")
+    says(page, "Everything is done.")
     says(page, "5 of each cause")
     assert world.one("SELECT count(*) FROM withdrawals.run_letters WHERE canary") == 5
     assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 1000
@@ -91,12 +91,12 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     page.get_by_role("button", name="Preview").click()
     page.get_by_label("Note: why").fill("The pathway is given up.")
     page.get_by_role("button", name="Withdraw 292 enrolments").click()
-    says(page, "The run over 292 letters is under way.")
-    says(page, "All of it is done.")  # the page looks again by itself
+    says(page, "The run over 292 letters has started.")
+    says(page, "Everything is done.")  # the page looks again by itself
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
     page.goto(f"/console/dead-letters/{world.letters()[17].id}")
     says(page, "resolved by override")
     says(page, "The pathway is given up.")
     page.go_back()
-    says(page, "All of it is done.")
+    says(page, "Everything is done.")
     assert_balanced(db)

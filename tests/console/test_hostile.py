@@ -52,7 +52,7 @@ def test_an_id_without_end_in_a_file_is_named_by_its_line(mia: Person, cells: st
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
     answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
     assert answer.status_code == 422
-    assert "line 2: enrolment_id" in answer.text
+    assert "Line 2: enrolment_id" in answer.text
 
 
 @pytest.mark.parametrize(("zone", "at"), [("Asia/Tokyo", "0001-01-01T00:00"), ("America/New_York", "9999-12-31T23:59")])
@@ -84,7 +84,7 @@ def test_a_form_of_too_many_fields_is_told_so(mia: Person) -> None:
 
 def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made outside of every middleware."""
-    monkeypatch.setattr("worker.web.console.health_overview.look", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("worker.web.console.overview.read_status", lambda *_, **__: 1 / 0)
     answer = mia.client.get("/console")
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]

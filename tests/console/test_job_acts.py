@@ -79,7 +79,7 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     work_off(db, environment)
     assert "left to be taken back" in otto.get(f"/console/jobs/{job.id}/undo")
     assert "all that it withdrew was taken back" in otto.get(f"/console/jobs/{job.id}")
-    assert "reinstates; submit a new job" in otto.get(f"{first}/undo", 409)
+    assert "is itself a reinstate; submit a new job" in otto.get(f"{first}/undo", 409)
 
 
 def test_a_part_of_an_undo_is_chosen_by_what_people_know(

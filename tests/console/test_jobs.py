@@ -24,7 +24,7 @@ def _titles(world: World, title: str) -> None:
 def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TICK", 0.05)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
     first, second = world.enrolments(4), world.enrolments(3)
     _titles(world, NASTY)
     job = ask(db, world, first + second, note=NASTY)
@@ -122,8 +122,8 @@ def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
 def test_a_page_goes_on_after_a_restart_and_an_expired_session_leads_to_sign_in(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TICK", 0.05)
-    monkeypatch.setattr(progress, "RETRY", 20)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "RETRY_MILLISECONDS", 20)
     job = ask(db, world, world.enrolments(6))
     page = sign_in("viewer")
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")

@@ -92,7 +92,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
 
 def _to_the_plan(page: Page, what: str) -> None:
     page.get_by_label("Bulk actions").select_option(label=what)
-    page.get_by_role("button", name="Go on to the plan").click()
+    page.get_by_role("button", name="Continue to the plan").click()
     page.get_by_label("One reason for all").select_option(label="Enrolment no longer required")
     page.get_by_role("button", name="Show the plan").click()
 
@@ -138,7 +138,7 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
     page.goto(f"/console/series/{series_id}")
     for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all()[:2]:
         box.check()
-    _to_the_plan(page, "Withdraw the ticked ones")
+    _to_the_plan(page, "Withdraw the ticked enrolments")
     says(page, "2 ticked enrolments in Ladders")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
     page.wait_for_url("**/console/jobs/*")
@@ -167,7 +167,7 @@ def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: Wor
     upload("enrolment_id\n1\nseven\n")
     page.get_by_label("One reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
-    says(page, "line 3: enrolment_id 'seven' is not a positive whole number")
+    says(page, "Line 3: enrolment_id: 'seven' is not a positive whole number")
     upload(content)
     page.get_by_role("button", name="Show the plan").click()
     says(page, "3 enrolments of 3 learners.")

@@ -14,10 +14,10 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import gauges, processes
-from worker.ledger.overview import Processes
+from worker.ledger.processes import ProcessCount
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
-from worker.web.console import health_overview
+from worker.web.console.status import ServiceStatus
 
 
 def test_all_stands_at_a_glance_and_leads_on(
@@ -27,8 +27,8 @@ def test_all_stands_at_a_glance_and_leads_on(
     says(page, "No enrolments yet")
     says(page, "withdrawals load FILE.csv")
     assert page.get_by_role("alert").all_text_contents() == [
-        "No relay runs, so nobody wakes the workers. To start one: withdrawals relay",
-        "No worker runs: what is asked for is kept, and waits. To start one: withdrawals worker",
+        "No relay runs, so workers are not woken. To start one: withdrawals relay",
+        "No worker runs, so requests are kept and wait. To start one: withdrawals worker",
     ]
     accessible(page)
     with db.begin() as connection:
@@ -48,10 +48,10 @@ def test_all_stands_at_a_glance_and_leads_on(
     expect(page.get_by_role("row", name="Workers 1 running 4")).to_be_visible()
     expect(page.get_by_role("row", name="Owned by a pathway 1 1 60 days ago")).to_be_visible()
     expect(page.get_by_role("region", name="The brake")).to_contain_text("The limit is the larger of 2 and 10 %")
-    last = page.get_by_role("region", name="The last jobs")
+    last = page.get_by_role("region", name="Latest jobs")
     expect(last.get_by_role("row", name=NASTY)).to_contain_text("1 withdrawn")
     accessible(page)
-    page.get_by_role("region", name="Jobs under way").get_by_role("link", name="1", exact=True).click()
+    page.get_by_role("region", name="Jobs in progress").get_by_role("link", name="1", exact=True).click()
     page.get_by_role("link", name=str(held.id), exact=True).wait_for()
     assert page.url.endswith("/console/jobs?state=held")
     assert job.id != held.id
@@ -64,29 +64,31 @@ def test_a_part_that_cannot_be_read_hides_no_other(
         raise sqlalchemy.exc.OperationalError("SELECT", {}, Exception("canceling statement due to statement timeout"))
 
     job = ask(db, world, world.enrolments(2))
-    monkeypatch.setattr(gauges, "due", late)
+    monkeypatch.setattr(gauges, "due_chunks", late)
     nowhere = "redis://127.0.0.1:1"
     app = make_app(db, make_broker(nowhere), environment.model_copy(update={"broker_url": SecretStr(nowhere)}))
     with TestClient(app, raise_server_exceptions=False, follow_redirects=False) as client:
         page = Person(client, token("viewer")).get("/console")
     assert "Redis cannot be reached." in page
     assert "127.0.0.1" not in page
-    assert "Could not be read just now: the work that is due." in page
+    assert "These parts could not be read: due work." in page
     assert f"/console/jobs/{job.id}" in page
 
 
 def test_what_is_broken_is_told_with_what_mends_it() -> None:
     def told(**found: object) -> list[str]:
         now = datetime.now(UTC)
-        fine = {"worker": Processes(1, 4, now), "relay": Processes(1, 1, now)}
+        fine = {"worker": ProcessCount(1, 4, now), "relay": ProcessCount(1, 1, now)}
         parts = {"broker": True, "processes": fine, "due": (0, 0.0), **found}
         nothing = dict.fromkeys(("jobs", "letters", "brake", "last", "has_enrolments"))
-        return [alarm.text + alarm.command for alarm in health_overview.Overview(**nothing, **parts).alarms]  # type: ignore[arg-type]
+        return [alarm.text + alarm.command for alarm in ServiceStatus(**nothing, **parts).alarms]  # type: ignore[arg-type]
 
     now = datetime.now(UTC)
     assert told() == []
-    assert "withdrawals worker" in told(processes={"relay": Processes(1, 1, now)})[0]
-    assert "withdrawals relay" in told(processes={"worker": Processes(1, 4, now), "relay": Processes(0, 0, now)})[0]
+    assert "withdrawals worker" in told(processes={"relay": ProcessCount(1, 1, now)})[0]
+    assert (
+        "withdrawals relay" in told(processes={"worker": ProcessCount(1, 4, now), "relay": ProcessCount(0, 0, now)})[0]
+    )
     assert "Redis" in told(broker=False)[0]
-    assert told(due=(9, 3600.0)) == ["The oldest work that is due has waited for 60 minutes."]
+    assert told(due=(9, 3600.0)) == ["The oldest due work has waited for 60 minutes."]
     assert told(processes=None, due=None) == []

@@ -51,7 +51,7 @@ def test_withdrawn_is_left_out_in_one_click_and_the_file_has_the_same_rows(
     assert {int(line["enrolment_id"]) for line in lines} == set(ids[1:])
     page.get_by_label("Reason").select_option("learner_declined")
     page.get_by_role("button", name="Show").click()
-    says(page, "No enrolment fits this filter.")
+    says(page, "No enrolment matches this filter.")
     page.get_by_role("link", name="All statuses").click()
     assert _ids(page) == set(ids[:1])
     page.get_by_role("link", name="Outcomes").click()
@@ -74,7 +74,7 @@ def test_the_charts_say_what_they_show(sign_in: SignIn, world: World, db: Databa
     chart.wait_for()
     assert page.get_by_role("img").count() == 4
     card = page.locator(".card").filter(has=chart)
-    card.get_by_text("The figures").click()
+    card.get_by_text("Show the figures").click()
     week = datetime.now(UTC).date() - timedelta(days=datetime.now(UTC).weekday())
     row = card.get_by_role("row", name=f"{week:%-d %b %Y}")
     assert row.get_by_role("cell").all_inner_texts() == ["3", "0", "0", "0"]
@@ -101,8 +101,8 @@ def test_a_filter_that_cannot_be_is_told_beside_the_form(client: TestClient, wor
         "withdrawn_from=0001-01-01": "too far away",
         "status=a%00b": "Status: ",
         "series=a%00b": "Series: ",
-        "series=none+such": "none has the code “none such”",
-        "reason=not_required&reason=not_required": "reason: once only",
+        "series=none+such": "no Series has the code “none such”",
+        "reason=not_required&reason=not_required": "Reason: give it only once",
         "nonsense=1": "Nonsense: ",
     }.items():
         spoken = [query, query.replace("withdrawn_", "decided_")]
@@ -167,8 +167,8 @@ def test_reports_are_for_who_is_signed_in_and_of_one_organisation(
 
 def test_what_stands_in_a_chart_is_text_and_nothing_in_it_runs() -> None:
     for drawn in (
-        charts.columns([MARKUP, "b"], {MARKUP: [1, 2], '"><script>': [0, 1]}, says=f'"{MARKUP}'),
-        charts.bars({MARKUP: 12, "b": 0}, says=f'"{MARKUP}'),
+        charts.stacked_columns([MARKUP, "b"], {MARKUP: [1, 2], '"><script>': [0, 1]}, alt=f'"{MARKUP}'),
+        charts.horizontal_bars({MARKUP: 12, "b": 0}, alt=f'"{MARKUP}'),
     ):
         assert not re.search(r"<(?!/?(svg|g|rect|path|text)\b)|\sstyle=|\son\w+=\"|\sid=", drawn), drawn
         assert "&lt;img src=x" in drawn

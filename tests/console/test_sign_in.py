@@ -40,7 +40,7 @@ def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, browser: Browser
 def test_a_page_that_is_not_there_leads_on(sign_in: SignIn) -> None:
     page = sign_in("viewer")
     page.goto("/console/nothing-here")
-    says(page, "There is nothing here.")
+    says(page, "Page not found.")
     accessible(page)
     page.get_by_role("link", name="Series").click()
     page.get_by_role("heading", name="Series library").wait_for()
@@ -132,5 +132,5 @@ def test_sessions_that_are_over_are_forgotten(client: TestClient, db: Database, 
     _signed_in(client, token("viewer"))
     world.run("UPDATE withdrawals.sessions SET expires_at = now() - interval '1 s' WHERE token_id = 1")
     with db.begin() as connection:
-        ledger.forget(connection)
+        ledger.delete_expired(connection)
     assert world.one("SELECT count(*) FROM withdrawals.sessions") == 1

@@ -22,7 +22,7 @@ def explained(db: Database, world: World, enrolment_id: int) -> EnrolmentHistory
 
 def test_an_enrolment_that_nobody_asked_about_says_so(db: Database, world: World) -> None:
     found = explained(db, world, world.enrolment())
-    assert found.summary.endswith("is in_progress. Nobody ever asked this service to withdraw it.")
+    assert found.summary.endswith("is in_progress. Nobody has asked this service to withdraw it.")
     assert (found.decisions, found.dead_letters, found.events) == ([], [], [])
 
 
@@ -66,7 +66,7 @@ def test_the_whole_way_of_an_enrolment_is_told_in_the_order_of_time(
     later = world.submit(db, [owned, *world.enrolments(3)], effective_at="2990-01-01T00:00:00Z").id
     waiting = explained(db, world, owned)
     assert [decision.standing for decision in waiting.decisions] == ["decided", "decided", "waiting"]
-    assert waiting.decisions[-1].sentence == "It is to take effect at 2990-01-01 00:00Z."
+    assert waiting.decisions[-1].sentence == "It takes effect at 2990-01-01 00:00Z."
     cancel(db, organisation_id=world.organisation_id, job_id=later, actor="carla", note="a mistake")
     found = explained(db, world, owned)
     assert [(item.request.job_id, item.standing, item.outcome) for item in found.decisions] == [
@@ -77,14 +77,14 @@ def test_the_whole_way_of_an_enrolment_is_told_in_the_order_of_time(
     overridden = found.decisions[0]
     assert (overridden.rule and overridden.rule.number, overridden.asked_by) == (6, "dora")
     assert "approver decided" in overridden.sentence
-    assert f"Job {first} of test:admin withdrew it." in found.summary
+    assert f"Job {first}, requested by test:admin, withdrew it." in found.summary
     assert [(item.id, item.state, item.remedy) for item in found.dead_letters] == [(letter.id, "resolved", "override")]
     told = [(event.who, event.what.partition(":")[0], event.note) for event in found.events]
     assert told[:3] == [
         ("test:admin", "asked for a withdrawal (not_required) on the command line, key "
          + overridden.request.key, None),
         (None, f"dead letter {letter.id} was opened", None),
-        ("dora", "decided to withdraw it although a pathway owns it (override)", "she left"),
+        ("dora", "decided to withdraw it although a Learning Pathway owns it (override)", "she left"),
     ]  # fmt: skip
     assert ("dora", "the outcome pathway_owned became withdrawn", None) in told
     assert ("carla", "cancelled the job", "a mistake") in told
@@ -118,7 +118,7 @@ def test_what_is_unfinished_is_found_in_every_state(db: Database, world: World) 
     job = world.submit(db, ids, chunk_size=3).id
     for enrolment_id in (ids[0], ids[4], ids[8]):
         (decision,) = explained(db, world, enrolment_id).decisions
-        assert (decision.standing, decision.sentence) == ("waiting", "It is waiting for its turn.")
+        assert (decision.standing, decision.sentence) == ("waiting", "It waits for a worker.")
     cancel(db, organisation_id=world.organisation_id, job_id=job, actor="carla")
     assert [explained(db, world, n).decisions[0].standing for n in ids] == ["cancelled"] * 9
     world.submit(db, [ids[0], ids[2]])

@@ -11,7 +11,7 @@ from schemas.dead_letters import LetterFilter
 from tests.world import World, assert_balanced, work_off
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.dead_letters import desk, remedies
+from worker.dead_letters import desk, desk_acts, remedies
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, SettingsError
 
 
@@ -147,21 +147,21 @@ def test_letters_are_grouped_by_what_happened_and_counted_by_code_and_age(
 def test_an_assignment_by_filter_is_about_all_that_match_and_each_is_on_record(
     db: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "BATCH", 3)
+    monkeypatch.setattr(desk_acts, "BATCH", 3)
     mine = made(world, 8)
     (taken,) = made(world, 1, assignee="dora")
     (closed,) = made(world, 1, state="resolved")
     (other,) = made(world, 1, "poison")
     wanted = LetterFilter(code="pathway_owned")
     subject = {"organisation_id": world.organisation_id, "wanted": wanted, "actor": "carla"}
-    done = desk.assign_all(db, assignee="dora", **subject)  # type: ignore[arg-type]
+    done = desk_acts.assign_all(db, assignee="dora", **subject)  # type: ignore[arg-type]
     assert (done.matched, done.changed) == (9, 8)
     assert assignees(world) == {**dict.fromkeys([*mine, taken], "dora"), closed: None, other: None}
     rows = world.run("SELECT dead_letter_id, actor, action, detail->>'after' FROM withdrawals.audit ORDER BY 1")
     assert [tuple(row) for row in rows] == [(n, "carla", "dead_letter.assign", "dora") for n in mine]
-    noted = desk.note_all(db, note="asked them", **subject)  # type: ignore[arg-type]
+    noted = desk_acts.note_all(db, note="asked them", **subject)  # type: ignore[arg-type]
     assert (noted.matched, noted.changed) == (10, 10)
-    nobody = desk.assign_all(
+    nobody = desk_acts.assign_all(
         db, organisation_id=world.organisation_id, wanted=LetterFilter(assignee="dora"), assignee=None, actor="carla"
     )
     assert nobody.changed == 9
@@ -172,7 +172,7 @@ def test_an_act_whose_answer_was_lost_is_on_record_once(
     db: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every transaction is repeated after its commit, as it is when the answer does not come."""
-    monkeypatch.setattr(desk, "BATCH", 2)
+    monkeypatch.setattr(desk_acts, "BATCH", 2)
     ids = made(world, 5)
     run = db.run
 
@@ -182,9 +182,9 @@ def test_an_act_whose_answer_was_lost_is_on_record_once(
 
     monkeypatch.setattr(db, "run", twice)
     subject = {"organisation_id": world.organisation_id, "actor": "carla"}
-    assert desk.note_all(db, wanted=LetterFilter(), note="why", **subject).changed == 5  # type: ignore[arg-type]
-    assert desk.assign_all(db, wanted=LetterFilter(), assignee="dora", **subject).changed == 5  # type: ignore[arg-type]
-    assert desk.note(db, letter_ids=ids[:1], note="again", **subject).changed == 1  # type: ignore[arg-type]
+    assert desk_acts.note_all(db, wanted=LetterFilter(), note="why", **subject).changed == 5  # type: ignore[arg-type]
+    assert desk_acts.assign_all(db, wanted=LetterFilter(), assignee="dora", **subject).changed == 5  # type: ignore[arg-type]
+    assert desk_acts.note(db, letter_ids=ids[:1], note="again", **subject).changed == 1  # type: ignore[arg-type]
     assert world.one("SELECT count(*) FROM withdrawals.audit") == 11
 
 
@@ -195,15 +195,17 @@ def test_a_letter_that_is_closed_or_not_there_is_given_to_nobody(db: Database, w
     (theirs,) = made(world, o=other)
     subject = {"organisation_id": world.organisation_id, "assignee": "dora", "actor": "carla"}
     with pytest.raises(ConflictError, match="discarded"):
-        desk.assign(db, letter_ids=[live, closed], **subject)  # type: ignore[arg-type]
+        desk_acts.assign(db, letter_ids=[live, closed], **subject)  # type: ignore[arg-type]
     for missing in (theirs, 999_999):
-        with pytest.raises(NotFoundError, match=f"no dead letter {missing} "):
-            desk.assign(db, letter_ids=[live, missing], **subject)  # type: ignore[arg-type]
-        with pytest.raises(NotFoundError, match=f"no dead letter {missing} "):
-            desk.note(db, organisation_id=world.organisation_id, letter_ids=[live, missing], note="x", actor="carla")
+        with pytest.raises(NotFoundError, match=f"no dead letter {missing}"):
+            desk_acts.assign(db, letter_ids=[live, missing], **subject)  # type: ignore[arg-type]
+        with pytest.raises(NotFoundError, match=f"no dead letter {missing}"):
+            desk_acts.note(
+                db, organisation_id=world.organisation_id, letter_ids=[live, missing], note="x", actor="carla"
+            )
     assert set(assignees(world).values()) == {None}
     assert world.one("SELECT count(*) FROM withdrawals.audit") == 0
-    assert desk.note(
+    assert desk_acts.note(
         db, organisation_id=world.organisation_id, letter_ids=[closed], note="late", actor="carla"
     ).changed == 1  # fmt: skip
 
@@ -223,7 +225,7 @@ def test_a_hundred_thousand_letters_are_listed_grouped_and_assigned(
     assert desk.overview(db, environment, world.organisation_id).overdue == 100_000
     shown = remedies.show(db, organisation_id=world.organisation_id, letter_id=first.items[0].id)
     assert remedies.document(shown).diagnosis.shared_by == 99_000
-    done = desk.assign_all(
+    done = desk_acts.assign_all(
         db, organisation_id=world.organisation_id, wanted=LetterFilter(), assignee="dora", actor="carla"
     )
     assert done.changed == 100_000
@@ -240,8 +242,8 @@ def test_a_closed_letter_loses_its_evidence_in_time_and_an_open_one_never_does(
     remedies.discard(db, organisation_id=world.organisation_id, letter_ids=[old, recent], actor="test:support")
     world.run("UPDATE withdrawals.dead_letters SET closed_at = now() - interval '401 days' WHERE id = :id", id=old)
     world.run("UPDATE withdrawals.dead_letters SET opened_at = now() - interval '900 days'")
-    assert desk.strip(db, environment) == 1
-    assert desk.strip(db, environment) == 0
+    assert desk_acts.drop_evidence(db, environment) == 1
+    assert desk_acts.drop_evidence(db, environment) == 0
     kept = world.run("SELECT id, evidence <> '{}' FROM withdrawals.dead_letters ORDER BY id")
     assert [tuple(row) for row in kept] == [(old, False), (recent, True), (still_open, True)]
     shown = remedies.document(remedies.show(db, organisation_id=world.organisation_id, letter_id=old))
@@ -253,14 +255,14 @@ def test_a_closed_letter_loses_its_evidence_in_time_and_an_open_one_never_does(
 def test_an_overdue_letter_is_told_of_once(db: Database, world: World, environment: Settings) -> None:
     made(world, 2, hours=100)
     made(world, 1, hours=1)
-    assert desk.tell_overdue(db, environment) == 0, "there is nobody to tell"
+    assert desk_acts.announce_overdue(db, environment) == 0, "there is nobody to tell"
     world.run(
         """INSERT INTO withdrawals.endpoints (organisation_id, url, events, secret, created_by)
         VALUES (:o, 'https://help.example/', ARRAY['dead_letter.overdue'], 'x', 'x')""",
         o=world.organisation_id,
     )
-    assert desk.tell_overdue(db, environment) == 2
-    assert desk.tell_overdue(db, environment) == 0
+    assert desk_acts.announce_overdue(db, environment) == 2
+    assert desk_acts.announce_overdue(db, environment) == 0
     (told,) = world.run("SELECT type, data FROM withdrawals.deliveries")
     assert (told.type, told.data["count"], told.data["code"]) == ("dead_letter.overdue", 2, "pathway_owned")
 
@@ -286,7 +288,7 @@ def test_a_note_that_is_sent_twice_at_once_is_kept_once(db: Database, world: Wor
     (letter,) = made(world, state="resolved")
     subject = {"organisation_id": world.organisation_id, "letter_ids": [letter], "note": "asked", "actor": "test:mia"}
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: desk.note(db, **subject, key="k1").changed, range(8)))  # type: ignore[arg-type]
+        done = list(pool.map(lambda _: desk_acts.note(db, **subject, key="k1").changed, range(8)))  # type: ignore[arg-type]
     assert sorted(done) == [0] * 7 + [1]
-    assert desk.note(db, **subject, key="k2").changed == 1  # type: ignore[arg-type]
+    assert desk_acts.note(db, **subject, key="k2").changed == 1  # type: ignore[arg-type]
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'dead_letter.note'") == 2

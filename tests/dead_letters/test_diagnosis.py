@@ -35,11 +35,8 @@ def test_a_pathway_owned_letter_names_pathway_siblings_request_and_remedies(
     letter = shown(db, world)
     told = letter.diagnosis
     named = f"enrolment {owned} (Series {series(world, owned)})"
-    assert told.sentence == (
-        f'E{named[1:]} was not withdrawn: the Learning Pathway "Onboarding" owns it, and what a pathway owns is not '
-        "withdrawn directly."
-    )
-    assert told.next == "Another attempt would be in vain: a Learning Pathway owns the enrolment."
+    assert told.sentence == f'E{named[1:]} was not withdrawn: the Learning Pathway "Onboarding" owns it.'
+    assert told.next == "Trying again will fail: a Learning Pathway owns this enrolment."
     assert told.changed == []
     assert (told.seen_then["status"], told.seen_then["pathway_title"]) == ("in_progress", "Onboarding")
     assert told.seen_now is not None
@@ -56,12 +53,13 @@ def test_a_pathway_owned_letter_names_pathway_siblings_request_and_remedies(
     )
     assert told.shared_by == 1
     assert letter.remedies == {
-        "override": f"withdraws {named}; 2 others of the learner in the pathway stay (1 mastered, 1 no_attempts)",
-        "cascade": f"withdraws {named}, and 1 other of the learner in the pathway: {active} "
-        f"(Series {series(world, active)}); 1 that is not active stays",
-        "keep": f"closes the letter; enrolment {owned} stays as it is (in_progress)",
-        "redrive": "tries again in vain: a Learning Pathway owns the enrolment",
-        "discard": "closes the letter without an answer; what was not done stays not done",
+        "override": f"Withdraws {named}. 2 other enrolments of the learner in the pathway stay "
+        "(1 mastered, 1 no_attempts).",
+        "cascade": f"Withdraws {named}. Also withdraws 1 other enrolment of the learner in the pathway: {active} "
+        f"(Series {series(world, active)}). 1 other is not active and stays.",
+        "keep": f"Closes the letter. Enrolment {owned} stays as it is (in_progress).",
+        "redrive": "Trying again will fail: a Learning Pathway owns this enrolment.",
+        "discard": "Closes the letter without an answer. What was not done stays undone.",
     }
 
 
@@ -72,10 +70,10 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
     world.submit(db, [owned])
     work_off(db, environment)
     cases = {
-        "pathway_id = NULL": ("no pathway owns it any more", "withdraws enrolment"),
+        "pathway_id = NULL": ("no Learning Pathway owns it any more", "ithdraws enrolment"),
         "status = 'mastered'": ("from in_progress to mastered", "has ended (mastered)"),
-        "status = 'withdrawn', withdrawn_by = 'platform'": ("withdrawn (by platform)", "is withdrawn already"),
-        "status = 'archived'": ("from in_progress to archived", 'the status "archived" is not known'),
+        "status = 'withdrawn', withdrawn_by = 'platform'": ("withdrawn (by platform)", "is already withdrawn"),
+        "status = 'archived'": ("from in_progress to archived", 'does not know the status "archived"'),
     }
     for change, (said, attempt) in cases.items():
         with subtests.test(change):
@@ -86,8 +84,8 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
             assert attempt in (letter.diagnosis.next or "")
     world.run("DELETE FROM lms.enrolments WHERE id = :id", id=owned)
     gone = shown(db, world)
-    assert gone.diagnosis.changed == ["the enrolment is not there any more"]
-    assert gone.remedies["override"] == "withdraws nothing: there is no such enrolment"
+    assert gone.diagnosis.changed == ["the enrolment no longer exists"]
+    assert gone.remedies["override"] == "Withdraws nothing: this organisation has no such enrolment."
 
 
 def test_an_override_is_not_promised_once_another_pathway_owns_it(
@@ -102,8 +100,8 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :id", p=second, id=owned)
     for remedy in ("override", "cascade"):
         assert shown(db, world).remedies[remedy] == (
-            'withdraws nothing: the Learning Pathway "Safety" owns it now, not the Learning Pathway "Onboarding" that '
-            "this letter is about; the letter opens again with that"
+            'Withdraws nothing: the Learning Pathway "Safety" owns the enrolment now, and this letter is about the '
+            'Learning Pathway "Onboarding". The letter opens again.'
         )
     letter_id = world.letters()[0].id
     remedies.resolve(
@@ -111,7 +109,7 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
     )
     work_off(db, environment)
     assert (world.status(owned), world.letters()[0].state) == ("in_progress", "open")
-    assert shown(db, world).remedies["override"].startswith("withdraws enrolment")
+    assert shown(db, world).remedies["override"].startswith("ithdraws enrolment")
 
 
 def test_the_prediction_is_what_the_attempt_then_finds(db: Database, world: World, environment: Settings) -> None:
@@ -119,17 +117,17 @@ def test_the_prediction_is_what_the_attempt_then_finds(db: Database, world: Worl
     world.submit(db, [owned])
     work_off(db, environment)
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=owned)
-    assert shown(db, world).remedies["redrive"].startswith("tries again: withdraws")
+    assert shown(db, world).remedies["redrive"].startswith("Trying again withdraws")
     remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor="carla")
     on_its_way = shown(db, world)
-    assert (on_its_way.state, on_its_way.history[-1].what) == ("redriven", "an attempt is on its way")
+    assert (on_its_way.state, on_its_way.history[-1].what) == ("redriven", "an attempt is under way")
     work_off(db, environment)
     assert world.status(owned) == "withdrawn"
     closed = shown(db, world)
     assert closed.diagnosis.next is None
     assert [(event.what, event.who) for event in closed.history] == [
         ("the letter was opened", None),
-        ("asked to try it again", "carla"),
+        ("asked for another attempt", "carla"),
         ("an attempt: pathway_owned became withdrawn", "carla"),
         ("the letter was closed: resolved (redrive)", "carla"),
     ]
@@ -142,11 +140,11 @@ def test_other_refusals_say_what_they_are(db: Database, world: World, environmen
     work_off(db, environment)
     by_code = {letter.code: shown(db, world, n) for n, letter in enumerate(world.letters())}
     unknown = by_code["unknown_status"]
-    assert 'its status was "archived"' in unknown.diagnosis.sentence
+    assert 'does not know its status, "archived"' in unknown.diagnosis.sentence
     assert set(unknown.remedies) == {"keep", "redrive", "discard"}
     missing = by_code["not_found"]
-    assert missing.diagnosis.sentence.endswith("this organisation has no such enrolment.")
-    assert missing.remedies["redrive"] == "tries again in vain: there is no such enrolment"
+    assert missing.diagnosis.sentence.endswith("This organisation has no such enrolment.")
+    assert missing.remedies["redrive"] == "Trying again will fail: this organisation has no such enrolment."
     person = by_code["unknown_learner"]
     assert '"nobody-yet", whom the platform did not know' in person.diagnosis.sentence
     assert person.diagnosis.request is not None
@@ -158,11 +156,11 @@ def test_other_refusals_say_what_they_are(db: Database, world: World, environmen
     known = shown(db, world, [letter.code for letter in world.letters()].index("unknown_learner"))
     assert known.diagnosis.changed == ["the platform knows the learner now"]
     assert known.remedies["redrive"] == (
-        "tries again: decides 1 enrolment of the learner, and 1 other that a pathway owns would come here"
+        "Trying again decides 1 enrolment of the learner. A Learning Pathway owns 1 other, which becomes a dead letter."
     )
     world.event(db, "reactivated", "nobody-yet")
     back = shown(db, world, [letter.code for letter in world.letters()].index("unknown_learner"))
-    assert back.remedies["redrive"].startswith("withdraws nothing: a newer event")
+    assert back.remedies["redrive"].endswith("a newer event of the person replaced the deactivation.")
 
 
 def test_a_technical_failure_shows_its_error_and_how_many_share_it(
@@ -180,7 +178,7 @@ def test_a_technical_failure_shows_its_error_and_how_many_share_it(
     assert letter.code == "retries_exhausted"
     assert "every attempt failed, the last with RaiseException" in letter.diagnosis.sentence
     assert letter.diagnosis.shared_by == 2
-    assert letter.remedies["redrive"].startswith("tries again: withdraws")
+    assert letter.remedies["redrive"].startswith("Trying again withdraws")
     failed = [event for event in letter.history if event.what.startswith("an attempt failed")]
     assert len(failed) == environment.max_attempts
     assert "anna@" not in letter.model_dump_json()

@@ -347,7 +347,7 @@ def test_a_remedy_needs_a_note_and_an_act_a_name(db: Database, world: World, act
 def test_a_redrive_of_technical_failures_stays_with_their_fingerprint(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """The platform goes on refusing; the canary comes back and the rest is not tried in vain."""
+    """The platform goes on refusing; the canary comes back and the rest is not tried."""
     environment = environment.model_copy(update={"max_attempts": 1})
     ids = world.enrolments(6)
     for statement in (
@@ -367,12 +367,12 @@ def test_a_redrive_of_technical_failures_stays_with_their_fingerprint(
     assert_balanced(db)
 
 
-def test_the_daily_pass_tries_what_has_changed_once_a_day(db: Database, world: World, environment: Settings) -> None:
+def test_the_daily_redrive_tries_what_has_changed_once_a_day(db: Database, world: World, environment: Settings) -> None:
     ids = owned(db, world, environment, 5)
     freed(world, ids[:2])
-    assert runs.daily_pass(db) == 0, "it had its turn today"
+    assert runs.redrive_changed(db) == 0, "it had its turn today"
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-    assert runs.daily_pass(db) == 1
+    assert runs.redrive_changed(db) == 1
     for _ in range(4):
         step(db, world, environment)
     (run,) = world.run("SELECT state, letters, actor FROM withdrawals.runs")
@@ -383,7 +383,7 @@ def test_the_daily_pass_tries_what_has_changed_once_a_day(db: Database, world: W
 def test_an_attempt_that_finds_the_same_again_refreshes_what_the_letter_saw(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """Else it would be changed for ever, and hold its fingerprint back in every daily pass."""
+    """Else it would be changed for ever, and hold its fingerprint back in every daily redrive."""
     ids = owned(db, world, environment, 2)
     world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = ANY(:ids)", ids=ids)
     assert run_off(db, world, environment, start(db, world, wanted=LetterFilter(changed=True))).came_back == 2

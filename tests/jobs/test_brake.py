@@ -69,7 +69,7 @@ def test_a_job_past_the_floor_and_the_share_is_held_and_says_why(
     assert_balanced(db)
 
 
-def test_below_the_floor_nothing_is_held_whatever_the_share(db: Database, world: World) -> None:
+def test_below_the_floor_no_job_is_held_whatever_the_share(db: Database, world: World) -> None:
     limit(db, world, floor=10, share=0.2)
     assert world.submit(db, world.enrolments(10)).state == JobState.QUEUED
 
@@ -99,7 +99,7 @@ def test_a_learner_counts_once_in_a_job_and_twice_in_two(db: Database, world: Wo
     assert world.submit(db, ids[4:]).state == JobState.HELD
 
 
-def test_what_lies_ahead_is_braked_when_it_falls_due(db: Database, world: World, environment: Settings) -> None:
+def test_a_scheduled_job_is_held_when_it_falls_due(db: Database, world: World, environment: Settings) -> None:
     limit(db, world, floor=3)
     later = datetime.now(UTC) + timedelta(days=1)
     job = world.submit(db, world.enrolments(4), effective_at=later)
@@ -140,7 +140,7 @@ def test_a_job_cancelled_after_it_began_still_counts(db: Database, world: World,
     assert world.submit(db, world.enrolments(1)).state == JobState.HELD
 
 
-def test_what_left_the_window_counts_no_more(db: Database, world: World) -> None:
+def test_work_outside_the_window_counts_no_longer(db: Database, world: World) -> None:
     limit(db, world, floor=4, hours=2)
     first = world.submit(db, world.enrolments(4))
     assert world.submit(db, world.enrolments(1)).state == JobState.HELD
@@ -149,7 +149,7 @@ def test_what_left_the_window_counts_no_more(db: Database, world: World) -> None
     assert world.submit(db, world.enrolments(4)).state == JobState.QUEUED
 
 
-def test_learners_deactivated_in_the_window_belong_to_the_whole(
+def test_learners_deactivated_in_the_window_are_part_of_the_population(
     db: Database, world: World, environment: Settings
 ) -> None:
     for number in range(10):
@@ -163,7 +163,7 @@ def test_learners_deactivated_in_the_window_belong_to_the_whole(
     assert brake.show(db, organisation_id=world.organisation_id).population == 5
 
 
-def test_the_figures_are_counted_anew_from_the_jobs_themselves(db: Database, world: World) -> None:
+def test_the_figures_are_counted_again_from_the_jobs(db: Database, world: World) -> None:
     """What is kept by the minute is a cache: whatever harmed it is put right before anything is held."""
     limit(db, world, floor=4)
     world.submit(db, world.enrolments(2))
@@ -190,7 +190,7 @@ def test_only_a_second_person_releases_and_it_is_not_held_again(
     assert_balanced(db)
 
 
-def test_a_release_ahead_of_its_time_waits_for_it_and_is_not_held_then(
+def test_a_job_released_before_its_time_waits_for_it_and_is_not_held_again(
     db: Database, world: World, environment: Settings
 ) -> None:
     limit(db, world, floor=1)
@@ -206,7 +206,7 @@ def test_a_release_ahead_of_its_time_waits_for_it_and_is_not_held_then(
     assert now(db, world, held).state == JobState.QUEUED
 
 
-def test_what_was_cancelled_superseded_or_never_held_cannot_be_released(db: Database, world: World) -> None:
+def test_a_job_that_is_not_held_cannot_be_released(db: Database, world: World) -> None:
     queued = world.submit(db, world.enrolments(1))
     limit(db, world, floor=1)
     held = world.submit(db, world.enrolments(3))
@@ -220,7 +220,7 @@ def test_what_was_cancelled_superseded_or_never_held_cannot_be_released(db: Data
     assert_balanced(db)
 
 
-def test_a_feed_of_single_jobs_is_released_by_filter_save_ones_own(
+def test_a_release_by_filter_leaves_the_actors_own_jobs_held(
     db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(db, world, floor=0)
@@ -283,7 +283,7 @@ def test_limits_follow_the_settings_until_an_organisation_has_its_own(
     assert brake.show(db, organisation_id=world.organisation("Other")).own == []
 
 
-def test_an_undo_counts_and_is_held_as_any_other_job(db: Database, world: World, environment: Settings) -> None:
+def test_an_undo_counts_and_is_held_like_any_other_job(db: Database, world: World, environment: Settings) -> None:
     """Its plan says so beforehand; a second person releases it."""
     job = world.submit(db, world.enrolments(6))
     work_off(db, environment)

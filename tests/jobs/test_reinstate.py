@@ -16,7 +16,8 @@ from worker.errors import ConflictError, IdempotencyConflictError, NotFoundError
 from worker.jobs.control import cancel
 from worker.jobs.reinstate import plan, reinstate
 from worker.jobs.submit import submit
-from worker.ledger import outcomes, reports
+from worker.ledger import outcomes
+from worker.reports.summary import summarise
 from worker.rules import ACTIVE
 
 SHOWS = (
@@ -24,7 +25,7 @@ SHOWS = (
 )
 
 
-def test_prior_statuses_are_back_and_nothing_else_has_changed(undo: Undo, world: World, db: Database) -> None:
+def test_prior_statuses_are_put_back_and_nothing_else_changes(undo: Undo, world: World, db: Database) -> None:
     ids = [world.enrolment(f"l{number}", status) for number, status in enumerate(ACTIVE)]
     world.run("UPDATE lms.enrolments SET progress = 0.4, due_at = '2026-01-02'")
     world.run("INSERT INTO lms.resource_access SELECT learner_id, series_id FROM lms.enrolments")
@@ -46,7 +47,7 @@ def test_prior_statuses_are_back_and_nothing_else_has_changed(undo: Undo, world:
     assert_balanced(db)
 
 
-def test_each_enrolment_gets_the_outcome_that_the_plan_foretold(undo: Undo, world: World, db: Database) -> None:
+def test_each_enrolment_gets_the_outcome_that_the_plan_showed(undo: Undo, world: World, db: Database) -> None:
     names = ["fine", "again", "inactive", "ended", "gone", "reenrolled", "elsewhere"]
     ids = {name: world.enrolment(name) for name in names}
     job = undo.withdraw(list(ids.values()))
@@ -73,7 +74,7 @@ def test_each_enrolment_gets_the_outcome_that_the_plan_foretold(undo: Undo, worl
 
 
 @pytest.mark.parametrize("changed", ["withdrawn_at = now()", "withdrawal_reason = 'x'", "withdrawn_by = 'x'"])
-def test_what_somebody_else_wrote_since_stays_theirs(undo: Undo, world: World, changed: str) -> None:
+def test_an_enrolment_that_somebody_changed_since_stays_as_it_is(undo: Undo, world: World, changed: str) -> None:
     enrolment = world.enrolment()
     job = undo.withdraw([enrolment])
     world.run(f"UPDATE lms.enrolments SET {changed}")
@@ -118,7 +119,7 @@ def test_a_part_is_taken_back_and_later_the_rest(undo: Undo, world: World, db: D
     assert_balanced(db)
 
 
-def test_twice_with_one_key_is_once(undo: Undo, world: World) -> None:
+def test_the_same_key_twice_makes_one_job(undo: Undo, world: World) -> None:
     ids = world.enrolments(2)
     job = undo.withdraw(ids)
     made = undo.back(job.id, key="k")
@@ -129,7 +130,7 @@ def test_twice_with_one_key_is_once(undo: Undo, world: World) -> None:
         submit(undo.db, world.requester("k"), JobRequest(reason="not_required", enrolment_ids=ids))
 
 
-def test_what_was_reinstated_can_be_withdrawn_and_reinstated_again(undo: Undo, world: World, db: Database) -> None:
+def test_a_reinstated_enrolment_can_be_withdrawn_and_reinstated_again(undo: Undo, world: World, db: Database) -> None:
     enrolment = world.enrolment("anna", "no_attempts")
     first = undo.withdraw([enrolment])
     undo.back(first.id)
@@ -170,7 +171,7 @@ def test_an_override_is_taken_back_with_its_job(undo: Undo, world: World, db: Da
     assert_balanced(db)
 
 
-def test_what_goes_on_or_reinstates_itself_is_refused_with_what_to_do(undo: Undo, world: World, db: Database) -> None:
+def test_a_job_with_work_left_or_a_reinstate_cannot_be_taken_back(undo: Undo, world: World, db: Database) -> None:
     ids = world.enrolments(2)
     job = world.submit(db, ids)
     with pytest.raises(ConflictError, match="wait until it has ended, or cancel it"):
@@ -225,22 +226,23 @@ def test_many_small_chunks_have_exact_counts(undo: Undo, world: World, db: Datab
     assert_balanced(db)
 
 
-def test_what_was_taken_back_says_so_wherever_it_is_shown(db: Database, world: World, environment: Settings) -> None:
+def test_a_withdrawal_that_was_taken_back_says_so_wherever_it_is_shown(
+    db: Database, world: World, environment: Settings
+) -> None:
     """The listing of outcomes, the decision receipt and the summary."""
     enrolment_id = world.enrolment()
     job = world.submit(db, [enrolment_id])
     work_off(db, environment)
-    with db.begin() as connection:
-        before = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    before = summarise(db, world.organisation_id, EnrolmentFilter())
     back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
     work_off(db, environment)
     with db.begin() as connection:
         (listed,) = outcomes.list_outcomes(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
-        after = reports.decided(connection, world.organisation_id, EnrolmentFilter(), (None, None))
+    after = summarise(db, world.organisation_id, EnrolmentFilter())
     assert listed.reinstated_by == back.id
-    assert [row.n for row in before] == [1]
-    assert after == []
-    told = decision_receipts.explain(db, organisation_id=world.organisation_id, enrolment_id=enrolment_id)
-    assert told.decisions[0].sentence.endswith(f"Taken back by job {back.id}.")
-    assert told.decisions[1].outcome == "reinstated"
-    assert told.decisions[1].sentence.startswith("Put back")
+    assert [row.count for row in before.withdrawals] == [1]
+    assert after.withdrawals == []
+    receipt = decision_receipts.explain(db, organisation_id=world.organisation_id, enrolment_id=enrolment_id)
+    assert receipt.decisions[0].sentence.endswith(f"Taken back by job {back.id}.")
+    assert receipt.decisions[1].outcome == "reinstated"
+    assert receipt.decisions[1].sentence.startswith("Put back")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.reinstate import Part, ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
@@ -24,7 +24,7 @@ class Undo:
         return self.shown(job.id)
 
     def accept(self, job_id: int, *, chunk_size: int = 1000, key: str | None = None, **part: Any) -> Job:
-        request = ReinstateRequest(filter=Part(**part) if part else None)
+        request = ReinstateRequest(filter=ReinstateFilter(**part) if part else None)
         return reinstate(self.db, self.world.requester(key), job_id, request, chunk_size=chunk_size).job
 
     def back(self, job_id: int, **given: Any) -> Job:

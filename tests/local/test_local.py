@@ -19,7 +19,7 @@ import redis
 from sqlalchemy import create_engine, text
 
 from ops.local.postgres import find_programs
-from ops.local.process import Account, run, wait_until
+from ops.local.process import Account, run_program, wait_until
 from ops.local.servers import LocalServerError, LocalServers, default_state_dir
 from tests.support import processes
 from tests.world import PATIENCE
@@ -309,7 +309,7 @@ def test_root_copies_programs_that_others_cannot_reach(monkeypatch: pytest.Monke
 def test_a_plain_user_needs_no_root(state: Path) -> None:
     entry = pwd.getpwnam("nobody")
     nobody = Account("nobody", entry.pw_uid, entry.pw_gid)
-    if run(["/bin/sh", "-c", 'test -x "$1"', "sh", find_programs() / "postgres"], account=nobody).returncode:
+    if run_program(["/bin/sh", "-c", 'test -x "$1"', "sh", find_programs() / "postgres"], account=nobody).returncode:
         pytest.skip("this checkout lies where a plain user cannot reach it")
     state.mkdir()
     os.chown(state, nobody.uid, nobody.gid)

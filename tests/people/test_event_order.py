@@ -1,7 +1,7 @@
-"""A person's events from several HR systems, in any order, again and again: the end is always the same.
+"""A person's events from several HR systems, in any order, repeated: the result is always the same.
 
-As `races/test_race_event_order.py`, but with what HR systems bring with them: ids under which an event comes again,
-policies that withdraw, hold or ignore, and persons whom the platform does not know until all has been said.
+Like `races/test_race_event_order.py`, but with ids under which an event is repeated, with policies that withdraw, hold
+or ignore, and with persons whom the platform knows only after the last event.
 """
 
 import itertools
@@ -18,10 +18,10 @@ from tests.world import World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.ledger.hr_sources import Source
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people import events, hr_sources, inbox
-from worker.people.events import Receipt
-from worker.people.inbox import Incoming, InvalidEvent
+from worker.people.events import EventReceipt
+from worker.people.inbox import IncomingEvent, RejectedEvent
 
 POLICIES = ("withdraw", "hold", "ignore")
 _numbers = itertools.count(1)
@@ -42,14 +42,14 @@ events_of_a_person = st.lists(
 
 @st.composite
 def deliveries(draw: st.DrawFn) -> list[tuple[Event, bool]]:
-    """Events in one order of arrival, each once or more; and whether it comes under an id of its own."""
+    """Events in an order of arrival, each once or more, and whether each has a new id."""
     events = draw(events_of_a_person)
     again = draw(st.lists(st.sampled_from(events), max_size=3))
     order = draw(st.permutations(events + again))
     return [(event, draw(st.booleans())) for event in order]
 
 
-def deliver(db: Database, source: Source, person: str, event: Event, *, anew: bool) -> Receipt:
+def deliver(db: Database, source: RegisteredSource, person: str, event: Event, *, anew: bool) -> EventReceipt:
     said = json.dumps([person, asdict(event)])
     made = PersonEvent.model_validate(
         {
@@ -61,15 +61,15 @@ def deliver(db: Database, source: Source, person: str, event: Event, *, anew: bo
         }
     )
     key = f"{next(_numbers)}" if anew else said
-    receipt = inbox.receive(db, source, Incoming(key, said.encode(), event=made))
-    assert not isinstance(receipt, InvalidEvent)
+    receipt = inbox.receive(db, source, IncomingEvent(key, said.encode(), event=made))
+    assert not isinstance(receipt, RejectedEvent)
     return receipt
 
 
 def test_any_order_and_any_repetition_of_webhooks_ends_the_same(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """Nothing is applied before the last event; then the newest one and its source's policy decide."""
+    """Jobs are applied only after the last event; then the newest event and its source's policy decide."""
     by_policy = {
         policy: hr_sources.create(
             db, environment, organisation_id=world.organisation_id, name=policy, kind="standard", actor="test:approver",

@@ -30,9 +30,7 @@ def _act(act: Callable[..., Job], db: Database, world: World, job_id: int, actor
     return act(db, organisation_id=world.organisation_id, job_id=job_id, actor=actor)
 
 
-def test_of_jobs_at_once_no_more_slip_through_than_the_limit_allows(
-    db: Database, world: World, threads: Threads
-) -> None:
+def test_concurrent_jobs_cannot_pass_the_limit_together(db: Database, world: World, threads: Threads) -> None:
     """Lists, and persons one by one, all at one barrier."""
     _limit(db, world, 10)
     lists = [world.enrolments(3) for _ in range(6)]
@@ -96,7 +94,7 @@ def test_a_release_against_a_cancel_leaves_one_of_the_two(db: Database, world: W
         assert_balanced(db)
 
 
-def test_a_pause_and_the_end_of_a_job_at_the_same_moment_leave_a_job_that_ends(
+def test_a_job_paused_while_its_last_chunk_is_decided_still_ends(
     db: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     for _ in range(8):
@@ -138,9 +136,7 @@ def test_pause_and_resume_in_a_stream_of_claims_lose_nothing(db: Database, world
     assert_balanced(db)
 
 
-def test_a_move_against_its_time_and_a_cancel_leaves_one_of_the_legal_ends(
-    db: Database, world: World, threads: Threads
-) -> None:
+def test_a_move_against_a_cancel_leaves_one_of_the_legal_ends(db: Database, world: World, threads: Threads) -> None:
     for _ in range(6):
         job = world.submit(db, world.enrolments(2), effective_at="2990-01-01T00:00:00Z")
         move = partial(control.move, effective_at=datetime(2020, 1, 1, tzinfo=UTC))

@@ -7,7 +7,7 @@ from tests.support.racing import Threads, await_waiters, held
 from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import desk
+from worker.dead_letters import desk_acts
 
 
 def test_of_two_assignments_at_once_the_later_stands_and_both_are_on_record(
@@ -17,7 +17,7 @@ def test_of_two_assignments_at_once_the_later_stands_and_both_are_on_record(
     world.submit(slow_db, [world.enrolment(f"l{n}", pathway_id=pathway) for n in range(3)])
     work_off(slow_db, environment)
     ids = [row.id for row in world.letters()]
-    act = partial(desk.assign_all, slow_db, organisation_id=world.organisation_id, wanted=LetterFilter())
+    act = partial(desk_acts.assign_all, slow_db, organisation_id=world.organisation_id, wanted=LetterFilter())
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE id = :id FOR UPDATE", id=ids[0]) as hold:
         acts = [threads.go(act, assignee=name, actor=f"actor of {name}") for name in ("dora", "ed")]
         await_waiters(world, 2)

@@ -1,4 +1,4 @@
-"""A reinstate against whatever else wants the same learner, enrolment or key at that moment.
+"""A reinstate against everything else that wants the same learner, enrolment or key at the same time.
 
 DESIGN.md §2: "Decide only from rows you hold locked"; "a unique violation from a new enrolment that
 slipped in is tried again and found as `enrolled_again`".
@@ -94,7 +94,7 @@ def test_an_enrolment_made_between_lock_and_write_is_found_without_a_failure(
     assert_balanced(slow_db)
 
 
-def test_a_platform_that_enrols_without_end_leaves_it_to_support_not_to_a_loop(
+def test_a_platform_that_keeps_enrolling_sends_the_chunk_to_support(
     db: Database, world: World, environment: Settings, monkeypatch: Any
 ) -> None:
     """As if every look came too early: tried some times, then an error of its row, with the letter that says so."""
@@ -146,7 +146,9 @@ def test_two_reinstates_of_one_job_put_each_enrolment_back_once(
     assert {world.status(enrolment) for enrolment in ids} == {"in_progress"}
 
 
-def test_two_reinstates_in_one_claim_put_it_back_once(db: Database, world: World, environment: Settings) -> None:
+def test_two_reinstates_in_one_claim_put_an_enrolment_back_once(
+    db: Database, world: World, environment: Settings
+) -> None:
     """The earlier accepted does."""
     ids = world.enrolments(2)
     job = withdrawn(db, world, environment, ids)
@@ -159,7 +161,7 @@ def test_two_reinstates_in_one_claim_put_it_back_once(db: Database, world: World
     assert_balanced(db)
 
 
-def test_enrolments_of_two_jobs_with_one_key_in_one_claim_are_reinstated_once(
+def test_of_two_jobs_enrolments_in_the_same_series_one_is_reinstated(
     db: Database, world: World, environment: Settings
 ) -> None:
     older = world.enrolment()
@@ -172,7 +174,9 @@ def test_enrolments_of_two_jobs_with_one_key_in_one_claim_are_reinstated_once(
     assert_balanced(db)
 
 
-def test_a_new_withdrawal_in_the_same_claim_stands_by_itself(db: Database, world: World, environment: Settings) -> None:
+def test_an_undo_does_not_take_back_a_withdrawal_in_the_same_claim(
+    db: Database, world: World, environment: Settings
+) -> None:
     """Whichever was accepted first: one job's withdrawal is taken back, the other job withdraws."""
     for reinstate_first in (True, False):
         ids = world.enrolments(2)

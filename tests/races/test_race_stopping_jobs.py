@@ -139,7 +139,7 @@ def test_a_chunk_that_comes_back_after_the_cancel_is_closed_by_the_sweep(
     assert_balanced(db)
 
 
-def test_two_cancels_at_once_are_one(db: Database, world: World, threads: Threads) -> None:
+def test_two_concurrent_cancels_have_one_effect(db: Database, world: World, threads: Threads) -> None:
     """One act on record, both answered with the cancelled job."""
     job = world.submit(db, world.enrolments(10), chunk_size=1)
     results = threads.together(*[lambda: _cancel(db, world, job.id)] * 4)
@@ -149,9 +149,7 @@ def test_two_cancels_at_once_are_one(db: Database, world: World, threads: Thread
     assert_balanced(db)
 
 
-def test_a_cancel_and_the_end_of_a_job_at_the_same_moment_leave_one_of_the_two(
-    db: Database, world: World, threads: Threads
-) -> None:
+def test_a_cancel_against_the_end_of_a_job_leaves_one_of_the_two(db: Database, world: World, threads: Threads) -> None:
     """Completed with all done, or cancelled; never both, and the books balance."""
     for _ in range(10):
         job = world.submit(db, world.enrolments(2))
@@ -192,7 +190,7 @@ def test_a_paused_job_gets_its_claimed_chunks_back_with_the_claim_refunded(
     assert_balanced(db)
 
 
-def test_a_pause_in_a_stream_of_claims_holds_until_it_is_lifted(
+def test_a_pause_in_a_stream_of_claims_holds_until_the_resume(
     db: Database, world: World, environment: Settings
 ) -> None:
     """What was running commits; the rest waits, unclaimed and with nothing counted against it."""

@@ -9,7 +9,7 @@ _WRITE = """
 import resource, sys, tempfile
 from pathlib import Path
 from datetime import UTC, datetime
-from worker.reports.exports import Column, Format, Kind, write
+from worker.reports.formats import Column, ColumnType, Format, write
 many = int(sys.argv[2]) // 1000
 early = 0
 def peak():
@@ -23,7 +23,8 @@ def batches():
         yield [(*(f"cell {b} {r} {c} of some length" for c in range(6)), at, r) for r in range(1000)]
         if b == many // 4:
             early = peak()
-columns = [Column(str(n), Kind.TEXT) for n in range(6)] + [Column("at", Kind.TIME), Column("id", Kind.INTEGER)]
+columns = [Column(str(n), ColumnType.TEXT) for n in range(6)]
+columns += [Column("at", ColumnType.TIME), Column("id", ColumnType.INTEGER)]
 at = datetime(2026, 3, 1, tzinfo=UTC)
 with tempfile.TemporaryFile() as sink:
     write(Format(sys.argv[1]), "report", columns, batches(), sink)

@@ -14,14 +14,17 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
 from worker.jobs.control import cancel
-from worker.ledger.reports import snapshot
-from worker.reports import lists
-from worker.reports.exports import Format
+from worker.ledger.report_lists import use_snapshot
+from worker.reports.exports import ExportAbandoned, export
+from worker.reports.filters import find_series_id
+from worker.reports.formats import Format
+from worker.reports.lists import list_enrolments
+from worker.reports.summary import summarise
 
 
 def exported(db: Database, world: World, wanted: EnrolmentFilter | OutcomeFilter) -> list[dict[str, str]]:
     sink = io.BytesIO()
-    count = lists.export(db, world.organisation_id, wanted, Format.CSV, sink)
+    count = export(db, world.organisation_id, wanted, Format.CSV, sink)
     rows = list(csv.DictReader(io.StringIO(sink.getvalue().decode(), newline="")))
     assert len(rows) == count
     return rows
@@ -31,7 +34,7 @@ def both(db: Database, world: World, **wanted: Any) -> list[int]:
     """Ids by the view and by the export, which must agree."""
     filter_ = EnrolmentFilter(**wanted)
     rows = exported(db, world, filter_)
-    seen = lists.enrolments(db, world.organisation_id, filter_, before=None, limit=1000)
+    seen = list_enrolments(db, world.organisation_id, filter_, before=None, limit=1000)
     ids = [int(row["enrolment_id"]) for row in rows]
     assert [row.enrolment_id for row in reversed(seen)] == ids
     for row, other in zip(reversed(seen), rows, strict=True):
@@ -123,7 +126,7 @@ def test_another_organisation_is_in_no_report(world: World, db: Database, enviro
     ]  # fmt: skip
     series = world.one("SELECT code FROM lms.series WHERE organisation_id = :o", o=other)
     with pytest.raises(NotFoundError, match="series"):
-        lists.series_of_code(db, world.organisation_id, series)
+        find_series_id(db, world.organisation_id, series)
 
 
 def test_outcomes_are_found_by_job_outcome_source_status_and_time(
@@ -164,7 +167,7 @@ def test_an_export_shows_one_moment_while_a_job_runs(world: World, db: Database,
         return False
 
     sink = io.BytesIO()
-    lists.export(db, world.organisation_id, EnrolmentFilter(), Format.CSV, sink, abandoned=commits_meanwhile)
+    export(db, world.organisation_id, EnrolmentFilter(), Format.CSV, sink, abandoned=commits_meanwhile)
     assert len(asked) > 1, "the last row is in a later batch than the first"
     rows = list(csv.DictReader(io.StringIO(sink.getvalue().decode(), newline="")))
     assert len(rows) == 5001
@@ -178,7 +181,7 @@ def test_an_export_outlives_the_timeouts_of_other_statements(
     world.enrolments(10)
     with db.begin() as connection:
         usual = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
-        snapshot(connection)
+        use_snapshot(connection)
         changed = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar()
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "repeatable read"
         assert connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
@@ -197,8 +200,8 @@ def test_an_export_that_is_given_up_frees_its_connection(world: World, db: Datab
 
     sink = Full() if how == "a full disk" else io.BytesIO()
     given_up: Callable[[], bool] = lambda: how == "abandoned"  # noqa: E731
-    with pytest.raises(OSError if how == "a full disk" else lists.Abandoned):
-        lists.export(db, world.organisation_id, EnrolmentFilter(), Format.CSV, sink, abandoned=given_up)
+    with pytest.raises(OSError if how == "a full disk" else ExportAbandoned):
+        export(db, world.organisation_id, EnrolmentFilter(), Format.CSV, sink, abandoned=given_up)
     assert not world.run("SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in%' AND datname = current_database()")
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert len(exported(db, world, EnrolmentFilter())) == 5000
@@ -212,7 +215,7 @@ def test_the_summary_adds_up(world: World, db: Database, environment: Settings) 
     world.submit(db, [ids[0], ids[3]], reason="learner_declined")
     work_off(db, environment)
     world.run("UPDATE withdrawals.dead_letters SET opened_at = now() - interval '2 days' WHERE code = 'not_found'")
-    found = lists.summary(db, world.organisation_id, EnrolmentFilter())
+    found = summarise(db, world.organisation_id, EnrolmentFilter())
     monday = world.one("SELECT date_trunc('week', now() AT TIME ZONE 'UTC')::date")
     assert [(row.week, row.reason, row.count) for row in found.withdrawals] == [
         (monday, "learner_declined", 1), (monday, "not_required", 3),
@@ -227,11 +230,11 @@ def test_the_summary_adds_up(world: World, db: Database, environment: Settings) 
     assert took.count == 4
     assert took.p50 is not None and took.p95 is not None and took.p99 is not None
     assert 0 <= took.p50 <= took.p95 <= took.p99
-    narrow = lists.summary(db, world.organisation_id, EnrolmentFilter(reason="learner_declined"))
+    narrow = summarise(db, world.organisation_id, EnrolmentFilter(reason="learner_declined"))
     assert sum(row.count for row in narrow.withdrawals) == 1
-    active = lists.summary(db, world.organisation_id, EnrolmentFilter(exclude_status=["withdrawn"]))
+    active = summarise(db, world.organisation_id, EnrolmentFilter(exclude_status=["withdrawn"]))
     assert (active.withdrawals, len(active.refused)) == ([], 3)
-    before = lists.summary(db, world.organisation_id, EnrolmentFilter(withdrawn_to=date(2020, 1, 1)))
+    before = summarise(db, world.organisation_id, EnrolmentFilter(withdrawn_to=date(2020, 1, 1)))
     assert (before.withdrawals, before.refused, before.seconds_to_withdrawal.p50) == ([], [], None)
 
 
@@ -247,7 +250,7 @@ def test_each_withdrawal_stands_in_one_band_of_time(world: World, db: Database, 
             s=seconds,
             id=job.id,
         )
-    found = lists.summary(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
+    found = summarise(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
     assert [(row.band, row.count) for row in found.bands] == [
         ("under_10_seconds", 1), ("under_1_minute", 1), ("under_10_minutes", 0), ("under_1_hour", 1),
         ("under_1_day", 0), ("over_1_day", 1),
@@ -260,5 +263,5 @@ def test_waiting_for_a_time_that_lies_ahead_is_not_time_taken(
     world.submit(db, [world.enrolment("a")])
     work_off(db, environment)
     world.run("UPDATE withdrawals.jobs SET created_at = now() - interval '30 days'")
-    took = lists.summary(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
+    took = summarise(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
     assert took.p99 is not None and took.p99 < 60

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from ops.migrate import HERE, head, migrate
+from ops.migrate import MIGRATIONS, head, migrate
 from tests.world import assert_balanced, work_off
 from worker.access import tokens
 from worker.config import Settings
@@ -113,10 +113,10 @@ def test_tokens_of_a_migrated_database_are_known_and_a_revoked_one_stays_revoked
 
 def _fill_at_the_version_before(engine: sqlalchemy.Engine) -> None:
     config = Config()
-    config.set_main_option("script_location", str(HERE))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        connection.exec_driver_sql((HERE / "lms.sql").read_text(encoding="utf-8"))
+        connection.exec_driver_sql((MIGRATIONS / "lms.sql").read_text(encoding="utf-8"))
         connection.exec_driver_sql("CREATE SCHEMA withdrawals")
         command.upgrade(config, BEFORE)
         connection.exec_driver_sql(DATA.read_text(encoding="utf-8").replace("%", "%%"))

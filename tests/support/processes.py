@@ -12,7 +12,7 @@ from typing import IO, Literal
 
 import redis
 
-from ops.local.process import command, wait_until
+from ops.local.process import command_line, wait_until
 from ops.local.servers import LocalServers
 
 Mode = Literal["fast", "immediate"]
@@ -80,13 +80,13 @@ def kill_postmaster(servers: LocalServers) -> None:
 
 def start_postgres(servers: LocalServers) -> None:
     """Start PostgreSQL again and wait until it answers, crash recovery included."""
-    with servers.serialised():
+    with servers.start_lock():
         servers.postgres.start()
 
 
 def restart_postgres(servers: LocalServers, mode: Mode = "immediate") -> None:
     """Stop PostgreSQL under its clients and start it again; `immediate` makes it recover as after a crash."""
-    with servers.serialised():
+    with servers.start_lock():
         servers.postgres.stop(mode)
         servers.postgres.start()
 
@@ -106,7 +106,7 @@ def kill_redis(servers: LocalServers) -> None:
 
 def start_redis(servers: LocalServers) -> None:
     """Start Redis again, empty, and wait until it answers."""
-    with servers.serialised():
+    with servers.start_lock():
         servers.redis.start()
 
 
@@ -115,7 +115,7 @@ def commands(part: str) -> list[str]:
 
     Every process of the embedded servers has the name of their `socket_dir` in it.
     """
-    lines = (command(int(entry.name)) for entry in Path("/proc").glob("[0-9]*"))
+    lines = (command_line(int(entry.name)) for entry in Path("/proc").glob("[0-9]*"))
     return [line for line in lines if part in line]
 
 
@@ -131,4 +131,4 @@ def _kill(pids: list[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not any(map(command, pids)), seconds=GONE_SECONDS), "SIGKILL did not work"
+    assert wait_until(lambda: not any(map(command_line, pids)), seconds=GONE_SECONDS), "SIGKILL did not work"

@@ -34,7 +34,7 @@ def serving(db: Database, settings: Settings) -> Iterator[str]:
         eventually(lambda: server.started)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        app.state.watching.stop()
+        app.state.watchers.stop()
         server.should_exit = True
         thread.join()
 

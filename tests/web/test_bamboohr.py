@@ -54,7 +54,7 @@ def send(
     return client.post("/hooks/bamboohr/bamboo", content=body, headers={**headers, **(replace or {})})
 
 
-def test_employees_whose_status_has_changed_are_followed(
+def test_employees_whose_status_changed_are_deactivated_or_reactivated(
     client: TestClient, world: World, db: Database, environment: Settings
 ) -> None:
     ids = {person: world.enrolment(person) for person in ("4711", "4712", "4713")}
@@ -74,8 +74,8 @@ def test_employees_whose_status_has_changed_are_followed(
     assert_balanced(db)
 
 
-def test_an_active_employee_whose_title_changes_has_not_come_back(client: TestClient, world: World) -> None:
-    """What another source has announced for them still stands. A record that is deleted is nobody who left."""
+def test_a_new_job_title_is_not_a_reactivation(client: TestClient, world: World) -> None:
+    """A deactivation stays in effect. A deleted record is not a deactivation."""
     world.enrolment("4711")
     send(client, employee(action="Deleted"))
     assert world.active("4711")
@@ -85,7 +85,7 @@ def test_an_active_employee_whose_title_changes_has_not_come_back(client: TestCl
 
 
 def test_an_event_without_a_time_happened_when_it_was_sent(client: TestClient, world: World) -> None:
-    """So the same words on another day are another event."""
+    """So the same content on another day is another event."""
     world.enrolment("4711")
     now = int(time.time())
     for seconds, status in ((-120, "Inactive"), (-60, "Active"), (0, "Inactive")):
@@ -100,9 +100,7 @@ WRONG: list[Any] = [
 ]  # fmt: skip
 
 
-def test_one_employee_who_cannot_be_read_keeps_no_other_from_being_taken_in(
-    client: TestClient, world: World, db: Database
-) -> None:
+def test_an_unreadable_employee_does_not_keep_the_others_out(client: TestClient, world: World, db: Database) -> None:
     world.enrolment("4711")
     for _ in range(2):
         assert send(client, *WRONG, employee()).status_code == 200
@@ -121,7 +119,7 @@ def test_an_event_based_webhook_has_no_status_and_goes_to_support(client: TestCl
 
 
 def test_signature_missing_or_wrong_or_time_off(client: TestClient, world: World) -> None:
-    """401, one body for all."""
+    """401 with one body for all."""
     world.enrolment("4711")
     now = time.time()
     times = [str(int(now - 360)), str(int(now + 360)), "soon", "-1", "1e9", f"{int(now):018d}{'9' * 30}", "9" * 5000]

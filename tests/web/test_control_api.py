@@ -42,7 +42,38 @@ def test_a_job_is_paused_and_resumed_and_asking_twice_changes_nothing(
     assert_balanced(db)
 
 
-def test_where_an_act_makes_no_sense_the_answer_says_why(
+def test_jobs_are_listed_by_each_condition_and_by_several(
+    client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
+) -> None:
+    done = world.submit(db, world.enrolments(1))
+    work_off(db, environment)
+    paused = world.submit(db, world.enrolments(1), source="admin")
+    viewer, producer = bearer("viewer"), bearer("producer", name="feed")
+    client.post(f"/v1/jobs/{paused.id}/pause", headers=bearer("operator"))
+    limit(db, world, 0)
+    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    held = client.post("/v1/jobs", headers=producer | {"Idempotency-Key": "k"}, json=body).json()
+
+    def ids(headers: dict[str, str], **conditions: str) -> list[int]:
+        answer = client.get("/v1/jobs", params=conditions, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["items"]]
+
+    assert ids(viewer) == [held["id"], paused.id, done.id]
+    assert ids(viewer, state="paused") == [paused.id]
+    assert ids(viewer, source="admin") == [paused.id]
+    assert ids(viewer, requested_by="token:feed") == [held["id"]]
+    assert ids(viewer, held_because="brake") == [held["id"]]
+    assert ids(viewer, created_after=paused.created_at.isoformat()) == [held["id"]]
+    assert ids(viewer, created_before=paused.created_at.isoformat()) == [done.id]
+    assert ids(viewer, source="admin", state="held") == []
+    assert ids(producer) == ids(producer, requested_by="token:feed") == [held["id"]]
+    assert ids(producer, requested_by="test:admin") == [], "a producer sees its own alone"
+    assert client.get("/v1/jobs", params={"source": "x"}, headers=viewer).status_code == 422
+    assert client.get("/v1/jobs", params={"limit": "0"}, headers=viewer).status_code == 422
+
+
+def test_an_act_that_the_state_does_not_allow_is_refused_with_the_reason(
     client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
 ) -> None:
     approver = bearer("approver")
@@ -99,7 +130,7 @@ def test_a_scheduled_job_is_moved_and_one_moved_into_the_past_is_due_at_once(
     assert_balanced(db)
 
 
-def test_the_time_of_a_deactivation_is_its_events(
+def test_a_deactivation_keeps_the_time_of_its_event(
     client: TestClient, bearer: Bearer, db: Database, world: World
 ) -> None:
     world.enrolment("anna")
@@ -142,7 +173,7 @@ def test_a_held_job_says_why_and_another_approver_releases_it(
     assert_balanced(db)
 
 
-def test_a_plan_is_looked_at_and_sent_with_the_job(client: TestClient, bearer: Bearer, world: World) -> None:
+def test_a_job_is_sent_with_the_hash_of_its_plan(client: TestClient, bearer: Bearer, world: World) -> None:
     producer = bearer("producer")
     owned = world.enrolment(pathway_id=world.pathway("Onboarding"))
     body = {"reason": "not_required", "enrolment_ids": [*world.enrolments(2), owned, 999_999]}
@@ -206,7 +237,7 @@ def test_the_brake_is_set_shown_and_on_record(client: TestClient, bearer: Bearer
 
 
 @pytest.mark.usefixtures("environment")
-def test_metrics_tell_what_waits_without_a_name(client: TestClient, db: Database, world: World) -> None:
+def test_metrics_count_what_waits_and_name_nobody(client: TestClient, db: Database, world: World) -> None:
     world.submit(db, world.enrolments(1))
     limit(db, world, 0)
     world.submit(db, world.enrolments(1))

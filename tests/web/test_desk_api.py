@@ -91,8 +91,8 @@ def test_letters_are_grouped_given_to_somebody_and_explained(
     assert noted["notes"][0]["note"] == "asked them"
     assert [(event["what"], event["who"]) for event in noted["history"]] == [
         ("the letter was opened", None),
-        ("gave it to dora", "token:desk"),
-        ("left a note", "token:desk"),
+        ("assigned it to dora", "token:desk"),
+        ("added a note", "token:desk"),
     ]
     told = client.get(f"/v1/enrolments/{noted['enrolment_id']}/history", headers=who).json()
     assert told["decisions"][0]["rule"]["number"] == 6

@@ -1,4 +1,4 @@
-"""Health and readiness: what is wrong is told apart."""
+"""Liveness and readiness: each missing part is named."""
 
 from starlette.testclient import TestClient
 
@@ -21,7 +21,7 @@ def test_it_is_ready_when_database_broker_and_a_relay_are_there(client: TestClie
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
 
-def test_a_relay_that_was_not_seen_for_a_while_is_named(client: TestClient, world: World) -> None:
+def test_a_relay_without_a_recent_heartbeat_is_named(client: TestClient, world: World) -> None:
     world.run(
         "INSERT INTO withdrawals.processes (id, kind, threads, seen_at) "
         "VALUES (gen_random_uuid(), 'relay', 1, now() - interval '1 minute')"

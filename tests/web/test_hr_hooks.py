@@ -1,4 +1,4 @@
-"""`POST /hooks/hr/{source}`: every row of the contract's table, and what somebody may try who should not."""
+"""`POST /hooks/hr/{source}`: every row of the contract's table, and attempts to forge a request."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ from tests.support.web import Hr, MakeHr, event, signed
 from tests.world import PATIENCE, World, assert_balanced, work_off
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import acts, remedies
 from worker.errors import InvalidInputError
 from worker.people import hr_sources
 from worker.queue.broker import make_broker
@@ -31,13 +31,13 @@ from worker.queue.relay import Relay
 from worker.web.app import make_app
 
 
-def kept(world: World) -> list[tuple[str, int | None]]:
+def stored_receipts(world: World) -> list[tuple[str, int | None]]:
     rows = world.run("SELECT status, job_id FROM withdrawals.receipts ORDER BY id")
     return [(row.status, row.job_id) for row in rows]
 
 
 def test_a_deactivation_is_accepted_with_a_receipt(hr: Hr, world: World, db: Database, environment: Settings) -> None:
-    """202 with a receipt; the learner is inactive at once and the withdrawal follows, on record as the source's."""
+    """202 with a receipt. The learner is inactive at once, and is then withdrawn in the name of the source."""
     enrolment_id = world.enrolment("anna")
     answer = hr.send(event())
     assert answer.status_code == 202
@@ -62,7 +62,7 @@ def test_a_deactivation_for_a_later_day_is_scheduled(hr: Hr, world: World) -> No
 
 
 def test_the_same_event_again_gets_the_same_receipt(hr: Hr, world: World) -> None:
-    """200 and the same receipt, whatever happened since, also after 30 days."""
+    """200 with the same receipt, whatever happened since, also after 30 days."""
     world.enrolment("anna")
     first = hr.send(event(), key="msg_1")
     hr.send(event(kind="reactivated", timestamp="2026-03-02T08:00:00Z"), key="msg_2")
@@ -80,7 +80,7 @@ def test_the_same_id_with_another_body_is_refused(hr: Hr, world: World) -> None:
         answer = hr.send(other, key="msg_1")
         assert answer.status_code == 409
         assert answer.json()["type"] == "urn:withdrawals:problem:idempotency_key_reused"
-    assert kept(world) == [("accepted", 1)]
+    assert stored_receipts(world) == [("accepted", 1)]
 
 
 def test_the_same_fact_under_a_new_id_changes_nothing(hr: Hr, world: World) -> None:
@@ -92,7 +92,7 @@ def test_the_same_fact_under_a_new_id_changes_nothing(hr: Hr, world: World) -> N
 
 
 def attacks(hr: Hr, other: Hr) -> Iterator[tuple[str, dict[str, str]]]:
-    """What is wrong, and the headers of an event that has it."""
+    """Ways to forge a request: a name, and the headers."""
     body = json.dumps(event()).encode()
     good, key = signed(hr.secret, body), "msg_attack"
     signature = good["webhook-signature"]
@@ -116,7 +116,7 @@ def attacks(hr: Hr, other: Hr) -> Iterator[tuple[str, dict[str, str]]]:
 def test_a_missing_wrong_or_outdated_signature_is_refused(
     client: TestClient, make_hr: MakeHr, db: Database, world: World
 ) -> None:
-    """401, one body for all: it tells nobody which part was wrong, nor whether there is such a source."""
+    """401 with one body for all: it does not reveal which part was wrong, nor whether the source exists."""
     hr, other, gone = make_hr(), make_hr("other"), make_hr("gone")
     gone_id = next(source.id for source in hr_sources.list_sources(db, world.organisation_id) if source.name == "gone")
     hr_sources.disable(db, organisation_id=world.organisation_id, source_id=gone_id, actor="test:approver")
@@ -136,7 +136,7 @@ def test_a_missing_wrong_or_outdated_signature_is_refused(
     assert not wrong
     assert len({answer.content for answer in answers.values()}) == 1
     assert "Traceback" not in answers["empty"].text
-    assert kept(world) == []
+    assert stored_receipts(world) == []
     assert client.post("/hooks/hr/workday", content=body, headers=signed(hr.secret, body)).status_code == 202
 
 
@@ -162,7 +162,7 @@ def test_both_secrets_are_good_while_they_are_rotated(
 
 
 def test_two_organisations_may_have_sources_of_one_name(make_hr: MakeHr, world: World) -> None:
-    """The secret tells them apart; a person of the same external id elsewhere is somebody else."""
+    """The secret tells them apart. The same external id in another organisation is another person."""
     other_id = world.organisation("Other")
     mine, theirs = make_hr(), make_hr(organisation_id=other_id)
     world.enrolment("anna")
@@ -183,7 +183,7 @@ NOT_JSON = {
 
 
 def test_a_body_that_is_not_json_is_refused_and_kept(hr: Hr, world: World, db: Database) -> None:
-    """400, kept as `invalid_event`; sent again it is no second letter."""
+    """400 and a dead letter `invalid_event`; sending it again opens no second one."""
     for name, raw in NOT_JSON.items():
         headers = {**signed(hr.secret, b"x", key=f"msg_{name}")}
         key, at = headers["webhook-id"], headers["webhook-timestamp"]
@@ -218,7 +218,7 @@ INVALID: dict[str, Any] = {
 
 
 def test_invalid_data_of_a_known_type_is_refused_and_kept(hr: Hr, world: World, db: Database) -> None:
-    """422 that names the field, kept as `invalid_event` with what came and why it was refused."""
+    """422 that names the field, and a dead letter `invalid_event` with the body and the fault."""
     for field, body in INVALID.items():
         answers = [hr.send(body, key=f"msg_{field}") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [422, 422], field
@@ -234,7 +234,7 @@ def test_invalid_data_of_a_known_type_is_refused_and_kept(hr: Hr, world: World, 
     assert_balanced(db)
 
 
-def test_a_time_too_far_away_is_told_and_not_half_applied(hr: Hr, make_hr: MakeHr, world: World) -> None:
+def test_a_time_too_far_away_is_refused_and_nothing_is_applied(hr: Hr, make_hr: MakeHr, world: World) -> None:
     late = make_hr("late", grace_hours=24)
     for sender in (hr, late):
         answer = sender.send(event(effective_at="9999-12-31"))
@@ -257,19 +257,17 @@ def test_an_event_of_an_unknown_type_is_ignored(hr: Hr, world: World) -> None:
 
 
 def test_a_body_too_large_or_of_a_wrong_type_is_refused(hr: Hr, world: World) -> None:
-    """10 MB are not read; a body may not be compressed."""
+    """10 MB are not read. A body must not be compressed."""
     huge = hr.send(event(note="x" * 10_000_000))
     plain = hr.send(event(), headers={"content-type": "text/plain"})
     none = hr.send(event(), headers={"content-type": ""})
     packed = hr.send(event(), headers={"content-encoding": "gzip"})
     assert [answer.status_code for answer in (huge, plain, none, packed)] == [413, 415, 415, 415]
-    assert kept(world) == []
+    assert stored_receipts(world) == []
 
 
-def test_a_chunked_body_without_a_length_is_read_no_further_than_it_may_be_long(
-    db: Database, environment: Settings, hr: Hr
-) -> None:
-    """Over a real socket: the answer comes although the sender has not ended."""
+def test_an_endless_chunked_body_is_refused_at_the_limit(db: Database, environment: Settings, hr: Hr) -> None:
+    """Over a real socket: the answer arrives while the sender is still sending."""
     app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
@@ -307,7 +305,7 @@ def test_while_postgresql_is_down_the_sender_is_asked_to_come_back(
     assert down.status_code == 503
     assert int(down.headers["retry-after"]) > 0
     assert hr.send(event(), key="msg_1").status_code in (200, 202)
-    assert [status for status, _ in kept(world)] == ["accepted"]
+    assert [status for status, _ in stored_receipts(world)] == ["accepted"]
 
 
 def test_while_redis_is_down_events_are_still_accepted(
@@ -355,7 +353,7 @@ def test_a_hundred_identical_webhooks_at_once_are_one_job(hr: Hr, world: World) 
 def test_who_comes_back_within_the_grace_period_keeps_everything(
     make_hr: MakeHr, world: World, db: Database, environment: Settings, back: str
 ) -> None:
-    """Inactive at once, withdrawn only after the grace period; coming back voids what is scheduled (`superseded`)."""
+    """Inactive at once, withdrawn only after the grace period. A reactivation supersedes the scheduled job."""
     hr = make_hr(grace_hours=48)
     enrolment_id = world.enrolment("anna")
     now = datetime.now(UTC)
@@ -372,8 +370,8 @@ def test_who_comes_back_within_the_grace_period_keeps_everything(
     assert_balanced(db)
 
 
-def test_the_grace_period_counts_from_when_we_learn_of_it(make_hr: MakeHr, world: World) -> None:
-    """An HR system sends yesterday's date; there is still time to take it back. `active` follows the event's own."""
+def test_the_grace_period_starts_when_the_event_is_received(make_hr: MakeHr, world: World) -> None:
+    """There is time to take back an event dated yesterday. `active` changes at the event's own time."""
     hr = make_hr(grace_hours=48)
     for person, effective_at in (("anna", "2020-01-01"), ("ben", "2199-01-01T00:00:00Z")):
         world.enrolment(person)
@@ -384,8 +382,8 @@ def test_the_grace_period_counts_from_when_we_learn_of_it(make_hr: MakeHr, world
     assert (world.active("anna"), world.active("ben")) == (False, True)
 
 
-def test_a_system_that_says_the_same_every_night_starts_no_grace_period_anew(make_hr: MakeHr, world: World) -> None:
-    """A newer deactivation for later does move it."""
+def test_a_repeated_deactivation_does_not_start_the_grace_period_again(make_hr: MakeHr, world: World) -> None:
+    """A newer deactivation for a later date does postpone the withdrawal."""
     hr = make_hr(grace_hours=48)
     world.enrolment("anna")
     due = []
@@ -397,14 +395,14 @@ def test_a_system_that_says_the_same_every_night_starts_no_grace_period_anew(mak
 
 
 def test_an_event_that_cannot_be_read_is_discarded_and_not_tried_again(hr: Hr, world: World, db: Database) -> None:
-    """There is no work behind it: its sender corrects it and sends it under a new id."""
+    """A redrive cannot help: the sender corrects the event and sends it under a new id."""
     hr.send(b"nonsense")
     (letter,) = world.letters()
-    assert list(remedies.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
+    assert list(acts.remedies(LetterCode.INVALID_EVENT)) == ["discard"]
     act: dict[str, Any] = {"organisation_id": world.organisation_id, "letter_ids": [letter.id], "actor": "test:support"}
-    with pytest.raises(InvalidInputError, match=r"redrive is none .* use discard"):
+    with pytest.raises(InvalidInputError, match=r"redrive is not for .* Use one of: discard"):
         remedies.redrive(db, **act)
-    remedies.discard(db, **act, note="told them")
+    remedies.discard(db, **act, note="asked the sender to correct it")
     assert [row.state for row in world.letters()] == ["discarded"]
 
 
@@ -434,7 +432,7 @@ def test_a_source_may_withdraw_nothing(make_hr: MakeHr, world: World, db: Databa
     assert not world.active("anna")
 
 
-def test_a_person_who_is_only_away_is_none_of_these_events(hr: Hr, world: World) -> None:
+def test_a_person_on_leave_is_not_deactivated(hr: Hr, world: World) -> None:
     """Leave is not deactivation."""
     world.enrolment("anna")
     assert hr.send(event(kind="leave_started")).json()["status"] == "ignored"
@@ -454,25 +452,25 @@ def test_no_secret_and_no_person_in_logs_and_errors(hr: Hr, make_hr: MakeHr, wor
     assert hr.secret.removeprefix("whsec_") not in stored
 
 
-def test_the_library_that_others_sign_with_and_ours_agree(hr: Hr) -> None:
+def test_a_signature_made_by_the_library_that_senders_use_is_accepted(hr: Hr) -> None:
     """Text beyond ASCII is signed as UTF-8."""
     raw = json.dumps(event("Zoë"), ensure_ascii=False).encode()
     assert hr.client.post("/hooks/hr/workday", content=raw, headers=signed(hr.secret, raw)).status_code == 202
     assert Webhook(hr.secret).verify(raw, signed(hr.secret, raw))["data"]["external_id"] == "Zoë"
 
 
-def test_a_source_is_found_by_its_number_as_well(hr: Hr, db: Database, world: World) -> None:
+def test_a_source_is_also_found_by_its_id(hr: Hr, db: Database, world: World) -> None:
     (source,) = hr_sources.list_sources(db, world.organisation_id)
     assert Hr(hr.client, str(source.id), hr.secret).send(event()).status_code == 202
 
 
-def test_the_receipts_number_is_the_one_that_the_ledger_keeps(hr: Hr, world: World) -> None:
+def test_the_receipt_id_is_the_one_in_the_ledger(hr: Hr, world: World) -> None:
     answer = hr.send(event())
     assert answer.json()["receipt_id"] == str(world.one("SELECT id FROM withdrawals.receipts"))
 
 
-def test_an_event_dated_ahead_is_kept_for_support_and_outranks_nothing(hr: Hr, world: World, db: Database) -> None:
-    """It would stay the newest for ever, and a later deactivation would change nothing."""
+def test_an_event_dated_in_the_future_becomes_a_dead_letter(hr: Hr, world: World, db: Database) -> None:
+    """Otherwise it would stay the newest for ever, and a later deactivation would change nothing."""
     world.enrolment("anna")
     ahead = hr.send(event(kind="reactivated", timestamp="9999-12-31T23:59:59Z"))
     assert (ahead.status_code, ahead.json()["detail"].startswith("timestamp:")) == (422, True)

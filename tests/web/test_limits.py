@@ -1,4 +1,4 @@
-"""How often one may call: by token, by address without one; and what happens when nobody counts."""
+"""Rate limits by token, by HR source and by address; and what happens without Redis."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ from tests.world import PATIENCE, World
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
-from worker.web import limiting
+from worker.web import rate_limits
 from worker.web.app import make_app
-from worker.web.limiting import Limiter
+from worker.web.rate_limits import RateLimiter
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -25,18 +25,18 @@ Bearer = Callable[..., dict[str, str]]
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no busy machine make Redis look as if it were away: that would let every call through."""
-    monkeypatch.setattr(limiting, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(rate_limits, "TIMEOUT", PATIENCE)
 
 
 @contextmanager
 def limited(db: Database, environment: Settings, **limits: int) -> Iterator[TestClient]:
-    """An application that counts only that far."""
+    """An application with these limits."""
     current = environment.model_copy(update=limits)
     with TestClient(make_app(db, make_broker(current.broker_url.get_secret_value()), current)) as client:
         yield client
 
 
-def test_a_token_that_calls_too_often_is_told_when_to_come_back_and_another_is_not(
+def test_a_token_that_calls_too_often_gets_429_and_another_token_does_not(
     db: Database, environment: Settings, bearer: Bearer
 ) -> None:
     one, other = bearer("viewer"), bearer("viewer")
@@ -49,7 +49,7 @@ def test_a_token_that_calls_too_often_is_told_when_to_come_back_and_another_is_n
         assert [client.get("/healthz").status_code for _ in range(5)] == [200] * 5
 
 
-def test_an_address_refused_too_often_is_slowed_but_its_good_tokens_are_not(
+def test_an_address_with_many_refused_calls_gets_429_but_its_valid_tokens_do_not(
     db: Database, environment: Settings, bearer: Bearer
 ) -> None:
     with limited(db, environment, refusal_limit=2) as client:
@@ -57,9 +57,7 @@ def test_an_address_refused_too_often_is_slowed_but_its_good_tokens_are_not(
         assert client.get("/v1/jobs", headers=bearer("viewer")).status_code == 200
 
 
-def test_an_hr_system_that_sends_too_often_is_told_when_to_come_back(
-    db: Database, environment: Settings, make_hr: MakeHr
-) -> None:
+def test_an_hr_system_that_sends_too_often_gets_429(db: Database, environment: Settings, make_hr: MakeHr) -> None:
     busy, calm = make_hr("busy"), make_hr("calm")
     with limited(db, environment, rate_limit=1, refusal_limit=1) as client:
         answers = [replace(busy, client=client).send(event()) for _ in range(2)]
@@ -72,13 +70,13 @@ def test_an_hr_system_that_sends_too_often_is_told_when_to_come_back(
 
 def test_all_processes_count_together(environment: Settings) -> None:
     url = environment.broker_url.get_secret_value()
-    one, other = Limiter(url), Limiter(url)
+    one, other = RateLimiter(url), RateLimiter(url)
     assert one.retry_after("k", 1) is None
     assert other.retry_after("k", 1) is not None
-    assert other.retry_after("k", 0) is None, "0 is any number"
+    assert other.retry_after("k", 0) is None, "0: no limit"
 
 
-def test_without_redis_everything_is_let_through_and_the_log_says_so_once(
+def test_without_redis_every_call_passes_and_the_log_says_so_once(
     db: Database, environment: Settings, servers: LocalServers, bearer: Bearer, world: World
 ) -> None:
     headers = {**bearer("producer"), "Idempotency-Key": "k"}
@@ -91,11 +89,11 @@ def test_without_redis_everything_is_let_through_and_the_log_says_so_once(
         finally:
             processes.start_redis(servers)
     assert statuses == [202, 200, 200]
-    assert [entry["event"] for entry in entries].count("limits.not_counted") == 1
+    assert [entry["event"] for entry in entries].count("rate_limits.paused") == 1
 
 
 def test_it_counts_again_once_redis_is_back(environment: Settings, servers: LocalServers) -> None:
-    limiter = Limiter(environment.broker_url.get_secret_value(), rest=0)
+    limiter = RateLimiter(environment.broker_url.get_secret_value(), pause=0)
     processes.kill_redis(servers)
     try:
         with structlog.testing.capture_logs() as entries:
@@ -105,4 +103,4 @@ def test_it_counts_again_once_redis_is_back(environment: Settings, servers: Loca
     with structlog.testing.capture_logs() as later:
         assert limiter.retry_after("k", 1) is None
         assert limiter.retry_after("k", 1) is not None
-    assert [entry["event"] for entry in [*entries, *later]] == ["limits.not_counted", "limits.counted_again"]
+    assert [entry["event"] for entry in [*entries, *later]] == ["rate_limits.paused", "rate_limits.resumed"]

@@ -58,16 +58,14 @@ def send(client: TestClient, secret: str, *events: Any, raw: bytes | None = None
     return client.post("/hooks/okta/okta", content=body, headers=headers)
 
 
-def test_get_echoes_the_challenge_and_tells_nobody_whether_there_is_such_a_source(
-    client: TestClient, secret: str
-) -> None:
+def test_get_echoes_the_challenge_whether_or_not_the_source_exists(client: TestClient, secret: str) -> None:
     for source in ("okta", "nobody", "%00"):
         answer = client.get(f"/hooks/okta/{source}", headers={"X-Okta-Verification-Challenge": "c2hvdyBtZQ"})
         assert (answer.status_code, answer.json()) == (200, {"verification": "c2hvdyBtZQ"})
     assert client.get("/hooks/okta/okta").status_code == 400
 
 
-def test_several_events_a_request_are_each_done_once_and_the_answer_is_empty(
+def test_each_event_of_a_request_is_applied_once(
     client: TestClient, secret: str, world: World, db: Database, environment: Settings
 ) -> None:
     enrolments = {person: world.enrolment(person) for person in (ANNA, "00u2ben", "00u3cleo")}
@@ -89,7 +87,7 @@ def test_several_events_a_request_are_each_done_once_and_the_answer_is_empty(
     assert_balanced(db)
 
 
-def test_what_did_not_succeed_at_okta_did_not_happen(client: TestClient, secret: str, world: World) -> None:
+def test_an_event_that_failed_at_okta_is_ignored(client: TestClient, secret: str, world: World) -> None:
     world.enrolment(ANNA)
     assert send(client, secret, lifecycle(outcome={"result": "FAILURE", "reason": "no"})).status_code == 200
     assert world.active(ANNA)
@@ -105,10 +103,10 @@ WRONG: list[Any] = [
 ]  # fmt: skip
 
 
-def test_one_event_that_is_wrong_keeps_no_other_from_being_taken_in(
+def test_a_wrong_event_does_not_keep_the_others_out(
     client: TestClient, secret: str, world: World, db: Database
 ) -> None:
-    """It goes to support, once, however often Okta sends it."""
+    """It opens one dead letter, however often Okta sends it."""
     world.enrolment(ANNA)
     for _ in range(2):
         assert send(client, secret, *WRONG, lifecycle(uuid="the-good-one")).status_code == 200
@@ -117,9 +115,7 @@ def test_one_event_that_is_wrong_keeps_no_other_from_being_taken_in(
     assert_balanced(db)
 
 
-def test_an_id_that_comes_again_with_another_content_changes_nothing(
-    client: TestClient, secret: str, world: World
-) -> None:
+def test_a_reused_id_with_other_content_changes_nothing(client: TestClient, secret: str, world: World) -> None:
     for person in (ANNA, "00u2ben", "00u3cleo"):
         world.enrolment(person)
     send(client, secret, lifecycle(uuid="1"))
@@ -137,8 +133,8 @@ REFUSED = {
 }
 
 
-def test_what_is_no_event_hook_is_refused(client: TestClient, secret: str, world: World) -> None:
-    """And kept for support, once, unless it is too large."""
+def test_a_body_that_is_not_an_event_hook_is_refused(client: TestClient, secret: str, world: World) -> None:
+    """It opens one dead letter, unless it is too large."""
     for status, bodies in REFUSED.items():
         for raw in bodies:
             assert [send(client, secret, raw=raw).status_code for _ in range(2)] == [status, status], raw[:40]
@@ -150,7 +146,7 @@ def test_what_is_no_event_hook_is_refused(client: TestClient, secret: str, world
 def test_authorization_missing_or_wrong(
     client: TestClient, secret: str, world: World, db: Database, environment: Settings
 ) -> None:
-    """401, one body for all."""
+    """401 with one body for all."""
     world.enrolment(ANNA)
     other = make_source(db, environment, world.organisation("Other"), "elsewhere", "okta")
     wrong = ["", secret[:-1], secret + "x", f"Bearer {secret}", other, "ä"]

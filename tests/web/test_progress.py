@@ -44,14 +44,14 @@ class Live:
 
 @pytest.fixture
 def live(db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    monkeypatch.setattr(progress, "TICK", 0.05)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
     app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
     server = Server(app, environment.model_copy(update={"port": 0}))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     eventually(lambda: server.started)
     yield Live(app, server, server.servers[0].sockets[0].getsockname()[1], thread)
-    app.state.watching.stop()
+    app.state.watchers.stop()
     server.should_exit = True
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -88,7 +88,7 @@ def the_end(stream: http.client.HTTPResponse) -> tuple[str, str, Any]:
     return last
 
 
-def test_progress_is_told_until_the_job_ends(
+def test_progress_is_sent_until_the_job_ends(
     live: Live, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(3))
@@ -99,7 +99,7 @@ def test_progress_is_told_until_the_job_ends(
         work_off(db, environment)
         name, id_, data = the_end(stream)
         assert (name, id_, data["state"], data["outcomes"]) == ("end", "end", "completed", {"withdrawn": 3})
-    eventually(lambda: len(live.app.state.watching) == 0)
+    eventually(lambda: len(live.app.state.watchers) == 0)
 
 
 def test_an_ended_job_is_reported_once_and_a_browser_that_returns_is_sent_away(
@@ -126,17 +126,17 @@ def test_a_producer_watches_its_own_jobs_alone(client: TestClient, bearer: Beare
     assert client.get("/v1/jobs/x/events", headers=bearer("viewer")).status_code == 422
 
 
-def test_many_watchers_ask_one_question_a_tick(
+def test_many_watchers_ask_the_database_one_question_a_poll(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[int]] = []
-    look = progress.Watching._look
+    ask = progress.Watchers._ask
 
-    def counted(self: progress.Watching, job_ids: set[int], tickets: set[progress.Ticket]) -> Any:
+    def counted(self: progress.Watchers, job_ids: set[int], tickets: set[progress.Ticket]) -> Any:
         asked.append(job_ids)
-        return look(self, job_ids, tickets)
+        return ask(self, job_ids, tickets)
 
-    monkeypatch.setattr(progress.Watching, "_look", counted)
+    monkeypatch.setattr(progress.Watchers, "_ask", counted)
     jobs = [world.submit(db, world.enrolments(1)) for _ in range(2)]
     viewer = bearer("viewer")
     streams = [watching(live.port, jobs[number % 2].id, viewer) for number in range(8)]
@@ -155,15 +155,15 @@ def test_many_watchers_ask_one_question_a_tick(
         made.__exit__(None, None, None)
 
 
-def test_a_watcher_that_goes_away_is_forgotten_and_the_poller_rests(
+def test_a_client_that_disconnects_is_forgotten_and_the_poller_stops(
     live: Live, bearer: Bearer, world: World, db: Database
 ) -> None:
     job = world.submit(db, world.enrolments(1))
     with watching(live.port, job.id, bearer("viewer")) as stream:
         assert next_event(stream)
-        assert len(live.app.state.watching) == 1
-    eventually(lambda: len(live.app.state.watching) == 0)
-    eventually(lambda: live.app.state.watching._poller is None)
+        assert len(live.app.state.watchers) == 1
+    eventually(lambda: len(live.app.state.watchers) == 0)
+    eventually(lambda: live.app.state.watchers._poller is None)
 
 
 def test_a_stream_ends_soon_after_its_token_is_revoked(live: Live, world: World, db: Database) -> None:
@@ -175,20 +175,20 @@ def test_a_stream_ends_soon_after_its_token_is_revoked(live: Live, world: World,
         assert next_event(stream) is None
 
 
-def test_silence_is_broken_by_a_comment(
+def test_a_silent_stream_sends_comments(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(progress, "PING_SECONDS", 0.05)
     job = world.submit(db, world.enrolments(1))
     with watching(live.port, job.id, bearer("viewer")) as stream:
         assert next_event(stream)
         assert stream.readline().startswith(b": ")
 
 
-def test_more_watchers_than_can_be_served_are_told_to_come_back(
+def test_a_watcher_too_many_is_asked_to_retry_later(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "MOST", 1)
+    monkeypatch.setattr(progress, "MAX_WATCHERS", 1)
     job = world.submit(db, world.enrolments(1))
     viewer = bearer("viewer")
     with watching(live.port, job.id, viewer) as first:
@@ -200,7 +200,7 @@ def test_more_watchers_than_can_be_served_are_told_to_come_back(
 def test_one_token_cannot_take_all_watchers(
     live: Live, bearer: Bearer, world: World, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "MOST_EACH", 1)
+    monkeypatch.setattr(progress, "MAX_PER_TOKEN", 1)
     job = world.submit(db, world.enrolments(1))
     viewer = bearer("viewer")
     with watching(live.port, job.id, viewer) as first:

@@ -27,7 +27,7 @@ def job(db: Database, world: World, environment: Settings) -> int:
     return made.id
 
 
-def test_an_operator_plans_it_and_takes_it_back(
+def test_an_operator_plans_and_takes_back_a_job(
     client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings, job: int
 ) -> None:
     who, path = bearer("operator"), f"/v1/jobs/{job}/reinstate"
@@ -56,7 +56,7 @@ def test_an_operator_plans_it_and_takes_it_back(
     assert twice.status_code == 409
 
 
-def test_a_part_is_named_by_a_filter_whose_faults_are_named(
+def test_a_filter_selects_a_part_and_its_faults_are_named(
     client: TestClient, bearer: Bearer, world: World, job: int
 ) -> None:
     who, path = {**bearer("operator"), "Idempotency-Key": "k"}, f"/v1/jobs/{job}/reinstate"
@@ -73,7 +73,7 @@ def test_a_part_is_named_by_a_filter_whose_faults_are_named(
     assert client.post(path, json={"filter": {"enrolment_ids": [enrolment]}}, headers=who).json()["accepted"] == 1
 
 
-def test_it_needs_an_operator_a_key_and_a_job_of_the_own_organisation(
+def test_a_reinstate_needs_an_operator_a_key_and_a_job_of_their_organisation(
     client: TestClient, bearer: Bearer, world: World, job: int
 ) -> None:
     key = {"Idempotency-Key": "k"}

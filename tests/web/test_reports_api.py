@@ -14,8 +14,8 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
-from worker.reports import exports
-from worker.reports.exports import Format
+from worker.reports import formats
+from worker.reports.formats import Format
 from worker.web.api import reports
 
 Bearer = Callable[..., dict[str, str]]
@@ -158,16 +158,16 @@ def test_what_is_no_format_is_refused(client: TestClient, bearer: Bearer) -> Non
 
 def test_more_exports_than_may_be_written_at_once_are_told_to_come_back(client: TestClient, bearer: Bearer) -> None:
     viewer = bearer("viewer")
-    for _ in range(reports.AT_ONCE):
-        assert reports._free.acquire(blocking=False)
+    for _ in range(reports.EXPORTS_AT_ONCE):
+        assert reports._free_slots.acquire(blocking=False)
     try:
         answer = client.get("/v1/reports/enrolments.csv", headers=viewer)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
         assert answer.json()["type"].endswith(":too_many_exports")
         assert client.get("/v1/enrolments", headers=viewer).status_code == 200
     finally:
-        for _ in range(reports.AT_ONCE):
-            reports._free.release()
+        for _ in range(reports.EXPORTS_AT_ONCE):
+            reports._free_slots.release()
     assert client.get("/v1/reports/enrolments.csv", headers=viewer).status_code == 200
 
 
@@ -179,9 +179,9 @@ def test_an_export_that_fails_is_an_error_and_no_half_file(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exports, "_csv", full)
+    monkeypatch.setattr(formats, "_csv", full)
     viewer = bearer("viewer")
-    for _ in range(reports.AT_ONCE + 1):  # none keeps its place
+    for _ in range(reports.EXPORTS_AT_ONCE + 1):  # none keeps its place
         answer = client.get("/v1/reports/enrolments.csv", headers=viewer)
         assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (503, "no_room")
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: shown once, kept as a hash, bound to an organisation and a role."""
+"""Bearer tokens: shown once, stored as a hash, bound to an organisation and a role."""
 
 from collections.abc import Callable
 from itertools import product
@@ -6,11 +6,11 @@ from itertools import product
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.catalogue import Role
 from tests.world import World
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.records import Role
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -19,7 +19,7 @@ def make(db: Database, world: World, name: str = "HR", role: str = "viewer") -> 
     return tokens.create(db, organisation_id=world.organisation_id, name=name, role=role, actor="test:approver")
 
 
-def test_the_secret_stands_nowhere_in_the_database(db: Database, world: World) -> None:
+def test_the_database_does_not_store_the_secret(db: Database, world: World) -> None:
     made = make(db, world)
     secret = made.secret.rsplit("_", 1)[1]
     (row,) = world.run("SELECT t::text FROM withdrawals.tokens t")
@@ -28,7 +28,7 @@ def test_the_secret_stands_nowhere_in_the_database(db: Database, world: World) -
     assert tokens.authenticate(db, made.secret) is not None
 
 
-def test_a_token_in_use_says_when_it_was_used_last(db: Database, world: World) -> None:
+def test_a_token_shows_when_it_was_last_used(db: Database, world: World) -> None:
     made = make(db, world)
     assert made.token.last_used_at is None
     tokens.authenticate(db, made.secret)
@@ -65,14 +65,14 @@ def test_a_revoked_token_ends_at_once_and_frees_its_name(client: TestClient, db:
     assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {again.secret}"}).status_code == 200
 
 
-def test_another_organisations_token_is_one_that_does_not_exist(db: Database, world: World) -> None:
+def test_another_organisations_token_is_answered_like_an_unknown_one(db: Database, world: World) -> None:
     made = make(db, world)
     with pytest.raises(NotFoundError):
         tokens.revoke(db, organisation_id=world.organisation("Other"), token_id=made.token.id, actor="test:approver")
 
 
 @pytest.mark.parametrize(("name", "role", "named"), [("", "viewer", "name"), ("x" * 101, "viewer", "name")])
-def test_what_is_wrong_with_a_new_token_is_named(db: Database, world: World, name: str, role: str, named: str) -> None:
+def test_a_wrong_field_of_a_new_token_is_named(db: Database, world: World, name: str, role: str, named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         make(db, world, name, role)
     with pytest.raises(InvalidInputError, match="role"):
@@ -89,7 +89,7 @@ def test_each_role_includes_those_before_it_and_scim_stands_alone() -> None:
     assert Role.SCIM.includes(Role.SCIM)
 
 
-def test_a_role_that_is_not_enough_is_told_which_is_needed(client: TestClient, bearer: Bearer) -> None:
+def test_a_refused_call_names_the_role_that_it_needs(client: TestClient, bearer: Bearer) -> None:
     answer = client.get("/v1/jobs", headers=bearer("scim"))
     assert answer.status_code == 403
     assert answer.json()["type"] == "urn:withdrawals:problem:forbidden"
@@ -112,7 +112,7 @@ def test_a_producer_reads_its_own_jobs_and_no_organisation_reads_anothers(
 
 @pytest.mark.parametrize("name", ["hr", "\uff28\uff32", "HR\u200b", "HR\x1b[31m"])
 def test_no_two_tokens_look_alike(db: Database, world: World, name: str) -> None:
-    """Who requested a job must not release it under a name that only looks like another."""
+    """Nobody must release their own job under a name that looks like another person's."""
     make(db, world, "HR")
     with pytest.raises((ConflictError, InvalidInputError), match="name"):
         make(db, world, name)

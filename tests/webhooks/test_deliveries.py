@@ -1,79 +1,29 @@
-"""Webhooks that go out: told in the deciding transaction, signed, sent again, never into a private network."""
-
-import contextlib
-import http.server
-import json
-import socket
-import threading
-from collections.abc import Iterator
-from typing import Any
+"""Outgoing webhooks: written in the deciding transaction, signed, sent again, never into a private network."""
 
 import pytest
 from standardwebhooks import Webhook
 
 from tests.support.commandline import done, refused, withdrawals
-from tests.world import PATIENCE, World, eventually, work_off
+from tests.webhooks.conftest import Receiver
+from tests.world import World, eventually, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
-from worker.ledger import webhooks as ledger
+from worker.ledger import webhook_deliveries, webhook_endpoints
+from worker.ledger.webhook_deliveries import DeliveryRecord
 from worker.queue.broker import WEBHOOKS_QUEUE, make_broker
 from worker.queue.relay import Relay
-from worker.webhooks import deliveries, safe_post
+from worker.webhooks import deliveries, endpoints
 from worker.webhooks.deliveries import Deliverer
 
 
-class Receiver:
-    """A help desk on this machine: keeps what it gets, and answers what the test wants."""
-
-    def __init__(self) -> None:
-        self.status = 204
-        self.headers: dict[str, str] = {}
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.status)
-                for name, value in receiver.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hooks?desk=1"
-
-    @property
-    def events(self) -> list[Any]:
-        return [json.loads(body) for _, body in self.got]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    threading.Thread(target=made.server.serve_forever, daemon=True).start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-
-
-@pytest.fixture
-def local(environment: Settings) -> Settings:
-    """Private addresses are allowed."""
-    return environment.model_copy(update={"webhooks_allow_private": True})
-
-
-def endpoint(db: Database, world: World, local: Settings, url: str, *events: str) -> deliveries.NewEndpoint:
-    return deliveries.create(
+def endpoint(db: Database, world: World, local: Settings, url: str, *events: str) -> endpoints.CreatedEndpoint:
+    return endpoints.create(
         db,
         local,
         organisation_id=world.organisation_id,
         url=url,
-        events=events or deliveries.EVENTS,
+        events=events or endpoints.EVENTS,
         actor="test:approver",
     )
 
@@ -90,7 +40,7 @@ def test_a_help_desk_is_told_of_letters_and_of_the_job_that_opened_them(
     owned = [world.enrolment(pathway_id=world.pathway()) for _ in range(3)]
     job = world.submit(db, [*owned, world.enrolment()])
     work_off(db, local)
-    assert Deliverer(db, local).work_off() == 2
+    assert Deliverer(db, local).run() == 2
     opened, completed = receiver.events
     assert opened["type"] == "dead_letter.opened"
     letters = [letter.id for letter in world.letters()]
@@ -101,14 +51,14 @@ def test_a_help_desk_is_told_of_letters_and_of_the_job_that_opened_them(
     assert completed["data"]["outcomes"] == {"pathway_owned": 3, "withdrawn": 1}
     for headers, body in receiver.got:
         Webhook(made.secret).verify(body, headers)
-    assert Deliverer(db, local).work_off() == 0
+    assert Deliverer(db, local).run() == 0
 
 
 def test_nobody_is_told_of_another_organisation_or_of_what_they_did_not_ask_for(
     db: Database, world: World, local: Settings, receiver: Receiver
 ) -> None:
     endpoint(db, world, local, receiver.url, "job.held")
-    deliveries.create(
+    endpoints.create(
         db, local, organisation_id=world.organisation("Other"), url=receiver.url, events=["job.completed"], actor="x:y"
     )
     world.submit(db, [world.enrolment()])
@@ -138,11 +88,11 @@ def test_a_failure_is_sent_again_under_the_same_id_after_a_rest(
     work_off(db, local)
     receiver.status = 500
     deliverer = Deliverer(db, local)
-    assert deliverer.work_off() == 1, "after one failure the endpoint rests"
-    assert deliverer.work_off() == 0
+    assert deliverer.run() == 1, "after one failure the endpoint rests"
+    assert deliverer.run() == 0
     receiver.status = 200
     awake(world)
-    assert deliverer.work_off() == 2
+    assert deliverer.run() == 2
     first, other, again = [headers["webhook-id"] for headers, _ in receiver.got]
     assert first == again != other, "one that is refused keeps no other waiting"
     states = world.run("SELECT state, attempts, last_status FROM withdrawals.deliveries ORDER BY id")
@@ -158,18 +108,18 @@ def test_one_that_never_arrives_has_failed_and_can_be_replayed(
     receiver.status = 503
     for _ in range(deliveries.MOST_ATTEMPTS):
         awake(world)
-        assert Deliverer(db, local).work_off() == 1
+        assert Deliverer(db, local).run() == 1
     (lost,) = listed(db, world, made, "failed")
     assert lost.last_status == 503
     receiver.status = 200
     deliveries.replay(db, organisation_id=world.organisation_id, delivery_id=lost.id, actor="test:operator")
-    assert Deliverer(db, local).work_off() == 1
+    assert Deliverer(db, local).run() == 1
     assert [item.id for item in listed(db, world, made, "delivered")] == [lost.id]
 
 
-def listed(db: Database, world: World, made: deliveries.NewEndpoint, state: str) -> list[ledger.Delivery]:
+def listed(db: Database, world: World, made: endpoints.CreatedEndpoint, state: str) -> list[DeliveryRecord]:
     with db.begin() as connection:
-        return ledger.deliveries(connection, world.organisation_id, made.endpoint.id, state=state)
+        return webhook_deliveries.list_deliveries(connection, world.organisation_id, made.endpoint.id, state=state)
 
 
 def test_retry_after_is_heeded_and_gone_disables_the_endpoint(
@@ -179,14 +129,14 @@ def test_retry_after_is_heeded_and_gone_disables_the_endpoint(
     world.submit(db, [world.enrolment()])
     work_off(db, local)
     receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
-    Deliverer(db, local).work_off()
+    Deliverer(db, local).run()
     rest = world.one("SELECT extract(epoch FROM rest_until - now()) FROM withdrawals.endpoints")
     assert 3000 < rest <= 3600
     receiver.status, receiver.headers = 410, {}
     awake(world)
-    Deliverer(db, local).work_off()
+    Deliverer(db, local).run()
     with db.begin() as connection:
-        (known,) = ledger.endpoints(connection, world.organisation_id)
+        (known,) = webhook_endpoints.list_endpoints(connection, world.organisation_id)
     assert known.disabled_because == "it answered 410 Gone"
     (waiting,) = listed(db, world, made, "due")
     world.run("UPDATE withdrawals.deliveries SET state = 'failed'")
@@ -201,13 +151,15 @@ def test_a_worker_that_dies_while_it_sends_leaves_it_to_another(
     world.submit(db, [world.enrolment()])
     work_off(db, local)
     with db.begin() as connection:
-        lost = ledger.claim(connection, lease=deliveries._LEASE)
+        lost = webhook_deliveries.claim_due(connection, lease=deliveries._LEASE)
     assert lost is not None
-    assert Deliverer(db, local).work_off() == 0
+    assert Deliverer(db, local).run() == 0
     world.run("UPDATE withdrawals.deliveries SET lease_until = now() - interval '1 second'")
-    assert Deliverer(db, local).work_off() == 1
+    assert Deliverer(db, local).run() == 1
     with db.begin() as connection:  # the one thought dead comes back and changes nothing
-        ledger.not_delivered(connection, lost, status=500, error=None, rest=deliveries._LEASE, most=1)
+        webhook_deliveries.record_failure(
+            connection, lost, status=500, error=None, rest=deliveries._LEASE, most_attempts=1
+        )
     assert world.one("SELECT state FROM withdrawals.deliveries") == "delivered"
     assert len(receiver.got) == 1
 
@@ -238,60 +190,12 @@ def test_an_address_inside_is_refused(db: Database, world: World, environment: S
         endpoint(db, world, environment, url)
 
 
-def test_a_name_that_turns_out_to_be_private_is_not_connected_to(receiver: Receiver) -> None:
-    port = receiver.server.server_address[1]
-    answer = safe_post.post(f"http://localhost:{port}/", {}, b"{}", allow_private=False)
-    assert answer == safe_post.Answer(error="private address")
-    assert receiver.got == []
-
-
-def test_a_name_with_one_private_address_among_others_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("93.184.216.34", "10.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-    answer = safe_post.post("https://help.example/", {}, b"{}", allow_private=False)
-    assert answer == safe_post.Answer(error="private address")
-
-
 def test_a_redirect_is_not_followed(db: Database, world: World, local: Settings, receiver: Receiver) -> None:
     made = endpoint(db, world, local, receiver.url)
     receiver.status, receiver.headers = 302, {"Location": receiver.url}
     sent = deliveries.send_test(db, local, organisation_id=world.organisation_id, endpoint_id=made.endpoint.id)
     assert (sent.state, sent.last_status) == ("due", 302)
     assert len(receiver.got) == 1
-
-
-def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes within the time of one read; all of them together do not."""
-    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
-    ended = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def drip() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
-                    if ended.wait(0.05):
-                        return
-                    connection.sendall(bytes([byte]))
-
-        thread = threading.Thread(target=lambda: _quietly(drip), daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        answer = safe_post.post(url, {}, b"{}", allow_private=True)
-        ended.set()
-        thread.join(PATIENCE)
-    assert answer.error == "ReadTimeout"
-
-
-def _quietly(act: Any) -> None:
-    with contextlib.suppress(OSError):
-        act()
-
-
-def test_nobody_there_is_an_answer(receiver: Receiver) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    assert safe_post.post(url, {}, b"{}", allow_private=True).error == "ConnectError"
 
 
 def test_the_command_line_makes_tests_and_replays(

@@ -1,7 +1,7 @@
-"""What leaves the service and must come back unread and unchanged: secrets at rest, tokens of plans.
+"""Values that only the service can read and nobody can change: secrets at rest, tokens of plans.
 
 Fernet (AES-128-CBC and HMAC-SHA256, with its time inside), over keys derived from WITHDRAWALS_SECRET_KEY by
-HKDF (RFC 5869), one for each purpose. The first key seals; any of them opens, so keys can be replaced one by one.
+HKDF (RFC 5869), one for each purpose. The first key seals, any of them opens: so a key can be replaced.
 """
 
 import base64
@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from worker.config import Settings
 from worker.errors import SettingsError
 
-LEAST_KEY = 16
-"""Characters that a key needs at the least; `withdrawals config` says how to make one."""
+MIN_KEY_LENGTH = 16
+"""Characters."""
 
 
 class Seal:
-    """Seals and opens bytes for one purpose; what was sealed for another does not open."""
+    """Seals and opens bytes for one purpose; what was sealed for another purpose does not open."""
 
     def __init__(self, settings: Settings, purpose: str) -> None:
         """`purpose`: `hr-secret`, `plan`, ….
@@ -30,17 +30,17 @@ class Seal:
         given = settings.secret_key.get_secret_value() if settings.secret_key else ""
         keys = [key.strip() for key in given.split(",") if key.strip()]
         if not keys:
-            raise SettingsError("WITHDRAWALS_SECRET_KEY: is needed for this; set at least 16 random characters")
-        if any(len(key) < LEAST_KEY for key in keys):
-            raise SettingsError(f"WITHDRAWALS_SECRET_KEY: a key needs at least {LEAST_KEY} characters")
-        self._fernet = MultiFernet([Fernet(_derived(key, purpose)) for key in keys])
+            raise SettingsError(f"WITHDRAWALS_SECRET_KEY: is not set. Set at least {MIN_KEY_LENGTH} random characters.")
+        if any(len(key) < MIN_KEY_LENGTH for key in keys):
+            raise SettingsError(f"WITHDRAWALS_SECRET_KEY: each key needs at least {MIN_KEY_LENGTH} characters")
+        self._fernet = MultiFernet([Fernet(_derive(key, purpose)) for key in keys])
 
     def seal(self, value: bytes) -> str:
         """An opaque token, safe in a URL."""
         return self._fernet.encrypt(value).decode()
 
     def open(self, token: str, *, within: int | None = None) -> bytes | None:
-        """What was sealed; None when it was not by one of these keys, or more than `within` seconds ago."""
+        """The bytes that were sealed; None when no key fits, or it was more than `within` seconds ago."""
         try:
             return self._fernet.decrypt(token, ttl=within)
         except (InvalidToken, ValueError):
@@ -48,6 +48,6 @@ class Seal:
 
 
 @cache
-def _derived(key: str, purpose: str) -> bytes:
+def _derive(key: str, purpose: str) -> bytes:
     derived = HKDF(SHA256(), length=32, salt=None, info=f"withdrawals:{purpose}".encode()).derive(key.encode())
     return base64.urlsafe_b64encode(derived)

@@ -1,4 +1,4 @@
-"""Sessions of the console: opened with a token, kept as a hash, over when their time is or their token revoked."""
+"""Sessions of the console: opened with a token, stored as a hash, ended by time or with their token."""
 
 import hashlib
 import hmac
@@ -9,13 +9,13 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import Role
 from worker.access import tokens
 from worker.database import Database
 from worker.errors import ForbiddenError
 from worker.ledger import sessions
-from worker.ledger import tokens as access
+from worker.ledger import tokens as tokens_ledger
 from worker.ledger.tokens import Token
-from worker.records import Role
 
 log = structlog.get_logger(__name__)
 
@@ -28,24 +28,24 @@ class Session:
     organisation: str
     timezone: str
     csrf: str
-    """What a form of this session carries; made from the cookie, so that nobody without it can know."""
+    """Sent with every form of this session. It is derived from the cookie, so that only its owner knows it."""
 
 
 def sign_in(database: Database, presented: str, *, hours: float) -> str | None:
-    """Open a session with a token; the cookie's value, or None whatever is wrong with the token.
+    """Open a session with a token; returns the cookie's value, None whatever is wrong with the token.
 
     Raises:
-        ForbiddenError: the token's role may not read, so there would be nothing to see.
+        ForbiddenError: the token's role cannot read, so every page would be empty.
     """
     token = tokens.authenticate(database, presented.strip())
     if token is None:
         return None
     if not token.role.includes(Role.VIEWER):
-        raise ForbiddenError(f"The console needs the role {Role.VIEWER}; this token has {token.role}.")
+        raise ForbiddenError(f"The console needs the role {Role.VIEWER}. This token has the role {token.role}.")
     cookie = secrets.token_urlsafe(32)
 
     def work(connection: Connection) -> None:
-        sessions.insert(connection, hash_of(cookie), token.id, timedelta(hours=hours))
+        sessions.insert_session(connection, hash_of(cookie), token.id, timedelta(hours=hours))
 
     database.run(work)
     log.info("session.opened", token_id=token.id, organisation_id=token.organisation_id)
@@ -58,28 +58,28 @@ def find(database: Database, cookie: str) -> Session | None:
         found = sessions.find(connection, hash_of(cookie))
         if found is None:
             return None
-        access.used(connection, found[0].id)
+        tokens_ledger.record_use(connection, found[0].id)
     token, organisation, timezone = found
     return Session(token, organisation, timezone, _csrf(cookie))
 
 
 def sign_out(database: Database, cookie: str) -> None:
-    """End a session at once; one that has ended stays so."""
+    """End a session at once; repeating it changes nothing."""
 
     def work(connection: Connection) -> None:
-        sessions.delete(connection, hash_of(cookie))
+        sessions.delete_session(connection, hash_of(cookie))
 
     database.run(work)
 
 
-def forget(database: Database) -> None:
-    """Drop the sessions that are over."""
+def delete_expired(database: Database) -> None:
+    """Delete the sessions that have expired."""
     with database.begin() as connection:
-        sessions.forget(connection)
+        sessions.delete_expired(connection)
 
 
 def hash_of(cookie: str) -> bytes:
-    """What of a cookie is kept."""
+    """What is stored of a cookie."""
     return hashlib.sha256(cookie.encode()).digest()
 
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: made, shown once, kept as a hash, checked in constant time, revoked."""
+"""Bearer tokens: created, shown once, stored as a hash, compared in constant time, revoked."""
 
 import hashlib
 import hmac
@@ -10,43 +10,43 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection
 
+from schemas.catalogue import Role
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, unknown_value
 from worker.ledger import jobs, tokens
 from worker.ledger.tokens import Token
-from worker.records import Role
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "wdt"
-"""Begins every token, so that scanners for leaked secrets can know one."""
+"""Every token starts with it, so that scanners for leaked secrets recognise one."""
 _TOKEN = re.compile(rf"{PREFIX}_([0-9a-f]{{16}})_([A-Za-z0-9_-]{{43}})")
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token with its secret, which is nowhere else and cannot be shown again."""
+    """A token with its secret, which is stored nowhere and cannot be shown again."""
 
     token: Token
     secret: str
 
 
 def create(database: Database, *, organisation_id: int, name: str, role: str, actor: str) -> NewToken:
-    """Make a token of an organisation.
+    """Create a token of an organisation.
 
     Raises:
-        InvalidInputError: the name is empty or too long, or there is no such role.
+        InvalidInputError: the name is empty, too long or not printable, or the role is unknown.
         ConflictError: a live token has this name.
     """
-    name = unicodedata.normalize("NFKC", name).strip()  # no two that look alike: nobody releases their own job
+    name = unicodedata.normalize("NFKC", name).strip()  # no two look alike: nobody can pass for another person
     if not name or len(name) > 100 or not name.isprintable():
-        raise InvalidInputError("name: between 1 and 100 printable characters")
+        raise InvalidInputError("name: must have 1 to 100 printable characters")
     if role not in list(Role):
-        raise InvalidInputError(f"role: {role[:40]!r} is none; use {', '.join(Role)}")
+        raise unknown_value("role", role, Role)
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
 
     def work(connection: Connection) -> Token:
-        made = tokens.insert(
+        made = tokens.insert_token(
             connection,
             organisation_id=organisation_id,
             name=name,
@@ -59,7 +59,7 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
             known = tokens.find(connection, selector)
             if known is not None:  # the answer to the first commit was lost
                 return known[0]
-            raise ConflictError(f"name: a token {name!r} exists; revoke it first, or choose another name")
+            raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create")
         return made
 
@@ -69,7 +69,7 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
 
 
 def revoke(database: Database, *, organisation_id: int, token_id: int, actor: str) -> Token:
-    """End a token at once; ending it again changes nothing.
+    """Revoke a token: it ends at once. Repeating it changes nothing.
 
     Raises:
         NotFoundError: there is no such token in this organisation.
@@ -94,7 +94,7 @@ def list_tokens(database: Database, *, organisation_id: int) -> list[Token]:
 
 
 def authenticate(database: Database, presented: str) -> Token | None:
-    """The live token that was presented, or None whatever is wrong with it."""
+    """The live token that was presented; None whatever is wrong with it."""
     found = _TOKEN.fullmatch(presented)
     if found is None:
         return None
@@ -103,7 +103,7 @@ def authenticate(database: Database, presented: str) -> Token | None:
         known = tokens.find(connection, selector)
         if known is None or not hmac.compare_digest(known[1], _hash(secret)):
             return None
-        tokens.used(connection, known[0].id)
+        tokens.record_use(connection, known[0].id)
     return known[0]
 
 

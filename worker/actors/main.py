@@ -20,4 +20,4 @@ def drain() -> None:
 @dramatiq.actor(actor_name=WEBHOOKS_ACTOR, queue_name=WEBHOOKS_QUEUE)
 def deliver() -> None:
     """A webhook is due: send until none is."""
-    lifecycle.deliverer.work_off()
+    lifecycle.deliverer.run()

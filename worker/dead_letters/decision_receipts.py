@@ -1,4 +1,4 @@
-"""Decision receipts: all that was asked of an enrolment, which rule decided, what was seen, what happened since."""
+"""Decision receipts: every request for an enrolment, the rule that decided, what was seen, what happened since."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,55 +8,56 @@ from schemas.desk import Asked, Decision, EnrolmentHistory, Event, LetterInHisto
 from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
-from worker.ledger import dead_letters, decision_receipts
+from worker.ids import LARGEST
+from worker.ledger import decision_receipts, letters
 from worker.records import DeadLetter
 
 Row = Mapping[str, Any]
 
 RULES = {
-    Outcome.WITHDRAWN: Rule(number=2, sentence="Only an active enrolment can be withdrawn; it was active."),
+    Outcome.WITHDRAWN: Rule(number=2, sentence="Only an active enrolment can be withdrawn. It was active."),
     Outcome.ALREADY_WITHDRAWN: Rule(
-        number=9, sentence="Already withdrawn is success; the first reason, time and actor stay."
+        number=9, sentence="Already withdrawn is success. The first reason, time and actor stay."
     ),
-    Outcome.ENROLMENT_ENDED: Rule(number=2, sentence="An enrolment that has ended is never touched."),
+    Outcome.ENROLMENT_ENDED: Rule(number=2, sentence="An ended enrolment is never touched."),
     Outcome.SUPERSEDED: Rule(number=10, sentence="A person who comes back before it is applied is not withdrawn."),
     Outcome.UNKNOWN_STATUS: Rule(
-        number=2, sentence="A status on neither list is refused and shown to support, never guessed."
+        number=2, sentence="An unknown status is refused and shown to support. The service never guesses."
     ),
     Outcome.PATHWAY_OWNED: Rule(
-        number=6, sentence="An enrolment that a Learning Pathway owns is not withdrawn directly; support decides."
+        number=6, sentence="An enrolment that a Learning Pathway owns is not withdrawn directly. Support decides."
     ),
-    Outcome.REINSTATED: Rule(number=3, sentence="Withdrawing deletes nothing, so it can be put back."),
-    Outcome.NOT_FOUND: Rule(number=9, sentence="Whether it exists in this organisation is looked at first."),
+    Outcome.REINSTATED: Rule(number=3, sentence="Withdrawing deletes nothing, so it can be undone."),
+    Outcome.NOT_FOUND: Rule(number=9, sentence="The first check is whether the enrolment exists in this organisation."),
 }
-OVERRIDE = Rule(number=6, sentence="An approver decided that the pathway's enrolment is withdrawn all the same.")
-"""The rules of the domain (DESIGN.md, section 1) by what they decide."""
+OVERRIDE = Rule(number=6, sentence="An approver decided to withdraw the enrolment although a Learning Pathway owns it.")
+"""The rules of the domain by the outcome that they give."""
 
 
 def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> EnrolmentHistory:
     """The decision receipt of an enrolment, on one page.
 
     Raises:
-        NotFoundError: this organisation has no such enrolment, and nobody in it ever asked for one.
+        NotFoundError: this organisation has no such enrolment, and nobody in it has asked for it.
     """
-    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody asked for one"
-    if not 0 < enrolment_id < 2**63:
+    missing = f"this organisation has no enrolment {enrolment_id}, and nobody has asked for it"
+    if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:
-        now = dead_letters.enrolment_now(connection, organisation_id, enrolment_id)
+        now = letters.find_enrolment(connection, organisation_id, enrolment_id)
         learner = now["learner_external_id"] if now else None
-        decided = decision_receipts.outcomes(connection, organisation_id, enrolment_id)
-        whole = decision_receipts.without_outcome(connection, organisation_id, enrolment_id, learner)
-        ids = decision_receipts.letters_about(connection, organisation_id, enrolment_id, learner)
-        about = dead_letters.these(connection, organisation_id, ids)
-        acts = decision_receipts.acts(connection, ids)
-        jobs = sorted({row["job_id"] for row in (*decided, *whole)})
-        acts += decision_receipts.acts_on_jobs(connection, jobs)
-    if now is None and not decided and not whole:
+        decided = decision_receipts.list_outcomes(connection, organisation_id, enrolment_id)
+        undecided = decision_receipts.list_undecided(connection, organisation_id, enrolment_id, learner)
+        ids = decision_receipts.find_letters_about(connection, organisation_id, enrolment_id, learner)
+        about = letters.find_letters(connection, organisation_id, ids)
+        acts = decision_receipts.list_acts(connection, ids)
+        jobs = sorted({row["job_id"] for row in (*decided, *undecided)})
+        acts += decision_receipts.list_acts_on_jobs(connection, jobs)
+    if now is None and not decided and not undecided:
         raise NotFoundError(missing)
     acts = [row for row in acts if row["detail"].get("enrolment_id", enrolment_id) == enrolment_id]
     # A job whose outcome is known is not also waiting: its other chunk for the person is that letter's.
-    open_jobs = [row for row in whole if row["job_id"] not in {item["job_id"] for item in decided}]
+    open_jobs = [row for row in undecided if row["job_id"] not in {item["job_id"] for item in decided}]
     decisions = sorted(
         [*map(_decided, decided), *map(_undecided, open_jobs)], key=lambda decision: decision.request.job_id
     )
@@ -93,40 +94,40 @@ def _decided(row: Row) -> Decision:
 def _outcome(outcome: str, row: Row, *, overridden: bool) -> str:
     status = row["prior_status"]
     owner = f'the Learning Pathway "{row["pathway_title"]}"' if row["pathway_title"] else "a Learning Pathway"
-    said: dict[str, str] = {
+    sentences: dict[str, str] = {
         Outcome.WITHDRAWN: f"Withdrawn: its status was {status}"
-        + (f", and an approver decided so although {owner} owned it." if overridden else ", which is active."),
-        Outcome.ALREADY_WITHDRAWN: "It was withdrawn already; nothing was changed.",
-        Outcome.ENROLMENT_ENDED: f"It had ended ({status}); it was not touched.",
-        Outcome.SUPERSEDED: "The person had come back; it was not touched.",
-        Outcome.UNKNOWN_STATUS: f'Its status was "{status}", which is not known; it was not touched.',
-        Outcome.PATHWAY_OWNED: f"{owner[:1].upper()}{owner[1:]} owned it (status {status}); it was not touched.",
-        Outcome.NOT_FOUND: "There was no such enrolment in this organisation.",
-        Outcome.FAILED: "Every attempt failed; it was not touched, and support has the error.",
+        + (f". An approver decided this although {owner} owned it." if overridden else ", which is active."),
+        Outcome.ALREADY_WITHDRAWN: "It was already withdrawn. Nothing changed.",
+        Outcome.ENROLMENT_ENDED: f"It had ended ({status}). It was not touched.",
+        Outcome.SUPERSEDED: "The person had come back. It was not touched.",
+        Outcome.UNKNOWN_STATUS: f'The service does not know its status, "{status}". It was not touched.',
+        Outcome.PATHWAY_OWNED: f"{owner[:1].upper()}{owner[1:]} owned it (status {status}). It was not touched.",
+        Outcome.NOT_FOUND: "This organisation had no such enrolment.",
+        Outcome.FAILED: "Every attempt failed. It was not touched, and the dead letter has the error.",
         Outcome.CANCELLED: "The job was cancelled before this was decided.",
-        Outcome.REINSTATED: "Put back to what it was before it was withdrawn; progress was never changed.",
-        Outcome.ENROLLED_AGAIN: "The learner had an active enrolment there by then; it stayed withdrawn.",
-        Outcome.CHANGED_SINCE: "It was no longer as the job had left it; it was not touched.",
-        Outcome.LEARNER_INACTIVE: "The learner was inactive; it stayed withdrawn.",
+        Outcome.REINSTATED: "It has the status from before the withdrawal again. Its progress never changed.",
+        Outcome.ENROLLED_AGAIN: "The learner had another active enrolment in the Series by then. It stayed withdrawn.",
+        Outcome.CHANGED_SINCE: "Somebody had changed it since the withdrawal. It was not touched.",
+        Outcome.LEARNER_INACTIVE: "The learner was inactive. It stayed withdrawn.",
     }
     back = f" Taken back by job {row['reinstated_by']}." if row["reinstated_by"] else ""
-    return said[outcome] + back
+    return sentences[outcome] + back
 
 
 _STANDING = {
-    "cancelled": ("cancelled", "The job was cancelled before this was decided; nothing was done."),
-    "superseded": ("superseded", "A newer event of the person took its place before it was applied; nothing was done."),
-    "failed": ("failed", "It could not be carried out for the learner; support has the letter."),
+    "cancelled": ("cancelled", "The job was cancelled before this was decided. Nothing was done."),
+    "superseded": ("superseded", "A newer event of the person replaced it before it was applied. Nothing was done."),
+    "failed": ("failed", "It could not be done for the learner. The dead letter says why."),
 }
 _WAITS = {
-    "scheduled": "It is to take effect at {effective_at:%Y-%m-%d %H:%M}Z.",
+    "scheduled": "It takes effect at {effective_at:%Y-%m-%d %H:%M}Z.",
     "held": "The job is held until a second person releases it.",
     "paused": "The job is paused.",
 }
 
 
 def _undecided(row: Row) -> Decision:
-    waiting = _WAITS.get(row["state"], "It is waiting for its turn.").format(effective_at=row["effective_at"])
+    waiting = _WAITS.get(row["state"], "It waits for a worker.").format(effective_at=row["effective_at"])
     standing, sentence = _STANDING.get(row["chunk_state"], ("waiting", waiting))
     return Decision(
         request=Asked.model_validate(row),
@@ -140,37 +141,37 @@ def _undecided(row: Row) -> Decision:
 
 def _letter(letter: DeadLetter) -> LetterInHistory:
     known = {name: getattr(letter, name) for name in LetterInHistory.model_fields if name != "sentence"}
-    return LetterInHistory(**known, sentence=diagnosis.sentence(letter))
+    return LetterInHistory(**known, sentence=diagnosis.describe_letter(letter))
 
 
 def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Sequence[Row]) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     ends: list[dict[str, Any]] = []
     for decision in decisions:
         asked, job = decision.request, {"job_id": decision.request.job_id}
-        told.append({"at": asked.created_at, "what": _asked(asked), "who": asked.requested_by, **job})
-        told[-1]["note"] = asked.note
+        request = {"what": _describe_request(asked), "who": asked.requested_by, "note": asked.note}
+        requests.append({"at": asked.created_at, **request, **job})
         if decision.decided_at is not None:
             ends.append({"at": decision.decided_at, "what": decision.sentence, "who": decision.asked_by, **job})
     for letter in about:
         number = {"dead_letter_id": letter.id}
-        what = f"dead letter {letter.id} was opened: {diagnosis.kind(letter)}"
-        told.append({"at": letter.opened_at, "what": what, **number})
+        what = f"dead letter {letter.id} was opened: {diagnosis.describe_cause(letter)}"
+        requests.append({"at": letter.opened_at, "what": what, **number})
         if letter.closed_at is not None:
             what = f"dead letter {letter.id} was closed: {letter.state} ({letter.remedy})"
             ends.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
-    return timeline.in_order([*told, *map(timeline.act, acts), *ends])
+    return timeline.sort_by_time([*requests, *map(timeline.describe_act, acts), *ends])
 
 
-def _asked(asked: Asked) -> str:
+def _describe_request(asked: Asked) -> str:
     what = "withdrawal" if asked.kind == "withdraw" else asked.kind
     why = f" ({asked.reason})" if asked.reason else ""
     whom = " of the learner" if asked.learner_external_id else ""
-    return f"asked for a {what}{whom}{why} {door(asked)}"
+    return f"asked for a {what}{whom}{why} {describe_door(asked)}"
 
 
-def door(asked: Asked) -> str:
-    """Through what a request came, in words."""
+def describe_door(asked: Asked) -> str:
+    """How a request arrived."""
     receipt = f", receipt {asked.receipt_id}" if asked.receipt_id else ""
     if asked.door.startswith("hr:"):
         return f"through the HR source {asked.door.removeprefix('hr:')}, event {asked.key}{receipt}"
@@ -186,13 +187,13 @@ def _in_file(asked: Asked) -> str:
 
 def _summary(enrolment_id: int, now: Row | None, decisions: Sequence[Decision], about: Sequence[DeadLetter]) -> str:
     if now is None:
-        state = f"Enrolment {enrolment_id} is not there in this organisation."
+        state = f"This organisation has no enrolment {enrolment_id}."
     else:
         title = f' in the Learning Pathway "{now["pathway_title"]}"' if now["pathway_title"] else ""
         state = f"Enrolment {enrolment_id} (Series {now['series_code']}{title}) is {now['status']}."
     if not decisions:
-        return f"{state} Nobody ever asked this service to withdraw it."
-    asked = f"It was asked for {len(decisions)} times." if len(decisions) > 1 else "It was asked for once."
+        return f"{state} Nobody has asked this service to withdraw it."
+    asked = f"{len(decisions)} requests named it." if len(decisions) > 1 else "One request named it."
     live = sum(letter.is_live for letter in about)
     waits = sum(decision.standing == "waiting" for decision in decisions)
     more = [f"{live} open dead letter{'s' if live > 1 else ''}"] if live else []
@@ -205,5 +206,5 @@ def _by(now: Row | None, decisions: Sequence[Decision]) -> str:
         return ""
     for decision in decisions:
         if decision.outcome == Outcome.WITHDRAWN:
-            return f" Job {decision.request.job_id} of {decision.request.requested_by} withdrew it."
-    return " It was not withdrawn by this service."
+            return f" Job {decision.request.job_id}, requested by {decision.request.requested_by}, withdrew it."
+    return " This service did not withdraw it."

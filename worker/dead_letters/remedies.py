@@ -1,69 +1,26 @@
-"""What support does with dead letters: redrive, resolve, discard; each under lock, on record, with its actor."""
+"""What support does with single dead letters: show, redrive, resolve, discard; each under lock and on record."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 from uuid import uuid4
 
 import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
-from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import LetterState
+from schemas.dead_letters import LetterAct
 from worker.config import settings
 from worker.database import Database
-from worker.dead_letters import diagnosis, timeline
+from worker.dead_letters import acts, diagnosis, timeline
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
 from worker.jobs.submit import Requester, accept_cascade
-from worker.ledger import dead_letters, decision_receipts, jobs, runs
-from worker.records import DeadLetter, Role
+from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letters
+from worker.ledger.dead_letters import LockedLetter
+from worker.records import DeadLetter
 
 log = structlog.get_logger(__name__)
-
-_DISCARD = "closes the letter without an answer; what was not done stays not done"
-_KEEP = "closes the letter; the enrolment stays as it is"
-REMEDIES: dict[LetterCode, dict[str, str]] = {
-    LetterCode.PATHWAY_OWNED: {
-        "override": "withdraws this enrolment although a Learning Pathway owns it; the pathway's others stay",
-        "cascade": "withdraws this enrolment and the learner's other active ones in the pathway",
-        "keep": _KEEP,
-        "redrive": "tries again: withdraws it once the pathway no longer owns it",
-        "discard": _DISCARD,
-    },
-    LetterCode.UNKNOWN_STATUS: {
-        "keep": _KEEP,
-        "redrive": "tries again: withdraws it once the platform shows a status that is known",
-        "discard": _DISCARD,
-    },
-    LetterCode.INVALID_EVENT: {
-        "discard": "closes the letter; once corrected, the sender sends the event under a new id",
-    },
-}
-BY_REMEDY = ("override", "cascade", "keep")
-"""Acts that `resolve` takes; each needs a note."""
-ATTEMPTS = ("redrive", "override", "cascade")
-"""Acts that make an attempt, and count for the brake; the others close."""
-ROLES = dict.fromkeys(("redrive", "keep", "discard", "assign", "note"), Role.OPERATOR)
-"""The role that an act needs; one that is not here needs an approver."""
-_ANY = {"redrive": "tries again; what is moot by then closes the letter", "discard": _DISCARD}
-
-
-def remedies(code: LetterCode) -> dict[str, str]:
-    """The possible remedies for a letter of a code, each with its consequence."""
-    return REMEDIES.get(code, _ANY)
-
-
-def acts_on(code: str | None) -> list[str]:
-    """The acts that there are for letters of a code; None: of any."""
-    return list(remedies(LetterCode(code))) if code else ["redrive", *BY_REMEDY, "discard"]
-
-
-def role_for(act: str) -> Role:
-    """The role that somebody needs for an act on letters."""
-    return ROLES.get(act, Role.APPROVER)
 
 
 def document(letter: DeadLetter) -> answers.DeadLetter:
@@ -74,7 +31,7 @@ def document(letter: DeadLetter) -> answers.DeadLetter:
         {
             **values,
             "diagnosis": diagnosis.diagnose(letter),
-            "remedies": diagnosis.remedies(letter, remedies(letter.code)),
+            "remedies": diagnosis.describe_remedies(letter),
             "due_at": due_at,
             "overdue": due_at is not None and due_at < letter.read_at,
         }
@@ -82,57 +39,48 @@ def document(letter: DeadLetter) -> answers.DeadLetter:
 
 
 def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLetter:
-    """One letter with its history and what stands around it: its request, its likes, what the platform shows now.
+    """One letter with its history and context: its request, letters alike, what the platform shows now.
 
     Raises:
-        NotFoundError: there is no such letter in this organisation.
+        NotFoundError: this organisation has no such letter.
     """
     with database.begin() as connection:
-        letter = dead_letters.read(connection, organisation_id, letter_id)
+        letter = letters.find_letter(connection, organisation_id, letter_id)
         if letter is None:
-            raise NotFoundError(f"there is no dead letter {letter_id} in this organisation")
+            raise _not_found(letter_id)
         if letter.enrolment_id is not None:
-            letter.evidence["now"] = dead_letters.enrolment_now(connection, organisation_id, letter.enrolment_id)
+            letter.evidence["now"] = letters.find_enrolment(connection, organisation_id, letter.enrolment_id)
         elif letter.learner_external_id is not None:
-            letter.evidence["now"] = decision_receipts.person(connection, organisation_id, letter.learner_external_id)
+            external_id = letter.learner_external_id
+            letter.evidence["now"] = decision_receipts.find_person(connection, organisation_id, external_id)
         elif "event_id" in letter.evidence:
             door, key = f"hr:{letter.evidence['source']}", letter.evidence["event_id"]
-            letter.evidence.update(decision_receipts.event_receipt(connection, organisation_id, door, key) or {})
-        letter.context["request"] = letter.job_id and decision_receipts.request(
+            letter.evidence.update(decision_receipts.find_event_receipt(connection, organisation_id, door, key) or {})
+        letter.context["request"] = letter.job_id and decision_receipts.find_request(
             connection, letter.job_id, letter.enrolment_id
         )
-        letter.context["shared_by"] = decision_receipts.alike(connection, organisation_id, letter.fingerprint)
-        acts, met = decision_receipts.acts(connection, [letter_id]), decision_receipts.met(connection, letter_id)
-    return dataclasses.replace(letter, history=timeline.of_letter(letter, acts, met))
+        letter.context["shared_by"] = decision_receipts.count_alike(connection, organisation_id, letter.fingerprint)
+        on_record = decision_receipts.list_acts(connection, [letter_id])
+        referring = decision_receipts.list_jobs_of_letter(connection, letter_id)
+    return dataclasses.replace(letter, history=timeline.of_letter(letter, on_record, referring))
 
 
 def redrive(
-    database: Database,
-    *,
-    organisation_id: int,
-    letter_ids: Sequence[int],
-    actor: str,
-    note: str | None = None,
+    database: Database, *, organisation_id: int, letter_ids: Sequence[int], actor: str, note: str | None = None
 ) -> None:
     """Try again. Every job whose outcome refers to a letter gets a chunk; they are decided together.
 
     Raises:
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
-        InvalidInputError: there is nothing to try.
-        BrakeError: their learners would go past the brake's limit.
+        InvalidInputError: a letter of this code has nothing to try.
+        BrakeError: their learners would exceed the brake's limit.
     """
-    _act(database, organisation_id, letter_ids, actor, "redrive", note)
+    _act(database, organisation_id, letter_ids, LetterAct.REDRIVE, actor=actor, note=note)
 
 
 def resolve(
-    database: Database,
-    *,
-    organisation_id: int,
-    letter_ids: Sequence[int],
-    remedy: str,
-    actor: str,
-    note: str,
+    database: Database, *, organisation_id: int, letter_ids: Sequence[int], remedy: str, actor: str, note: str
 ) -> None:
     """Decide letters.
 
@@ -140,43 +88,35 @@ def resolve(
     the pathway as well (a job of source `support` for each letter that has any), `keep` leaves it.
 
     Raises:
-        InvalidInputError: there is no note, or the remedy is not one for this kind of letter.
+        InvalidInputError: there is no note, or the remedy is not one for a letter of this code.
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
-        BrakeError: their learners would go past the brake's limit.
+        BrakeError: their learners would exceed the brake's limit.
     """
-    if remedy not in BY_REMEDY:
-        raise InvalidInputError(
-            f"remedy: {remedy[:40]!r} is none; give {', '.join(BY_REMEDY)}, or redrive or discard the letter"
-        )
+    act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="remedy")
     if not note.strip():
-        raise InvalidInputError("note: a remedy needs a note that says why")
-    _act(database, organisation_id, letter_ids, actor, remedy, note)
+        raise InvalidInputError("note: a remedy needs a note that says why.")
+    _act(database, organisation_id, letter_ids, act, actor=actor, note=note)
 
 
 def discard(
-    database: Database,
-    *,
-    organisation_id: int,
-    letter_ids: Sequence[int],
-    actor: str,
-    note: str | None = None,
+    database: Database, *, organisation_id: int, letter_ids: Sequence[int], actor: str, note: str | None = None
 ) -> None:
-    """Close letters without an answer; what was not done stays not done.
+    """Close letters without an answer; what was not done stays undone.
 
     Raises:
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
     """
-    _act(database, organisation_id, letter_ids, actor, "discard", note)
+    _act(database, organisation_id, letter_ids, LetterAct.DISCARD, actor=actor, note=note)
 
 
-def act_on_locked(
+def do_on_locked(
     connection: Connection,
     organisation_id: int,
     letter_ids: Sequence[int],
     *,
-    act: str,
+    act: LetterAct,
     act_id: str,
     actor: str,
     note: str | None,
@@ -185,91 +125,93 @@ def act_on_locked(
 
     A repetition after a lost answer must not come here: it finds its act on record, or the letters no longer open.
     """
-    detail = json.dumps({"act": act_id})
-    dead_letters.audit_all(connection, letter_ids, actor=actor, action=f"dead_letter.{act}", note=note, detail=detail)
+    dead_letters.audit_all(connection, letter_ids, actor=actor, action=f"dead_letter.{act}", note=note, act_id=act_id)
     match act:
-        case "redrive":
+        case LetterAct.REDRIVE:
             dead_letters.redrive(connection, letter_ids, actor=actor)
-        case "override":
+        case LetterAct.OVERRIDE:
             dead_letters.redrive(connection, letter_ids, actor=actor, remedy=act)
-        case "cascade":
-            for found in runs.siblings(connection, letter_ids):
-                who = Requester(organisation_id, actor, "api", f"cascade:{uuid4().hex}")
+        case LetterAct.CASCADE:
+            for found in attempts_preview.find_siblings(connection, letter_ids):
                 accept_cascade(
                     connection,
-                    who,
+                    Requester(organisation_id, actor, "api", f"cascade:{uuid4().hex}"),
                     reason=found.reason,
                     note=note,
                     pathway_id=found.pathway_id,
                     enrolment_ids=found.ids,
                 )
             dead_letters.redrive(connection, letter_ids, actor=actor, remedy=act)
-        case "keep":
+        case LetterAct.KEEP:
             dead_letters.close(connection, letter_ids, state=LetterState.RESOLVED, remedy=act, actor=actor)
-        case "discard":
+        case LetterAct.DISCARD:
             dead_letters.close(connection, letter_ids, state=LetterState.DISCARDED, remedy=act, actor=actor)
     jobs.notify(connection)
-
-
-def codes_of(act: str) -> list[str] | None:
-    """The kinds of letters that an act is for; None: all."""
-    if act == "discard":
-        return None
-    return [code for code in LetterCode if act in remedies(code)]
 
 
 def redrive_known_learners(database: Database) -> int:
     """Try letters of unknown learners again whose learner exists by now; how many."""
     with database.begin() as connection:
-        known = dead_letters.with_known_learner(connection)
+        known = dead_letters.letters_of_known_learners(connection)
+    return sum(database.run_each(known, _redrive_known, step="redrive_known_learners"))
 
-    def work(connection: Connection, organisation_id: int, letter_ids: list[int]) -> int:
-        learners = runs.learners(connection, organisation_id, letter_ids)
-        count_or_refuse(connection, organisation_id, learners=learners)
-        dead_letters.lock(connection, organisation_id, letter_ids)
-        jobs.notify(connection)
-        return len(dead_letters.redrive(connection, letter_ids, actor="relay"))
 
-    driven = 0
-    for organisation_id, letter_ids in known:
-        try:
-            driven += database.run(partial(work, organisation_id=organisation_id, letter_ids=letter_ids))
-        except BrakeError:  # they stay open, and are tried again when the window has room
-            log.warning("dead_letter.redrive_braked", organisation_id=organisation_id, dead_letters=len(letter_ids))
-    return driven
+def _redrive_known(connection: Connection, known: tuple[int, list[int]]) -> int:
+    organisation_id, letter_ids = known
+    try:
+        _count_for_brake(connection, organisation_id, letter_ids)
+    except BrakeError:  # raised before anything was written; they stay open until the window has room
+        log.warning("dead_letter.redrive_braked", organisation_id=organisation_id, dead_letters=len(letter_ids))
+        return 0
+    dead_letters.lock_letters(connection, organisation_id, letter_ids)
+    jobs.notify(connection)
+    return len(dead_letters.redrive(connection, letter_ids, actor="relay"))
 
 
 def _act(
-    database: Database, organisation_id: int, letter_ids: Sequence[int], actor: str, act: str, note: str | None
+    database: Database,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    act: LetterAct,
+    *,
+    actor: str,
+    note: str | None,
 ) -> None:
     """Lock the letters, refuse what is missing, not open or not for this act, and do it."""
     act_id = uuid4().hex
 
     def work(connection: Connection) -> None:
         jobs.lock_settings(connection, organisation_id)  # before letters: a cascade admits a job
-        if dead_letters.acted(connection, letter_ids, act_id):
+        if dead_letters.is_on_record(connection, letter_ids, act_id):
             return  # the answer to the first commit was lost
-        if act in ATTEMPTS:
-            learners = runs.learners(connection, organisation_id, letter_ids)
-            count_or_refuse(connection, organisation_id, learners=learners)
-        rows = dead_letters.lock(connection, organisation_id, letter_ids)
-        missing = sorted(set(letter_ids) - {row.id for row in rows})
+        if act in acts.ATTEMPTS:
+            _count_for_brake(connection, organisation_id, letter_ids)
+        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids)
+        missing = sorted(set(letter_ids) - {letter.id for letter in locked})
         if missing:
-            raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")
-        for row in rows:
-            _refuse(row, act)
-        act_on_locked(
-            connection, organisation_id, [row.id for row in rows], act=act, act_id=act_id, actor=actor, note=note
-        )
+            raise _not_found(missing[0])
+        for letter in locked:
+            _refuse(letter, act)
+        ids = [letter.id for letter in locked]
+        do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, note=note)
 
     database.run(work)
     log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
 
 
-def _refuse(row: Any, act: str) -> None:
-    if row.state != LetterState.OPEN:
-        why = "an attempt is in flight" if row.state == LetterState.REDRIVEN else f"it is {row.state}"
-        raise ConflictError(f"dead letter {row.id} is not open: {why}")
-    known = remedies(LetterCode(row.code))
+def _count_for_brake(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> None:
+    learners = attempts_preview.count_learners(connection, organisation_id, letter_ids)
+    count_or_refuse(connection, organisation_id, learners=learners)
+
+
+def _refuse(letter: LockedLetter, act: LetterAct) -> None:
+    if letter.state is not LetterState.OPEN:
+        why = "an attempt is in flight" if letter.state is LetterState.REDRIVEN else f"it is {letter.state}"
+        raise ConflictError(f"dead letter {letter.id} is not open: {why}")
+    known = acts.remedies(letter.code)
     if act not in known:
-        raise InvalidInputError(f"remedy: {act} is none for a letter {row.code}; use {', '.join(known)}")
+        raise InvalidInputError(f"remedy: {act} is not for a {letter.code} letter. Use one of: {', '.join(known)}.")
+
+
+def _not_found(letter_id: int) -> NotFoundError:
+    return NotFoundError(f"this organisation has no dead letter {letter_id}")

@@ -1,8 +1,9 @@
-"""Runs: one act on all dead letters that match a filter, careful by itself.
+"""Runs: one act on all dead letters that match a filter, which stops by itself when it does harm.
 
 What matches is frozen at the start. A few letters of each fingerprint go first; only where all of these succeed do the
 others follow, at a rate, and the run halts when failures return. The relay drives it in steps, each of which is one
-transaction over the locked run: died between two steps, another relay goes on; within one, it did not happen.
+transaction over the locked run. A relay that dies between two steps is replaced by another; one that dies within a
+step has done nothing.
 """
 
 import json
@@ -13,24 +14,24 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.catalogue import LetterState, Outcome
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterAct, LetterFilter
 from worker.database import Database
-from worker.dead_letters.remedies import ATTEMPTS, BY_REMEDY, act_on_locked, codes_of
-from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError, describe, is_transient
+from worker.dead_letters import acts
+from worker.dead_letters.remedies import do_on_locked
+from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
-from worker.ledger import dead_letters, jobs, runs
-from worker.ledger.runs import Run, Step
+from worker.ledger import attempts_preview, dead_letters, jobs, runs
+from worker.ledger.runs import LockedRun, Run
 
 log = structlog.get_logger(__name__)
 
-ACTS = ("redrive", "override", "cascade", "keep", "discard")
 RATE, CANARY = 500, 3
 """Letters a second, and letters of a fingerprint that go first."""
 WINDOW, LEAST = 100, 10
 """The run halts when, of the last 100 letters whose attempt ended (at least 10), more than half are open again."""
 _MOOT = (Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
 RELAY = "relay"
-"""Who acts in the daily pass."""
+"""Who acts in the daily redrive."""
 
 
 def start(
@@ -45,40 +46,28 @@ def start(
     canary: int = CANARY,
     expected: int | None = None,
 ) -> Run:
-    """Begin a run over every open letter that matches; while one over the same filter is under way, that is it.
+    """Begin a run over every open letter that matches; while one over the same filter is under way, return that one.
 
-    `expected`: letters that it was agreed to; with another number nothing is begun.
+    `expected`: how many letters the person has seen in the preview; with another number no run begins.
 
     Raises:
-        InvalidInputError: there is no such act, or a remedy has no note.
+        InvalidInputError: the act is unknown, or a remedy has no note.
         ConflictError: a run with another act is under way over the same filter, or the letters are not as expected.
     """
-    _check(act, note)
-    filter_json = _filter_json(wanted)
-
-    def work(connection: Connection) -> int:
-        codes = codes_of(act)
-        gone_first = canary if act in ATTEMPTS else 0
-        values = {"organisation_id": organisation_id, "act": act, "filter": filter_json, "actor": actor, "note": note}
-        run_id = None
-        while run_id is None:  # somebody else's may begin and end between any two looks
-            known = runs.live_over(connection, organisation_id, filter_json)
-            if known is not None:
-                return known
-            run_id = runs.insert(connection, **values, rate=rate, canary=gone_first)
-        found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=codes)
-        if expected not in (None, found):
-            raise ConflictError(
-                f"{found:,} letters match now, not the {expected:,} that were looked at; nothing was begun: look again"
-            )
-        runs.finish(connection, run_id)
-        detail = json.dumps({"run": run_id, "act": act})
-        jobs.audit(
-            connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail
-        )
-        jobs.notify(connection)
-        return run_id
-
+    known = acts.parse_act(act)
+    if known in acts.RESOLUTIONS and not (note or "").strip():
+        raise InvalidInputError("note: a remedy needs a note that says why.")
+    work = partial(
+        _begin,
+        organisation_id=organisation_id,
+        act=known,
+        wanted=wanted,
+        actor=actor,
+        note=note,
+        rate=rate,
+        canary=canary,
+        expected=expected,
+    )
     run_id = database.run(work, patient=True)
     found = show(database, organisation_id=organisation_id, run_id=run_id)
     if found.act != act:
@@ -87,24 +76,65 @@ def start(
     return found
 
 
+def _begin(
+    connection: Connection,
+    *,
+    organisation_id: int,
+    act: LetterAct,
+    wanted: LetterFilter,
+    actor: str,
+    note: str | None,
+    rate: int,
+    canary: int,
+    expected: int | None,
+) -> int:
+    conditions = _as_json(wanted)
+    gone_first = canary if act in acts.ATTEMPTS else 0
+    run_id = None
+    while run_id is None:  # somebody else's run may begin and end between any two looks
+        under_way = runs.find_unfinished_over(connection, organisation_id, conditions)
+        if under_way is not None:
+            return under_way
+        run_id = runs.insert_run(
+            connection,
+            organisation_id=organisation_id,
+            act=act,
+            filter=conditions,
+            actor=actor,
+            note=note,
+            rate=rate,
+            canary=gone_first,
+        )
+    found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=acts.codes_for(act))
+    if expected not in (None, found):
+        raise ConflictError(
+            f"{found:,} letters match now; the preview showed {expected:,}. No run was started. Preview again."
+        )
+    runs.finish(connection, run_id)
+    detail = json.dumps({"run": run_id, "act": act})
+    jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail)
+    jobs.notify(connection)
+    return run_id
+
+
 def show(database: Database, *, organisation_id: int, run_id: int) -> Run:
     """One run with its counts.
 
     Raises:
-        NotFoundError: there is no such run in this organisation.
+        NotFoundError: this organisation has no such run.
     """
     with database.begin() as connection:
-        found = runs.read(connection, organisation_id, run_id)
+        found = runs.find_run(connection, organisation_id, run_id)
     if found is None:
-        raise NotFoundError(f"there is no run {run_id} in this organisation")
+        raise NotFoundError(f"this organisation has no run {run_id}")
     return found
 
 
 def stop(database: Database, *, organisation_id: int, run_id: int, actor: str) -> Run:
-    """End a run; what is in flight comes back by itself. One that has ended stays as it is.
+    """End a run; attempts in flight end by themselves. One that has ended stays as it is.
 
     Raises:
-        NotFoundError: there is no such run in this organisation.
+        NotFoundError: this organisation has no such run.
     """
 
     def work(connection: Connection) -> None:
@@ -120,133 +150,121 @@ def preview(database: Database, *, organisation_id: int, act: str, wanted: Lette
     """What the act would do to every open letter that matches now; nothing is written or locked.
 
     Raises:
-        InvalidInputError: there is no such act.
+        InvalidInputError: the act is unknown.
     """
-    _check(act, note="a preview needs none")
+    known = acts.parse_act(act)
+    override = known in (LetterAct.OVERRIDE, LetterAct.CASCADE)
     with database.begin() as connection:
-        found = runs.preview(
-            connection, organisation_id, wanted, override=act in ("override", "cascade"), codes=codes_of(act)
+        found = attempts_preview.preview(
+            connection, organisation_id, wanted, override=override, codes=acts.codes_for(known)
         )
-        also = runs.count_siblings(connection, organisation_id, wanted) if act == "cascade" else 0
-    if act not in ATTEMPTS:
-        letters_found = sum(count for _, count, _ in found)
-        sample = sorted(letter_id for _, _, ids in found for letter_id in ids)[:5]
-        found = [("closed", letters_found, sample)] if letters_found else []
-    return {
-        "letters": sum(count for _, count, _ in found),
-        "outcomes": {outcome: count for outcome, count, _ in sorted(found)},
-        "moot": sum(count for outcome, count, _ in found if outcome in _MOOT),
-        "also": also,
-        "samples": {outcome: ids for outcome, _, ids in sorted(found)},
-    }
+        also = 0
+        if known is LetterAct.CASCADE:
+            also = attempts_preview.count_siblings(connection, organisation_id, wanted)
+    letters = sum(item.letters for item in found)
+    outcomes = {item.outcome: item.letters for item in sorted(found, key=lambda item: item.outcome)}
+    samples = {item.outcome: item.sample for item in sorted(found, key=lambda item: item.outcome)}
+    if known not in acts.ATTEMPTS:
+        outcomes = {"closed": letters} if letters else {}
+        samples = {"closed": sorted(i for ids in samples.values() for i in ids)[:5]} if letters else {}
+    moot = sum(outcomes.get(outcome, 0) for outcome in _MOOT)
+    return {"letters": letters, "outcomes": outcomes, "moot": moot, "also": also, "samples": samples}
 
 
 def step_all(database: Database) -> int:
     """One step of every run that is under way; how many letters were driven."""
     with database.begin() as connection:
-        under_way = runs.under_way(connection)
-        runs.see_results_of_ended(connection)
-    driven = 0
-    for run_id, organisation_id in under_way:
-        try:
-            driven += database.run(partial(_step, run_id=run_id, organisation_id=organisation_id))
-        except Exception as error:  # whatever it is, the other runs get their turn
-            if is_transient(error):
-                raise
-            error_class, message, _ = describe(error)
-            log.warning("run.step_failed", run_id=run_id, error_class=error_class, message=message)
-    return driven
+        under_way = runs.find_unfinished(connection)
+        runs.record_results_of_ended(connection)
+    return sum(database.run_each(under_way, _step, step="run"))
 
 
-def daily_pass(database: Database) -> int:
+def redrive_changed(database: Database) -> int:
     """Once a day for each organisation: try the letters again whose evidence has changed; how many runs began."""
     with database.begin() as connection:
-        organisations = runs.to_go_through(connection)
-    begun = 0
-    for organisation_id in organisations:
-        try:
-            begun += database.run(partial(_pass, organisation_id=organisation_id))
-        except Exception as error:  # whatever it is, the other organisations get their turn
-            if is_transient(error):
-                raise
-            error_class, message, _ = describe(error)
-            log.warning("daily_pass.failed", organisation_id=organisation_id, error_class=error_class, message=message)
-    return begun
+        organisations = runs.organisations_due_for_redrive(connection)
+    return sum(database.run_each(organisations, _redrive_changed_of, step="redrive_changed"))
 
 
-def _pass(connection: Connection, *, organisation_id: int) -> bool:
-    """One organisation's turn, and the run that comes of it, in one transaction."""
+def _redrive_changed_of(connection: Connection, organisation_id: int) -> bool:
+    """Claim an organisation's day and begin the run, in one transaction."""
     wanted = LetterFilter(changed=True)
-    filter_json = _filter_json(wanted)
-    if not runs.take_daily_turn(connection, organisation_id):
+    conditions = _as_json(wanted)
+    if not runs.claim_daily_redrive(connection, organisation_id):
         return False
-    codes = codes_of("redrive")
-    found = runs.preview(connection, organisation_id, wanted, override=False, codes=codes)
-    if not found or runs.live_over(connection, organisation_id, filter_json) is not None:
+    codes = acts.codes_for(LetterAct.REDRIVE)
+    found = attempts_preview.preview(connection, organisation_id, wanted, override=False, codes=codes)
+    if not found or runs.find_unfinished_over(connection, organisation_id, conditions) is not None:
         return False
-    values = {"organisation_id": organisation_id, "act": "redrive", "filter": filter_json, "actor": RELAY}
-    run_id = runs.insert(connection, **values, note=None, rate=RATE, canary=CANARY)
+    run_id = runs.insert_run(
+        connection,
+        organisation_id=organisation_id,
+        act=LetterAct.REDRIVE,
+        filter=conditions,
+        actor=RELAY,
+        note=None,
+        rate=RATE,
+        canary=CANARY,
+    )
     if run_id is None:
         return False
     runs.freeze(connection, organisation_id, run_id, wanted, canary=CANARY, codes=codes)
-    log.info("run.started", run_id=run_id, organisation_id=organisation_id, act="redrive")
+    log.info("run.started", run_id=run_id, organisation_id=organisation_id, act=LetterAct.REDRIVE)
     return True
 
 
-def _step(connection: Connection, *, run_id: int, organisation_id: int) -> int:
-    """Look at what came back, then drive as many as the rate allows; settings, run and letters are locked in order."""
+def _step(connection: Connection, under_way: tuple[int, int]) -> int:
+    """Record what came back, then drive as many as the rate allows; settings, run and letters are locked in order."""
+    run_id, organisation_id = under_way
     jobs.lock_settings(connection, organisation_id)
-    step = runs.lock(connection, run_id)
-    if step is None:
+    run = runs.lock_run(connection, run_id)
+    if run is None:
         return 0
-    runs.see_results(connection, run_id)
-    canaries = step.state == "canary" and not runs.end_canary(connection, run_id)
-    ended, reopened = runs.recent(connection, run_id, window=WINDOW)
+    runs.record_results(connection, run_id)
+    canaries = run.state == "canary" and not runs.end_canary(connection, run_id)
+    ended, reopened = runs.count_recent(connection, run_id, window=WINDOW)
     if ended >= LEAST and reopened * 2 > ended:
-        runs.halt(connection, run_id, f"{reopened} of the last {ended} letters were open again after their attempt")
-        log.warning("run.halted", run_id=run_id, organisation_id=organisation_id)
+        _halt(connection, run, f"{reopened} of the last {ended} letters were open again after their attempt")
         return 0
     if runs.finish(connection, run_id):
         log.info("run.done", run_id=run_id, organisation_id=organisation_id)
         return 0
-    return _drive(connection, step, canaries=canaries) if step.allowance > 0 else 0
+    return _drive(connection, run, canaries=canaries) if run.allowance > 0 else 0
 
 
-def _drive(connection: Connection, step: Step, *, canaries: bool) -> int:
-    wanted = runs.next_letters(connection, step.id, canaries=canaries, most=step.allowance)
+def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
+    wanted = runs.next_letters(connection, run.id, canaries=canaries, most=run.allowance)
     if not wanted:
         return 0
-    if step.act in ATTEMPTS:
+    act = acts.parse_act(run.act)
+    if act in acts.ATTEMPTS:
         try:
-            learners = runs.learners(connection, step.organisation_id, wanted)
-            count_or_refuse(connection, step.organisation_id, learners=learners)
+            learners = attempts_preview.count_learners(connection, run.organisation_id, wanted)
+            count_or_refuse(connection, run.organisation_id, learners=learners)
         except BrakeError as error:  # raised before anything was written
-            runs.halt(connection, step.id, str(error))
-            log.warning("run.halted", run_id=step.id, organisation_id=step.organisation_id)
+            _halt(connection, run, str(error))
             return 0
-    locked = dead_letters.lock(connection, step.organisation_id, wanted)
-    still_open = [row.id for row in locked if row.state == LetterState.OPEN]
+    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted)
+    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if still_open:
-        act_on_locked(
+        do_on_locked(
             connection,
-            step.organisation_id,
+            run.organisation_id,
             still_open,
-            act=step.act,
-            act_id=f"run-{step.id}",
-            actor=step.actor,
-            note=step.note,
+            act=act,
+            act_id=f"run-{run.id}",
+            actor=run.actor,
+            note=run.note,
         )
     passed = sorted(set(wanted) - set(still_open))
-    runs.record(connection, step.id, driven=still_open, passed=passed)
+    runs.record_step(connection, run.id, driven=still_open, passed=passed)
     return len(still_open)
 
 
-def _check(act: str, note: str | None) -> None:
-    if act not in ACTS:
-        raise InvalidInputError(f"act: {act[:40]!r} is none; use {', '.join(ACTS)}")
-    if act in BY_REMEDY and not (note or "").strip():
-        raise InvalidInputError("note: a remedy needs a note that says why")
+def _halt(connection: Connection, run: LockedRun, because: str) -> None:
+    runs.halt(connection, run.id, because)
+    log.warning("run.halted", run_id=run.id, organisation_id=run.organisation_id)
 
 
-def _filter_json(wanted: LetterFilter) -> str:
-    return json.dumps(wanted.model_dump(mode="json", exclude_none=True), sort_keys=True)
+def _as_json(wanted: LetterFilter) -> dict[str, Any]:
+    return wanted.model_dump(mode="json", exclude_none=True)

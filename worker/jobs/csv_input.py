@@ -1,4 +1,4 @@
-"""CSV from people: read by line, wrong rows named by line, never whole in memory."""
+"""CSV from people: read line by line, never whole in memory; an error names its line."""
 
 import csv
 import io
@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import IO
 
 from worker.errors import InvalidInputError
+from worker.ids import parse_id
 
-LONGEST_LINE = 1_000_000  # characters; a longer one is not a row of ids
+LONGEST_LINE = 1_000_000
+"""Characters; a longer line is not a row of ids."""
 
 Row = tuple[int, int]
 """The line on which an id stands, and the id."""
@@ -16,84 +18,83 @@ Row = tuple[int, int]
 
 @contextmanager
 def uploaded_ids(stream: IO[bytes]) -> Iterator[Iterator[Row]]:
-    """Line and `enrolment_id` of each row of a file that came over the wire; UTF-8, maybe with a byte order mark.
+    """Line and `enrolment_id` of each row of an uploaded file; UTF-8, with or without a byte order mark.
 
     Raises:
-        InvalidInputError: as `rows`; also when it is not UTF-8.
+        InvalidInputError: as `read_rows`; also when it is not UTF-8.
     """
     decoded = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     try:
-        yield ids(rows(decoded, ("enrolment_id",)))
+        yield read_ids(read_rows(decoded, ("enrolment_id",)))
     except UnicodeDecodeError:
         raise InvalidInputError("file: is not UTF-8; save it as CSV UTF-8") from None
     finally:
         decoded.detach()
 
 
-def rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of CSV with a header, each with its line number.
+def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of CSV with a header, each with its line number; empty lines are left out.
 
     Raises:
         InvalidInputError: a column is missing, or a line is broken; the line is named. A column `reason` is refused:
             one bulk job, one reason (rule 5).
     """
-    reader = csv.reader(_lines(stream), strict=True)
+    reader = csv.reader(_read_lines(stream), strict=True)
     try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        if not header:
-            raise InvalidInputError("the file is empty; it needs a header and at least one row")
+        header = next(reader, [])
         _check_header(header, required)
+        columns = [_column(name) for name in header]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(cells) != len(header):
-                raise InvalidInputError(f"line {reader.line_num}: {len(cells)} columns, the header has {len(header)}")
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+            if len(cells) != len(columns):
+                raise InvalidInputError(
+                    f"Line {reader.line_num}: the line has {_count(len(cells))}, the header has {len(columns)}."
+                )
+            yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        raise InvalidInputError(f"line {reader.line_num}: {error}") from None
+        raise InvalidInputError(f"Line {reader.line_num}: not valid CSV ({error}).") from None
 
 
-def ids(found: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Row]:
+def read_ids(rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Row]:
     """Line and `enrolment_id` of rows.
 
     Raises:
-        InvalidInputError: one is no id; the line is named.
+        InvalidInputError: a value is not an id; the line is named.
     """
-    for line, row in found:
-        yield line, number(line, "enrolment_id", row["enrolment_id"])
-
-
-def number(line: int, column: str, value: str) -> int:
-    """A positive whole number from a cell.
-
-    Raises:
-        InvalidInputError: names line and column.
-    """
-    text = value.strip()
-    digits = text.lstrip("0")
-    if not (text.isascii() and text.isdigit() and 0 < len(digits) < 20 and int(digits) < 2**63):
-        raise InvalidInputError(f"line {line}: {column} {text[:40]!r} is not a positive whole number")
-    return int(digits)
+    for line, row in rows:
+        yield line, parse_id(row["enrolment_id"], f"Line {line}: enrolment_id")
 
 
 def _check_header(header: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in header]
-    if missing:
-        raise InvalidInputError(f"line 1: the header lacks {', '.join(missing)}; it names the columns")
-    if "reason" in header:
+    columns = [_column(name) for name in header]
+    if not columns:
+        raise InvalidInputError("The file is empty. It needs a header and at least one row.")
+    for name in required:
+        if name not in columns:
+            raise InvalidInputError(f"Line 1: the header has no column `{name}`. Found: {','.join(header)[:100]}.")
+    if "reason" in columns:
         raise InvalidInputError(
-            "line 1: a column 'reason' is refused: one bulk job, one reason for every enrolment in it (rule 5); "
-            "give it once, beside the file (--reason), and send one file per reason"
+            "Line 1: a column `reason` is refused: one bulk job has one reason for every enrolment in it (rule 5). "
+            "Give the reason once, beside the file (--reason), and send one file per reason."
         )
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise InvalidInputError(f"line 1: the column {twice[0]} stands there twice")
+    for name in columns:
+        if columns.count(name) > 1:
+            raise InvalidInputError(f"Line 1: the header has the column `{name}` twice.")
 
 
-def _lines(stream: IO[str]) -> Iterator[str]:
+def _column(name: str) -> str:
+    return name.strip().lower()
+
+
+def _count(columns: int) -> str:
+    return "1 column" if columns == 1 else f"{columns} columns"
+
+
+def _read_lines(stream: IO[str]) -> Iterator[str]:
     for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
         if len(text) == LONGEST_LINE:
-            raise InvalidInputError(f"line {line}: is longer than {LONGEST_LINE:,} characters")
+            raise InvalidInputError(f"Line {line}: longer than {LONGEST_LINE:,} characters.")
         if "\0" in text:
-            raise InvalidInputError(f"line {line}: has a NUL byte; this is not a text file")
+            raise InvalidInputError(f"Line {line}: has a NUL byte, so this is not a text file.")
         yield text

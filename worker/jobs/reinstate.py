@@ -5,7 +5,7 @@ import json
 import structlog
 from sqlalchemy import Connection
 
-from schemas.reinstate import Part, ReinstatePlan, ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 class StillWithdrawn(Selection):
     """What a job withdrew and nobody has taken back, or a part of it."""
 
-    def __init__(self, job_id: int, part: Part | None) -> None:
+    def __init__(self, job_id: int, part: ReinstateFilter | None) -> None:
         self._job_id = job_id
         self._part = part
 
@@ -41,11 +41,11 @@ class StillWithdrawn(Selection):
 def reinstate(
     database: Database, requester: Requester, job_id: int, request: ReinstateRequest, *, chunk_size: int = 1000
 ) -> Submitted:
-    """Accept a job that puts prior statuses back; which enrolments is frozen now, each is decided when applied.
+    """Accept a job that puts prior statuses back. Its enrolments are frozen now; each is decided when it is applied.
 
     Raises:
-        NotFoundError: there is no such job in this organisation.
-        ConflictError: it is a reinstate itself, or has work left.
+        NotFoundError: this organisation has no such job.
+        ConflictError: the job is itself a reinstate, or has work left.
         IdempotencyConflictError: the key was used for another request.
     """
     body = request.model_dump(mode="json", exclude_none=True)
@@ -73,7 +73,7 @@ def reinstate(
     return submitted
 
 
-def plan(database: Database, organisation_id: int, job_id: int, part: Part | None) -> ReinstatePlan:
+def plan(database: Database, organisation_id: int, job_id: int, part: ReinstateFilter | None) -> ReinstatePlan:
     """The outcomes that a reinstate would have now, by the same rules; nothing is locked or written.
 
     Raises:
@@ -98,6 +98,6 @@ def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     if found.kind == "reinstate":
-        raise ConflictError(f"job {job_id} reinstates; submit a new job to withdraw its enrolments again")
+        raise ConflictError(f"job {job_id} is itself a reinstate; submit a new job to withdraw its enrolments again")
     if found.finished_at is None or found.in_flight:
         raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")

@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, func, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, any_, bindparam, func, literal, select, text, update
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from schemas.catalogue import JobState
 from worker.ledger.fragments import UNFINISHED, among, one_of
-from worker.models import chunks, jobs
+from worker.models import Ids, chunks, jobs
 from worker.records import Chunk, Claim
 
 # Of the attempts at one letter only the first is due, and the others go with it: two claims cannot share them.
@@ -191,30 +192,8 @@ def vanished(connection: Connection, *, most: int = 5000) -> list[Claim]:
     return [Claim(row.token, list(row.ids)) for row in connection.execute(_VANISHED, {"most": most})]
 
 
-def close_job(connection: Connection, job_id: int) -> int:
-    """Close a cancelled job's unfinished chunks whole, claimed ones included; one that is running is skipped."""
-    return len(_close_whole(connection, JobState.CANCELLED, chunks.c.job_id == job_id))
-
-
-def close_cancelled(connection: Connection) -> list[int]:
-    """Close chunks of cancelled jobs that came back after the cancel; returns their jobs."""
-    came_back = and_(one_of(jobs.c.state, [JobState.CANCELLED]), one_of(chunks.c.state, ["waiting", "ready"]))
-    return _close_whole(connection, JobState.CANCELLED, came_back)
-
-
-def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
-    """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
-    of_person = and_(chunks.c.organisation_id == organisation_id, chunks.c.learner_external_id == external_id)
-    return _close_whole(connection, JobState.SUPERSEDED, of_person, jobs.c.epoch != epoch)
-
-
-def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
-    """Close locked person chunks whose deactivation a newer event has replaced."""
-    _close_whole(connection, JobState.SUPERSEDED, among(chunks.c.id, chunk_ids))
-
-
-def _close_whole(connection: Connection, state: JobState, *which: ColumnElement[bool]) -> list[int]:
-    """Close unfinished job chunks without outcomes, except any whose transaction is running; their jobs."""
+def _close_whole(state: JobState, *which: ColumnElement[bool]) -> ReturningUpdate[int]:
+    """Close unfinished job chunks without outcomes, except any whose transaction is running; returns their jobs."""
     closing = (
         select(chunks.c.id)
         .join(jobs, jobs.c.id == chunks.c.job_id)
@@ -224,6 +203,39 @@ def _close_whole(connection: Connection, state: JobState, *which: ColumnElement[
         .cte("closing")
     )
     counts = func.jsonb_build_object(literal(str(state), Text), chunks.c.size)
-    closed = update(chunks).where(chunks.c.id == closing.c.id).returning(chunks.c.job_id)
     values = {"state": state, "counts": counts, "closed_at": func.now(), "lease_until": None}
-    return list(connection.scalars(closed.values(values)))
+    return update(chunks).where(chunks.c.id == closing.c.id).values(values).returning(chunks.c.job_id)
+
+
+_CLOSE_JOB = _close_whole(JobState.CANCELLED, chunks.c.job_id == bindparam("job"))
+_CLOSE_CANCELLED = _close_whole(
+    JobState.CANCELLED, one_of(jobs.c.state, [JobState.CANCELLED]), one_of(chunks.c.state, ["waiting", "ready"])
+)
+_CLOSE_PERSON = _close_whole(
+    JobState.SUPERSEDED,
+    chunks.c.organisation_id == bindparam("organisation"),  # not a column's name: SQLAlchemy would set the column
+    chunks.c.learner_external_id == bindparam("person"),
+    jobs.c.epoch != bindparam("epoch"),
+)
+_CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindparam("ids", type_=Ids)))
+
+
+def close_job(connection: Connection, job_id: int) -> int:
+    """Close a cancelled job's unfinished chunks whole, claimed ones included; one that is running is skipped."""
+    return len(connection.scalars(_CLOSE_JOB, {"job": job_id}).all())
+
+
+def close_cancelled(connection: Connection) -> list[int]:
+    """Close chunks of cancelled jobs that came back after the cancel; returns their jobs."""
+    return list(connection.scalars(_CLOSE_CANCELLED))
+
+
+def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
+    """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
+    person = {"organisation": organisation_id, "person": external_id, "epoch": epoch}
+    return list(connection.scalars(_CLOSE_PERSON, person))
+
+
+def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
+    """Close locked person chunks whose deactivation a newer event has replaced."""
+    connection.execute(_CLOSE_SUPERSEDED, {"ids": list(chunk_ids)})

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Text, and_, cast, func, select, text, union
+
+from worker.ledger.fragments import CLOSED_WHOLE, UNFINISHED, among, sql_list
+from worker.ledger.letter_filter import IS_LIVE
+from worker.models import audit, chunks, dead_letters, enrolments, job_chunks, learners, outcomes, receipts
+from worker.rules import ENDED, WITHDRAWN
 
 _ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.source, j.requested_by, j.door, j.idempotency_key AS key,
     (SELECT r.id::text FROM withdrawals.receipts r WHERE r.organisation_id = j.organisation_id AND r.door = j.door
@@ -18,7 +23,7 @@ _SUPERSEDED = """j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.perso
 _REQUEST = text(f"SELECT {_ASKED}, {_SUPERSEDED} AS voided FROM withdrawals.jobs j WHERE j.id = :job_id")
 
 
-def request(connection: Connection, job_id: int, enrolment_id: int | None) -> dict[str, Any] | None:
+def find_request(connection: Connection, job_id: int, enrolment_id: int | None) -> dict[str, Any] | None:
     """A request as its producer made it, with the line on which the enrolment stood.
 
     `voided`: the person has had a newer event since.
@@ -27,69 +32,70 @@ def request(connection: Connection, job_id: int, enrolment_id: int | None) -> di
     return dict(row) if row else None
 
 
-_ALIKE = text("""
-SELECT count(*) FROM withdrawals.dead_letters d
-WHERE d.organisation_id = :organisation_id AND d.fingerprint = :fingerprint AND d.state IN ('open', 'redriven')
-""")
-
-
-def alike(connection: Connection, organisation_id: int, fingerprint: str) -> int:
+def count_alike(connection: Connection, organisation_id: int, fingerprint: str) -> int:
     """How many live letters share a fingerprint."""
-    values = {"organisation_id": organisation_id, "fingerprint": fingerprint}
-    return int(connection.scalar(_ALIKE, values) or 0)
+    same = (dead_letters.c.organisation_id == organisation_id, dead_letters.c.fingerprint == fingerprint)
+    return connection.scalar(select(func.count()).select_from(dead_letters).where(*same, IS_LIVE)) or 0
 
 
-_PERSON = text("""
-SELECT l.id AS learner_id, l.active, count(e.id) FILTER (WHERE e.status NOT IN ('withdrawn', 'mastered', 'incomplete'))
-        AS to_decide,
-    count(e.id) FILTER (WHERE e.status NOT IN ('withdrawn', 'mastered', 'incomplete') AND e.pathway_id IS NOT NULL)
-        AS owned
-FROM lms.learners l LEFT JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = l.organisation_id
-WHERE l.organisation_id = :organisation_id AND l.external_id = :external_id GROUP BY l.id
-""")
-
-
-def person(connection: Connection, organisation_id: int, external_id: str) -> dict[str, Any] | None:
+def find_person(connection: Connection, organisation_id: int, external_id: str) -> dict[str, Any] | None:
     """A learner as the platform has them: active, and how many enrolments a job for them would decide."""
-    values = {"organisation_id": organisation_id, "external_id": external_id}
-    row = connection.execute(_PERSON, values).mappings().one_or_none()
+    is_theirs = and_(
+        enrolments.c.learner_id == learners.c.id, enrolments.c.organisation_id == learners.c.organisation_id
+    )
+    undecided = enrolments.c.status.not_in([WITHDRAWN, *ENDED])
+    number = func.count(enrolments.c.id)
+    statement = (
+        select(
+            learners.c.id.label("learner_id"),
+            learners.c.active,
+            number.filter(undecided).label("to_decide"),
+            number.filter(undecided, enrolments.c.pathway_id.is_not(None)).label("owned"),
+        )
+        .outerjoin(enrolments, is_theirs)
+        .where(learners.c.organisation_id == organisation_id, learners.c.external_id == external_id)
+        .group_by(learners.c.id)
+    )
+    row = connection.execute(statement).mappings().one_or_none()
     return dict(row) if row else None
 
 
-_EVENT_RECEIPT = text("""
-SELECT r.id::text AS receipt_id, r.received_at FROM withdrawals.receipts r
-WHERE r.organisation_id = :organisation_id AND r.door = :door AND r.idempotency_key = :key
-""")
-
-
-def event_receipt(connection: Connection, organisation_id: int, door: str, key: str) -> dict[str, Any] | None:
+def find_event_receipt(connection: Connection, organisation_id: int, door: str, key: str) -> dict[str, Any] | None:
     """What was answered to an event."""
-    values = {"organisation_id": organisation_id, "door": door, "key": key}
-    row = connection.execute(_EVENT_RECEIPT, values).mappings().one_or_none()
+    statement = select(cast(receipts.c.id, Text).label("receipt_id"), receipts.c.received_at).where(
+        receipts.c.organisation_id == organisation_id, receipts.c.door == door, receipts.c.idempotency_key == key
+    )
+    row = connection.execute(statement).mappings().one_or_none()
     return dict(row) if row else None
 
 
-_ACTS = text("""
-SELECT at, actor, action, note, job_id, dead_letter_id, detail FROM withdrawals.audit
-WHERE dead_letter_id = ANY(:ids) ORDER BY id
-""")
-# When each job met the letter: a chunk's time of closing stays, an outcome's moves when it is replaced.
-_MET = text("""
-SELECT c.closed_at AS at, c.job_id FROM withdrawals.outcomes o JOIN withdrawals.chunks c ON c.id = o.chunk_id
-WHERE o.dead_letter_id = :id
-UNION SELECT c.closed_at, c.job_id FROM withdrawals.chunks c WHERE c.dead_letter_id = :id AND c.redrives IS NULL
-ORDER BY 1, 2 LIMIT 1000
-""")
+_ACT = (audit.c.at, audit.c.actor, audit.c.action, audit.c.note, audit.c.job_id, audit.c.dead_letter_id, audit.c.detail)
 
 
-def acts(connection: Connection, letter_ids: Sequence[int]) -> list[dict[str, Any]]:
+def list_acts(connection: Connection, letter_ids: Sequence[int]) -> list[dict[str, Any]]:
     """What is on record of letters, in order: acts of people, and outcomes that were replaced."""
-    return [dict(row) for row in connection.execute(_ACTS, {"ids": list(letter_ids)}).mappings()]
+    statement = select(*_ACT).where(among(audit.c.dead_letter_id, letter_ids)).order_by(audit.c.id)
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def met(connection: Connection, letter_id: int) -> list[dict[str, Any]]:
-    """When which jobs came to a letter."""
-    return [dict(row) for row in connection.execute(_MET, {"id": letter_id}).mappings()]
+def list_acts_on_jobs(connection: Connection, job_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """What people did to jobs: paused, released, cancelled, …"""
+    later = (audit.c.dead_letter_id.is_(None), audit.c.action != "job.submit")
+    statement = select(*_ACT).where(among(audit.c.job_id, job_ids), *later).order_by(audit.c.id).limit(1000)
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def list_jobs_of_letter(connection: Connection, letter_id: int) -> list[dict[str, Any]]:
+    """Which jobs refer to a letter (`job_id`), and since when (`at`)."""
+    # A chunk's time of closing stays, an outcome's moves when it is replaced.
+    by_outcome = (
+        select(chunks.c.closed_at.label("at"), chunks.c.job_id)
+        .join(outcomes, outcomes.c.chunk_id == chunks.c.id)
+        .where(outcomes.c.dead_letter_id == letter_id)
+    )
+    by_chunk = select(job_chunks.c.closed_at, job_chunks.c.job_id).where(job_chunks.c.dead_letter_id == letter_id)
+    statement = union(by_outcome, by_chunk).order_by("at", "job_id").limit(1000)
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 _OUTCOMES = text(f"""
@@ -97,14 +103,15 @@ SELECT {_ASKED}, o.outcome, o.prior_status, o.pathway_id, p.title AS pathway_tit
     o.reinstated_by, last.asked_by, coalesce(last.override, c.override) AS override
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id JOIN withdrawals.chunks c ON c.id = o.chunk_id
 LEFT JOIN lms.pathways p ON p.id = o.pathway_id AND p.organisation_id = o.organisation_id
-LEFT JOIN LATERAL (SELECT a.asked_by, a.override FROM withdrawals.chunks a
-    WHERE a.redrives = o.dead_letter_id AND a.job_id = o.job_id AND a.closed_at = o.decided_at
+-- The attempt that decided, when support asked for it.
+LEFT JOIN LATERAL (SELECT a.asked_by, a.override FROM withdrawals.letter_chunks a
+    WHERE a.letter_id = o.dead_letter_id AND a.job_id = o.job_id AND a.closed_at = o.decided_at
     ORDER BY a.id DESC LIMIT 1) last ON true
 WHERE o.enrolment_id = :enrolment_id AND o.organisation_id = :organisation_id ORDER BY j.id
 """)
 
 
-def outcomes(connection: Connection, organisation_id: int, enrolment_id: int) -> list[dict[str, Any]]:
+def list_outcomes(connection: Connection, organisation_id: int, enrolment_id: int) -> list[dict[str, Any]]:
     """Each job's outcome for an enrolment, with the request, what was seen, and who asked for the last attempt."""
     values = {"organisation_id": organisation_id, "enrolment_id": enrolment_id}
     return [dict(row) for row in connection.execute(_OUTCOMES, values).mappings()]
@@ -114,29 +121,32 @@ def outcomes(connection: Connection, organisation_id: int, enrolment_id: int) ->
 # and looked through (decision record 0014).
 _WHOLE = text(f"""
 SELECT {_ASKED}, c.state AS chunk_state, c.closed_at, c.attempts, c.dead_letter_id FROM (
-    SELECT c.* FROM withdrawals.chunks c
-    WHERE c.redrives IS NULL AND c.enrolment_ids IS NOT NULL AND c.state IN ('cancelled', 'superseded', 'failed')
+    -- Closed whole, with ids: the index over first and last id narrows it down.
+    SELECT c.* FROM withdrawals.job_chunks c
+    WHERE c.enrolment_ids IS NOT NULL AND c.state IN ({sql_list(CLOSED_WHOLE)})
         AND numrange(least(c.enrolment_ids[1], c.enrolment_ids[c.size]),
             greatest(c.enrolment_ids[1], c.enrolment_ids[c.size]), '[]') @> CAST(:enrolment_id AS numeric)
         AND c.enrolment_ids @> ARRAY[CAST(:enrolment_id AS bigint)]
     UNION ALL
-    SELECT c.* FROM withdrawals.chunks c
-    WHERE c.redrives IS NULL AND c.state IN ('waiting', 'ready', 'claimed')
-        AND c.enrolment_ids @> ARRAY[CAST(:enrolment_id AS bigint)]
+    -- Unfinished, with ids.
+    SELECT c.* FROM withdrawals.job_chunks c
+    WHERE c.state IN ({sql_list(UNFINISHED)}) AND c.enrolment_ids @> ARRAY[CAST(:enrolment_id AS bigint)]
     UNION ALL
-    SELECT c.* FROM withdrawals.chunks c
-    WHERE c.redrives IS NULL AND c.state IN ('waiting', 'ready', 'claimed')
+    -- Unfinished, for the learner.
+    SELECT c.* FROM withdrawals.job_chunks c
+    WHERE c.state IN ({sql_list(UNFINISHED)})
         AND c.organisation_id = :organisation_id AND c.learner_external_id = CAST(:learner AS text)
     UNION ALL
-    SELECT c.* FROM withdrawals.chunks c
-    WHERE c.redrives IS NULL AND c.state IN ('cancelled', 'superseded', 'failed')
+    -- Closed whole, for the learner.
+    SELECT c.* FROM withdrawals.job_chunks c
+    WHERE c.state IN ({sql_list(CLOSED_WHOLE)})
         AND c.organisation_id = :organisation_id AND c.learner_external_id = CAST(:learner AS text)
 ) c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.organisation_id = :organisation_id ORDER BY j.id LIMIT 1000
 """)
 
 
-def without_outcome(
+def list_undecided(
     connection: Connection, organisation_id: int, enrolment_id: int, learner: str | None
 ) -> list[dict[str, Any]]:
     """Requests that hold an enrolment, or its learner, in a chunk without outcomes: waiting, or closed whole."""
@@ -144,27 +154,12 @@ def without_outcome(
     return [dict(row) for row in connection.execute(_WHOLE, values).mappings()]
 
 
-_LETTERS = text("""
-SELECT d.id FROM withdrawals.dead_letters d
-WHERE d.enrolment_id = :enrolment_id AND d.organisation_id = :organisation_id
-UNION SELECT d.id FROM withdrawals.dead_letters d
-WHERE d.organisation_id = :organisation_id AND d.learner_external_id = CAST(:learner AS text)
-ORDER BY 1 LIMIT 1000
-""")
-
-
-def letters_about(connection: Connection, organisation_id: int, enrolment_id: int, learner: str | None) -> list[int]:
+def find_letters_about(
+    connection: Connection, organisation_id: int, enrolment_id: int, learner: str | None
+) -> list[int]:
     """Letters of an enrolment or its learner, in the order in which they were opened."""
-    values = {"organisation_id": organisation_id, "enrolment_id": enrolment_id, "learner": learner}
-    return list(connection.scalars(_LETTERS, values))
-
-
-_JOB_ACTS = text("""
-SELECT at, actor, action, note, job_id, dead_letter_id, detail FROM withdrawals.audit
-WHERE job_id = ANY(:ids) AND dead_letter_id IS NULL AND action <> 'job.submit' ORDER BY id LIMIT 1000
-""")
-
-
-def acts_on_jobs(connection: Connection, job_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """What people did to jobs: paused, released, cancelled, …"""
-    return [dict(row) for row in connection.execute(_JOB_ACTS, {"ids": list(job_ids)}).mappings()]
+    ours = select(dead_letters.c.id).where(dead_letters.c.organisation_id == organisation_id)
+    by_enrolment = ours.where(dead_letters.c.enrolment_id == enrolment_id)
+    by_learner = ours.where(dead_letters.c.learner_external_id == learner)
+    either = union(by_enrolment, by_learner) if learner is not None else by_enrolment
+    return list(connection.scalars(either.order_by("id").limit(1000)))

@@ -1,141 +1,182 @@
-"""The dead-letter desk: pages with the overdue first, groups, assignment and notes in sets, ageing, history."""
+"""The dead-letter desk, read: pages with the overdue first, counts, groups, the overview by code and age."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    Interval,
+    Select,
+    func,
+    literal,
+    select,
+    tuple_,
+    union_all,
+)
 
+from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
-from worker.ledger.dead_letters import FILTERED, by_filter, these
+from worker.ledger.fragments import CLOSED, LIVE, among, one_of
+from worker.ledger.letter_filter import IS_LIVE, Targets, conditions, is_overdue
+from worker.ledger.letters import find_letters
+from worker.models import dead_letters, enrolments, learners, series
 from worker.records import DeadLetter
-
-Targets = Mapping[str, timedelta]
-"""By code: how long a letter may stay open until it is overdue."""
-
-_LIVE = "d.state IN ('open', 'redriven')"
-_TARGETS = "unnest(CAST(:codes AS text[]), CAST(:targets AS interval[])) AS t(code, target)"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page ended: the last live letter by the time it is overdue, or the last closed one."""
+class PageEnd:
+    """The last letter of a page: a live one with the time at which it is overdue, or a closed one without."""
 
     due_at: datetime | None
     id: int
 
 
-# Of every code the next few by age, from an index; a letter's place does not change as time passes.
-_LIVE_PAGE = text(f"""
-SELECT l.id, l.due_at FROM {_TARGETS} CROSS JOIN LATERAL (
-    SELECT d.id, d.opened_at + t.target AS due_at FROM withdrawals.dead_letters d
-    WHERE {FILTERED} AND {_LIVE} AND d.code = t.code
-        AND (CAST(:after_id AS bigint) IS NULL
-            OR (d.opened_at, d.id) > (CAST(:after_due AS timestamptz) - t.target, CAST(:after_id AS bigint)))
-    ORDER BY d.opened_at, d.id LIMIT :limit) l
-ORDER BY l.due_at, l.id LIMIT :limit
-""")
-_CLOSED_PAGE = text(f"""
-SELECT d.id FROM withdrawals.dead_letters d
-WHERE {FILTERED} AND d.state IN ('resolved', 'discarded')
-    AND (CAST(:before_id AS bigint) IS NULL OR d.id < :before_id)
-ORDER BY d.id DESC LIMIT :limit
-""")
-
-
-def page(
+def list_letters(
     connection: Connection,
     organisation_id: int,
     wanted: LetterFilter,
     targets: Targets,
     *,
-    after: Place | None = None,
+    after: PageEnd | None = None,
     limit: int = 50,
-) -> tuple[list[DeadLetter], Place | None]:
-    """Letters that match, and where the page ended (None: at the end of the list).
+) -> tuple[list[DeadLetter], PageEnd | None]:
+    """Letters that match, and where the page ends (None: at the end of the list).
 
     Live ones first, by the time they are or were overdue; then closed ones, newest first.
     """
-    values = _values(organisation_id, wanted, targets, limit=limit)
-    places: list[Place] = []
-    if wanted.state in (None, "open", "redriven") and (after is None or after.due_at is not None):
-        since = {"after_id": after.id if after else None, "after_due": after.due_at if after else None}
-        places = [Place(row.due_at, row.id) for row in connection.execute(_LIVE_PAGE, {**values, **since})]
-    if wanted.state in (None, "resolved", "discarded") and len(places) < limit:
+    where = conditions(organisation_id, wanted)
+    found: list[PageEnd] = []
+    if _may_be(wanted, LIVE) and (after is None or after.due_at is not None):
+        of_code: Targets = {wanted.code: targets[wanted.code]} if wanted.code else targets
+        rows = connection.execute(_live_page(where, of_code, after, limit))
+        found = [PageEnd(row.due_at, row.id) for row in rows]
+    if _may_be(wanted, CLOSED) and len(found) < limit:
         before = after.id if after and after.due_at is None else None
-        rows = connection.execute(_CLOSED_PAGE, {**values, "before_id": before, "limit": limit - len(places)})
-        places += [Place(None, row.id) for row in rows]
-    found = these(connection, organisation_id, [place.id for place in places])
-    return found, places[-1] if len(places) == limit else None
+        rows = connection.execute(_closed_page(where, before, limit - len(found)))
+        found += [PageEnd(None, row.id) for row in rows]
+    letters = find_letters(connection, organisation_id, [end.id for end in found])
+    return letters, found[-1] if len(found) == limit else None
 
 
-_OVERDUE = text(f"""
-SELECT count(*) FROM {_TARGETS} JOIN withdrawals.dead_letters d ON d.code = t.code
-WHERE {FILTERED} AND {_LIVE} AND d.opened_at < now() - t.target
-""")
+def _may_be(wanted: LetterFilter, states: Sequence[str]) -> bool:
+    return wanted.state is None or wanted.state in states
+
+
+def _live_page(
+    where: Sequence[ColumnElement[bool]], targets: Targets, after: PageEnd | None, limit: int
+) -> Select[*tuple[Any, ...]]:
+    """Of each code the next few by age, from an index; a letter's place does not change as time passes."""
+    by_code = []
+    for code, target in targets.items():
+        age = (dead_letters.c.opened_at, dead_letters.c.id)
+        due_at = dead_letters.c.opened_at + literal(target, Interval)
+        oldest = select(dead_letters.c.id, due_at.label("due_at")).where(*where, IS_LIVE, dead_letters.c.code == code)
+        if after is not None:
+            opened = literal(after.due_at, DateTime(timezone=True)) - literal(target, Interval)
+            oldest = oldest.where(tuple_(*age) > tuple_(opened, literal(after.id)))
+        by_code.append(select(oldest.order_by(*age).limit(limit).subquery()))
+    found = union_all(*by_code).subquery()
+    return select(found.c.id, found.c.due_at).order_by(found.c.due_at, found.c.id).limit(limit)
+
+
+def _closed_page(where: Sequence[ColumnElement[bool]], before: int | None, limit: int) -> Select[int]:
+    found = select(dead_letters.c.id).where(*where, one_of(dead_letters.c.state, CLOSED))
+    if before is not None:
+        found = found.where(dead_letters.c.id < before)
+    return found.order_by(dead_letters.c.id.desc()).limit(limit)
 
 
 def count_overdue(connection: Connection, organisation_id: int, wanted: LetterFilter, targets: Targets) -> int:
     """How many of the letters that match are overdue."""
-    return int(connection.scalar(_OVERDUE, _values(organisation_id, wanted, targets)) or 0)
+    where = (*conditions(organisation_id, wanted), is_overdue(targets))
+    return connection.scalar(select(func.count()).select_from(dead_letters).where(*where)) or 0
 
 
-_COUNT = text(f"""
-SELECT count(*) FROM (SELECT 1 FROM withdrawals.dead_letters d
-    WHERE {FILTERED} AND (NOT :live OR {_LIVE}) LIMIT :most) found
-""")
-
-
-def count(connection: Connection, organisation_id: int, wanted: LetterFilter, *, live: bool, most: int) -> int:
+def count_letters(connection: Connection, organisation_id: int, wanted: LetterFilter, *, live: bool, most: int) -> int:
     """How many letters match (`live`: of those that are open or redriven), counted up to `most`."""
-    values = {**by_filter(organisation_id, wanted), "live": live, "most": most}
-    return int(connection.scalar(_COUNT, values) or 0)
+    found = select(dead_letters.c.id).where(*conditions(organisation_id, wanted)).limit(most)
+    if live:
+        found = found.where(IS_LIVE)
+    return connection.scalar(select(func.count()).select_from(found.subquery())) or 0
 
 
-_ASSIGNEES = text(f"""
-SELECT DISTINCT d.assignee FROM withdrawals.dead_letters d
-WHERE d.organisation_id = :organisation_id AND {_LIVE} AND d.assignee IS NOT NULL ORDER BY 1 LIMIT :most
-""")
-
-
-def assignees(connection: Connection, organisation_id: int, *, most: int) -> list[str]:
+def list_assignees(connection: Connection, organisation_id: int, *, most: int) -> list[str]:
     """Who looks after live letters, by name."""
-    return list(connection.scalars(_ASSIGNEES, {"organisation_id": organisation_id, "most": most}))
+    assignee = dead_letters.c.assignee
+    theirs = dead_letters.c.organisation_id == organisation_id
+    found = select(assignee).where(theirs, IS_LIVE, assignee.is_not(None)).distinct().order_by(assignee).limit(most)
+    return [name for name in connection.scalars(found) if name is not None]
 
 
-_AROUND = text(f"""
-WITH chosen AS MATERIALIZED (
-    SELECT d.id, d.organisation_id, d.enrolment_id, d.learner_external_id, d.fingerprint
-    FROM withdrawals.dead_letters d WHERE d.organisation_id = :organisation_id AND d.id = ANY(:ids)
-), alike AS MATERIALIZED (
-    SELECT f.fingerprint, (SELECT count(*) FROM (SELECT 1 FROM withdrawals.dead_letters d
-        WHERE d.organisation_id = :organisation_id AND d.fingerprint = f.fingerprint AND {_LIVE} LIMIT :most) counted
-    ) AS alike FROM (SELECT DISTINCT fingerprint FROM chosen) f
-)
-SELECT c.id, a.alike, s.code AS series_code, s.title AS series_title, e.status,
-    coalesce(l.external_id, c.learner_external_id) AS learner_external_id, l.display_name AS learner_name
-FROM chosen c JOIN alike a ON a.fingerprint = c.fingerprint
-LEFT JOIN lms.enrolments e ON e.id = c.enrolment_id AND e.organisation_id = c.organisation_id
-LEFT JOIN lms.series s ON s.id = e.series_id
-LEFT JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
-LEFT JOIN lms.learners l ON l.id = coalesce(e.learner_id, p.id)
-""")
-
-
-def around(
+def find_context(
     connection: Connection, organisation_id: int, letter_ids: Sequence[int], *, most: int
 ) -> dict[int, dict[str, Any]]:
     """Whom and what letters are about, as the platform names them now, and how many live ones are `alike`.
 
     Counted up to `most`.
     """
-    values = {"organisation_id": organisation_id, "ids": list(letter_ids), "most": most}
-    return {row["id"]: dict(row) for row in connection.execute(_AROUND, values).mappings()}
+    # Both steps are materialized: the letters come from their key, and each fingerprint is counted once.
+    chosen = (
+        select(
+            dead_letters.c.id,
+            dead_letters.c.organisation_id,
+            dead_letters.c.enrolment_id,
+            dead_letters.c.learner_external_id,
+            dead_letters.c.fingerprint,
+        )
+        .where(dead_letters.c.organisation_id == organisation_id, among(dead_letters.c.id, letter_ids))
+        .cte("chosen")
+        .prefix_with("MATERIALIZED")
+    )
+    fingerprints = select(chosen.c.fingerprint).distinct().subquery("fingerprints")
+    same = (
+        select(dead_letters.c.id)
+        .where(
+            dead_letters.c.organisation_id == organisation_id,
+            dead_letters.c.fingerprint == fingerprints.c.fingerprint,
+            IS_LIVE,
+        )
+        .limit(most)
+        .correlate(fingerprints)
+        .subquery("same")
+    )
+    counted = select(func.count()).select_from(same).scalar_subquery()
+    alike = select(fingerprints.c.fingerprint, counted.label("alike")).cte("alike").prefix_with("MATERIALIZED")
+    # A letter names an enrolment, and with it its learner, or a learner alone.
+    named, learner = learners.alias("named"), learners.alias("learner")
+    statement = (
+        select(
+            chosen.c.id,
+            alike.c.alike,
+            series.c.code.label("series_code"),
+            series.c.title.label("series_title"),
+            enrolments.c.status,
+            func.coalesce(learner.c.external_id, chosen.c.learner_external_id).label("learner_external_id"),
+            learner.c.display_name.label("learner_name"),
+        )
+        .select_from(chosen)
+        .join(alike, alike.c.fingerprint == chosen.c.fingerprint)
+        .outerjoin(
+            enrolments,
+            (enrolments.c.id == chosen.c.enrolment_id) & (enrolments.c.organisation_id == chosen.c.organisation_id),
+        )
+        .outerjoin(series, series.c.id == enrolments.c.series_id)
+        .outerjoin(
+            named,
+            (named.c.organisation_id == chosen.c.organisation_id)
+            & (named.c.external_id == chosen.c.learner_external_id),
+        )
+        .outerjoin(learner, learner.c.id == func.coalesce(enrolments.c.learner_id, named.c.id))
+    )
+    return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Cause:
     """Letters that share code and fingerprint."""
 
     code: str
@@ -149,187 +190,75 @@ class Group:
     sample: int
 
 
-_GROUPS = text(f"""
-SELECT d.code, d.fingerprint, count(*) AS count,
-    count(*) FILTER (WHERE d.state = 'open') AS open, count(*) FILTER (WHERE d.state = 'redriven') AS redriven,
-    count(*) FILTER (WHERE d.state = 'resolved') AS resolved,
-    count(*) FILTER (WHERE d.state = 'discarded') AS discarded,
-    count(*) FILTER (WHERE {_LIVE} AND d.opened_at < now() - t.target) AS overdue,
-    count(*) FILTER (WHERE {_LIVE} AND d.assignee IS NULL) AS unassigned,
-    coalesce(min(d.opened_at) FILTER (WHERE {_LIVE}), min(d.opened_at)) AS oldest, max(d.opened_at) AS newest,
-    coalesce(min(d.id) FILTER (WHERE {_LIVE}), min(d.id)) AS sample,
-    count(*) OVER () AS groups, CAST(sum(count(*)) OVER () AS bigint) AS letters
-FROM withdrawals.dead_letters d LEFT JOIN {_TARGETS} ON t.code = d.code
-WHERE {FILTERED} GROUP BY d.code, d.fingerprint
-ORDER BY count(*) FILTER (WHERE {_LIVE}) DESC, count(*) DESC, d.code, d.fingerprint LIMIT :limit
-""")
-_STATES = ("open", "redriven", "resolved", "discarded")
-
-
-def groups(
+def group_letters(
     connection: Connection, organisation_id: int, wanted: LetterFilter, targets: Targets, *, limit: int
-) -> tuple[list[Group], int, int]:
+) -> tuple[list[Cause], int, int]:
     """Letters that match by code and fingerprint, those with most live ones first; all groups, and all letters."""
-    rows = connection.execute(_GROUPS, _values(organisation_id, wanted, targets, limit=limit)).mappings().all()
+    number, opened_at, letter_id = func.count(), dead_letters.c.opened_at, dead_letters.c.id
+    live = number.filter(IS_LIVE)
+    statement = (
+        select(
+            dead_letters.c.code,
+            dead_letters.c.fingerprint,
+            number.label("count"),
+            *(number.filter(dead_letters.c.state == state).label(state) for state in LetterState),
+            number.filter(is_overdue(targets)).label("overdue"),
+            number.filter(IS_LIVE, dead_letters.c.assignee.is_(None)).label("unassigned"),
+            func.coalesce(func.min(opened_at).filter(IS_LIVE), func.min(opened_at)).label("oldest"),
+            func.max(opened_at).label("newest"),
+            func.coalesce(func.min(letter_id).filter(IS_LIVE), func.min(letter_id)).label("sample"),
+            number.over().label("groups"),
+            func.sum(number).over().label("letters"),
+        )
+        .where(*conditions(organisation_id, wanted))
+        .group_by(dead_letters.c.code, dead_letters.c.fingerprint)
+        .order_by(live.desc(), number.desc(), dead_letters.c.code, dead_letters.c.fingerprint)
+        .limit(limit)
+    )
+    rows = connection.execute(statement).mappings().all()
     found = []
     for row in rows:
-        values = {key: row[key] for key in Group.__slots__ if key != "states"}
-        found.append(Group(**values, states={state: row[state] for state in _STATES if row[state]}))
-    return found, rows[0]["groups"] if rows else 0, rows[0]["letters"] if rows else 0
-
-
-_OVERVIEW = text(f"""
-SELECT t.code, count(d.id) AS live, count(*) FILTER (WHERE d.opened_at < now() - t.target) AS overdue,
-    count(d.id) FILTER (WHERE d.assignee IS NULL) AS unassigned, min(d.opened_at) AS oldest,
-    count(*) FILTER (WHERE d.opened_at >= now() - interval '1 day') AS day,
-    count(*) FILTER (WHERE d.opened_at >= now() - interval '7 days') AS week,
-    count(*) FILTER (WHERE d.opened_at >= now() - interval '30 days') AS month
-FROM {_TARGETS} LEFT JOIN withdrawals.dead_letters d
-    ON d.organisation_id = :organisation_id AND d.code = t.code AND {_LIVE}
-GROUP BY t.code ORDER BY 3 DESC, 2 DESC, 1
-""")
-
-
-def overview(connection: Connection, organisation_id: int, targets: Targets) -> list[dict[str, Any]]:
-    """Live letters of each code: how many, overdue, nobody's, the oldest; opened within a day, a week, a month."""
-    values = {"organisation_id": organisation_id, **_bound(targets)}
-    return [dict(row) for row in connection.execute(_OVERVIEW, values).mappings()]
+        values = {key: row[key] for key in Cause.__slots__ if key != "states"}
+        found.append(Cause(**values, states={state.value: row[state] for state in LetterState if row[state]}))
+    return found, rows[0]["groups"] if rows else 0, int(rows[0]["letters"]) if rows else 0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one transaction of an act in sets did; `last`: the highest letter it looked at, None when there was none."""
+class CodeCounts:
+    """The live letters of one code; `day`, `week` and `month` count those opened within the last of each."""
 
-    matched: int
-    changed: int
-    last: int | None
-
-
-_CHOSEN = """
-SELECT d.id, d.organisation_id, d.job_id, d.assignee FROM withdrawals.dead_letters d
-WHERE {which} AND d.id > :after AND d.id <= :ceiling ORDER BY d.id LIMIT :most"""
-_THESE = "d.organisation_id = :organisation_id AND d.id = ANY(:ids)"
-_ASSIGN = f"""
-WITH chosen AS MATERIALIZED ({_CHOSEN} FOR UPDATE), changed AS (
-    UPDATE withdrawals.dead_letters d SET assignee = :to FROM chosen c
-    WHERE d.id = c.id AND c.assignee IS DISTINCT FROM CAST(:to AS text)
-    RETURNING d.id, d.organisation_id, d.job_id, c.assignee AS before
-), audited AS (
-    INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
-    SELECT organisation_id, :actor, 'dead_letter.assign', job_id, id, :note,
-        jsonb_build_object('act', CAST(:act AS text), 'before', before, 'after', CAST(:to AS text))
-    FROM changed ORDER BY id
-)
-SELECT count(*) AS matched, (SELECT count(*) FROM changed) AS changed, max(id) AS last FROM chosen
-"""
-_NOTE = f"""
-WITH chosen AS MATERIALIZED ({_CHOSEN}), audited AS (
-    INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id, dead_letter_id, note, detail)
-    SELECT organisation_id, :actor, 'dead_letter.note', job_id, id, :note,
-        jsonb_build_object('act', CAST(:act AS text))
-    FROM chosen ORDER BY id
-)
-SELECT count(*) AS matched, count(*) AS changed, max(id) AS last FROM chosen
-"""
-_ACTS = {
-    (act, by_filter): text(statement.format(which=(FILTERED if by_filter else _THESE) + only))
-    for act, statement, only in (("assign", _ASSIGN, f" AND {_LIVE}"), ("note", _NOTE, ""))
-    for by_filter in (True, False)
-}
+    code: str
+    live: int = 0
+    overdue: int = 0
+    unassigned: int = 0
+    oldest: datetime | None = None
+    day: int = 0
+    week: int = 0
+    month: int = 0
 
 
-def assign(connection: Connection, selection: Mapping[str, Any], assignee: str | None, **batch: Any) -> Batch:
-    """Let somebody (None: nobody) have the live ones of the letters chosen, each with its audit row.
+def count_by_code(connection: Connection, organisation_id: int, targets: Targets) -> list[CodeCounts]:
+    """The live letters of each code, those with most overdue ones first; codes without any at the end."""
+    number, opened_at = func.count(), dead_letters.c.opened_at
 
-    `selection` is what `chosen` or `matching` made; `batch`: `actor`, `act`, `note`, `after`, `ceiling`, `most`.
-    """
-    statement = _ACTS["assign", "ids" not in selection]
-    return Batch(**connection.execute(statement, {**selection, **batch, "to": assignee}).mappings().one())
+    def within(days: int) -> ColumnElement[int]:
+        return number.filter(opened_at >= func.now() - literal(timedelta(days=days), Interval))
 
-
-def note(connection: Connection, selection: Mapping[str, Any], **batch: Any) -> Batch:
-    """Put a note beside each letter chosen; as `assign`."""
-    statement = _ACTS["note", "ids" not in selection]
-    return Batch(**connection.execute(statement, {**selection, **batch}).mappings().one())
-
-
-def chosen(organisation_id: int, letter_ids: Sequence[int]) -> dict[str, Any]:
-    """The selection of letters by id."""
-    return {"organisation_id": organisation_id, "ids": list(letter_ids)}
-
-
-def matching(organisation_id: int, wanted: LetterFilter) -> dict[str, Any]:
-    """The selection of all letters that match."""
-    return by_filter(organisation_id, wanted)
-
-
-_MARK = text("""
-SELECT (SELECT coalesce(max(id), 0) FROM withdrawals.audit) AS audit,
-    (SELECT coalesce(max(id), 0) FROM withdrawals.dead_letters) AS letter
-""")
-
-
-def mark(connection: Connection) -> tuple[int, int]:
-    """Where an act in sets begins: the last audit row, and the last letter that it looks at."""
-    row = connection.execute(_MARK).one()
-    return row.audit, row.letter
-
-
-_RECORDED = text("""
-SELECT count(*) AS matched, count(*) AS changed, max(dead_letter_id) AS last FROM withdrawals.audit
-WHERE id > :mark AND detail ->> 'act' = :act
-""")
-
-
-def recorded(connection: Connection, act: str, *, since: int) -> Batch | None:
-    """What an act that began after that audit row has done already: a repetition after a lost answer finds itself."""
-    batch = Batch(**connection.execute(_RECORDED, {"mark": since, "act": act}).mappings().one())
-    return batch if batch.changed else None
-
-
-_STRIP = text("""
-UPDATE withdrawals.dead_letters SET evidence = '{}', evidence_dropped_at = now() WHERE id IN (
-    SELECT id FROM withdrawals.dead_letters WHERE state IN ('resolved', 'discarded')
-        AND evidence_dropped_at IS NULL AND closed_at < now() - CAST(:keep AS interval)
-    ORDER BY closed_at LIMIT :most FOR UPDATE SKIP LOCKED)
-""")
-
-
-def strip(connection: Connection, *, keep: timedelta, most: int = 1000) -> int:
-    """Drop the evidence of letters closed longer ago than `keep`; how many."""
-    return connection.execute(_STRIP, {"keep": keep, "most": most}).rowcount
-
-
-_TELL_OVERDUE = text(f"""
-WITH due AS (
-    SELECT d.id FROM {_TARGETS} JOIN withdrawals.dead_letters d ON d.code = t.code
-    WHERE d.organisation_id IN (SELECT e.organisation_id FROM withdrawals.endpoints e
-            WHERE e.disabled_at IS NULL AND 'dead_letter.overdue' = ANY(e.events))
-        AND {_LIVE} AND d.overdue_told_at IS NULL AND d.opened_at < now() - t.target
-    ORDER BY d.id LIMIT :most FOR UPDATE OF d SKIP LOCKED
-), told AS (
-    UPDATE withdrawals.dead_letters d SET overdue_told_at = now() FROM due WHERE d.id = due.id
-    RETURNING d.id, d.organisation_id, d.code
-), deliveries AS (
-    INSERT INTO withdrawals.deliveries (endpoint_id, organisation_id, type, data)
-    SELECT e.id, l.organisation_id, 'dead_letter.overdue', jsonb_build_object('code', l.code, 'count', count(*),
-        'dead_letter_ids', jsonb_agg(l.id ORDER BY l.id))
-    FROM told l JOIN withdrawals.endpoints e ON e.organisation_id = l.organisation_id AND e.disabled_at IS NULL
-        AND 'dead_letter.overdue' = ANY(e.events)
-    GROUP BY e.id, l.organisation_id, l.code
-)
-SELECT count(*) FROM told
-""")
-
-
-def tell_overdue(connection: Connection, targets: Targets, *, most: int = 1000) -> int:
-    """Let webhooks tell of letters that have become overdue, once each; how many. One delivery for all of a code."""
-    return int(connection.scalar(_TELL_OVERDUE, {**_bound(targets), "most": most}) or 0)
-
-
-def _values(organisation_id: int, wanted: LetterFilter, targets: Targets, **more: Any) -> dict[str, Any]:
-    return {**by_filter(organisation_id, wanted), **_bound(targets), **more}
-
-
-def _bound(targets: Targets) -> dict[str, Any]:
-    return {"codes": list(targets), "targets": list(targets.values())}
+    statement = (
+        select(
+            dead_letters.c.code,
+            number.label("live"),
+            number.filter(is_overdue(targets)).label("overdue"),
+            number.filter(dead_letters.c.assignee.is_(None)).label("unassigned"),
+            func.min(opened_at).label("oldest"),
+            within(1).label("day"),
+            within(7).label("week"),
+            within(30).label("month"),
+        )
+        .where(dead_letters.c.organisation_id == organisation_id, IS_LIVE)
+        .group_by(dead_letters.c.code)
+    )
+    found = [CodeCounts(**row) for row in connection.execute(statement).mappings()]
+    missing = set(LetterCode) - {counts.code for counts in found}
+    found += [CodeCounts(code) for code in missing]
+    return sorted(found, key=lambda counts: (-counts.overdue, -counts.live, counts.code))

@@ -3,12 +3,12 @@
 from sqlalchemy import ColumnElement, Select, any_, literal, select
 
 from schemas.jobs import Filter
-from schemas.reinstate import Part
+from schemas.reinstate import ReinstateFilter
 from worker.models import Ids, enrolments
 from worker.rules import ENDED, WITHDRAWN
 
 
-def conditions(wanted: Filter | Part) -> list[ColumnElement[bool]]:
+def conditions(wanted: Filter | ReinstateFilter) -> list[ColumnElement[bool]]:
     """What both filters have: Series, pathway, learners, time of enrolment; without the status."""
     found: list[ColumnElement[bool]] = []
     if wanted.series_id is not None:

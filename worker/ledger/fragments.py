@@ -37,7 +37,7 @@ def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[b
     return column.in_([literal_column(f"'{value}'") for value in values])
 
 
-def among(column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+def among(column: ColumnElement[int] | ColumnElement[int | None], ids: Iterable[int]) -> ColumnElement[bool]:
     """Whether a column holds one of these ids, as one array parameter however many there are."""
     return column == any_(literal(list(ids), Ids))
 

@@ -1,15 +1,19 @@
-"""HR sources: who may send events of an organisation's people, and what is done with a deactivation."""
+"""HR sources: who may send events about an organisation's people, and what a deactivation does."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from worker.models import sources
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """An HR system that sends events; without its secrets."""
+class RegisteredSource:
+    """An HR system that may send events; without its secrets."""
 
     id: int
     organisation_id: int
@@ -19,119 +23,142 @@ class Source:
     grace_hours: int
     created_at: datetime
     created_by: str
-    previous_until: datetime | None
-    """Until then the secret before the last rotation is good as well."""
     disabled_at: datetime | None
+    previous_until: datetime | None
+    """Until then the secret before the last rotation is accepted too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class DeactivationPolicy:
     """What a source's deactivations do: `withdraw`, `hold` for a second person, or `ignore`; after a grace period."""
 
     on_deactivate: str = "withdraw"
     grace: timedelta = timedelta(0)
 
 
-_SOURCE = """id, organisation_id, name, kind, on_deactivate, grace_hours, created_at, created_by,
-    CASE WHEN previous_until > now() THEN previous_until END AS previous_until, disabled_at"""
-_INSERT = text(f"""
-INSERT INTO withdrawals.sources (organisation_id, name, kind, on_deactivate, grace_hours, secret, created_by)
-VALUES (:organisation_id, :name, :kind, :on_deactivate, :grace_hours, :secret, :created_by)
-ON CONFLICT (organisation_id, name) WHERE disabled_at IS NULL DO NOTHING
-RETURNING {_SOURCE}
-""")
+_IS_ROTATING = sources.c.previous_until > func.now()
+_SOURCE = (
+    sources.c.id,
+    sources.c.organisation_id,
+    sources.c.name,
+    sources.c.kind,
+    sources.c.on_deactivate,
+    sources.c.grace_hours,
+    sources.c.created_at,
+    sources.c.created_by,
+    sources.c.disabled_at,
+    case((_IS_ROTATING, sources.c.previous_until)).label("previous_until"),
+)
+_SECRETS = (sources.c.secret, case((_IS_ROTATING, sources.c.previous_secret)).label("previous_secret"))
+_LIVE = sources.c.disabled_at.is_(None)
 
 
-def insert(connection: Connection, **values: Any) -> Source | None:
-    """A new source, its secret sealed; None when a live one of the organisation has this name."""
-    row = connection.execute(_INSERT, values).mappings().one_or_none()
-    return Source(**row) if row else None
+def insert_source(
+    connection: Connection,
+    *,
+    organisation_id: int,
+    name: str,
+    kind: str,
+    on_deactivate: str,
+    grace_hours: int,
+    secret: str,
+    created_by: str,
+) -> RegisteredSource | None:
+    """A new source with a sealed secret; None when a live source of the organisation has this name."""
+    row = insert(sources).values(
+        organisation_id=organisation_id,
+        name=name,
+        kind=kind,
+        on_deactivate=on_deactivate,
+        grace_hours=grace_hours,
+        secret=secret,
+        created_by=created_by,
+    )
+    unless_taken = row.on_conflict_do_nothing(
+        index_elements=[sources.c.organisation_id, sources.c.name], index_where=_LIVE
+    )
+    return _one(connection.execute(unless_taken.returning(*_SOURCE)).one_or_none())
 
 
-_LIST = text(f"SELECT {_SOURCE} FROM withdrawals.sources WHERE organisation_id = :organisation_id ORDER BY id DESC")
-
-
-def list_sources(connection: Connection, organisation_id: int) -> list[Source]:
+def list_sources(connection: Connection, organisation_id: int) -> list[RegisteredSource]:
     """Every source of an organisation, disabled ones included, newest first."""
-    return [Source(**row) for row in connection.execute(_LIST, {"organisation_id": organisation_id}).mappings()]
+    found = select(*_SOURCE).where(sources.c.organisation_id == organisation_id).order_by(sources.c.id.desc())
+    return [RegisteredSource(*row) for row in connection.execute(found)]
 
 
-_WITH_SECRETS = f"""
-SELECT {_SOURCE}, secret, CASE WHEN previous_until > now() THEN previous_secret END AS previous_secret
-FROM withdrawals.sources WHERE disabled_at IS NULL"""
-_CANDIDATES = text(f"""{_WITH_SECRETS}
-    AND kind = :kind AND (name = :called OR id::text = :called) ORDER BY id
-""")
+_LIST_LIVE = select(*_SOURCE, *_SECRETS).where(_LIVE).order_by(sources.c.id)
+_OF_NAME = _LIST_LIVE.where(sources.c.kind == bindparam("kind"), sources.c.name == bindparam("name"))  # on every event
+_OF_ID = _LIST_LIVE.where(sources.c.kind == bindparam("kind"), sources.c.id == bindparam("id"))
 
 
-def candidates(connection: Connection, kind: str, called: str) -> list[tuple[Source, list[str]]]:
-    """Live sources of a name (or number) over all organisations, each with its one or two sealed secrets."""
-    rows = connection.execute(_CANDIDATES, {"kind": kind, "called": called}).mappings()
-    return [_with_secrets(row) for row in rows]
+def list_live(connection: Connection) -> list[tuple[RegisteredSource, list[str]]]:
+    """Live sources of all organisations, each with its one or two sealed secrets, the newest first."""
+    return [_with_secrets(row) for row in connection.execute(_LIST_LIVE)]
 
 
-def _with_secrets(row: Any) -> tuple[Source, list[str]]:
-    values = dict(row)
-    secrets = [values.pop("secret"), values.pop("previous_secret")]
-    return Source(**values), [secret for secret in secrets if secret is not None]
+def find_by_name(connection: Connection, kind: str, name: str) -> list[tuple[RegisteredSource, list[str]]]:
+    """The live sources of a name, of all organisations, as `list_live` returns them."""
+    return [_with_secrets(row) for row in connection.execute(_OF_NAME, {"kind": kind, "name": name})]
 
 
-_LIVE = text(f"{_WITH_SECRETS} ORDER BY id")
+def find_by_id(connection: Connection, kind: str, source_id: int) -> list[tuple[RegisteredSource, list[str]]]:
+    """The live source of an id, of any organisation, as `list_live` returns it; or none."""
+    return [_with_secrets(row) for row in connection.execute(_OF_ID, {"kind": kind, "id": source_id})]
 
 
-def live(connection: Connection) -> list[tuple[Source, list[str]]]:
-    """Live sources of all organisations, each with its one or two sealed secrets."""
-    return [_with_secrets(row) for row in connection.execute(_LIVE).mappings()]
-
-
-_LOCK = text(f"""
-SELECT {_SOURCE}, secret FROM withdrawals.sources
-WHERE organisation_id = :organisation_id AND id = :id AND disabled_at IS NULL FOR UPDATE
-""")
-
-
-def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[Source, str] | None:
+def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[RegisteredSource, str] | None:
     """Lock a live source; with its newest secret, sealed."""
-    row = connection.execute(_LOCK, {"organisation_id": organisation_id, "id": source_id}).mappings().one_or_none()
+    row = connection.execute(
+        select(*_SOURCE, *_SECRETS)
+        .where(sources.c.organisation_id == organisation_id, sources.c.id == source_id, _LIVE)
+        .with_for_update()
+    ).one_or_none()
     if row is None:
         return None
-    values = dict(row)
-    secret = str(values.pop("secret"))
-    return Source(**values), secret
+    source, secrets = _with_secrets(row)
+    return source, secrets[0]
 
 
-_ROTATE = text(f"""
-UPDATE withdrawals.sources SET previous_secret = CASE WHEN :keep > interval '0' THEN secret END,
-    previous_until = CASE WHEN :keep > interval '0' THEN now() + :keep END, secret = :secret
-WHERE id = :id RETURNING {_SOURCE}
-""")
+def rotate(connection: Connection, source_id: int, *, secret: str, keep: timedelta) -> RegisteredSource:
+    """Give a locked source a new sealed secret; the one before is accepted for `keep`, any older one ends."""
+    previous: dict[str, Any] = {"previous_secret": None, "previous_until": None}
+    if keep > timedelta(0):
+        previous = {"previous_secret": sources.c.secret, "previous_until": func.now() + keep}
+    changed = update(sources).where(sources.c.id == source_id).values(secret=secret, **previous)
+    return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
 
 
-def rotate(connection: Connection, source_id: int, *, secret: str, keep: timedelta) -> Source:
-    """Give a locked source a new sealed secret; the one before stays good for `keep`, any older one ends."""
-    return Source(**connection.execute(_ROTATE, {"id": source_id, "secret": secret, "keep": keep}).mappings().one())
+def disable(connection: Connection, organisation_id: int, source_id: int) -> RegisteredSource | None:
+    """Accept nothing from a source any more; None when the organisation has no such source."""
+    changed = (
+        update(sources)
+        .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
+        .values(disabled_at=func.coalesce(sources.c.disabled_at, func.now()))
+    )
+    return _one(connection.execute(changed.returning(*_SOURCE)).one_or_none())
 
 
-_DISABLE = text(f"""
-UPDATE withdrawals.sources SET disabled_at = coalesce(disabled_at, now())
-WHERE id = :id AND organisation_id = :organisation_id RETURNING {_SOURCE}
-""")
+_POLICY = (
+    select(sources.c.on_deactivate, sources.c.grace_hours)
+    .where(sources.c.organisation_id == bindparam("organisation_id"), sources.c.name == bindparam("name"))
+    .order_by(_LIVE.desc(), sources.c.id.desc())
+    .limit(1)
+)
 
 
-def disable(connection: Connection, organisation_id: int, source_id: int) -> Source | None:
-    """Accept nothing of a source any more; None when there is none of this id."""
-    parameters = {"id": source_id, "organisation_id": organisation_id}
-    row = connection.execute(_DISABLE, parameters).mappings().one_or_none()
-    return Source(**row) if row else None
+def find_policy(connection: Connection, organisation_id: int, name: str) -> DeactivationPolicy:
+    """What the deactivations of a source do. Sources that are not registered (`scim`, `cli`) withdraw at once.
 
-
-_POLICY = text("""
-SELECT on_deactivate, grace_hours FROM withdrawals.sources
-WHERE organisation_id = :organisation_id AND name = :name ORDER BY disabled_at IS NULL DESC, id DESC LIMIT 1
-""")
-
-
-def policy(connection: Connection, organisation_id: int, name: str) -> Policy:
-    """What the deactivations of a source do; of one that is no HR source (`scim`, `cli`): withdraw at once."""
+    After its source was disabled an event keeps that source's policy, unless a live one has the name now.
+    """
     row = connection.execute(_POLICY, {"organisation_id": organisation_id, "name": name}).one_or_none()
-    return Policy(row.on_deactivate, timedelta(hours=row.grace_hours)) if row else Policy()
+    return DeactivationPolicy(row.on_deactivate, timedelta(hours=row.grace_hours)) if row else DeactivationPolicy()
+
+
+def _one(row: Sequence[Any] | None) -> RegisteredSource | None:
+    return RegisteredSource(*row) if row else None
+
+
+def _with_secrets(row: Row[Any]) -> tuple[RegisteredSource, list[str]]:
+    source: tuple[Any, ...] = row[: -len(_SECRETS)]
+    return RegisteredSource(*source), [sealed for sealed in (row.secret, row.previous_secret) if sealed is not None]

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, func, insert, select, text, union_all, update
+from sqlalchemy import Connection, Select, Table, any_, bindparam, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
 from worker.database import CHANNEL
 from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
-from worker.models import Instant, job_chunks, receipts
+from worker.models import Ids, Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
@@ -126,11 +126,16 @@ def hold(
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
+_SCHEDULED_FOR = select(func.min(jobs_table.c.effective_at)).where(
+    jobs_table.c.id == any_(bindparam("ids", type_=Ids)),
+    jobs_table.c.door == bindparam("door"),
+    one_of(jobs_table.c.state, [JobState.SCHEDULED]),
+)
+
+
 def scheduled_for(connection: Connection, job_ids: Sequence[int], *, door: str) -> datetime | None:
     """The earliest time that those of these jobs wait for which came through one door, None when none waits."""
-    is_scheduled = one_of(jobs_table.c.state, [JobState.SCHEDULED])
-    ours = select(func.min(jobs_table.c.effective_at)).where(jobs_table.c.id.in_(job_ids), jobs_table.c.door == door)
-    return connection.scalar(ours.where(is_scheduled))
+    return connection.scalar(_SCHEDULED_FOR, {"ids": list(job_ids), "door": door})
 
 
 def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:

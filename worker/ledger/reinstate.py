@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from schemas.catalogue import Outcome
-from schemas.reinstate import Part
+from schemas.reinstate import ReinstateFilter
 from worker.ledger import enrolment_filter
 from worker.ledger.fragments import UNFINISHED, load_sql, sql_list
 from worker.ledger.plan import SAMPLES, Preview
@@ -97,7 +97,7 @@ def decide(
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]
 
 
-def still_withdrawn(organisation_id: int, job_id: int, part: Part | None) -> Select[int]:
+def still_withdrawn(organisation_id: int, job_id: int, part: ReinstateFilter | None) -> Select[int]:
     """The ids (`id`) of what a job withdrew and nobody took back, or of a part of it.
 
     Without conditions on the enrolment also those whose enrolment is gone since.
@@ -109,7 +109,7 @@ def still_withdrawn(organisation_id: int, job_id: int, part: Part | None) -> Sel
     )
 
 
-def preview(connection: Connection, organisation_id: int, job_id: int, part: Part | None) -> Preview:
+def preview(connection: Connection, organisation_id: int, job_id: int, part: ReinstateFilter | None) -> Preview:
     """The outcomes that a reinstate would have now; nothing is locked or written."""
     verdict = _RULES.format(outcome="withdrawals.outcomes", enrolment="lms.enrolments", newer="false")
     job, learner = jobs.alias("w"), learners.alias("l")
@@ -153,7 +153,7 @@ def preview(connection: Connection, organisation_id: int, job_id: int, part: Par
     )
 
 
-def _count_learners(connection: Connection, organisation_id: int, job_id: int, part: Part | None) -> int:
+def _count_learners(connection: Connection, organisation_id: int, job_id: int, part: ReinstateFilter | None) -> int:
     statement = (
         select(func.count(distinct(enrolments.c.learner_id)))
         .select_from(_outcomes_and_enrolments(organisation_id))
@@ -167,7 +167,7 @@ def _outcomes_and_enrolments(organisation_id: int) -> FromClause:
     return outcomes.outerjoin(enrolments, same)
 
 
-def _selects(job_id: int, part: Part | None) -> list[ColumnElement[bool]]:
+def _selects(job_id: int, part: ReinstateFilter | None) -> list[ColumnElement[bool]]:
     conditions = [
         outcomes.c.job_id == job_id,
         outcomes.c.outcome == Outcome.WITHDRAWN,

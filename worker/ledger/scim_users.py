@@ -1,17 +1,19 @@
-"""Learners as a directory: what SCIM sees of them, and the little that it may write."""
+"""Users of SCIM: learners of an organisation, with what SCIM remembers of them, and the few columns it may write."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from worker.models import learners, persons, scim_users
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
-    """A learner with what SCIM remembers of it."""
+class ScimUser:
+    """A learner, with what SCIM remembers: when it created, changed or deleted the user, and its last call."""
 
     id: int
     external_id: str
@@ -24,125 +26,120 @@ class Learner:
     last_call: UUID | None
 
 
-_READ = """
-SELECT l.id, l.external_id, l.email, l.display_name, l.active, s.created_at, s.changed_at, s.deleted_at, s.last_call
-FROM lms.learners l LEFT JOIN withdrawals.scim_users s ON s.learner_id = l.id
-WHERE l.organisation_id = :organisation_id
-"""
-_ONE = text(_READ + "AND l.id = :id")
-_LOCKED = text(_READ + "AND l.id = :id FOR UPDATE OF l")
+_ROWS = learners.outerjoin(scim_users, scim_users.c.learner_id == learners.c.id)
+_USERS = select(
+    learners.c.id,
+    learners.c.external_id,
+    learners.c.email,
+    learners.c.display_name,
+    learners.c.active,
+    scim_users.c.created_at,
+    scim_users.c.changed_at,
+    scim_users.c.deleted_at,
+    scim_users.c.last_call,
+).select_from(_ROWS)
 
 
-def learner(connection: Connection, organisation_id: int, learner_id: int, *, lock: bool = False) -> Learner | None:
-    """One learner of an organisation, also one that SCIM has deleted; `lock`: until the transaction ends."""
-    parameters = {"organisation_id": organisation_id, "id": learner_id}
-    row = connection.execute(_LOCKED if lock else _ONE, parameters).mappings().one_or_none()
-    return Learner(**row) if row else None
+def find(connection: Connection, organisation_id: int, learner_id: int, *, lock: bool = False) -> ScimUser | None:
+    """One user, also a deleted one; None when the organisation has no such learner.
 
-
-_ALIKE = text(
-    _READ
-    + """AND (l.external_id = :external_id OR lower(l.email) = lower(:email)
-    OR l.email IS NULL AND l.external_id = :email)
-ORDER BY l.external_id = :external_id DESC, l.id"""
-)
-
-
-def alike(connection: Connection, organisation_id: int, *, external_id: str, email: str) -> list[Learner]:
-    """Learners with this external id or this name; the one with the external id comes first.
-
-    One without an address goes by its external id (decision record 0010).
+    `lock`: lock the learner's row until the transaction ends.
     """
-    parameters = {"organisation_id": organisation_id, "external_id": external_id, "email": email}
-    return [Learner(**row) for row in connection.execute(_ALIKE, parameters).mappings()]
+    statement = _USERS.where(learners.c.organisation_id == organisation_id, learners.c.id == learner_id)
+    if lock:
+        statement = statement.with_for_update(of=learners)
+    row = connection.execute(statement).mappings().one_or_none()
+    return ScimUser(**row) if row else None
 
 
-def find(
-    connection: Connection,
-    organisation_id: int,
-    condition: str,
-    values: Mapping[str, Any],
-    *,
-    offset: int,
-    limit: int,
-) -> tuple[int, list[Learner]]:
-    """How many live users match, and a page of them by id.
+def find_alike(connection: Connection, organisation_id: int, *, external_id: str, user_name: str) -> list[ScimUser]:
+    """Users with this external id or this name, also deleted ones; the one with the external id comes first."""
+    same_id = learners.c.external_id == external_id
+    statement = _USERS.where(
+        learners.c.organisation_id == organisation_id, or_(same_id, _is_named(user_name))
+    ).order_by(same_id.desc(), learners.c.id)
+    return [ScimUser(**row) for row in connection.execute(statement).mappings()]
 
-    `condition`: SQL over learners `l` that `worker/web/scim/filtering.py` made; its values are bound.
+
+def search(
+    connection: Connection, organisation_id: int, condition: ColumnElement[bool], *, offset: int, limit: int
+) -> tuple[int, list[ScimUser]]:
+    """How many users match, without the deleted ones, and one page of them by id.
+
+    `condition`: over the columns of `lms.learners`.
     """
-    where = f"{_READ} AND s.deleted_at IS NULL AND ({condition})"
-    parameters = {"organisation_id": organisation_id, **values}
-    total = int(connection.scalar(text(f"SELECT count(*) FROM ({where}) found"), parameters) or 0)
+    conditions = (learners.c.organisation_id == organisation_id, scim_users.c.deleted_at.is_(None), condition)
+    total = connection.scalar(select(func.count()).select_from(_ROWS).where(*conditions)) or 0
     if limit == 0 or offset >= total:
         return total, []
-    page = text(f"{where} ORDER BY l.id OFFSET :offset LIMIT :limit")
-    rows = connection.execute(page, {**parameters, "offset": offset, "limit": limit}).mappings()
-    return total, [Learner(**row) for row in rows]
-
-
-_CREATE = text("""
-INSERT INTO lms.learners (organisation_id, external_id, email, display_name, active)
-VALUES (:organisation_id, :external_id, :email, :display_name, :active)
-ON CONFLICT DO NOTHING RETURNING id
-""")
+    page = _USERS.where(*conditions).order_by(learners.c.id).offset(offset).limit(limit)
+    return total, [ScimUser(**row) for row in connection.execute(page).mappings()]
 
 
 def create(connection: Connection, **values: Any) -> int | None:
-    """A new learner's id; None when one with this external id or address came first."""
-    found = connection.scalar(_CREATE, values)
-    return None if found is None else int(found)
+    """Insert a learner and return its id; None when another learner has the external id or the address.
+
+    `values`: organisation_id, external_id, email, display_name and active.
+    """
+    return connection.scalar(insert(learners).values(values).on_conflict_do_nothing().returning(learners.c.id))
 
 
-_UPDATE = text("""
-UPDATE lms.learners SET email = :email, display_name = :display_name
-WHERE id = :id AND (email, display_name) IS DISTINCT FROM (:email, :display_name)
-    AND NOT EXISTS (SELECT 1 FROM lms.learners o WHERE o.organisation_id = :organisation_id AND o.id <> :id
-        AND (lower(o.email) = lower(:email) OR o.email IS NULL AND o.external_id = :email))
-""")
-_TAKEN = text("""
-SELECT EXISTS (SELECT 1 FROM lms.learners o WHERE o.organisation_id = :organisation_id AND o.id <> :id
-    AND (lower(o.email) = lower(:email) OR o.email IS NULL AND o.external_id = :email))
-""")
-
-
-def update(
+def rename(
     connection: Connection, organisation_id: int, learner_id: int, *, email: str | None, display_name: str | None
 ) -> bool:
-    """Write a locked learner's address and name; False when another learner has the address."""
-    values = {"organisation_id": organisation_id, "id": learner_id, "email": email, "display_name": display_name}
-    connection.execute(_UPDATE, values)
-    return not connection.scalar(_TAKEN, values)
+    """Write a locked learner's address and name; False, and no change, when another learner has the address."""
+    if email is not None:
+        other = exists().where(
+            learners.c.organisation_id == organisation_id, learners.c.id != learner_id, _is_named(email)
+        )
+        if connection.scalar(select(other)):
+            return False
+    changed = or_(learners.c.email.is_distinct_from(email), learners.c.display_name.is_distinct_from(display_name))
+    connection.execute(
+        update(learners).where(learners.c.id == learner_id, changed).values(email=email, display_name=display_name)
+    )
+    return True
 
 
-_REMEMBER = text("""
-INSERT INTO withdrawals.scim_users AS s (learner_id, organisation_id, last_call, created_at, deleted_at)
-VALUES (:id, :organisation_id, :call, CASE WHEN :made THEN now() END, CASE WHEN :deleted THEN now() END)
-ON CONFLICT (learner_id) DO UPDATE SET changed_at = now(), last_call = excluded.last_call,
-    created_at = coalesce(excluded.created_at, s.created_at), deleted_at = excluded.deleted_at
-""")
-
-
-def remember(
+def record_call(
     connection: Connection,
     organisation_id: int,
     learner_id: int,
     call: UUID,
     *,
-    made: bool = False,
+    created: bool = False,
     deleted: bool = False,
 ) -> None:
-    """Record that a call of SCIM's has changed, made or deleted a user."""
-    values = {"organisation_id": organisation_id, "id": learner_id, "call": call, "made": made, "deleted": deleted}
-    connection.execute(_REMEMBER, values)
-
-
-_KNOWN_PERSON = text("""
-SELECT EXISTS (SELECT 1 FROM withdrawals.persons
-    WHERE organisation_id = :organisation_id AND external_id = :external_id)
-""")
+    """Record that a call of SCIM created, changed or deleted a user; a user that is not deleted is live again."""
+    new = insert(scim_users).values(
+        learner_id=learner_id,
+        organisation_id=organisation_id,
+        last_call=call,
+        created_at=func.now() if created else None,
+        deleted_at=func.now() if deleted else None,
+    )
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[scim_users.c.learner_id],
+            set_={
+                "changed_at": func.now(),
+                "last_call": new.excluded.last_call,
+                "created_at": func.coalesce(new.excluded.created_at, scim_users.c.created_at),
+                "deleted_at": new.excluded.deleted_at,
+            },
+        )
+    )
 
 
 def has_events(connection: Connection, organisation_id: int, external_id: str) -> bool:
-    """Whether an HR system has sent events of a person already."""
-    parameters = {"organisation_id": organisation_id, "external_id": external_id}
-    return bool(connection.scalar(_KNOWN_PERSON, parameters))
+    """Whether an HR system has already sent events about a person."""
+    known = exists().where(persons.c.organisation_id == organisation_id, persons.c.external_id == external_id)
+    return bool(connection.scalar(select(known)))
+
+
+def _is_named(user_name: str) -> ColumnElement[bool]:
+    """Whether a learner goes by this name: its address, or its external id when it has no address (record 0010)."""
+    return or_(
+        func.lower(learners.c.email) == func.lower(user_name),
+        and_(learners.c.email.is_(None), learners.c.external_id == user_name),
+    )

@@ -1,6 +1,6 @@
-"""The platform's Series, learners and enrolments, as administrators look for them; read, never written.
+"""The platform's Series, learners and enrolments, as administrators search for them. Read, never written.
 
-The tables are the platform's and may hold millions of rows: every statement stops at a bound, none counts them all.
+These tables are the platform's and can hold millions of rows: every statement has a limit, and none counts all rows.
 """
 
 from collections.abc import Sequence
@@ -8,105 +8,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Double, Select, cast, exists, func, or_, select, true, union
 
+from schemas.catalogue import Outcome
+from worker.ledger.fragments import LIVE, among, one_of
+from worker.models import dead_letters, enrolments, learners, outcomes, pathways, series
 from worker.rules import ACTIVE
 
-MANY = 5000
-"""So many enrolments of a Series are counted; beyond, "more than"."""
+COUNTED_AT_MOST = 5000
+"""Enrolments of a Series that are counted. A Series with more is shown as "more than"."""
 MOST_LEARNERS = 200
 """Learners that one search finds."""
+_MOST_PATHWAYS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """A Series with its enrolments, counted up to `MANY`."""
+class CountedSeries:
+    """A Series with its enrolments, counted up to one more than `COUNTED_AT_MOST`."""
 
     id: int
     code: str
     title: str
     enrolments: int
     active: int
-    """Of those that were counted."""
+    """Active enrolments among those that were counted."""
 
     @property
     def is_large(self) -> bool:
-        return self.enrolments > MANY
-
-
-# BETWEEN, for the planner: where one Series has nearly all rows, it takes `=` to be true of nearly every row, and
-# reads the whole table for a Series that has none.
-_SERIES = """
-SELECT s.id, s.code, s.title, n.enrolments, n.active FROM lms.series s LEFT JOIN LATERAL (
-    SELECT count(*) AS enrolments, count(*) FILTER (WHERE few.status = ANY(:active)) AS active
-    FROM (SELECT e.status FROM lms.enrolments e WHERE e.series_id BETWEEN s.id AND s.id LIMIT :many) few) n ON true
-WHERE s.organisation_id = :organisation_id
-"""
-_LIST_SERIES = text(
-    _SERIES
-    + """
-    AND (CAST(:after AS text) IS NULL OR s.code > :after)
-    AND (CAST(:like AS text) IS NULL OR s.code ILIKE :like OR s.title ILIKE :like)
-ORDER BY s.code LIMIT :limit
-"""
-)
-_ONE_SERIES = text(_SERIES + "AND s.id = :id")
-_BOUND = {"active": list(ACTIVE), "many": MANY + 1}
-
-
-def list_series(
-    connection: Connection, organisation_id: int, *, containing: str = "", after: str | None, limit: int
-) -> list[Series]:
-    """Series by code, those whose code or title holds some text."""
-    values = {"organisation_id": organisation_id, "like": _like(containing), "after": after, "limit": limit}
-    return [Series(**row) for row in connection.execute(_LIST_SERIES, {**values, **_BOUND}).mappings()]
-
-
-def series(connection: Connection, organisation_id: int, series_id: int) -> Series | None:
-    """One Series of an organisation."""
-    values = {"organisation_id": organisation_id, "id": series_id}
-    row = connection.execute(_ONE_SERIES, {**values, **_BOUND}).mappings().one_or_none()
-    return Series(**row) if row else None
-
-
-_PATHWAYS = text("""
-SELECT p.id, p.title FROM lms.pathways p WHERE p.organisation_id = :organisation_id ORDER BY p.title LIMIT 500
-""")
-
-
-def pathways(connection: Connection, organisation_id: int) -> list[tuple[int, str]]:
-    """Id and title of an organisation's Learning Pathways, up to 500."""
-    return [(row.id, row.title) for row in connection.execute(_PATHWAYS, {"organisation_id": organisation_id})]
-
-
-_EXACT_LEARNERS = text("""
-SELECT l.id FROM lms.learners l WHERE l.organisation_id = :organisation_id AND l.external_id = :sought
-UNION SELECT l.id FROM lms.learners l WHERE l.organisation_id = :organisation_id AND lower(l.email) = lower(:sought)
-""")
-_LEARNERS = text("""
-SELECT l.id FROM lms.learners l WHERE l.organisation_id = :organisation_id
-    AND (l.external_id ILIKE :like OR l.display_name ILIKE :like OR l.email ILIKE :like)
-LIMIT :limit
-""")
-
-
-def learners(connection: Connection, organisation_id: int, sought: str) -> tuple[list[int], bool]:
-    """Ids of the learners who are meant, up to `MOST_LEARNERS`, and whether there are more.
-
-    Exactly this external id or address, by index; else all whose external id, name or address holds the text.
-    """
-    values = {"organisation_id": organisation_id, "sought": sought}
-    exact = list(connection.scalars(_EXACT_LEARNERS, values))
-    if exact:
-        return exact, False
-    values = {"organisation_id": organisation_id, "like": _like(sought), "limit": MOST_LEARNERS + 1}
-    found = list(connection.scalars(_LEARNERS, values))
-    return sorted(found[:MOST_LEARNERS]), len(found) > MOST_LEARNERS
+        return self.enrolments > COUNTED_AT_MOST
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which enrolments; what is None or empty does not matter."""
+class EnrolmentSearch:
+    """Which enrolments are searched for. A condition that is None or empty is not applied."""
 
     series_id: int | None = None
     learner_ids: Sequence[int] | None = None
@@ -117,8 +51,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolment:
-    """An enrolment with the names around it."""
+class EnrolmentDetails:
+    """An enrolment with the names of its Series, pathway and learner."""
 
     id: int
     status: str
@@ -144,81 +78,168 @@ class Enrolment:
 
     @property
     def can_be_withdrawn(self) -> bool:
-        """Whether a request would withdraw it as it stands (rules 2 and 6); the attempt decides again."""
+        """Whether a request would withdraw it as it is now (rules 2 and 6). The attempt decides again."""
         return self.is_active and self.pathway_id is None
 
 
-_ENROLMENTS = """
-SELECT e.id, e.status, e.enrolled_at, e.due_at, e.progress::float8 AS progress, e.withdrawn_at, e.withdrawal_reason,
-    e.withdrawn_by, s.id AS series_id, s.code AS series_code, s.title AS series_title, p.id AS pathway_id,
-    p.title AS pathway_title, l.external_id AS learner_external_id, l.display_name AS learner_name,
-    l.email AS learner_email, l.active AS learner_active
-FROM ({few}) e JOIN lms.series s ON s.id = e.series_id JOIN lms.learners l ON l.id = e.learner_id
-LEFT JOIN lms.pathways p ON p.id = e.pathway_id ORDER BY e.id DESC
-"""
-_CONDITIONS = {
-    "series_id": "e.series_id = :series_id",
-    "learner_ids": "e.learner_id = ANY(:learner_ids)",
-    "status": "e.status = ANY(:status)",
-    "pathway_id": "e.pathway_id = :pathway_id",
-    "enrolled_after": "e.enrolled_at > :enrolled_after",
-    "enrolled_before": "e.enrolled_at < :enrolled_before",
-    "before": "e.id < :before",
-}
+def list_series(
+    connection: Connection, organisation_id: int, *, containing: str = "", after: str | None, limit: int
+) -> list[CountedSeries]:
+    """Series by code, from the first code behind `after`. `containing`: text in their code or title."""
+    page = _counted_series(organisation_id).order_by(series.c.code).limit(limit)
+    if after is not None:
+        page = page.where(series.c.code > after)
+    if containing:
+        page = page.where(or_(_contains(series.c.code, containing), _contains(series.c.title, containing)))
+    return [CountedSeries(**row) for row in connection.execute(page).mappings()]
 
 
-def enrolments(
-    connection: Connection, organisation_id: int, wanted: Wanted, *, before: int | None, limit: int
-) -> list[Enrolment]:
-    """A page of enrolments, newest first."""
-    given: dict[str, Any] = {name: getattr(wanted, name) for name in _CONDITIONS if name != "before"}
-    given = {name: value for name, value in {**given, "before": before}.items() if value not in (None, ())}
-    conditions = ["e.organisation_id = :organisation_id", *(_CONDITIONS[name] for name in given)]
-    few = f"SELECT e.* FROM lms.enrolments e WHERE {' AND '.join(conditions)} ORDER BY e.id DESC LIMIT :limit"
-    values = {name: list(value) if isinstance(value, Sequence) else value for name, value in given.items()}
-    rows = connection.execute(
-        text(_ENROLMENTS.format(few=few)), {"organisation_id": organisation_id, "limit": limit, **values}
+def find_series(connection: Connection, organisation_id: int, series_id: int) -> CountedSeries | None:
+    """One Series of an organisation."""
+    one = _counted_series(organisation_id).where(series.c.id == series_id)
+    row = connection.execute(one).mappings().one_or_none()
+    return CountedSeries(**row) if row else None
+
+
+def find_series_id(connection: Connection, organisation_id: int, code: str) -> int | None:
+    """The id of the organisation's Series with this code."""
+    return connection.scalar(
+        select(series.c.id).where(series.c.organisation_id == organisation_id, series.c.code == code)
     )
-    return [Enrolment(**row) for row in rows.mappings()]
 
 
-_ONE = text(
-    _ENROLMENTS.format(few="SELECT e.* FROM lms.enrolments e WHERE e.id = :id AND e.organisation_id = :organisation_id")
-)
+def list_pathways(connection: Connection, organisation_id: int) -> list[tuple[int, str]]:
+    """Id and title of an organisation's Learning Pathways by title, up to 500."""
+    found = select(pathways.c.id, pathways.c.title).where(pathways.c.organisation_id == organisation_id)
+    rows = connection.execute(found.order_by(pathways.c.title).limit(_MOST_PATHWAYS))
+    return [(row.id, row.title) for row in rows]
 
 
-def enrolment(connection: Connection, organisation_id: int, enrolment_id: int) -> Enrolment | None:
+def find_learners(connection: Connection, organisation_id: int, text: str) -> tuple[list[int], bool]:
+    """Ids of learners, up to `MOST_LEARNERS`, and whether there are more.
+
+    Those with exactly this external id or e-mail address, by index. If there are none, those whose external id,
+    name or e-mail address contains the text.
+    """
+    own = select(learners.c.id).where(learners.c.organisation_id == organisation_id)
+    exact = union(
+        own.where(learners.c.external_id == text), own.where(func.lower(learners.c.email) == func.lower(text))
+    )
+    if ids := list(connection.scalars(exact)):
+        return ids, False
+    columns = (learners.c.external_id, learners.c.display_name, learners.c.email)
+    similar = own.where(or_(*(_contains(column, text) for column in columns))).limit(MOST_LEARNERS + 1)
+    found = list(connection.scalars(similar))
+    return sorted(found[:MOST_LEARNERS]), len(found) > MOST_LEARNERS
+
+
+def list_enrolments(
+    connection: Connection, organisation_id: int, search: EnrolmentSearch, *, before: int | None, limit: int
+) -> list[EnrolmentDetails]:
+    """A page of enrolments, newest first. `before`: the last id of the page before."""
+    found = _own_enrolments(organisation_id)
+    if search.series_id is not None:
+        found = found.where(enrolments.c.series_id == search.series_id)
+    if search.learner_ids is not None:
+        found = found.where(among(enrolments.c.learner_id, search.learner_ids))
+    if search.status:
+        found = found.where(enrolments.c.status.in_(search.status))
+    if search.pathway_id is not None:
+        found = found.where(enrolments.c.pathway_id == search.pathway_id)
+    if search.enrolled_after is not None:
+        found = found.where(enrolments.c.enrolled_at > search.enrolled_after)
+    if search.enrolled_before is not None:
+        found = found.where(enrolments.c.enrolled_at < search.enrolled_before)
+    if before is not None:
+        found = found.where(enrolments.c.id < before)
+    page = found.order_by(enrolments.c.id.desc()).limit(limit)
+    return [EnrolmentDetails(**row) for row in connection.execute(_with_names(page)).mappings()]
+
+
+def find_enrolment(connection: Connection, organisation_id: int, enrolment_id: int) -> EnrolmentDetails | None:
     """One enrolment of an organisation."""
-    values = {"id": enrolment_id, "organisation_id": organisation_id}
-    row = connection.execute(_ONE, values).mappings().one_or_none()
-    return Enrolment(**row) if row else None
+    one = _own_enrolments(organisation_id).where(enrolments.c.id == enrolment_id)
+    row = connection.execute(_with_names(one)).mappings().one_or_none()
+    return EnrolmentDetails(**row) if row else None
 
 
-_WITHDRAWN_BY_JOB = text("""
-SELECT o.job_id FROM withdrawals.outcomes o WHERE o.enrolment_id = :id AND o.organisation_id = :organisation_id
-    AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL ORDER BY o.decided_at DESC LIMIT 1
-""")
-_OPEN_LETTERS = text("""
-SELECT d.id FROM withdrawals.dead_letters d WHERE d.organisation_id = :organisation_id AND d.enrolment_id = :id
-    AND d.state IN ('open', 'redriven') ORDER BY d.id
-""")
+def find_job_that_withdrew(connection: Connection, organisation_id: int, enrolment_id: int) -> int | None:
+    """The job that withdrew an enrolment and was not reinstated."""
+    withdrawals = select(outcomes.c.job_id).where(
+        outcomes.c.enrolment_id == enrolment_id,
+        outcomes.c.organisation_id == organisation_id,
+        outcomes.c.outcome == Outcome.WITHDRAWN,
+        outcomes.c.reinstated_by.is_(None),
+    )
+    return connection.scalar(withdrawals.order_by(outcomes.c.decided_at.desc()).limit(1))
 
 
-def withdrawn_by_job(connection: Connection, organisation_id: int, enrolment_id: int) -> int | None:
-    """The job that withdrew an enrolment and was not taken back."""
-    values = {"id": enrolment_id, "organisation_id": organisation_id}
-    found = connection.scalar(_WITHDRAWN_BY_JOB, values)
-    return None if found is None else int(found)
+def list_open_letters(connection: Connection, organisation_id: int, enrolment_id: int) -> list[int]:
+    """Ids of the dead letters about an enrolment that are not closed."""
+    letters = select(dead_letters.c.id).where(
+        dead_letters.c.organisation_id == organisation_id,
+        dead_letters.c.enrolment_id == enrolment_id,
+        one_of(dead_letters.c.state, LIVE),
+    )
+    return list(connection.scalars(letters.order_by(dead_letters.c.id)))
 
 
-def open_letters(connection: Connection, organisation_id: int, enrolment_id: int) -> list[int]:
-    """The live dead letters about an enrolment."""
-    return list(connection.scalars(_OPEN_LETTERS, {"id": enrolment_id, "organisation_id": organisation_id}))
+def has_enrolments(connection: Connection, organisation_id: int) -> bool:
+    """Whether an organisation has any enrolment."""
+    # By the Series: the platform has an index over those, and none over an organisation's enrolments.
+    enrolled = exists().where(enrolments.c.series_id == series.c.id).correlate(series)
+    return bool(connection.scalar(select(exists().where(series.c.organisation_id == organisation_id, enrolled))))
 
 
-def _like(containing: str) -> str | None:
-    """A pattern for text that holds this, whatever is in it."""
-    if not containing:
-        return None
-    escaped = containing.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+def _counted_series(organisation_id: int) -> Select[Any]:
+    # BETWEEN is for the planner. Where one Series has nearly all rows, it expects `=` to match nearly every row, and
+    # reads the whole table for a Series that has no rows.
+    own = select(enrolments.c.status).where(enrolments.c.series_id.between(series.c.id, series.c.id))
+    few = own.limit(COUNTED_AT_MOST + 1).correlate(series).subquery("few")
+    counted = select(
+        func.count().label("enrolments"), func.count().filter(few.c.status.in_(ACTIVE)).label("active")
+    ).select_from(few)
+    counts = counted.lateral("counts")
+    return (
+        select(series.c.id, series.c.code, series.c.title, counts.c.enrolments, counts.c.active)
+        .select_from(series.outerjoin(counts, true()))
+        .where(series.c.organisation_id == organisation_id)
+    )
+
+
+def _own_enrolments(organisation_id: int) -> Select[Any]:
+    return select(enrolments).where(enrolments.c.organisation_id == organisation_id)
+
+
+def _with_names(page: Select[Any]) -> Select[Any]:
+    """The rows of a page with their names, which are looked up for these rows alone."""
+    e = page.subquery("e")
+    rows = e.join(series, series.c.id == e.c.series_id).join(learners, learners.c.id == e.c.learner_id)
+    return (
+        select(
+            e.c.id,
+            e.c.status,
+            e.c.enrolled_at,
+            e.c.due_at,
+            cast(e.c.progress, Double).label("progress"),
+            e.c.withdrawn_at,
+            e.c.withdrawal_reason,
+            e.c.withdrawn_by,
+            series.c.id.label("series_id"),
+            series.c.code.label("series_code"),
+            series.c.title.label("series_title"),
+            pathways.c.id.label("pathway_id"),
+            pathways.c.title.label("pathway_title"),
+            learners.c.external_id.label("learner_external_id"),
+            learners.c.display_name.label("learner_name"),
+            learners.c.email.label("learner_email"),
+            learners.c.active.label("learner_active"),
+        )
+        .select_from(rows.outerjoin(pathways, pathways.c.id == e.c.pathway_id))
+        .order_by(e.c.id.desc())
+    )
+
+
+def _contains(column: Any, text: str) -> Any:
+    """Whether a column contains the text, in capitals or not; `%` and `_` in it stand for themselves."""
+    return column.icontains(text, autoescape=True)

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
-from worker.records import Role
+from schemas.catalogue import Role
+from worker.models import tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +26,27 @@ class Token:
     revoked_at: datetime | None
 
 
-_COLUMNS = "id, organisation_id, name, role, created_at, created_by, last_used_at, revoked_at"
-_INSERT = text(f"""
-INSERT INTO withdrawals.tokens (organisation_id, name, role, selector, hash, created_by)
-VALUES (:organisation_id, :name, :role, :selector, :hash, :created_by)
-ON CONFLICT (organisation_id, lower(name)) WHERE revoked_at IS NULL DO NOTHING
-RETURNING {_COLUMNS}
-""")
+COLUMNS = (
+    tokens.c.id,
+    tokens.c.organisation_id,
+    tokens.c.name,
+    tokens.c.role,
+    tokens.c.created_at,
+    tokens.c.created_by,
+    tokens.c.last_used_at,
+    tokens.c.revoked_at,
+)
+"""What `as_token` reads, in this order."""
+IS_LIVE = tokens.c.revoked_at.is_(None)
 
 
-def insert(
+def as_token(row: Sequence[Any]) -> Token:
+    """A row of `COLUMNS` as a token."""
+    id_, organisation_id, name, role, *rest = row
+    return Token(id_, organisation_id, name, Role(role), *rest)
+
+
+def insert_token(
     connection: Connection,
     *,
     organisation_id: int,
@@ -42,64 +56,63 @@ def insert(
     hash_: bytes,
     created_by: str,
 ) -> Token | None:
-    """Keep a new token; None when a live one of the organisation has this name."""
-    values = {"organisation_id": organisation_id, "name": name, "role": role, "selector": selector, "hash": hash_}
-    row = connection.execute(_INSERT, {**values, "created_by": created_by}).mappings().one_or_none()
-    return _token(**row) if row else None
+    """A new token; None when a live token of the organisation has this name."""
+    row = insert(tokens).values(
+        organisation_id=organisation_id,
+        name=name,
+        role=role,
+        selector=selector,
+        hash=hash_,
+        created_by=created_by,
+    )
+    unless_taken = row.on_conflict_do_nothing(
+        index_elements=[tokens.c.organisation_id, func.lower(tokens.c.name)], index_where=IS_LIVE
+    )
+    made = connection.execute(unless_taken.returning(*COLUMNS)).one_or_none()
+    return as_token(made) if made else None
 
 
-_FIND = text(f"SELECT {_COLUMNS}, hash FROM withdrawals.tokens WHERE selector = :selector AND revoked_at IS NULL")
+_FIND = select(*COLUMNS, tokens.c.hash).where(tokens.c.selector == bindparam("selector"), IS_LIVE)  # on every request
 
 
 def find(connection: Connection, selector: str) -> tuple[Token, bytes] | None:
     """The live token of a selector, with the hash of its secret."""
-    row = connection.execute(_FIND, {"selector": selector}).mappings().one_or_none()
-    if row is None:
-        return None
-    values = dict(row)
-    hash_ = bytes(values.pop("hash"))
-    return _token(**values), hash_
-
-
-_LIVE = text("SELECT id FROM withdrawals.tokens WHERE id = ANY(:ids) AND revoked_at IS NULL")
+    row = connection.execute(_FIND, {"selector": selector}).one_or_none()
+    return (as_token(row[:-1]), row.hash) if row else None
 
 
 def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:
-    """Those of the tokens that are not revoked."""
-    return set(connection.scalars(_LIVE, {"ids": list(token_ids)}))
+    """Which of the tokens are not revoked."""
+    return set(connection.scalars(select(tokens.c.id).where(tokens.c.id.in_(token_ids), IS_LIVE)))
 
 
-_USED = text("""
-UPDATE withdrawals.tokens SET last_used_at = now()
-WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
-""")
+_RECORD_USE = (  # on every request
+    update(tokens)
+    .where(
+        tokens.c.id == bindparam("token_id"),
+        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - timedelta(minutes=1)),
+    )
+    .values(last_used_at=func.now())
+)
 
 
-def used(connection: Connection, token_id: int) -> None:
-    """Record a use, at most once a minute."""
-    connection.execute(_USED, {"id": token_id})
-
-
-_LIST = text(f"SELECT {_COLUMNS} FROM withdrawals.tokens WHERE organisation_id = :organisation_id ORDER BY id DESC")
+def record_use(connection: Connection, token_id: int) -> None:
+    """Record that a token was used, at most once a minute."""
+    connection.execute(_RECORD_USE, {"token_id": token_id})
 
 
 def list_tokens(connection: Connection, organisation_id: int) -> list[Token]:
     """Every token of an organisation, revoked ones included, newest first."""
-    return [_token(**row) for row in connection.execute(_LIST, {"organisation_id": organisation_id}).mappings()]
-
-
-_REVOKE = text(f"""
-UPDATE withdrawals.tokens SET revoked_at = coalesce(revoked_at, now())
-WHERE id = :id AND organisation_id = :organisation_id RETURNING {_COLUMNS}
-""")
+    found = select(*COLUMNS).where(tokens.c.organisation_id == organisation_id).order_by(tokens.c.id.desc())
+    return [as_token(row) for row in connection.execute(found)]
 
 
 def revoke(connection: Connection, organisation_id: int, token_id: int) -> Token | None:
-    """End a token at once; None when there is none of this id."""
-    parameters = {"id": token_id, "organisation_id": organisation_id}
-    row = connection.execute(_REVOKE, parameters).mappings().one_or_none()
-    return _token(**row) if row else None
-
-
-def _token(**values: object) -> Token:
-    return Token(**{**values, "role": Role(str(values["role"]))})  # type: ignore[arg-type]
+    """End a token at once; None when the organisation has no such token."""
+    changed = (
+        update(tokens)
+        .where(tokens.c.id == token_id, tokens.c.organisation_id == organisation_id)
+        .values(revoked_at=func.coalesce(tokens.c.revoked_at, func.now()))
+    )
+    row = connection.execute(changed.returning(*COLUMNS)).one_or_none()
+    return as_token(row) if row else None

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from worker.access import sessions
 from worker.config import Settings
 from worker.database import CHANNEL, Database, parse_url
-from worker.dead_letters import desk, remedies, runs
+from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, processes, webhooks
+from worker.ledger import claims, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
@@ -108,7 +108,7 @@ class Relay:
         with self._database.begin() as connection:
             threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
-            webhooks_due = webhooks.any_due(connection)
+            webhooks_due = webhook_deliveries.any_due(connection)
         if webhooks_due:
             self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._broker.top_up(due) if due else 0
@@ -122,12 +122,12 @@ class Relay:
             "admit": self._admit_due,
             "close": self._close_cancelled,
             "learners": lambda: remedies.redrive_known_learners(self._database),
-            "daily": lambda: runs.daily_pass(self._database),
+            "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
             "forget": self._forget_deliveries,
-            "sessions": lambda: sessions.forget(self._database),
-            "strip": lambda: desk.strip(self._database, self._settings),
+            "sessions": lambda: sessions.delete_expired(self._database),
+            "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
         }
         for name, step in steps.items():
@@ -158,12 +158,12 @@ class Relay:
 
     def _forget_deliveries(self) -> None:
         with self._database.begin() as connection:
-            webhooks.forget(connection)
+            webhook_deliveries.delete_old(connection)
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
         if time.monotonic() >= self._next_overdue:
-            desk.tell_overdue(self._database, self._settings)
+            desk_acts.announce_overdue(self._database, self._settings)
             self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
     def _try(self, step: str, act: Callable[[], object]) -> None:

@@ -1,1 +1,1 @@
-"""What happened: enrolments, outcomes, the summary, exports, and whether the books balance."""
+"""What happened: lists of enrolments and outcomes, their summary, exports to files, and whether the books balance."""

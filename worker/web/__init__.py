@@ -1,0 +1,1 @@
+"""HTTP: `api` (JSON), `hooks` (HR systems), `scim`, `console` (pages), and what they share."""

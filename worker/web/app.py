@@ -1,4 +1,4 @@
-"""The web process: thin entrypoints over the services; an endpoint parses, makes one call and maps the outcome."""
+"""The web process: thin endpoints over the services. Each parses, makes one call and maps the result."""
 
 from fastapi import FastAPI
 
@@ -23,16 +23,15 @@ from worker.web.api import (
     submit,
     webhooks,
 )
-from worker.web.cap import BodyCap
+from worker.web.body import BodyLimit
 from worker.web.console import app as console
 from worker.web.console.render import PATH
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
-from worker.web.limiting import Limiter
+from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
+from worker.web.scim.errors import PREFIX as SCIM_PREFIX
 
-UPLOADS = ("/v1/jobs/file", f"{PATH}/withdraw/file")
-"""Where files come in, which may be longer than other bodies."""
 ROUTERS = [
     health.router,
     metrics.router,
@@ -60,14 +59,20 @@ ROUTERS = [
 
 
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
-    """The application over one process's connections."""
+    """The application, with the connections of its process."""
     app = openapi.application()
-    app.add_middleware(BodyCap, most=settings.body_bytes, paths=dict.fromkeys(UPLOADS, settings.file_bytes))
-    limiter = Limiter(settings.broker_url.get_secret_value())
+    app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
+    limiter = RateLimiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)
-    app.state.watching = progress.Watching(database)
+    app.state.watchers = progress.Watchers(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     console.install(app)
     return app
+
+
+def _body_limits(settings: Settings) -> dict[str, int]:
+    """Limits in bytes by the beginning of the path: uploads of files may be longer, events must be shorter."""
+    uploads, events = settings.file_bytes, settings.hook_body_bytes
+    return {"/v1/jobs/file": uploads, f"{PATH}/withdraw/file": uploads, "/hooks/": events, f"{SCIM_PREFIX}/": events}

@@ -1,14 +1,13 @@
 """Who calls: a bearer token, its organisation, and the role that an endpoint needs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from schemas.catalogue import Role
 from worker.access import tokens
-from worker.records import Role
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
 
@@ -16,7 +15,7 @@ _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="token",
     bearerFormat="wdt_…",
-    description="`withdrawals tokens create` makes one; it is shown once.",
+    description="`withdrawals tokens create` makes a token and shows it once.",
 )
 
 
@@ -31,12 +30,12 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """What is put on record."""
+        """The name in the audit."""
         return f"token:{self.name}"
 
     @property
     def only_own(self) -> str | None:
-        """A producer reads no jobs but its own: the requester to look for, None for all."""
+        """The requester whose jobs this caller may read: a producer its own; None: all."""
         return self.actor if self.role is Role.PRODUCER else None
 
     def must_be(self, needed: Role) -> None:
@@ -46,71 +45,73 @@ class Caller:
             ProblemError: 403; names both roles.
         """
         if not self.role.includes(needed):
-            raise ProblemError(403, "forbidden", f"This needs the role {needed}; the token has {self.role}.")
+            raise ProblemError(403, "forbidden", f"This needs the role {needed}. The token has the role {self.role}.")
 
 
 def caller(
-    found: Annotated[Services, Depends(services)],
+    context: Annotated[Services, Depends(services)],
     presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     request: Request,
 ) -> Caller:
     """The caller behind the bearer token.
 
     Raises:
-        ProblemError: 401, one answer whatever is wrong with the token; 429 for a token that calls too often, and
-            for an address with too many calls that were not let in.
+        ProblemError: 401, with one answer whatever is wrong with the token; 429 for a token that calls too often,
+            and for an address with too many refused calls.
     """
-    token = tokens.authenticate(found.database, presented.credentials) if presented else None
+    token = tokens.authenticate(context.database, presented.credentials) if presented else None
     if token is None:
-        limit_refusals(found, request)
+        limit_refusals(context, request)
         raise ProblemError(
             401,
             "unauthorised",
-            "A live bearer token is needed: Authorization: Bearer wdt_…",
+            "Send a live bearer token: Authorization: Bearer wdt_…",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    limit(found, f"token:{token.id}", found.settings.rate_limit)
+    limit(context, f"token:{token.id}", context.settings.rate_limit)
     return Caller(token.id, token.organisation_id, token.name, token.role)
 
 
-def limit(found: Services, key: str, per_minute: int) -> None:
-    """Count a call of this key; also for callers that have no token, such as HR sources.
+def limit(context: Services, key: str, per_minute: int) -> None:
+    """Count a call of this key, such as a token, an HR source or an address.
 
     Raises:
         ProblemError: 429, with the seconds to wait.
     """
-    wait = found.limiter.retry_after(key, per_minute)
+    wait = context.limiter.retry_after(key, per_minute)
     if wait is not None:
         raise ProblemError(
             429,
             "too_many_requests",
-            f"More than {per_minute:,} requests in a minute; try again in {wait} s, with the same key.",
+            f"More than {per_minute:,} requests in a minute. Try again in {wait} s, with the same key.",
             headers={"Retry-After": str(wait)},
         )
 
 
-def limit_refusals(found: Services, request: Request) -> None:
-    """Count a call that is not let in, by its address.
+def limit_refusals(context: Services, request: Request) -> None:
+    """Count a refused call, by its address.
 
     Raises:
         ProblemError: 429, with the seconds to wait.
     """
-    limit(found, f"address:{request.client.host if request.client else ''}", found.settings.refusal_limit)
+    limit(context, f"address:{request.client.host if request.client else ''}", context.settings.refusal_limit)
 
 
-def needs(role: Role) -> Callable[..., Caller]:
-    """A dependency: the caller, whose role includes `role`."""
+def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(caller)]) -> Caller:
+    """The caller, if their role includes the role that the endpoint needs.
 
-    def allowed(who: Annotated[Caller, Depends(caller)]) -> Caller:
-        who.must_be(role)
-        return who
+    The roles are OpenAPI's `security` of the operation, from which the document says who may call.
 
-    allowed.__doc__ = f"Needs the role {role}."
-    return allowed
+    Raises:
+        ProblemError: 403, the role is not enough.
+    """
+    for role in needed.scopes:
+        who.must_be(Role(role))
+    return who
 
 
-Scim = Annotated[Caller, Depends(needs(Role.SCIM))]
-Producer = Annotated[Caller, Depends(needs(Role.PRODUCER))]
-Viewer = Annotated[Caller, Depends(needs(Role.VIEWER))]
-Operator = Annotated[Caller, Depends(needs(Role.OPERATOR))]
-Approver = Annotated[Caller, Depends(needs(Role.APPROVER))]
+Scim = Annotated[Caller, Security(authorise, scopes=[Role.SCIM])]
+Producer = Annotated[Caller, Security(authorise, scopes=[Role.PRODUCER])]
+Viewer = Annotated[Caller, Security(authorise, scopes=[Role.VIEWER])]
+Operator = Annotated[Caller, Security(authorise, scopes=[Role.OPERATOR])]
+Approver = Annotated[Caller, Security(authorise, scopes=[Role.APPROVER])]

@@ -1,4 +1,4 @@
-"""What endpoints share: this process's connections and settings, and the pages of lists."""
+"""What endpoints share: this process's connections and settings, ids in paths, and the pages of lists."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -8,8 +8,10 @@ from pydantic import BeforeValidator
 
 from worker.config import Settings
 from worker.database import Database
+from worker.errors import InvalidInputError
+from worker.ids import LARGEST, parse_id
 from worker.queue.broker import HintBroker
-from worker.web.limiting import Limiter
+from worker.web.rate_limits import RateLimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +21,27 @@ class Services:
     database: Database
     broker: HintBroker
     settings: Settings
-    limiter: Limiter
+    limiter: RateLimiter
 
 
 def services(request: Request) -> Services:
-    """Those of the application that answers."""
+    """The connections of the application that answers."""
     return cast(Services, request.app.state.services)
 
 
 Context = Annotated[Services, Depends(services)]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise ValueError("a whole number, in digits alone")
-    return value
+def _parse_row_id(value: Any) -> int:
+    try:
+        return parse_id(str(value), "id")
+    except InvalidInputError:
+        raise ValueError("not a positive whole number") from None
 
 
-RowId = Annotated[int, Path(ge=1, le=2**63 - 1), BeforeValidator(_plain)]
-"""The id of a row in a path; a number that no row can have is refused before the database would."""
-Limit = Annotated[int, Query(ge=1, le=1000, description="Items on a page at the most.")]
-Cursor = Annotated[str | None, Query(max_length=40, description="Where to go on: `next_cursor` of the page before.")]
+RowId = Annotated[int, Path(ge=1, le=LARGEST), BeforeValidator(_parse_row_id)]
+"""The id of a row in a path. A number that no row can have is refused before the database would refuse it."""
+Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of items on a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=40, description="`next_cursor` of the page before; leave it out for the first page.")
+]

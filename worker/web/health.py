@@ -1,4 +1,4 @@
-"""Whether the process answers, and whether what it needs is there."""
+"""Liveness and readiness of the web process."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -11,27 +11,27 @@ from worker.queue.broker import HintBroker
 from worker.web.context import Context
 
 RELAY_LATE = 15.0
-"""Seconds without a relay after which the service is not ready: work is accepted, but nobody wakes a worker."""
+"""Seconds without a relay after which the service is not ready: jobs are accepted, but nothing wakes the workers."""
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process answers. Role: none."""
+    """Whether the process answers. No token is needed."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "A part is missing; the body says which."}})
+@router.get("/readyz", responses={503: {"description": "A part cannot be reached; the body says which."}})
 async def readyz(context: Context) -> JSONResponse:
-    """Whether what this process needs can be reached, told apart: database, broker, relay. Role: none."""
+    """Whether database, broker and relay can be reached, each with its own answer. No token is needed."""
     found = await run_in_threadpool(readiness, context.database, context.broker)
     ready = all(part["ok"] for part in found.values())
     return JSONResponse({"status": "ready" if ready else "not_ready", **found}, status_code=200 if ready else 503)
 
 
 def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
-    """Each part with `ok`, and what is wrong with it."""
+    """Each part with `ok`, and its error if it has one."""
     found: dict[str, dict[str, object]] = {}
     age: float | None = None
     try:

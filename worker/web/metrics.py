@@ -1,7 +1,7 @@
 """`/metrics` in Prometheus' text format, counted from the database at each scrape.
 
-Without a token, as is the way where Prometheus scrapes inside a cluster or on loopback: there are sums over all
-organisations here, and neither names nor personal data. A proxy in front need not let it through.
+No token is needed, as usual where Prometheus scrapes inside a cluster or on loopback: the metrics are sums over all
+organisations, without names or personal data. A proxy in front should block the path.
 """
 
 from collections.abc import Iterator
@@ -29,26 +29,26 @@ router = APIRouter(tags=["health"])
     },
 )
 def metrics(context: Context) -> Response:
-    """Gauges of what waits and of what is wrong. No token is needed. Role: none."""
+    """Gauges of work that waits and of work that failed. No token is needed."""
     registry = CollectorRegistry()
     registry.register(_Gauges(context.database))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Gauges(Collector):
-    """Everything, from one transaction."""
+    """All gauges, read in one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing in advance, so that registering does not ask the database."""
+        """No gauges in advance, so that registering does not query the database."""
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._database.begin() as connection:
-            held, letters = gauges.held(connection), gauges.open_letters(connection)
-            due, age = gauges.due(connection)
+            held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
+            due, age = gauges.due_chunks(connection)
             relay = processes.relay_age(connection)
             threads = processes.worker_threads(connection, at_least=0)
         yield _labelled(
@@ -64,10 +64,12 @@ class _Gauges(Collector):
             {code: letters.get(code, 0) for code in LetterCode},
         )
         yield GaugeMetricFamily("withdrawals_due_chunks", "Chunks that are due and not claimed", value=due)
-        yield GaugeMetricFamily("withdrawals_oldest_due_seconds", "How long the oldest due chunk has been", value=age)
+        yield GaugeMetricFamily(
+            "withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", value=age
+        )
         yield GaugeMetricFamily("withdrawals_worker_threads", "Worker threads seen in the last 15 s", value=threads)
         if relay is not None:
-            yield GaugeMetricFamily("withdrawals_relay_seen_seconds", "Since a relay was last seen", value=relay)
+            yield GaugeMetricFamily("withdrawals_relay_seen_seconds", "Seconds since a relay's heartbeat", value=relay)
 
 
 def _labelled(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -1,15 +1,14 @@
 """Errors as `application/problem+json` (RFC 9457): the type is stable, the detail says what to do.
 
-Every error of a service is told here and nowhere else. What nobody expected shows its fingerprint alone,
-which the log has too.
+Every error becomes an answer here and nowhere else. An unexpected error shows only its fingerprint, which the log
+has too.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-import psycopg_pool
 import sqlalchemy.exc
 import structlog
 from fastapi import FastAPI, Request
@@ -39,30 +38,30 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:withdrawals:problem:"
 RETRY_AFTER = 5
-"""Seconds after which to ask again when PostgreSQL cannot be reached."""
+"""Seconds after which to try again when PostgreSQL cannot be reached."""
 
-_MOST_FAULTS = 20
-"""Faults that one answer names at the most; a list of a hundred thousand wrong ids has as many."""
+_MAX_FAULTS = 20
+"""Maximum number of faults in one answer; a list of a hundred thousand wrong ids has as many."""
 
 TITLES = {
     400: "Bad request",
-    401: "Who are you?",
-    403: "Not with this token",
+    401: "Authentication required",
+    403: "Not allowed",
     404: "Not found",
-    405: "Not with this method",
+    405: "Method not allowed",
     409: "Conflict",
-    412: "Changed meanwhile",
-    413: "Too large",
-    415: "Wrong content type",
-    422: "Cannot be accepted as it stands",
+    412: "The record has changed",
+    413: "Body too large",
+    415: "Unsupported content type",
+    422: "Invalid request",
     429: "Too many requests",
-    500: "Something went wrong here",
-    503: "Not now",
+    500: "Unexpected error",
+    503: "Service unavailable",
 }
 
 
 class ProblemError(Exception):
-    """An answer that is a problem: for what only the web knows, such as a missing header."""
+    """An answer that is a problem, for errors that only the web layer knows, such as a missing header."""
 
     def __init__(
         self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
@@ -73,11 +72,11 @@ class ProblemError(Exception):
 
 
 class SignInNeededError(Exception):
-    """A page of the console without a live session: on to where one signs in."""
+    """A page of the console was requested without a live session. The answer redirects to the sign-in page."""
 
 
 class ProblemResponse(JSONResponse):
-    """A problem on the wire. ASCII alone: what is quoted of a request may hold halves of surrogate pairs."""
+    """A problem on the wire. ASCII only: a quoted part of the request may have half of a surrogate pair."""
 
     media_type = MEDIA_TYPE
 
@@ -88,7 +87,7 @@ class ProblemResponse(JSONResponse):
 def problem(
     status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
-    """A problem as an answer; `more` are members of its own."""
+    """A problem as an answer; `more`: its additional members."""
     body = {"type": PREFIX + kind, "title": TITLES.get(status, "Error"), "status": status, "detail": detail, **more}
     return ProblemResponse(body, status, headers=dict(headers or {}))
 
@@ -96,20 +95,20 @@ def problem(
 KINDS: dict[str, tuple[int, str]] = {
     "not_json": (400, "The body is not JSON."),
     "idempotency_key_missing": (400, "Idempotency-Key: this header is needed …"),
-    "unauthorised": (401, "A live bearer token is needed: Authorization: Bearer wdt_…"),
-    "forbidden": (403, "This needs the role operator; the token has viewer."),
+    "unauthorised": (401, "Send a live bearer token: Authorization: Bearer wdt_…"),
+    "forbidden": (403, "This needs the role operator. The token has the role viewer."),
     "not_found": (404, "there is no job 7 in this organisation"),
     "conflict": (409, "dead letter 7 is not open: it is resolved"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
-    "too_large": (413, "The body is too large."),
+    "too_large": (413, "The body may have at most 4,194,304 bytes."),
     "too_many_ids": (413, "enrolment_ids: up to 100,000; send more as a file to POST /v1/jobs/file"),
     "content_type": (415, "The content type must be application/json."),
     "invalid": (422, "reason: Input should be 'not_required', …"),
-    "too_many_requests": (429, "More than 1,200 requests in a minute; try again in 3 s, with the same key."),
-    "unavailable": (503, "The database cannot be reached, or was too busy; nothing was accepted. …"),
+    "too_many_requests": (429, "More than 1,200 requests in a minute. Try again in 3 s, with the same key."),
+    "unavailable": (503, "The database cannot be reached, or is too busy. Nothing was accepted. …"),
 }
-"""Problem types with their status and an example of their detail; each is shown where it can be the answer."""
+"""Problem types with their status and an example of their detail, for the OpenAPI document."""
 EVERYWHERE = ("unauthorised", "forbidden", "invalid", "too_many_requests", "unavailable")
 WITH_BODY = ("not_json", "too_large", "content_type")
 _HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
@@ -117,9 +116,9 @@ _USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 413: "too_large", 
 
 
 def describes(*wanted: int | str) -> dict[int | str, dict[str, Any]]:
-    """The problems of an endpoint for the OpenAPI document, beside those that all have (`EVERYWHERE`).
+    """The problems of an endpoint for the OpenAPI document, those that every endpoint has (`EVERYWHERE`) included.
 
-    A problem type of `KINDS`, or a status for its usual one.
+    `wanted`: problem types of `KINDS`, or a status for its usual type.
     """
     found: dict[int | str, dict[str, Any]] = {}
     for item in (*EVERYWHERE, *wanted):
@@ -156,28 +155,28 @@ _STATUS: list[tuple[type[WithdrawalsError], int]] = [
 
 
 def install(app: FastAPI) -> None:
-    """Let the application answer every error as a problem."""
+    """Make the application answer every error as a problem."""
     app.add_exception_handler(SignInNeededError, _sign_in)
     app.add_exception_handler(ProblemError, _known)
     app.add_exception_handler(WithdrawalsError, _service)
     app.add_exception_handler(SCIMException, _scim)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError, psycopg_pool.PoolTimeout):
+    for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(unreachable, _driver)
     app.add_exception_handler(sqlalchemy.exc.DBAPIError, _driver)
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _tell(
+def _respond(
     request: Request, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
 ) -> Response:
-    """A problem; under `/scim/v2` an error in SCIM's form, in the console a page."""
+    """The error in the form of its path: SCIM's under `/scim/v2`, a page in the console, else a problem."""
     if request.url.path.startswith(scim.PREFIX):
         return scim.error(status, kind, detail, headers=headers)
     if _in_console(request):
         shown = render("problem.html", request, status=status, title=TITLES.get(status, "Error"), detail=detail)
-        return HTMLResponse(shown, status, headers={**HEADERS, **(headers or {})})  # no middleware is around a 500
+        return HTMLResponse(shown, status, headers={**HEADERS, **(headers or {})})  # no middleware sees a 500
     return problem(status, kind, detail, headers=headers, **more)
 
 
@@ -193,7 +192,7 @@ async def _sign_in(request: Request, error: Exception) -> Response:
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - for the type checker
-    return _tell(request, error.status, error.kind, error.detail, error.headers, **error.more)
+    return _respond(request, error.status, error.kind, error.detail, error.headers, **error.more)
 
 
 async def _scim(request: Request, error: Exception) -> Response:
@@ -208,54 +207,63 @@ async def _service(request: Request, error: Exception) -> Response:
         return await _unexpected(request, error)
     if status == 422 and request.url.path.startswith(scim.PREFIX):
         status = 400
-    return _tell(request, status, error.type, str(error), **error.more)
+    return _respond(request, status, error.type, str(error), **error.more)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
-        return _tell(request, 400, "not_json", "The body is not JSON.")
+        return _respond(request, 400, "not_json", "The body is not JSON.")
     if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in found) and not is_json(request):
-        return _tell(request, 415, "content_type", "The content type must be application/json.")
-    found = found[:_MOST_FAULTS]
-    errors = [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
-    detail = "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in errors)
-    return _tell(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
+        return _respond(request, 415, "content_type", "The content type must be application/json.")
+    errors = list_faults(found[:_MAX_FAULTS])
+    detail = join_faults(errors)
+    return _respond(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
 
 
 def is_json(request: Request) -> bool:
-    """Whether the body says that it is JSON."""
+    """Whether the content type of the request is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json"
 
 
+def list_faults(found: Iterable[Any]) -> list[dict[str, str]]:
+    """Pydantic's errors as `field` and `message`, without the values that were sent."""
+    return [{"field": _field(item["loc"]), "message": item["msg"].removeprefix("Value error, ")} for item in found]
+
+
+def join_faults(faults: Iterable[dict[str, str]]) -> str:
+    """Faults as one sentence: `data.external_id: Field required; …`."""
+    return "; ".join(f"{item['field']}: {item['message']}" if item["field"] else item["message"] for item in faults)
+
+
 def _field(location: tuple[int | str, ...]) -> str:
-    # Where it stands (body, query, header) is left out, and the names of validators inside a union.
-    parts = [str(part) for part in location if not str(part).startswith("function-")]
+    # Without the place (body, query, header) and the names of the validators inside a union.
+    parts = [str(part) for part in location if not str(part).startswith(("function-", "datetime", "date"))]
     return ".".join(parts[1:] if parts and parts[0] in ("body", "query", "path", "header") else parts)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
     kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    details = {400: "The body is not JSON.", 404: "There is nothing here.", 413: "The body is too large."}
+    details = {400: "The body is not JSON.", 404: "Page not found."}
     detail = details.get(error.status_code, str(error.detail))
     if error.status_code == 400 and _in_console(request):
-        detail = "The form could not be read; it may have 1,000 fields and a file at the most."
-    return _tell(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
+        detail = "The form cannot be read. It may have at most 1,000 fields and one file."
+    return _respond(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
 
 
 async def _driver(request: Request, error: Exception) -> Response:
     if classify(error) not in (Fault.TRANSIENT, Fault.TIMEOUT):
         return await _unexpected(request, error)
     log.warning("web.database_unreachable", error_class=describe(error)[0])
-    detail = "The database cannot be reached, or was too busy; nothing was accepted. Send it again with the same key."
-    return _tell(request, 503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER)})
+    detail = "The database cannot be reached, or is too busy. Nothing was accepted. Send it again with the same key."
+    return _respond(request, 503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER)})
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     name, message, fingerprint = describe(error)
     route = getattr(request.scope.get("route"), "path", "")
     log.error("web.failed", error_class=name, message=message, fingerprint=fingerprint, route=route)
-    return _tell(request, 500, "unexpected", f"This should not have happened; tell us the fingerprint {fingerprint}.")
+    return _respond(request, 500, "unexpected", f"An unexpected error. Please report the fingerprint {fingerprint}.")

@@ -1,4 +1,4 @@
-"""The server under the application, and how it stops: streams that would never end are ended first."""
+"""The server that runs the application, and its shutdown: endless streams are ended first."""
 
 import sys
 from contextlib import suppress
@@ -12,10 +12,10 @@ from worker.queue.heartbeat import Heartbeat
 
 
 class Server(uvicorn.Server):
-    """uvicorn waits at a signal until every connection is done; a watcher of a long job never would be."""
+    """uvicorn waits for every connection at shutdown; a stream of a long job's progress would not end."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
-        self._watching = app.state.watching
+        self._watchers = app.state.watchers
         super().__init__(
             uvicorn.Config(
                 app,
@@ -29,19 +29,19 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._watching.stop()
+        self._watchers.stop()
         super().handle_exit(sig, frame)
 
 
 def serve(app: FastAPI, settings: Settings) -> None:
-    """Answer until SIGTERM or SIGINT; then finish what is being answered, within `shutdown_seconds`."""
+    """Answer until SIGTERM or SIGINT; then finish the requests in progress, within `shutdown_seconds`."""
     server = Server(app, settings)
     heartbeat = Heartbeat(app.state.services.database, "web")
     heartbeat.start()
     try:
         with suppress(KeyboardInterrupt):
-            server.run()  # uvicorn hands the signal on once it has stopped in order
+            server.run()  # uvicorn raises the signal again after a graceful stop
     finally:
         heartbeat.stop()
-    if not server.started:  # uvicorn has said why
+    if not server.started:  # uvicorn has logged the reason
         sys.exit(3)

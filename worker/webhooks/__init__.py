@@ -1,1 +1,1 @@
-"""Webhooks that go out: endpoints, deliveries, and a POST that cannot be turned against this side."""
+"""Outgoing webhooks: endpoints, deliveries, and a POST that cannot reach into the private network."""

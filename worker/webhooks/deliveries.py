@@ -1,159 +1,40 @@
-"""Webhooks that go out (Standard Webhooks 1.0.0): a help desk or a chat is told what needs attention.
+"""Webhook deliveries (Standard Webhooks 1.0.0): a help desk or a chat learns what needs attention.
 
-At least once: a delivery keeps its `webhook-id` over all its attempts, by which a receiver drops what it has.
-Nothing is told but ids, codes and counts.
+Each event is sent at least once. A delivery keeps its `webhook-id` over all its attempts, so a receiver can drop
+duplicates. Events carry nothing but ids, codes and counts.
 """
 
-import base64
 import json
 import random
-import secrets
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import get_args
 
 import structlog
 from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
-from schemas.webhooks import Event
-from worker.access.sealing import Seal
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError
-from worker.ledger import jobs, webhooks
-from worker.ledger.webhooks import Delivery, Endpoint, Sending
+from worker.errors import ConflictError, NotFoundError
+from worker.ledger import jobs, webhook_deliveries
+from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
 from worker.webhooks import safe_post
+from worker.webhooks.endpoints import webhook_seal
 
 log = structlog.get_logger(__name__)
 
-EVENTS: tuple[str, ...] = get_args(Event)
 MOST_ATTEMPTS = 12
-"""After these a delivery has `failed` and waits for a replay: about a day and a half, with the rests below."""
-_REST, _LONGEST_REST = 5.0, 4 * 3600.0
-"""Seconds that an endpoint rests after its first failure, doubling up to the second, with jitter."""
+"""After these, about a day and a half with the rests below, a delivery has `failed` and waits for a replay."""
+_FIRST_REST, _LONGEST_REST = 5.0, 4 * 3600.0
+"""Seconds that an endpoint rests after its first failure, doubling up to the longest rest, with jitter."""
 _LEASE = timedelta(seconds=60)
-_TURN = 10.0
-"""Seconds after which a worker thread turns to something else; what is left brings a hint of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewEndpoint:
-    """An endpoint with its secret, which cannot be shown again."""
-
-    endpoint: Endpoint
-    secret: str
-
-
-def create(
-    database: Database, settings: Settings, *, organisation_id: int, url: str, events: Sequence[str], actor: str
-) -> NewEndpoint:
-    """Let an address be told of events from now on.
-
-    Raises:
-        InvalidInputError: the URL cannot be used, or an event is none.
-        SettingsError: there is no key to seal the secret with.
-    """
-    safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
-    wrong = [event for event in events if event not in EVENTS]
-    if wrong or not events:
-        found = f"{wrong[0][:40]!r} is none" if wrong else "name at least one"
-        raise InvalidInputError(f"events: {found}; there are {', '.join(EVENTS)}")
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    sealed = _seal(settings).seal(secret.encode())
-
-    def work(connection: Connection) -> Endpoint:
-        known = webhooks.find_by_secret(connection, organisation_id, sealed)
-        if known is not None:  # the answer to the first commit was lost
-            return next(item for item in webhooks.endpoints(connection, organisation_id) if item.id == known)
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.create")
-        return webhooks.insert(
-            connection,
-            organisation_id=organisation_id,
-            url=url,
-            events=sorted(set(events)),
-            secret=sealed,
-            created_by=actor,
-        )
-
-    endpoint = database.run(work)
-    log.info("webhook.created", endpoint_id=endpoint.id, organisation_id=organisation_id)
-    return NewEndpoint(endpoint, secret)
-
-
-def disable(database: Database, *, organisation_id: int, endpoint_id: int, actor: str) -> Endpoint:
-    """Send an endpoint nothing any more; doing it again changes nothing.
-
-    Raises:
-        NotFoundError: there is no such endpoint in this organisation.
-    """
-
-    def work(connection: Connection) -> Endpoint:
-        endpoint = webhooks.disable(connection, organisation_id, endpoint_id, because=f"by {actor}")
-        if endpoint is None:
-            raise NotFoundError(f"there is no webhook {endpoint_id} in this organisation")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.disable")
-        return endpoint
-
-    return database.run(work)
-
-
-def send_test(database: Database, settings: Settings, *, organisation_id: int, endpoint_id: int) -> Delivery:
-    """Send an endpoint a `test` event now, and see what it answers.
-
-    Raises:
-        NotFoundError: there is no such live endpoint in this organisation.
-    """
-    with database.begin() as connection:
-        delivery_id = webhooks.write_test(connection, organisation_id, endpoint_id)
-    if delivery_id is None:
-        raise NotFoundError(f"there is no live webhook {endpoint_id} in this organisation")
-    sending = database.run(lambda connection: webhooks.claim(connection, lease=_LEASE, delivery_id=delivery_id))
-    if sending is not None:  # else a worker was faster
-        _send(database, settings, sending)
-    return show(database, organisation_id=organisation_id, delivery_id=delivery_id)
-
-
-def show(database: Database, *, organisation_id: int, delivery_id: int) -> Delivery:
-    """One delivery.
-
-    Raises:
-        NotFoundError: there is none of this id in this organisation.
-    """
-    with database.begin() as connection:
-        found = webhooks.delivery(connection, organisation_id, delivery_id)
-    if found is None:
-        raise NotFoundError(f"there is no delivery {delivery_id} in this organisation")
-    return found
-
-
-def replay(database: Database, *, organisation_id: int, delivery_id: int, actor: str) -> Delivery:
-    """Send a delivery again that failed or arrived; it keeps its `webhook-id`.
-
-    Raises:
-        NotFoundError: there is none of this id in this organisation.
-        ConflictError: it is on its way, or its endpoint is disabled.
-    """
-
-    def work(connection: Connection) -> bool:
-        done = webhooks.replay(connection, organisation_id, delivery_id)
-        if done:
-            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.replay")
-            jobs.notify(connection)
-        return done
-
-    replayed = database.run(work)
-    found = show(database, organisation_id=organisation_id, delivery_id=delivery_id)
-    if not replayed and found.state != "due":
-        raise ConflictError(f"delivery {delivery_id} is {found.state}; its webhook is disabled, or it is on its way")
-    return found
+_SECONDS_OF_ONE_RUN = 10.0
+"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
 
 
 class Deliverer:
-    """Sends what is due; one thread of a process at a time, so that slow receivers keep no withdrawal waiting."""
+    """Sends what is due, in one thread of a process at a time, so that slow receivers do not delay withdrawals."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -162,60 +43,107 @@ class Deliverer:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Begin nothing more; what is being sent ends within seconds."""
+        """Start no more deliveries. The one in progress ends within seconds."""
         self._stopping.set()
 
-    def work_off(self) -> int:
-        """Send until nothing is due or the turn is over; how many attempts were made."""
+    def run(self) -> int:
+        """Send until nothing is due or the time of one run is over. Returns the number of attempts."""
         if not self._busy.acquire(blocking=False):
             return 0
         try:
-            begun, sent = time.monotonic(), 0
-            while not self._stopping.is_set() and time.monotonic() - begun < _TURN:
-                sending = self._database.run(lambda connection: webhooks.claim(connection, lease=_LEASE))
-                if sending is None:
+            started, attempts = time.monotonic(), 0
+            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
+                claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))
+                if claimed is None:
                     break
-                _send(self._database, self._settings, sending)
-                sent += 1
-            return sent
+                _send(self._database, self._settings, claimed)
+                attempts += 1
+            return attempts
         finally:
             self._busy.release()
 
 
-def _send(database: Database, settings: Settings, sending: Sending) -> None:
-    """One attempt. Died before it is recorded: the lease runs out and it is sent again, under the same id."""
-    opened = _seal(settings).open(sending.secret)
-    answer = safe_post.Answer(error="the secret cannot be opened; WITHDRAWALS_SECRET_KEY has changed")
-    if opened is not None:
-        event = {"type": sending.type, "timestamp": _rfc3339(sending.created_at), "data": sending.data}
-        body = json.dumps(event, separators=(",", ":"))
-        answer = safe_post.post(
-            sending.url,
-            _signed(opened.decode(), f"msg_{sending.id}", body),
-            body.encode(),
-            allow_private=settings.webhooks_allow_private,
-        )
+def send_test(database: Database, settings: Settings, *, organisation_id: int, endpoint_id: int) -> DeliveryRecord:
+    """Send an endpoint a `test` event now. The record says what came back.
+
+    Raises:
+        NotFoundError: this organisation has no such enabled endpoint.
+    """
+    with database.begin() as connection:
+        delivery_id = webhook_deliveries.insert_test(connection, organisation_id, endpoint_id)
+    if delivery_id is None:
+        raise NotFoundError(f"there is no enabled webhook {endpoint_id} in this organisation")
+    claimed = database.run(lambda connection: webhook_deliveries.claim_one(connection, delivery_id, lease=_LEASE))
+    if claimed is not None:  # None: a worker has claimed it already
+        _send(database, settings, claimed)
+    return show(database, organisation_id=organisation_id, delivery_id=delivery_id)
+
+
+def show(database: Database, *, organisation_id: int, delivery_id: int) -> DeliveryRecord:
+    """One delivery.
+
+    Raises:
+        NotFoundError: this organisation has no delivery with this id.
+    """
+    with database.begin() as connection:
+        found = webhook_deliveries.find_delivery(connection, organisation_id, delivery_id)
+    if found is None:
+        raise NotFoundError(f"there is no delivery {delivery_id} in this organisation")
+    return found
+
+
+def replay(database: Database, *, organisation_id: int, delivery_id: int, actor: str) -> DeliveryRecord:
+    """Send a delivery again that failed or arrived. It keeps its `webhook-id`.
+
+    Raises:
+        NotFoundError: this organisation has no delivery with this id.
+        ConflictError: it is on its way, or its endpoint is disabled.
+    """
+
+    def make_due(connection: Connection) -> bool:
+        replayed = webhook_deliveries.replay(connection, organisation_id, delivery_id)
+        if replayed:
+            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.replay")
+            jobs.notify(connection)
+        return replayed
+
+    replayed = database.run(make_due)
+    found = show(database, organisation_id=organisation_id, delivery_id=delivery_id)
+    if not replayed and found.state != "due":
+        raise ConflictError(f"delivery {delivery_id} is {found.state}: it is on its way, or its webhook is disabled")
+    return found
+
+
+def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> None:
+    """Make one attempt. If this process dies first, the lease runs out and another sends it with the same id."""
+    secret = webhook_seal(settings).open(claimed.secret)
+    if secret is None:
+        answer = safe_post.Answer(error="the secret cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed")
+    else:
+        answer = _post(claimed, secret.decode(), allow_private=settings.webhooks_allow_private)
+    fields = {"delivery_id": claimed.id, "endpoint_id": claimed.endpoint_id, "status": answer.status}
     if answer.ok:
-        database.run(lambda connection: webhooks.delivered(connection, sending, answer.status or 200))
-        log.info("webhook.delivered", delivery_id=sending.id, endpoint_id=sending.endpoint_id, status=answer.status)
+        status = answer.status or 200
+        database.run(lambda connection: webhook_deliveries.record_delivered(connection, claimed, status))
+        log.info("webhook.delivered", **fields)
         return
-    rest = timedelta(seconds=answer.retry_after or _rest(sending.failures))
+    rest = timedelta(seconds=answer.retry_after or _rest_seconds(claimed.failures))
     state = database.run(
-        lambda connection: webhooks.not_delivered(
-            connection, sending, status=answer.status, error=answer.error, rest=rest, most=MOST_ATTEMPTS
+        lambda connection: webhook_deliveries.record_failure(
+            connection, claimed, status=answer.status, error=answer.error, rest=rest, most_attempts=MOST_ATTEMPTS
         )
     )
-    log.warning(
-        "webhook.not_delivered",
-        delivery_id=sending.id,
-        endpoint_id=sending.endpoint_id,
-        status=answer.status,
-        error=answer.error,
-        state=state,
-    )
+    log.warning("webhook.not_delivered", **fields, error=answer.error, state=state)
 
 
-def _signed(secret: str, message_id: str, body: str) -> dict[str, str]:
+def _post(claimed: ClaimedDelivery, secret: str, *, allow_private: bool) -> safe_post.Answer:
+    event = {"type": claimed.type, "timestamp": _rfc3339(claimed.created_at), "data": claimed.data}
+    body = json.dumps(event, separators=(",", ":"))
+    headers = _signed_headers(secret, f"msg_{claimed.id}", body)
+    return safe_post.post(claimed.url, headers, body.encode(), allow_private=allow_private)
+
+
+def _signed_headers(secret: str, message_id: str, body: str) -> dict[str, str]:
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
@@ -226,14 +154,10 @@ def _signed(secret: str, message_id: str, body: str) -> dict[str, str]:
     }
 
 
-def _rest(failures: int) -> float:
-    bound = min(_LONGEST_REST, _REST * 2 ** min(failures, 20))
+def _rest_seconds(failures: int) -> float:
+    bound = min(_LONGEST_REST, _FIRST_REST * 2 ** min(failures, 20))
     return random.uniform(bound / 2, bound)  # noqa: S311 - spreads load, guards nothing
 
 
-def _rfc3339(when: datetime) -> str:
-    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _seal(settings: Settings) -> Seal:
-    return Seal(settings, "webhook-secret")
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

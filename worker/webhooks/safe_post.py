@@ -1,8 +1,8 @@
-"""One POST to an address that somebody else has chosen, without harm to this side.
+"""One POST to a URL that somebody else chose, without reaching into the private network (server-side request forgery).
 
-The name is resolved once, every address it has is looked at, and that very address is connected to: a name that
-answers with a private address the second time gains nothing. No redirect is followed, no proxy used, no body read;
-all of it takes a bounded time, also from a server that sends one byte a second.
+The host name is resolved once. All its addresses must be public, and one of these very addresses is connected to: a
+name that resolves to a private address the second time gains nothing. No redirect is followed, no proxy is used and no
+body is read. The whole exchange has a time limit, also when the server sends one byte a second.
 """
 
 import ipaddress
@@ -20,14 +20,14 @@ from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 from worker.errors import InvalidInputError
 
 SECONDS = 5.0
-"""For the whole exchange: name, connection, TLS, request, status line and headers."""
+"""Time limit of the whole exchange: name, connection, TLS, request, status line and headers."""
 _EMBEDDING = [ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
-"""IPv6 prefixes that carry an IPv4 address inside (NAT64, 6to4, Teredo): what they reach cannot be told."""
+"""IPv6 prefixes that carry an IPv4 address inside (NAT64, 6to4, Teredo): what they reach is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: a status, or the name of what went wrong; `retry_after` in seconds when it was said."""
+    """What came back: an HTTP status or an error. `retry_after`: seconds, if the header gave them."""
 
     status: int | None = None
     error: str | None = None
@@ -39,34 +39,34 @@ class Answer:
 
 
 def check_url(url: str, *, allow_private: bool) -> None:
-    """Refuse what could never be sent to; names are looked up only when something is sent.
+    """Refuse a URL that nothing could be sent to. Host names are resolved only when something is sent.
 
     Raises:
-        InvalidInputError: says what is wrong with the URL, without quoting it.
+        InvalidInputError: the URL is wrong; the message does not quote it.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise InvalidInputError("url: cannot be read; it looks like https://help.example/hooks") from None
+        raise InvalidInputError("url: cannot be read. Example: https://help.example/hooks") from None
     if not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidInputError("url: has characters that no URL has")
+        raise InvalidInputError("url: has characters that are not allowed in a URL")
     if parts.scheme != "https" and not (allow_private and parts.scheme == "http"):
         raise InvalidInputError("url: must begin with https://")
     if not host:
-        raise InvalidInputError("url: names no host")
+        raise InvalidInputError("url: has no host")
     if parts.username is not None or parts.password is not None:
-        raise InvalidInputError("url: must not have a user or a password in it")
+        raise InvalidInputError("url: must not contain a user or a password")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return
     if not allow_private and not is_public(str(address)):
-        raise InvalidInputError("url: a private or loopback address is refused (WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE)")
+        raise InvalidInputError("url: a private or loopback address; only WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE allows it")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet."""
+    """Whether an IP address belongs to the public internet."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:
@@ -77,8 +77,8 @@ def is_public(address: str) -> bool:
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Answer:
-    """Send `body`; whatever goes wrong is an answer, never an exception."""
-    backend = _Careful(allow_private=allow_private, deadline=time.monotonic() + SECONDS)
+    """Send `body`. Whatever goes wrong is an answer, never an exception."""
+    backend = _PublicAddresses(allow_private=allow_private, deadline=time.monotonic() + SECONDS)
     limits = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
     try:
         with (
@@ -113,8 +113,8 @@ class _PrivateAddressError(Exception):
     pass
 
 
-class _Careful(NetworkBackend):
-    """Connects to public addresses alone, before a deadline."""
+class _PublicAddresses(NetworkBackend):
+    """Connects only to public addresses, and only before a deadline."""
 
     def __init__(self, *, allow_private: bool, deadline: float) -> None:
         self._allow_private = allow_private
@@ -131,26 +131,28 @@ class _Careful(NetworkBackend):
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError):
-            raise httpcore2.ConnectError("no such name") from None
+            raise httpcore2.ConnectError("the host name does not resolve") from None
         addresses = [str(item[4][0]).partition("%")[0] for item in found]
         if not self._allow_private and not all(is_public(address) for address in addresses):
             raise _PrivateAddressError
-        stream = SyncBackend().connect_tcp(addresses[0], port, _left(self._deadline), local_address, socket_options)
-        return _Timed(stream, self._deadline)
+        stream = SyncBackend().connect_tcp(
+            addresses[0], port, _seconds_left(self._deadline), local_address, socket_options
+        )
+        return _StreamWithDeadline(stream, self._deadline)
 
 
-class _Timed(NetworkStream):
-    """A stream all of whose operations end before one deadline."""
+class _StreamWithDeadline(NetworkStream):
+    """A stream whose operations all end before one deadline."""
 
     def __init__(self, stream: NetworkStream, deadline: float) -> None:
         self._stream = stream
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._deadline))
+        return self._stream.read(max_bytes, _seconds_left(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(self._deadline))
+        self._stream.write(buffer, _seconds_left(self._deadline))
 
     def close(self) -> None:
         self._stream.close()
@@ -158,14 +160,16 @@ class _Timed(NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
-        return _Timed(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
+        return _StreamWithDeadline(
+            self._stream.start_tls(ssl_context, server_hostname, _seconds_left(self._deadline)), self._deadline
+        )
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _left(deadline: float) -> float:
+def _seconds_left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore2.ReadTimeout("the time for the exchange is over")
+        raise httpcore2.ReadTimeout("the exchange took too long")
     return left

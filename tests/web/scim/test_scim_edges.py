@@ -87,6 +87,17 @@ def test_half_a_surrogate_pair_in_a_name_is_no_500(scim: Directory) -> None:
     assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidSyntax")
 
 
+def test_another_spelling_of_a_name_is_checked_too(scim: Directory, learner_id: str) -> None:
+    """The library takes `user_name` for `userName`."""
+    answers = [
+        scim.call("POST", "/Users", {"user_name": "an\0na"}),
+        scim.patch(learner_id, {"op": "replace", "path": "display_name", "value": "an\0na"}),
+        scim.patch(learner_id, {"op": "replace", "value": {"Display_Name": ["Anna"]}}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidValue"), answer.text
+
+
 def test_a_database_that_cannot_be_reached_is_told_in_scims_form(
     scim: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,13 +127,13 @@ def test_a_lost_answer_to_the_commit_is_found_and_not_taken_for_somebody_elses(
     monkeypatch.setattr(db, "run", twice)
     who: dict[str, Any] = {"organisation_id": world.organisation_id, "actor": "token:okta"}
     if act == "create":
-        scim_users.create(db, wanted=scim_users.Account("ben@example.org", "ben", None, active=True), **who)
+        scim_users.create(db, wanted=scim_users.UserAttributes("ben@example.org", "ben", None, active=True), **who)
         return
-    about = {**who, "learner_id": learner_id, "unless": lambda _: next(seen)}
+    about = {**who, "learner_id": learner_id, "is_expected": lambda _: next(seen)}
     if act == "delete":
         scim_users.delete(db, **about)
     else:
-        scim_users.change(db, wanted=lambda account: replace(account, active=False), **about)
+        scim_users.change(db, wanted=lambda user: replace(user, active=False), **about)
     assert not world.active("anna")
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 
@@ -131,10 +142,49 @@ def test_active_twice_or_by_a_part_is_refused_and_deactivates_nobody(
     scim: Directory, world: World, learner_id: str
 ) -> None:
     twice: dict[str, Any] = {"op": "replace", "value": {"active": True, "Active": False}}
+    spellings: list[dict[str, Any]] = [{"op": "replace", "path": path, "value": 1} for path in (" active", "ACTIVE ")]
     parts: list[dict[str, Any]] = [{**OFF, "path": path} for path in ("active[x eq 1]", "active.value")]
-    for operation in (twice, *parts):
+    parts.append({"op": "replace", "value": {"active.value": False}})
+    for operation in (twice, *parts, *spellings):
         assert scim.patch(learner_id, operation).status_code == 400
     assert world.active("anna")
+
+
+@pytest.mark.parametrize("value", [0, "0", None, "no"])
+def test_a_value_that_equals_the_present_one_is_read_strictly_too(
+    scim: Directory, world: World, learner_id: str, value: Any
+) -> None:
+    """In Python `0 == False`: what says nothing new must still be a boolean."""
+    scim.patch(learner_id, OFF)
+    for operation in ({**OFF, "value": value}, {"op": "replace", "value": {USER: {"active": value}}}):
+        answer = scim.patch(learner_id, operation)
+        assert (answer.status_code, answer.json()["scimType"]) == (400, "invalidValue"), answer.text
+
+
+def test_a_learner_that_scim_would_not_create_can_be_read_and_deactivated(
+    scim: Directory, world: World, learner_id: str
+) -> None:
+    """The limits of a write are not those of the platform."""
+    world.run("UPDATE lms.learners SET display_name = repeat('x', 2000), email = repeat('y', 400)")
+    assert len(scim.call("GET", f"/Users/{learner_id}").json()["displayName"]) == 2000
+    assert scim.names() == ["y" * 400]
+    assert scim.patch(learner_id, OFF).json()["active"] is False
+    assert not world.active("anna")
+
+
+def test_the_removal_of_what_is_not_stored_keeps_the_rest_of_a_patch(
+    scim: Directory, world: World, learner_id: str
+) -> None:
+    """Entra ID sends such a removal with a value; the deactivation beside it must be done."""
+    emails = {"op": "Remove", "path": 'emails[type eq "work"]', "value": [{"value": "anna@example.org"}]}
+    assert scim.patch(learner_id, emails, OFF).status_code == 200
+    assert not world.active("anna")
+
+
+def test_a_put_may_name_the_schema_before_an_attribute(scim: Directory, world: World, learner_id: str) -> None:
+    put = scim.call("PUT", f"/Users/{learner_id}", {"userName": "anna", f"{USER}:active": "False"})
+    assert (put.status_code, put.json()["active"]) == (200, False), put.text
+    assert not world.active("anna")
 
 
 def test_a_newer_event_of_another_source_is_told_and_not_taken_for_done(

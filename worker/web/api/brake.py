@@ -14,11 +14,11 @@ router = APIRouter(prefix="/v1/brake", tags=["brake"], responses=describes())
 
 @router.get("")
 def show_brake(context: Context, who: Approver) -> BrakeLimits:
-    """The organisation's limits, and how much of the window is used. Role: approver."""
+    """The organisation's limits, and how much of the window is used."""
     return brake.show(context.database, organisation_id=who.organisation_id)
 
 
 @router.put("")
 def set_brake(context: Context, who: Approver, body: BrakeSetting) -> BrakeLimits:
-    """Set the organisation's limits, all of them; what is left out follows the default. Role: approver."""
+    """Set all limits of the organisation. A limit that is left out follows the default."""
     return brake.set_limits(context.database, organisation_id=who.organisation_id, wanted=body, actor=who.actor)

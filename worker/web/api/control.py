@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from schemas import answers
-from schemas.control import Move, Release
+from schemas.control import MoveRequest, ReleaseRequest
 from schemas.dead_letters import Act
 from schemas.jobs import JobRequest
 from worker.jobs import control, plan
@@ -16,19 +16,19 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes())
 
 @router.post("/plan")
 def plan_job(context: Context, who: Producer, request: JobRequest) -> answers.Plan:
-    """The outcomes that a job would have now; writes nothing. Role: producer."""
+    """The outcomes that a job would have now. Writes nothing."""
     return plan.of_request(context.database, who.organisation_id, request)
 
 
 @router.get("/{job_id}/plan", responses=describes(404, 409))
 def plan_again(context: Context, who: Viewer, job_id: RowId) -> answers.Plan:
-    """What a job that is held, or has not ended, would do now with what is left of it. Role: viewer."""
+    """What the undecided part of a job would do now. Writes nothing."""
     return plan.of_job(context.database, who.organisation_id, job_id)
 
 
 @router.post("/{job_id}/pause", responses=describes(404, 409))
 def pause(context: Context, who: Operator, job_id: RowId, body: Act | None = None) -> answers.Job:
-    """Let nothing more of a job begin until it is resumed; a paused one stays so. Role: operator."""
+    """Pause a job: workers begin no more of it until it is resumed."""
     note = body.note if body else None
     job = control.pause(
         context.database, organisation_id=who.organisation_id, job_id=job_id, actor=who.actor, note=note
@@ -38,7 +38,7 @@ def pause(context: Context, who: Operator, job_id: RowId, body: Act | None = Non
 
 @router.post("/{job_id}/resume", responses=describes(404, 409))
 def resume(context: Context, who: Operator, job_id: RowId, body: Act | None = None) -> answers.Job:
-    """Let a paused job go on. Role: operator."""
+    """Resume a paused job."""
     note = body.note if body else None
     job = control.resume(
         context.database, organisation_id=who.organisation_id, job_id=job_id, actor=who.actor, note=note
@@ -47,8 +47,8 @@ def resume(context: Context, who: Operator, job_id: RowId, body: Act | None = No
 
 
 @router.patch("/{job_id}", responses=describes(404, 409))
-def move(context: Context, who: Operator, job_id: RowId, body: Move) -> answers.Job:
-    """Give a scheduled or held job another time; one that has passed admits a scheduled job at once. Role: operator."""
+def move(context: Context, who: Operator, job_id: RowId, body: MoveRequest) -> answers.Job:
+    """Give a scheduled or held job another time. A time in the past starts a scheduled job at once."""
     job = control.move(
         context.database,
         organisation_id=who.organisation_id,
@@ -60,8 +60,8 @@ def move(context: Context, who: Operator, job_id: RowId, body: Move) -> answers.
 
 
 @router.post("/release")
-def release_matching(context: Context, who: Approver, body: Release) -> answers.Released:
-    """Release all held jobs that match, save those that the caller requested. Role: approver."""
+def release_matching(context: Context, who: Approver, body: ReleaseRequest) -> answers.Released:
+    """Release all held jobs that match. Those that the caller requested stay held."""
     return control.release_matching(
         context.database, organisation_id=who.organisation_id, wanted=body.filter, actor=who.actor, note=body.note
     )
@@ -69,7 +69,7 @@ def release_matching(context: Context, who: Approver, body: Release) -> answers.
 
 @router.post("/{job_id}/release", responses=describes(404, 409))
 def release(context: Context, who: Approver, job_id: RowId, body: Act | None = None) -> answers.Job:
-    """Release a held job that somebody else requested. Role: approver."""
+    """Release a held job that somebody else requested."""
     note = body.note if body else None
     job = control.release(
         context.database, organisation_id=who.organisation_id, job_id=job_id, actor=who.actor, note=note

@@ -1,72 +1,58 @@
-"""Dead letters over HTTP: look, understand, act on one. `/v1/dead-letters`."""
+"""Single dead letters over HTTP: list, show, act on one. `/v1/dead-letters`."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
+from pydantic import ConfigDict, Field
 
 from schemas import answers
-from schemas.dead_letters import Act, Code, LetterFilter, Resolution, Source, State, Word
-from schemas.jobs import Moment
-from worker.dead_letters import desk, remedies
+from schemas.dead_letters import Act, LetterFilter, Resolution
+from worker.dead_letters import acts, desk, remedies
 from worker.web.auth import Operator, Viewer
-from worker.web.context import Context, Cursor, Limit, RowId, Services
+from worker.web.context import Context, RowId, Services
 from worker.web.problems import WITH_BODY, describes
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
 
-_FIELDS = LetterFilter.model_fields
 
+class LetterQuery(LetterFilter):
+    """The filter with a page; other parameters are ignored."""
 
-def _filter(
-    code: Annotated[Code | None, Query()] = None,
-    state: Annotated[State | None, Query()] = None,
-    job_id: Annotated[int | None, Query(ge=1, le=2**63 - 1, description=_FIELDS["job_id"].description)] = None,
-    source: Annotated[Source | None, Query(description=_FIELDS["source"].description)] = None,
-    fingerprint: Annotated[Word | None, Query()] = None,
-    assignee: Annotated[Word | None, Query(description=_FIELDS["assignee"].description)] = None,
-    older_than: Annotated[Moment | None, Query(description=_FIELDS["older_than"].description)] = None,
-    changed: Annotated[bool | None, Query(description=_FIELDS["changed"].description)] = None,
-    overdue: Annotated[bool | None, Query(description=_FIELDS["overdue"].description)] = None,
-) -> LetterFilter:
-    return LetterFilter(
-        code=code,
-        state=state,
-        job_id=job_id,
-        source=source,
-        fingerprint=fingerprint,
-        assignee=assignee,
-        older_than=older_than,
-        changed=changed,
-        overdue=overdue,
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
-
-Wanted = Annotated[LetterFilter, Depends(_filter)]
-"""A filter of dead letters, from the query."""
+    limit: Annotated[int, Field(ge=1, le=1000, description="Items on a page at the most.")] = 50
+    cursor: Annotated[
+        str | None, Field(max_length=40, description="Where to go on: `next_cursor` of the page before.")
+    ] = None
 
 
 @router.get("")
 def list_dead_letters(
-    context: Context, who: Viewer, wanted: Wanted, limit: Limit = 50, cursor: Cursor = None
+    context: Context, who: Viewer, query: Annotated[LetterQuery, Query()]
 ) -> answers.Page[answers.DeadLetter]:
-    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones. Role: viewer."""
+    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones."""
     found = desk.list_letters(
-        context.database, context.settings, who.organisation_id, wanted, cursor=cursor, limit=limit
+        context.database,
+        context.settings,
+        who.organisation_id,
+        query.filter,
+        cursor=query.cursor,
+        limit=query.limit,
     )
     return answers.Page(items=[remedies.document(letter) for letter in found.items], next_cursor=found.next_cursor)
 
 
 @router.get("/{letter_id}", responses=describes(404))
 def show_dead_letter(context: Context, who: Viewer, letter_id: RowId) -> answers.DeadLetter:
-    """One dead letter with its history, what the platform shows now, and the remedies. Role: viewer."""
-    return _shown(context, who.organisation_id, letter_id)
+    """One dead letter with its history, what the platform shows now, and the remedies."""
+    return show_letter(context, who.organisation_id, letter_id)
 
 
 @router.post("/{letter_id}/redrive", responses=describes(*WITH_BODY, 404, 409))
 def redrive_dead_letter(
     context: Context, who: Operator, letter_id: RowId, act: Act | None = None
 ) -> answers.DeadLetter:
-    """Try again; what has become moot closes the letter. Role: operator."""
+    """Try again. If there is nothing left to do, this resolves the letter."""
     remedies.redrive(
         context.database,
         organisation_id=who.organisation_id,
@@ -74,31 +60,32 @@ def redrive_dead_letter(
         actor=who.actor,
         note=act.note if act else None,
     )
-    return _shown(context, who.organisation_id, letter_id)
+    return show_letter(context, who.organisation_id, letter_id)
 
 
 @router.post("/{letter_id}/resolve", responses=describes(*WITH_BODY, 404, 409))
 def resolve_dead_letter(
     context: Context, who: Operator, letter_id: RowId, resolution: Resolution
 ) -> answers.DeadLetter:
-    """Decide a letter by one of its remedies. Role: operator for `keep`, approver for any other."""
-    who.must_be(remedies.role_for(resolution.remedy))
+    """Decide a letter by one of its remedies. Role: operator for `keep`, approver for `override` and `cascade`."""
+    remedy = acts.parse_act(resolution.remedy, among=acts.RESOLUTIONS, name="remedy")
+    who.must_be(acts.ACTS[remedy].role)
     remedies.resolve(
         context.database,
         organisation_id=who.organisation_id,
         letter_ids=[letter_id],
-        remedy=resolution.remedy,
+        remedy=remedy,
         actor=who.actor,
         note=resolution.note,
     )
-    return _shown(context, who.organisation_id, letter_id)
+    return show_letter(context, who.organisation_id, letter_id)
 
 
 @router.post("/{letter_id}/discard", responses=describes(*WITH_BODY, 404, 409))
 def discard_dead_letter(
     context: Context, who: Operator, letter_id: RowId, act: Act | None = None
 ) -> answers.DeadLetter:
-    """Close a letter without an answer; what was not done stays not done. Role: operator."""
+    """Close a letter without an answer; what was not done stays undone."""
     remedies.discard(
         context.database,
         organisation_id=who.organisation_id,
@@ -106,8 +93,9 @@ def discard_dead_letter(
         actor=who.actor,
         note=act.note if act else None,
     )
-    return _shown(context, who.organisation_id, letter_id)
+    return show_letter(context, who.organisation_id, letter_id)
 
 
-def _shown(context: Services, organisation_id: int, letter_id: int) -> answers.DeadLetter:
+def show_letter(context: Services, organisation_id: int, letter_id: int) -> answers.DeadLetter:
+    """A letter as it is after an act, as over HTTP."""
     return remedies.document(remedies.show(context.database, organisation_id=organisation_id, letter_id=letter_id))

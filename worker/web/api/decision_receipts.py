@@ -13,5 +13,5 @@ router = APIRouter(prefix="/v1/enrolments", tags=["enrolments"], responses=descr
 
 @router.get("/{enrolment_id}/history", responses=describes(404))
 def show_history(context: Context, who: Viewer, enrolment_id: int) -> wire.EnrolmentHistory:
-    """What was asked of an enrolment, by whom, which rule decided, and what happened since. Role: viewer."""
+    """What was asked of an enrolment, by whom, which rule decided, and what happened since."""
     return decision_receipts.explain(context.database, organisation_id=who.organisation_id, enrolment_id=enrolment_id)

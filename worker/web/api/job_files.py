@@ -74,7 +74,7 @@ def submit_file(
     response: Response,
     form: Annotated[FormData, Depends(_form)],
 ) -> answers.Job:
-    """Withdraw the enrolments of a CSV file; nothing is accepted unless all rows parse. Role: producer."""
+    """Withdraw the enrolments of a CSV file; nothing is accepted unless all rows parse."""
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
     with known_key_first(context, requester):
         file, fields = _parts(form)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import ConfigDict
 
 from schemas import answers
 from schemas.catalogue import JobState
@@ -10,8 +11,7 @@ from schemas.dead_letters import Act
 from schemas.job_filter import JobFilter
 from worker.errors import JobEndedError, NotFoundError
 from worker.ids import next_cursor, parse_cursor
-from worker.jobs import control
-from worker.ledger import job_lists
+from worker.jobs import control, show
 from worker.records import Job
 from worker.web.auth import Caller, Operator, Producer
 from worker.web.context import Context, Cursor, Limit, RowId, Services
@@ -20,30 +20,39 @@ from worker.web.problems import WITH_BODY, describes
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes())
 
 
+class JobQuery(JobFilter):
+    """The filter of jobs as query parameters, with the page."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
 @router.get("")
-def list_jobs(
-    context: Context,
-    who: Producer,
-    state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> answers.Page[answers.Job]:
-    """Jobs, newest first; a producer sees its own. Role: producer."""
-    wanted = JobFilter(state=state, requested_by=who.only_own)
-    with context.database.begin() as connection:
-        found = job_lists.list_jobs(connection, who.organisation_id, wanted, before=parse_cursor(cursor), limit=limit)
-    return answers.Page(items=[answers.Job.model_validate(job) for job in found], next_cursor=next_cursor(found, limit))
+def list_jobs(context: Context, who: Producer, wanted: Annotated[JobQuery, Query()]) -> answers.Page[answers.Job]:
+    """Jobs that match, newest first; a producer sees its own."""
+    if who.only_own is not None:
+        if wanted.requested_by not in (None, who.only_own):
+            return answers.Page(items=[], next_cursor=None)
+        wanted = wanted.model_copy(update={"requested_by": who.only_own})
+    before = parse_cursor(wanted.cursor)
+    found = show.list_jobs(
+        context.database, organisation_id=who.organisation_id, wanted=wanted, before=before, limit=wanted.limit
+    )
+    items = [answers.Job.model_validate(job) for job in found]
+    return answers.Page(items=items, next_cursor=next_cursor(found, wanted.limit))
 
 
 @router.get("/{job_id}", responses=describes(404))
 def show_job(context: Context, who: Producer, job_id: RowId) -> answers.Job:
-    """One job with its counts; a producer sees its own. Role: producer."""
-    return answers.Job.model_validate(visible(context, who, job_id))
+    """One job with its counts; a producer sees its own."""
+    return answers.Job.model_validate(find_visible(context, who, job_id))
 
 
 @router.post("/{job_id}/cancel", responses=describes(*WITH_BODY, 404, "job_ended"))
 def cancel_job(context: Context, who: Operator, job_id: RowId, act: Act | None = None) -> answers.Job:
-    """Cancel what of a job is not decided yet; once more changes nothing. Role: operator."""
+    """Cancel what of a job is not decided yet. A job that is cancelled already stays as it is."""
     job = control.cancel(
         context.database,
         organisation_id=who.organisation_id,
@@ -56,14 +65,13 @@ def cancel_job(context: Context, who: Operator, job_id: RowId, act: Act | None =
     return answers.Job.model_validate(job)
 
 
-def visible(context: Services, who: Caller, job_id: int) -> Job:
+def find_visible(context: Services, who: Caller, job_id: int) -> Job:
     """A job that the caller may read.
 
     Raises:
-        NotFoundError: there is none in this organisation, or it is not a producer's own.
+        NotFoundError: this organisation has no such job, or it is not a producer's own.
     """
-    with context.database.begin() as connection:
-        found = job_lists.find_job(connection, who.organisation_id, job_id)
-    if found is None or who.only_own not in (None, found.requested_by):
+    found = show.show(context.database, organisation_id=who.organisation_id, job_id=job_id)
+    if who.only_own not in (None, found.requested_by):
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     return found

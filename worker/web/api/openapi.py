@@ -1,4 +1,7 @@
-"""The OpenAPI document: what the code says, made whole, so that no answer is missing from it."""
+"""The OpenAPI document: generated from the code, then completed so that no answer is missing.
+
+The meaning of codes comes from `schemas/catalogue.py`, and the role of an operation from its `security`.
+"""
 
 import importlib.metadata
 from typing import Any
@@ -8,21 +11,79 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from schemas.answers import Problem
+from schemas.catalogue import (
+    JOB_STATES,
+    LETTER_CODES,
+    LETTER_STATES,
+    OUTCOMES,
+    REASONS,
+    RECEIPT_STATUSES,
+    ROLES,
+    STATUSES,
+    describe,
+)
 from schemas.jobs import JobRequest
+from worker.web.hooks.common import TAG as HR_EVENTS
 from worker.web.problems import WITH_BODY, describes
 from worker.web.scim import errors as scim
 
-_DESCRIPTION = """
-Withdraws learners from enrolments: accepted once, done once, or in front of a person with the reason.
+_DESCRIPTION = f"""
+Withdraws learners from enrolments. Every request is accepted once and done once. What cannot be done goes to a person,
+with the reason.
 
-Roles: `producer` < `viewer` < `operator` < `approver`; each operation says which it needs. Errors are problems
-(RFC 9457) whose `type` is stable. Lists come in pages: `next_cursor` begins the next one. Times are RFC 3339 in UTC.
-Every call that makes a job carries an `Idempotency-Key`: sent again, it answers with the same job.
+Errors are problems (RFC 9457) with a stable `type`. Lists come in pages: `next_cursor` leads to the next one. Times are
+RFC 3339 in UTC. Every call that creates a job needs an `Idempotency-Key`: the same key again returns the same job.
+
+Each operation says which role its token needs. From `producer` on, each role includes those before it:
+
+{describe(ROLES)}
 """
 _TAGS = [
-    {"name": "jobs", "description": "Ask for withdrawals, and see what became of them."},
-    {"name": "dead letters", "description": "What needs a person, with the remedies."},
-    {"name": "health", "description": "For probes; no token, no limit."},
+    {
+        "name": "jobs",
+        "description": f"""Ask for withdrawals, and see what happened.
+
+A job has one reason:
+
+{describe(REASONS)}
+
+Its state is one of:
+
+{describe(JOB_STATES)}
+
+Each of its enrolments gets one outcome:
+
+{describe(OUTCOMES)}""",
+    },
+    {
+        "name": "dead letters",
+        "description": f"""What needs a person, with the remedies.
+
+A dead letter has one code:
+
+{describe(LETTER_CODES)}
+
+Its state is one of:
+
+{describe(LETTER_STATES)}""",
+    },
+    {
+        "name": "enrolments",
+        "description": f"""Enrolments as the platform has them, and their history.
+
+The service knows these statuses; any other goes to support:
+
+{describe(STATUSES)}""",
+    },
+    {
+        "name": HR_EVENTS,
+        "description": f"""HR systems send events about persons here, and authenticate by their secret.
+
+The receipt of an event has one status:
+
+{describe(RECEIPT_STATUSES)}""",
+    },
+    {"name": "health", "description": "For probes: no token is needed, and no rate limit applies."},
 ]
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -51,7 +112,7 @@ def application() -> FastAPI:
 
 
 def _operation_id(route: APIRoute) -> str:
-    """The name of the function that answers."""
+    """The name of the endpoint's function."""
     return route.name
 
 
@@ -72,6 +133,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete_operation(path: str, operation: dict[str, Any]) -> None:
+    _describe_role(operation)
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):
         del answers["422"]
@@ -80,12 +142,19 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
         wanted = {status: answer for status, answer in wanted.items() if status not in (401, 403)}
         answers.pop("403", None)  # without a token there are no roles
     if path.startswith(scim.PREFIX):
-        wanted = {400 if status == 422 else status: _in_scims_form(answer) for status, answer in wanted.items()}
+        wanted = {400 if status == 422 else status: _as_scim(answer) for status, answer in wanted.items()}
     if operation.get("tags") != ["health"]:
         for status, answer in wanted.items():
             answers.setdefault(str(status), answer)
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _in_scims_form(answer: dict[str, Any]) -> dict[str, Any]:
+def _describe_role(operation: dict[str, Any]) -> None:
+    """Add the role that the operation's `security` names, unless its own words say more about roles."""
+    roles = [role for scheme in operation.get("security", []) for scopes in scheme.values() for role in scopes]
+    if "Role: " not in operation["description"]:
+        operation["description"] += f" Role: {' and '.join(roles) or 'none'}."
+
+
+def _as_scim(answer: dict[str, Any]) -> dict[str, Any]:
     return {"description": answer["description"], "content": {scim.MEDIA_TYPE: {"schema": {"type": "object"}}}}

@@ -1,4 +1,4 @@
-"""What became of a job, enrolment by enrolment: `/v1/jobs/{id}/outcomes`."""
+"""What happened to each enrolment of a job: `/v1/jobs/{id}/outcomes`."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from schemas import answers
 from schemas.catalogue import Outcome
 from worker.ids import parse_cursor
 from worker.ledger import outcomes
-from worker.web.api.jobs import visible
+from worker.web.api.jobs import find_visible
 from worker.web.auth import Producer
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
@@ -25,8 +25,8 @@ def list_outcomes(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> answers.Page[answers.Outcome]:
-    """What happened to each enrolment of a job so far, by rising id; a producer sees its own. Role: producer."""
-    visible(context, who, job_id)
+    """What happened to each enrolment of a job so far, by rising id; a producer sees its own."""
+    find_visible(context, who, job_id)
     after = parse_cursor(cursor) or 0
     with context.database.begin() as connection:
         found = outcomes.list_outcomes(

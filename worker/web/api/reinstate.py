@@ -31,10 +31,11 @@ def reinstate_job(
     response: Response,
     request: ReinstateRequest | None = None,
 ) -> answers.Job:
-    """Put back what an ended job withdrew, or a part of it: a job of its own, with an outcome for each. Role: operator.
+    """Put back what an ended job withdrew, or a part of it. This makes a new job. Role: operator.
 
-    `reinstated`; `enrolled_again` (the learner has an active enrolment there by now), `changed_since` (somebody
-    else changed it after the job), `learner_inactive`: these three stay as they are.
+    Each enrolment gets an outcome. `reinstated`: its prior status is back. With the other three it stays as it is:
+    `enrolled_again` (the learner has another active enrolment in the Series), `changed_since` (somebody changed it
+    after the job), `learner_inactive`.
     """
     made = reinstate.reinstate(
         context.database,
@@ -50,5 +51,5 @@ def reinstate_job(
 def plan_reinstate(
     context: Context, who: Operator, job_id: RowId, request: ReinstateRequest | None = None
 ) -> ReinstatePlan:
-    """What a reinstate would do now, counted and sampled; writes nothing. Role: operator."""
+    """What a reinstate would do now. Writes nothing."""
     return reinstate.plan(context.database, who.organisation_id, job_id, request.filter if request else None)

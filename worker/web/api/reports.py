@@ -1,8 +1,8 @@
-"""Enrolments as a list, and reports as files and sums: `/v1/enrolments`, `/v1/reports/…`."""
+"""Reports over HTTP: lists of enrolments and outcomes, the same as files, and the summary."""
 
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO
@@ -15,38 +15,39 @@ from fastapi.responses import Response, StreamingResponse
 from schemas import answers
 from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, OutcomeRow, Summary
 from worker.errors import describe
-from worker.ids import parse_cursor
-from worker.reports import lists
-from worker.reports.exports import Format
+from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
+from worker.reports import exports, lists
+from worker.reports.formats import Format
+from worker.reports.summary import summarise
 from worker.web.auth import Caller, Viewer
 from worker.web.context import Context, Cursor, Limit, Services
 from worker.web.problems import ProblemError, describes
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 4
-"""Exports that one process writes at a time: each holds a connection of the pool and a thread."""
+EXPORTS_AT_ONCE = 4
+"""Exports that one process writes at the same time: each holds a connection of the pool and a thread."""
 _PIECE = 65_536  # bytes
 
 router = APIRouter(prefix="/v1", tags=["reports"], responses=describes())
-_free = threading.BoundedSemaphore(AT_ONCE)
-_FILE: dict[int | str, dict[str, Any]] = {
+_free_slots = threading.BoundedSemaphore(EXPORTS_AT_ONCE)
+_FILE_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The file; its name has the date.",
+        "description": "The file. Its name has the date.",
         "content": {format_.media_type.partition(";")[0]: {} for format_ in Format},
     }
 }
 
 
 class OutcomePage(OutcomeFilter):
-    """The filter, and which page."""
+    """The filter, and the page."""
 
     limit: Limit = 50
     cursor: Cursor = None
 
 
 class EnrolmentPage(EnrolmentFilter):
-    """The filter, and which page."""
+    """The filter, and the page."""
 
     limit: Limit = 50
     cursor: Cursor = None
@@ -56,28 +57,27 @@ class EnrolmentPage(EnrolmentFilter):
 def list_enrolments(
     context: Context, who: Viewer, wanted: Annotated[EnrolmentPage, Query()]
 ) -> answers.Page[EnrolmentRow]:
-    """Enrolments as they are now, newest first, withdrawn ones included unless excluded. Role: viewer."""
-    rows = lists.enrolments(
+    """Enrolments as they are now, newest first. Withdrawn ones are included unless excluded."""
+    rows = lists.list_enrolments(
         context.database, who.organisation_id, wanted, before=parse_cursor(wanted.cursor), limit=wanted.limit
     )
-    more = str(rows[-1].enrolment_id) if len(rows) == wanted.limit else None
-    return answers.Page(items=[EnrolmentRow.model_validate(row) for row in rows], next_cursor=more)
+    items = [EnrolmentRow.model_validate(row) for row in rows]
+    return answers.Page(items=items, next_cursor=next_cursor(rows, wanted.limit, "enrolment_id"))
 
 
 @router.get("/outcomes")
 def list_all_outcomes(
     context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]
 ) -> answers.Page[OutcomeRow]:
-    """What jobs decided, newest job first, a row for each enrolment of each job. Role: viewer."""
-    rows = lists.outcomes(
-        context.database, who.organisation_id, wanted, before=place(wanted.cursor), limit=wanted.limit
+    """What jobs decided, newest job first, a row for each enrolment of each job."""
+    rows = lists.list_outcomes(
+        context.database, who.organisation_id, wanted, before=parse_pair_cursor(wanted.cursor), limit=wanted.limit
     )
-    return answers.Page(
-        items=[OutcomeRow.model_validate(row) for row in rows], next_cursor=next_place(rows, wanted.limit)
-    )
+    items = [OutcomeRow.model_validate(row) for row in rows]
+    return answers.Page(items=items, next_cursor=next_cursor(rows, wanted.limit, "job_id", "enrolment_id"))
 
 
-@router.get("/reports/enrolments.{format}", response_class=Response, responses=_FILE)
+@router.get("/reports/enrolments.{format}", response_class=Response, responses=_FILE_RESPONSE)
 def export_enrolments(
     context: Context,
     who: Viewer,
@@ -85,11 +85,11 @@ def export_enrolments(
     format: Format,  # noqa: A002 - as the path names it
     wanted: Annotated[EnrolmentFilter, Query()],
 ) -> StreamingResponse:
-    """The same enrolments as a file, all of them, as of one moment. Role: viewer."""
-    return exported(context, who, request, wanted, "enrolments", format)
+    """All enrolments that the filter finds, as a file, from one snapshot."""
+    return send_export(context, who, request, wanted, "enrolments", format)
 
 
-@router.get("/reports/outcomes.{format}", response_class=Response, responses=_FILE)
+@router.get("/reports/outcomes.{format}", response_class=Response, responses=_FILE_RESPONSE)
 def export_outcomes(
     context: Context,
     who: Viewer,
@@ -97,37 +97,20 @@ def export_outcomes(
     format: Format,  # noqa: A002 - as the path names it
     wanted: Annotated[OutcomeFilter, Query()],
 ) -> StreamingResponse:
-    """What jobs decided, a row for each enrolment of each job, as of one moment. Role: viewer."""
-    return exported(context, who, request, wanted, "outcomes", format)
+    """All outcomes that the filter finds, as a file, from one snapshot."""
+    return send_export(context, who, request, wanted, "outcomes", format)
 
 
 @router.get("/reports/summary")
-def summary(context: Context, who: Viewer, wanted: Annotated[EnrolmentFilter, Query()]) -> Summary:
+def show_summary(context: Context, who: Viewer, wanted: Annotated[EnrolmentFilter, Query()]) -> Summary:
     """Withdrawals by reason and week, refusals by cause, time from request to withdrawal, open letters. Role: viewer.
 
-    `withdrawn_from` and `withdrawn_to` bound when it was decided, also of what was refused.
+    `withdrawn_from` and `withdrawn_to` bound the time of every decision, refusals included.
     """
-    return lists.summary(context.database, who.organisation_id, wanted)
+    return summarise(context.database, who.organisation_id, wanted)
 
 
-def place(cursor: str | None) -> tuple[int, int] | None:
-    """The job and the enrolment that a cursor of outcomes stands for.
-
-    Raises:
-        InvalidInputError: it is none that a page gave.
-    """
-    if cursor is None:
-        return None
-    job, _, enrolment = cursor.partition("-")
-    return parse_cursor(job) or 0, parse_cursor(enrolment) or 0
-
-
-def next_place(rows: Sequence[Any], limit: int) -> str | None:
-    """Where the page of outcomes after this one begins, None on the last."""
-    return f"{rows[-1].job_id}-{rows[-1].enrolment_id}" if len(rows) == limit else None
-
-
-def exported(
+def send_export(
     context: Services,
     who: Caller,
     request: Request,
@@ -135,10 +118,10 @@ def exported(
     name: str,
     format_: Format,
 ) -> StreamingResponse:
-    """A report as a file to download.
+    """Write a report to a temporary file, then send it (ops/decisions/0013).
 
     Raises:
-        ProblemError: 503; there is no room, others are written, or nobody waits.
+        ProblemError: 503; no free disk space, too many exports at once, or the caller has gone away.
     """
 
     def abandoned() -> bool:
@@ -146,17 +129,17 @@ def exported(
 
     spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # noqa: SIM115
     try:
-        with _slot():
-            lists.export(context.database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
+        with _export_slot():
+            exports.export(context.database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
         size = spool.tell()
         spool.seek(0)
-    except lists.Abandoned:
+    except exports.ExportAbandoned:
         spool.close()
         raise ProblemError(503, "abandoned", "The caller has gone away.") from None
     except OSError as error:
         spool.close()
         log.error("report.no_room", error_class=describe(error)[0])
-        detail = "There is no room to write the export here; narrow it with the filter, or ask again later."
+        detail = "There is no disk space left for the export. Narrow the filter, or try again later."
         raise ProblemError(503, "no_room", detail, headers={"Retry-After": "60"}) from None
     except BaseException:
         spool.close()
@@ -171,14 +154,14 @@ def exported(
 
 
 @contextmanager
-def _slot() -> Iterator[None]:
-    if not _free.acquire(blocking=False):
-        detail = f"{AT_ONCE} exports are being written already; ask again in a moment."
+def _export_slot() -> Iterator[None]:
+    if not _free_slots.acquire(blocking=False):
+        detail = f"{EXPORTS_AT_ONCE} exports are being written already. Try again in a few seconds."
         raise ProblemError(503, "too_many_exports", detail, headers={"Retry-After": "10"})
     try:
         yield
     finally:
-        _free.release()
+        _free_slots.release()
 
 
 def _pieces(spool: BinaryIO) -> Iterator[bytes]:

@@ -48,8 +48,8 @@ router = APIRouter(
 )
 
 
-async def _body(request: Request, context: Context, _: Producer) -> bytes:
-    return await read(request, context.settings.body_bytes)
+async def _body(request: Request, _: Producer) -> bytes:
+    return await read(request)
 
 
 @router.post(
@@ -70,7 +70,7 @@ def submit_job(
     response: Response,
     body: Annotated[bytes, Depends(_body)],
 ) -> answers.Job:
-    """Withdraw enrolments: by id, by filter, or all of a person's. Role: producer."""
+    """Withdraw enrolments: by id, by filter, or all of a person's."""
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
     with known_key_first(context, requester):
         must_be_json(request)

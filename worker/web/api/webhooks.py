@@ -1,34 +1,33 @@
-"""Webhooks that go out, over HTTP: who is told, of what, and whether it arrived."""
+"""Outgoing webhooks over HTTP: endpoints, the events that they want, and their deliveries."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from schemas import answers, webhooks
+from schemas import answers
+from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint
 from worker.ids import next_cursor, parse_cursor
-from worker.ledger import webhooks as ledger
+from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.web.auth import Approver, Operator, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
-from worker.webhooks import deliveries
+from worker.webhooks import deliveries, endpoints
 
-router = APIRouter(prefix="/v1/webhooks", tags=["webhooks that go out"], responses=describes())
+router = APIRouter(prefix="/v1/webhooks", tags=["outgoing webhooks"], responses=describes())
 
 
 @router.get("")
-def list_webhooks(context: Context, who: Viewer) -> answers.Page[webhooks.Endpoint]:
-    """Every endpoint, disabled ones included, newest first. Role: viewer."""
+def list_webhooks(context: Context, who: Viewer) -> answers.Page[Endpoint]:
+    """Every endpoint, disabled ones included, newest first."""
     with context.database.begin() as connection:
-        found = ledger.endpoints(connection, who.organisation_id)
-    return answers.Page(items=[webhooks.Endpoint.model_validate(item) for item in found], next_cursor=None)
+        found = webhook_endpoints.list_endpoints(connection, who.organisation_id)
+    return answers.Page(items=[Endpoint.model_validate(item) for item in found], next_cursor=None)
 
 
 @router.post("", status_code=201)
-def create_webhook(
-    context: Context, who: Approver, request: webhooks.EndpointRequest, response: Response
-) -> webhooks.NewEndpoint:
-    """Let an address be told from now on; the secret is shown once. Role: approver."""
-    made = deliveries.create(
+def create_webhook(context: Context, who: Approver, request: EndpointRequest, response: Response) -> NewEndpoint:
+    """Send events to an address from now on. The secret is shown only once."""
+    created = endpoints.create(
         context.database,
         context.settings,
         organisation_id=who.organisation_id,
@@ -37,26 +36,26 @@ def create_webhook(
         actor=who.actor,
     )
     response.headers["Cache-Control"] = "no-store"
-    shown = webhooks.Endpoint.model_validate(made.endpoint)
-    return webhooks.NewEndpoint(**shown.model_dump(), secret=made.secret)
+    shown = Endpoint.model_validate(created.endpoint)
+    return NewEndpoint(**shown.model_dump(), secret=created.secret)
 
 
 @router.post("/{webhook_id}/disable", responses=describes(404))
-def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> webhooks.Endpoint:
-    """Send an endpoint nothing any more. Role: approver."""
-    found = deliveries.disable(
+def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> Endpoint:
+    """Send an endpoint nothing more."""
+    found = endpoints.disable(
         context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor
     )
-    return webhooks.Endpoint.model_validate(found)
+    return Endpoint.model_validate(found)
 
 
 @router.post("/{webhook_id}/test", responses=describes(404))
-def test_webhook(context: Context, who: Operator, webhook_id: RowId) -> webhooks.Delivery:
-    """Send a `test` event now; the answer says what came back. Role: operator."""
+def test_webhook(context: Context, who: Operator, webhook_id: RowId) -> Delivery:
+    """Send a `test` event now. The response says what came back."""
     sent = deliveries.send_test(
         context.database, context.settings, organisation_id=who.organisation_id, endpoint_id=webhook_id
     )
-    return webhooks.Delivery.model_validate(sent)
+    return Delivery.model_validate(sent)
 
 
 @router.get("/{webhook_id}/deliveries")
@@ -69,21 +68,19 @@ def list_deliveries(
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> answers.Page[webhooks.Delivery]:
-    """What an endpoint was and will be told, newest first. Role: viewer."""
+) -> answers.Page[Delivery]:
+    """Deliveries to an endpoint, newest first."""
     with context.database.begin() as connection:
-        found = ledger.deliveries(
+        found = webhook_deliveries.list_deliveries(
             connection, who.organisation_id, webhook_id, state=state, before=parse_cursor(cursor), limit=limit
         )
-    return answers.Page(
-        items=[webhooks.Delivery.model_validate(item) for item in found], next_cursor=next_cursor(found, limit)
-    )
+    return answers.Page(items=[Delivery.model_validate(item) for item in found], next_cursor=next_cursor(found, limit))
 
 
 @router.post("/deliveries/{delivery_id}/replay", responses=describes(404, 409))
-def replay_delivery(context: Context, who: Operator, delivery_id: RowId) -> webhooks.Delivery:
-    """Send a delivery again that failed or arrived, under the same `webhook-id`. Role: operator."""
+def replay_delivery(context: Context, who: Operator, delivery_id: RowId) -> Delivery:
+    """Send a delivery again that failed or arrived, with the same `webhook-id`."""
     found = deliveries.replay(
         context.database, organisation_id=who.organisation_id, delivery_id=delivery_id, actor=who.actor
     )
-    return webhooks.Delivery.model_validate(found)
+    return Delivery.model_validate(found)

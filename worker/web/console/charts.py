@@ -1,7 +1,7 @@
-"""Charts as SVG of a library's making, as bare shapes: colours and type are the page's, and nothing in them runs.
+"""Charts as SVG. Colours and fonts come from the page's style sheet, and nothing in a chart is executed.
 
-pygal lays out axes and bars. It also embeds a script, a style sheet and `style` attributes, which the console's policy
-would refuse; of what it drew, only the elements and attributes listed here are kept.
+pygal lays out axes and bars. It also embeds a script, a style sheet and `style` attributes, which the console's content
+security policy refuses. So only the elements and attributes listed here are kept.
 """
 
 import sys
@@ -14,32 +14,32 @@ from markupsafe import Markup
 from pygal.style import Style
 
 WIDTH = 480
-"""Units of a chart's width, which it stretches to the room there is."""
+"""Width of a chart in its own units. The page scales it to the space available."""
 _SHAPES = {"svg", "g", "rect", "path", "text"}
 _ATTRIBUTES = {"class", "d", "height", "text-anchor", "transform", "viewBox", "width", "x", "y"}
-_DEAD = {"tooltip-overlay", "titles", "background"}
+_UNUSED = {"tooltip-overlay", "titles", "background"}
 _SVG = "{http://www.w3.org/2000/svg}"
-# pygal puts an importer of an old protocol, for maps, into everybody's way: Python 3.11 warns of it at each import.
+# pygal installs an import hook of an old protocol, for maps. Python 3.11 warns about it at each import.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
-_TYPE = 16  # units; margins are laid out for the larger type of a narrow screen
+_FONT_SIZE = 16  # units; margins are laid out for the larger font of a narrow screen
 _LABELS = 5
 
 
-def columns(places: Sequence[str], series: Mapping[str, Sequence[int]], *, says: str) -> Markup:
-    """Stacked columns, one for each place on the axis; `says` is the chart in words, for who does not see it."""
+def stacked_columns(labels: Sequence[str], counts: Mapping[str, Sequence[int]], *, alt: str) -> Markup:
+    """Stacked columns, one for each label on the axis. `alt`: the chart in words, for people who do not see it."""
     chart = _chart(pygal.StackedBar, height=250, show_minor_x_labels=False)
-    chart.y_labels = _scale([sum(counts) for counts in zip(*series.values(), strict=True)])
-    chart.x_labels = list(places)
-    every = -(-len(places) // _LABELS)
-    chart.x_labels_major = list(places)[::every]
-    for name, counts in series.items():
-        chart.add(name, list(counts))
-    return _drawn(chart, says)
+    chart.y_labels = _scale([sum(column) for column in zip(*counts.values(), strict=True)])
+    chart.x_labels = list(labels)
+    every = -(-len(labels) // _LABELS)
+    chart.x_labels_major = list(labels)[::every]
+    for name, values in counts.items():
+        chart.add(name, list(values))
+    return _as_markup(chart, alt)
 
 
-def bars(counts: Mapping[str, int], *, says: str) -> Markup:
-    """Bars that lie, longest name and all, each with its figure."""
+def horizontal_bars(counts: Mapping[str, int], *, alt: str) -> Markup:
+    """Horizontal bars, each with its whole label and its figure."""
     chart = _chart(
         pygal.HorizontalBar,
         height=16 + 36 * len(counts),
@@ -48,11 +48,11 @@ def bars(counts: Mapping[str, int], *, says: str) -> Markup:
         show_x_labels=False,
         show_x_guides=False,
     )
-    rows = dict(reversed(list(counts.items())))  # pygal begins at the bottom
+    rows = dict(reversed(list(counts.items())))  # pygal starts at the bottom
     chart.x_labels = list(rows)
     chart.add("", list(rows.values()))
-    chart.range = (0, max(1, *counts.values()) * 1.18)  # room for the figure behind the longest
-    return _drawn(chart, says)
+    chart.range = (0, max(1, *counts.values()) * 1.18)  # space for the figure behind the longest bar
+    return _as_markup(chart, alt)
 
 
 def _figure(value: float) -> str:
@@ -60,7 +60,7 @@ def _figure(value: float) -> str:
 
 
 def _chart(kind: Any, **options: Any) -> Any:
-    style = Style(label_font_size=_TYPE, major_label_font_size=_TYPE, value_font_size=_TYPE)
+    style = Style(label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, value_font_size=_FONT_SIZE)
     return kind(
         width=WIDTH, style=style, js=[], css=[], no_prefix=True, show_legend=False, margin=6, truncate_label=-1,
         value_formatter=_figure,
@@ -69,29 +69,29 @@ def _chart(kind: Any, **options: Any) -> Any:
 
 
 def _scale(totals: Iterable[int]) -> list[int]:
-    """Up to five round figures from 0 to above the greatest."""
+    """Up to five round figures from 0 to at least the greatest total."""
     most = max(1, *totals)
     step = next(n * 10**power for power in range(19) for n in (1, 2, 5) if n * 10**power * 4 >= most)
     return [step * n for n in range(-(-most // step) + 1)]
 
 
-def _drawn(chart: Any, says: str) -> Markup:
-    drawn = ET.fromstring(chart.render())  # noqa: S314 - of our own making
-    _bare(drawn)
+def _as_markup(chart: Any, alt: str) -> Markup:
+    drawn = ET.fromstring(chart.render())  # noqa: S314 - our own library made it
+    _keep_shapes(drawn)
     for name in ("width", "height"):
         drawn.attrib.pop(name, None)
-    drawn.attrib |= {"class": "chart", "role": "img", "aria-label": says}
-    return Markup(ET.tostring(drawn, encoding="unicode"))  # noqa: S704 - a tree, escaped as it was written
+    drawn.attrib |= {"class": "chart", "role": "img", "aria-label": alt}
+    return Markup(ET.tostring(drawn, encoding="unicode"))  # noqa: S704 - ElementTree has escaped it
 
 
-def _bare(element: ET.Element) -> None:
-    """Keep shapes alone, under the names that HTML knows them by."""
+def _keep_shapes(element: ET.Element) -> None:
+    """Remove everything but shapes and text, and the namespace, which HTML does not use."""
     element.tag = element.tag.removeprefix(_SVG)
     element.tail = None
     element.attrib = {name: value for name, value in element.attrib.items() if name in _ATTRIBUTES}
     for child in list(element):
-        dead = _DEAD & set(child.get("class", "").split())
-        if not isinstance(child.tag, str) or child.tag.removeprefix(_SVG) not in _SHAPES or dead:
+        unused = _UNUSED & set(child.get("class", "").split())
+        if not isinstance(child.tag, str) or child.tag.removeprefix(_SVG) not in _SHAPES or unused:
             element.remove(child)
         else:
-            _bare(child)
+            _keep_shapes(child)

@@ -1,13 +1,10 @@
-"""The dead-letter desk: what waits for a person, by kind and age; lists and groups of it."""
-
-from typing import get_args
+"""The dead-letter desk: what waits for a person, by code and age; lists and groups of it."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from schemas.catalogue import LetterCode
-from schemas.dead_letters import Code, Source, State
-from worker.dead_letters import desk, diagnosis, remedies
+from schemas.catalogue import LetterCode, LetterState, Source
+from worker.dead_letters import acts, desk, diagnosis, remedies
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -23,26 +20,30 @@ AGES = [("1d", "1 day ago"), ("3d", "3 days ago"), ("7d", "7 days ago"), ("30d",
 
 @router.get("/dead-letters")
 def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Response:
-    """What waits, the longest overdue first; above it the whole desk by kind and age."""
+    """What waits, the longest overdue first; above it the whole desk by code and age."""
+    code = wanted.filter.code
     found = desk.list_letters(
         view.database, view.settings, view.organisation_id, wanted.filter, cursor=cursor or None, limit=MOST
     )
-    around = desk.around(view.database, view.organisation_id, wanted.filter, found.items)
+    context = desk.find_context(view.database, view.organisation_id, wanted.filter, found.items)
+    rows = [
+        (remedies.document(letter), diagnosis.describe_cause(letter), context.letters[letter.id])
+        for letter in found.items
+    ]
     return view.page(
         "dead_letters.html",
         wanted=wanted,
         overview=desk.overview(view.database, view.settings, view.organisation_id),
         overdue=desk.count_overdue(view.database, view.settings, view.organisation_id, wanted.filter),
-        rows=[(remedies.document(item), diagnosis.kind(item), around.letters[item.id]) for item in found.items],
-        around=around,
+        rows=rows,
+        context=context,
         counted=desk.COUNTED,
         next_cursor=found.next_cursor,
-        acts=remedies.acts_on(None),
-        remedies=remedies.remedies(LetterCode(wanted.filter.code)) if wanted.filter.code else {},
-        roles={act: remedies.role_for(act) for act in remedies.acts_on(None)},
-        codes=get_args(Code),
-        states=get_args(State),
-        sources=get_args(Source),
+        acts=acts.ACTS,
+        remedies=acts.remedies(code) if code else {},
+        codes=list(LetterCode),
+        states=list(LetterState),
+        sources=list(Source),
         ages=AGES,
     )
 

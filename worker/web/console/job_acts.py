@@ -8,13 +8,13 @@ from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints
 from starlette.responses import Response
 
-from schemas.catalogue import JobState, Source
+from schemas.catalogue import JobState, Role, Source
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note, Storable
 from worker.errors import InvalidInputError
 from worker.jobs import control
 from worker.jobs.show import show
-from worker.records import Job, Role
+from worker.records import Job
 from worker.web.console.render import PATH, local
 from worker.web.console.times import when
 from worker.web.console.view import Approving, Looking, Operating, View

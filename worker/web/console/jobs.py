@@ -18,7 +18,7 @@ from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
 from worker.jobs.show import show
-from worker.ledger import decision_receipts, job_lists, outcomes, overview
+from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.render import PATH, span
@@ -45,7 +45,7 @@ def list_jobs(
     wanted = JobFilter(state=state or None, requested_by=requested_by or None)
     with view.database.begin() as connection:
         found = job_lists.list_jobs(connection, view.organisation_id, wanted, before=parse_cursor(cursor), limit=ROWS)
-        held = overview.unfinished(connection, view.organisation_id).get("held", 0)
+        held = gauges.unfinished_jobs(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
         jobs=found,
@@ -53,7 +53,7 @@ def list_jobs(
         state=state,
         requested_by=requested_by,
         held=held,
-        most=overview.MOST,
+        most=gauges.COUNTED_AT_MOST,
         states=list(JobState),
     )
 
@@ -65,8 +65,8 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     with view.database.begin() as connection:
         pace = job_lists.decided_per_second(connection, job_id) if job.state is JobState.RUNNING else 0.0
         undone_by = job_lists.jobs_that_reinstate(connection, job_id)
-        rows = decision_receipts.acts_on_jobs(connection, [job_id])
-    acts = [timeline.act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
+        rows = decision_receipts.list_acts_on_jobs(connection, [job_id])
+    acts = [timeline.describe_act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
     planned = _planned(view.database, job) if planning else None

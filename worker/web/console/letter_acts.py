@@ -1,4 +1,4 @@
-"""Acts on all dead letters that match: looked at first, counted, then begun as a run, or done at once."""
+"""Acts on all dead letters that match: preview, count, then start a run, or assign at once."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
+from schemas.catalogue import LetterCode, LetterState, Role
 from schemas.dead_letters import Act
 from schemas.runs import RedriveRequest
-from worker.dead_letters import desk, remedies, runs
+from worker.dead_letters import acts, desk, desk_acts, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import Run
-from worker.records import Role
 from worker.web.console.forms import parse
-from worker.web.console.letter_filter import InForm, InQuery, Wanted
-from worker.web.console.letters import assignee_of
+from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
+from worker.web.console.letters import parse_assignee
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating, View
 
@@ -22,22 +22,24 @@ router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
 
 Text = Annotated[str, Form()]
 
-MOOT, BACK = "nothing is written, closed with that", "not withdrawn, open again afterwards"
+MOOT, BACK = "nothing is written, and the letter is resolved", "not withdrawn, and the letter opens again"
 PREVIEW = {
     "withdrawn": ("good", "would be withdrawn"),
-    "already_withdrawn": ("quiet", f"are withdrawn already: {MOOT}"),
+    "already_withdrawn": ("quiet", f"are already withdrawn: {MOOT}"),
     "enrolment_ended": ("quiet", f"have ended: {MOOT}"),
     "superseded": ("quiet", f"are superseded by a newer event of the person: {MOOT}"),
     "pathway_owned": ("warn", f"are owned by a pathway: {BACK}"),
-    "unknown_status": ("warn", f"have a status that is not known: {BACK}"),
+    "unknown_status": ("warn", f"have an unknown status: {BACK}"),
     "not_found": ("warn", f"are about an enrolment that does not exist: {BACK}"),
     "not_known": ("warn", f"are about a learner whom the platform still does not know: {BACK}"),
-    "nothing_to_try": ("warn", f"have nothing that could be tried: {BACK}"),
+    "nothing_to_try": ("warn", f"have nothing to try: {BACK}"),
     "keep": ("good", "would be closed; the enrolments stay as they are"),
-    "discard": ("warn", "would be closed without an answer; what was not done stays not done"),
+    "discard": ("warn", "would be closed without an answer; what was not done stays undone"),
 }
 """What an act would do, in words that follow a number."""
 _ONE = {"are": "is", "have": "has"}
+ASSIGN = "assign"
+"""Beside the acts that decide letters: give all that match to somebody."""
 
 
 @router.get("/act")
@@ -62,20 +64,20 @@ def begin(
     view.caller.must_be(_role(act))
     given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name}
     try:
-        if act == "assign":
-            return _assign(view, wanted, assignee_of(view, to, name), parse(Act, note=note.strip() or None).note)
+        if act == ASSIGN:
+            return _assign(view, wanted, parse_assignee(view, to, name), parse(Act, note=note.strip() or None).note)
         how = parse(RedriveRequest, rate=rate, canary=canary, note=note.strip() or None)
         begun = _start(view, wanted, act, how, expected)
     except InvalidInputError as error:
         return _page(view, wanted, act, status=422, error=str(error), **given)
     except ConflictError as error:
         return _page(view, wanted, act, status=409, error=str(error), **given)
-    return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} is under way.")
+    return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} has started.")
 
 
-def _start(view: View, wanted: Wanted, act: str, how: RedriveRequest, expected: str) -> Run:
+def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> Run:
     if not (len(expected) < 20 and expected.isascii() and expected.isdigit()):
-        raise InvalidInputError("The form was not complete; look again and send that.")
+        raise InvalidInputError("The form was not complete. Preview again and send the new form.")
     return runs.start(
         view.database,
         organisation_id=view.organisation_id,
@@ -89,8 +91,8 @@ def _start(view: View, wanted: Wanted, act: str, how: RedriveRequest, expected: 
     )
 
 
-def _assign(view: View, wanted: Wanted, assignee: str | None, note: str | None) -> Response:
-    done = desk.assign_all(
+def _assign(view: View, wanted: ChosenFilter, assignee: str | None, note: str | None) -> Response:
+    done = desk_acts.assign_all(
         view.database,
         organisation_id=view.organisation_id,
         wanted=wanted.filter,
@@ -99,35 +101,39 @@ def _assign(view: View, wanted: Wanted, assignee: str | None, note: str | None) 
         note=note,
     )
     same = done.matched - done.changed
-    said = f"{_letters(done.changed)} given to {assignee or 'nobody'}" + (
-        f"; {same:,} were so already." if same else "."
-    )
+    said = f"{_letters(done.changed)} {f'assigned to {assignee}' if assignee else 'unassigned'}"
+    said += f"; {same:,} {'was' if same == 1 else 'were'} so before." if same else "."
     return view.go(wanted.at(f"{PATH}/dead-letters"), said=said)
 
 
-def _page(view: View, wanted: Wanted, act: str, *, status: int = 200, error: str = "", **given: str) -> Response:
-    """The preview; who may not do it learns who can."""
+def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, error: str = "", **given: str) -> Response:
+    """The preview.
+
+    Raises:
+        ProblemError: 403; the role cannot do this, and the message says which one can.
+    """
     view.caller.must_be(_role(act))
-    around = desk.around(view.database, view.organisation_id, wanted.filter, [])
-    found: dict[str, Any] = {"letters": around.live, "outcomes": {}, "samples": {}, "moot": 0, "also": 0}
-    if act != "assign":
+    context = desk.find_context(view.database, view.organisation_id, wanted.filter, [])
+    found: dict[str, Any] = {"letters": context.live, "outcomes": {}, "samples": {}, "moot": 0, "also": 0}
+    if act != ASSIGN:
         found = runs.preview(view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter)
     meant = wanted.filter
-    if act != "assign" and meant.state is None:
-        meant = meant.model_copy(update={"state": "open"})
+    if act != ASSIGN and meant.state is None:
+        meant = meant.model_copy(update={"state": LetterState.OPEN})
     causes = desk.groups(view.database, view.settings, view.organisation_id, meant, limit=100)
     return view.page(
         "dead_letter_act.html",
         status=status,
         wanted=wanted,
         act=act,
+        acts=acts.ACTS,
         found=found,
         lines=_lines(act, found),
-        causes=[item for item in causes.items if act == "assign" or act in remedies.acts_on(item.code)],
-        around=around,
+        causes=[item for item in causes.items if act == ASSIGN or act in acts.remedies(LetterCode(item.code))],
+        context=context,
         counted=desk.COUNTED,
-        attempts=remedies.ATTEMPTS,
-        note_needed=act in remedies.BY_REMEDY,
+        attempts=acts.ATTEMPTS,
+        note_needed=act in acts.RESOLUTIONS,
         error=error,
         given={"note": "", "rate": str(runs.RATE), "canary": str(runs.CANARY), "to": "me", "name": "", **given},
     )
@@ -144,9 +150,7 @@ def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, str, list
 
 
 def _role(act: str) -> Role:
-    if act not in (*runs.ACTS, "assign"):
-        raise InvalidInputError(f"act: choose one of {', '.join((*runs.ACTS, 'assign'))}")
-    return remedies.role_for(act)
+    return Role.OPERATOR if act == ASSIGN else acts.ACTS[acts.parse_act(act)].role
 
 
 def _letters(count: int) -> str:

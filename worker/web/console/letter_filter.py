@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Form
+from fastapi import Depends
 from pydantic import ValidationError
 
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import NOBODY, LetterFilter
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 from worker.web.console.view import Looking, Operating, View
@@ -16,21 +16,19 @@ from worker.web.console.words import word
 
 MINE = "mine"
 """In an address: letters of whoever looks, so that the same link serves everybody."""
+FIELDS = tuple(LetterFilter.model_fields)
 _LABELS = {
     "code": "Kind",
-    "state": "State",
     "job_id": "Job",
-    "source": "Source",
-    "fingerprint": "Fingerprint",
     "assignee": "Looked after by",
     "older_than": "Opened before",
     "changed": "Changed since",
-    "overdue": "Overdue",
 }
+"""Labels that are not the field's own name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ChosenFilter:
     """Which letters are meant."""
 
     filter: LetterFilter
@@ -45,82 +43,72 @@ class Wanted:
     @property
     def chosen(self) -> dict[str, str]:
         """Every condition as a form shows it."""
-        return {**dict.fromkeys(_LABELS, ""), **self.given}
+        return {**dict.fromkeys(FIELDS, ""), **self.given}
 
     @property
     def fixed(self) -> dict[str, str]:
         """The conditions for a form: ages have become times, so that the form sent twice means the same letters."""
-        return as_given(self.filter.model_dump(mode="json", exclude_none=True))
+        return as_fields(self.filter.model_dump(mode="json", exclude_none=True))
 
     @property
     def words(self) -> list[tuple[str, str]]:
         """The conditions for a person."""
-        return in_words(self.filter.model_dump(mode="json"))
+        return describe_conditions(self.filter.model_dump(mode="json"))
 
 
-def as_given(conditions: Mapping[str, Any]) -> dict[str, str]:
+def as_fields(conditions: Mapping[str, Any]) -> dict[str, str]:
     """Conditions as an address or a form has them."""
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in conditions.items()}
 
 
-def in_words(conditions: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Conditions of a filter with their names, those that are set."""
-    return [(label, _said(name, conditions.get(name))) for name, label in _LABELS.items() if _is_set(conditions, name)]
+def describe_conditions(conditions: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Conditions of a filter with their labels, those that are set."""
+    return [(_label(name), _value(name, conditions[name])) for name in FIELDS if conditions.get(name) is not None]
 
 
-def of_query(view: Looking) -> Wanted:
+def of_query(view: Looking) -> ChosenFilter:
     """The filter in the address.
 
     Raises:
         InvalidInputError: names the condition and says what it takes.
     """
-    return _wanted(view, {name: view.request.query_params.get(name, "") for name in _LABELS})
+    return _parse(view, view.request.query_params)
 
 
-def of_form(
-    view: Operating,
-    code: Annotated[str, Form()] = "",
-    state: Annotated[str, Form()] = "",
-    job_id: Annotated[str, Form()] = "",
-    source: Annotated[str, Form()] = "",
-    fingerprint: Annotated[str, Form()] = "",
-    assignee: Annotated[str, Form()] = "",
-    older_than: Annotated[str, Form()] = "",
-    changed: Annotated[str, Form()] = "",
-    overdue: Annotated[str, Form()] = "",
-) -> Wanted:
+async def of_form(view: Operating) -> ChosenFilter:
     """The filter that a form carried; as `of_query`."""
-    values = (code, state, job_id, source, fingerprint, assignee, older_than, changed, overdue)
-    return _wanted(view, dict(zip(_LABELS, values, strict=True)))
+    return _parse(view, await view.request.form())
 
 
-InQuery = Annotated[Wanted, Depends(of_query)]
-InForm = Annotated[Wanted, Depends(of_form)]
+InQuery = Annotated[ChosenFilter, Depends(of_query)]
+InForm = Annotated[ChosenFilter, Depends(of_form)]
 
 
-def _wanted(view: View, values: Mapping[str, str]) -> Wanted:
-    given = {name: value.strip() for name, value in values.items() if value.strip()}
+def _parse(view: View, values: Mapping[str, Any]) -> ChosenFilter:
+    given = {name: str(values.get(name, "")).strip() for name in FIELDS}
+    given = {name: value for name, value in given.items() if value}
     meant = dict(given)
     if meant.get("assignee") == MINE:
         meant["assignee"] = view.caller.name
     if "older_than" in meant:
-        meant["older_than"] = desk.moment(meant["older_than"])
+        meant["older_than"] = desk.parse_older_than(meant["older_than"])
     try:
-        return Wanted(LetterFilter.model_validate(meant), given)
+        return ChosenFilter(LetterFilter.model_validate(meant), given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        where = _LABELS.get(str(fault["loc"][0]), "filter")
-        raise InvalidInputError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise InvalidInputError(
+            f"{_label(str(fault['loc'][0]))}: {fault['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
-def _is_set(conditions: Mapping[str, Any], name: str) -> bool:
-    return conditions.get(name) is not None
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.capitalize())
 
 
-def _said(name: str, value: Any) -> str:
+def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name == "assignee" and value == "none":
+    if name == "assignee" and value == NOBODY:
         return "nobody"
     if name == "older_than":
         return str(value)[:16].replace("T", " ") + " UTC"

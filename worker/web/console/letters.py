@@ -1,4 +1,4 @@
-"""One dead letter: what happened and why, what is there now, what each remedy would do; and doing it."""
+"""One dead letter: what happened and why, what the platform shows now, the remedies; and the acts on it."""
 
 from typing import Annotated, Any
 
@@ -6,9 +6,9 @@ from fastapi import APIRouter, Form
 from starlette.responses import Response
 
 from schemas.catalogue import LetterState
-from schemas.dead_letters import Act
+from schemas.dead_letters import Act, LetterAct
 from schemas.desk import AssignRequest, NoteRequest
-from worker.dead_letters import decision_receipts, desk, remedies
+from worker.dead_letters import acts, decision_receipts, desk, desk_acts, remedies
 from worker.errors import ConflictError, InvalidInputError
 from worker.rules import ACTIVE
 from worker.web.console.forms import parse
@@ -20,15 +20,6 @@ router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
 
 Text = Annotated[str, Form()]
 
-BEGUN = {
-    "redrive": "The attempt is on its way.",
-    "override": "The withdrawal is on its way.",
-    "cascade": "The withdrawals are on their way.",
-    "keep": "The letter is closed; the enrolment stays as it is.",
-    "discard": "The letter is closed without an answer.",
-}
-"""What is said after each act."""
-
 
 @router.get("/{letter_id}")
 def show(view: Looking, letter_id: RowId) -> Response:
@@ -39,33 +30,34 @@ def show(view: Looking, letter_id: RowId) -> Response:
 @router.post("/{letter_id}/act")
 def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> Response:
     """Redrive, override, cascade, keep or discard."""
-    if act not in BEGUN:
-        return _page(view, letter_id, status=422, error="Choose what is to be done.", note=note)
-    view.caller.must_be(remedies.role_for(act))
+    if not act:
+        return _page(view, letter_id, status=422, error="Choose what to do.", note=note)
+    chosen = acts.parse_act(act)
+    view.caller.must_be(acts.ACTS[chosen].role)
     subject: dict[str, Any] = {
         "organisation_id": view.organisation_id, "letter_ids": [letter_id], "actor": view.actor,
     }  # fmt: skip
     try:
         given = parse(Act, note=note.strip() or None).note
-        if act == "redrive":
+        if chosen is LetterAct.REDRIVE:
             remedies.redrive(view.database, **subject, note=given)
-        elif act == "discard":
+        elif chosen is LetterAct.DISCARD:
             remedies.discard(view.database, **subject, note=given)
         else:
-            remedies.resolve(view.database, **subject, remedy=act, note=given or "")
+            remedies.resolve(view.database, **subject, remedy=chosen, note=given or "")
     except InvalidInputError as error:
         return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:
         return _page(view, letter_id, status=409, error=str(error), chosen=act, note=note)
-    return view.go(f"{PATH}/dead-letters/{letter_id}", said=BEGUN[act])
+    return view.go(f"{PATH}/dead-letters/{letter_id}", said=acts.ACTS[chosen].done)
 
 
 @router.post("/{letter_id}/assign")
 def assign(view: Operating, letter_id: RowId, to: Text = "", name: Text = "") -> Response:
     """Let somebody look after the letter."""
     try:
-        assignee = assignee_of(view, to, name)
-        desk.assign(
+        assignee = parse_assignee(view, to, name)
+        desk_acts.assign(
             view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], assignee=assignee,
             actor=view.actor,
         )  # fmt: skip
@@ -73,7 +65,10 @@ def assign(view: Operating, letter_id: RowId, to: Text = "", name: Text = "") ->
         return _page(view, letter_id, status=422, error=str(error))
     except ConflictError as error:
         return _page(view, letter_id, status=409, error=str(error))
-    return view.go(f"{PATH}/dead-letters/{letter_id}", said=f"{assignee or 'Nobody'} looks after this letter now.")
+    return view.go(
+        f"{PATH}/dead-letters/{letter_id}",
+        said=f"This letter is assigned to {assignee}." if assignee else "This letter has no assignee now.",
+    )
 
 
 @router.post("/{letter_id}/note")
@@ -83,24 +78,24 @@ def note(view: Operating, letter_id: RowId, note: Text = "", key: Text = "") -> 
         given = parse(NoteRequest, note=note.strip()).note
     except InvalidInputError as error:
         return _page(view, letter_id, status=422, error=str(error))
-    desk.note(
+    desk_acts.note(
         view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], note=given, actor=view.actor,
         key=view.requester(key).key,
     )  # fmt: skip
-    return view.go(f"{PATH}/dead-letters/{letter_id}", said="Noted.")
+    return view.go(f"{PATH}/dead-letters/{letter_id}", said="The note was added.")
 
 
-def assignee_of(view: View, to: str, name: str) -> str | None:
-    """Who was chosen: oneself, nobody, or a name.
+def parse_assignee(view: View, to: str, name: str) -> str | None:
+    """Who was chosen: the person who acts, nobody, or a name.
 
     Raises:
-        InvalidInputError: nobody was chosen, or the name is none.
+        InvalidInputError: nothing was chosen, or the name is not valid.
     """
     if to == "nobody":
         return None
     given = view.caller.name if to == "me" else name.strip() if to == "name" else ""
     if not given:
-        raise InvalidInputError("Say who is to look after it: you, nobody, or a name.")
+        raise InvalidInputError("Choose who looks after it: you, nobody, or a name.")
     return parse(AssignRequest, assignee=given).assignee
 
 
@@ -111,20 +106,20 @@ def _page(
     shown = remedies.document(letter)
     now = letter.evidence.get("now")
     siblings = list((now or {}).get("siblings", []))
-    around = desk.around_one(view.database, letter)
+    context = desk.find_letter_context(view.database, letter)
     asked = shown.diagnosis.request
     return view.page(
         "dead_letter.html",
         status=status,
         letter=shown,
-        around=around,
-        door=decision_receipts.door(asked) if asked else "",
+        context=context,
+        door=decision_receipts.describe_door(asked) if asked else "",
         seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),
         gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
         siblings=siblings,
         active=ACTIVE,
         moving=letter.state == LetterState.REDRIVEN,
-        roles={name: remedies.role_for(name) for name in shown.remedies},
+        acts=acts.ACTS,
         error=error,
         chosen=chosen,
         note=note,
@@ -145,12 +140,12 @@ _ROWS = {
     "event_id": "Event",
     "receipt_id": "Receipt",
     "received_at": "Received at",
-    "body": "Body, as it came",
+    "body": "Body, as received",
 }
 
 
 def _seen(then: dict[str, Any], now: dict[str, Any] | None, *, looked: bool) -> list[tuple[str, Any, Any]]:
-    """What was seen beside what is there now: name, then, now."""
+    """What the letter saw beside what the platform shows now: label, then, now."""
     rows = []
     for name, label in _ROWS.items():
         before, after = then.get(name), (now or {}).get(name)

@@ -1,11 +1,11 @@
-"""What one sees first."""
+"""The first page after signing in: the state of the service at a glance."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from worker.ledger.overview import MOST
-from worker.web.console import health_overview
+from worker.ledger.gauges import COUNTED_AT_MOST
 from worker.web.console.render import PATH
+from worker.web.console.status import LATE_AFTER, read_status
 from worker.web.console.view import Looking
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
@@ -13,8 +13,7 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 
 @router.get("")
 def show(view: Looking) -> Response:
-    """All at a glance."""
-    found = health_overview.look(
-        view.database, view.settings, view.organisation_id, reach_broker=view.services.broker.client.ping
-    )
-    return view.page("overview.html", found=found, most=MOST, late=health_overview.OVERDUE)
+    """What runs, what waits and what failed."""
+    ping = view.services.broker.client.ping
+    found = read_status(view.database, view.settings, view.organisation_id, ping_broker=ping)
+    return view.page("overview.html", found=found, most=COUNTED_AT_MOST, late=LATE_AFTER)

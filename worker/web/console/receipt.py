@@ -14,7 +14,7 @@ from worker.web.context import RowId
 
 router = APIRouter(prefix=f"{PATH}/enrolments", include_in_schema=False)
 
-_TOLD = {
+_SHOWN = {
     "job_id", "kind", "state", "reason", "source", "requested_by", "door", "key", "receipt_id", "note",
     "learner_external_id", "created_at", "effective_at",
 }  # fmt: skip
@@ -26,7 +26,8 @@ def show(view: Looking, enrolment_id: RowId) -> Response:
     """All of it on one page."""
     found = decision_receipts.explain(view.database, organisation_id=view.organisation_id, enrolment_id=enrolment_id)
     decisions = [
-        (item, decision_receipts.door(item.request), _more(item.request), _seen(item)) for item in found.decisions
+        (item, decision_receipts.describe_door(item.request), _more(item.request), _seen(item))
+        for item in found.decisions
     ]
     return view.page("receipt.html", found=found, decisions=decisions)
 
@@ -35,7 +36,7 @@ def _more(asked: Asked) -> list[tuple[str, Any]]:
     return [
         (word(name), value)
         for name, value in asked.model_dump(mode="json").items()
-        if name not in _TOLD and value not in (None, "", [], {})
+        if name not in _SHOWN and value not in (None, "", [], {})
     ]
 
 

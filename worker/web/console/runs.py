@@ -1,4 +1,4 @@
-"""Runs: acts on all that matched, watched and stopped."""
+"""Runs: acts on all that matched, to watch and to stop."""
 
 from urllib.parse import urlencode
 
@@ -9,7 +9,7 @@ from worker.dead_letters import runs
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
 from worker.ledger.runs import Run
-from worker.web.console.letter_filter import as_given, in_words
+from worker.web.console.letter_filter import as_fields, describe_conditions
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
 from worker.web.context import Cursor, RowId
@@ -26,25 +26,35 @@ def list_runs(view: Looking, cursor: Cursor = None) -> Response:
     with view.database.begin() as connection:
         found = ledger.list_runs(connection, view.organisation_id, before=parse_cursor(cursor or None), limit=MOST)
     return view.page(
-        "runs.html", rows=[(run, in_words(run.filter)) for run in found], next_cursor=next_cursor(found, MOST)
+        "runs.html",
+        rows=[(run, describe_conditions(run.filter)) for run in found],
+        next_cursor=next_cursor(found, MOST),
     )
 
 
 @router.get("/{run_id}")
 def show(view: Looking, run_id: RowId) -> Response:
-    """One run: how far it is, what came of it, why it halted."""
+    """One run: its progress, its results, why it halted."""
     found = runs.show(view.database, organisation_id=view.organisation_id, run_id=run_id)
-    open_letters = f"{PATH}/dead-letters?{urlencode({**as_given(found.filter), 'state': 'open'})}"
+    open_letters = f"{PATH}/dead-letters?{urlencode({**as_fields(found.filter), 'state': 'open'})}"
     return view.page(
-        "run.html", run=found, conditions=in_words(found.filter), done=_done(found), open_letters=open_letters
+        "run.html",
+        run=found,
+        conditions=describe_conditions(found.filter),
+        done=_done(found),
+        open_letters=open_letters,
     )
 
 
 @router.post("/{run_id}/stop")
 def stop(view: Operating, run_id: RowId) -> Response:
-    """End a run; what is in flight comes back by itself."""
+    """End a run; attempts in flight end by themselves."""
     found = runs.stop(view.database, organisation_id=view.organisation_id, run_id=run_id, actor=view.actor)
-    said = "Stopped. What is in flight comes back by itself." if found.state == "stopped" else "It had ended before."
+    said = (
+        "The run is stopped. Attempts in flight end by themselves."
+        if found.state == "stopped"
+        else "The run had already ended."
+    )
     return view.go(f"{PATH}/runs/{run_id}", said=said)
 
 

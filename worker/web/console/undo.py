@@ -7,13 +7,13 @@ from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints, ValidationError
 from starlette.responses import Response
 
+from schemas.catalogue import Role
 from schemas.jobs import Note, Storable
-from schemas.reinstate import Part, ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.records import Role
 from worker.web.console.forms import a_row
 from worker.web.console.render import PATH
 from worker.web.console.times import around
@@ -95,7 +95,7 @@ def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
     )
 
 
-def _part(view: View, chosen: dict[str, str]) -> Part | None:
+def _part(view: View, chosen: dict[str, str]) -> ReinstateFilter | None:
     """The selection of a form, None for the whole job.
 
     Raises:
@@ -117,7 +117,7 @@ def _part(view: View, chosen: dict[str, str]) -> Part | None:
     if not values:
         return None
     try:
-        return Part(**values)
+        return ReinstateFilter(**values)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise InvalidInputError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None

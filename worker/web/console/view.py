@@ -11,13 +11,13 @@ from fastapi import Depends, Form, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from schemas.catalogue import Role
 from worker.access import sessions
 from worker.access.sealing import Seal
 from worker.access.sessions import Session
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester
-from worker.records import Role
 from worker.web.auth import Caller, limit
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services

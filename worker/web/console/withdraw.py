@@ -226,8 +226,10 @@ def _file_page(view: View, *, status: int = 200, error: str = "", reason: str = 
 def _described(view: View, selection: Selection) -> str:
     """The selection in words."""
     with view.database.begin() as connection:
-        series = selection.series_id and series_library.series(connection, view.organisation_id, selection.series_id)
-        pathways = dict(series_library.pathways(connection, view.organisation_id)) if selection.pathway_id else {}
+        series = selection.series_id and series_library.find_series(
+            connection, view.organisation_id, selection.series_id
+        )
+        pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if selection.pathway_id else {}
     where = f" in {series.title}" if series else ""
     if selection.what == "ticked":
         count = len(set(selection.enrolment_ids))

@@ -1,4 +1,4 @@
-"""Webhooks that come in: one small file for each HR system, `common` for what they share.
+"""Webhooks of HR systems: one small file for each system, `common` for what they share.
 
-`ops/adding-an-hr-system.md` says what a new one needs.
+`ops/adding-an-hr-system.md` says what a new system needs.
 """

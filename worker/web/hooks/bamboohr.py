@@ -1,8 +1,8 @@
 """BambooHR webhooks: `POST /hooks/bamboohr/{source}`.
 
 `X-BambooHR-Signature` is the hex HMAC-SHA256 of the body followed by `X-BambooHR-Timestamp` (seconds since 1970), with
-the private key that BambooHR shows when the webhook is made (https://documentation.bamboohr.com/docs/webhooks). It has
-to be a field-based webhook that monitors and posts Status; a person's `external_id` is BambooHR's employee id.
+the private key that BambooHR shows when the webhook is created (https://documentation.bamboohr.com/docs/webhooks). It
+must be a field-based webhook that monitors and posts Status. The person's `external_id` is BambooHR's employee id.
 """
 
 import hashlib
@@ -17,30 +17,30 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from schemas.jobs import ExternalId, Moment
-from worker.people.inbox import Incoming
+from worker.people.inbox import IncomingEvent
 from worker.web.body import HookBody
 from worker.web.context import Context
 from worker.web.hooks import common
 from worker.web.problems import describes
 
-router = APIRouter(prefix="/hooks/bamboohr", tags=["webhooks that come in"])
+router = APIRouter(prefix="/hooks/bamboohr", tags=[common.TAG])
 
 TYPES = {"inactive": "user.deactivated", "active": "user.reactivated"}
 TOLERANCE = 300
-"""Seconds that a signature's time may be off."""
+"""Seconds by which the time of a signature may differ from now."""
 
 
 @router.post("/{source}", status_code=200, response_class=Response, responses=describes(400, 413, 415))
 def receive_bamboohr_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
-    """Employees whose status has changed. Signed by its source; no token."""
-    found = common.source_of(
-        context, request, "bamboohr", source, lambda secret: genuine(secret, request.headers, body)
+    """Receive employees whose status has changed. The source signs the request; no token is needed."""
+    sender = common.authenticate(
+        context, request, "bamboohr", source, lambda secret: is_genuine(secret, request.headers, body)
     )
     sent = datetime.fromtimestamp(int(request.headers["x-bamboohr-timestamp"]), UTC)
-    return common.receive_all(context, found, body, lambda value: read(value, sent))
+    return common.receive_all(context, sender, body, lambda value: read_events(value, sent))
 
 
-def genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether the signature is of this secret, and its time is within five minutes of now."""
     sent, signature = headers.get("x-bamboohr-timestamp", ""), headers.get("x-bamboohr-signature", "")
     expected = hmac.new(secret.encode(), body + sent.encode(), hashlib.sha256).hexdigest()
@@ -61,39 +61,39 @@ class _Employee(BaseModel):
 
     @property
     def has_a_new_status(self) -> bool:
-        """An employee whose title changed is posted with their status too, and has not come back by that."""
+        """Whether Status changed. It is posted too when another field, such as the job title, changed."""
         names = self.fields if self.changed is None else self.changed
         return any(name.lower() == "status" for name in names)
 
     @property
     def status(self) -> str:
-        """In small letters; empty when it was not posted."""
+        """In lower case; empty when it was not posted."""
         found = next((value for name, value in self.fields.items() if name.lower() == "status"), "")
         return str(found.get("value", "") if isinstance(found, dict) else found).strip().lower()
 
 
-def read(value: Any, sent: datetime) -> list[Incoming]:
-    """The employees of concern in a webhook that was sent at `sent`; the others leave no trace.
+def read_events(value: Any, sent: datetime) -> list[IncomingEvent]:
+    """The employees of a webhook whose status has changed; the others are not stored. `sent`: its time.
 
     Raises:
-        ValidationError: it is no field-based webhook.
+        ValidationError: the body is not that of a field-based webhook.
     """
-    events = [_read_one(item, sent) for item in _Webhook.model_validate(value).employees]
+    events = [_read_event(item, sent) for item in _Webhook.model_validate(value).employees]
     return [event for event in events if event is not None]
 
 
-def _read_one(item: dict[str, Any], sent: datetime) -> Incoming | None:
-    # BambooHR gives an event no id: what it says and when is its id.
-    body = common.as_bytes(item if item.get("timestamp") else {**item, "timestamp": sent.isoformat()})
+def _read_event(item: dict[str, Any], sent: datetime) -> IncomingEvent | None:
+    # BambooHR's events have no id: their content and time together are the id.
+    body = common.event_bytes(item if item.get("timestamp") else {**item, "timestamp": sent.isoformat()})
     key = common.digest(body)
     try:
         employee = _Employee.model_validate(item)
     except ValidationError as error:
-        return Incoming(key, body, fault=common.faults(error))
+        return IncomingEvent(key, body, fault=common.describe_faults(error))
     if employee.action == "Deleted" or not employee.has_a_new_status:
-        return None  # whose record is deleted has not left: it may have been made twice
+        return None  # a deleted record is not a deactivation: it may have been a duplicate
     if employee.status not in TYPES:
-        return Incoming(key, body, fault="fields.status: has to be posted, and to be Active or Inactive")
-    return common.incoming(
+        return IncomingEvent(key, body, fault="fields.status: must be posted, and must be Active or Inactive")
+    return common.make_event(
         key, body, type=TYPES[employee.status], external_id=str(employee.id), occurred_at=employee.timestamp or sent
     )

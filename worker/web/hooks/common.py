@@ -1,4 +1,4 @@
-"""What all HR systems share: who sends, the internal event, the answer."""
+"""What all HR systems share: authentication of the source, the internal event, the answer."""
 
 import hashlib
 import json
@@ -14,92 +14,91 @@ from schemas.answers import Receipt
 from schemas.events import PersonEvent
 from schemas.jobs import Storable
 from worker.errors import IdempotencyConflictError
-from worker.ledger.hr_sources import Source
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources, inbox
-from worker.people.inbox import Incoming, InvalidEvent
+from worker.people.inbox import IncomingEvent, RejectedEvent
 from worker.web.auth import limit, limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
-from worker.web.problems import ProblemError, problem
+from worker.web.problems import ProblemError, join_faults, list_faults, problem
 
 log = structlog.get_logger(__name__)
 
-LONGEST_KEY = 255
-Key = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_KEY), Storable]
+TAG = "HR events"
+MAX_KEY_LENGTH = 255
+Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH), Storable]
 """The sender's id of an event."""
 NOT_JSON = "not JSON"
-"""The fault of a body that is none."""
+"""The fault of a body that is not JSON."""
 
 
-def source_of(context: Services, request: Request, kind: str, called: str, genuine: Callable[[str], bool]) -> Source:
-    """The source that sent a request.
+def authenticate(
+    context: Services, request: Request, kind: str, called: str, genuine: Callable[[str], bool]
+) -> RegisteredSource:
+    """The source that sent a request. `genuine`: whether the request was made with this secret.
 
     Raises:
-        ProblemError: 401; one answer for an unknown source, a wrong signature and a wrong time. 429 for a source
-            that sends too often, and for an address with too many requests that were not let in.
+        ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for a
+            source that sends too often, and for an address with too many refused requests.
     """
-    found = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
-    if found is None:
+    source = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
+    if source is None:
         limit_refusals(context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
-    limit(context, f"source:{found.id}", context.settings.rate_limit)
-    return found
+    limit(context, f"source:{source.id}", context.settings.rate_limit)
+    return source
 
 
-def incoming(key: str, body: bytes, **event: Any) -> Incoming:
-    """The internal event, or what is wrong with it, said without quoting it."""
+def make_event(key: str, body: bytes, **fields: Any) -> IncomingEvent:
+    """The internal event from the fields of `PersonEvent`, or its fault."""
     try:
-        return Incoming(key, body, event=PersonEvent.model_validate(event))
+        return IncomingEvent(key, body, event=PersonEvent.model_validate(fields))
     except ValidationError as error:
-        return Incoming(key, body, fault=faults(error))
+        return IncomingEvent(key, body, fault=describe_faults(error))
 
 
-def faults(error: ValidationError) -> str:
-    """Which fields are wrong and how; values are not quoted."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{field_name(item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in found)
+def describe_faults(error: ValidationError) -> str:
+    """Which fields are wrong and why; values are not quoted."""
+    return join_faults(list_faults(error.errors(include_url=False, include_context=False, include_input=False)))
 
 
-def field_name(location: tuple[int | str, ...]) -> str:
-    """`data.external_id`; the names of validators inside a union are left out."""
-    return ".".join(str(part) for part in location if not str(part).startswith(("function-", "datetime", "date")))
-
-
-def known_key(key: str) -> str:
-    """The sender's id of an event, if it can be kept.
+def check_key(key: str) -> str:
+    """The sender's id of an event.
 
     Raises:
-        ProblemError: 400.
+        ProblemError: 400, it is empty or too long to be stored.
     """
-    if not key or len(key) > LONGEST_KEY:
-        raise ProblemError(400, "event_id", f"The event's id must have 1 to {LONGEST_KEY} characters.")
+    if not key or len(key) > MAX_KEY_LENGTH:
+        raise ProblemError(400, "event_id", f"The event's id must have 1 to {MAX_KEY_LENGTH} characters.")
     return key
 
 
-def receive(context: Services, source: Source, event: Incoming) -> Response:
-    """Take one event in; its answer as the contract's table has it."""
-    taken = inbox.receive(context.database, source, event)
-    if isinstance(taken, InvalidEvent):
-        number = str(taken.receipt_id)
-        if taken.fault == NOT_JSON:
-            return problem(400, "not_json", "The body is not JSON. It was kept for support.", receipt_id=number)
-        return problem(422, "invalid_event", f"{taken.fault}. It was kept for support.", receipt_id=number)
-    answer = Receipt(receipt_id=str(taken.id), job_id=taken.job_id, status=taken.status)
-    return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if taken.repeated else 202)
+def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -> Response:
+    """Store one event, and answer with its receipt or with what is wrong with it."""
+    stored = inbox.receive(context.database, source, event)
+    if isinstance(stored, RejectedEvent):
+        receipt_id = str(stored.receipt_id)
+        if stored.fault == NOT_JSON:
+            return problem(400, "not_json", "The body is not JSON. Support has a copy.", receipt_id=receipt_id)
+        return problem(422, "invalid_event", f"{stored.fault}. Support has a copy.", receipt_id=receipt_id)
+    answer = Receipt(receipt_id=str(stored.id), job_id=stored.job_id, status=stored.status)
+    return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if stored.repeated else 202)
 
 
-def receive_all(context: Services, source: Source, body: bytes, read: Callable[[Any], list[Incoming]]) -> Response:
-    """Take in what a request says of several persons, each event once by its own id; the answer is empty.
+def receive_all(
+    context: Services, source: RegisteredSource, body: bytes, read: Callable[[Any], list[IncomingEvent]]
+) -> Response:
+    """Store a request's events about several persons, each once by its own id; the answer is empty.
 
-    `read` may raise ValidationError: the whole body is not what it should be, and is kept for support. One event
-    that is wrong, or whose id was used before with another content, keeps no other from being taken in.
+    `read` may raise ValidationError when the whole body is wrong: then it becomes a dead letter. An event that
+    is wrong, or that reuses an id for another content, does not keep the others out.
     """
     try:
         events = read(parse(body))
-    except (NotJsonError, RecursionError):  # what can just be parsed may be nested too deeply to be written again
-        return receive(context, source, Incoming(digest(body), body, fault=NOT_JSON))
+    except (NotJsonError, RecursionError):  # a nesting that `parse` allows may be too deep for `event_bytes`
+        return receive(context, source, IncomingEvent(digest(body), body, fault=NOT_JSON))
     except ValidationError as error:
-        return receive(context, source, Incoming(digest(body), body, fault=faults(error)))
+        return receive(context, source, IncomingEvent(digest(body), body, fault=describe_faults(error)))
     for event in events:
         try:
             inbox.receive(context.database, source, event)
@@ -108,11 +107,11 @@ def receive_all(context: Services, source: Source, body: bytes, read: Callable[[
     return Response(status_code=200)
 
 
-def as_bytes(item: Any) -> bytes:
-    """One event of several, by which it is known again whatever came with it."""
+def event_bytes(item: Any) -> bytes:
+    """One event of a request as bytes: the same whatever else the request carried."""
     return json.dumps(item, sort_keys=True).encode()
 
 
 def digest(body: bytes) -> str:
-    """The id of what has none: the same content is the same event."""
+    """The id of an event that has none: the same content is the same event."""
     return hashlib.sha256(body).hexdigest()

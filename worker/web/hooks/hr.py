@@ -17,13 +17,13 @@ from standardwebhooks.webhooks import hmac_data
 
 from schemas.answers import Receipt
 from schemas.events import KNOWN_TYPES, HrEvent
-from worker.people.inbox import Incoming
+from worker.people.inbox import IncomingEvent
 from worker.web.body import HookBody, NotJsonError, parse
 from worker.web.context import Context
 from worker.web.hooks import common
 from worker.web.problems import describes
 
-router = APIRouter(prefix="/hooks/hr", tags=["webhooks that come in"])
+router = APIRouter(prefix="/hooks/hr", tags=[common.TAG])
 
 
 @router.post(
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/hooks/hr", tags=["webhooks that come in"])
     status_code=202,
     response_model=Receipt,
     responses={
-        200: {"model": Receipt, "description": "The same event again: the same receipt."},
+        200: {"model": Receipt, "description": "The event was received before: the same receipt."},
         **describes(400, 409, 413, 415),
     },
     openapi_extra={
@@ -46,22 +46,22 @@ router = APIRouter(prefix="/hooks/hr", tags=["webhooks that come in"])
     },
 )
 def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
-    """An event of a person: deactivated, reactivated, or a deactivation cancelled. Signed by its source; no token."""
-    found = common.source_of(
-        context, request, "standard", source, lambda secret: genuine(secret, request.headers, body)
+    """Receive one event about a person. The source signs it; no token is needed."""
+    sender = common.authenticate(
+        context, request, "standard", source, lambda secret: is_genuine(secret, request.headers, body)
     )
-    key = common.known_key(request.headers["webhook-id"])
-    return common.receive(context, found, read(key, body))
+    key = common.check_key(request.headers["webhook-id"])
+    return common.receive(context, sender, read_event(key, body))
 
 
-def genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
+def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether one of the signatures is of this secret, and its time is within five minutes of now."""
-    signatures = _SIGNATURE.findall(headers.get("webhook-signature", ""))  # one that is malformed spoils no other
+    signatures = _SIGNATURE.findall(headers.get("webhook-signature", ""))  # leaves out the malformed ones
     try:
         _OverBytes(secret).verify(
             body.decode("latin-1"), {**headers, "webhook-signature": " ".join(signatures)}, json_parse=False
         )
-    except (WebhookVerificationError, ValueError):  # as a bare one it tells what is no base64
+    except (WebhookVerificationError, ValueError):  # the library raises a bare ValueError for wrong base64
         return False
     return True
 
@@ -70,7 +70,7 @@ _SIGNATURE = re.compile(r"(?<!\S)v1,[A-Za-z0-9+/]+={0,2}(?!\S)")
 
 
 class _OverBytes(Webhook):
-    """The library signs text, encoded as UTF-8; the bytes of a body may be no text at all. Latin-1 keeps them."""
+    """The library signs text, encoded as UTF-8. A body may have bytes that are not UTF-8; Latin-1 keeps them."""
 
     def sign(self, msg_id: str, timestamp: datetime, data: str) -> str:
         signed = f"{msg_id}.{floor(timestamp.timestamp())}.".encode() + data.encode("latin-1")
@@ -78,23 +78,23 @@ class _OverBytes(Webhook):
 
 
 class _Envelope(BaseModel):
-    """As much as is needed to tell whether an event is of concern."""
+    """Only the type, which decides whether the rest has to be valid."""
 
     model_config = ConfigDict(extra="allow")
 
     type: Annotated[str, StringConstraints(min_length=1)]
 
 
-def read(key: str, body: bytes) -> Incoming:
-    """The event of a body whose signature is right."""
+def read_event(key: str, body: bytes) -> IncomingEvent:
+    """The event in a body whose signature was checked. An unknown type is ignored."""
     try:
         value: Any = parse(body)
     except NotJsonError:
-        return Incoming(key, body, fault=common.NOT_JSON)
+        return IncomingEvent(key, body, fault=common.NOT_JSON)
     try:
         if _Envelope.model_validate(value).type not in KNOWN_TYPES:
-            return Incoming(key, body)
+            return IncomingEvent(key, body)
         event = HrEvent.model_validate(value)
     except ValidationError as error:
-        return Incoming(key, body, fault=common.faults(error))
-    return Incoming(key, body, event=event.as_person_event())
+        return IncomingEvent(key, body, fault=common.describe_faults(error))
+    return IncomingEvent(key, body, event=event.as_person_event())

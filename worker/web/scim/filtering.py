@@ -1,93 +1,91 @@
-"""SCIM filters (RFC 7644 §3.4.2.2) as SQL over learners `l`: names from a short list, values always bound."""
+"""SCIM filters (RFC 7644 §3.4.2.2) as conditions over `lms.learners`. Values are always bound."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
-from scim2_models import InvalidFilterException, ScimFilter
-from scim2_models.path import AttrPath, Comparison, FilterNode, LogicalExpr, Not, Present
+from scim2_models import InvalidFilterException
+from scim2_models.path import (
+    AttrPath,
+    CompareOperator,
+    Comparison,
+    FilterVisitor,
+    LogicalExpr,
+    LogicalOperator,
+    Not,
+    Present,
+    ValuePath,
+)
+from sqlalchemy import ColumnElement, Text, and_, cast, false, func, not_, or_, true
 
-USER = "urn:ietf:params:scim:schemas:core:2.0:user"
-LONGEST = 2000
-"""Characters of a filter."""
+from worker.models import learners
 
-_COLUMNS = {
-    "username": "coalesce(l.email, l.external_id)",
-    "externalid": "l.external_id",
-    "id": "l.id::text",
-    "displayname": "l.display_name",
+Condition = ColumnElement[bool]
+
+_COLUMNS: dict[str, ColumnElement[Any]] = {
+    "username": func.coalesce(learners.c.email, learners.c.external_id),
+    "externalid": learners.c.external_id,
+    "id": cast(learners.c.id, Text),
+    "displayname": learners.c.display_name,
 }
 _CASE_EXACT = {"externalid", "id"}
-_STRING: dict[str, Callable[[str, str], str]] = {
-    "eq": lambda column, value: f"coalesce({column} = {value}, false)",
-    "ne": lambda column, value: f"coalesce({column} <> {value}, true)",
-    "co": lambda column, value: f"coalesce(strpos({column}, {value}) > 0, false)",
-    "sw": lambda column, value: f"coalesce(starts_with({column}, {value}), false)",
-    "ew": lambda column, value: f"coalesce(right({column}, length({value})) = {value}, false)",
+_TESTS: dict[CompareOperator, Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[Any]]] = {
+    CompareOperator.eq: operator.eq,
+    CompareOperator.ne: lambda column, value: column.is_distinct_from(value),
+    CompareOperator.co: lambda column, value: func.strpos(column, value) > 0,
+    CompareOperator.sw: func.starts_with,
+    CompareOperator.ew: lambda column, value: func.right(column, func.length(value)) == value,
 }
 
 
-def compiled(expression: str | None) -> tuple[str, dict[str, Any]]:
-    """A condition and the values it binds; without a filter, everything.
+class Conditions(FilterVisitor[Condition]):
+    """Turns a parsed filter into SQL.
 
     Raises:
-        InvalidFilterException: the filter cannot be read, or asks for what is not kept.
+        InvalidFilterException: the filter compares what is not stored, or compares it in another way.
     """
-    if expression is None:
-        return "true", {}
-    if len(expression) > LONGEST or "\0" in expression:
-        raise InvalidFilterException(detail=f"a filter may have {LONGEST} plain characters")
-    values: dict[str, Any] = {}
-    try:
-        return _node(ScimFilter[Any](expression).ast, values), values
-    except RecursionError:
-        raise InvalidFilterException(detail="the filter is nested too deeply") from None
+
+    def visit_logical_expr(self, node: LogicalExpr) -> Condition:
+        terms = [self.visit(term) for term in node.terms]
+        return and_(*terms) if node.op == LogicalOperator.and_ else or_(*terms)
+
+    def visit_not(self, node: Not) -> Condition:
+        return not_(func.coalesce(self.visit(node.expr), false()))  # an absent value matches nothing
+
+    def visit_present(self, node: Present) -> Condition:
+        name = _stored(node.attr_path)
+        return true() if name == "active" else func.nullif(_COLUMNS[name], "").is_not(None)
+
+    def visit_comparison(self, node: Comparison) -> Condition:
+        name = _stored(node.attr_path)
+        if name == "active":
+            return _active(node)
+        if node.op not in _TESTS:
+            raise InvalidFilterException(detail=f"{node.op.value} is not supported for {node.attr_path}")
+        if not isinstance(node.value, str) or not is_storable(node.value):
+            raise InvalidFilterException(detail=f"{node.attr_path} must be compared with text")
+        column, value = _COLUMNS[name], cast(node.value, Text)
+        operands = (column, value) if name in _CASE_EXACT else (func.lower(column), func.lower(value))
+        return _TESTS[node.op](*operands)
+
+    def visit_value_path(self, node: ValuePath) -> Condition:
+        raise InvalidFilterException(detail="filters over parts of attributes are not supported")
 
 
-def _node(node: FilterNode, values: dict[str, Any]) -> str:
-    match node:
-        case LogicalExpr(op=operator, terms=terms):
-            return "(" + f" {operator.value} ".join(_node(term, values) for term in terms) + ")"
-        case Not(expr=inner):
-            return f"(NOT {_node(inner, values)})"
-        case Present(attr_path=path):
-            name = _name(path)
-            return "true" if name == "active" else f"(nullif({_COLUMNS[name]}, '') IS NOT NULL)"
-        case Comparison():
-            return _comparison(node, values)
-    raise InvalidFilterException(detail="filters over parts of attributes are not supported")
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can hold a text: no NUL and no half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _comparison(node: Comparison, values: dict[str, Any]) -> str:
-    name, operator = _name(node.attr_path), node.op.value
-    if name == "active":
-        return _active(operator, node.value)
-    if operator not in _STRING:
-        raise InvalidFilterException(detail=f"{operator} is not supported for {node.attr_path.attr}")
-    if not isinstance(node.value, str):
-        raise InvalidFilterException(detail=f"{node.attr_path.attr} is compared with text")
-    if any("\ud800" <= character <= "\udfff" for character in node.value) or "\0" in node.value:
-        raise InvalidFilterException(detail="the filter has a character that no value has")
-    key = f"value_{len(values)}"
-    values[key] = node.value
-    column, value = _COLUMNS[name], f"CAST(:{key} AS text)"
-    if name not in _CASE_EXACT:
-        column, value = f"lower({column})", f"lower({value})"
-    return _STRING[operator](column, value)
-
-
-def _active(operator: str, value: Any) -> str:
-    wanted = {"true": True, "false": False}.get(str(value).lower())
-    if wanted is None or operator not in ("eq", "ne"):
-        raise InvalidFilterException(detail="active is compared with true or false, by eq or ne")
-    return "l.active" if wanted is (operator == "eq") else "(NOT l.active)"
-
-
-def _name(path: AttrPath) -> str:
+def _stored(path: AttrPath) -> str:
     name = path.attr.lower()
-    if (
-        path.sub_attr is not None
-        or (name not in _COLUMNS and name != "active")
-        or (path.uri is not None and path.uri.lower() != USER)
-    ):
-        raise InvalidFilterException(detail=f"there is no attribute {path} to filter by")
+    if path.sub_attr is not None or name not in {*_COLUMNS, "active"}:
+        raise InvalidFilterException(detail=f"{path}: users cannot be filtered by this attribute")
     return name
+
+
+def _active(node: Comparison) -> Condition:
+    wanted = {"true": True, "false": False}.get(str(node.value).lower())
+    if wanted is None or node.op not in (CompareOperator.eq, CompareOperator.ne):
+        raise InvalidFilterException(detail="active must be compared with true or false, by eq or ne")
+    return learners.c.active.is_(wanted is (node.op == CompareOperator.eq))

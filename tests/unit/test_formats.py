@@ -9,13 +9,13 @@ from typing import Any
 import openpyxl
 import pyarrow.parquet as pq
 
-from worker.reports.exports import Column, Format, Kind, write
+from worker.reports.formats import Column, ColumnType, Format, write
 
 COLUMNS = (
-    Column("id", Kind.INTEGER),
-    Column("title", Kind.TEXT),
-    Column("progress", Kind.NUMBER),
-    Column("at", Kind.TIME),
+    Column("id", ColumnType.INTEGER),
+    Column("title", ColumnType.TEXT),
+    Column("progress", ColumnType.NUMBER),
+    Column("at", ColumnType.TIME),
 )
 AT = datetime(2026, 3, 1, 8, 0, 0, 250_000, tzinfo=UTC)
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://x","y")', "＝1+1"]  # noqa: RUF001

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from schemas import catalogue, dead_letters, jobs
+from schemas import catalogue, jobs
 from schemas.catalogue import (
     JOB_STATES,
     LETTER_CODES,
@@ -65,9 +65,6 @@ def test_a_source_implies_its_reason() -> None:
 
 def test_the_types_of_requests_name_the_codes_of_the_catalogue() -> None:
     assert set(get_args(jobs.ReasonName)) == set(Reason)
-    assert set(get_args(dead_letters.Code)) == set(LetterCode)
-    assert set(get_args(dead_letters.State)) == set(LetterState)
-    assert set(get_args(dead_letters.Source)) == set(Source)
 
 
 def test_the_documentation_has_one_line_for_each_code() -> None:

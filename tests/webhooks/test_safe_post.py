@@ -1,0 +1,60 @@
+"""One POST that cannot reach into the private network, and always ends in time."""
+
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from tests.webhooks.conftest import Receiver
+from tests.world import PATIENCE
+from worker.webhooks import safe_post
+
+
+def test_a_name_that_turns_out_to_be_private_is_not_connected_to(receiver: Receiver) -> None:
+    port = receiver.server.server_address[1]
+    answer = safe_post.post(f"http://localhost:{port}/", {}, b"{}", allow_private=False)
+    assert answer == safe_post.Answer(error="private address")
+    assert receiver.got == []
+
+
+def test_a_name_with_one_private_address_among_others_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("93.184.216.34", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    answer = safe_post.post("https://help.example/", {}, b"{}", allow_private=False)
+    assert answer == safe_post.Answer(error="private address")
+
+
+def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the time of one read; all of them together do not."""
+    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 1000:
+                    if ended.wait(0.05):
+                        return
+                    connection.sendall(bytes([byte]))
+
+        thread = threading.Thread(target=lambda: _quietly(drip), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        answer = safe_post.post(url, {}, b"{}", allow_private=True)
+        ended.set()
+        thread.join(PATIENCE)
+    assert answer.error == "ReadTimeout"
+
+
+def _quietly(act: Any) -> None:
+    with contextlib.suppress(OSError):
+        act()
+
+
+def test_nobody_there_is_an_answer(receiver: Receiver) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    assert safe_post.post(url, {}, b"{}", allow_private=True).error == "ConnectError"

@@ -1,0 +1,201 @@
+"""What attempts at letters would do now, before anything is written: outcomes, learners, and a cascade's siblings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from schemas.catalogue import LetterCode, LetterState
+from schemas.dead_letters import LetterFilter
+from worker.ledger.decide import RULES
+from worker.ledger.fragments import among, one_of
+from worker.ledger.letter_filter import conditions
+from worker.models import dead_letters, enrolments, jobs, learners, persons
+from worker.rules import ACTIVE
+
+SAMPLES = 5
+"""Letters shown for each outcome."""
+
+_IS_OPEN = one_of(dead_letters.c.state, [LetterState.OPEN])
+_PATHWAY_SEEN = cast(dead_letters.c.evidence["pathway_id"].astext, BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedOutcome:
+    """How many letters an attempt would decide this way, and a few of their ids."""
+
+    outcome: str
+    letters: int
+    sample: list[int]
+
+
+def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    """The open letters that match and are of one of these codes (None: of any): what an act on all that match takes."""
+    found = [*conditions(organisation_id, wanted), _IS_OPEN]
+    if codes is not None:
+        found.append(one_of(dead_letters.c.code, codes))
+    return found
+
+
+def preview(
+    connection: Connection,
+    organisation_id: int,
+    wanted: LetterFilter,
+    *,
+    override: bool,
+    codes: Sequence[str] | None,
+) -> list[PreviewedOutcome]:
+    """What attempts at all open letters that match would find now, by outcome."""
+    # Superseded: the job was a deactivation, and the person has had a newer event since.
+    superseded = (
+        select(func.bool_and(and_(persons.c.epoch.is_not(None), jobs.c.epoch != persons.c.epoch)))
+        .select_from(jobs)
+        .outerjoin(
+            persons,
+            and_(
+                persons.c.organisation_id == jobs.c.organisation_id,
+                persons.c.external_id == jobs.c.learner_external_id,
+            ),
+        )
+        .where(jobs.c.id == dead_letters.c.job_id, jobs.c.epoch.is_not(None))
+        .scalar_subquery()
+    )
+    # `a` and `e` are the names under which the rules know what was asked and the enrolment.
+    a = (
+        select(
+            dead_letters.c.id,
+            dead_letters.c.code,
+            dead_letters.c.enrolment_id,
+            dead_letters.c.learner_external_id,
+            dead_letters.c.organisation_id,
+            literal(override).label("override"),
+            _PATHWAY_SEEN.label("override_pathway"),
+            func.coalesce(superseded, False).label("superseded"),
+        )
+        .where(*matching_open(organisation_id, wanted, codes))
+        .cte("a")
+    )
+    e = enrolments.alias("e")
+    known = exists().where(
+        learners.c.organisation_id == a.c.organisation_id, learners.c.external_id == a.c.learner_external_id
+    )
+    outcome = case(
+        (a.c.code == LetterCode.INVALID_EVENT, "nothing_to_try"),
+        (
+            a.c.enrolment_id.is_(None),
+            case((a.c.superseded, "superseded"), (known, "withdrawn"), else_="not_known"),
+        ),
+        else_=literal_column(RULES, Text),
+    )
+    verdicts = (
+        select(a.c.id, outcome.label("outcome"))
+        .select_from(a.outerjoin(e, and_(e.c.id == a.c.enrolment_id, e.c.organisation_id == a.c.organisation_id)))
+        .cte("verdicts")
+    )
+    ids = func.array_agg(aggregate_order_by(verdicts.c.id, verdicts.c.id), type_=ARRAY(BigInteger))
+    statement = select(verdicts.c.outcome, func.count().label("letters"), ids[1:SAMPLES].label("sample")).group_by(
+        verdicts.c.outcome
+    )
+    return [PreviewedOutcome(**row) for row in connection.execute(statement).mappings()]
+
+
+def count_learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> int:
+    """How many learners these letters of an organisation are about."""
+    learner = func.coalesce(cast(enrolments.c.learner_id, Text), dead_letters.c.learner_external_id)
+    statement = (
+        select(func.count(learner.distinct()))
+        .select_from(dead_letters)
+        .outerjoin(
+            enrolments,
+            and_(
+                enrolments.c.id == dead_letters.c.enrolment_id,
+                enrolments.c.organisation_id == dead_letters.c.organisation_id,
+            ),
+        )
+        .where(among(dead_letters.c.id, letter_ids), dead_letters.c.organisation_id == organisation_id)
+        .where(or_(enrolments.c.id.is_not(None), dead_letters.c.learner_external_id.is_not(None)))
+    )
+    return connection.scalar(statement) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The learner's other active enrolments in the pathway of a letter's enrolment."""
+
+    letter_id: int
+    job_id: int
+    reason: str
+    pathway_id: int
+    ids: list[int]
+
+
+_SIBLING = enrolments.alias("sibling")
+_IS_ITS_ENROLMENT = and_(
+    enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
+)
+_IS_SIBLING = and_(
+    _SIBLING.c.learner_id == enrolments.c.learner_id,
+    _SIBLING.c.organisation_id == enrolments.c.organisation_id,
+    _SIBLING.c.pathway_id == enrolments.c.pathway_id,
+    _SIBLING.c.id != enrolments.c.id,
+    # The pathway that the letter saw, and no other that has taken the enrolment over since.
+    _SIBLING.c.pathway_id == func.coalesce(_PATHWAY_SEEN, _SIBLING.c.pathway_id),
+    one_of(_SIBLING.c.status, ACTIVE),
+)
+
+
+def find_siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Siblings]:
+    """What a cascade of these letters withdraws as well; letters without any are left out."""
+    ids = func.array_agg(aggregate_order_by(_SIBLING.c.id, _SIBLING.c.id))
+    statement = (
+        select(
+            dead_letters.c.id.label("letter_id"),
+            dead_letters.c.job_id,
+            jobs.c.reason,
+            enrolments.c.pathway_id,
+            ids.label("ids"),
+        )
+        .select_from(dead_letters)
+        .join(jobs, jobs.c.id == dead_letters.c.job_id)
+        .join(enrolments, _IS_ITS_ENROLMENT)
+        .join(_SIBLING, _IS_SIBLING)
+        .where(among(dead_letters.c.id, letter_ids))
+        .group_by(dead_letters.c.id, dead_letters.c.job_id, jobs.c.reason, enrolments.c.pathway_id)
+        .order_by(dead_letters.c.id)
+    )
+    return [Siblings(**row) for row in connection.execute(statement).mappings()]
+
+
+def count_siblings(connection: Connection, organisation_id: int, wanted: LetterFilter) -> int:
+    """How many enrolments a cascade of all that match would withdraw beside those of the letters."""
+    own = dead_letters.alias("own")
+    has_a_letter = exists().where(
+        own.c.enrolment_id == _SIBLING.c.id,
+        own.c.organisation_id == dead_letters.c.organisation_id,
+        one_of(own.c.state, [LetterState.OPEN]),
+        one_of(own.c.code, [LetterCode.PATHWAY_OWNED]),
+    )
+    statement = (
+        select(func.count(_SIBLING.c.id.distinct()))
+        .select_from(dead_letters)
+        .join(enrolments, _IS_ITS_ENROLMENT)
+        .join(_SIBLING, _IS_SIBLING)
+        .where(*matching_open(organisation_id, wanted, [LetterCode.PATHWAY_OWNED]), ~has_a_letter)
+    )
+    return connection.scalar(statement) or 0

@@ -1,0 +1,79 @@
+"""What a `LetterFilter` means: one list of conditions for lists, groups, counts, acts on all that match, and runs.
+
+Also the one place that says when a letter is overdue.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, func, not_, or_, tuple_
+
+from schemas.catalogue import LetterCode
+from schemas.dead_letters import NOBODY, LetterFilter
+from worker.config import settings
+from worker.ledger.fragments import LIVE, one_of
+from worker.models import dead_letters, enrolments, jobs, outcomes
+
+Targets = Mapping[str, timedelta]
+"""By code: how long a letter may stay open until it is overdue."""
+
+IS_LIVE = one_of(dead_letters.c.state, LIVE)
+"""Whether a letter is open or being tried."""
+
+_ABOUT_AN_ENROLMENT = (LetterCode.PATHWAY_OWNED, LetterCode.UNKNOWN_STATUS, LetterCode.NOT_FOUND)
+
+
+def conditions(organisation_id: int, wanted: LetterFilter) -> list[ColumnElement[bool]]:
+    """What holds of the dead letters of an organisation that match."""
+    found = [dead_letters.c.organisation_id == organisation_id]
+    if wanted.code is not None:
+        found.append(dead_letters.c.code == wanted.code)
+    if wanted.state is not None:
+        found.append(dead_letters.c.state == wanted.state)
+    if wanted.fingerprint is not None:
+        found.append(dead_letters.c.fingerprint == wanted.fingerprint)
+    if wanted.job_id is not None:
+        found.append(or_(dead_letters.c.job_id == wanted.job_id, _is_referred_to_by(wanted.job_id)))
+    if wanted.source is not None:
+        found.append(exists().where(jobs.c.id == dead_letters.c.job_id, jobs.c.source == wanted.source))
+    if wanted.assignee is not None:
+        nobody = wanted.assignee == NOBODY
+        found.append(dead_letters.c.assignee.is_(None) if nobody else dead_letters.c.assignee == wanted.assignee)
+    if wanted.older_than is not None:
+        found.append(dead_letters.c.opened_at < wanted.older_than)
+    if wanted.changed is not None:
+        found.append(_HAS_CHANGED if wanted.changed else not_(_HAS_CHANGED))
+    if wanted.overdue is not None:
+        overdue = is_overdue(settings().letter_targets)
+        found.append(overdue if wanted.overdue else not_(overdue))
+    return found
+
+
+def is_overdue(targets: Targets) -> ColumnElement[bool]:
+    """Whether a letter is live for longer than the target of its code.
+
+    One comparison a code, so that each finds its letters in the index by code and age.
+    """
+    late = [
+        and_(dead_letters.c.code == code, dead_letters.c.opened_at < func.now() - target)
+        for code, target in targets.items()
+    ]
+    return and_(IS_LIVE, or_(*late))
+
+
+def _is_referred_to_by(job_id: int) -> ColumnElement[bool]:
+    return exists().where(outcomes.c.dead_letter_id == dead_letters.c.id, outcomes.c.job_id == job_id)
+
+
+_SEEN = dead_letters.c.evidence
+_HAS_CHANGED = and_(
+    one_of(dead_letters.c.code, _ABOUT_AN_ENROLMENT),
+    exists().where(
+        enrolments.c.id == dead_letters.c.enrolment_id,
+        enrolments.c.organisation_id == dead_letters.c.organisation_id,
+        tuple_(enrolments.c.status, enrolments.c.pathway_id).is_distinct_from(
+            tuple_(_SEEN["status"].astext, cast(_SEEN["pathway_id"].astext, BigInteger))
+        ),
+    ),
+)
+"""Whether the platform shows another status or pathway now than the letter saw."""

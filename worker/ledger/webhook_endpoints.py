@@ -1,0 +1,78 @@
+"""Webhook endpoints: the addresses to which an organisation wants events to be sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, case, func, insert, select, update
+
+from worker.models import endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """An endpoint, without its secret."""
+
+    id: int
+    organisation_id: int
+    url: str
+    events: list[str]
+    failures: int
+    rest_until: datetime | None
+    created_at: datetime
+    created_by: str
+    disabled_at: datetime | None
+    disabled_because: str | None
+
+
+_COLUMNS = (
+    endpoints.c.id,
+    endpoints.c.organisation_id,
+    endpoints.c.url,
+    endpoints.c.events,
+    endpoints.c.failures,
+    case((endpoints.c.rest_until > func.now(), endpoints.c.rest_until)).label("rest_until"),
+    endpoints.c.created_at,
+    endpoints.c.created_by,
+    endpoints.c.disabled_at,
+    endpoints.c.disabled_because,
+)
+
+
+def insert_endpoint(
+    connection: Connection, *, organisation_id: int, url: str, events: Sequence[str], secret: str, created_by: str
+) -> EndpointRecord:
+    """Insert an endpoint. `secret`: sealed."""
+    new = insert(endpoints).values(
+        organisation_id=organisation_id, url=url, events=list(events), secret=secret, created_by=created_by
+    )
+    return EndpointRecord(**connection.execute(new.returning(*_COLUMNS)).mappings().one())
+
+
+def find_by_secret(connection: Connection, organisation_id: int, secret: str) -> EndpointRecord | None:
+    """The endpoint with this sealed secret: a call whose answer was lost has made it already."""
+    found = select(*_COLUMNS).where(endpoints.c.organisation_id == organisation_id, endpoints.c.secret == secret)
+    row = connection.execute(found).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None
+
+
+def list_endpoints(connection: Connection, organisation_id: int) -> list[EndpointRecord]:
+    """Every endpoint of an organisation, disabled ones included, newest first."""
+    own = select(*_COLUMNS).where(endpoints.c.organisation_id == organisation_id).order_by(endpoints.c.id.desc())
+    return [EndpointRecord(**row) for row in connection.execute(own).mappings()]
+
+
+def disable_endpoint(
+    connection: Connection, organisation_id: int, endpoint_id: int, *, because: str
+) -> EndpointRecord | None:
+    """Send an endpoint nothing more. The first time and cause stay. None: the organisation has no such endpoint."""
+    disabled = (
+        update(endpoints)
+        .where(endpoints.c.id == endpoint_id, endpoints.c.organisation_id == organisation_id)
+        .values(
+            disabled_at=func.coalesce(endpoints.c.disabled_at, func.now()),
+            disabled_because=func.coalesce(endpoints.c.disabled_because, because),
+        )
+    )
+    row = connection.execute(disabled.returning(*_COLUMNS)).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None

@@ -1,0 +1,74 @@
+"""Rate limits: calls per key in a sliding minute, counted in Redis, shared by all web processes.
+
+Redis only counts here. Without Redis every call passes: to refuse work because a counter is missing would
+turn a small fault into a large one.
+"""
+
+import math
+import threading
+import time
+
+import redis
+import structlog
+from limits import RateLimitItemPerMinute
+from limits.storage import RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.errors import describe
+
+log = structlog.get_logger(__name__)
+
+TIMEOUT = 0.25
+"""Seconds that a request waits for Redis at most."""
+PAUSE = 5.0
+"""Seconds without counting after Redis did not answer, so that not every request waits for it."""
+
+
+class RateLimiter:
+    """Counts calls by key. When Redis is out of reach, every call passes, and the log says so once."""
+
+    def __init__(self, broker_url: str, *, pause: float = PAUSE) -> None:
+        """`pause`: seconds without counting after Redis did not answer."""
+        pool = redis.ConnectionPool.from_url(
+            broker_url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
+        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="withdrawals:limit")
+        self._limits = SlidingWindowCounterRateLimiter(storage)
+        self._pause = pause
+        self._paused_until = 0.0
+        self._unavailable = False
+        self._lock = threading.Lock()
+
+    def retry_after(self, key: str, per_minute: int) -> int | None:
+        """Count a call. None when it may pass, else the seconds after which to try again; 0 `per_minute`: no limit."""
+        if per_minute == 0 or time.monotonic() < self._paused_until:
+            return None
+        item = RateLimitItemPerMinute(per_minute)
+        try:
+            passes = self._limits.hit(item, key)
+            wait = None if passes else self._limits.get_window_stats(item, key).reset_time - time.time()
+        except redis.RedisError as error:
+            self._note_failure(error)
+            return None
+        self._note_success()
+        return None if wait is None else min(max(math.ceil(wait), 1), 60)
+
+    def _note_failure(self, error: redis.RedisError) -> None:
+        with self._lock:
+            self._paused_until = time.monotonic() + self._pause
+            first, self._unavailable = not self._unavailable, True
+        if first:
+            log.warning("rate_limits.paused", error_class=describe(error)[0])
+
+    def _note_success(self) -> None:
+        if not self._unavailable:
+            return
+        with self._lock:
+            first, self._unavailable = self._unavailable, False
+        if first:
+            log.info("rate_limits.resumed")

@@ -1,0 +1,95 @@
+"""Webhook endpoints: who wants to be sent which events. Everything here is an act of a person, and is audited."""
+
+import base64
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.webhooks import Event
+from worker.access.sealing import Seal
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import InvalidInputError, NotFoundError
+from worker.ledger import jobs, webhook_endpoints
+from worker.ledger.webhook_endpoints import EndpointRecord
+from worker.webhooks import safe_post
+
+log = structlog.get_logger(__name__)
+
+EVENTS: tuple[str, ...] = get_args(Event)
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedEndpoint:
+    """An endpoint with its secret, which cannot be shown again."""
+
+    endpoint: EndpointRecord
+    secret: str
+
+
+def create(
+    database: Database, settings: Settings, *, organisation_id: int, url: str, events: Sequence[str], actor: str
+) -> CreatedEndpoint:
+    """Send events to an address from now on.
+
+    Raises:
+        InvalidInputError: the URL cannot be used, or an event is unknown.
+        SettingsError: no key is set to encrypt the secret with.
+    """
+    safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
+    _check_events(events)
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    sealed = webhook_seal(settings).seal(secret.encode())
+
+    def insert(connection: Connection) -> EndpointRecord:
+        known = webhook_endpoints.find_by_secret(connection, organisation_id, sealed)
+        if known is not None:  # the answer to the first commit was lost
+            return known
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.create")
+        return webhook_endpoints.insert_endpoint(
+            connection,
+            organisation_id=organisation_id,
+            url=url,
+            events=sorted(set(events)),
+            secret=sealed,
+            created_by=actor,
+        )
+
+    endpoint = database.run(insert)
+    log.info("webhook.created", endpoint_id=endpoint.id, organisation_id=organisation_id)
+    return CreatedEndpoint(endpoint, secret)
+
+
+def disable(database: Database, *, organisation_id: int, endpoint_id: int, actor: str) -> EndpointRecord:
+    """Send an endpoint nothing more. A second call changes nothing.
+
+    Raises:
+        NotFoundError: this organisation has no such endpoint.
+    """
+
+    def disable_and_audit(connection: Connection) -> EndpointRecord:
+        endpoint = webhook_endpoints.disable_endpoint(connection, organisation_id, endpoint_id, because=f"by {actor}")
+        if endpoint is None:
+            raise NotFoundError(f"there is no webhook {endpoint_id} in this organisation")
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.disable")
+        return endpoint
+
+    return database.run(disable_and_audit)
+
+
+def webhook_seal(settings: Settings) -> Seal:
+    """What encrypts the secrets of endpoints at rest."""
+    return Seal(settings, "webhook-secret")
+
+
+def _check_events(events: Sequence[str]) -> None:
+    known = ", ".join(EVENTS)
+    if not events:
+        raise InvalidInputError(f"events: name at least one of {known}")
+    for event in events:
+        if event not in EVENTS:
+            raise InvalidInputError(f"events: unknown value {event[:40]!r}. Use one of: {known}.")
