@@ -20,9 +20,8 @@ from worker.database import Database
 
 ROLE = "withdrawals_service"
 
-hypothesis.settings.register_profile(
-    "suite", deadline=None
-)  # a limit on the time of one example would depend on the machine
+# A limit on the time of one example would depend on the machine.
+hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 

@@ -17,6 +17,7 @@ from schemas.runs import Run
 from worker.database import Database
 from worker.dead_letters import acts, remedies, runs
 from worker.errors import InvalidInputError
+from worker.ids import next_cursor
 from worker.ledger import runs as ledger
 
 run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
@@ -137,7 +138,7 @@ def list_runs(
         with db.begin() as connection:
             found = ledger.list_runs(connection, org, before=cursor, limit=most)
     if json:
-        common.print_json({"items": [_document(run) for run in found], "next_cursor": common.next_cursor(found, most)})
+        common.print_json({"items": [_document(run) for run in found], "next_cursor": next_cursor(found, most)})
         return
     rows = [(r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)) for r in found]
     common.out.print(common.table("run", "act", "state", "by", "letters", "progress", rows=rows))
