@@ -227,8 +227,8 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "blank rows alone": ("enrolment_id\n\n  \n", "no rows"),
     "no header": ("1\n2\n", "Line 1: the header has no column `enrolment_id`"),
     "another header": ("id,name\n1,anna\n", "Line 1: the header has no column `enrolment_id`"),
-    "a reason in each row": ("enrolment_id,reason\n1,not_required\n", "one bulk job, one reason"),
-    "a reason in capitals": ("enrolment_id, Reason \n1,not_required\n", "one bulk job, one reason"),
+    "a reason in each row": ("enrolment_id,reason\n1,not_required\n", "one bulk job has one reason"),
+    "a reason in capitals": ("enrolment_id, Reason \n1,not_required\n", "one bulk job has one reason"),
     "a column twice": ("enrolment_id,enrolment_id\n1,2\n", "has the column `enrolment_id` twice"),
     "a word for a number": ("enrolment_id\n1\ntwo\n3\n", "Line 3: enrolment_id: 'two'"),
     "zero": ("enrolment_id\n0\n", "Line 2: enrolment_id: '0'"),
@@ -328,15 +328,15 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
 LOAD_HEADER = "enrolment_id,learner_external_id,series_code,pathway_title,status,enrolled_at,progress\n"
 BAD_LOADS = {
     "a column missing": ("enrolment_id,learner_external_id\n1,anna\n", "series_code"),
-    "no learner": (LOAD_HEADER + "1, ,safety,,,,\n", "line 2: learner_external_id"),
+    "no learner": (LOAD_HEADER + "1, ,safety,,,,\n", "Line 2: learner_external_id"),
     "an id twice": (
         LOAD_HEADER + "1,anna,safety,,,,\n1,anna,welding,,,,\n",
         "enrolment_id 1 is also on line 2",
     ),
-    "no time": (LOAD_HEADER + "1,anna,safety,,,yesterday,\n", "line 2: enrolled_at"),
-    "a time before all times": (LOAD_HEADER + "1,anna,safety,,,0001-01-01,\n", "line 2: enrolled_at"),
-    "a time after all times": (LOAD_HEADER + "1,anna,safety,,,9999-12-31T23:59:59-14:00,\n", "line 2: enrolled_at"),
-    "no number": (LOAD_HEADER + "1,anna,safety,,,,NaN\n", "line 2: progress"),
+    "no time": (LOAD_HEADER + "1,anna,safety,,,yesterday,\n", "Line 2: enrolled_at"),
+    "a time before all times": (LOAD_HEADER + "1,anna,safety,,,0001-01-01,\n", "Line 2: enrolled_at"),
+    "a time after all times": (LOAD_HEADER + "1,anna,safety,,,9999-12-31T23:59:59-14:00,\n", "Line 2: enrolled_at"),
+    "no number": (LOAD_HEADER + "1,anna,safety,,,,NaN\n", "Line 2: progress"),
     "two active enrolments in one series": (LOAD_HEADER + "1,anna,safety,,,,\n2,anna,safety,,,,\n", "two active"),
     "rows missing": (LOAD_HEADER, "no rows"),
 }
