@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import sqlalchemy.exc
@@ -45,22 +45,28 @@ Cursor = Annotated[int | None, typer.Option(min=1, help="Start after this one: n
 Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
 
 
-def refuse_large_id(record: str) -> Callable[[int], int]:
-    """A callback for an argument that is a `record`'s id: PostgreSQL cannot look up one that no `bigint` holds.
+Ids = TypeVar("Ids", int, list[int], list[int] | None)
+
+
+def refuse_large_id(record: str) -> Callable[[Ids], Ids]:
+    """A callback for an argument that takes ids of a `record`: PostgreSQL cannot look up one that no `bigint` holds.
 
     Raises:
-        NotFoundError: the id is larger than any id can be.
+        NotFoundError: an id is larger than any id can be.
     """
 
-    def check(given: int) -> int:
-        if given > LARGEST:
-            raise NotFoundError(f"there is no {record} {given} in this organisation")
+    def check(given: Ids) -> Ids:
+        for one in given if isinstance(given, list) else [given]:
+            if one is not None and one > LARGEST:
+                raise NotFoundError(f"there is no {record} {one} in this organisation")
         return given
 
     return check
 
 
 JobId = Annotated[int, typer.Argument(help="The job's id.", callback=refuse_large_id("job"))]
+LetterId = Annotated[int, typer.Argument(help="The dead letter's id.", callback=refuse_large_id("dead letter"))]
+EnrolmentId = Annotated[int, typer.Argument(help="The enrolment's id.", callback=refuse_large_id("enrolment"))]
 
 
 def local_dir() -> Path:

@@ -22,7 +22,12 @@ from worker.ledger import runs as ledger
 
 run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give a filter.", show_default=False)]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(
+        help="Ids of letters; or give a filter.", show_default=False, callback=common.refuse_large_id("dead letter")
+    ),
+]
 Every = Annotated[bool, typer.Option("--all", help="All open letters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
 Rate = Annotated[int, typer.Option(min=1, max=1000, help="Letters a second.")]
@@ -249,7 +254,7 @@ def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
         common.out.print(f"Also {found['also']:,} other active enrolments in these pathways.")
 
 
-def _print(run: ledger.Run, json: bool) -> None:
+def _print(run: ledger.CountedRun, json: bool) -> None:
     if json:
         common.print_json(_document(run))
         return
@@ -267,7 +272,7 @@ def _print(run: ledger.Run, json: bool) -> None:
     common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
 
 
-def _counts(run: ledger.Run) -> str:
+def _counts(run: ledger.CountedRun) -> str:
     found = {
         "resolved": run.resolved,
         "open again": run.came_back,
@@ -279,7 +284,7 @@ def _counts(run: ledger.Run) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in found.items() if count) or "none"
 
 
-def _document(run: ledger.Run) -> dict[str, Any]:
+def _document(run: ledger.CountedRun) -> dict[str, Any]:
     return Run.model_validate(run).model_dump(mode="json")
 
 
