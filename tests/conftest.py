@@ -56,7 +56,8 @@ def environment(servers: LocalServers, template: str, monkeypatch: pytest.Monkey
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))
     monkeypatch.setenv("BROKER_URL", servers.broker_url)
-    monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "3")
+    # The database's timeouts follow the lease: a busy machine must not make a healthy statement look stuck.
+    monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "10")
     monkeypatch.setenv("WITHDRAWALS_SWEEP_SECONDS", "0.2")
     monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
     monkeypatch.setenv("WITHDRAWALS_BRAKE_FLOOR", "1000000")  # tests of the brake set limits of their own
