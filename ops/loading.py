@@ -1,4 +1,4 @@
-"""`withdrawals load`: sample enrolments into the platform's tables, for embedded and test use."""
+"""`withdrawals load`: sample enrolments for the platform's tables, for embedded use and tests."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _REQUIRED = ("enrolment_id", "learner_external_id", "series_code", "pathway_titl
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a file brought."""
+    """How many enrolments a file created, and how many existed before."""
 
     organisation: str
     created: int
@@ -27,13 +27,13 @@ class Loaded:
 
 
 def load_file(database: Database, path: Path, organisation: str) -> Loaded:
-    """Load a CSV file in one transaction: everything or nothing.
+    """Load a CSV file in one transaction: all rows or none.
 
     Raises:
-        InvalidInputError: a row is broken (named by line), or its enrolment belongs to another organisation.
+        InvalidInputError: a row is invalid or its enrolment belongs to another organisation; names the line.
     """
     if not organisation.strip():
-        raise InvalidInputError("--organisation: a name is needed")
+        raise InvalidInputError("--organisation: give a name")
     try:
         with database.begin() as connection:
             _stage(connection, path)
@@ -41,12 +41,12 @@ def load_file(database: Database, path: Path, organisation: str) -> Loaded:
     except (psycopg.errors.UniqueViolation, sqlalchemy.exc.IntegrityError) as error:
         detail = getattr(getattr(driver_error(error), "diag", None), "message_detail", "") or ""
         raise InvalidInputError(
-            "two active enrolments of one learner, series and pathway are refused: " + re.sub(r"^Key ", "", detail)
+            "a learner has two active enrolments in one series and pathway: " + re.sub(r"^Key ", "", detail)
         ) from None
 
 
 def create_staging(connection: Connection) -> None:
-    """The temporary table that `fill` reads; it ends with the transaction."""
+    """Create the temporary table that `fill` reads; it is dropped with the transaction."""
     connection.execute(
         text("""
         CREATE TEMP TABLE loading (line bigint, id bigint PRIMARY KEY, learner text, series text, pathway text,
@@ -66,7 +66,7 @@ INSERT INTO lms.pathways (organisation_id, title)
     SELECT o.id, pathway FROM lms.organisations o, (SELECT DISTINCT pathway FROM pg_temp.loading) p
     WHERE o.name = :name AND pathway IS NOT NULL ORDER BY pathway ON CONFLICT (organisation_id, title) DO NOTHING
 """
-_FOREIGN = text("""
+_OTHER_ORGANISATION = text("""
 SELECT g.line, g.id FROM pg_temp.loading g JOIN lms.enrolments e ON e.id = g.id
 JOIN lms.organisations o ON o.id = e.organisation_id WHERE o.name <> :name ORDER BY g.line LIMIT 1
 """)
@@ -82,10 +82,10 @@ ORDER BY g.id ON CONFLICT (id) DO NOTHING
 
 
 def fill(connection: Connection, organisation: str) -> Loaded:
-    """Create what the staged rows name and is missing; rows whose id exists are left as they are."""
+    """Create the staged enrolments and the records they name, where missing. Existing ids stay as they are."""
     for statement in _FILL.split(";\n"):
         connection.execute(text(statement), {"name": organisation})
-    foreign = connection.execute(_FOREIGN, {"name": organisation}).one_or_none()
+    foreign = connection.execute(_OTHER_ORGANISATION, {"name": organisation}).one_or_none()
     if foreign is not None:
         raise InvalidInputError(f"line {foreign.line}: enrolment_id {foreign.id} is in use by another organisation")
     staged = int(connection.scalar(text("SELECT count(*) FROM pg_temp.loading")) or 0)
@@ -107,7 +107,7 @@ def _stage(connection: Connection, path: Path) -> None:
             enrolment_id = parse_id(row["enrolment_id"], f"Line {line}: enrolment_id")
             if enrolment_id in seen:
                 raise InvalidInputError(
-                    f"line {line}: enrolment_id {enrolment_id} stood on line {seen[enrolment_id]} already"
+                    f"line {line}: enrolment_id {enrolment_id} is also on line {seen[enrolment_id]}"
                 )
             seen[enrolment_id] = line
             copy.write_row((line, enrolment_id, *_cells(line, row)))
@@ -123,10 +123,10 @@ def _cells(line: int, row: dict[str, str]) -> tuple[object, ...]:
     try:
         at = (datetime.fromisoformat(enrolled) if enrolled else datetime.now()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidInputError(f"line {line}: enrolled_at {enrolled[:40]!r} is no date or time") from None
+        raise InvalidInputError(f"line {line}: enrolled_at {enrolled[:40]!r} is not a date or time") from None
     progress = row.get("progress", "").strip() or "0"
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", progress):
-        raise InvalidInputError(f"line {line}: progress {progress[:40]!r} is no number")
+        raise InvalidInputError(f"line {line}: progress {progress[:40]!r} is not a number")
     return (
         row["learner_external_id"].strip(),
         row["series_code"].strip(),

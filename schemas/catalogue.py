@@ -136,32 +136,37 @@ class OutcomeEntry(Entry):
 
 
 OUTCOMES: dict[Outcome, OutcomeEntry] = {
-    Outcome.WITHDRAWN: OutcomeEntry("Withdrawn", "The enrolment was withdrawn.", Tone.GOOD, clean=True),
-    Outcome.ALREADY_WITHDRAWN: OutcomeEntry(
-        "Already withdrawn", "It was withdrawn before. The first reason, time and actor stay.", Tone.GOOD, clean=True
+    Outcome.WITHDRAWN: OutcomeEntry(
+        "Withdrawn", "The record shows Withdrawn. Progress and history stay.", Tone.GOOD, clean=True
     ),
-    Outcome.ENROLMENT_ENDED: OutcomeEntry("Had ended", "Mastered or incomplete: an ended enrolment is never touched."),
+    Outcome.ALREADY_WITHDRAWN: OutcomeEntry(
+        "Already withdrawn", "Nothing changes. The first reason, time and actor stay.", Tone.GOOD, clean=True
+    ),
+    Outcome.ENROLMENT_ENDED: OutcomeEntry("Had ended", "Mastered or incomplete. An ended enrolment is never touched."),
     Outcome.SUPERSEDED: OutcomeEntry(
-        "Superseded", "A newer event of the person replaced this deactivation. Nothing was withdrawn."
+        "Superseded", "Not withdrawn: a newer event of the person replaced this deactivation."
     ),
     Outcome.UNKNOWN_STATUS: OutcomeEntry(
-        "Unknown status", "The service does not know the status, and never guesses.", Tone.WARN, needs_support=True
+        "Unknown status",
+        "Not withdrawn: the service does not know the status. Support decides.",
+        Tone.WARN,
+        needs_support=True,
     ),
     Outcome.PATHWAY_OWNED: OutcomeEntry(
         "Owned by a pathway",
-        "A Learning Pathway owns the enrolment, so it is not withdrawn directly.",
+        "Not withdrawn: a Learning Pathway owns the enrolment. Support decides.",
         Tone.WARN,
         needs_support=True,
     ),
     Outcome.NOT_FOUND: OutcomeEntry(
-        "Not found", "This organisation has no such enrolment.", Tone.WARN, needs_support=True
+        "Not found", "This organisation has no such enrolment. Support decides.", Tone.WARN, needs_support=True
     ),
     Outcome.FAILED: OutcomeEntry(
         "Failed", "Every attempt failed. The dead letter has the error.", Tone.BAD, needs_support=True
     ),
     Outcome.CANCELLED: OutcomeEntry("Cancelled", "The job was cancelled before it reached this enrolment."),
     Outcome.REINSTATED: OutcomeEntry(
-        "Reinstated", "The withdrawal was taken back: the earlier status is restored.", Tone.GOOD, clean=True
+        "Reinstated", "The withdrawal is undone: the enrolment gets its earlier status back.", Tone.GOOD, clean=True
     ),
     Outcome.ENROLLED_AGAIN: OutcomeEntry(
         "Enrolled again",
@@ -169,7 +174,7 @@ OUTCOMES: dict[Outcome, OutcomeEntry] = {
         Tone.WARN,
     ),
     Outcome.CHANGED_SINCE: OutcomeEntry(
-        "Changed since", "Not reinstated: somebody changed the enrolment after the withdrawal.", Tone.WARN
+        "Changed since", "Not reinstated: the enrolment has changed since, or was reinstated before.", Tone.WARN
     ),
     Outcome.LEARNER_INACTIVE: OutcomeEntry("Learner inactive", "Not reinstated: the learner is inactive."),
 }

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import NOBODY, LetterFilter
 from schemas.jobs import Note, Storable
 
 
 def _a_name(value: str) -> str:
-    if value == "none":
-        raise ValueError("`none` is the word for letters that nobody has; it is nobody's name")
+    if value == NOBODY:
+        raise ValueError("`none` stands for letters without an assignee. Give another name.")
     return value
 
 
@@ -22,7 +22,7 @@ GivenNote = Annotated[Note, Field(min_length=1)]
 
 
 class AssignRequest(BaseModel):
-    """Who is to look after a letter; null for nobody."""
+    """Who looks after a letter; null for nobody."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"assignee": "dora"}]})
 
@@ -30,7 +30,7 @@ class AssignRequest(BaseModel):
 
 
 class AssignAllRequest(AssignRequest):
-    """Who is to look after all live letters that match."""
+    """Who looks after all live letters that match."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -42,7 +42,7 @@ class AssignAllRequest(AssignRequest):
 
 
 class NoteRequest(BaseModel):
-    """What somebody found out."""
+    """A note for a letter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"note": "Asked HR."}]})
 
@@ -50,7 +50,7 @@ class NoteRequest(BaseModel):
 
 
 class NoteAllRequest(NoteRequest):
-    """What somebody found out about all letters that match."""
+    """A note for all letters that match."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -64,12 +64,12 @@ class NoteAllRequest(NoteRequest):
 class Acted(BaseModel):
     """What an act on all letters that match did."""
 
-    matched: Annotated[int, Field(description="Letters that the act was about.")]
+    matched: Annotated[int, Field(description="Letters that match.")]
     changed: Annotated[int, Field(description="Letters that it changed; each has an audit row.")]
 
 
 class Group(BaseModel):
-    """Dead letters of one kind: they share code and fingerprint."""
+    """Dead letters with one cause: they share code and fingerprint."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -79,14 +79,14 @@ class Group(BaseModel):
     count: int
     states: Annotated[dict[str, int], Field(description="How many are in which state.")]
     overdue: int
-    unassigned: Annotated[int, Field(description="Open or redriven, and nobody's.")]
-    oldest: Annotated[datetime, Field(description="When the oldest of those that are live was opened, else of all.")]
+    unassigned: Annotated[int, Field(description="Open or redriven, without an assignee.")]
+    oldest: Annotated[datetime, Field(description="When the oldest live letter was opened, else the oldest of all.")]
     newest: datetime
-    sample: Annotated[int, Field(description="One letter to look at: the first that is live, else the first.")]
+    sample: Annotated[int, Field(description="One letter as an example: the first live one, else the first.")]
 
 
 class Groups(BaseModel):
-    """Groups, those with most live letters first; `groups` and `letters` count all, also what is not listed."""
+    """Groups, those with most live letters first. `groups` and `letters` count all, listed or not."""
 
     items: list[Group]
     groups: int
@@ -146,12 +146,12 @@ class Asked(BaseModel):
     learner_external_id: str | None
     created_at: datetime
     effective_at: datetime
-    file_name: Annotated[str | None, Field(description="Of the file that the request came as.")] = None
-    line: Annotated[int | None, Field(description="Of the file or input, where the enrolment stood first.")] = None
+    file_name: Annotated[str | None, Field(description="Name of the file that held the request.")] = None
+    line: Annotated[int | None, Field(description="The first line of the input that names the enrolment.")] = None
 
 
 class Diagnosis(BaseModel):
-    """A dead letter in support's words."""
+    """A dead letter explained to support."""
 
     sentence: Annotated[str, Field(description="What happened and why.")]
     next: Annotated[str | None, Field(description="What another attempt would find now.")] = None
@@ -174,7 +174,8 @@ class Decision(BaseModel):
 
     request: Asked
     standing: Annotated[
-        str, Field(description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`: where its part of it is.")
+        str,
+        Field(description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`."),
     ]
     outcome: str | None = None
     sentence: str
@@ -200,11 +201,13 @@ class LetterInHistory(BaseModel):
 
 
 class EnrolmentHistory(BaseModel):
-    """A decision receipt: all that was asked of an enrolment, what decided, and what happened since."""
+    """A decision receipt: every request for an enrolment, the rule that decided, what happened since."""
 
     enrolment_id: int
     summary: str
-    now: Annotated[dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: not there.")]
+    now: Annotated[
+        dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: there is none.")
+    ]
     decisions: Annotated[list[Decision], Field(description="In the order of the requests.")]
     dead_letters: list[LetterInHistory]
-    events: Annotated[list[Event], Field(description="All of it in the order of time.")]
+    events: Annotated[list[Event], Field(description="Everything that happened, by time.")]

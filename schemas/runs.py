@@ -1,4 +1,4 @@
-"""Acts on all dead letters that match a filter: asked for, looked at first, watched."""
+"""Acts on all dead letters that match a filter: the request, its preview, the run."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ class RedriveRequest(LetterFilter):
 
 
 class ResolveRequest(RedriveRequest):
-    """All open letters that match are decided by one remedy; the note says why."""
+    """All open letters that match are decided by one remedy. The note says why."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -38,7 +38,7 @@ class ResolveRequest(RedriveRequest):
 
 
 class Run(BaseModel):
-    """A run over letters; `in_flight` were driven and have not come back, `waiting` were not driven yet."""
+    """A run over letters. `in_flight`: being tried now. `waiting`: not tried yet."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -54,10 +54,10 @@ class Run(BaseModel):
     letters: Annotated[int, Field(description="That matched at its start.")]
     waiting: int
     in_flight: int
-    resolved: Annotated[int, Field(description="Resolved or discarded, as was asked.")]
+    resolved: Annotated[int, Field(description="Resolved or discarded, as requested.")]
     came_back: Annotated[int, Field(description="Open again after their attempt.")]
-    held_back: Annotated[int, Field(description="Not driven: their fingerprint's canary came back.")]
-    passed: Annotated[int, Field(description="Not driven: somebody else had acted before.")]
+    held_back: Annotated[int, Field(description="Not tried: the canary of their fingerprint failed.")]
+    passed: Annotated[int, Field(description="Skipped: somebody else acted on them first.")]
     created_at: datetime
     finished_at: datetime | None
 
@@ -71,10 +71,10 @@ class Preview(BaseModel):
     outcomes: Annotated[
         dict[str, int],
         Field(
-            description="Letters by the outcome that an attempt would find; `not_known`: a learner still unknown; "
-            "`nothing_to_try`: an event that could not be read; `closed`: for keep and discard."
+            description="Letters by the outcome that an attempt would have. `not_known`: the learner is still unknown. "
+            "`nothing_to_try`: an event that could not be read. `closed`: for keep and discard."
         ),
     ]
-    moot: Annotated[int, Field(description="Of these, withdrawn meanwhile, ended or superseded: the attempt says so.")]
+    moot: Annotated[int, Field(description="Of these, already withdrawn, ended or superseded: nothing is left to do.")]
     also: Annotated[int, Field(description="For cascade: the learners' other active enrolments in the pathways.")]
     samples: dict[str, list[int]]

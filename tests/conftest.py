@@ -49,15 +49,14 @@ def template(servers: LocalServers) -> str:
 
 @pytest.fixture
 def environment(servers: LocalServers, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings of this test: its own database, an empty Redis, a short lease; also what child processes see."""
+    """Settings of this test: its own database, an empty Redis; also what child processes see."""
     name = f"test_{next(_numbers)}"
     _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
     for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))
     monkeypatch.setenv("BROKER_URL", servers.broker_url)
-    # The database's timeouts follow the lease: a busy machine must not make a healthy statement look stuck.
-    monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "10")
+    monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "30")
     monkeypatch.setenv("WITHDRAWALS_SWEEP_SECONDS", "0.2")
     monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
     monkeypatch.setenv("WITHDRAWALS_BRAKE_FLOOR", "1000000")  # tests of the brake set limits of their own

@@ -1,7 +1,7 @@
-"""`make bench`: the service beside the obvious program and bare SQL, on the same servers, in the same run.
+"""`make bench`: compare the service with the obvious program and with bare SQL, on the same servers in the same run.
 
-The obvious program is a plain dramatiq actor per enrolment, one transaction each (`ops/bench/obvious.py`).
-Bare SQL is what the database needs for the writes alone: the same sets, two connections, nothing else.
+The obvious program is a plain Dramatiq actor with one transaction for each enrolment (`ops/bench/obvious.py`).
+Bare SQL does only the writes: the same sets on two connections.
 """
 
 import argparse
@@ -32,17 +32,17 @@ from worker.database import Database
 from worker.jobs.submit import Requester, submit, submit_file
 from worker.people import events
 
-_PATIENCE = 900.0  # seconds
+_TIMEOUT = 900.0  # seconds
 
 
 def main() -> None:
-    """Run everything and print one table."""
+    """Run all benchmarks and print their results."""
     parser = argparse.ArgumentParser(prog="python -m ops.bench", description=__doc__)
     parser.add_argument("--enrolments", type=int, default=1_000_000, help="size of the bulk job")
     parser.add_argument("--obvious", type=int, default=20_000, help="enrolments for the obvious program")
     parser.add_argument("--latencies", type=int, default=200, help="single requests on an idle system")
-    parser.add_argument("--exports", type=int, default=1_000_000, help="rows of the exports; 0: none")
-    parser.add_argument("--letters", type=int, default=100_000, help="dead letters that are redriven; 0: none")
+    parser.add_argument("--exports", type=int, default=1_000_000, help="rows of the exports; 0 skips them")
+    parser.add_argument("--letters", type=int, default=100_000, help="dead letters that are redriven; 0 skips them")
     arguments = parser.parse_args()
     logs.silence()
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
@@ -50,7 +50,7 @@ def main() -> None:
     try:
         with LocalServers(directory / "local") as servers:
             os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
-            os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)  # everybody at once is what is measured here
+            os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)  # the benchmark withdraws everybody at once
             settings.cache_clear()
             _run(settings(), arguments.enrolments, arguments.obvious, arguments.latencies)
             if arguments.exports:
@@ -68,7 +68,7 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
 
     with _fresh(owner, obvious_size), _children(obvious.command(current.processes, current.threads)):
         rate = _timed(obvious_size, lambda: _obvious(owner, obvious_size))
-    rows.append(("the obvious program, one actor and transaction an enrolment", obvious_size, rate, 1.0))
+    rows.append(("the obvious program: one actor and transaction per enrolment", obvious_size, rate, 1.0))
     base = rate
 
     with _fresh(owner, size):
@@ -89,12 +89,12 @@ def _run(current: Settings, size: int, obvious_size: int, latencies: int) -> Non
 
     shown = [(name, f"{count:,}", f"{speed:,.0f}", f"{ratio:.1f}") for name, count, speed, ratio in rows]
     out.print(table("program", "enrolments", "per second", "ratio", rows=shown))
-    out.print(f"this service beside bare SQL: {rate / bare:.2f}")
-    out.print(f"a deactivation that came during the bulk job was done within {waits[0] * 1000:.0f} ms")
-    out.print(f"most memory of a process during the bulk job: worker {peaks[0]:.0f} MB, relay {peaks[1]:.0f} MB")
+    out.print(f"This service compared with bare SQL: {rate / bare:.2f}")
+    out.print(f"A deactivation sent during the bulk job finished after {waits[0] * 1000:.0f} ms.")
+    out.print(f"Peak memory of one process during the bulk job: worker {peaks[0]:.0f} MB, relay {peaks[1]:.0f} MB")
     out.print(
-        f"submit to withdrawn on an idle system, {len(found)} requests: median {statistics.median(found):.1f} ms, "
-        f"p95 {sorted(found)[int(len(found) * 0.95)]:.1f} ms, most {max(found):.1f} ms"
+        f"From submit to withdrawn on an idle system, {len(found)} requests: median {statistics.median(found):.1f} ms, "
+        f"p95 {sorted(found)[int(len(found) * 0.95)]:.1f} ms, maximum {max(found):.1f} ms"
     )
 
 
@@ -107,7 +107,7 @@ def _obvious(owner: Database, size: int) -> None:
 
 
 def _bare(owner: Database, size: int, chunk: int) -> None:
-    """Two connections, each every other set: update the enrolments, insert a row for each."""
+    """Two connections take alternate sets, update the enrolments and insert a row for each."""
 
     def half(first: int) -> None:
         for start in range(first * chunk + 1, size + 1, 2 * chunk):
@@ -134,7 +134,7 @@ def _bare(owner: Database, size: int, chunk: int) -> None:
 
 
 def _bulk(database: Database, owner: Database, size: int) -> float:
-    """One job over everything; the seconds that a deactivation took that came in the middle of it."""
+    """Run one job over all enrolments. Returns the seconds that a deactivation in the middle of it took."""
     requester = Requester(1, "bench", "api", f"bulk-{time.time()}")
     submit_file(database, requester, FileRequest(reason="not_required"), enumerate(range(1, size + 1), 2))
     leaver = PersonEvent(type="user.deactivated", external_id="l1")
@@ -156,7 +156,7 @@ def _latencies(database: Database, owner: Database, count: int) -> list[float]:
         connection.execute(text("UPDATE lms.enrolments SET status = 'in_progress' WHERE id <= :n"), {"n": count})
     found = []
     for enrolment_id in range(1, count + 1):
-        time.sleep(0.05)  # idle: everything that runs has gone to sleep
+        time.sleep(0.05)  # let every process become idle
         begin = time.perf_counter()
         requester = Requester(1, "bench", "api", f"single-{time.time()}-{enrolment_id}")
         submit(database, requester, JobRequest(reason="not_required", enrolment_ids=[enrolment_id]))
@@ -168,7 +168,7 @@ def _latencies(database: Database, owner: Database, count: int) -> list[float]:
 
 @contextmanager
 def _fresh(owner: Database, size: int) -> Iterator[None]:
-    """Empty tables and `size` active enrolments, analysed and checkpointed."""
+    """Empty the tables and fill in `size` active enrolments, analysed and checkpointed."""
     with owner.begin() as connection:
         connection.exec_driver_sql(
             "ALTER TABLE withdrawals.audit DISABLE TRIGGER append_only; "
@@ -197,7 +197,7 @@ def _fresh(owner: Database, size: int) -> Iterator[None]:
 def _children(*commands: list[str]) -> Iterator[Supervisor]:
     named = {f"{number}": command for number, command in enumerate(commands)}
     with tempfile.TemporaryDirectory() as directory, Supervisor(named, output=Path(directory) / "log") as running:
-        time.sleep(2)  # up and idle before the clock starts
+        time.sleep(2)  # running and idle before the clock starts
         yield running
 
 
@@ -208,10 +208,10 @@ def _timed(count: int, work: Callable[[], None]) -> float:
 
 
 def _until(condition: Callable[[], bool], *, every: float = 0.05) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit("not done in time")
+            raise SystemExit("timed out")
         time.sleep(every)
 
 

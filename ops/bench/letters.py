@@ -25,7 +25,7 @@ from worker import logs
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, desk, runs
-from worker.ledger.runs import Run
+from worker.ledger.runs import CountedRun
 from worker.reports.books import check
 
 _ROWS = """
@@ -107,7 +107,7 @@ def _made(owner: Database, name: str, letters: int) -> int:
     return organisation_id
 
 
-def _run_off(database: Database, organisation_id: int, act: str) -> Run:
+def _run_off(database: Database, organisation_id: int, act: str) -> CountedRun:
     begun = runs.start(
         database,
         organisation_id=organisation_id,

@@ -1,4 +1,4 @@
-"""The obvious program: a plain dramatiq actor per enrolment, one transaction each. What the service is measured by."""
+"""The obvious program, as a baseline: a plain Dramatiq actor with one transaction for each enrolment."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def message(enrolment_id: int) -> dramatiq.Message[None]:
 
 
 def command(processes: int, threads: int) -> list[str]:
-    """How its workers are started: as many processes and threads as the service's."""
+    """The command that starts its workers, with as many processes and threads as the service."""
     return [
         sys.executable, "-m", "dramatiq", "ops.bench.obvious:setup", "--processes", str(processes),
         "--threads", str(threads),
@@ -34,7 +34,7 @@ def command(processes: int, threads: int) -> list[str]:
 
 
 def setup() -> None:
-    """What dramatiq calls in each worker process."""
+    """Called by Dramatiq in each worker process."""
     engine = sqlalchemy.create_engine(parse_url(os.environ["DATABASE_URL"]), pool_size=8)
     broker = make_broker()
     dramatiq.set_broker(broker)

@@ -43,7 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Withdraw learners from enrolments: accepted once, done once, or in front of a person with the reason.",
+    help="Withdraw learners from enrolments. Each request is done once, or support sees it with the reason.",
 )
 for module in (processes, data, jobs, watch, explain, reinstate):
     module.register(app)
@@ -78,19 +78,19 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the work found something wrong, 2 wrong use."""
-    logs.silence()  # what a command has to say it prints; long-running ones set up their own logs
+    logs.silence()  # commands print their results; long-running ones set up their own logs
     signal.signal(signal.SIGTERM, _terminate)
     code: object = DONE
     try:
-        _refuse_bytes(sys.argv)
-        app()  # typer itself shows wrong use, and exits
+        _refuse_invalid_utf8(sys.argv)
+        app()  # typer reports wrong use by itself, and exits
     except (InvalidInputError, IdempotencyConflictError, SettingsError) as error:
-        code = _complain(error, WRONG_USE)
+        code = _report(error, WRONG_USE)
     except (WithdrawalsError, LocalServerError) as error:
-        code = _complain(error, FOUND_WRONG)
+        code = _report(error, FOUND_WRONG)
     except sqlalchemy.exc.OperationalError as error:
         first = (str(driver_error(error)).splitlines() or ["no connection"])[0]
-        code = _complain(f"PostgreSQL cannot be reached or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
+        code = _report(f"PostgreSQL cannot be reached, or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
     except BrokenPipeError:
         code = DONE
     except KeyboardInterrupt:
@@ -99,22 +99,22 @@ def main() -> None:
         if os.environ.get("WITHDRAWALS_LOG_LEVEL") == "debug":
             raise
         name, message, fingerprint = describe(error)
-        hint = "WITHDRAWALS_LOG_LEVEL=debug shows where"
-        code = _complain(f"{name}: {message} (fingerprint {fingerprint}; {hint})", FOUND_WRONG)
+        hint = "set WITHDRAWALS_LOG_LEVEL=debug to see the traceback"
+        code = _report(f"{name}: {message} (fingerprint {fingerprint}; {hint})", FOUND_WRONG)
     sys.exit(code if isinstance(code, int) else DONE)
 
 
-def _refuse_bytes(words: list[str]) -> None:
-    # Python hands bytes that are no UTF-8 on as surrogates, which neither PostgreSQL nor a terminal takes.
+def _refuse_invalid_utf8(words: list[str]) -> None:
+    # Python passes on bytes that are not UTF-8 as surrogates, which neither PostgreSQL nor a terminal accepts.
     for number, word in enumerate(words):
         if any("\ud800" <= character <= "\udfff" for character in word):
-            raise InvalidInputError(f"argument {number}: is not UTF-8")
+            raise InvalidInputError(f"argument {number}: not valid UTF-8")
 
 
 def _terminate(*_: object) -> None:
-    sys.exit(143)  # unwinds, so that embedded servers are left in order
+    sys.exit(143)  # unwinds the stack, so that embedded servers stop in order
 
 
-def _complain(error: object, code: int) -> int:
+def _report(error: object, code: int) -> int:
     err.print(f"error: {error}", style="red", markup=False)
     return code

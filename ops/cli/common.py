@@ -1,4 +1,4 @@
-"""What every command shares: connections, the organisation, who acts, records as text or JSON."""
+"""What all commands share: connections, the organisation, the actor, records as text or JSON."""
 
 import dataclasses
 import getpass
@@ -6,11 +6,11 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import sqlalchemy.exc
@@ -26,6 +26,7 @@ from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.ids import LARGEST
 from worker.jobs.submit import Requester
 from worker.ledger import jobs, processes
 from worker.records import Job
@@ -34,16 +35,38 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Organisation = Annotated[
-    str | None, typer.Option("--organisation", help="Name; may be left out while there is only one.")
+    str | None, typer.Option("--organisation", help="Its name. May be left out while there is only one.")
 ]
-As = Annotated[str | None, typer.Option("--as", help="Who acts; recorded. Default: cli: and your user name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
-Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key and request is the same job.")]
-Limit = Annotated[
-    int | None, typer.Option(min=1, max=10_000, help="How many at the most. Default: 50, with --json 1000.")
-]
-Cursor = Annotated[int | None, typer.Option(min=1, help="Go on after this one: next_cursor of the page before.")]
+As = Annotated[str | None, typer.Option("--as", help="Who acts, for the audit. Default: cli: and your user name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key and request give the same job.")]
+Limit = Annotated[int | None, typer.Option(min=1, max=10_000, help="The most to list. Default: 50, with --json 1000.")]
+Cursor = Annotated[int | None, typer.Option(min=1, help="Start after this one: next_cursor of the previous page.")]
 Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
+
+
+Ids = TypeVar("Ids", int, list[int], list[int] | None)
+
+
+def refuse_large_id(record: str) -> Callable[[Ids], Ids]:
+    """A callback for an argument that takes ids of a `record`: PostgreSQL cannot look up one that no `bigint` holds.
+
+    Raises:
+        NotFoundError: an id is larger than any id can be.
+    """
+
+    def check(given: Ids) -> Ids:
+        for one in given if isinstance(given, list) else [given]:
+            if one is not None and one > LARGEST:
+                raise NotFoundError(f"there is no {record} {one} in this organisation")
+        return given
+
+    return check
+
+
+JobId = Annotated[int, typer.Argument(help="The job's id.", callback=refuse_large_id("job"))]
+LetterId = Annotated[int, typer.Argument(help="The dead letter's id.", callback=refuse_large_id("dead letter"))]
+EnrolmentId = Annotated[int, typer.Argument(help="The enrolment's id.", callback=refuse_large_id("enrolment"))]
 
 
 def local_dir() -> Path:
@@ -54,9 +77,9 @@ def local_dir() -> Path:
 
 @contextmanager
 def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
-    """Settings with both URLs filled in; embedded servers run meanwhile for those that are unset.
+    """Settings with both URLs. Embedded servers run meanwhile in place of the ones that are unset.
 
-    `keep_servers`: start them again should they die.
+    `keep_servers`: restart an embedded server that dies.
     """
     given = settings()
     need_postgres = not given.database_url.get_secret_value()
@@ -78,27 +101,27 @@ def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
             os.environ["BROKER_URL"] = running.broker_url
         settings.cache_clear()
         current = settings()
-        if need_postgres:  # nobody else migrates a database that nobody set up
+        if need_postgres:  # an embedded database has nobody else to migrate it
             bring_up_to_date(current)
         yield current
 
 
 def local_secret_key(directory: Path) -> str:
-    """The key of embedded use, made once beside the data that it seals."""
+    """The secret key of embedded use, made once, beside the data that it encrypts."""
     path = directory / "secret_key"
     with suppress(FileExistsError):
         fresh = directory / f"secret_key.{os.getpid()}"
         fresh.touch(mode=0o600)
         fresh.write_text(secrets.token_urlsafe(32) + "\n", encoding="utf-8")
         try:
-            os.link(fresh, path)  # whole or not at all, and the first one stays
+            os.link(fresh, path)  # atomic, and the first one stays
         finally:
             fresh.unlink()
     return path.read_text(encoding="utf-8").strip()
 
 
 def bring_up_to_date(current: Settings) -> str:
-    """Migrate when the database is behind this code; its revision."""
+    """Migrate the database if it is behind this code; return its revision."""
     owner = Database(current, pool_size=1, as_owner=True)
     try:
         with owner.begin() as connection:
@@ -113,7 +136,7 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
     """A migrated database, as the service's role or as its owner.
 
     Raises:
-        SettingsError: the database was not migrated to what this code was written for.
+        SettingsError: the database is at another revision than this code.
     """
     with environment() as current:
         owner = Database(current, pool_size=2, as_owner=True)
@@ -124,7 +147,7 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
             owner.close()
         if found != head():
             raise SettingsError(
-                f"the database is at revision {found or 'none'}, this code needs {head()}: run `withdrawals migrate`"
+                f"the database is at revision {found or 'none'}, this code needs {head()}. Run `withdrawals migrate`."
             )
         opened = Database(current, pool_size=2, as_owner=as_owner)
         try:
@@ -134,11 +157,11 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
 
 
 def organisation_id(db: Database, name: str | None) -> int:
-    """The organisation meant.
+    """The id of the organisation with this name, or of the only one.
 
     Raises:
-        NotFoundError: there is none of that name, or none at all.
-        InvalidInputError: none was named and there are several.
+        NotFoundError: no organisation has this name, or none exists yet.
+        InvalidInputError: no name was given, and there are several.
     """
     with db.begin() as connection:
         known = jobs.organisations(connection)
@@ -146,50 +169,51 @@ def organisation_id(db: Database, name: str | None) -> int:
         for found, known_name, _ in known:
             if known_name == name:
                 return found
-        raise NotFoundError(f"--organisation: there is no organisation {name!r}; {_names(known)}")
+        raise NotFoundError(f"--organisation: no organisation is named {name!r}. {_list_names(known)}")
     if len(known) == 1:
         return known[0][0]
     if not known:
-        raise NotFoundError("there is no organisation yet; `withdrawals load FILE --organisation NAME` creates one")
-    raise InvalidInputError(f"--organisation: say which one; {_names(known)}")
+        raise NotFoundError("no organisation exists yet. Create one with `withdrawals load FILE --organisation NAME`.")
+    raise InvalidInputError(f"--organisation: needed, because there are several. {_list_names(known)}")
 
 
-def _names(known: Sequence[tuple[int, str, str]]) -> str:
+def _list_names(known: Sequence[tuple[int, str, str]]) -> str:
     shown = ", ".join(repr(name) for _, name, _ in known[:10])
-    return f"known: {shown}" + (" …" if len(known) > 10 else "") if known else "there is none yet"
+    return f"Known: {shown}" + (" …" if len(known) > 10 else "") if known else "None exists yet."
 
 
 def actor(name: str | None) -> str:
-    """Who acts: `--as`, else `cli:` and the system's user."""
+    """Who acts: `--as`, else `cli:` and the name of the system user."""
     if name is not None and not name.strip():
-        raise InvalidInputError("--as: a name is needed")
+        raise InvalidInputError("--as: give a name")
     return name or f"cli:{getpass.getuser()}"
 
 
 def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> Requester:
-    """Who asks through the command line, with a key made up when none was given."""
+    """Who makes a request on the command line, with a new idempotency key if none was given."""
     if key is not None and (not key.strip() or len(key) > 255):
-        raise InvalidInputError("--key: between 1 and 255 characters")
+        raise InvalidInputError("--key: give 1 to 255 characters")
     return Requester(organisation_id(db, organisation), actor(name), "cli", key or uuid4().hex)
 
 
 @contextmanager
-def telling_key(who: Requester) -> Iterator[None]:
-    """When the connection goes away before the answer, say how to ask again without asking twice."""
+def reporting_key(who: Requester) -> Iterator[None]:
+    """If the connection breaks before the answer, print the key with which the request can be repeated safely."""
     try:
         yield
     except sqlalchemy.exc.OperationalError:
         err.print(
-            f"no answer came, so it may or may not be accepted; send it again with --key {who.key}: it is done once"
+            f"The connection was lost, so the request may or may not be accepted. Repeat it with --key {who.key}\n"
+            "The service does it only once."
         )
         raise
 
 
 def parse(model: type[BaseModel], **values: Any) -> Any:
-    """A request from options; those not given are left out.
+    """A validated request from options, without those that were not given.
 
     Raises:
-        InvalidInputError: names the option and says what it takes.
+        InvalidInputError: names each wrong option and says what it takes.
     """
     try:
         return model.model_validate({name: value for name, value in values.items() if value is not None})
@@ -198,13 +222,13 @@ def parse(model: type[BaseModel], **values: Any) -> Any:
 
 
 def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "datetime", "date")))
+    field = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "datetime", "date")))
     message = item["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{field}: {message}" if field else message
 
 
 def as_json(value: Any) -> Any:
-    """A record as JSON knows it; times in RFC 3339, UTC."""
+    """A record in JSON types; times in RFC 3339, UTC."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -227,7 +251,7 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 def table(*columns: str, rows: Sequence[Sequence[object]]) -> Table:
-    """A plain table for a person; the first columns are never cut, the last ones wrap. Cells are text, not markup."""
+    """A plain table. The first two columns never wrap; the others do. Cells are text, not markup."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         made.add_column(column, no_wrap=number < min(_WHOLE, len(columns) - 1), overflow="fold")
@@ -250,17 +274,12 @@ def counts(outcomes: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())) or "none"
 
 
-def next_cursor(found: Sequence[Any], limit: int) -> str | None:
-    """Where the next page of a list by falling id begins, None on the last."""
-    return str(found[-1].id) if len(found) == limit else None
-
-
 def page_size(limit: int | None, json: bool) -> int:
-    """What a program reads at once is longer than what a person does."""
+    """How many to list: `limit`, else 1,000 for a program and 50 for a person."""
     return limit or (1000 if json else 50)
 
 
 def say_more(found: Sequence[Any], limit: int) -> None:
-    """Tell a person that the list goes on."""
+    """Print how to get the next page, if there may be one."""
     if len(found) == limit:
-        err.print(f"the first {limit}; go on with --cursor {found[-1].id}, or narrow it down")
+        err.print(f"The first {limit}. For more: --cursor {found[-1].id}")

@@ -5,15 +5,13 @@ from typing import Annotated
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Note, Organisation
+from ops.cli.common import As, AsJson, JobId, Note, Organisation
 from ops.cli.filters import parse_filter
 from ops.cli.jobs import print_job, print_plan
 from schemas.control import MoveRequest
 from schemas.job_filter import ReleaseFilter
 from worker.errors import InvalidInputError
 from worker.jobs import control, plan
-
-JobId = Annotated[int, typer.Argument(help="The job's id.")]
 
 
 def register(group: typer.Typer) -> None:

@@ -62,7 +62,7 @@ def list_letters(
 
 
 @group.command("show")
-def show(letter_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
+def show(letter_id: common.LetterId, organisation: Organisation = None, json: AsJson = False) -> None:
     """Show one dead letter: what happened, what the platform shows now, and the remedies."""
     with common.database() as db:
         letter = remedies.show(db, organisation_id=common.organisation_id(db, organisation), letter_id=letter_id)

@@ -13,7 +13,12 @@ from worker.config import settings
 from worker.dead_letters import desk, desk_acts
 from worker.errors import InvalidInputError
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give filter options instead.")]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(
+        help="Ids of letters; or give filter options instead.", callback=common.refuse_large_id("dead letter")
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All letters of the organisation, without a filter.")]
 MOST_GROUPS = 1000
 

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain)
 
 
-def explain(enrolment_id: int, organisation: Organisation = None, json: AsJson = False) -> None:
+def explain(enrolment_id: common.EnrolmentId, organisation: Organisation = None, json: AsJson = False) -> None:
     """Explain what was decided about an enrolment: who asked, which rule, what was seen, what happened since."""
     with common.database() as db:
         found = decision_receipts.explain(

@@ -9,14 +9,14 @@ from ops.cli import common
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 
-_LISTS = ("ids", "enrolment_ids", "learner_ids")
-_IDS = (*_LISTS, "series_id", "pathway_id")
+_ID_LISTS = ("ids", "enrolment_ids", "learner_ids")
+_IDS = ("series_id", "pathway_id")
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_filter(model: type[Model], pairs: Sequence[str]) -> Model:
-    """A filter from NAME=VALUE; a list of ids takes commas, and its name may be repeated.
+    """A filter from NAME=VALUE; a list takes commas, and its name may be repeated.
 
     Raises:
         InvalidInputError: a pair is not NAME=VALUE, the model has no such name, or a value is invalid.
@@ -27,8 +27,10 @@ def parse_filter(model: type[Model], pairs: Sequence[str]) -> Model:
         if not equals or name not in model.model_fields:
             known = ", ".join(model.model_fields)
             raise InvalidInputError(f"--filter {pair}: give NAME=VALUE. NAME is one of: {known}.")
-        if name in _LISTS:
+        if name in _ID_LISTS:
             values.setdefault(name, []).extend(parse_id(part, f"--filter {name}") for part in value.split(","))
+        elif name == "status":
+            values.setdefault(name, []).extend(part.strip() for part in value.split(","))
         else:
             values[name] = parse_id(value, f"--filter {name}") if name in _IDS else value
     found = common.parse(model, **values)

@@ -1,4 +1,4 @@
-"""Submit jobs and look at them."""
+"""Submit, list, show and cancel jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Cursor, Key, Limit, Note, Organisation
+from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
+from ops.cli.filters import parse_filter
 from ops.files import read_ids
 from schemas import answers
 from schemas.catalogue import JobState
+from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
 from schemas.job_filter import JobFilter
 from schemas.jobs import FileRequest, Filter, JobRequest
+from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.ids import next_cursor
 from worker.jobs import plan, show
 from worker.jobs.control import cancel
 from worker.jobs.submit import Submitted, submit, submit_file
@@ -22,11 +26,11 @@ from worker.people import events
 from worker.records import Job
 from worker.reports.filters import find_series_id
 
-group = typer.Typer(no_args_is_help=True, help="Jobs: list, show, plan; pause, resume, move, cancel, release.")
+group = typer.Typer(no_args_is_help=True, help="List and show jobs; pause, resume, move, cancel, release, reinstate.")
 
 Reason = Annotated[
     str,
-    typer.Option(help="not_required, user_deactivated, learner_declined or enrolment_error; one for the whole job."),
+    typer.Option(help=f"One for the whole job: {', '.join(ReasonCode)}."),
 ]
 _STATES = ", ".join(JobState)
 ExternalId = Annotated[str, typer.Argument(help="The person's id in the HR system.")]
@@ -47,7 +51,7 @@ def register(app: typer.Typer) -> None:
 def submit_ids(
     reason: Reason,
     ids: Annotated[list[int] | None, typer.Argument(help="Enrolment ids.", show_default=False)] = None,
-    learner: Annotated[str | None, typer.Option(help="A learner's external id: all their enrolments.")] = None,
+    learner: Annotated[str | None, typer.Option(help="A learner's external id, for all active enrolments.")] = None,
     source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "admin",
     note: Note = None,
     effective_at: EffectiveAt = None,
@@ -58,7 +62,7 @@ def submit_ids(
 ) -> None:
     """Withdraw enrolments by id, or all active enrolments of a learner."""
     if bool(ids) == (learner is not None):
-        raise InvalidInputError("give enrolment ids, or --learner EXTERNAL_ID, and not both")
+        raise InvalidInputError("give enrolment ids or --learner EXTERNAL_ID, not both")
     request = common.parse(
         JobRequest,
         reason=reason,
@@ -70,7 +74,7 @@ def submit_ids(
     )
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        with common.telling_key(who):
+        with common.reporting_key(who):
             submitted = submit(db, who, request)
         print_submitted(submitted, json)
 
@@ -78,7 +82,7 @@ def submit_ids(
 def bulk(
     reason: Reason,
     file: Annotated[
-        str | None, typer.Argument(help="A CSV file with a column enrolment_id; - is standard input.")
+        str | None, typer.Argument(help="A CSV file with a column enrolment_id; - reads standard input.")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -89,11 +93,13 @@ def bulk(
         ),
     ] = None,
     series: Annotated[
-        str | None, typer.Option(help="All of the Series with this code; --filter narrows it down.")
+        str | None,
+        typer.Option(help="The code of a Series. Add --filter to select fewer."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Count the outcomes the job would have; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the plan, the outcomes by count. Writes nothing.")] = False,
     plan_hash: Annotated[
-        str | None, typer.Option(help="Of the plan that --dry-run showed: refused if it does not fit any more.")
+        str | None,
+        typer.Option(help="The hash that --dry-run printed. Changed enrolments are refused."),
     ] = None,
     source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
     note: Note = None,
@@ -103,23 +109,24 @@ def bulk(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Withdraw many enrolments: a CSV file, standard input, or all that match a filter."""
+    """Withdraw many enrolments: from a CSV file, from standard input, or all that match a filter."""
     if (file is None) == (not where and series is None):
-        raise InvalidInputError("give a FILE.csv (or -), or --filter NAME=VALUE or --series CODE, and not both")
+        raise InvalidInputError("give FILE.csv (or -), or --filter NAME=VALUE and --series CODE, not both")
     given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
     given["plan_hash"] = plan_hash
     request = common.parse(FileRequest, **given)
-    conditions = _filter(where or [], series)
+    wanted = parse_filter(Filter, where) if where else None
+    if series is not None and wanted and wanted.series_id is not None:
+        raise InvalidInputError("give --series or --filter series_id, not both")
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        if series is not None:
-            conditions["series_id"] = find_series_id(db, who.organisation_id, series)
-        if conditions:
-            selection = common.parse(JobRequest, **given, filter=common.parse(Filter, **conditions))
+        selected = _select(db, who.organisation_id, wanted, series)
+        if selected is not None:
+            selection = common.parse(JobRequest, **given, filter=selected)
             if dry_run:
                 print_plan(plan.of_request(db, who.organisation_id, selection), json)
                 return
-            with common.telling_key(who):
+            with common.reporting_key(who):
                 submitted = submit(db, who, selection)
             print_submitted(submitted, json)
             return
@@ -127,7 +134,7 @@ def bulk(
             if dry_run:
                 print_plan(plan.of_file(db, who.organisation_id, request, rows), json)
                 return
-            with common.telling_key(who):
+            with common.reporting_key(who):
                 submitted = submit_file(db, who, request, rows, name=None if file == "-" else file)
             print_submitted(submitted, json)
 
@@ -140,8 +147,8 @@ def deactivate(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Send the event of a deactivated person: every active enrolment of theirs is withdrawn."""
-    _event("user.deactivated", external_id, effective_at, key, organisation, acting, json)
+    """Send the event of a deactivated person, which withdraws all their active enrolments."""
+    _send_event("user.deactivated", external_id, effective_at, key, organisation, acting, json)
 
 
 def reactivate(
@@ -151,11 +158,11 @@ def reactivate(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Send the event of a person who came back: what is not applied yet is superseded."""
-    _event("user.reactivated", external_id, None, key, organisation, acting, json)
+    """Send the event of a reactivated person. A deactivation that is not applied yet is superseded."""
+    _send_event("user.reactivated", external_id, None, key, organisation, acting, json)
 
 
-def _event(
+def _send_event(
     kind: str,
     external_id: str,
     effective_at: str | None,
@@ -167,7 +174,7 @@ def _event(
     event = common.parse(PersonEvent, type=kind, external_id=external_id, effective_at=effective_at)
     with common.database() as db:
         who = common.requester(db, organisation, acting, key)
-        with common.telling_key(who):
+        with common.reporting_key(who):
             receipt = events.record(db, who, "cli", event)
         if json:
             common.print_json({"status": receipt.status, "job_id": receipt.job_id, "idempotency_key": who.key})
@@ -177,10 +184,10 @@ def _event(
 
 @group.command("list")
 def list_jobs(
-    state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"Only these: {_STATES}.")] = None,
+    state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"One of {_STATES}.")] = None,
     limit: Limit = None,
     cursor: Cursor = None,
-    only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
+    only_ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
@@ -191,7 +198,7 @@ def list_jobs(
         found = show.list_jobs(db, organisation_id=org, wanted=JobFilter(state=state), before=cursor, limit=most)
     if json:
         documents = [common.job_document(job) for job in found]
-        common.print_json({"items": documents, "next_cursor": common.next_cursor(found, most)})
+        common.print_json({"items": documents, "next_cursor": next_cursor(found, most)})
         return
     if only_ids:
         common.out.print(" ".join(str(job.id) for job in found))
@@ -205,7 +212,7 @@ def list_jobs(
 
 @group.command("show")
 def show_job(
-    job_id: Annotated[int, typer.Argument(help="The job's number.")],
+    job_id: JobId,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
@@ -216,13 +223,13 @@ def show_job(
 
 @group.command("cancel")
 def cancel_job(
-    job_id: Annotated[int, typer.Argument(help="The job's number.")],
+    job_id: JobId,
     note: Note = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Cancel what of a job is not decided yet."""
+    """Cancel the enrolments of a job that are not decided yet."""
     with common.database() as db:
         job = cancel(
             db,
@@ -233,80 +240,54 @@ def cancel_job(
         )
         print_job(job, json)
     if job.state != JobState.CANCELLED:
-        common.err.print(f"job {job.id} had ended before; nothing was cancelled")
+        common.err.print(f"job {job.id} had already ended, so nothing was cancelled")
         raise typer.Exit(1)
 
 
-def _filter(pairs: list[str], series: str | None) -> dict[str, Any]:
-    """Conditions from NAME=VALUE, checked; `status` and `learner_ids` repeat or take commas."""
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or name not in Filter.model_fields:
-            known = ", ".join(Filter.model_fields)
-            raise InvalidInputError(f"--filter {pair}: give NAME=VALUE, with NAME one of {known}")
-        if name in ("status", "learner_ids"):
-            values.setdefault(name, []).extend(part.strip() for part in value.split(","))
-        else:
-            values[name] = value
-    for name in ("series_id", "pathway_id"):
-        if name in values:
-            values[name] = _number(name, values[name])
-    if "learner_ids" in values:
-        values["learner_ids"] = [_number("learner_ids", item) for item in values["learner_ids"]]
-    if series is not None and "series_id" in values:
-        raise InvalidInputError("--series: give it or --filter series_id, not both")
-    if values:
-        common.parse(Filter, **values)
-    return values
-
-
-def _number(name: str, value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise InvalidInputError(f"--filter {name}: {value!r} is not a number") from None
+def _select(db: Database, organisation_id: int, wanted: Filter | None, series: str | None) -> Filter | None:
+    """The filter, with the Series of this code as one of its conditions; None selects nothing: there is a file."""
+    if series is None:
+        return wanted
+    series_id = find_series_id(db, organisation_id, series)
+    return wanted.model_copy(update={"series_id": series_id}) if wanted else Filter(series_id=series_id)
 
 
 def print_submitted(submitted: Submitted, json: bool) -> None:
-    """Show what answers a request, and how to go on."""
+    """Print the job that answers a request, and the command that shows its progress."""
     if not json and not submitted.created:
-        common.err.print("this key was used before with the same request; this is its job")
+        common.err.print("This key was used before with the same request. This is its job.")
     print_job(submitted.job, json)
     if not json and submitted.job.finished_at is None:
-        common.err.print(f"accepted; see what became of it with: withdrawals jobs show {submitted.job.id}")
+        common.err.print(f"Accepted. To see its progress: withdrawals jobs show {submitted.job.id}")
 
 
 def print_plan(found: answers.Plan, json: bool) -> None:
-    """A plan, for a program or a person."""
+    """Print a plan, for a program or a person."""
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
-    common.out.print(f"would accept {found.accepted:,} ({found.duplicates:,} duplicates); nothing was written")
-    common.out.print(f"learners: {found.learners:,}")
-    rows = [(name, f"{count:,}", _sample(found.samples.get(name, []))) for name, count in found.outcomes.items()]
+    common.out.print(f"Would accept {found.accepted:,} ({found.duplicates:,} duplicates). Nothing was written.")
+    common.out.print(f"Learners: {found.learners:,}")
+    rows = [(name, f"{count:,}", _describe_all(found.samples.get(name, []))) for name, count in found.outcomes.items()]
     if rows:
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
     if found.brake:
-        common.out.print(f"the brake would hold it: {found.brake_why}")
-    common.err.print(f"good until {found.expires_at:%Y-%m-%d %H:%M:%SZ}; apply it with --plan-hash:")
+        common.out.print(f"The brake would hold the job: {found.brake_why}")
+    common.err.print(f"Valid until {found.expires_at:%Y-%m-%d %H:%M:%SZ}. To apply this plan, pass --plan-hash:")
     common.out.print(found.plan_hash, markup=False)
 
 
-def _sample(samples: Sequence[answers.PlanSample]) -> str:
-    return "; ".join(
-        f"{one.enrolment_id}"
-        + (
-            f" ({one.series_title}" + (f", of {one.pathway_title}" if one.pathway_title else "") + ")"
-            if one.series_title
-            else ""
-        )
-        for one in samples
-    )
+def _describe_all(samples: Sequence[answers.PlanSample]) -> str:
+    return "; ".join(_describe(sample) for sample in samples)
+
+
+def _describe(sample: answers.PlanSample) -> str:
+    titles = [title for title in (sample.series_title, sample.pathway_title) if title]
+    return f"{sample.enrolment_id}" + (f" ({', of '.join(titles)})" if sample.series_title else "")
 
 
 def print_job(job: Job, json: bool) -> None:
-    """A job, for a program or a person."""
+    """Print a job, for a program or a person."""
     if json:
         common.print_json(common.job_document(job))
         return

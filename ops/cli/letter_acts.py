@@ -17,11 +17,17 @@ from schemas.runs import Run
 from worker.database import Database
 from worker.dead_letters import acts, remedies, runs
 from worker.errors import InvalidInputError
+from worker.ids import next_cursor
 from worker.ledger import runs as ledger
 
 run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
 
-Ids = Annotated[list[int] | None, typer.Argument(help="Ids of letters; or give a filter.", show_default=False)]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(
+        help="Ids of letters; or give a filter.", show_default=False, callback=common.refuse_large_id("dead letter")
+    ),
+]
 Every = Annotated[bool, typer.Option("--all", help="All open letters.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would happen.")]
 Rate = Annotated[int, typer.Option(min=1, max=1000, help="Letters a second.")]
@@ -137,7 +143,7 @@ def list_runs(
         with db.begin() as connection:
             found = ledger.list_runs(connection, org, before=cursor, limit=most)
     if json:
-        common.print_json({"items": [_document(run) for run in found], "next_cursor": common.next_cursor(found, most)})
+        common.print_json({"items": [_document(run) for run in found], "next_cursor": next_cursor(found, most)})
         return
     rows = [(r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)) for r in found]
     common.out.print(common.table("run", "act", "state", "by", "letters", "progress", rows=rows))
@@ -248,7 +254,7 @@ def _print_preview(act: str, found: dict[str, Any], json: bool) -> None:
         common.out.print(f"Also {found['also']:,} other active enrolments in these pathways.")
 
 
-def _print(run: ledger.Run, json: bool) -> None:
+def _print(run: ledger.CountedRun, json: bool) -> None:
     if json:
         common.print_json(_document(run))
         return
@@ -266,7 +272,7 @@ def _print(run: ledger.Run, json: bool) -> None:
     common.out.print(common.table("", "", rows=[row for row in rows if row[1] is not None]))
 
 
-def _counts(run: ledger.Run) -> str:
+def _counts(run: ledger.CountedRun) -> str:
     found = {
         "resolved": run.resolved,
         "open again": run.came_back,
@@ -278,7 +284,7 @@ def _counts(run: ledger.Run) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in found.items() if count) or "none"
 
 
-def _document(run: ledger.Run) -> dict[str, Any]:
+def _document(run: ledger.CountedRun) -> dict[str, Any]:
     return Run.model_validate(run).model_dump(mode="json")
 
 

@@ -1,4 +1,4 @@
-"""Run the service: each process by itself, or all of them; and what they are set to."""
+"""Run the service, one process or all of them; show and examine its settings."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from worker.ledger import jobs
 from worker.queue.broker import make_broker
 
 _WEB_RETRY = 3.0
-"""Seconds: a caller who waits is rather told to come back (503, Retry-After) than kept."""
+"""Seconds. After that a waiting caller gets 503 with Retry-After."""
 
 
 def register(app: typer.Typer) -> None:
@@ -36,12 +36,12 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     part: Annotated[
-        str | None, typer.Argument(metavar="[brake]", help="`brake`: a short one, of a hold and its release.")
+        str | None, typer.Argument(metavar="[brake]", help="`brake` runs a short demo of the brake.")
     ] = None,
 ) -> None:
-    """Replay the Open University's withdrawals, ten thousand of them, and compare every figure."""
+    """Replay ten thousand withdrawals of the Open University and compare every figure with the dataset."""
     if part not in (None, "brake"):
-        raise InvalidInputError(f"demo {part}: there is none; give `brake`, or nothing for the replay")
+        raise InvalidInputError(f"demo {part}: unknown demo. Use `demo` or `demo brake`.")
     from ops.demo import brake, run  # noqa: PLC0415 - only this command needs them
 
     with common.environment(keep_servers=True) as current:
@@ -52,12 +52,12 @@ def demo(
 
 def up(
     demo: Annotated[
-        bool, typer.Option("--demo", help="With the Open University's data, loaded once, and jobs over it.")
+        bool, typer.Option("--demo", help="Load the Open University's data once, and submit jobs over it.")
     ] = False,
 ) -> None:
-    """Run web, worker and relay, with embedded servers where none are set, until Ctrl-C.
+    """Run web, worker and relay until Ctrl-C, with embedded servers in place of URLs that are not set.
 
-    It shows a token for the console: of the only organisation of an embedded database, or of the demo on a terminal.
+    Prints a token for the console if the database is embedded and has one organisation, or for --demo on a terminal.
     """
     embedded = not settings().database_url.get_secret_value()
     with common.environment(keep_servers=True) as current:
@@ -66,31 +66,31 @@ def up(
         if demo:
             _load_demo(current)
         address = f"http://{current.host}:{current.port}"
-        common.out.print(f"database at revision {revision}; web, worker and relay are starting")
+        common.out.print(f"Database at revision {revision}. Starting web, worker and relay.")
         common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
         for line in welcome.lines(address):
             common.out.print(line, markup=False)
-        common.out.print("# `withdrawals --help` lists everything; Ctrl-C stops it")
+        common.out.print("# withdrawals --help lists all commands; Ctrl-C stops the service")
         for line in _invitation(current, address, demo=demo, embedded=embedded):
             common.out.print(line, markup=False, style="bold")
         supervisor.run_procfile()
-        common.out.print("stopped")
+        common.out.print("Stopped.")
 
 
 def _load_demo(current: Settings) -> None:
     from ops.demo import tour  # noqa: PLC0415 - only the demo needs it
 
-    common.out.print("loading the demo's data, a few seconds …")
-    done = tour.load(current)
-    said = "loaded; its jobs begin with the workers" if done else "was loaded before, and is as you left it"
-    common.out.print(f"{tour.ORGANISATION}: {said}")
-    common.out.print(f"try: withdraw a learner or a Series of {tour.LEFT}; clear the 292 dead letters of the pathway")
+    common.out.print("Loading the demo data. This takes a few seconds.")
+    loaded = tour.load(current)
+    state = "loaded; its jobs start with the workers" if loaded else "loaded before; unchanged"
+    common.out.print(f"{tour.ORGANISATION}: {state}")
+    common.out.print(f"Try it: withdraw a learner or a Series of {tour.UNTOUCHED}, or resolve the 292 dead letters.")
 
 
 def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
-    """The way into the console.
+    """How to sign in to the console.
 
-    The token of a database that is this machine's own goes where the output goes, any other to a terminal alone.
+    The token of an embedded database is printed wherever the output goes, any other only on a terminal.
     """
     database = Database(current, pool_size=1)
     try:
@@ -109,7 +109,7 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
 
 
 def web() -> None:
-    """Answer HTTP: the API, webhooks, SCIM; /healthz and /readyz."""
+    """Serve HTTP: the API, webhooks, SCIM, the console; /healthz and /readyz."""
     from worker.web.app import make_app  # noqa: PLC0415 - only this command needs it
     from worker.web.server import serve  # noqa: PLC0415 - likewise
 
@@ -117,7 +117,7 @@ def web() -> None:
         logs.configure(current)
         database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
         broker = make_broker(current.broker_url.get_secret_value())
-        Seal(current, "start")  # says now, not at the first webhook, that a key is needed
+        Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
         serve(make_app(database, broker, current), current)
 
 
@@ -125,14 +125,14 @@ def worker(
     processes: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_PROCESSES.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_THREADS.")] = None,
 ) -> None:
-    """Decide what is due. SIGTERM finishes what is in hand, or gives it back within WITHDRAWALS_SHUTDOWN_SECONDS."""
+    """Withdraw what is due. On SIGTERM, finish or give back the current chunks in WITHDRAWALS_SHUTDOWN_SECONDS."""
     with common.environment() as current:
         count, each = processes or current.processes, threads or current.threads
         raise typer.Exit(supervisor.run_until_signalled(_dramatiq(current, count, each), _worker_environment(each)))
 
 
 def relay() -> None:
-    """Publish hints for what is due, and sweep up after crashes. Any number may run; one leads."""
+    """Notify workers of due work and recover after crashes. Any number may run; one of them leads."""
     from worker.queue.relay import Relay  # noqa: PLC0415 - only this command needs it
 
     with common.environment() as current:
@@ -146,18 +146,18 @@ def relay() -> None:
 
 
 def config(json: AsJson = False) -> None:
-    """List every setting: variable, value now, default, meaning. Secrets are not shown."""
+    """List every setting: variable, current value, default, meaning. Secrets are hidden."""
     rows = []
     current = settings()
     for name, field in Settings.model_fields.items():
-        value, default = _shown(getattr(current, name)), _shown(field.default)
+        value, default = _as_text(getattr(current, name)), _as_text(field.default)
         rows.append({"variable": variable(name), "value": value, "default": default, "meaning": field.description})
     rows.append(
         {
             "variable": "WITHDRAWALS_LOCAL_DIR",
             "value": os.environ.get("WITHDRAWALS_LOCAL_DIR") or "",
             "default": "",
-            "meaning": "where embedded servers keep their data; unset: .local/",
+            "meaning": "directory for the data of embedded servers; unset: .local/",
         }
     )
     if json:
@@ -169,7 +169,7 @@ def config(json: AsJson = False) -> None:
 
 
 def doctor(json: AsJson = False) -> None:
-    """Can everything that is needed be reached, in the right version, and is it set up safely?"""
+    """Check that everything the service needs can be reached, has the right version and is set up safely."""
     with common.environment() as current:
         findings = examination.examine(current)
     if json:
@@ -183,7 +183,7 @@ def doctor(json: AsJson = False) -> None:
 
 
 def _require_free(host: str, port: int) -> None:
-    """Say at once that the port is taken, instead of starting a server over and over that cannot listen."""
+    """Fail at once if the port is in use, instead of restarting a server that cannot listen."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -191,7 +191,7 @@ def _require_free(host: str, port: int) -> None:
         except OSError as error:
             reason = error.strerror or "cannot be used"
             raise SettingsError(
-                f"WITHDRAWALS_HOST, WITHDRAWALS_PORT: {host}:{port}: {reason}; set another, or stop what listens there"
+                f"WITHDRAWALS_HOST, WITHDRAWALS_PORT: {host}:{port}: {reason}. Set another port, or stop what uses it."
             ) from None
 
 
@@ -204,11 +204,11 @@ def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:
 
 
 def _worker_environment(threads: int) -> dict[str, str]:
-    # Prefetch equals the threads: a hint that one process hoards is one that another cannot act on.
+    # Prefetch equals the threads: a hint that one process holds back is one that another cannot act on.
     return {"dramatiq_queue_prefetch": str(threads), "dramatiq_restart_delay": "500"}
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)  # a SecretStr shows stars
+    return f"{value:g}" if isinstance(value, float) else str(value)  # a SecretStr prints as stars

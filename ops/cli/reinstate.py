@@ -41,7 +41,7 @@ def reinstate_job(
         if dry_run:
             _print_plan(reinstate.plan(db, who.organisation_id, job_id, part), json)
             return
-        with common.telling_key(who):
+        with common.reporting_key(who):
             submitted = reinstate.reinstate(db, who, job_id, request)
         jobs.print_submitted(submitted, json)
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,7 +28,7 @@ def register(_: typer.Typer) -> None:
 
 
 def watch(
-    job_id: Annotated[int, typer.Argument(help="The job's id.")],
+    job_id: common.JobId,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What `withdrawals up` prints for a newcomer: lines that work as pasted, and the way into the console."""
+"""What `withdrawals up` prints for a newcomer: commands to paste, and how to sign in to the console."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from worker.database import Database
 from worker.errors import ConflictError
 
 TOKEN = "console"  # noqa: S105 - a name
-"""The token that `up` makes, at each start anew: it can be shown once only."""
+"""The name of the token that `up` makes at each start, because a token can be shown only once."""
 _ACTOR = "cli:up"
 
 PREPARE = (
@@ -74,31 +74,31 @@ PRODUCERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""Each producer with its lines; `{{` and `}}` are braces."""
+"""Each producer with its commands; `{{` and `}}` stand for braces."""
 
 
 def lines(address: str) -> list[str]:
-    """The whole text, line by line; those that begin with `#` explain."""
-    found = ["# in another terminal, from this directory:", *PREPARE]
+    """The whole text, line by line. Lines that begin with `#` explain."""
+    found = ["# In another terminal, in this directory:", *PREPARE]
     for who, commands in PRODUCERS:
         found += [f"# {who}:", *(command.format(address=address) for command in commands)]
     return found
 
 
 def invitation(address: str, organisations: Sequence[str], secret: str | None) -> list[str]:
-    """Where the console is and how to get in; without a secret, how to make one."""
-    found = [f"console: {address}/console"]
+    """The console's address and a token to sign in with; without a secret, the command that makes one."""
+    found = [f"Console: {address}/console"]
     make = "withdrawals tokens create --name NAME --role approver"
     if secret is not None:
-        return [*found, f"sign in with: {secret}", "(an approver's; not shown again: the next start makes another)"]
+        return [*found, f"Sign in with: {secret}", "(role approver; shown only now. The next start makes a new one.)"]
     if not organisations:
-        return [*found, f"# there is no organisation yet; once there is one: {make}"]
+        return [*found, f"# There is no organisation yet. Once there is one: {make}"]
     name = shlex.quote(organisations[0]) if len(organisations) == 1 else "NAME"
-    return [*found, f"# a token to sign in with: {make} --organisation {name}"]
+    return [*found, f"# To make a token: {make} --organisation {name}"]
 
 
 def fresh_token(database: Database, organisation_id: int) -> str | None:
-    """The secret of a new approver token; that of the last start ends. None where the name is somebody else's."""
+    """The secret of a new approver token; the last one is revoked. None if a token of somebody else has the name."""
     for token in tokens.list_tokens(database, organisation_id=organisation_id):
         if (token.name, token.created_by, token.revoked_at) == (TOKEN, _ACTOR, None):
             tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)

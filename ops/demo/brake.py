@@ -1,4 +1,4 @@
-"""`withdrawals demo brake`: a feed that goes wrong is held, and goes on once a second person has released it."""
+"""`withdrawals demo brake`: the brake holds a faulty HR feed until a second person releases its jobs."""
 
 import time
 
@@ -22,7 +22,7 @@ from worker.people import events
 from worker.reports.books import check
 
 LEARNERS, LISTED, LEAVERS = 1000, 150, 100
-_PATIENCE = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 _ENROL = """
 INSERT INTO lms.organisations (name) VALUES (:name);
 INSERT INTO lms.learners (organisation_id, external_id)
@@ -37,26 +37,26 @@ INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status)
 
 
 def run(current: Settings) -> bool:
-    """Run the demo; whether every figure is right."""
+    """Run the demo. Returns whether every figure is right."""
     database, owner = Database(current), Database(current, as_owner=True)
     log = local_dir() / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(free_port())}, output=log):
-            figures = _story(database, owner)
+            figures = _play(database, owner)
     finally:
         database.close()
         owner.close()
-    rows = [(what, want, found, "ok" if want == found else "OFF") for what, want, found in figures]
+    rows = [(what, want, found, "ok" if want == found else "WRONG") for what, want, found in figures]
     out.print()
     out.print(table("figure", "expected", "found", "", rows=rows))
     out.print()
     good = all(want == found for _, want, found in figures)
-    out.print("every figure is right" if good else "a figure is OFF", style="green" if good else "red")
+    out.print("Every figure is right." if good else "A figure is wrong.", style="green" if good else "red")
     return good
 
 
-def _story(database: Database, owner: Database) -> list[tuple[str, int, int]]:
+def _play(database: Database, owner: Database) -> list[tuple[str, int, int]]:
     name = new_name(owner, "Brake demo")
     org, ids = _enrol(owner, name)
     limits = brake.set_limits(
@@ -65,30 +65,30 @@ def _story(database: Database, owner: Database) -> list[tuple[str, int, int]]:
     figures: list[tuple[str, int, int]] = []
 
     def count(what: str, want: int, query: str) -> None:
-        figures.append((what, want, _settled(owner, query, org, want)))
+        figures.append((what, want, _wait_for(owner, query, org, want)))
 
     out.print(
-        f"organisation {name!r}: {limits.population:,} learners; past 100 of them and past 20 % a day work is held"
+        f"Organisation {name!r}: {limits.population:,} learners. The brake holds more than 100 learners and 20 % a day."
     )
     listed = JobRequest(reason="not_required", enrolment_ids=ids[:LISTED])
     submit(database, Requester(org, "demo:administrator", "api", "list"), listed)
-    out.print(f"an administrator withdraws {LISTED}: more than the floor, but 15 % of the learners; it goes through")
+    out.print(f"An administrator withdraws {LISTED}: more than 100, but only 15 % of the learners. The job runs.")
     for number in range(LEARNERS - LEAVERS + 1, LEARNERS + 1):
         event = PersonEvent(type="user.deactivated", external_id=f"person-{number}")
         events.record(database, Requester(org, "demo:hr-feed", "hr:demo", f"leaver-{number}"), "demo", event)
-    out.print(f"then an HR system deactivates {LEAVERS} more, one event at a time; the brake lets the first 50 pass")
+    out.print(f"Then an HR system deactivates {LEAVERS} more, one event at a time. The first 50 stay within the limit.")
     count("withdrawn before the release", 200, _WITHDRAWN)
     count("jobs held by the brake", 50, _HELD)
     first = _number(owner, _FIRST_HELD, org)
     if first:
-        out.print(Text(f"job {first}: {show(database, organisation_id=org, job_id=first).held_why}"))
-    figures.append(("releases by the one who asked", 0, _own_releases(database, org, first)))
+        out.print(Text(f"Job {first}: {show(database, organisation_id=org, job_id=first).held_why}"))
+    figures.append(("releases by the requester", 0, _own_releases(database, org, first)))
     wanted = ReleaseFilter(held_because="brake", source="hr")
     done = control.release_matching(database, organisation_id=org, wanted=wanted, actor="demo:approver")
-    out.print(f"a second person looks at it and releases {done.released} jobs with one command")
+    out.print(f"A second person checks the list and releases {done.released} jobs with one command.")
     figures.append(("jobs released", 50, done.released))
     count("withdrawn after the release", 250, _WITHDRAWN)
-    count("jobs that have not ended", 0, _UNFINISHED)
+    count("unfinished jobs", 0, _UNFINISHED)
     count("learners made inactive", LEAVERS, _INACTIVE)
     figures.append(("learners counted in the window", 250, brake.show(database, organisation_id=org).volume))
     figures.append(("broken invariants", 0, len(check(database).violations)))
@@ -118,14 +118,14 @@ def _own_releases(database: Database, org: int, job_id: int) -> int:
     try:
         control.release(database, organisation_id=org, job_id=job_id, actor="demo:hr-feed")
     except OwnJobError as error:
-        out.print(Text(f"released by the one who asked? {error}"))
+        out.print(Text(f"The requester cannot release them: {error}"))
         return 0
     return 1
 
 
-def _settled(owner: Database, query: str, org: int, want: int) -> int:
-    """The count, once it is what it should be or patience is at its end."""
-    deadline = time.monotonic() + _PATIENCE
+def _wait_for(owner: Database, query: str, org: int, want: int) -> int:
+    """The count, as soon as it is `want`, or after the time limit."""
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         found = _number(owner, query, org)
         if found == want or time.monotonic() > deadline:

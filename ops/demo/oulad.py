@@ -18,14 +18,14 @@ from worker.database import driver
 
 DATA = Path(__file__).parent / "data" / "oulad"
 PATHWAY = "Learning Pathway GGG"
-_FIRST = 1_000_000  # the demo's enrolments are numbered from here, clear of what a person tries out
+_FIRST = 1_000_000  # the demo's enrolment ids start here, above the ids that a person tries out
 _ENDED = {"Pass": "mastered", "Distinction": "mastered", "Fail": "incomplete"}
 _STARTS = {"B": 2, "J": 10}  # presentations begin in February and October
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One row of the dataset; `day` is that of unregistration, relative to the start."""
+    """One row of the dataset. `day` is the day of unregistration, relative to the start."""
 
     number: int
     student: str
@@ -40,12 +40,12 @@ class Registration:
 
     @property
     def withdrawn(self) -> bool:
-        """Whether the dataset says that it ended withdrawn: what the replay has to arrive at."""
+        """Whether the dataset says that it ended as Withdrawn, which is the expected result of the replay."""
         return self.result == "Withdrawn"
 
     @property
     def status(self) -> str:
-        """Where the enrolment stands before the replay."""
+        """The enrolment's status before the replay."""
         if not self.withdrawn:
             return _ENDED[self.result]
         if self.day is None or self.day >= 28:
@@ -76,7 +76,10 @@ def _read() -> Iterator[Registration]:
 
 
 def load(connection: Connection, organisation: str, rows: list[Registration]) -> tuple[int, int]:
-    """Load the dataset as a new organisation; its id, and what to add to a row's number for its enrolment id."""
+    """Load the dataset as a new organisation.
+
+    Returns its id, and the number that added to a row's number gives its enrolment id.
+    """
     base = int(connection.scalar(text("SELECT greatest(max(id), :least) FROM lms.enrolments"), {"least": _FIRST}) or 0)
     create_staging(connection)
     with driver(connection).cursor().copy("COPY pg_temp.loading FROM STDIN") as copy:

@@ -1,4 +1,4 @@
-"""`withdrawals demo`: load, replay, let support decide, and compare every figure with the dataset's own."""
+"""`withdrawals demo`: load the dataset, replay its withdrawals, resolve the dead letters, compare every figure."""
 
 import socket
 import time
@@ -22,15 +22,15 @@ from worker.jobs.submit import Requester, submit
 from worker.reports.books import check
 
 TWICE = 500
-"""So many requests of the replay are sent a second time, with the same key."""
+"""Requests of the replay that are sent a second time, with the same key."""
 SHARE = 0.4
-"""The replay withdraws 9,155 of 28,785 learners within minutes: an abnormal day, that an approver allows beforehand."""
-_PATIENCE = 300.0  # seconds until the service has to be done with what it accepted
+"""Brake limit, as a share of the learners. The replay withdraws 9,155 of 28,785 learners within minutes."""
+_TIMEOUT = 300.0  # seconds for the service to finish what it accepted
 
 
 @dataclass(slots=True)
 class Demo:
-    """One run: its organisation, and what was found out on the way."""
+    """One run: its organisation, and the figures and times that were measured."""
 
     database: Database
     owner: Database
@@ -47,11 +47,11 @@ class Demo:
         self.figures.append((what, expected, found))
 
     def count(self, query: str) -> int:
-        """A count over this organisation (`:o`)."""
+        """The result of a count over this organisation (`:o`)."""
         return self.owner.run(lambda connection: int(connection.scalar(text(query), {"o": self.organisation_id}) or 0))
 
     def digest(self, query: str) -> int:
-        """A fingerprint of rows, to show that they did not change; `query` yields text rows."""
+        """A fingerprint of the text rows of `query`, to show that they did not change."""
         hashed = "('x' || substr(md5(string_agg(r, '|' ORDER BY r)), 1, 15))::bit(60)::bigint"
         return self.count(f"SELECT {hashed} FROM ({query}) AS q(r)")
 
@@ -63,14 +63,14 @@ class Demo:
 
 
 def run(current: Settings) -> bool:
-    """Run the demo; whether every figure is right."""
+    """Run the demo. Returns whether every figure is right."""
     database, owner = Database(current), Database(current, as_owner=True)
     log = local_dir() / "demo.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with Supervisor(procfile_commands(), {"WITHDRAWALS_PORT": str(free_port())}, output=log):
             demo = Demo(database, owner, oulad.registrations(), new_name(owner, "Open University"), current.brake_share)
-            out.print(f"organisation {demo.name!r}; web, worker and relay log to {log}")
+            out.print(f"Organisation {demo.name!r}. Web, worker and relay log to {log}.")
             _load(demo)
             _replay(demo)
             _support(demo)
@@ -88,8 +88,8 @@ def _load(demo: Demo) -> None:
         demo.database, organisation_id=demo.organisation_id, wanted=BrakeSetting(share=SHARE), actor="demo:approver"
     )
     out.print(
-        f"the brake of this organisation is set to {limits.share:.0%} of its {limits.population:,} learners a day "
-        f"(default {demo.default_share:.0%}): the replay withdraws 31.8 % of them in a minute"
+        f"The brake of this organisation is set to {limits.share:.0%} of its {limits.population:,} learners a day "
+        f"(default {demo.default_share:.0%}), because the replay withdraws 31.8 % of them in a minute."
     )
 
 
@@ -107,7 +107,7 @@ _LETTERS = """SELECT count(*) FROM withdrawals.dead_letters
 
 
 def _replay(demo: Demo) -> None:
-    """One request for each row with a day, in the order of the days; then one correction for the rest."""
+    """Send one request for each row with a day, in the order of the days; then one correction for the rest."""
     before = demo.digest(_UNTOUCHED), demo.digest(_ACCESS)
     requests = sorted((row for row in demo.rows if row.day is not None), key=lambda row: row.day or 0)
     rest = [demo.base + row.number for row in demo.rows if row.withdrawn and row.day is None]
@@ -128,12 +128,12 @@ def _replay(demo: Demo) -> None:
         )
         begun = time.monotonic()
         _wait(demo, _UNFINISHED, lambda: bar.update(done, completed=demo.count(_WITHDRAWN)))
-    demo.times.append(("  of which after the last request was sent", time.monotonic() - begun))
-    demo.compare("duplicates answered with the first job", TWICE, demo.repeated)
-    demo.compare("withdrawn before support steps in", 9864, demo.count(_WITHDRAWN))
+    demo.times.append(("  of which after the last request", time.monotonic() - begun))
+    demo.compare("repeated requests answered with the first job", TWICE, demo.repeated)
+    demo.compare("withdrawn before support acts", 9864, demo.count(_WITHDRAWN))
     demo.compare("open dead letters pathway_owned", 292, demo.count(_LETTERS))
     demo.compare("outcomes enrolment_ended", 9, demo.count(_ENDED))
-    demo.compare("enrolments that ended, unchanged", before[0], demo.digest(_UNTOUCHED))
+    demo.compare("ended enrolments, unchanged", before[0], demo.digest(_UNTOUCHED))
     demo.compare("resource access, unchanged", before[1], demo.digest(_ACCESS))
 
 
@@ -147,7 +147,7 @@ def _request(demo: Demo, row: oulad.Registration, *, twice: bool) -> None:
 
 
 def _support(demo: Demo) -> None:
-    with demo.timed("support overrides 292 letters"):
+    with demo.timed("override 292 dead letters"):
         with demo.owner.begin() as connection:
             found = connection.scalars(
                 text("SELECT id FROM withdrawals.dead_letters WHERE organisation_id = :o AND state = 'open'"),
@@ -159,7 +159,7 @@ def _support(demo: Demo) -> None:
             letter_ids=list(found),
             remedy="override",
             actor="demo:support",
-            note="The learners left the module; the pathway is given up for them.",
+            note="The learners left the module, so the pathway no longer applies to them.",
         )
         _wait(
             demo,
@@ -170,7 +170,7 @@ def _support(demo: Demo) -> None:
 
 
 def _verify(demo: Demo) -> None:
-    with demo.timed("compare with the dataset, check the books"):
+    with demo.timed("compare with the dataset, check conservation"):
         with demo.owner.begin() as connection:
             withdrawn = set(
                 connection.scalars(
@@ -179,9 +179,9 @@ def _verify(demo: Demo) -> None:
                 )
             )
         want = {demo.base + row.number for row in demo.rows if row.withdrawn}
-        demo.compare("withdrawn after support", 10156, len(withdrawn))
-        demo.compare("  withdrawn, but not by the dataset", 0, len(withdrawn - want))
-        demo.compare("  not withdrawn, but by the dataset", 0, len(want - withdrawn))
+        demo.compare("withdrawn after support acted", 10156, len(withdrawn))
+        demo.compare("  withdrawn here, but not in the dataset", 0, len(withdrawn - want))
+        demo.compare("  withdrawn in the dataset, but not here", 0, len(want - withdrawn))
         others = "SELECT count(*) FROM lms.enrolments WHERE organisation_id = :o AND status <> 'withdrawn'"
         demo.compare("other enrolments", 22437, demo.count(others))
         twice = """SELECT count(*) FROM (SELECT enrolment_id FROM withdrawals.outcomes WHERE organisation_id = :o
@@ -196,7 +196,7 @@ def _verify(demo: Demo) -> None:
 def _report(demo: Demo) -> bool:
     good = all(expected == found for _, expected, found in demo.figures)
     rows = [
-        (what, _shown(what, expected), _shown(what, found), "ok" if expected == found else "OFF")
+        (what, _format(what, expected), _format(what, found), "ok" if expected == found else "WRONG")
         for what, expected, found in demo.figures
     ]
     out.print()
@@ -204,18 +204,18 @@ def _report(demo: Demo) -> bool:
     out.print()
     out.print(table("part", "seconds", rows=[(what, f"{seconds:.1f}") for what, seconds in demo.times]))
     out.print()
-    out.print("every figure is right" if good else "a figure is OFF", style="green" if good else "red")
+    out.print("Every figure is right." if good else "A figure is wrong.", style="green" if good else "red")
     if good:
-        out.print(f'look around: . .venv/bin/activate && withdrawals jobs list --organisation "{demo.name}"')
+        out.print(f'Next: . .venv/bin/activate && withdrawals jobs list --organisation "{demo.name}"')
     return good
 
 
-def _shown(what: str, figure: int) -> str:
+def _format(what: str, figure: int) -> str:
     return f"{figure:015x}" if what.endswith("unchanged") else f"{figure:,}"
 
 
 def _wait(demo: Demo, unfinished: str, show: object) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while demo.count(unfinished) and time.monotonic() < deadline:
         if callable(show):
             show()
@@ -236,7 +236,7 @@ def _progress() -> Progress:
 
 
 def new_name(owner: Database, base: str) -> str:
-    """A name not taken: a second run gets an organisation of its own, and nothing is ever deleted."""
+    """An unused name: every run gets an organisation of its own, and nothing is ever deleted."""
     with owner.begin() as connection:
         taken = set(connection.scalars(text("SELECT name FROM lms.organisations")))
     number = 1
@@ -246,6 +246,7 @@ def new_name(owner: Database, base: str) -> str:
 
 
 def free_port() -> int:
+    """A TCP port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Every command of the contract, told as an operator's day; exit codes 0 done, 1 found wrong, 2 wrong use."""
+"""Every command of the contract, in the order of an operator's day. Exit codes: 0 done, 1 found wrong, 2 wrong use."""
 
 import getpass
 import itertools
@@ -97,7 +97,7 @@ def test_who_acts_is_the_user_of_the_system_when_nobody_is_named(world: World, a
     assert "--as" in refused("submit", 1, "--reason", "not_required", "--as", " ")
 
 
-def test_every_act_is_on_record_with_who_did_it_and_looking_is_none(
+def test_every_act_is_recorded_with_its_actor_and_reading_is_not(
     world: World, db: Database, environment: Settings, audit: Audit, tmp_path: Path
 ) -> None:
     owned = [world.enrolment(f"l{n}", pathway_id=world.pathway()) for n in range(2)]
@@ -206,7 +206,7 @@ def test_deactivate_and_reactivate_send_the_events_of_an_hr_system(
     assert [row[:2] for row in audit.rows()] == [("hr-desk", "user.deactivated"), ("hr-desk", "user.reactivated")]
 
 
-def test_a_later_deactivation_is_scheduled_and_a_reactivation_supersedes_it(world: World) -> None:
+def test_a_future_deactivation_is_scheduled_and_a_reactivation_supersedes_it(world: World) -> None:
     world.enrolment("anna")
     receipt = done("deactivate", "anna", "--effective-at", "2990-01-01")
     assert receipt["status"] == "scheduled"

@@ -1,4 +1,4 @@
-"""Whatever a person types, pipes in or sets: taken, or refused with the place and the remedy; never a traceback."""
+"""Any argument, file or setting is accepted, or refused with its place and what to do; never a traceback."""
 
 import itertools
 import json
@@ -76,7 +76,7 @@ def test_a_key_belongs_to_its_organisation(world: World) -> None:
     assert first["id"] != second["id"]
 
 
-def test_a_key_that_is_none_is_refused(world: World) -> None:
+def test_an_invalid_key_is_refused(world: World) -> None:
     for key in ("", " ", "k" * 256):
         assert "--key" in refused("submit", 1, *REASON, "--key", key)
     assert nothing_written(world)
@@ -179,7 +179,7 @@ UNSURE = [
 ]  # fmt: skip
 
 
-def test_a_time_that_cannot_be_told_for_sure_is_refused(world: World, subtests: pytest.Subtests) -> None:
+def test_an_ambiguous_or_impossible_time_is_refused(world: World, subtests: pytest.Subtests) -> None:
     for when, words in itertools.product(UNSURE, [("submit", 1, *REASON), ("deactivate", "anna")]):
         with subtests.test(when, command=words[0]):
             assert "effective_at" in refused(*words, "--effective-at", when)
@@ -227,8 +227,8 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "blank rows alone": ("enrolment_id\n\n  \n", "no rows"),
     "no header": ("1\n2\n", "Line 1: the header has no column `enrolment_id`"),
     "another header": ("id,name\n1,anna\n", "Line 1: the header has no column `enrolment_id`"),
-    "a reason in each row": ("enrolment_id,reason\n1,not_required\n", "one bulk job, one reason"),
-    "a reason in capitals": ("enrolment_id, Reason \n1,not_required\n", "one bulk job, one reason"),
+    "a reason in each row": ("enrolment_id,reason\n1,not_required\n", "one bulk job has one reason"),
+    "a reason in capitals": ("enrolment_id, Reason \n1,not_required\n", "one bulk job has one reason"),
     "a column twice": ("enrolment_id,enrolment_id\n1,2\n", "has the column `enrolment_id` twice"),
     "a word for a number": ("enrolment_id\n1\ntwo\n3\n", "Line 3: enrolment_id: 'two'"),
     "zero": ("enrolment_id\n0\n", "Line 2: enrolment_id: '0'"),
@@ -313,7 +313,7 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
     world: World, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_FILE_IDS == 1_000_000
-    monkeypatch.setattr("worker.ledger.jobs.MAX_FILE_IDS", 5000)
+    monkeypatch.setattr("worker.ledger.freeze.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
         door.submit_file(db, world.requester(), request, enumerate(range(1, 5002), 2))
@@ -329,7 +329,10 @@ LOAD_HEADER = "enrolment_id,learner_external_id,series_code,pathway_title,status
 BAD_LOADS = {
     "a column missing": ("enrolment_id,learner_external_id\n1,anna\n", "series_code"),
     "no learner": (LOAD_HEADER + "1, ,safety,,,,\n", "line 2: learner_external_id"),
-    "an id twice": (LOAD_HEADER + "1,anna,safety,,,,\n1,anna,welding,,,,\n", "line 3: enrolment_id 1 stood on line 2"),
+    "an id twice": (
+        LOAD_HEADER + "1,anna,safety,,,,\n1,anna,welding,,,,\n",
+        "enrolment_id 1 is also on line 2",
+    ),
     "no time": (LOAD_HEADER + "1,anna,safety,,,yesterday,\n", "line 2: enrolled_at"),
     "a time before all times": (LOAD_HEADER + "1,anna,safety,,,0001-01-01,\n", "line 2: enrolled_at"),
     "a time after all times": (LOAD_HEADER + "1,anna,safety,,,9999-12-31T23:59:59-14:00,\n", "line 2: enrolled_at"),
@@ -429,7 +432,7 @@ def test_json_keeps_names_as_they_are(world: World) -> None:
 def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
     environment: Settings, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login without rights on the platform's tables cannot migrate, and is told so."""
+    """A login without rights on the platform's tables cannot migrate, and the message says so."""
     login = f"stranger_{environment.database_url.get_secret_value().rsplit('_', 1)[-1].split('?')[0]}"
     world.run(f"CREATE ROLE {login} LOGIN")
     monkeypatch.setenv(
@@ -447,7 +450,7 @@ def test_a_database_that_refuses_is_a_message_and_never_a_traceback(
 def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """A key that the command made up is no use to somebody who never sees it."""
+    """The caller cannot repeat a request under a key that was never shown."""
     enrolment_id = world.enrolment("anna")
     words: dict[str, tuple[object, ...]] = {
         "submit": ("submit", enrolment_id, *REASON),
@@ -464,5 +467,5 @@ def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
         patch.setattr("worker.people.events.record", cut_off)
         lost = withdrawals(*words[command])
     assert lost.code == 1
-    key = lost.err.split("--key ")[1].split(":")[0]
+    key = lost.err.split("--key ")[1].split()[0]
     assert done(*words[command], "--key", key)["idempotency_key"] == key

@@ -84,5 +84,5 @@ def test_what_an_attempt_leaves_on_record_quotes_no_person(world: World, db: Dat
     world.submit(db, [enrolment])
     work_off(db, environment)
     error_class, message = world.run("SELECT error_class, message FROM withdrawals.attempts")[0]
-    assert error_class == "RaiseException", "what went wrong can still be told"
+    assert error_class == "RaiseException", "the kind of error is still recorded"
     assert not [word for word in PRIVATE if word in message], message

@@ -100,7 +100,7 @@ def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
-        dying.setattr(tour, "_ask", killed)
+        dying.setattr(tour, "_submit_jobs", killed)
         with pytest.raises(KeyboardInterrupt):
             tour.load(environment)
     assert world.one("SELECT count(*) FROM lms.enrolments") == len(few)
@@ -108,7 +108,7 @@ def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
     asked = {
         row.enrolment_id for row in world.run("SELECT unnest(enrolment_ids) AS enrolment_id FROM withdrawals.chunks")
     }
-    last = [row for row in few if row.series.endswith(tour.LEFT)]
+    last = [row for row in few if row.series.endswith(tour.UNTOUCHED)]
     base = world.one("SELECT min(id) - 1 FROM lms.enrolments")
     assert asked & {base + row.number for row in last} == {
         base + row.number for row in last if row.owned and row.withdrawn

@@ -78,7 +78,7 @@ def test_sending_a_form_twice_does_no_harm(db: Database, world: World, environme
     work_off(db, environment)
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
     late = mia.post("/console/dead-letters/act", **form)
-    assert (late.status_code, "nothing was begun" in late.text) == (409, True)
+    assert (late.status_code, "No run was started" in late.text) == (409, True)
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 1
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
 

@@ -1,4 +1,4 @@
-"""What holds for every page of the console: it is accessible in both schemes, fits a phone, and keeps to the roles."""
+"""Every page of the console is accessible in both colour schemes, fits a phone and respects the roles."""
 
 from datetime import timedelta
 
@@ -19,8 +19,8 @@ NO_PAGES = {
 }
 
 
-def _something_of_everything(db: Database, world: World, environment: Settings) -> dict[str, list[str]]:
-    """Each page's path, with the addresses that show what it can show."""
+def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[str]]:
+    """Make one record of each kind. Returns the path of each page, with addresses that show its states."""
     owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
     world.enrolment("anna", "no_attempts", pathway_id=world.pathway("Onboarding"))
     active, gone = world.enrolment("ben"), world.enrolment("carla")
@@ -78,9 +78,9 @@ def _addresses(shown: dict[str, list[str]]) -> list[str]:
 def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
-    shown = _something_of_everything(db, world, environment)
+    shown = _fill(db, world, environment)
     paths = {route.path for router in ROUTERS for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
-    assert paths - NO_PAGES == set(shown), "a page that is not looked at, or none any more"
+    assert paths - NO_PAGES == set(shown), "a page without an address here, or an address without a page"
     page = sign_in("approver", name="anna", viewport={"width": 390, "height": 800})
     for address in _addresses(shown):
         answer = page.goto(address)
@@ -93,7 +93,7 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
             accessible(page)
 
 
-def test_what_a_role_lacks_is_not_offered_and_refused_all_the_same(sign_in: SignIn, db: Database, world: World) -> None:
+def test_what_a_role_lacks_is_not_offered_and_is_refused(sign_in: SignIn, db: Database, world: World) -> None:
     job = ask(db, world, world.enrolments(3))
     page = sign_in("viewer")
     page.goto(f"/console/jobs/{job.id}")
@@ -106,6 +106,6 @@ def test_what_a_role_lacks_is_not_offered_and_refused_all_the_same(sign_in: Sign
             form.submit();
         }}"""
     )
-    says(page, "This needs the role operator; the token has viewer.")
+    says(page, "This needs the role operator")
     accessible(page)
     assert world.one("SELECT state FROM withdrawals.jobs") == "queued"

@@ -1,4 +1,4 @@
-"""Addresses and forms that no page made: refused in words, without a fault, and never taken for more than they say."""
+"""Addresses and forms that no page made are refused with a message, and never select more than they say."""
 
 import threading
 from typing import Any
@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 from tests.console.test_library import people
 from tests.support.console import MakeToken, Person
 from tests.world import World
-from worker.jobs import submit
 from worker.web.console import library
 
 LONG = "0" * 19 + "1" + "9" * 5000
@@ -33,21 +32,21 @@ def mia(client: TestClient, token: MakeToken, world: World) -> Person:
         f"/console/reports/outcomes?cursor=1-{'9' * 5000}",
     ],
 )
-def test_an_address_that_no_page_made_is_no_fault(mia: Person, path: str) -> None:
+def test_an_address_that_no_page_made_gets_an_answer(mia: Person, path: str) -> None:
     assert mia.client.get(path).status_code in (200, 422), path
 
 
 @pytest.mark.parametrize("number", ["abc", "-1", "0", "1.5", "\u0661", "9" * 30])
 @pytest.mark.parametrize("name", ["series_id", "pathway_id"])
-def test_a_condition_that_is_none_is_refused_and_not_left_out(mia: Person, name: str, number: str) -> None:
+def test_an_invalid_condition_is_refused_and_not_left_out(mia: Person, name: str, number: str) -> None:
     """Without it the rest of the filter would mean every Series of the organisation."""
     page = mia.get(f"/console/withdraw?what=all&status=in_progress&reason=not_required&{name}={number}", 422)
-    assert "choose one of the list" in page
+    assert "choose one from the list" in page
     assert "plan_hash" not in page
 
 
 @pytest.mark.parametrize("cells", [LONG, "0" * 19 + "1" + "9" * 50])
-def test_an_id_without_end_in_a_file_is_named_by_its_line(mia: Person, cells: str) -> None:
+def test_a_very_long_id_in_a_file_is_refused_with_its_line(mia: Person, cells: str) -> None:
     sent = {"csrf": mia.csrf, "reason": "not_required"}
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
     answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
@@ -63,11 +62,11 @@ def test_a_time_at_the_end_of_the_calendar_is_refused(mia: Person, zone: str, at
 
 
 @pytest.mark.parametrize("seen_at", ["0001-01-01T00:00:00+14:00", "1", "infinity"])
-def test_a_release_as_of_no_time_is_refused(mia: Person, seen_at: str) -> None:
+def test_a_release_with_an_invalid_time_is_refused(mia: Person, seen_at: str) -> None:
     mia.post("/console/jobs/release", 422, seen_at=seen_at)
 
 
-def test_a_run_over_a_number_without_end_is_refused(mia: Person) -> None:
+def test_a_run_with_a_very_long_number_is_refused(mia: Person) -> None:
     mia.post("/console/dead-letters/act", 422, act="redrive", expected="9" * 5000)
 
 
@@ -77,13 +76,13 @@ def test_a_form_in_a_charset_of_its_own_is_refused(mia: Person) -> None:
     assert mia.client.post("/console/sign-out", content=body, headers={"Content-Type": kind}).status_code == 403
 
 
-def test_a_form_of_too_many_fields_is_told_so(mia: Person) -> None:
+def test_a_form_of_too_many_fields_is_refused(mia: Person) -> None:
     answer = mia.post("/console/sign-out", 400, **{f"field{n}": "1" for n in range(1100)})
     assert "1,000 fields" in answer.text
 
 
-def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made outside of every middleware."""
+def test_the_page_of_an_unexpected_error_has_the_security_headers(mia: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No middleware sees this page."""
     monkeypatch.setattr("worker.web.console.overview.read_status", lambda *_, **__: 1 / 0)
     answer = mia.client.get("/console")
     assert answer.status_code == 500
@@ -92,22 +91,20 @@ def test_the_page_of_a_fault_keeps_to_itself_too(mia: Person, monkeypatch: pytes
     assert "Nothing was changed" not in answer.text
 
 
-def test_what_was_accepted_is_not_denied_when_the_database_goes_away(
+def test_an_accepted_job_is_reported_although_the_database_goes_away(
     mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*_: Any, **__: Any) -> Any:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(submit, "show", gone)
+    monkeypatch.setattr(library, "show", gone)
     enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
     answer = mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
     assert answer.headers["location"] == f"/console/enrolments/{enrolment_id}"
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 
 
-def test_no_more_than_a_few_wait_for_what_they_asked(
-    mia: Person, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_few_requests_wait_for_their_outcome(mia: Person, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs here: whoever waits would hold a thread for as long as the page waits, here an hour."""
     monkeypatch.setattr(library, "_SHOWN_AT_ONCE", 3600.0)
     monkeypatch.setattr(library, "_waiting", threading.BoundedSemaphore(1))

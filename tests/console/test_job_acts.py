@@ -1,4 +1,4 @@
-"""What the pages of jobs offer, take and refuse; without a browser."""
+"""What the pages of jobs offer, accept and refuse; without a browser."""
 
 from datetime import UTC, datetime
 
@@ -46,7 +46,7 @@ def test_what_a_role_may_not_do_is_neither_offered_nor_done(
     assert {world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=held.id)} == {"held"}
 
 
-def test_a_job_of_another_organisation_is_none(
+def test_a_job_of_another_organisation_looks_like_a_missing_one(
     client: TestClient, token: MakeToken, db: Database, world: World
 ) -> None:
     job = ask(db, world, world.enrolments(2))
@@ -74,15 +74,15 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     assert first == second
     assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE kind = 'reinstate'") == 1
     otto.post(f"/console/jobs/{job.id}/undo", 422)
-    assert "takes it back already, and has not ended" in otto.get(f"/console/jobs/{job.id}/undo")
-    assert "What people did" not in otto.get(first)
+    assert "already undoing this job and has not ended" in otto.get(f"/console/jobs/{job.id}/undo")
+    assert "History" not in otto.get(first)
     work_off(db, environment)
-    assert "left to be taken back" in otto.get(f"/console/jobs/{job.id}/undo")
-    assert "all that it withdrew was taken back" in otto.get(f"/console/jobs/{job.id}")
+    assert "Everything that this job withdrew is already reinstated" in otto.get(f"/console/jobs/{job.id}/undo")
+    assert "everything it withdrew is reinstated" in otto.get(f"/console/jobs/{job.id}")
     assert "is itself a reinstate; submit a new job" in otto.get(f"{first}/undo", 409)
 
 
-def test_a_part_of_an_undo_is_chosen_by_what_people_know(
+def test_a_part_of_an_undo_is_chosen_by_series_learner_ids_or_days(
     client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
 ) -> None:
     ids = [*world.enrolments(3), world.enrolment("anna")]
@@ -91,19 +91,19 @@ def test_a_part_of_an_undo_is_chosen_by_what_people_know(
     otto, undo = Person(client, token("operator")), f"/console/jobs/{job.id}/undo"
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=ids[0])
     for wanted, count in {
-        f"series_id={series}": "Put 3 enrolments back",
-        "learner=anna": "Put 1 enrolment back",
-        f"enrolment_ids={ids[0]}%20{ids[1]},,": "enrolments: &#39;&#39; is no number",
-        f"enrolment_ids={ids[0]};{ids[1]}": "Put 2 enrolments back",
-        "enrolled_from=2020-01-01": "Put 4 enrolments back",
-        "enrolled_until=2020-01-01": "Nothing that it withdrew matches.",
-        "learner=nobody": "nobody in this organisation has that external id",
-        "enrolled_from=yesterday": "from: &#39;yesterday&#39; is none",
+        f"series_id={series}": "Reinstate 3 enrolments",
+        "learner=anna": "Reinstate 1 enrolment",
+        f"enrolment_ids={ids[0]}%20{ids[1]},,": "enrolments: &#39;&#39; is not a positive whole number",
+        f"enrolment_ids={ids[0]};{ids[1]}": "Reinstate 2 enrolments",
+        "enrolled_from=2020-01-01": "Reinstate 4 enrolments",
+        "enrolled_until=2020-01-01": "No enrolment that this job withdrew matches.",
+        "learner=nobody": "nobody in this organisation has this external id",
+        "enrolled_from=yesterday": "from: &#39;yesterday&#39; is not a day",
         "enrolled_until=9999-12-31": "too far away",
-        f"enrolment_ids={'9' * 5000}": "is no number of one",
-        "series_id=x": "Series: &#39;x&#39; is no number",
+        f"enrolment_ids={'9' * 5000}": "is not a positive whole number",
+        "series_id=x": "Series: &#39;x&#39; is not a valid Series id; choose one from the list",
     }.items():
-        status = 200 if "Put" in count or "matches" in count else 422
+        status = 200 if "Reinstate" in count or "matches" in count else 422
         assert count in otto.get(f"{undo}?{wanted}", status), wanted
 
 
@@ -116,15 +116,15 @@ def test_held_jobs_are_released_together_after_a_look(
     assert "3 held" in anna.get("/console/jobs")
     page = anna.get("/console/jobs/release?held_because=brake&source=bulk")
     assert "2 jobs would be released" in page
-    assert "1 that match was asked for by you" in page
-    assert "Nothing to release" in anna.get("/console/jobs/release?held_because=policy")
+    assert "You requested 1 more job that matches." in page
+    assert "No jobs to release" in anna.get("/console/jobs/release?held_because=policy")
     late = held_job(db, world, 5)
     form = {"seen_at": field_of(page, "seen_at"), "held_because": "brake", "source": "bulk", "note": "all known"}
     assert anna.post("/console/jobs/release", **form).headers["location"] == "/console/jobs"
     said = anna.get("/console/jobs")
-    assert "Released: 2. 1 stay held, because you asked for them." in said
+    assert "Released: 2 jobs. Still held, because you requested them: 1 job." in said
     anna.post("/console/jobs/release", **form)
-    assert "Nothing that matches was held any more." in anna.get("/console/jobs")
+    assert "No matching job is held any more." in anna.get("/console/jobs")
     states = {
         job.id: world.one("SELECT state FROM withdrawals.jobs WHERE id = :i", i=job.id) for job in (*jobs, own, late)
     }
@@ -137,19 +137,19 @@ def test_a_large_held_job_shows_its_plan_when_asked_and_says_when_it_cannot(
 ) -> None:
     job = held_job(db, world)
     person = Person(client, token("viewer"))
-    assert "What it would do now" in person.get(f"/console/jobs/{job.id}")
+    assert "What the job would do now" in person.get(f"/console/jobs/{job.id}")
     monkeypatch.setattr(pages, "PLANNED_AT_ONCE", 7)
-    assert "What would it do now?" in person.get(f"/console/jobs/{job.id}")
+    assert "Preview what the job would do now" in person.get(f"/console/jobs/{job.id}")
     assert "8 enrolments of 8 learners" in person.get(f"/console/jobs/{job.id}?plan=now")
 
     def late(*_: object) -> None:
         raise sqlalchemy.exc.OperationalError("SELECT", {}, QueryCanceled())
 
     monkeypatch.setattr(plan, "of_job", late)
-    assert "could not be worked out just now" in person.get(f"/console/jobs/{job.id}?plan=now")
+    assert "The preview is not available at the moment" in person.get(f"/console/jobs/{job.id}?plan=now")
 
 
-def test_lists_page_on_and_wrong_conditions_are_told(
+def test_lists_page_on_and_wrong_conditions_are_refused(
     client: TestClient,
     token: MakeToken,
     db: Database,
@@ -159,7 +159,7 @@ def test_lists_page_on_and_wrong_conditions_are_told(
 ) -> None:
     monkeypatch.setattr(pages, "ROWS", 2)
     person = Person(client, token("viewer"))
-    assert "Nothing has been withdrawn yet" in person.get("/console/jobs")
+    assert "No jobs yet" in person.get("/console/jobs")
     ids = world.enrolments(3)
     jobs = [ask(db, world, [one], actor=NASTY if one == ids[0] else "token:mia") for one in ids]
     many = ask(db, world, ids, actor="cli:root", note=NASTY)
@@ -173,7 +173,7 @@ def test_lists_page_on_and_wrong_conditions_are_told(
     outcomes = person.get(f"/console/jobs/{many.id}/outcomes?outcome=already_withdrawn")
     assert f"cursor={ids[1]}" in outcomes
     assert f"/console/enrolments/{ids[2]}" in person.get(f"/console/jobs/{many.id}/outcomes?cursor={ids[1]}")
-    assert "No enrolment here" in person.get(f"/console/jobs/{many.id}/outcomes?outcome=failed")
+    assert "No enrolment of this job has this outcome" in person.get(f"/console/jobs/{many.id}/outcomes?outcome=failed")
     assert f'href="/console/jobs/{many.id}"' in person.get("/console/jobs?state=completed&requested_by=cli%3Aroot")
     assert "No job matches" in person.get("/console/jobs?state=held&requested_by=")
     for wrong in ("?state=gone", "?cursor=x", "?requested_by=%00", f"/{many.id}/outcomes?outcome=x", "/x", "/0"):
@@ -181,7 +181,7 @@ def test_lists_page_on_and_wrong_conditions_are_told(
     operator = Person(client, token("operator"))
     assert "it has ended" in operator.post(f"/console/jobs/{many.id}/pause", 409).text
     operator.post(f"/console/jobs/{many.id}/cancel")
-    assert "had ended before; nothing was cancelled" in operator.get(f"/console/jobs/{many.id}")
+    assert "had already ended, so nothing was cancelled" in operator.get(f"/console/jobs/{many.id}")
     operator.post(f"/console/jobs/{many.id}/cancel", 422, note="\0")
 
 
@@ -199,18 +199,18 @@ def test_a_deactivation_names_its_person_and_keeps_its_time(
     assert "Withdrawn" in operator.get(f"/console/jobs/{job}?plan=now")
 
 
-def test_a_time_that_cannot_be_meant_is_shown_again_with_what_is_wrong(
+def test_an_invalid_time_is_shown_again_with_its_error(
     client: TestClient, token: MakeToken, db: Database, world: World
 ) -> None:
     job = ask(db, world, world.enrolments(1), effective_at="2031-01-01T08:00:00Z")
     operator = Person(client, token("operator"))
-    for form, told in {
-        ("", ""): "day: &#39;&#39; is none",
-        ("2031-02-30", ""): "day: &#39;2031-02-30&#39; is none",
-        ("2031-02-03", "soon"): "time: &#39;soon&#39; is none",
+    for form, message in {
+        ("", ""): "day: &#39;&#39; is not a day",
+        ("2031-02-30", ""): "day: &#39;2031-02-30&#39; is not a day",
+        ("2031-02-03", "soon"): "time: &#39;soon&#39; is not a time",
         ("9999-12-31", ""): "too far away",
     }.items():
-        assert told in operator.post(f"/console/jobs/{job.id}/move", 422, day=form[0], at=form[1]).text
+        assert message in operator.post(f"/console/jobs/{job.id}/move", 422, day=form[0], at=form[1]).text
     client.cookies.set("withdrawals_zone", "Asia/Tokyo")
     last = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
     control.move(db, organisation_id=world.organisation_id, job_id=job.id, effective_at=last, actor="test:admin")

@@ -1,4 +1,4 @@
-"""Jobs at the console: watched, steered, released by a second person and taken back, as people do it."""
+"""Jobs in the console: people watch, pause, release and undo them in a browser."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def _titles(world: World, title: str) -> None:
     world.run("UPDATE lms.learners SET display_name = :t", t=title)
 
 
-def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
+def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
@@ -34,7 +34,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     accessible(page)
     page.get_by_role("link", name=str(job.id), exact=True).click()
     page.get_by_role("button", name="Pause").click()
-    says(page, "Paused. What is in hand finishes")
+    says(page, "Paused. Work in progress finishes")
     says(page, NASTY)
     accessible(page)
     page.evaluate("window.stayed = true")
@@ -54,22 +54,22 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_with_its_plan(
     )
     page.get_by_role("link", name=f"Job {job.id}").click()
 
-    page.get_by_role("link", name="Take it back").click()
+    page.get_by_role("link", name="Undo").click()
     accessible(page)
-    page.get_by_label("Enrolments").fill(f"{first[0]}, {first[1]}")
-    page.get_by_role("button", name="Show what it would do").click()
+    page.get_by_label("Enrolment ids").fill(f"{first[0]}, {first[1]}")
+    page.get_by_role("button", name="Show the preview").click()
     page.get_by_label("Note").fill("by mistake")
-    page.get_by_role("button", name="Put 2 enrolments back").click()
-    says(page, f"This job takes job {job.id} back.")
+    page.get_by_role("button", name="Reinstate 2 enrolments").click()
+    says(page, f"This job undoes job {job.id}.")
     work_off(db, environment)
     expect(page.get_by_role("row", name="Reinstated")).to_contain_text("2")
     assert [world.status(one) for one in first] == ["in_progress", "in_progress", "withdrawn", "withdrawn"]
     page.goto(f"/console/jobs/{job.id}")
-    says(page, "taken back")
+    says(page, "reinstated")
     expect(page.get_by_text("2", exact=True).first).to_be_visible()
 
 
-def test_a_second_person_releases_a_held_job_and_its_requester_reads_why(
+def test_a_second_person_releases_a_held_job_and_the_requester_reads_why(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
     job = held_job(db, world)
@@ -78,22 +78,22 @@ def test_a_second_person_releases_a_held_job_and_its_requester_reads_why(
     mia.get_by_role("link", name="1 held").click()
     mia.get_by_role("link", name=str(job.id), exact=True).click()
     says(mia, "Held by the brake: its learners (8)")
-    says(mia, "You asked for this job, so you cannot release it.")
+    says(mia, "You requested this job, so another approver has to release it.")
     assert not mia.get_by_role("button", name="Release").count()
     accessible(mia)
 
     anna = sign_in("approver", name="anna")
     anna.goto(f"/console/jobs/{job.id}")
-    expect(anna.get_by_role("region", name="What it would do now")).to_contain_text("8 enrolments of 8 learners")
+    expect(anna.get_by_role("region", name="What the job would do now")).to_contain_text("8 enrolments of 8 learners")
     anna.get_by_label("Note").fill("checked with HR")
     anna.get_by_role("button", name="Release 8 enrolments").click()
-    says(anna, "Released. It is under way.")
+    says(anna, "Released. The job has started.")
     says(anna, "“checked with HR”")
     work_off(db, environment)
     expect(anna.get_by_role("status").filter(has_text="Completed")).to_be_visible()
 
 
-def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
+def test_without_javascript_a_job_is_moved_cancelled_and_undone(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat()
@@ -110,16 +110,16 @@ def test_with_javascript_off_a_job_is_followed_moved_cancelled_and_taken_back(
     page.get_by_label("Day").fill("2026-01-01")
     page.get_by_role("button", name="Move the job").click()
     work_off(db, environment)
-    page.get_by_role("link", name="Take it back").click()
-    page.get_by_role("button", name="Put 2 enrolments back").click()
-    says(page, f"This job takes job {job.id} back.")
+    page.get_by_role("link", name="Undo").click()
+    page.get_by_role("button", name="Reinstate 2 enrolments").click()
+    says(page, f"This job undoes job {job.id}.")
     page.get_by_role("link", name="Cancel").click()
-    says(page, "2 not decided yet will stay as they are")
+    says(page, "2 undecided enrolments stay as they are")
     page.get_by_role("button", name="Cancel the job").click()
-    says(page, "Cancelled. 2 of 2 stay as they are.")
+    says(page, "Cancelled. 2 of 2 enrolments stay as they are.")
 
 
-def test_a_page_goes_on_after_a_restart_and_an_expired_session_leads_to_sign_in(
+def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     sign_in: SignIn, db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.05)
@@ -128,11 +128,11 @@ def test_a_page_goes_on_after_a_restart_and_an_expired_session_leads_to_sign_in(
     page = sign_in("viewer")
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
     seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
-    told = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
+    event = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
     answers: list[dict[str, Any]] = [
         {"status": 503},
         {"status": 503},
-        {"body": told, "content_type": "text/event-stream"},
+        {"body": event, "content_type": "text/event-stream"},
     ]
     restarted = threading.Event()
 
@@ -154,7 +154,7 @@ def test_a_page_goes_on_after_a_restart_and_an_expired_session_leads_to_sign_in(
 
     third = ask(db, world, world.enrolments(2))
     page.goto(f"/console/jobs/{third.id}")
-    says(page, "Nothing is decided yet.")
+    says(page, "No enrolment is decided yet.")
     world.run("UPDATE withdrawals.sessions SET expires_at = now()")
     page.get_by_label("Token").wait_for()
     assert page.url.endswith(f"/console/sign-in?next=%2Fconsole%2Fjobs%2F{third.id}")

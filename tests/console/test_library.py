@@ -79,7 +79,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
     page.get_by_role("button", name="Withdraw", exact=True).click()
     says(page, "Withdrawn.")
     expect(page.get_by_role("button", name="Withdraw", exact=True)).to_have_count(0)
-    says(page, "It is withdrawn since")
+    says(page, "Withdrawn on")
     accessible(page) if js else None
     page.reload()
     assert page.get_by_text("Withdrawn.", exact=True).count() == 0, "said once"
@@ -93,7 +93,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
 def _to_the_plan(page: Page, what: str) -> None:
     page.get_by_label("Bulk actions").select_option(label=what)
     page.get_by_role("button", name="Continue to the plan").click()
-    page.get_by_label("One reason for all").select_option(label="Enrolment no longer required")
+    page.get_by_label("Reason for all").select_option(label="Enrolment no longer required")
     page.get_by_role("button", name="Show the plan").click()
 
 
@@ -123,8 +123,8 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE code = 'pathway_owned'") == 3
     page.go_forward()
     expect(page.get_by_role("status").filter(has_text="Completed with exceptions")).to_be_visible()
-    page.get_by_role("link", name="Take it back").click()
-    page.get_by_role("button", name="Put 60 enrolments back").click()
+    page.get_by_role("link", name="Undo").click()
+    page.get_by_role("button", name="Reinstate 60 enrolments").click()
     expect(page.get_by_role("row", name="Reinstated")).to_contain_text("60")
     assert world.one(counted) == 0
     assert_balanced(db)
@@ -165,7 +165,7 @@ def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: Wor
         page.get_by_label("File").set_input_files([file])
 
     upload("enrolment_id\n1\nseven\n")
-    page.get_by_label("One reason for all").select_option("not_required")
+    page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
     says(page, "Line 3: enrolment_id: 'seven' is not a positive whole number")
     upload(content)
@@ -191,10 +191,10 @@ def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(
     pathway = world.pathway("Onboarding")
     owned = world.enrolment("anna", pathway_id=pathway)
     for enrolment_id, said in {
-        world.enrolment("anna", "mastered"): "what has ended is never withdrawn",
-        world.enrolment("ben", "archived"): "does not know and will not guess",
-        world.enrolment("carl", "withdrawn"): "This service did not do it",
-        owned: "goes to support, where an approver decides",
+        world.enrolment("anna", "mastered"): "an ended enrolment is never withdrawn",
+        world.enrolment("ben", "archived"): "which this service does not know",
+        world.enrolment("carl", "withdrawn"): "This service did not withdraw it",
+        owned: "send it to support",
     }.items():
         text = client.get(f"/console/enrolments/{enrolment_id}").text
         assert said in text
@@ -244,14 +244,14 @@ def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, wo
     series_id = people(world, "Ladders", 2)
     (enrolment_id, _) = sorted(row[0] for row in world.run("SELECT id FROM lms.enrolments"))
     for path, said in {
-        f"/console/series/{series_id}?enrolled_from=soon": "is none, such as 2026-03-01",
+        f"/console/series/{series_id}?enrolled_from=soon": "is not a day. Give one such as 2026-03-01.",
         f"/console/series/{series_id}?enrolled_from=2026-03-02&enrolled_to=2026-03-01": "is before",
         f"/console/series/{series_id}?enrolled_to=9999-12-31": "too far away",
-        f"/console/series/{series_id}?pathway_id=x": "choose one of the list",
+        f"/console/series/{series_id}?pathway_id=x": "choose one from the list",
         f"/console/series/{series_id}?cursor=x": "not a cursor of this list",
         "/console/withdraw?what=ticked&reason=not_required": "Nothing is ticked",
         "/console/withdraw?what=all&reason=not_required": "at least one condition",
-        f"/console/withdraw?what=some&series_id={series_id}&reason=not_required": "`ticked`, or `all`",
+        f"/console/withdraw?what=some&series_id={series_id}&reason=not_required": "Use one of: ticked, all.",
         f"/console/withdraw?what=all&series_id={series_id}&reason=bored": "not_required",
     }.items():
         answer = client.get(path)

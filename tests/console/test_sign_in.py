@@ -1,4 +1,4 @@
-"""Sessions of the console: opened with a token, kept by a cookie, over when they should be."""
+"""Sessions of the console: opened with a token, held by a cookie, ended in time."""
 
 import re
 
@@ -37,7 +37,7 @@ def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, browser: Browser
     assert page.url.endswith("/console/sign-in"), "the session is over on the server too"
 
 
-def test_a_page_that_is_not_there_leads_on(sign_in: SignIn) -> None:
+def test_the_page_for_an_unknown_address_has_a_way_on(sign_in: SignIn) -> None:
     page = sign_in("viewer")
     page.goto("/console/nothing-here")
     says(page, "Page not found.")
@@ -65,11 +65,11 @@ def test_a_revoked_token_ends_its_sessions(client: TestClient, db: Database, wor
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/sign-in")
 
 
-def test_a_wrong_token_is_told_so_and_opens_nothing(client: TestClient, token: MakeToken, world: World) -> None:
+def test_a_wrong_token_is_refused_and_opens_no_session(client: TestClient, token: MakeToken, world: World) -> None:
     for wrong in ("", "wdt_nonsense", token("viewer")[:-1] + "!"):
         answer = client.post("/console/sign-in", data={"token": wrong})
         assert answer.status_code == 401
-        assert "No live token" in answer.text
+        assert "Token not recognised" in answer.text
         assert COOKIE not in answer.cookies
     answer = client.post("/console/sign-in", data={"token": token("producer")})
     assert answer.status_code == 403
@@ -104,7 +104,7 @@ def test_a_form_of_another_session_is_refused(client: TestClient, token: MakeTok
     assert client.post("/console/sign-out", data={"csrf": other}).headers["location"] == "/console/sign-in"
 
 
-def test_pages_keep_to_themselves(client: TestClient, token: MakeToken) -> None:
+def test_pages_have_security_headers_and_no_inline_code(client: TestClient, token: MakeToken) -> None:
     _signed_in(client, token("viewer"))
     page = client.get("/console")
     policy = page.headers["content-security-policy"]
@@ -120,14 +120,14 @@ def test_pages_keep_to_themselves(client: TestClient, token: MakeToken) -> None:
     assert client.get("/healthz").headers.get("content-security-policy") is None
 
 
-def test_what_is_not_there_is_a_page_and_not_a_document(client: TestClient, token: MakeToken) -> None:
+def test_an_unknown_address_gets_a_page_and_not_a_json_problem(client: TestClient, token: MakeToken) -> None:
     _signed_in(client, token("viewer"))
     answer = client.get("/console/nothing-here")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert client.get("/console/static/../view.py").status_code == 404
 
 
-def test_sessions_that_are_over_are_forgotten(client: TestClient, db: Database, world: World, token: MakeToken) -> None:
+def test_expired_sessions_are_deleted(client: TestClient, db: Database, world: World, token: MakeToken) -> None:
     _signed_in(client, token("viewer"))
     _signed_in(client, token("viewer"))
     world.run("UPDATE withdrawals.sessions SET expires_at = now() - interval '1 s' WHERE token_id = 1")

@@ -70,7 +70,7 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
     world.submit(db, [owned])
     work_off(db, environment)
     cases = {
-        "pathway_id = NULL": ("no Learning Pathway owns it any more", "ithdraws enrolment"),
+        "pathway_id = NULL": ("no Learning Pathway owns it any more", "withdraws enrolment"),
         "status = 'mastered'": ("from in_progress to mastered", "has ended (mastered)"),
         "status = 'withdrawn', withdrawn_by = 'platform'": ("withdrawn (by platform)", "is already withdrawn"),
         "status = 'archived'": ("from in_progress to archived", 'does not know the status "archived"'),
@@ -109,7 +109,7 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
     )
     work_off(db, environment)
     assert (world.status(owned), world.letters()[0].state) == ("in_progress", "open")
-    assert shown(db, world).remedies["override"].startswith("ithdraws enrolment")
+    assert shown(db, world).remedies["override"].startswith("Withdraws enrolment")
 
 
 def test_the_prediction_is_what_the_attempt_then_finds(db: Database, world: World, environment: Settings) -> None:

@@ -19,7 +19,7 @@ from worker.dead_letters import remedies as letters
 from worker.dead_letters import runs
 from worker.errors import BrakeError, ConflictError, InvalidInputError
 from worker.jobs import brake
-from worker.ledger.runs import Run
+from worker.ledger.runs import CountedRun
 
 SUPPORT = "test:support"
 ALL = LetterFilter()
@@ -39,12 +39,12 @@ def freed(world: World, ids: list[int]) -> None:
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = ANY(:ids)", ids=ids)
 
 
-def start(db: Database, world: World, act: str = "redrive", wanted: LetterFilter = ALL, **how: Any) -> Run:
+def start(db: Database, world: World, act: str = "redrive", wanted: LetterFilter = ALL, **how: Any) -> CountedRun:
     how.setdefault("note", "agreed")
     return runs.start(db, organisation_id=world.organisation_id, act=act, wanted=wanted, actor=SUPPORT, **how)
 
 
-def show(db: Database, run: Run) -> Run:
+def show(db: Database, run: CountedRun) -> CountedRun:
     return runs.show(db, organisation_id=run.organisation_id, run_id=run.id)
 
 
@@ -56,7 +56,7 @@ def step(db: Database, world: World, settings: Settings) -> int:
     return driven
 
 
-def run_off(db: Database, world: World, settings: Settings, run: Run) -> Run:
+def run_off(db: Database, world: World, settings: Settings, run: CountedRun) -> CountedRun:
     for _ in range(50):
         step(db, world, settings)
         if show(db, run).finished_at is not None:
@@ -64,11 +64,11 @@ def run_off(db: Database, world: World, settings: Settings, run: Run) -> Run:
     return show(db, run)
 
 
-def resolved_at_least(db: Database, run: Run, count: int) -> bool:
+def resolved_at_least(db: Database, run: CountedRun, count: int) -> bool:
     return show(db, run).resolved >= count
 
 
-def counts(run: Run) -> dict[str, int]:
+def counts(run: CountedRun) -> dict[str, int]:
     names = ("waiting", "in_flight", "resolved", "came_back", "held_back", "passed")
     return {name: getattr(run, name) for name in names if getattr(run, name)}
 

@@ -245,4 +245,4 @@ def test_a_withdrawal_that_was_taken_back_says_so_wherever_it_is_shown(
     receipt = decision_receipts.explain(db, organisation_id=world.organisation_id, enrolment_id=enrolment_id)
     assert receipt.decisions[0].sentence.endswith(f"Taken back by job {back.id}.")
     assert receipt.decisions[1].outcome == "reinstated"
-    assert receipt.decisions[1].sentence.startswith("Put back")
+    assert receipt.decisions[1].sentence.startswith("It has the status from before the withdrawal again")

@@ -34,6 +34,14 @@ def slow_db(patient: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture
+def quick_db(environment: Settings) -> Iterator[Database]:
+    """The service's connections with a lease of 3 s: who waits for a lock gives up long before `slow_db` does."""
+    database = Database(environment.model_copy(update={"lease_seconds": 3.0}), pool_size=4)
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def withdrawals(world: World) -> Callable[[], Counter[int]]:
     """How often each enrolment has become withdrawn, as the platform itself saw it."""
     world.run("CREATE TABLE public.seen_withdrawn (enrolment_id bigint NOT NULL)")

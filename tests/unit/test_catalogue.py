@@ -70,4 +70,4 @@ def test_the_types_of_requests_name_the_codes_of_the_catalogue() -> None:
 def test_the_documentation_has_one_line_for_each_code() -> None:
     lines = catalogue.describe({str(code): entry for code, entry in OUTCOMES.items()}).splitlines()
     assert len(lines) == len(OUTCOMES)
-    assert lines[0] == "- `withdrawn`: The enrolment was withdrawn."
+    assert lines[0] == "- `withdrawn`: The record shows Withdrawn. Progress and history stay."

@@ -3,7 +3,6 @@
 from typing import Any
 
 import psycopg
-import psycopg_pool
 import pytest
 import sqlalchemy.exc
 
@@ -58,7 +57,6 @@ def test_a_sqlstate_says_which_fault_it_is(sqlstate: str, fault: Fault) -> None:
         (psycopg.OperationalError("server closed the connection unexpectedly"), Fault.TRANSIENT),
         (psycopg.InterfaceError("the connection is closed"), Fault.TRANSIENT),
         (psycopg.ProgrammingError("a bug of ours"), Fault.BUG),
-        (psycopg_pool.PoolTimeout("no connection"), Fault.TRANSIENT),
         (sqlalchemy.exc.TimeoutError("no connection"), Fault.TRANSIENT),
         (ValueError("not the database's"), Fault.BUG),
         (KeyboardInterrupt(), Fault.BUG),

@@ -81,7 +81,7 @@ def test_a_service_submits_watches_and_decides_with_the_client(
         with pytest.raises(NotFoundError) as missing:
             client.job(999_999)
         assert missing.value.problem.type == "urn:withdrawals:problem:not_found"
-        with pytest.raises(InvalidError, match="line 2"):
+        with pytest.raises(InvalidError, match="Line 2"):
             path.write_text("enrolment_id\nx\n")
             client.submit_file(path, FileRequest(reason="not_required"))
     with Client(address, token(bearer("viewer"))) as client, pytest.raises(ForbiddenError):

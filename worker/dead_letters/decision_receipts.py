@@ -40,7 +40,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     Raises:
         NotFoundError: this organisation has no such enrolment, and nobody in it has asked for it.
     """
-    missing = f"this organisation has no enrolment {enrolment_id}, and nobody has asked for it"
+    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it"
     if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:
@@ -56,7 +56,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     if now is None and not decided and not undecided:
         raise NotFoundError(missing)
     acts = [row for row in acts if row["detail"].get("enrolment_id", enrolment_id) == enrolment_id]
-    # A job whose outcome is known is not also waiting: its other chunk for the person is that letter's.
+    # A job whose outcome is known does not wait as well: its other chunk for the person belongs to that letter.
     open_jobs = [row for row in undecided if row["job_id"] not in {item["job_id"] for item in decided}]
     decisions = sorted(
         [*map(_decided, decided), *map(_undecided, open_jobs)], key=lambda decision: decision.request.job_id

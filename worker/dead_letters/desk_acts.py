@@ -148,7 +148,7 @@ def _do_to_some(
         if done.matched < len(set(letter_ids)):
             there = {letter.id for letter in find_letters(connection, organisation_id, letter_ids)}
             missing = sorted(set(letter_ids) - there)
-            raise NotFoundError(f"this organisation has no dead letter {missing[0]}")
+            raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")
         return done
 
     done = database.run(work)

@@ -39,7 +39,7 @@ def document(letter: DeadLetter) -> answers.DeadLetter:
 
 
 def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLetter:
-    """One letter with its history and context: its request, letters alike, what the platform shows now.
+    """One letter with its history and context: its request, letters with the same cause, what the platform shows now.
 
     Raises:
         NotFoundError: this organisation has no such letter.
@@ -214,4 +214,4 @@ def _refuse(letter: LockedLetter, act: LetterAct) -> None:
 
 
 def _not_found(letter_id: int) -> NotFoundError:
-    return NotFoundError(f"this organisation has no dead letter {letter_id}")
+    return NotFoundError(f"there is no dead letter {letter_id} in this organisation")

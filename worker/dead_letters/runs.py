@@ -21,7 +21,7 @@ from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
 from worker.ledger import attempts_preview, dead_letters, jobs, runs
-from worker.ledger.runs import LockedRun, Run
+from worker.ledger.runs import CountedRun, LockedRun
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def start(
     rate: int = RATE,
     canary: int = CANARY,
     expected: int | None = None,
-) -> Run:
+) -> CountedRun:
     """Begin a run over every open letter that matches; while one over the same filter is under way, return that one.
 
     `expected`: how many letters the person has seen in the preview; with another number no run begins.
@@ -117,7 +117,7 @@ def _begin(
     return run_id
 
 
-def show(database: Database, *, organisation_id: int, run_id: int) -> Run:
+def show(database: Database, *, organisation_id: int, run_id: int) -> CountedRun:
     """One run with its counts.
 
     Raises:
@@ -126,11 +126,11 @@ def show(database: Database, *, organisation_id: int, run_id: int) -> Run:
     with database.begin() as connection:
         found = runs.find_run(connection, organisation_id, run_id)
     if found is None:
-        raise NotFoundError(f"this organisation has no run {run_id}")
+        raise NotFoundError(f"there is no run {run_id} in this organisation")
     return found
 
 
-def stop(database: Database, *, organisation_id: int, run_id: int, actor: str) -> Run:
+def stop(database: Database, *, organisation_id: int, run_id: int, actor: str) -> CountedRun:
     """End a run; attempts in flight end by themselves. One that has ended stays as it is.
 
     Raises:

@@ -6,16 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     DateTime,
     Interval,
     Select,
+    Text,
+    column,
     func,
     literal,
     select,
+    true,
     tuple_,
-    union_all,
 )
 
 from schemas.catalogue import LetterCode, LetterState
@@ -70,17 +73,20 @@ def _live_page(
     where: Sequence[ColumnElement[bool]], targets: Targets, after: PageEnd | None, limit: int
 ) -> Select[*tuple[Any, ...]]:
     """Of each code the next few by age, from an index; a letter's place does not change as time passes."""
-    by_code = []
-    for code, target in targets.items():
-        age = (dead_letters.c.opened_at, dead_letters.c.id)
-        due_at = dead_letters.c.opened_at + literal(target, Interval)
-        oldest = select(dead_letters.c.id, due_at.label("due_at")).where(*where, IS_LIVE, dead_letters.c.code == code)
-        if after is not None:
-            opened = literal(after.due_at, DateTime(timezone=True)) - literal(target, Interval)
-            oldest = oldest.where(tuple_(*age) > tuple_(opened, literal(after.id)))
-        by_code.append(select(oldest.order_by(*age).limit(limit).subquery()))
-    found = union_all(*by_code).subquery()
-    return select(found.c.id, found.c.due_at).order_by(found.c.due_at, found.c.id).limit(limit)
+    target = (
+        func.unnest(literal(list(targets), ARRAY(Text)), literal(list(targets.values()), ARRAY(Interval)))
+        .table_valued(column("code", Text), column("target", Interval))
+        .render_derived("target")
+    )
+    age = (dead_letters.c.opened_at, dead_letters.c.id)
+    due_at = (dead_letters.c.opened_at + target.c.target).label("due_at")
+    oldest = select(dead_letters.c.id, due_at).where(*where, IS_LIVE, dead_letters.c.code == target.c.code)
+    if after is not None:
+        opened_at = literal(after.due_at, DateTime(timezone=True)) - target.c.target
+        oldest = oldest.where(tuple_(*age) > tuple_(opened_at, literal(after.id)))
+    found = oldest.order_by(*age).limit(limit).lateral("found")
+    next_few = select(found.c.id, found.c.due_at).select_from(target.join(found, true()))
+    return next_few.order_by(found.c.due_at, found.c.id).limit(limit)
 
 
 def _closed_page(where: Sequence[ColumnElement[bool]], before: int | None, limit: int) -> Select[int]:

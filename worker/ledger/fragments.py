@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, TextClause, any_, literal, literal_column, text
 
+from worker.ids import LARGEST
 from worker.models import Ids
 
 UNFINISHED = ("waiting", "ready", "claimed")
@@ -38,8 +39,11 @@ def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[b
 
 
 def among(column: ColumnElement[int] | ColumnElement[int | None], ids: Iterable[int]) -> ColumnElement[bool]:
-    """Whether a column holds one of these ids, as one array parameter however many there are."""
-    return column == any_(literal(list(ids), Ids))
+    """Whether a column holds one of these ids, as one array parameter however many there are.
+
+    An id beyond `bigint` is no row's, and left out.
+    """
+    return column == any_(literal([row_id for row_id in ids if abs(row_id) <= LARGEST], Ids))
 
 
 def load_sql(name: str, **values: str) -> TextClause:

@@ -34,7 +34,7 @@ _NOW = func.clock_timestamp()
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CountedRun:
     """A run with its counts."""
 
     id: int
@@ -103,19 +103,21 @@ def freeze(
     return connection.scalar(statement) or 0
 
 
-def find_run(connection: Connection, organisation_id: int, run_id: int) -> Run | None:
+def find_run(connection: Connection, organisation_id: int, run_id: int) -> CountedRun | None:
     """One run of an organisation."""
     statement = _select_runs(organisation_id).where(runs_table.c.id == run_id)
     row = connection.execute(statement).mappings().one_or_none()
-    return Run(**row) if row else None
+    return CountedRun(**row) if row else None
 
 
-def list_runs(connection: Connection, organisation_id: int, *, before: int | None = None, limit: int = 50) -> list[Run]:
+def list_runs(
+    connection: Connection, organisation_id: int, *, before: int | None = None, limit: int = 50
+) -> list[CountedRun]:
     """Runs of an organisation, newest first."""
     statement = _select_runs(organisation_id).order_by(runs_table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(runs_table.c.id < before)
-    return [Run(**row) for row in connection.execute(statement).mappings()]
+    return [CountedRun(**row) for row in connection.execute(statement).mappings()]
 
 
 def _select_runs(organisation_id: int) -> Select[*tuple[Any, ...]]:

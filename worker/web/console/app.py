@@ -1,4 +1,4 @@
-"""The console as a part of the web process: its routes, its files, and headers that keep a page to itself."""
+"""The console as part of the web process: its routes, its static files and its security headers."""
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
@@ -42,7 +42,7 @@ ROUTERS = [
 
 
 def install(app: FastAPI) -> None:
-    """Put the console into the application."""
+    """Add the console to the application."""
     for router in ROUTERS:
         app.include_router(router)
     app.mount(f"{PATH}/static", StaticFiles(directory=STATIC), name="static")
@@ -50,7 +50,7 @@ def install(app: FastAPI) -> None:
 
 
 class Headers:
-    """Middleware; without it a page could be framed, kept by a proxy, or run what was slipped into it."""
+    """Security headers; without them a page could be framed, cached by a proxy, or run injected scripts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,7 +74,7 @@ class Headers:
 
 
 def _is_asset(scope: Scope) -> bool:
-    """Whether a file was asked for by the address that names what it holds, so that it may be kept for long."""
+    """Whether this is a static file under the address of its present content, which browsers may cache for long."""
     name = scope["path"].removeprefix(f"{PATH}/static/")
     asked = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
     return scope["path"].startswith(f"{PATH}/static/") and (STATIC / name).is_file() and asked == asset(name)

@@ -1,12 +1,16 @@
 """Forms: what a person typed, as the request that a service takes."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
+from schemas.jobs import Storable
 from worker.errors import InvalidInputError
+from worker.ids import parse_id
 
 T = TypeVar("T", bound=BaseModel)
+Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
+"""A line of text that a person typed, such as a name or an external id."""
 
 
 def parse(model: type[T], **values: Any) -> T:
@@ -19,25 +23,19 @@ def parse(model: type[T], **values: Any) -> T:
         return model.model_validate(values)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        where = str(fault["loc"][0]) if fault["loc"] else "form"
-        raise InvalidInputError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+        field = str(fault["loc"][0]) if fault["loc"] else "form"
+        raise InvalidInputError(f"{field}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
-def a_row(what: str, given: str) -> int:
-    """The id of a row.
-
-    Raises:
-        InvalidInputError: it is none.
-    """
-    if not (len(given) < 20 and given.isascii() and given.isdigit() and 0 < int(given) < 2**63):
-        raise InvalidInputError(f"{what}: {given[:40]!r} is no number of one; choose one of the list")
-    return int(given)
-
-
-def row_id(what: str, given: str) -> int | None:
-    """The id of a row, None where nothing was chosen.
+def parse_choice(given: str, name: str) -> int | None:
+    """The id of the row that was chosen from a list, None where nothing was chosen.
 
     Raises:
-        InvalidInputError: it is none; to leave it out instead would mean more than was asked for.
+        InvalidInputError: it is not an id. To leave the condition out instead would select more than was asked for.
     """
-    return a_row(what, given) if given else None
+    if not given:
+        return None
+    try:
+        return parse_id(given, name)
+    except InvalidInputError:
+        raise InvalidInputError(f"{name}: {given[:40]!r} is not a valid {name} id; choose one from the list") from None

@@ -1,16 +1,14 @@
-"""Jobs: the list, one job with its progress, live or not, and what became of each enrolment."""
+"""Pages of jobs: the list, one job with its live progress, and the outcome of each enrolment."""
 
 from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas import answers
 from schemas.catalogue import JobState, Outcome
 from schemas.job_filter import JobFilter
-from schemas.jobs import Storable
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
@@ -21,6 +19,7 @@ from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
+from worker.web.console.forms import Text
 from worker.web.console.render import PATH, span
 from worker.web.console.view import COOKIE, Looking
 from worker.web.context import Cursor, RowId
@@ -29,9 +28,7 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 
 ROWS = 50
 PLANNED_AT_ONCE = 100_000
-"""A larger job that is held shows its plan when asked: that takes seconds."""
-
-Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
+"""Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request."""
 
 
 @router.get("/jobs")
@@ -60,7 +57,7 @@ def list_jobs(
 
 @router.get("/jobs/{job_id}")
 def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""], Query(alias="plan")] = "") -> Response:
-    """One job: what was asked, how it stands, and what may be done with it."""
+    """One job: the request, its progress, and the actions that are possible."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
         pace = job_lists.decided_per_second(connection, job_id) if job.state is JobState.RUNNING else 0.0
@@ -69,7 +66,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     acts = [timeline.describe_act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
-    planned = _planned(view.database, job) if planning else None
+    planned = _plan(view.database, job) if planning else None
     return view.page(
         "job.html",
         job=job,
@@ -82,8 +79,8 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     )
 
 
-def _planned(database: Database, job: Job) -> answers.Plan | None:
-    """The plan of what is left, None when it has ended meanwhile, or the database is too busy for it."""
+def _plan(database: Database, job: Job) -> answers.Plan | None:
+    """The plan of the undecided rest; None if the job has ended meanwhile or the database is too busy."""
     try:
         return plan.of_job(database, job.organisation_id, job.id)
     except ConflictError:
@@ -98,7 +95,7 @@ def _planned(database: Database, job: Job) -> answers.Plan | None:
 async def events(
     view: Looking, request: Request, job_id: RowId, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """A job's progress for the page that shows it, until it ends, or the session does."""
+    """A job's progress as server-sent events, until the job or the session ends."""
     find = partial(show, view.database, organisation_id=view.organisation_id, job_id=job_id)
     ticket = Ticket(view.caller.token_id, hash_of(request.cookies[COOKIE]))
     return await stream(request, ticket, lambda: answers.Job.model_validate(find()), last_event_id)
@@ -106,7 +103,7 @@ async def events(
 
 @router.get("/jobs/{job_id}/outcomes")
 def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] = "", cursor: Cursor = None) -> Response:
-    """What became of each enrolment of a job so far."""
+    """The outcome of each enrolment of a job so far."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
         found = outcomes.list_outcomes(

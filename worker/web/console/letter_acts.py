@@ -11,7 +11,7 @@ from schemas.dead_letters import Act
 from schemas.runs import RedriveRequest
 from worker.dead_letters import acts, desk, desk_acts, runs
 from worker.errors import ConflictError, InvalidInputError
-from worker.ledger.runs import Run
+from worker.ledger.runs import CountedRun
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
 from worker.web.console.letters import parse_assignee
@@ -75,7 +75,7 @@ def begin(
     return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} has started.")
 
 
-def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> Run:
+def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> CountedRun:
     if not (len(expected) < 20 and expected.isascii() and expected.isdigit()):
         raise InvalidInputError("The form was not complete. Preview again and send the new form.")
     return runs.start(

@@ -19,9 +19,9 @@ from worker.ledger.series_library import EnrolmentDetails, EnrolmentSearch
 from worker.records import Job
 from worker.rules import ENDED, WITHDRAWN
 from worker.web.api.submit import validated
-from worker.web.console.forms import row_id
+from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
-from worker.web.console.times import around
+from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.context import Cursor, RowId
 
@@ -133,8 +133,8 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
     with view.database.begin() as connection:
         pathways = series_library.list_pathways(connection, view.organisation_id)
         try:
-            after, until = around(form.enrolled_from, form.enrolled_to, view.zone)
-            pathway = row_id("pathway", form.pathway_id)
+            after, until = parse_days(form.enrolled_from, form.enrolled_to, view.zone)
+            pathway = parse_choice(form.pathway_id, "pathway")
             if form.learner:
                 ids, more_learners = series_library.find_learners(connection, view.organisation_id, form.learner)
             search = EnrolmentSearch(series_id, ids, tuple(form.status), pathway, after, until)

@@ -12,7 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 
-from worker.web.console.words import TONES, plain, word
+from worker.web.console.words import plain, sentence, tone, word
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -30,63 +30,63 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Content Security Policy Level 3: nothing from elsewhere, nothing inline, in no frame."""
+"""Content Security Policy Level 3: nothing from other sites, nothing inline, never inside a frame."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""What keeps a page to itself."""
+"""Headers of every page: no framing, no caching, no foreign or inline code."""
 
 
 def render(template: str, request: Request, **shown: Any) -> str:
-    """A page as HTML; `view` is None where nobody is signed in."""
-    values: dict[str, Any] = {"view": None, "said": "", **shown}
+    """A page as HTML. `view` is None where nobody is signed in; `message` says what the last act did."""
+    values: dict[str, Any] = {"view": None, "message": "", **shown}
     return _environment().get_template(template).render(request=request, path=request.url.path, **values)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "word": word, "plain": plain,
-        "tone": _tone, "span": span,
+    environment.filters |= {
+        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "span": span,
+        "word": word, "sentence": sentence, "tone": tone, "plain": plain,
     }  # fmt: skip
-    made.globals |= {"query": _query, "asset": asset}
-    return made
+    environment.globals |= {"query": _query, "asset": asset}
+    return environment
 
 
 @jinja2.pass_context
 def _time(context: Context, value: datetime | str | None) -> str | Markup:
-    """A moment in the viewer's zone, UTC on hover."""
-    at = _moment(value)
-    return "—" if at is None else _shown(at, f"{_local(context, at):%-d %b %Y, %H:%M}")
+    """A time in the viewer's zone, UTC on hover."""
+    at = _as_datetime(value)
+    return "—" if at is None else _time_element(at, f"{_local(context, at):%-d %b %Y, %H:%M}")
 
 
 @jinja2.pass_context
 def _day(context: Context, value: datetime | str | None) -> str | Markup:
-    """The day of a moment in the viewer's zone, UTC on hover."""
-    at = _moment(value)
-    return "—" if at is None else _shown(at, f"{_local(context, at):%-d %b %Y}")
+    """The day of a time in the viewer's zone, UTC on hover."""
+    at = _as_datetime(value)
+    return "—" if at is None else _time_element(at, f"{_local(context, at):%-d %b %Y}")
 
 
 def _ago(value: datetime | str | None, now: datetime | None = None) -> str | Markup:
-    """How long ago a moment was (or how long until it), UTC on hover."""
-    at = _moment(value)
+    """How long ago a time was, or how long until it; UTC on hover."""
+    at = _as_datetime(value)
     if at is None:
         return "—"
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
     if abs(seconds) < 5:
-        return _shown(at, "now")
-    said = span(abs(seconds))
-    return _shown(at, f"{said} ago" if seconds > 0 else f"in {said}")
+        return _time_element(at, "now")
+    length = span(abs(seconds))
+    return _time_element(at, f"{length} ago" if seconds > 0 else f"in {length}")
 
 
 def span(seconds: float) -> str:
@@ -97,14 +97,14 @@ def span(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-def _shown(at: datetime, said: str) -> Markup:
+def _time_element(at: datetime, text: str) -> Markup:
     utc = at.astimezone(UTC)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", said
+        f"{utc:%Y-%m-%dT%H:%M:%SZ}", f"{utc:%Y-%m-%d %H:%M:%S} UTC", text
     )
 
 
-def _moment(value: datetime | str | None) -> datetime | None:
+def _as_datetime(value: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
@@ -114,7 +114,7 @@ def _local(context: Context, at: datetime) -> datetime:
 
 
 def local(at: datetime, zone: tzinfo) -> datetime:
-    """A moment in a zone; in UTC where the zone would lead out of the calendar."""
+    """A time in a zone; in UTC where the zone's offset leads out of the calendar."""
     try:
         return at.astimezone(zone)
     except OverflowError:
@@ -129,13 +129,9 @@ def _percent(value: float) -> str:
     return f"{value * 100:.3g} %"
 
 
-def _tone(value: object) -> str:
-    return TONES.get(str(value), "quiet")
-
-
 @jinja2.pass_context
 def _query(context: Context, **changes: object) -> str:
-    """This page's address with its query changed; None takes a part out."""
+    """This page's address with another query; None removes a parameter."""
     request: Request = context["request"]
     kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes]
     for name, value in changes.items():
@@ -146,6 +142,6 @@ def _query(context: Context, **changes: object) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """Where a file of `static/` is; its address changes with what it holds, so that it may be kept for long."""
+    """The address of a file in `static/`. It changes with the content, so browsers may cache the file for long."""
     digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"{PATH}/static/{name}?v={digest}"

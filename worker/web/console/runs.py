@@ -8,7 +8,7 @@ from starlette.responses import Response
 from worker.dead_letters import runs
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
-from worker.ledger.runs import Run
+from worker.ledger.runs import CountedRun
 from worker.web.console.letter_filter import as_fields, describe_conditions
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
@@ -58,5 +58,5 @@ def stop(view: Operating, run_id: RowId) -> Response:
     return view.go(f"{PATH}/runs/{run_id}", said=said)
 
 
-def _done(run: Run) -> int:
+def _done(run: CountedRun) -> int:
     return run.letters - run.waiting - run.in_flight

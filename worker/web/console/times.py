@@ -1,4 +1,4 @@
-"""Times as people type them into forms: a day and, if it matters, a time of it, in the viewer's zone."""
+"""Days and times as people type them into forms, in the viewer's time zone."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -6,67 +6,69 @@ from zoneinfo import ZoneInfo
 from worker.errors import InvalidInputError
 
 
-def when(day: str, at: str, zone: ZoneInfo) -> datetime | date:
-    """The moment of a day and a time; a day alone is a date, which the services take for its end.
+def parse_day(given: str, name: str) -> date:
+    """A day, as ISO 8601 writes it.
 
     Raises:
-        InvalidInputError: it is none; names what is wrong.
+        InvalidInputError: it is not a day.
     """
-    found = a_day(day, "day")
-    if not at:
-        return found
     try:
-        return datetime.combine(found, time.fromisoformat(at).replace(tzinfo=None), zone).astimezone(UTC)
+        return date.fromisoformat(given)
     except ValueError:
-        raise InvalidInputError(f"time: {at!r} is none, such as 17:30") from None
-    except OverflowError:
-        raise InvalidInputError("day: that is too far away") from None
+        raise InvalidInputError(f"{name}: {given[:40]!r} is not a day. Give one such as 2026-03-01.") from None
 
 
-def a_day(value: str, name: str) -> date:
-    """A day (ISO 8601).
+def parse_time(given: str, name: str, zone: ZoneInfo) -> datetime | None:
+    """The time, in UTC, of a field that takes a day and a time together; None when it was left empty.
 
     Raises:
-        InvalidInputError: it is none.
-    """
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise InvalidInputError(f"{name}: {value!r} is none, such as 2026-03-01") from None
-
-
-def around(first: str, last: str, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
-    """Bounds, both exclusive, around all of the days from `first` to `last` in the zone; an empty one is open.
-
-    Raises:
-        InvalidInputError: one of them is no day, or they are the wrong way round.
-    """
-    begin, end = first and a_day(first, "from"), last and a_day(last, "to")
-    if begin and end and end < begin:
-        raise InvalidInputError("to: is before from")
-    try:
-        after = _midnight(begin, zone) - timedelta(microseconds=1) if begin else None
-        before = _midnight(end + timedelta(days=1), zone) if end else None
-    except OverflowError:
-        raise InvalidInputError("from, to: that day is too far away") from None
-    return after, before
-
-
-def moment(given: str, zone: ZoneInfo) -> datetime | None:
-    """The moment of a field that takes a day and a time together; empty is none.
-
-    Raises:
-        InvalidInputError: it is none, or too far away.
+        InvalidInputError: it is not a time, or is outside the calendar.
     """
     if not given:
         return None
     try:
-        at = datetime.fromisoformat(given)
-        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+        found = datetime.fromisoformat(given)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except ValueError:
-        raise InvalidInputError("not before: give a day and a time such as 2026-03-01T08:00") from None
+        raise InvalidInputError(f"{name}: give a day and a time, such as 2026-03-01T08:00.") from None
     except OverflowError:
-        raise InvalidInputError("not before: that day is too far away") from None
+        raise InvalidInputError(f"{name}: that day is too far away.") from None
+
+
+def parse_day_and_time(day: str, at: str, zone: ZoneInfo) -> datetime | date:
+    """The time, in UTC, of two fields. A day alone stays a date; the services take the end of it.
+
+    Raises:
+        InvalidInputError: names the field that is wrong.
+    """
+    found = parse_day(day, "day")
+    if not at:
+        return found
+    try:
+        clock = time.fromisoformat(at).replace(tzinfo=None)
+    except ValueError:
+        raise InvalidInputError(f"time: {at[:40]!r} is not a time. Give one such as 17:30.") from None
+    try:
+        return datetime.combine(found, clock, zone).astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError("day: that day is too far away.") from None
+
+
+def parse_days(first: str, last: str, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+    """Exclusive bounds, in UTC, of all the time from day `first` to the end of day `last`; an empty one is open.
+
+    Raises:
+        InvalidInputError: one of them is not a day, or the last comes before the first.
+    """
+    begin, end = first and parse_day(first, "from"), last and parse_day(last, "to")
+    if begin and end and end < begin:
+        raise InvalidInputError("to: this day is before the day in `from`.")
+    try:
+        after = _midnight(begin, zone) - timedelta(microseconds=1) if begin else None
+        before = _midnight(end + timedelta(days=1), zone) if end else None
+    except OverflowError:
+        raise InvalidInputError("from, to: that day is too far away.") from None
+    return after, before
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

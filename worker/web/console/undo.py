@@ -1,47 +1,47 @@
-"""The undo of a job: what it would put back, in whole or in part, and the job that does it."""
+"""The undo of a job: the plan, of all of it or a part, and the form that asks for it."""
 
 import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query
-from pydantic import StringConstraints, ValidationError
+from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.catalogue import Role
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
+from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.web.console.forms import a_row
+from worker.web.console.forms import Text, parse, parse_choice
 from worker.web.console.render import PATH
-from worker.web.console.times import around
+from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
 from worker.web.context import RowId
 
 router = APIRouter(prefix=f"{PATH}/jobs", include_in_schema=False)
 
-Field = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
-Numbers = Annotated[str, StringConstraints(max_length=20_000, strip_whitespace=True), Storable]
+Ids = Annotated[str, StringConstraints(max_length=20_000, strip_whitespace=True), Storable]
 FIELDS = ("series_id", "learner", "enrolment_ids", "enrolled_from", "enrolled_until")
-"""The parts of a selection, as they stand in the address and in the form."""
+"""The conditions of a part, as the address and the form name them."""
 
 
 @router.get("/{job_id}/undo")
 def undo_page(
     view: Looking,
     job_id: RowId,
-    series_id: Annotated[Field, Query()] = "",
-    learner: Annotated[Field, Query()] = "",
-    enrolment_ids: Annotated[Numbers, Query()] = "",
-    enrolled_from: Annotated[Field, Query()] = "",
-    enrolled_until: Annotated[Field, Query()] = "",
+    series_id: Annotated[Text, Query()] = "",
+    learner: Annotated[Text, Query()] = "",
+    enrolment_ids: Annotated[Ids, Query()] = "",
+    enrolled_from: Annotated[Text, Query()] = "",
+    enrolled_until: Annotated[Text, Query()] = "",
 ) -> Response:
-    """What an undo would put back now; writes nothing. Role: operator."""
+    """The plan of an undo; writes nothing. Role: operator."""
     view.caller.must_be(Role.OPERATOR)
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
-    return _shown(view, job_id, chosen)
+    return _plan_page(view, job_id, chosen)
 
 
 @router.post("/{job_id}/undo")
@@ -50,13 +50,13 @@ def undo(
     job_id: RowId,
     key: Annotated[str, Form()] = "",
     note: Annotated[Note, Form()] = "",
-    series_id: Annotated[Field, Form()] = "",
-    learner: Annotated[Field, Form()] = "",
-    enrolment_ids: Annotated[Numbers, Form()] = "",
-    enrolled_from: Annotated[Field, Form()] = "",
-    enrolled_until: Annotated[Field, Form()] = "",
+    series_id: Annotated[Text, Form()] = "",
+    learner: Annotated[Text, Form()] = "",
+    enrolment_ids: Annotated[Ids, Form()] = "",
+    enrolled_from: Annotated[Text, Form()] = "",
+    enrolled_until: Annotated[Text, Form()] = "",
 ) -> Response:
-    """Ask for the job that puts it back; the same form again is the same job. Role: operator."""
+    """Ask for the job that undoes it; the same form sent again is the same job. Role: operator."""
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
     made = reinstate.reinstate(
         view.database,
@@ -65,11 +65,11 @@ def undo(
         ReinstateRequest(filter=_part(view, chosen), note=note or None),
         chunk_size=view.settings.chunk_size,
     )
-    return view.go(f"{PATH}/jobs/{made.job.id}", f"Asked for. This job takes job {job_id} back.")
+    return view.go(f"{PATH}/jobs/{made.job.id}", f"Accepted. This job undoes job {job_id}.")
 
 
-def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
-    """The form with its plan; a selection that cannot be meant is shown again, with what is wrong."""
+def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
+    """The form with its plan; an invalid condition is shown again with its error."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     plan, error, names = None, "", {}
     try:
@@ -96,28 +96,23 @@ def _shown(view: View, job_id: int, chosen: dict[str, str]) -> Response:
 
 
 def _part(view: View, chosen: dict[str, str]) -> ReinstateFilter | None:
-    """The selection of a form, None for the whole job.
+    """The part of the job that the form selects, None for the whole job.
 
     Raises:
         InvalidInputError: names the field that is wrong.
     """
     values: dict[str, Any] = {}
     if chosen["series_id"]:
-        values["series_id"] = a_row("Series", chosen["series_id"])
+        values["series_id"] = parse_choice(chosen["series_id"], "Series")
     if chosen["enrolment_ids"]:
-        values["enrolment_ids"] = [a_row("enrolments", one) for one in re.split(r"[\s,;]+", chosen["enrolment_ids"])]
+        given = re.split(r"[\s,;]+", chosen["enrolment_ids"])
+        values["enrolment_ids"] = [parse_id(one, "enrolments") for one in given]
     if chosen["learner"]:
         with view.database.begin() as connection:
             found = outcomes.find_learner_id(connection, view.organisation_id, chosen["learner"])
         if found is None:
-            raise InvalidInputError("learner: nobody in this organisation has that external id")
+            raise InvalidInputError("learner: nobody in this organisation has this external id.")
         values["learner_ids"] = [found]
-    after, before = around(chosen["enrolled_from"], chosen["enrolled_until"], view.zone)
+    after, before = parse_days(chosen["enrolled_from"], chosen["enrolled_until"], view.zone)
     values |= {name: at for name, at in (("enrolled_after", after), ("enrolled_before", before)) if at}
-    if not values:
-        return None
-    try:
-        return ReinstateFilter(**values)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise InvalidInputError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    return parse(ReinstateFilter, **values) if values else None

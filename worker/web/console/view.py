@@ -1,4 +1,4 @@
-"""Who looks at a page: the session behind the cookie, its role, its zone; and what every page is made with."""
+"""Who looks at a page: the session behind the cookie, its role and time zone; and the answers that pages give."""
 
 import hmac
 from collections.abc import Callable
@@ -24,10 +24,10 @@ from worker.web.context import Services, services
 from worker.web.problems import ProblemError, SignInNeededError
 
 COOKIE = "withdrawals_session"
-SAID = "withdrawals_said"
+MESSAGE = "withdrawals_message"
 ZONE = "withdrawals_zone"
-"""Cookies: the session; what the last act has to say, shown once; the browser's time zone."""
-_SAID_FOR = 120  # seconds
+"""Cookies: the session; the message of the last act, shown once; the browser's time zone."""
+_MESSAGE_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +54,43 @@ class View:
 
     @property
     def actor(self) -> str:
-        """What is put on record."""
+        """The name that the audit records."""
         return self.caller.actor
 
     def may(self, role: str) -> bool:
-        """Whether the role includes `role`: only what one may do is offered."""
+        """Whether the viewer's role includes `role`. Pages offer only what it may do."""
         return self.caller.role.includes(Role(role))
 
     def requester(self, key: str) -> Requester:
-        """Who asks for a job, with the key that its form carried.
+        """Who asks for a job, with the idempotency key of its form.
 
         Raises:
-            ProblemError: 422; the form carried none.
+            ProblemError: 422; the form has no key.
         """
         if not 0 < len(key) <= 255 or not key.isprintable():
-            raise ProblemError(422, "invalid", "The form was not complete; go back, load it again and send that.")
+            raise ProblemError(422, "invalid", "The form is incomplete. Go back, reload the page, and send it again.")
         return Requester(self.organisation_id, self.actor, "console", key)
 
     def page(self, template: str, *, status: int = 200, **shown: Any) -> Response:
-        """A page; what the last act has to say stands on it, this once."""
-        sealed = self.request.cookies.get(SAID)
-        said = self._seal().open(sealed, within=_SAID_FOR) if sealed else None
-        tools = {"csrf": self._csrf_field, "key": _key_field, "said": said.decode() if said else ""}
-        made = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
+        """A page, with the message of the last act if it was not shown yet."""
+        sealed = self.request.cookies.get(MESSAGE)
+        message = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
+        tools = {"csrf": self._csrf_field, "key": _key_field, "message": message.decode() if message else ""}
+        answer = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
         if sealed:
-            made.delete_cookie(SAID, path=PATH)
-        return made
+            answer.delete_cookie(MESSAGE, path=PATH)
+        return answer
 
     def go(self, path: str, said: str = "") -> Response:
-        """On to another page (303), which shows `said` once."""
-        made = RedirectResponse(path, 303)
+        """Redirect to another page (303), which shows `said` once."""
+        answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
-            made.set_cookie(
-                SAID, self._seal().seal(said.encode()), max_age=_SAID_FOR, path=PATH,
+            answer.set_cookie(
+                MESSAGE, self._seal().seal(said.encode()), max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
             )  # fmt: skip
-        return made
+        return answer
 
     def _seal(self) -> Seal:
         return Seal(self.settings, "console")
@@ -100,7 +100,7 @@ class View:
 
 
 def _key_field() -> Markup:
-    """A new idempotency key: the same form sent twice asks for the same job."""
+    """A field with a new idempotency key: the same form sent twice asks for the same job."""
     return Markup('<input type="hidden" name="key" value="{}">').format(uuid4().hex)
 
 
@@ -108,8 +108,8 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
     """The view of a live session.
 
     Raises:
-        SignInNeededError: there is none, it is over, or its token was revoked.
-        ProblemError: 429 for a token that calls too often.
+        SignInNeededError: there is no session, it has expired, or its token was revoked.
+        ProblemError: 429; the token makes too many requests.
     """
     cookie = request.cookies.get(COOKIE)
     session = sessions.find(found.database, cookie) if cookie else None
@@ -122,12 +122,14 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
 
 
 def acting(role: Role) -> Callable[..., View]:
-    """A dependency of a form: the view, whose role includes `role`, and whose form it was."""
+    """A dependency for forms: the view, once its role includes `role` and the form belongs to its session."""
 
     def allowed(view: Annotated[View, Depends(signed_in)], csrf: Annotated[str, Form()] = "") -> View:
         if not hmac.compare_digest(csrf.encode("utf-8", "replace"), view.session.csrf.encode()):
             raise ProblemError(
-                403, "forbidden", "This form belongs to another sign-in; go back, load the page again and send it then."
+                403,
+                "forbidden",
+                "This form belongs to another sign-in. Go back, reload the page, and send it again.",
             )
         view.caller.must_be(role)
         return view
@@ -142,7 +144,7 @@ Approving = Annotated[View, Depends(acting(Role.APPROVER))]
 
 
 def _zone(*names: str | None) -> ZoneInfo:
-    """The first of the zones that is known."""
+    """The first time zone that this machine knows; UTC if none is known."""
     for name in names:
         try:
             if name:

@@ -1,48 +1,38 @@
-"""Withdraw in bulk: a selection from a list, or a file; the plan; the confirmation.
+"""Withdraw in bulk: ticked rows, all rows of a filtered list, or a file; the plan; the confirmation.
 
-The selection stands in the address of the plan, so that going back, loading again and a link do no harm. Only the
-confirmation writes, with the plan's hash and the key that came with the page.
+The choice stands in the address of the plan page, so going back, reloading and sharing the link are safe. Only the
+confirmation writes, with the plan's hash and the idempotency key that came with the page.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, UploadFile
 from starlette.responses import Response
 
 from schemas import answers
-from schemas.catalogue import Outcome, Reason
+from schemas.catalogue import Reason
 from schemas.jobs import FileRequest, JobRequest
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import csv_input, plan, submit
 from worker.ledger import series_library
 from worker.web.api.submit import validated
-from worker.web.console.forms import row_id
+from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.render import PATH
-from worker.web.console.times import around, moment
+from worker.web.console.times import parse_days, parse_time
 from worker.web.console.view import Looking, Submitting, View
 from worker.web.console.words import word
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
-MEANING = {
-    Outcome.WITHDRAWN: "The record shows Withdrawn; progress and history stay.",
-    Outcome.ALREADY_WITHDRAWN: "Nothing changes; the first reason, time and name stay.",
-    Outcome.ENROLMENT_ENDED: "Mastered or incomplete: never touched.",
-    Outcome.PATHWAY_OWNED: "Not withdrawn: a Learning Pathway owns it, so it goes to support.",
-    Outcome.UNKNOWN_STATUS: "Not withdrawn: its status is not known, so it goes to support.",
-    Outcome.NOT_FOUND: "There is no such enrolment here; it goes to support.",
-}
-"""What each outcome of a plan means to whoever has to confirm it."""
-
-_CHANGED = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
+_PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What is to be withdrawn, as the address has it."""
+class Choice:
+    """Which enrolments to withdraw, as the address has it: `ticked` ones, or `all` that match the conditions."""
 
     what: str
     enrolment_ids: list[int]
@@ -55,7 +45,7 @@ class Selection:
 
     @property
     def fields(self) -> list[tuple[str, object]]:
-        """What a form has to carry for the same selection."""
+        """The hidden fields of a form that repeat this choice."""
         if self.what == "ticked":
             return [
                 ("what", "ticked"),
@@ -70,17 +60,17 @@ class Selection:
         return [("what", "all"), *((name, value) for name, value in single.items() if value), *several]
 
     def request(self, view: View, **more: Any) -> JobRequest:
-        """The job that it asks for.
+        """The request for a job over this choice.
 
         Raises:
-            InvalidInputError: nothing is selected, or a day is none.
-            RequestValidationError: names the field.
+            InvalidInputError: nothing is ticked, or a day is not a day.
+            RequestValidationError: names the field that is wrong.
         """
         if self.what == "ticked":
             if not self.enrolment_ids:
-                raise InvalidInputError("Nothing is ticked; go back and tick the rows, or choose all that match.")
+                raise InvalidInputError("Nothing is ticked. Go back and tick the rows, or choose all that match.")
             return validated(JobRequest, {"enrolment_ids": self.enrolment_ids, **more})
-        after, until = around(self.enrolled_from, self.enrolled_to, view.zone)
+        after, until = parse_days(self.enrolled_from, self.enrolled_to, view.zone)
         conditions: dict[str, Any] = {
             "series_id": self.series_id, "pathway_id": self.pathway_id, "status": self.status or None,
             "learner_ids": self.learner_ids or None, "enrolled_after": after and after.isoformat(),
@@ -94,9 +84,7 @@ def _each(name: str, values: list[Any]) -> list[tuple[str, object]]:
     return [(name, value) for value in values]
 
 
-@router.get("/withdraw")
-def planned(
-    view: Looking,
+def _from_query(
     what: str = "",
     enrolment_ids: Annotated[list[int] | None, Query(max_length=500)] = None,
     series_id: str = "",
@@ -105,20 +93,14 @@ def planned(
     learner_ids: Annotated[list[int] | None, Query(max_length=500)] = None,
     enrolled_from: str = "",
     enrolled_to: str = "",
-    reason: str = "",
-) -> Response:
-    """The plan of a selection once a reason is chosen; without a selection, the form for a file."""
+) -> Choice | None:
+    """The choice in the address, None where nothing was chosen yet."""
     if not what:
-        return _file_page(view)
-    selection = _selection(
-        what, enrolment_ids, series_id, pathway_id, status, learner_ids, enrolled_from, enrolled_to
-    )  # fmt: skip
-    return _page(view, selection, reason)
+        return None
+    return _choice(what, enrolment_ids, series_id, pathway_id, status, learner_ids, enrolled_from, enrolled_to)
 
 
-@router.post("/withdraw")
-def confirmed(
-    view: Submitting,
+def _from_form(
     what: Annotated[str, Form()] = "",
     enrolment_ids: Annotated[list[int] | None, Form()] = None,
     series_id: Annotated[str, Form()] = "",
@@ -127,62 +109,12 @@ def confirmed(
     learner_ids: Annotated[list[int] | None, Form()] = None,
     enrolled_from: Annotated[str, Form()] = "",
     enrolled_to: Annotated[str, Form()] = "",
-    reason: Annotated[str, Form()] = "",
-    note: Annotated[str, Form()] = "",
-    effective_at: Annotated[str, Form()] = "",
-    plan_hash: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-) -> Response:
-    """Make the job that was planned; if things have changed since, show the new plan instead."""
-    selection = _selection(
-        what, enrolment_ids, series_id, pathway_id, status, learner_ids, enrolled_from, enrolled_to
-    )  # fmt: skip
-    kept = {"note": note, "effective_at": effective_at}
-    try:
-        wanted = selection.request(
-            view, reason=reason, source=source_of(reason), note=note.strip() or None,
-            plan_hash=plan_hash or None, effective_at=moment(effective_at, view.zone),
-        )  # fmt: skip
-        made = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size)
-    except _CHANGED as changed:
-        return _page(view, selection, reason, error=_told(changed), error_status=409, **kept)
-    except InvalidInputError as refused:
-        return _page(view, selection, reason, error=str(refused), error_status=422, **kept)
-    return view.go(f"{PATH}/jobs/{made.job.id}", said=f"Accepted as job {made.job.id}.")
+) -> Choice:
+    """The choice that a form repeats."""
+    return _choice(what, enrolment_ids, series_id, pathway_id, status, learner_ids, enrolled_from, enrolled_to)
 
 
-@router.post("/withdraw/file")
-def file(
-    view: Submitting,
-    file: UploadFile,
-    reason: Annotated[str, Form()] = "",
-    act: Annotated[str, Form()] = "plan",
-    note: Annotated[str, Form()] = "",
-    plan_hash: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-) -> Response:
-    """Plan a file; sent once more with the plan's hash, make the job."""
-    if not reason:
-        return _file_page(view, error="Choose the reason.", status=422)
-    values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
-    try:
-        wanted = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        with csv_input.uploaded_ids(file.file) as rows:
-            if act != "withdraw":
-                found = plan.of_file(view.database, view.organisation_id, wanted, rows)
-                return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
-            made = submit.submit_file(
-                view.database, view.requester(key), wanted, rows, name=file.filename,
-                chunk_size=view.settings.chunk_size,
-            )  # fmt: skip
-    except _CHANGED as changed:
-        return _file_page(view, error=f"{_told(changed)} Show the plan again.", status=409, reason=reason)
-    except InvalidInputError as refused:
-        return _file_page(view, error=str(refused), status=422, reason=reason)
-    return view.go(f"{PATH}/jobs/{made.job.id}", said=f"Accepted as job {made.job.id}.")
-
-
-def _selection(
+def _choice(
     what: str,
     enrolment_ids: list[int] | None,
     series_id: str,
@@ -191,79 +123,135 @@ def _selection(
     learner_ids: list[int] | None,
     enrolled_from: str,
     enrolled_to: str,
-) -> Selection:
+) -> Choice:
     if what not in ("ticked", "all"):
-        raise InvalidInputError("what: `ticked`, or `all` that match")
-    numbers = row_id("Series", series_id), row_id("pathway", pathway_id)
-    return Selection(what, enrolment_ids or [], *numbers, status or [], learner_ids or [], enrolled_from, enrolled_to)
+        raise InvalidInputError("what: unknown value. Use one of: ticked, all.")
+    rows = parse_choice(series_id, "Series"), parse_choice(pathway_id, "pathway")
+    return Choice(what, enrolment_ids or [], *rows, status or [], learner_ids or [], enrolled_from, enrolled_to)
 
 
-def _page(
-    view: View, selection: Selection, reason: str, *, error: str = "", error_status: int = 200,
+@router.get("/withdraw")
+def show_plan(view: Looking, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = "") -> Response:
+    """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
+    return _file_page(view) if choice is None else _plan_page(view, choice, reason)
+
+
+@router.post("/withdraw")
+def confirm(
+    view: Submitting,
+    choice: Annotated[Choice, Depends(_from_form)],
+    reason: Annotated[str, Form()] = "",
+    note: Annotated[str, Form()] = "",
+    effective_at: Annotated[str, Form()] = "",
+    plan_hash: Annotated[str, Form()] = "",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Submit the job that was planned; if its enrolments have changed since, show the new plan instead."""
+    typed = {"note": note, "effective_at": effective_at}
+    try:
+        request = choice.request(
+            view, reason=reason, source=source_of(reason), note=note.strip() or None,
+            plan_hash=plan_hash or None, effective_at=parse_time(effective_at, "not before", view.zone),
+        )  # fmt: skip
+        submitted = submit.submit(view.database, view.requester(key), request, chunk_size=view.settings.chunk_size)
+    except _PLAN_ERRORS as changed:
+        return _plan_page(view, choice, reason, error=_explain(changed), error_status=409, **typed)
+    except InvalidInputError as refused:
+        return _plan_page(view, choice, reason, error=str(refused), error_status=422, **typed)
+    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+
+
+@router.post("/withdraw/file")
+def plan_or_submit_file(
+    view: Submitting,
+    file: UploadFile,
+    reason: Annotated[str, Form()] = "",
+    act: Annotated[str, Form()] = "plan",
+    note: Annotated[str, Form()] = "",
+    plan_hash: Annotated[str, Form()] = "",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Plan a file; the same file sent again with the plan's hash is submitted."""
+    if not reason:
+        return _file_page(view, error="Choose the reason.", status=422)
+    values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
+    try:
+        request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
+        with csv_input.uploaded_ids(file.file) as rows:
+            if act != "withdraw":
+                found = plan.of_file(view.database, view.organisation_id, request, rows)
+                return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
+            submitted = submit.submit_file(
+                view.database, view.requester(key), request, rows, name=file.filename,
+                chunk_size=view.settings.chunk_size,
+            )  # fmt: skip
+    except _PLAN_ERRORS as changed:
+        return _file_page(view, error=f"{_explain(changed)} Show the plan again.", status=409, reason=reason)
+    except InvalidInputError as refused:
+        return _file_page(view, error=str(refused), status=422, reason=reason)
+    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+
+
+def _plan_page(
+    view: View, choice: Choice, reason: str, *, error: str = "", error_status: int = 200,
     note: str = "", effective_at: str = "",
 ) -> Response:  # fmt: skip
     found: answers.Plan | None = None
-    if reason and not (error and error_status == 422 and not selection.enrolment_ids and selection.what == "ticked"):
+    if reason and not (error and error_status == 422 and not choice.enrolment_ids and choice.what == "ticked"):
         try:
-            wanted = selection.request(view, reason=reason, source=source_of(reason))
-            found = plan.of_request(view.database, view.organisation_id, wanted)
+            request = choice.request(view, reason=reason, source=source_of(reason))
+            found = plan.of_request(view.database, view.organisation_id, request)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(
         "withdraw.html", status=error_status, plan=found, reason=reason, reasons=list(Reason), error=error,
-        fields=selection.fields, described=_described(view, selection), back=_back(selection), meaning=MEANING,
+        fields=choice.fields, described=_describe(view, choice), back=_list_address(choice),
         note=note, effective_at=effective_at,
     )  # fmt: skip
 
 
 def _file_page(view: View, *, status: int = 200, error: str = "", reason: str = "", **shown: Any) -> Response:
     shown = {"plan": None, "note": "", "file_name": "", **shown}
-    return view.page(
-        "withdraw_file.html", status=status, error=error, reason=reason, reasons=list(Reason), meaning=MEANING, **shown
-    )
+    return view.page("withdraw_file.html", status=status, error=error, reason=reason, reasons=list(Reason), **shown)
 
 
-def _described(view: View, selection: Selection) -> str:
-    """The selection in words."""
+def _describe(view: View, choice: Choice) -> str:
+    """The choice as a sentence."""
     with view.database.begin() as connection:
-        series = selection.series_id and series_library.find_series(
-            connection, view.organisation_id, selection.series_id
-        )
-        pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if selection.pathway_id else {}
+        series = choice.series_id and series_library.find_series(connection, view.organisation_id, choice.series_id)
+        pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if choice.pathway_id else {}
     where = f" in {series.title}" if series else ""
-    if selection.what == "ticked":
-        count = len(set(selection.enrolment_ids))
+    if choice.what == "ticked":
+        count = len(set(choice.enrolment_ids))
         return f"{count:,} ticked {'enrolment' if count == 1 else 'enrolments'}{where}."
-    which = " or ".join(word(status) for status in selection.status) or "neither ended nor withdrawn"
-    told = [f"All enrolments{where} that are {which}"]
-    if selection.learner_ids:
-        first = "the first " if len(selection.learner_ids) >= series_library.MOST_LEARNERS else ""
-        told.append(f"of {first}{len(selection.learner_ids):,} learners that were found")
-    if selection.pathway_id:
-        told.append(f"of the Learning Pathway “{pathways.get(selection.pathway_id, selection.pathway_id)}”")
-    told += [
-        f"enrolled {way} {day}"
-        for way, day in (("from", selection.enrolled_from), ("to", selection.enrolled_to))
-        if day
+    which = " or ".join(word(status) for status in choice.status) or "neither ended nor withdrawn"
+    parts = [f"All enrolments{where} that are {which}"]
+    if choice.learner_ids:
+        first = "the first " if len(choice.learner_ids) >= series_library.MOST_LEARNERS else ""
+        parts.append(f"of {first}{len(choice.learner_ids):,} learners that were found")
+    if choice.pathway_id:
+        parts.append(f"of the Learning Pathway “{pathways.get(choice.pathway_id, choice.pathway_id)}”")
+    parts += [
+        f"enrolled {way} {day}" for way, day in (("from", choice.enrolled_from), ("to", choice.enrolled_to)) if day
     ]
-    return ", ".join(told) + "."
+    return ", ".join(parts) + "."
 
 
-def _back(selection: Selection) -> str:
-    """The list that the selection was made in."""
-    if selection.series_id is None:
+def _list_address(choice: Choice) -> str:
+    """The list in which the choice was made."""
+    if choice.series_id is None:
         return f"{PATH}/series"
     skipped = ("what", "series_id", "enrolment_ids", "learner_ids")
-    kept = [(name, value) for name, value in selection.fields if name not in skipped]
-    return f"{PATH}/series/{selection.series_id}" + (f"?{urlencode(kept)}" if kept else "")
+    kept = [(name, value) for name, value in choice.fields if name not in skipped]
+    return f"{PATH}/series/{choice.series_id}" + (f"?{urlencode(kept)}" if kept else "")
 
 
-def _told(changed: Exception) -> str:
-    """What is no longer as it was planned."""
+def _explain(changed: Exception) -> str:
+    """What differs from the plan."""
     if not isinstance(changed, PlanDriftedError):
         return str(changed)
     planned, now = (
         ", ".join(f"{count:,} {word(outcome).lower()}" for outcome, count in changed.more[when].items())
         for when in ("planned", "now")
     )
-    return f"Things have changed since the plan was made. Planned: {planned}. Now: {now}."
+    return f"The enrolments have changed since the plan was made. Planned: {planned}. Now: {now}."

@@ -1,12 +1,12 @@
-// A little help where there is JavaScript; every page works without.
+// Enhancements. Every page works without JavaScript.
 
 const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
 
-// Times are shown in the browser's zone from the next page on.
+// From the next page on, times are in the browser's time zone.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone) document.cookie = `withdrawals_zone=${zone}; path=/console; samesite=lax; max-age=31536000`;
 
-// A form is sent once: a second click, while the first is on its way, does nothing.
+// A form is sent once: while it is on its way, a second click does nothing.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post") return;
@@ -22,9 +22,9 @@ each("[data-select-all]", (all) => {
   all.hidden = false;
 });
 
-// A job is followed by server-sent events (<div data-live="…/events">): numbers come with each, and the parts of the page
-// that say more ([data-part]) are fetched again when the state or the outcomes are others. The rate is that of the last
-// half minute. Whatever is restarted meanwhile, the stream is opened again; a session that is over leads to the sign-in.
+// Server-sent events show a job's progress (<div data-live="…/events">). Each event brings the numbers. When the state or the
+// list of outcomes changes, the other parts of the page ([data-part]) are loaded again. The rate is that of the last half
+// minute. A broken stream is opened again; an expired session leads to the sign-in page.
 each("[data-live]", (page) => {
   const every = 3000, samples = [];
   let stream, loading = false, again = false;
@@ -37,7 +37,7 @@ each("[data-live]", (page) => {
     return `${Math.ceil(seconds)} s`;
   };
 
-  const tell = (job) => {
+  const showProgress = (job) => {
     const decided = job.accepted - job.in_flight, now = performance.now() / 1000;
     samples.push([now, decided]);
     while (now - samples[0][0] > 30) samples.shift();
@@ -65,7 +65,7 @@ each("[data-live]", (page) => {
       swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
       again = false;
-      setTimeout(load, every); // it is being restarted
+      setTimeout(load, every); // the service is restarting
     }
     loading = false;
     if (again) { again = false; load(); }
@@ -88,14 +88,14 @@ each("[data-live]", (page) => {
 
   const open = () => {
     stream = new EventSource(page.dataset.live);
-    stream.addEventListener("progress", (event) => tell(JSON.parse(event.data)));
+    stream.addEventListener("progress", (event) => showProgress(JSON.parse(event.data)));
     stream.addEventListener("end", () => { stream.close(); load(); });
     stream.addEventListener("error", () => { if (stream.readyState === EventSource.CLOSED) setTimeout(load, every); });
   };
   open();
 });
 
-// What is under way is looked at again by itself; the page is loaded anew once it has ended: <p id="run" data-again="1000">.
+// A part of the page is loaded again every so many milliseconds, and the whole page at the end: <p id="run" data-again="1000">.
 each("[data-again]", (part) => {
   const look = async () => {
     const answer = document.hidden ? null : await fetch(location.href).catch(() => null);
