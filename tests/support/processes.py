@@ -22,6 +22,7 @@ RELAY = [sys.executable, "-m", "ops", "relay"]
 WORKER = [sys.executable, "-m", "ops", "worker", "--processes", "1", "--threads", "2"]
 
 CHILDREN = {
+    "WITHDRAWALS_LEASE_SECONDS": "5",  # runs out for real
     "WITHDRAWALS_CHUNK_SIZE": "40",
     "WITHDRAWALS_MAX_CLAIMS": "100",  # a chunk that is hit again and again is not to blame here
     "WITHDRAWALS_SHUTDOWN_SECONDS": "2",
