@@ -1,8 +1,8 @@
 """The catalogue: every reason, status, outcome, state, code and role, with the words that people read.
 
 Everything that shows one of these codes takes its words from here: the API's documentation, the command line, the
-console and the exports. What a code means for its job (phase, clean, needs support) is also here; the order of the checks
-is in `worker/rules.py`.
+console and the exports. What a code means for its job (phase, clean, needs support) is here as well; the order of
+the checks is in `worker/rules.py`.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The rules of the domain, pure: what may be withdrawn, and what happens to what may not.
 
-`ops/rules.md` lists them by number. `RULES` in `worker/ledger/decide.py`, which `decide.sql` runs, decides the same for each
-row of a thousand; a test compares the two on real rows, for every combination of status, ownership, tenant and person. When
-several jobs of one claim name the same enrolment, `decide.sql` says which of them withdraws it.
+`ops/rules.md` lists them by number. `RULES` in `worker/ledger/decide.py`, which `decide.sql` runs, decides the same
+for each row of a thousand; a test compares the two on real rows, for every combination of status, ownership, tenant
+and person. When several jobs of one claim name the same enrolment, `decide.sql` says which of them withdraws it.
 """
 
 from dataclasses import dataclass
