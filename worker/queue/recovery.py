@@ -77,7 +77,10 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
 
 
 def take_over(database: Database, settings: Settings) -> int:
-    """Return the chunks of claims whose lease ran out; the number of such claims."""
+    """Recover the claims whose lease ran out: their chunks become ready again, or are split or given up.
+
+    Returns the number of such claims.
+    """
     with database.begin() as connection:
         lost = claims.vanished(connection)
     _and_finish(database, database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over"))
