@@ -95,7 +95,7 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
     log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks))
     details = {
         "error_class": "Vanished",
-        "message": "The worker that had claimed it stopped without a word.",
+        "message": "The worker that had claimed it stopped without recording a result.",
         "fingerprint": "vanished",
     }
     claims.record_attempt(connection, [chunk.id for chunk in chunks], result="vanished", **details)
