@@ -99,7 +99,7 @@ class Released(BaseModel):
     own: int = Field(description="Left held, because nobody releases a job they requested.")
 
 
-class Outcome(BaseModel):
+class JobOutcome(BaseModel):
     """What happened to one enrolment of a job; to a person as a whole when the job ended before it was applied."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)

@@ -24,7 +24,7 @@ import httpx2
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from schemas.answers import DeadLetter, Job, Outcome, Page, Problem, Receipt
+from schemas.answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt
 from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
@@ -191,9 +191,9 @@ class Client(_Caller):
         """Jobs, newest first; pages are fetched as they are needed."""
         return self._pages("/v1/jobs", Job, {"state": state})
 
-    def outcomes(self, job_id: int, *, outcome: str | None = None) -> Iterator[Outcome]:
+    def outcomes(self, job_id: int, *, outcome: str | None = None) -> Iterator[JobOutcome]:
         """What happened to each enrolment of a job so far, by rising id."""
-        return self._pages(f"/v1/jobs/{job_id}/outcomes", Outcome, {"outcome": outcome})
+        return self._pages(f"/v1/jobs/{job_id}/outcomes", JobOutcome, {"outcome": outcome})
 
     def cancel(self, job_id: int, *, note: str | None = None) -> Job:
         """Cancel what of a job is not decided yet; once more changes nothing."""

@@ -62,7 +62,7 @@ class Run(BaseModel):
     finished_at: datetime | None
 
 
-class Preview(BaseModel):
+class RunPreview(BaseModel):
     """What an act on all letters that match would do now; nothing is written."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)

@@ -84,7 +84,7 @@ class Filtered(Selection):
         return self.count(freeze.filtered(connection, self._filter, chunks))
 
 
-class Person(Selection):
+class AllOfPerson(Selection):
     """All that a learner is enrolled in when the job is applied: one chunk that names the learner."""
 
     def __init__(self, external_id: str) -> None:
@@ -132,7 +132,7 @@ def selection_of(request: JobRequest) -> Selection:
         return Ids(request.enrolment_ids)
     if request.filter is not None:
         return Filtered(request.filter)
-    return Person(request.learner_external_id or "")
+    return AllOfPerson(request.learner_external_id or "")
 
 
 def digest(kind: str, value: str) -> str:

@@ -20,7 +20,7 @@ from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
-from worker.jobs.selection import Counts, Ids, Person, Selection, StagedFile, selection_of
+from worker.jobs.selection import AllOfPerson, Counts, Ids, Selection, StagedFile, selection_of
 from worker.ledger import job_lists, jobs
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
 from worker.rules import IMPLIED_REASON
@@ -148,7 +148,7 @@ def accept_deactivation(connection: Connection, new: NewJob, *, hold: bool) -> t
     if hold:
         jobs.hold(connection, job_id, because="policy")
     ready = is_due and not hold
-    Person(new.learner_external_id or "").freeze(connection, _chunks(job_id, new, LANE_HR, ready=ready))
+    AllOfPerson(new.learner_external_id or "").freeze(connection, _chunks(job_id, new, LANE_HR, ready=ready))
     if ready:
         return job_id, admit(connection, organisation_id=new.organisation_id, job_id=job_id).held
     return job_id, hold

@@ -24,7 +24,7 @@ def list_outcomes(
     outcome: Annotated[Outcome | None, Query(description="Only enrolments with this outcome.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> answers.Page[answers.Outcome]:
+) -> answers.Page[answers.JobOutcome]:
     """What happened to each enrolment of a job so far, by rising id; a producer sees its own."""
     find_visible(context, who, job_id)
     after = parse_cursor(cursor) or 0
@@ -32,5 +32,5 @@ def list_outcomes(
         found = outcomes.list_outcomes(
             connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1
         )
-    items = [answers.Outcome.model_validate(item) for item in found[:limit]]
+    items = [answers.JobOutcome.model_validate(item) for item in found[:limit]]
     return answers.Page(items=items, next_cursor=str(items[-1].enrolment_id) if len(found) > limit else None)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from schemas import answers
 from schemas.dead_letters import LetterAct
-from schemas.runs import Preview, RedriveRequest, ResolveRequest, Run
+from schemas.runs import RedriveRequest, ResolveRequest, Run, RunPreview
 from worker.dead_letters import acts, runs
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
@@ -15,26 +15,26 @@ from worker.web.problems import describes
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], responses=describes())
 
 _ANSWERS = {
-    200: {"model": Preview, "description": "With `dry_run`: what would happen."},
+    200: {"model": RunPreview, "description": "With `dry_run`: what would happen."},
     **describes(409),
 }
 
 
-@router.post("/redrive", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
-def redrive_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | Preview:
+@router.post("/redrive", status_code=202, response_model=Run | RunPreview, responses=_ANSWERS)
+def redrive_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | RunPreview:
     """Try all open letters that match again, a few of each fingerprint first. One run a filter."""
     return _run(context, who, LetterAct.REDRIVE, request, response)
 
 
-@router.post("/resolve", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
-def resolve_matching(context: Context, who: Operator, request: ResolveRequest, response: Response) -> Run | Preview:
+@router.post("/resolve", status_code=202, response_model=Run | RunPreview, responses=_ANSWERS)
+def resolve_matching(context: Context, who: Operator, request: ResolveRequest, response: Response) -> Run | RunPreview:
     """Decide all open letters that match by a remedy. Role: operator; `override` and `cascade`: approver."""
     who.must_be(acts.ACTS[request.remedy].role)
     return _run(context, who, request.remedy, request, response)
 
 
-@router.post("/discard", status_code=202, response_model=Run | Preview, responses=_ANSWERS)
-def discard_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | Preview:
+@router.post("/discard", status_code=202, response_model=Run | RunPreview, responses=_ANSWERS)
+def discard_matching(context: Context, who: Operator, request: RedriveRequest, response: Response) -> Run | RunPreview:
     """Close all open letters that match without an answer."""
     return _run(context, who, LetterAct.DISCARD, request, response)
 
@@ -60,11 +60,13 @@ def stop_run(context: Context, who: Operator, run_id: RowId) -> Run:
     return Run.model_validate(found)
 
 
-def _run(context: Services, who: Caller, act: LetterAct, request: RedriveRequest, response: Response) -> Run | Preview:
+def _run(
+    context: Services, who: Caller, act: LetterAct, request: RedriveRequest, response: Response
+) -> Run | RunPreview:
     if request.dry_run:
         found = runs.preview(context.database, organisation_id=who.organisation_id, act=act, wanted=request.filter)
         response.status_code = 200
-        return Preview.model_validate(found)
+        return RunPreview.model_validate(found)
     begun = runs.start(
         context.database,
         organisation_id=who.organisation_id,
