@@ -87,7 +87,7 @@ def fill(connection: Connection, organisation: str) -> Loaded:
         connection.execute(text(statement), {"name": organisation})
     foreign = connection.execute(_OTHER_ORGANISATION, {"name": organisation}).one_or_none()
     if foreign is not None:
-        raise InvalidInputError(f"line {foreign.line}: enrolment_id {foreign.id} is in use by another organisation")
+        raise InvalidInputError(f"Line {foreign.line}: enrolment_id {foreign.id} is in use by another organisation")
     staged = int(connection.scalar(text("SELECT count(*) FROM pg_temp.loading")) or 0)
     created = connection.execute(_ENROL, {"name": organisation}).rowcount
     connection.execute(
@@ -107,7 +107,7 @@ def _stage(connection: Connection, path: Path) -> None:
             enrolment_id = parse_id(row["enrolment_id"], f"Line {line}: enrolment_id")
             if enrolment_id in seen:
                 raise InvalidInputError(
-                    f"line {line}: enrolment_id {enrolment_id} is also on line {seen[enrolment_id]}"
+                    f"Line {line}: enrolment_id {enrolment_id} is also on line {seen[enrolment_id]}"
                 )
             seen[enrolment_id] = line
             copy.write_row((line, enrolment_id, *_cells(line, row)))
@@ -118,15 +118,15 @@ def _stage(connection: Connection, path: Path) -> None:
 def _cells(line: int, row: dict[str, str]) -> tuple[object, ...]:
     for name in ("learner_external_id", "series_code"):
         if not row[name].strip():
-            raise InvalidInputError(f"line {line}: {name} is empty")
+            raise InvalidInputError(f"Line {line}: {name} is empty")
     enrolled = row.get("enrolled_at", "").strip()
     try:
         at = (datetime.fromisoformat(enrolled) if enrolled else datetime.now()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise InvalidInputError(f"line {line}: enrolled_at {enrolled[:40]!r} is not a date or time") from None
+        raise InvalidInputError(f"Line {line}: enrolled_at {enrolled[:40]!r} is not a date or time") from None
     progress = row.get("progress", "").strip() or "0"
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", progress):
-        raise InvalidInputError(f"line {line}: progress {progress[:40]!r} is not a number")
+        raise InvalidInputError(f"Line {line}: progress {progress[:40]!r} is not a number")
     return (
         row["learner_external_id"].strip(),
         row["series_code"].strip(),

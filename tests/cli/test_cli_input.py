@@ -328,15 +328,15 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
 LOAD_HEADER = "enrolment_id,learner_external_id,series_code,pathway_title,status,enrolled_at,progress\n"
 BAD_LOADS = {
     "a column missing": ("enrolment_id,learner_external_id\n1,anna\n", "series_code"),
-    "no learner": (LOAD_HEADER + "1, ,safety,,,,\n", "line 2: learner_external_id"),
+    "no learner": (LOAD_HEADER + "1, ,safety,,,,\n", "Line 2: learner_external_id"),
     "an id twice": (
         LOAD_HEADER + "1,anna,safety,,,,\n1,anna,welding,,,,\n",
         "enrolment_id 1 is also on line 2",
     ),
-    "no time": (LOAD_HEADER + "1,anna,safety,,,yesterday,\n", "line 2: enrolled_at"),
-    "a time before all times": (LOAD_HEADER + "1,anna,safety,,,0001-01-01,\n", "line 2: enrolled_at"),
-    "a time after all times": (LOAD_HEADER + "1,anna,safety,,,9999-12-31T23:59:59-14:00,\n", "line 2: enrolled_at"),
-    "no number": (LOAD_HEADER + "1,anna,safety,,,,NaN\n", "line 2: progress"),
+    "no time": (LOAD_HEADER + "1,anna,safety,,,yesterday,\n", "Line 2: enrolled_at"),
+    "a time before all times": (LOAD_HEADER + "1,anna,safety,,,0001-01-01,\n", "Line 2: enrolled_at"),
+    "a time after all times": (LOAD_HEADER + "1,anna,safety,,,9999-12-31T23:59:59-14:00,\n", "Line 2: enrolled_at"),
+    "no number": (LOAD_HEADER + "1,anna,safety,,,,NaN\n", "Line 2: progress"),
     "two active enrolments in one series": (LOAD_HEADER + "1,anna,safety,,,,\n2,anna,safety,,,,\n", "two active"),
     "rows missing": (LOAD_HEADER, "no rows"),
 }
