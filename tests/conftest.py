@@ -56,6 +56,7 @@ def environment(servers: LocalServers, template: str, monkeypatch: pytest.Monkey
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))
     monkeypatch.setenv("BROKER_URL", servers.broker_url)
+    # The timeouts of the database follow the lease: a busy machine must not make a healthy statement look stuck.
     monkeypatch.setenv("WITHDRAWALS_LEASE_SECONDS", "30")
     monkeypatch.setenv("WITHDRAWALS_SWEEP_SECONDS", "0.2")
     monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
