@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 from tests.support.racing import take
 from tests.world import World
 from worker.database import Database
+from worker.ledger import job_lists
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -49,3 +50,14 @@ def test_a_filter_by_pathway_finds_what_that_pathway_owns(
     body = {"reason": "not_required", "filter": {"pathway_id": pathway}}
     answer = client.post("/v1/jobs/plan", json=body, headers=bearer("operator"))
     assert (answer.status_code, answer.json()["outcomes"]) == (200, {"pathway_owned": 1})
+
+
+def test_one_job_reads_the_same_alone_and_in_a_list(db: Database, world: World) -> None:
+    """The one is text and the other composed; both say what a job is."""
+    owned = world.enrolment(pathway_id=world.pathway())
+    made = [world.submit(db, [*world.enrolments(2), owned]), world.submit(db, world.enrolments(1))]
+    take(db, budget=1)
+    with db.begin() as connection:
+        listed = job_lists.find_jobs(connection, [job.id for job in made])
+        alone = [job_lists.find_job(connection, world.organisation_id, job.id) for job in made]
+    assert sorted(listed, key=lambda job: job.id) == alone

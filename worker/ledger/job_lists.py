@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Executable,
     Integer,
     Select,
     and_,
-    bindparam,
     case,
     cast,
     extract,
@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from schemas.catalogue import JobState
 from schemas.job_filter import JobConditions, JobFilter
-from worker.ledger.fragments import LIVE, UNFINISHED
+from worker.ledger.fragments import LIVE, UNFINISHED, load_sql, sql_list
 from worker.models import chunks, dead_letters, job_chunks, jobs, outcomes
 from worker.records import Job
 
@@ -127,9 +127,8 @@ def _open_dead_letters() -> ColumnElement[int]:
     )
 
 
-# Built once: every request that makes a job reads it back.
 _JOBS = _select_jobs()
-_FIND_JOB = _JOBS.where(jobs.c.id == bindparam("job_id"), jobs.c.organisation_id == bindparam("organisation_id"))
+_FIND_JOB = load_sql("job.sql", unfinished=sql_list(UNFINISHED), live=sql_list(LIVE))
 
 
 def find_job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:
@@ -193,8 +192,6 @@ def jobs_that_reinstate(connection: Connection, job_id: int) -> list[int]:
     return list(connection.scalars(statement))
 
 
-def _read(
-    connection: Connection, statement: Select[*tuple[Any, ...]], values: dict[str, Any] | None = None
-) -> list[Job]:
+def _read(connection: Connection, statement: Executable, values: dict[str, Any] | None = None) -> list[Job]:
     rows = connection.execute(statement, values).mappings()
     return [Job(**{**row, "state": JobState(row["state"])}) for row in rows]
