@@ -9,7 +9,7 @@ from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ids import LARGEST
-from worker.ledger import decision_receipts, letters
+from worker.ledger import decision_receipts, letter_lists
 from worker.records import DeadLetter
 
 Row = Mapping[str, Any]
@@ -44,12 +44,12 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:
-        now = letters.find_enrolment(connection, organisation_id, enrolment_id)
+        now = letter_lists.find_enrolment(connection, organisation_id, enrolment_id)
         learner = now["learner_external_id"] if now else None
         decided = decision_receipts.list_outcomes(connection, organisation_id, enrolment_id)
         undecided = decision_receipts.list_undecided(connection, organisation_id, enrolment_id, learner)
         ids = decision_receipts.find_letters_about(connection, organisation_id, enrolment_id, learner)
-        about = letters.find_letters(connection, organisation_id, ids)
+        about = letter_lists.find_letters(connection, organisation_id, ids)
         acts = decision_receipts.list_acts(connection, ids)
         jobs = sorted({row["job_id"] for row in (*decided, *undecided)})
         acts += decision_receipts.list_acts_on_jobs(connection, jobs)

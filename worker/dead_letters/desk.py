@@ -15,7 +15,7 @@ from worker.errors import InvalidInputError
 from worker.ids import LARGEST
 from worker.ledger import desk
 from worker.ledger.desk import PageEnd
-from worker.ledger.letters import find_letters
+from worker.ledger.letter_lists import find_letters
 from worker.records import DeadLetter
 
 COUNTED = 10_000

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import dead_letters, desk_acts, jobs
 from worker.ledger.desk_acts import Done, Part
-from worker.ledger.letters import find_letters
+from worker.ledger.letter_lists import find_letters
 
 log = structlog.get_logger(__name__)
 

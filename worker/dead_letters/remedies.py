@@ -16,7 +16,7 @@ from worker.dead_letters import acts, diagnosis, timeline
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
 from worker.jobs.submit import Requester, accept_cascade
-from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letters
+from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_lists
 from worker.ledger.dead_letters import LockedLetter
 from worker.records import DeadLetter
 
@@ -45,11 +45,11 @@ def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLet
         NotFoundError: this organisation has no such letter.
     """
     with database.begin() as connection:
-        letter = letters.find_letter(connection, organisation_id, letter_id)
+        letter = letter_lists.find_letter(connection, organisation_id, letter_id)
         if letter is None:
             raise _not_found(letter_id)
         if letter.enrolment_id is not None:
-            letter.evidence["now"] = letters.find_enrolment(connection, organisation_id, letter.enrolment_id)
+            letter.evidence["now"] = letter_lists.find_enrolment(connection, organisation_id, letter.enrolment_id)
         elif letter.learner_external_id is not None:
             external_id = letter.learner_external_id
             letter.evidence["now"] = decision_receipts.find_person(connection, organisation_id, external_id)

@@ -25,7 +25,7 @@ from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
 from worker.ledger.fragments import CLOSED, LIVE, among, one_of
 from worker.ledger.letter_filter import IS_LIVE, Targets, conditions, is_overdue
-from worker.ledger.letters import find_letters
+from worker.ledger.letter_lists import find_letters
 from worker.models import dead_letters, enrolments, learners, series
 from worker.records import DeadLetter
 
