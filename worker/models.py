@@ -224,6 +224,7 @@ class AllChunkColumns(ChunkColumns):
     redrives: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
     asked_by: Named[str | None]
     remedy: Named[str | None]
+    deferred: Named[bool]
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
@@ -528,3 +529,17 @@ class ProcessesColumns(TypedColumns):
 
 
 processes = Table("processes", metadata, ProcessesColumns, schema="withdrawals")
+
+
+class LeaderColumns(TypedColumns):
+    """The relay that leads: one row, with its own heartbeat and the steps of its rounds that fail."""
+
+    one: Named[bool] = Column(primary_key=True)
+    process_id: Named[UUID | None]
+    locked: Named[bool]
+    since: Named[datetime | None] = Column(Instant)
+    seen_at: Named[datetime | None] = Column(Instant)
+    failing: Named[dict[str, Any]] = Column(JSONB)
+
+
+leader = Table("leader", metadata, LeaderColumns, schema="withdrawals")
