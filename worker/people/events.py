@@ -20,6 +20,7 @@ from worker.jobs.calendar import effective_time
 from worker.jobs.submit import Requester, accept_deactivation, deactivation
 from worker.ledger import claims, hr_sources, inbox, jobs, person_events
 from worker.ledger.person_events import StoredEvent
+from worker.people.due import DueDeactivations
 
 log = structlog.get_logger(__name__)
 
@@ -184,10 +185,13 @@ def _digest(source: str, event: PersonEvent) -> bytes:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
-def deactivate_due(database: Database) -> int:
-    """Make learners inactive whose deactivation is due, whatever happened to their job; returns how many."""
+def deactivate_due(database: Database, found: DueDeactivations | None = None) -> int:
+    """Make learners inactive whose deactivation is due, whatever happened to their job; returns how many.
+
+    `found`: how far the rounds before have looked; None: this is the first.
+    """
     with database.begin() as connection:
-        due = person_events.list_due_deactivations(connection)
+        due = (found or DueDeactivations()).list_known(connection)
     return sum(database.run_each(due, _deactivate, step="person.deactivate"))
 
 
