@@ -43,20 +43,20 @@ WITH first AS MATERIALIZED (
 -- the small ones among them that fit, locked
 ), more AS MATERIALIZED (
     SELECT c.id, c.redrives FROM withdrawals.chunks c
-    WHERE c.id IN (SELECT id FROM (SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM next WHERE fits) n
-        WHERE ids <= (SELECT ids FROM room)) AND c.state = 'ready'
+    WHERE c.id = ANY(ARRAY(SELECT id FROM (SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM next WHERE fits) n
+        WHERE ids <= (SELECT ids FROM room))) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
 ), taken AS MATERIALIZED (
     SELECT id, redrives FROM first UNION ALL SELECT id, redrives FROM more
 -- all attempts at one letter go together
 ), mates AS MATERIALIZED (
     SELECT c.id FROM withdrawals.chunks c
-    WHERE c.redrives IN (SELECT redrives FROM taken WHERE redrives IS NOT NULL) AND c.state = 'ready'
+    WHERE c.redrives = ANY(ARRAY(SELECT redrives FROM taken WHERE redrives IS NOT NULL)) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
 )
 UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
-WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
+WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
 RETURNING id, EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
 # A person counts as ten ids: how many enrolments they have is found when they are decided.
@@ -78,9 +78,9 @@ def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool
 
 
 _WAKE = text("""
-UPDATE withdrawals.chunks SET deferred = false WHERE id IN (
+UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
     SELECT id FROM withdrawals.chunks WHERE state = 'ready' AND deferred AND run_after <= now()
-    ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED)
+    ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED))
 """)
 
 
