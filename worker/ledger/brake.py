@@ -145,6 +145,21 @@ WHERE v.organisation_id = :organisation_id AND v.minute > now() - make_interval(
 """)
 
 
+_DELETE_OLD = text("""
+DELETE FROM withdrawals.brake_volume WHERE (organisation_id, minute) IN (
+    SELECT organisation_id, minute FROM withdrawals.brake_volume WHERE minute < now() - interval '721 hours'
+    ORDER BY minute LIMIT :most FOR UPDATE SKIP LOCKED)
+""")
+
+
+def delete_old(connection: Connection, *, most: int = 5000) -> int:
+    """Delete minutes of any organisation that are older than the longest window (720 hours), up to `most`; how many.
+
+    An organisation that admits nothing any more does not recount, which deletes its own.
+    """
+    return connection.execute(_DELETE_OLD, {"most": most}).rowcount
+
+
 def recount(connection: Connection, organisation_id: int, hours: int) -> int:
     """Count the window's jobs again, and the learners, and keep both; the learners."""
     connection.execute(_RECOUNT_JOBS, {"organisation_id": organisation_id, "hours": hours})

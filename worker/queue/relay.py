@@ -20,7 +20,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, processes, webhook_deliveries
+from worker.ledger import brake, claims, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
@@ -128,7 +128,7 @@ class Relay:
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
-            "forget": self._forget_deliveries,
+            "forget": self._forget,
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
@@ -159,9 +159,13 @@ class Relay:
         for job_id, state in self._leftovers.finish(self._database):
             log.info("job." + state, job_id=job_id)
 
-    def _forget_deliveries(self) -> None:
+    def _forget(self) -> None:
+        """Delete what was kept long enough, a batch a round."""
+        keep = timedelta(days=self._settings.webhook_keep_days)
         with self._database.begin() as connection:
-            webhook_deliveries.delete_old(connection)
+            webhook_deliveries.delete_old(connection, keep=keep)
+        with self._database.begin() as connection:
+            brake.delete_old(connection)
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
