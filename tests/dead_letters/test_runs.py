@@ -412,19 +412,19 @@ def test_a_run_whose_relay_is_killed_again_and_again_attempts_each_letter_once(
     db: Database, world: World, environment: Settings
 ) -> None:
     """kill -9 of the leader while the run is under way; another goes on where it was."""
-    ids = owned(db, world, environment, 300)
+    ids = owned(db, world, environment, 150)
     freed(world, ids)
     with Supervisor({"relay-a": RELAY, "relay-b": RELAY, "worker": WORKER}) as running:
         run = start(db, world, rate=100)
-        for seen in (1, 60, 150):
+        for seen in (1, 30, 70):
             eventually(partial(resolved_at_least, db, run, seen), what=f"{seen} letters resolved")
             kill(running.pid("relay-a"))
             kill(running.pid("relay-b"))
         eventually(lambda: show(db, run).finished_at, what="the run ends")
-    assert (show(db, run).state, counts(show(db, run))) == ("done", {"resolved": 300})
+    assert (show(db, run).state, counts(show(db, run))) == ("done", {"resolved": 150})
     attempts = world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives IS NOT NULL")
-    assert attempts == 300
-    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 300
+    assert attempts == 150
+    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 150
     assert_balanced(db)
 
 
