@@ -151,8 +151,9 @@ def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
 
 _FINISH = f"""
 UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
-    -- every chunk was closed as superseded, or the job selected nothing
-    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state <> 'superseded')
+    -- every chunk was closed as superseded (a split one stands for its halves), or the job selected nothing
+    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
+            WHERE c.job_id = j.id AND c.state NOT IN ('superseded', 'split'))
         THEN CASE WHEN j.epoch IS NULL THEN 'completed' ELSE 'superseded' END
     WHEN EXISTS (SELECT 1 FROM withdrawals.job_chunks c, jsonb_object_keys(c.counts) AS outcome
         WHERE c.job_id = j.id AND outcome NOT IN ({sql_list(CLEAN)})) THEN 'completed_with_exceptions'
