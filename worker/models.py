@@ -4,7 +4,7 @@ The migrations make the tables, with their checks, indexes and triggers; a test 
 database. Large set statements are SQL text in `worker/ledger/`; what is composed of conditions is built from here.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Named,
@@ -173,6 +174,7 @@ class JobsColumns(TypedColumns):
     released_by: Named[str | None]
     reinstates: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
     file_name: Named[str | None]
+    deactivated_external_id: Named[str | None]
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -224,6 +226,8 @@ class AllChunkColumns(ChunkColumns):
     redrives: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
     asked_by: Named[str | None]
     remedy: Named[str | None]
+    tried_for: Named[timedelta] = Column(Interval)
+    own_failures: Named[int]
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
@@ -322,6 +326,7 @@ class RunsColumns(TypedColumns):
     stepped_at: Named[datetime] = Column(Instant)
     created_at: Named[datetime] = Column(Instant)
     finished_at: Named[datetime | None] = Column(Instant)
+    door: Named[str | None]
 
 
 runs = Table("runs", metadata, RunsColumns, schema="withdrawals")

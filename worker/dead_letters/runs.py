@@ -41,6 +41,7 @@ def start(
     act: str,
     wanted: LetterFilter,
     actor: str,
+    door: str | None = None,
     note: str | None = None,
     rate: int = RATE,
     canary: int = CANARY,
@@ -48,6 +49,7 @@ def start(
 ) -> CountedRun:
     """Begin a run over every open letter that matches; while one over the same filter is under way, return that one.
 
+    `door`: through which it was asked for; needed for a cascade, whose jobs have it.
     `expected`: how many letters the person has seen in the preview; with another number no run begins.
 
     Raises:
@@ -57,12 +59,15 @@ def start(
     known = acts.parse_act(act)
     if known in acts.RESOLUTIONS and not (note or "").strip():
         raise InvalidInputError("note: a remedy needs a note that says why.")
+    if known is LetterAct.CASCADE and door is None:
+        raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
     work = partial(
         _begin,
         organisation_id=organisation_id,
         act=known,
         wanted=wanted,
         actor=actor,
+        door=door,
         note=note,
         rate=rate,
         canary=canary,
@@ -83,6 +88,7 @@ def _begin(
     act: LetterAct,
     wanted: LetterFilter,
     actor: str,
+    door: str | None,
     note: str | None,
     rate: int,
     canary: int,
@@ -101,6 +107,7 @@ def _begin(
             act=act,
             filter=conditions,
             actor=actor,
+            door=door,
             note=note,
             rate=rate,
             canary=gone_first,
@@ -254,6 +261,7 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
             act=act,
             act_id=f"run-{run.id}",
             actor=run.actor,
+            door=run.door or "api",  # of a run by an older version
             note=run.note,
         )
     passed = sorted(set(wanted) - set(still_open))

@@ -217,6 +217,12 @@ _CLOSE_PERSON = _close_whole(
     chunks.c.learner_external_id == bindparam("person"),
     jobs.c.epoch != bindparam("epoch"),
 )
+_CLOSE_CASCADES = _close_whole(
+    JobState.SUPERSEDED,
+    jobs.c.organisation_id == bindparam("organisation"),
+    jobs.c.deactivated_external_id == bindparam("person"),
+    jobs.c.epoch != bindparam("epoch"),
+)
 _CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindparam("ids", type_=Ids)))
 
 
@@ -231,11 +237,11 @@ def close_cancelled(connection: Connection) -> list[int]:
 
 
 def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
-    """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
+    """Close the unfinished chunks of a person's older deactivations, and of their cascades; returns the jobs."""
     person = {"organisation": organisation_id, "person": external_id, "epoch": epoch}
-    return list(connection.scalars(_CLOSE_PERSON, person))
+    return [*connection.scalars(_CLOSE_PERSON, person), *connection.scalars(_CLOSE_CASCADES, person)]
 
 
 def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
-    """Close locked person chunks whose deactivation a newer event has replaced."""
+    """Close locked chunks whose deactivation a newer event has replaced."""
     connection.execute(_CLOSE_SUPERSEDED, {"ids": list(chunk_ids)})

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.ledger.fragments import DEACTIVATED
 from worker.models import learners, person_events, persons
 from worker.records import Person
 
@@ -47,11 +48,11 @@ def lock(connection: Connection, organisation_id: int, external_id: str) -> Pers
 
 
 # Text, because the order of the locks counts: persons by organisation and external id, as everywhere.
-_LOCK_OF_CHUNKS = text("""
+_LOCK_OF_CHUNKS = text(f"""
 SELECT p.organisation_id, p.external_id, p.epoch FROM withdrawals.persons p
 WHERE (p.organisation_id, p.external_id) IN (
-    -- only deactivations have an epoch; job chunks and letter chunks alike
-    SELECT j.organisation_id, j.learner_external_id FROM withdrawals.chunks c
+    -- only deactivations and their cascades have an epoch; job chunks and letter chunks alike
+    SELECT j.organisation_id, {DEACTIVATED} FROM withdrawals.chunks c
     JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL)
 ORDER BY p.organisation_id, p.external_id FOR UPDATE
 """)
@@ -64,8 +65,8 @@ def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tup
 
 
 # A statement of its own, after the locks: beside them it would read persons from its older snapshot.
-_EPOCHS_OF_CHUNKS = text("""
-SELECT c.id, j.organisation_id, j.learner_external_id, j.epoch FROM withdrawals.chunks c
+_EPOCHS_OF_CHUNKS = text(f"""
+SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch FROM withdrawals.chunks c
 JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
 """)
 
@@ -76,7 +77,7 @@ def superseded(connection: Connection, chunk_ids: Sequence[int]) -> set[int]:
     if not epochs:
         return set()
     rows = connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)})
-    return {row.id for row in rows if epochs.get((row.organisation_id, row.learner_external_id)) != row.epoch}
+    return {row.id for row in rows if epochs.get((row.organisation_id, row.external_id)) != row.epoch}
 
 
 def _rank(event: Any) -> ColumnElement[Any]:

@@ -42,6 +42,7 @@ class CountedRun:
     act: str
     filter: dict[str, Any]
     actor: str
+    door: str | None
     note: str | None
     rate: int
     canary: int
@@ -168,6 +169,8 @@ class LockedRun:
     organisation_id: int
     act: str
     actor: str
+    door: str | None
+    """Through which a person asked for it."""
     note: str | None
     state: str
     rate: int
@@ -185,7 +188,7 @@ def lock_run(connection: Connection, run_id: int) -> LockedRun | None:
     """Lock a run for a step; None: it is finished, or another relay has it."""
     rate = runs_table.c.rate
     earned = cast(extract("epoch", _NOW - runs_table.c.stepped_at), Float) * rate
-    names = ("id", "organisation_id", "act", "actor", "note", "state", "rate")
+    names = ("id", "organisation_id", "act", "actor", "door", "note", "state", "rate")
     statement = (
         select(
             *(runs_table.c[name] for name in names),

@@ -84,6 +84,7 @@ def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expe
         act=act,
         wanted=wanted.filter,
         actor=view.actor,
+        door="console",
         note=how.note,
         rate=how.rate,
         canary=how.canary,
