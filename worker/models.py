@@ -430,6 +430,7 @@ class ScimUsersColumns(TypedColumns):
     created_at: Named[datetime | None] = Column(Instant)
     changed_at: Named[datetime] = Column(Instant)
     deleted_at: Named[datetime | None] = Column(Instant)
+    external_id: Named[str | None]
 
 
 scim_users = Table("scim_users", metadata, ScimUsersColumns, schema="withdrawals")

@@ -224,7 +224,7 @@ def _step(connection: Connection, under_way: tuple[int, int]) -> int:
     """Record what came back, then drive as many as the rate allows; settings, run and letters are locked in order."""
     run_id, organisation_id = under_way
     jobs.lock_settings(connection, organisation_id)
-    run = runs.lock_run(connection, run_id)
+    run = runs.lock_run(connection, organisation_id, run_id)
     if run is None:
         return 0
     runs.record_results(connection, run_id)

@@ -184,7 +184,7 @@ def find_unfinished(connection: Connection) -> list[tuple[int, int]]:
     return [(row.id, row.organisation_id) for row in connection.execute(unfinished.order_by(runs_table.c.id))]
 
 
-def lock_run(connection: Connection, run_id: int) -> LockedRun | None:
+def lock_run(connection: Connection, organisation_id: int, run_id: int) -> LockedRun | None:
     """Lock a run for a step; None: it is finished, or another relay has it."""
     rate = runs_table.c.rate
     earned = cast(extract("epoch", _NOW - runs_table.c.stepped_at), Float) * rate
@@ -194,7 +194,8 @@ def lock_run(connection: Connection, run_id: int) -> LockedRun | None:
             *(runs_table.c[name] for name in names),
             cast(func.floor(func.least(earned, rate, 1000)), Integer).label("allowance"),
         )
-        .where(runs_table.c.id == run_id, runs_table.c.finished_at.is_(None))
+        .where(runs_table.c.id == run_id, runs_table.c.organisation_id == organisation_id)
+        .where(runs_table.c.finished_at.is_(None))
         .with_for_update(skip_locked=True)
     )
     row = connection.execute(statement).mappings().one_or_none()

@@ -15,7 +15,7 @@ from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.web.console.forms import Text, parse, parse_choice
+from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
@@ -33,7 +33,7 @@ def undo_page(
     view: Looking,
     job_id: RowId,
     series_id: Annotated[Text, Query()] = "",
-    learner: Annotated[Text, Query()] = "",
+    learner: Annotated[PlatformId, Query()] = "",
     enrolment_ids: Annotated[Ids, Query()] = "",
     enrolled_from: Annotated[Text, Query()] = "",
     enrolled_until: Annotated[Text, Query()] = "",
@@ -51,7 +51,7 @@ def undo(
     key: Annotated[str, Form()] = "",
     note: Annotated[Note, Form()] = "",
     series_id: Annotated[Text, Form()] = "",
-    learner: Annotated[Text, Form()] = "",
+    learner: Annotated[PlatformId, Form()] = "",
     enrolment_ids: Annotated[Ids, Form()] = "",
     enrolled_from: Annotated[Text, Form()] = "",
     enrolled_until: Annotated[Text, Form()] = "",
