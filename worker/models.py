@@ -228,6 +228,7 @@ class AllChunkColumns(ChunkColumns):
     remedy: Named[str | None]
     tried_for: Named[timedelta] = Column(Interval)
     own_failures: Named[int]
+    deferred: Named[bool]
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
@@ -534,3 +535,17 @@ class ProcessesColumns(TypedColumns):
 
 
 processes = Table("processes", metadata, ProcessesColumns, schema="withdrawals")
+
+
+class LeaderColumns(TypedColumns):
+    """The relay that leads: one row, with its own heartbeat and the steps of its rounds that fail."""
+
+    one: Named[bool] = Column(primary_key=True)
+    process_id: Named[UUID | None]
+    locked: Named[bool]
+    since: Named[datetime | None] = Column(Instant)
+    seen_at: Named[datetime | None] = Column(Instant)
+    failing: Named[dict[str, Any]] = Column(JSONB)
+
+
+leader = Table("leader", metadata, LeaderColumns, schema="withdrawals")

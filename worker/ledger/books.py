@@ -111,7 +111,7 @@ CHECKS = {
             e.withdrawn_at) IS DISTINCT FROM (j.reason, j.requested_by, o.decided_at)""",
     "what waits belongs to a job that waits, and what is due to one that was admitted": """
         SELECT 'chunk ' || c.id FROM withdrawals.job_chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
-        WHERE c.state = 'waiting' AND j.state IN ('queued', 'paused')
+        WHERE c.state = 'waiting' AND j.state = 'queued'
             OR c.state IN ('ready', 'claimed') AND j.state IN ('scheduled', 'held')""",
     # A cancelled job is not looked at: a chunk that was running when the job was cancelled may still commit.
     "a finished job has no unfinished chunk, except what a cancel left running": """
