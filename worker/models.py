@@ -4,7 +4,7 @@ The migrations make the tables, with their checks, indexes and triggers; a test 
 database. Large set statements are SQL text in `worker/ledger/`; what is composed of conditions is built from here.
 """
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -229,6 +229,7 @@ class AllChunkColumns(ChunkColumns):
     tried_for: Named[timedelta] = Column(Interval)
     own_failures: Named[int]
     deferred: Named[bool]
+    digest: Named[int | None] = Column(BigInteger)
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
@@ -522,6 +523,28 @@ class AuditColumns(TypedColumns):
 
 
 audit = Table("audit", metadata, AuditColumns, schema="withdrawals")
+
+
+class SealsColumns(TypedColumns):
+    """How many rows a table had on finished days, with a digest of them; append-only."""
+
+    table_name: Named[str] = Column(primary_key=True)
+    day: Named[date] = Column(primary_key=True)
+    after: Named[date | None]
+    row_count: Named[int] = Column(BigInteger)
+    digest: Named[int] = Column(BigInteger)
+    last_id: Named[int] = Column(BigInteger)
+    looked_at: Named[datetime] = Column(Instant)
+    sealed_at: Named[datetime] = Column(Instant)
+
+
+seals = Table(
+    "seals",
+    metadata,
+    SealsColumns,
+    ForeignKeyConstraint(["table_name", "after"], ["withdrawals.seals.table_name", "withdrawals.seals.day"]),
+    schema="withdrawals",
+)
 
 
 class ProcessesColumns(TypedColumns):

@@ -147,9 +147,10 @@ WITH parent AS (
     LATERAL (VALUES (p.enrolment_ids[1 : p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
-    override, override_pathway, redrives, asked_by, parent_id)
+    override, override_pathway, redrives, asked_by, parent_id, digest)
 SELECT job_id, organisation_id, number, lane, half, cardinality(half), 'ready', true,
-    override, override_pathway, redrives, asked_by, id FROM halves
+    override, override_pathway, redrives, asked_by, id,
+    (SELECT bit_xor(hashint8extended(i.id, job_id)) FROM unnest(half) i(id)) FROM halves
 """)
 
 
