@@ -17,7 +17,7 @@ from worker.access import tokens
 from worker.dead_letters.acts import ACTS
 from worker.web import app as web
 from worker.web.console import app as console
-from worker.webhooks import deliveries, safe_post
+from worker.webhooks import safe_post
 
 OPEN = {
     "GET /healthz",
@@ -39,7 +39,7 @@ ENDS = "{letter_id}/act", "act"
 @pytest.fixture(autouse=True)
 def nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that tests a webhook reaches nobody."""
-    monkeypatch.setattr(deliveries.safe_post, "post", lambda *_, **__: safe_post.Answer(status=204))
+    monkeypatch.setattr(safe_post, "post", lambda *_, **__: safe_post.Answer(status=204))
 
 
 class Api:
