@@ -197,7 +197,7 @@ def _act(
             return  # the answer to the first commit was lost
         if act in acts.ATTEMPTS:
             _count_for_brake(connection, organisation_id, letter_ids)
-        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids)
+        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids, nowait=True)
         missing = sorted(set(letter_ids) - {letter.id for letter in locked})
         if missing:
             raise _not_found(missing[0])
@@ -206,7 +206,10 @@ def _act(
         ids = [letter.id for letter in locked]
         do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, door=door, note=note)
 
-    database.run(work)
+    def wait(connection: Connection) -> None:
+        dead_letters.lock_letters(connection, organisation_id, letter_ids)
+
+    database.run(work, patient=True, wait=wait)
     log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
 
 

@@ -244,15 +244,16 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
     if not wanted:
         return 0
     act = acts.parse_act(run.act)
+    # The settings are locked: a letter that a worker is deciding is not waited for, and stays for the next step.
+    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted, skip_locked=True)
+    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if act in acts.ATTEMPTS:
         try:
-            learners = attempts_preview.count_learners(connection, run.organisation_id, wanted)
+            learners = attempts_preview.count_learners(connection, run.organisation_id, still_open)
             count_or_refuse(connection, run.organisation_id, learners=learners)
         except BrakeError as error:  # raised before anything was written
             _halt(connection, run, str(error))
             return 0
-    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted)
-    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if still_open:
         do_on_locked(
             connection,
@@ -264,7 +265,7 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
             door=run.door or "api",  # of a run by an older version
             note=run.note,
         )
-    passed = sorted(set(wanted) - set(still_open))
+    passed = [letter.id for letter in locked if letter.state is not LetterState.OPEN]
     runs.record_step(connection, run.id, driven=still_open, passed=passed)
     return len(still_open)
 

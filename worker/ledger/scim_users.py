@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import learners, person_events, persons, scim_users
@@ -46,11 +46,12 @@ _USERS = select(
 def find(connection: Connection, organisation_id: int, learner_id: int, *, lock: bool = False) -> ScimUser | None:
     """One user, also a deleted one; None when the organisation has no such learner.
 
-    `lock`: lock the learner's row until the transaction ends.
+    `lock`: lock the learner's row until the transaction ends. The caller holds the organisation's settings, so this
+    does not wait for the platform: it raises the driver's `LockNotAvailable`.
     """
     statement = _USERS.where(*_is_learner(organisation_id, learner_id))
     if lock:
-        statement = statement.with_for_update(of=learners)
+        statement = statement.with_for_update(of=learners, nowait=True)
     row = connection.execute(statement).mappings().one_or_none()
     return ScimUser(**row) if row else None
 
@@ -79,11 +80,18 @@ def search(
     return total, [ScimUser(**row) for row in connection.execute(page).mappings()]
 
 
+# Briefly, because whoever holds the settings of an organisation keeps its other producers waiting.
+_BE_BRIEF = text("SELECT set_config('lock_timeout', '50ms', true)")
+
+
 def create(connection: Connection, **values: Any) -> int | None:
     """Insert a learner and return its id; None when another learner has the external id or the address.
 
+    It hardly waits for a transaction of the platform that inserts the same: it raises the driver's `LockNotAvailable`.
+
     `values`: organisation_id, external_id, email, display_name and active.
     """
+    connection.execute(_BE_BRIEF)
     return connection.scalar(insert(learners).values(values).on_conflict_do_nothing().returning(learners.c.id))
 
 
@@ -97,6 +105,7 @@ def rename(
         )
         if connection.scalar(select(other)):
             return False
+    connection.execute(_BE_BRIEF)
     changed = or_(learners.c.email.is_distinct_from(email), learners.c.display_name.is_distinct_from(display_name))
     connection.execute(
         update(learners)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -49,7 +50,15 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
         IdempotencyConflictError: the key was used for another event.
         InvalidInputError: a time of the event is not possible.
     """
-    receipt = database.run(lambda connection: record_in(connection, requester, source, event), patient=True)
+    receipt = database.run(
+        partial(record_in, requester=requester, source=source, event=event),
+        patient=True,
+        wait=partial(
+            person_events.wait_until_free,
+            organisation_id=requester.organisation_id,
+            external_id=event.external_id,
+        ),
+    )
     log.info(
         "event.recorded", organisation_id=requester.organisation_id, type=event.type, status=receipt.status,
         job_id=receipt.job_id,

@@ -7,6 +7,7 @@ stands for is recorded in the same transaction. Sending the same state again cha
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -89,7 +90,8 @@ def create(database: Database, *, organisation_id: int, actor: str, wanted: User
             return _revive(connection, organisation_id, actor, call, found[0], wanted)
         return _create(connection, organisation_id, actor, call, wanted)
 
-    user = _translate_duplicates(lambda: database.run(work, patient=True))
+    wait = partial(_wait_for_alike, organisation_id=organisation_id, wanted=wanted)
+    user = _translate_duplicates(lambda: database.run(work, patient=True, wait=wait))
     log.info("user.created", learner_id=user.id, organisation_id=organisation_id)
     return user
 
@@ -137,7 +139,8 @@ def change(
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.change")
         return _not_deleted(scim_users.find(connection, organisation_id, learner_id))
 
-    user = _translate_duplicates(lambda: database.run(work, patient=True))
+    wait = partial(_wait, organisation_id=organisation_id, learner_id=learner_id)
+    user = _translate_duplicates(lambda: database.run(work, patient=True, wait=wait))
     log.info("user.changed", learner_id=learner_id, organisation_id=organisation_id)
     return user
 
@@ -173,7 +176,8 @@ def delete(
             _set_active(connection, organisation_id, actor, call.hex, user, active=False)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.delete")
 
-    database.run(work, patient=True)
+    wait = partial(_wait, organisation_id=organisation_id, learner_id=learner_id)
+    database.run(work, patient=True, wait=wait)
     log.info("user.deleted", learner_id=learner_id, organisation_id=organisation_id)
 
 
@@ -195,6 +199,21 @@ def _lock(connection: Connection, organisation_id: int, learner_id: int) -> Scim
         return None
     person_events.lock(connection, organisation_id, known.external_id)
     return scim_users.find(connection, organisation_id, learner_id, lock=True)
+
+
+def _wait(connection: Connection, organisation_id: int, learner_id: int) -> None:
+    """Wait for whoever has locked the user, while the organisation's other producers go on."""
+    known = scim_users.find(connection, organisation_id, learner_id)
+    if known is not None:
+        person_events.wait_until_free(connection, organisation_id, known.external_id)
+
+
+def _wait_for_alike(connection: Connection, organisation_id: int, wanted: UserAttributes) -> None:
+    """Wait for whoever has locked the user that a POST would revive."""
+    for user in scim_users.find_alike(
+        connection, organisation_id, external_id=wanted.external_id, user_name=wanted.user_name
+    )[:1]:
+        person_events.wait_until_free(connection, organisation_id, user.external_id)
 
 
 def _not_deleted(user: ScimUser | None) -> ScimUser:
