@@ -86,7 +86,7 @@ class Lockstep:
             "take_over": lambda: recovery.take_over(db, settings),
             "deactivate": lambda: events.deactivate_due(db),
             "admit": self.relay._admit_due,
-            "close": self.relay._close_cancelled,
+            "close": lambda: self.relay._leftovers.close_cancelled(db),
             "learners": lambda: remedies.redrive_known_learners(db),
             "daily": lambda: runs.redrive_changed(db),
             "runs": lambda: runs.step_all(db),

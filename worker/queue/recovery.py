@@ -147,5 +147,11 @@ def _give_up(connection: Connection, chunk: Chunk, code: LetterCode, details: di
 
 def _and_finish(database: Database, touched: list[list[int]]) -> None:
     job_ids = sorted({job_id for one in touched for job_id in one})
-    if job_ids:
-        database.run(lambda connection: jobs.finish(connection, job_ids))
+    if not job_ids:
+        return
+
+    def work(connection: Connection) -> None:
+        claims.close_cancelled(connection, job_ids)  # what came back after the cancel
+        jobs.finish(connection, job_ids)
+
+    database.run(work)
