@@ -369,6 +369,12 @@ class Model:
     def learner(self, key: Key) -> Learner | None:
         return next((learner for learner in self.learners.values() if learner.key == key), None)
 
+    def has_work(self) -> bool:
+        """Whether a worker has something to decide, now or after a while."""
+        return any(job.state == "queued" and job.open for job in self.jobs.values()) or any(
+            letter.trying for letter in self.letters.values()
+        )
+
     def still_withdrawn(self, job_id: int) -> frozenset[int]:
         """What an undo of a job is about."""
         job = self.jobs[job_id]
