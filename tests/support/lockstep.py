@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support import failpoints
 from tests.support.failpoints import Point
-from tests.support.model import STANDING, Closed, Enrolment, ImpossibleError, Learner, LetterKey, Model
+from tests.support.model import Model
+from tests.support.model_values import STANDING, Closed, Enrolment, ImpossibleError, Learner, LetterKey
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -98,6 +99,8 @@ class Lockstep:
         self.hands: list[Claim] = []
         """Claims that some worker has in hand, those included whose lease has run out since."""
         self.fired: list[str] = []
+        self.broken = False
+        """Whether a comparison has failed: nothing after it means anything."""
         self._known: list[int] = []
         self._job = 0
 
@@ -176,6 +179,7 @@ class Lockstep:
             books = check(self.db)
             assert books.clean, books
         except AssertionError as error:
+            self.broken = True
             error.add_note(f"faults: {self.fired}")
             raise
 
@@ -270,9 +274,13 @@ class Lockstep:
 
         An error in the finishing alone comes through, to Dramatiq; the relay's sweep repeats the finishing.
         """
+        own = f"""SELECT id FROM withdrawals.chunks WHERE token = '{claim.token}' AND state = 'claimed'"""
+        before = {row.id for row in self.run(own)}
         at_most = (DiedError, DBAPIError, RuntimeError) if fault and fault[1] in FAILING else (DiedError,)
         with suppress(*at_most):
             self.act(lambda: self.drain._handle(claim), fault, during)
+        decided = {row.id for row in self.run(_CLOSED, known=self._known) if row.state in ("done", "failed", "split")}
+        assert decided <= before, f"chunks {decided - before} were decided by a claim that was not their own any more"
 
     def relay_step(self, name: str, fault: Fault | None = None) -> None:
         """One step of the relay; one that dies in it is replaced by another, which takes the step again."""
