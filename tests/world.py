@@ -125,7 +125,7 @@ class World:
         )
 
     def relay_leads(self, *, seen: str = "0 s", failing: str = "{}") -> None:
-        """Put a relay on record that leads. `seen`: how long ago, negative: to come. `failing`: its steps, JSON."""
+        """Put a relay on record that leads. `seen`: how long ago (negative: in the future). `failing`: as JSON."""
         self.run(
             """UPDATE withdrawals.leader SET process_id = gen_random_uuid(), since = now(),
             seen_at = now() - CAST(:seen AS interval), failing = CAST(:failing AS jsonb)""",

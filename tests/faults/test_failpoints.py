@@ -1,0 +1,159 @@
+"""The failpoints themselves: they are everywhere, they act once, and they act in child processes.
+
+A fault test is worth no more than this: if a name were never passed, its kill would show nothing.
+"""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy.exc
+
+from tests.support import failpoints
+from tests.support.failpoints import armed, recording
+from tests.support.processes import RELAY, WORKER, process
+from tests.support.racing import chunks, due_now, finish, job_state
+from tests.world import World, assert_balanced, eventually, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.queue.drain import Drain
+
+IN_ORDER = [
+    "submit.submit:commit:before",
+    "claims.claim:before",
+    "claims.claim:after",
+    "drain.claim:commit:before",
+    "drain.claim:commit:after",
+    "decide.lock_letters:before",
+    "claims.lock:before",
+    "claims.lock:after",
+    "decide.lock_enrolments:before",
+    "decide.decide:before",
+    "decide.decide:after",
+    "drain.decide:commit:before",
+    "drain.decide:commit:after",
+    "jobs.finish:before",
+    "jobs.finish:after",
+    "drain.finish:commit:before",
+    "drain.finish:commit:after",
+]
+"""Some of what one small job passes, in this order."""
+
+
+@pytest.fixture(autouse=True)
+def _taken_out() -> Iterator[None]:
+    yield
+    failpoints.uninstall()
+
+
+def test_a_job_passes_a_failpoint_at_every_statement_and_commit(
+    db: Database, world: World, environment: Settings
+) -> None:
+    with recording() as names:
+        job = world.submit(db, world.enrolments(3))
+        work_off(db, environment)
+    assert job_state(world, job.id) == "completed"
+    passed = iter(names)
+    assert [name for name in IN_ORDER if name in passed] == IN_ORDER
+    assert failpoints.names_seen() == names
+    assert [name for name in names if name.startswith("freeze.")], "COPY has failpoints"
+    before = [name.removesuffix(":before") for name in names if name.endswith(":before")]
+    after = [name.removesuffix(":after") for name in names if name.endswith(":after")]
+    assert sorted(before) == sorted(after)
+    assert not [name for name in names if name.startswith(("world.", "racing."))], "the test's own statements have none"
+
+
+def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
+    db: Database, world: World, environment: Settings
+) -> None:
+    world.submit(db, world.enrolments(2))
+    with recording() as names, armed("decide.decide:after", failpoints.row_error):
+        work_off(db, environment)
+        due_now(world)
+        work_off(db, environment)
+    functions = {name.rpartition(":")[0] for name in names}
+    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim", "jobs.notify"} <= functions
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("action", ["serialization_failure", "deadlock", "lose_connection", "terminate_backend"])
+@pytest.mark.parametrize("name", ["decide.decide:before", "decide.decide:after", "drain.decide:commit:before"])
+def test_a_passing_error_at_a_failpoint_is_repeated_at_once(
+    db: Database, world: World, environment: Settings, name: str, action: str
+) -> None:
+    job = world.submit(db, world.enrolments(3))
+    with armed(name, failpoints.ACTIONS[action]) as failpoint:
+        work_off(db, environment)
+    assert failpoint.fired.is_set()
+    assert job_state(world, job.id) == "completed"
+    assert not world.run("SELECT * FROM withdrawals.attempts"), "it was no attempt that failed"
+
+
+def test_a_lost_connection_is_one_that_sqlalchemy_recognises(db: Database, world: World) -> None:
+    with (
+        armed("jobs.finish:before", failpoints.lose_connection),
+        pytest.raises(sqlalchemy.exc.OperationalError) as lost,
+        db.begin() as connection,
+    ):
+        from worker.ledger import jobs
+
+        jobs.finish(connection, [1])
+    assert lost.value.connection_invalidated
+    assert isinstance(lost.value.orig, psycopg.OperationalError)
+
+
+def test_the_nth_pass_alone_is_hit(db: Database, world: World) -> None:
+    with armed("jobs.finish:before", failpoints.bug, nth=2) as failpoint:
+        finish(db, 1)
+        assert not failpoint.fired.is_set()
+        with pytest.raises(RuntimeError):
+            finish(db, 1)
+        finish(db, 1)
+    assert failpoint.passed == 2
+
+
+def test_a_pause_holds_a_transaction_between_two_statements(db: Database, world: World, environment: Settings) -> None:
+    job = world.submit(db, world.enrolments(1))
+    barrier = threading.Barrier(2)
+    with armed("decide.decide:after", failpoints.pause(barrier)):
+        worker = threading.Thread(target=Drain(db, environment).run)
+        worker.start()
+        barrier.wait(failpoints.WAIT_SECONDS)
+        assert not world.outcomes(job.id), "decided, and not committed"
+        barrier.wait(failpoints.WAIT_SECONDS)
+        worker.join(failpoints.WAIT_SECONDS)
+    assert set(world.outcomes(job.id).values()) == {"withdrawn"}
+
+
+def test_without_an_installation_nothing_of_the_driver_is_replaced() -> None:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    original = PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy
+    failpoints.install()
+    assert PGDialect_psycopg.do_execute is not original[0]
+    failpoints.uninstall()
+    assert (PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy) == original
+
+
+@pytest.mark.parametrize("name", ["decide.decide:after", "drain.claim:commit:after", "drain.decide:commit:after"])
+def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
+    db: Database, world: World, tmp_path: Path, name: str
+) -> None:
+    """The child has no code for it: an environment variable puts the failpoint under SQLAlchemy at its start."""
+    fired, record = tmp_path / "fired", tmp_path / "record"
+    job = world.submit(db, world.enrolments(5))
+    with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired, record=record)) as first:
+        eventually(fired.exists, what="the kill")
+        first.wait(60)
+        if name != "drain.decide:commit:after":
+            assert world.outcomes(job.id) == {}
+        with process(WORKER, {"FAILPOINT_RECORD": str(record), "PYTHONPATH": str(failpoints.SITE)}):
+            eventually(lambda: job_state(world, job.id) == "completed", what="the job done by another worker")
+    passed = record.read_text(encoding="utf-8").splitlines()
+    assert passed.count("drain.decide:commit:after") == 1
+    assert set(world.outcomes(job.id).values()) == {"withdrawn"}
+    states = chunks(world, job.id, "state, claims")
+    assert states == [("done", 1 if name == "drain.decide:commit:after" else 2)]
+    assert_balanced(db)

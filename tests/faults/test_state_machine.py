@@ -1,0 +1,162 @@
+"""Anything, in any order, with anything going wrong: after each step the service has done what its model says.
+
+Hypothesis draws the steps: producers, HR systems, SCIM, support, the platform, workers, the relay, the clock and
+faults. A fault hits any boundary between two statements of a step. Each transaction is compared with the model
+(`tests/support/model.py`) and the books are checked; in the end everything is driven to rest, and nothing may be left.
+
+`make chaos` takes thousands of steps with a new seed, which it prints; `CHAOS_SEED=…` repeats one.
+"""
+
+import json
+import os
+import random
+
+import hypothesis
+import pytest
+from hypothesis import HealthCheck, Phase
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from tests.support import failpoints
+from tests.support.lockstep import Fault
+from tests.support.state_machine.base import anything, numbers, passing, reached, whom
+from tests.support.state_machine.people import People
+from tests.support.state_machine.platform import Platform
+from tests.support.state_machine.producers import Producers
+from tests.support.state_machine.support import Support
+from worker.config import Settings
+from worker.database import Database
+from worker.rules import ENDED
+
+FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
+SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 2**31) if FULL else 11)
+EXAMPLES, STEPS = (120, 80) if FULL else (8, 60)
+
+
+class Machine(Producers, People, Support, Platform):
+    """Everybody, and in between them the clock, the workers and the relay."""
+
+    @rule()
+    def time_passes(self) -> None:
+        self._time_passes()
+        self.both.compare()
+
+    @rule()
+    def backoffs_and_leases_pass(self) -> None:
+        self.both.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
+        self.both.leases_run_out()
+        self.both.compare()
+
+    @precondition(lambda self: self.model.has_work())
+    @rule(fault=passing)
+    def worker_claims(self, fault: Fault | None) -> None:
+        self.both.claim(fault)
+        self.both.compare()
+
+    @precondition(lambda self: self.both.hands)
+    @rule(pick=numbers, fault=anything)
+    def worker_decides(self, pick: int, fault: Fault | None) -> None:
+        """A claim in hand, whether or not it still is its own."""
+        hands = self.both.hands
+        self.both.apply(hands.pop(pick % len(hands)), fault)
+        self.both.compare()
+
+    @precondition(lambda self: self.both.hands)
+    @rule(
+        pick=numbers,
+        nth=st.integers(1, 24),
+        what=st.sampled_from(["status", "owner", "enrol", "pause", "cancel"]),
+        other=numbers,
+        person=whom,
+    )
+    def worker_decides_while_something_happens(
+        self, pick: int, nth: int, what: str, other: int, person: tuple[int, str]
+    ) -> None:
+        """Between two statements of a worker, somebody else commits; or waits for a lock, and gives up."""
+        added: frozenset[int] = frozenset()
+
+        def meanwhile() -> None:
+            nonlocal added
+            match what:
+                case "status":
+                    self._change_status(other, ENDED[0])
+                case "owner":
+                    self._change_pathway(other, other % 2)
+                case "enrol":
+                    added = self._enrol(person, other % 3, None, "in_progress")
+                case _:
+                    job_id = sorted(self.model.jobs)[-1 - other % len(self.model.jobs)]
+                    self._steer_impatiently(what, job_id)
+
+        hands = self.both.hands
+        self.both.apply(hands.pop(pick % len(hands)), (nth, "meanwhile"), meanwhile)
+        self.both.compare(added=added, running=True)
+
+    @precondition(lambda self: self.model.has_work())
+    @rule(fault=anything)
+    def worker_claims_and_decides(self, fault: Fault | None) -> None:
+        self.both.claim()
+        if self.both.hands:
+            self.both.apply(self.both.hands.pop(), fault)
+        self.both.compare()
+
+    @precondition(lambda self: self.model.has_work())
+    @rule(step=numbers, fault=anything)
+    def workers_drain(self, step: int, fault: Fault | None) -> None:
+        """Until nothing is due; one of the claims meets the fault."""
+        for number in range(20):
+            claim = self.both.drain._claim()
+            if claim is None:
+                break
+            self.both.apply(claim, fault if number == step % 3 else None)
+            self.both.compare()
+
+    @rule(
+        step=st.sampled_from(["take_over", "deactivate", "admit", "close", "learners", "daily", "runs", "finish"]),
+        fault=anything,
+    )
+    def relay_takes_a_step(self, step: str, fault: Fault | None) -> None:
+        self.both.relay_step(step, fault)
+
+
+@pytest.mark.timeout(3000 if FULL else 480)
+def test_whatever_happens_the_service_does_what_its_model_says(
+    db: Database, owner: Database, environment: Settings
+) -> None:
+    print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
+    settings = environment.model_copy(
+        update={
+            "chunk_size": 6,
+            "max_attempts": 2,
+            "max_claims": 2,
+            "backoff_seconds": 0.001,
+            "backoff_max_seconds": 0.002,
+        }
+    )
+    impatient = Database(environment.model_copy(update={"lease_seconds": 2.0}), pool_size=2)
+
+    @hypothesis.seed(SEED)
+    def machine() -> Machine:
+        made = Machine(db, owner, settings)
+        made.impatient = impatient
+        return made
+
+    try:
+        run_state_machine_as_test(
+            machine,  # type: ignore[arg-type] # any callable that makes one
+            settings=hypothesis.settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                phases=[Phase.generate, *([Phase.shrink] if "CHAOS_SHRINK" in os.environ else [])],
+                report_multiple_bugs=False,
+                print_blob=False,
+            ),
+        )
+    finally:
+        impatient.close()
+        failpoints.uninstall()
+        print(f"reached: {json.dumps(reached, sort_keys=True)}")  # noqa: T201 - shown where pytest shows output
+    assert {"outcome withdrawn", "outcome pathway_owned", "job completed"} <= set(reached), "this has shown nothing"
