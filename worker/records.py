@@ -1,7 +1,7 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -154,6 +154,10 @@ class Chunk:
     job_id: int
     size: int
     attempts: int
+    own_failures: int
+    """Of the attempts: those that failed by an error of a row or an unknown one, not by the surroundings."""
+    tried_for: timedelta
+    """The time of its attempts, this one included, and of the pauses between them."""
     claims: int
     learner_external_id: str | None
     letter_id: int | None

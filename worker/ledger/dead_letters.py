@@ -3,8 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Text, exists, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Text, bindparam, exists, func, insert, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.catalogue import LetterCode, LetterState
 from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
@@ -18,17 +21,17 @@ _SUPPORT = sql_list(NEEDS_SUPPORT)
 
 _OPEN = text(f"""
 INSERT INTO withdrawals.dead_letters (organisation_id, code, enrolment_id, learner_external_id, job_id,
-    error_class, message, fingerprint)
+    error_class, message, fingerprint, evidence)
 SELECT c.organisation_id, :code, c.enrolment_ids[1], c.learner_external_id, c.job_id,
-    :error_class, :message, :fingerprint
+    :error_class, :message, :fingerprint, :evidence
 FROM withdrawals.chunks c WHERE c.id = :chunk_id
 -- One live letter per organisation, enrolment, person and code: a later job attaches to it.
 ON CONFLICT (organisation_id, enrolment_id, learner_external_id, code)
     WHERE state IN ({sql_list(LIVE)}) AND code <> 'invalid_event'
     DO UPDATE SET message = excluded.message, error_class = excluded.error_class,
-        fingerprint = excluded.fingerprint
+        fingerprint = excluded.fingerprint, evidence = dead_letters.evidence || excluded.evidence
 RETURNING id
-""")
+""").bindparams(bindparam("evidence", type_=JSONB))
 
 
 def open_for_chunk(
@@ -39,13 +42,20 @@ def open_for_chunk(
     fingerprint: str,
     message: str | None = None,
     error_class: str | None = None,
+    tried_for: timedelta | None = None,
 ) -> int:
     """Open a letter for a chunk of one id or one person, or attach to the live one; its id.
 
     `message`: what an error said; a letter without one is explained by its code and evidence.
+    `tried_for`: the time of the attempts that failed, which becomes evidence.
     """
     values = {"chunk_id": chunk_id, "code": code, "error_class": error_class, "message": message}
+    values |= {"evidence": _evidence(tried_for)}
     return int(connection.scalar(_OPEN, {**values, "fingerprint": fingerprint}) or 0)
+
+
+def _evidence(tried_for: timedelta | None) -> dict[str, Any]:
+    return {} if tried_for is None else {"tried_for_seconds": round(tried_for.total_seconds())}
 
 
 def open_for_event(
@@ -108,10 +118,21 @@ def supersede_person(connection: Connection, chunk: Chunk) -> None:
 
 
 def note_failure(
-    connection: Connection, letter_id: int, *, error_class: str | None, message: str, fingerprint: str
+    connection: Connection,
+    letter_id: int,
+    *,
+    error_class: str | None,
+    message: str,
+    fingerprint: str,
+    tried_for: timedelta,
 ) -> None:
-    """Let a locked letter say why its last attempt failed."""
-    why = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
+    """Let a locked letter say why its last attempt failed, and for how long it was tried."""
+    why = {
+        "error_class": error_class,
+        "message": message,
+        "fingerprint": fingerprint,
+        "evidence": letters_table.c.evidence.op("||")(literal(_evidence(tried_for), JSONB)),
+    }
     connection.execute(update(letters_table).where(letters_table.c.id == letter_id).values(why))
 
 
