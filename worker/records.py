@@ -120,6 +120,10 @@ class Brake:
         """Whether so many learners in the window are too many."""
         return volume > self.floor and volume > self.share * population
 
+    def room(self, *, before: int, population: int) -> int:
+        """How many learners more are not too many, with `before` in the window."""
+        return max(max(self.floor, int(self.share * population)) - before, 0)
+
     def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
         """What the decision about `learners` more rests on."""
         limits = {"floor": self.floor, "share": self.share, "hours": self.hours}

@@ -47,6 +47,7 @@ class Relay:
         self._stopping = threading.Event()
         self._heartbeat = Heartbeat(database, "relay")
         self._next_overdue = 0.0
+        self._places: dict[int, int] = {}
 
     def stop(self) -> None:
         """End after the current round."""
@@ -121,7 +122,7 @@ class Relay:
             "deactivate": lambda: events.deactivate_due(self._database),
             "admit": self._admit_due,
             "close": self._close_cancelled,
-            "learners": lambda: remedies.redrive_known_learners(self._database),
+            "learners": lambda: remedies.redrive_known_learners(self._database, self._places),
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
