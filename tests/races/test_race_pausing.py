@@ -80,7 +80,8 @@ def test_a_chunk_is_not_claimed_before_its_next_attempt_and_is_when_its_time_has
     job = world.submit(db, world.enrolments(2))
     claim = take(db)
     with db.begin() as connection:
-        claims.retry(connection, claim.chunk_ids, claim.token, backoff=timedelta(hours=1), failed=True)
+        for chunk in claims.lock(connection, claim):
+            claims.retry(connection, chunk, claim.token, backoff=timedelta(hours=1), own_failure=True)
     if paused:
         act(db, world, job.id, "pause")
         act(db, world, job.id, "resume")
@@ -101,7 +102,8 @@ def test_a_drain_finds_what_has_become_due_without_a_relay(db: Database, world: 
     job = world.submit(db, world.enrolments(2))
     claim = take(db)
     with db.begin() as connection:
-        claims.retry(connection, claim.chunk_ids, claim.token, backoff=timedelta(hours=1), failed=True)
+        for chunk in claims.lock(connection, claim):
+            claims.retry(connection, chunk, claim.token, backoff=timedelta(hours=1), own_failure=True)
     world.run("UPDATE withdrawals.chunks SET run_after = now()")
     work_off(db, environment)
     assert job_state(world, job.id) == "completed"

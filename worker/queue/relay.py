@@ -53,6 +53,7 @@ class Relay:
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._due = DueDeactivations()
         self._next_overdue = 0.0
+        self._places: dict[int, int] = {}
 
     def stop(self) -> None:
         """End after the current round."""
@@ -124,7 +125,7 @@ class Relay:
             "deactivate": lambda: events.deactivate_due(self._database, self._due),
             "admit": self._admit_due,
             "close": lambda: self._leftovers.close_cancelled(self._database),
-            "learners": lambda: remedies.redrive_known_learners(self._database),
+            "learners": lambda: remedies.redrive_known_learners(self._database, self._places),
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
