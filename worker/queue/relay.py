@@ -25,6 +25,7 @@ from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import Heartbeat
+from worker.reports.seals import Sealer
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Relay:
         self._stopping = threading.Event()
         self._heartbeat = Heartbeat(database, "relay")
         self._next_overdue = 0.0
+        self._sealer = Sealer(database)
 
     def stop(self) -> None:
         """End after the current round."""
@@ -129,6 +131,7 @@ class Relay:
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
+            "seal": self._sealer.step,
         }
         for name, step in steps.items():
             self._try(name, step)
