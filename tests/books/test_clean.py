@@ -37,10 +37,16 @@ def test_the_check_of_one_job_looks_at_that_job_alone(db: Database, owner: Datab
 def test_the_check_since_a_time_looks_at_what_was_written_since(db: Database, owner: Database) -> None:
     _corrupt(
         owner,
-        "UPDATE withdrawals.jobs SET created_at = created_at - interval '9 d', finished_at = finished_at - interval '9 d'",
-        "UPDATE withdrawals.chunks SET created_at = created_at - interval '9 d', closed_at = closed_at - interval '9 d'",
-        "UPDATE withdrawals.outcomes SET decided_at = decided_at - interval '9 d'",
-        "UPDATE lms.enrolments SET withdrawn_at = withdrawn_at - interval '9 d'",
+        *(
+            f"UPDATE {table} SET {time} = {time} - interval '9 days'"
+            for table, times in {
+                "withdrawals.jobs": ("created_at", "finished_at"),
+                "withdrawals.chunks": ("created_at", "closed_at"),
+                "withdrawals.outcomes": ("decided_at",),
+                "lms.enrolments": ("withdrawn_at",),
+            }.items()
+            for time in times
+        ),
         "DELETE FROM withdrawals.outcomes WHERE job_id = 1",
     )
     now = datetime.now(UTC)
