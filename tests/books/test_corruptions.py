@@ -1,5 +1,7 @@
 """The books see everything: whatever is corrupted by hand is named with its rule and its row."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
@@ -30,3 +32,11 @@ def test_what_is_corrupted_is_named_with_its_rule_and_its_row(
 
 def test_every_rule_has_a_corruption_that_it_finds() -> None:
     assert {corruption.rule for corruption in ALL} == RULES.keys()
+
+
+def test_the_page_about_the_books_lists_every_rule_as_the_code_has_it() -> None:
+    page = Path("ops/books.md").read_text(encoding="utf-8")
+    listed = [line for line in page.splitlines() if line.startswith("| `")]
+    assert listed == [
+        f"| `{rule.code}` | {rule.severity} | {rule.meaning} | {rule.advice} |" for rule in RULES.values()
+    ]
