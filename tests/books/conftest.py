@@ -1,5 +1,7 @@
 """A database that has everything, made once: each test here gets a copy of it."""
 
+from contextlib import closing
+
 import pytest
 import sqlalchemy
 from pydantic import SecretStr
@@ -31,8 +33,9 @@ def template(servers: LocalServers, template: str) -> str:
             "backoff_seconds": 3600.0,
         }
     )
-    db, owner = Database(settings, pool_size=4), Database(settings, pool_size=4, as_owner=True)
-    full_world.build(db, owner, settings)
-    db.close()
-    owner.close()
+    with (
+        closing(Database(settings, pool_size=4)) as db,
+        closing(Database(settings, pool_size=4, as_owner=True)) as owner,
+    ):
+        full_world.build(db, owner, settings)
     return NAME
