@@ -28,6 +28,7 @@ from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
+from worker.reports.seals import Sealer
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Relay:
         self._due = DueDeactivations()
         self._next_overdue = 0.0
         self._places: dict[int, int] = {}
+        self._sealer = Sealer(database)
 
     def stop(self) -> None:
         """End after the current round."""
@@ -133,6 +135,7 @@ class Relay:
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
+            "seal": self._sealer.step,
         }
         reachable = True
         for name, step in steps.items():
