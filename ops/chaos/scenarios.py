@@ -21,6 +21,10 @@ class Scenario:
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("workers-killed", "workers are killed (SIGKILL) at random while they decide"),
     Scenario("everything-killed", "worker, relay and web processes are killed at random; producers use HTTP"),
+    Scenario(
+        "killed-at-failpoints",
+        "worker and relay processes are killed once before and after every statement and commit that they make",
+    ),
     Scenario("workers-frozen", "workers are stopped (SIGSTOP) for longer than a lease, and go on"),
     Scenario("relay-frozen", "the leading relay is stopped (SIGSTOP) while work arrives, and goes on"),
     Scenario("redis-killed", "Redis is flushed again and again, then killed and started empty"),

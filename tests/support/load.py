@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Self
@@ -156,6 +157,12 @@ class Load:
             self.repeated += 1
         self.jobs[job_id] = sorted(set(ids))
 
+    def submit_at(self, key: str, ids: list[int], effective_at: datetime) -> int:
+        """Submit a job for later; its id."""
+        job_id, _ = self._submit(key, ids, effective_at)
+        self.jobs[job_id] = sorted(set(ids))
+        return job_id
+
     def submit_again(self) -> None:
         """Repeat every request with its key, as producers do after the database has lost commits."""
         self.jobs = {}
@@ -172,8 +179,8 @@ class Load:
                     raise
                 time.sleep(0.05)
 
-    def _submit(self, key: str, ids: list[int]) -> tuple[int, bool]:
-        request = JobRequest(reason="not_required", enrolment_ids=ids)
+    def _submit(self, key: str, ids: list[int], effective_at: datetime | None = None) -> tuple[int, bool]:
+        request = JobRequest(reason="not_required", enrolment_ids=ids, effective_at=effective_at)
         done = submit(self.db, Requester(self.world.organisation_id, "test:producer", "cli", key), request, chunk_size=40)
         return done.job.id, done.created
 
