@@ -17,11 +17,11 @@ KEPT = 3
 _HEAD = """# What `make chaos` does, and what came of it
 
 `make chaos` breaks whatever the service stands on while requests arrive, and compares the end with what was accepted.
-*Lost*: accepted, and neither done nor in front of support. *Double*: done twice. *Wrong*: another outcome than the rules
-give, or a change that nobody asked for. Every scenario ends with `withdrawals check`.
+*Lost*: accepted, and neither done nor in front of support. *Double*: done twice. *Wrong*: another outcome than the
+rules give, or a change that nobody asked for. Every scenario ends with `withdrawals check`.
 
 Each scenario takes its random choices from its seed. `make chaos CHAOS_SEED=7` repeats a run;
-`make chaos CHAOS=redis-frozen` runs one scenario.
+`make chaos CHAOS_ONLY=redis-frozen` runs one scenario.
 
 This file is generated: `python -m ops.chaos` writes it from [last-run.json](chaos/last-run.json) and
 [scenarios.py](chaos/scenarios.py).
@@ -95,7 +95,9 @@ def summary(records: Sequence[Record]) -> list[str]:
     lines = [f"{'scenario':<26}{'seed':>12}{'accepted':>10}{'lost':>6}{'double':>8}{'wrong':>7}"]
     for item in records:
         figures = f"{item.accepted:>10,}{item.lost:>6}{item.double:>8}{item.wrong:>7}"
-        lines.append(f"{item.scenario:<26}{item.seed:>12}" + (f"  skipped: {item.skipped}" if item.skipped else figures))
+        lines.append(
+            f"{item.scenario:<26}{item.seed:>12}" + (f"  skipped: {item.skipped}" if item.skipped else figures)
+        )
         lines += [f"    {problem}" for problem in item.problems]
     return lines
 

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import dramatiq
@@ -48,7 +49,7 @@ def test_redis_that_answers_nobody_for_longer_than_its_clients_wait_loses_nothin
             for number in load.moments(FEW):
                 with frozen(pid):
                     # Requests are accepted meanwhile; what is decided is up to the workers that have a hint.
-                    load.submit(f"while Redis is frozen {number}", load.ids[number :: 7])
+                    load.submit(f"while Redis is frozen {number}", load.ids[number::7])
                     seconds_pass(admin, FOR)
         chaos.conclude(load.verdict())
 
@@ -62,7 +63,7 @@ def test_redis_without_memory_loses_nothing(
             with load.submitted_meanwhile():
                 for number in load.moments(FEW):
                     client.config_set("maxmemory", "1")
-                    load.submit(f"while Redis is full {number}", load.ids[number :: 7])
+                    load.submit(f"while Redis is full {number}", load.ids[number::7])
                     seconds_pass(admin, FOR)
                     client.config_set("maxmemory", "0")
         finally:
@@ -95,9 +96,9 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 def _garbage() -> list[bytes]:
-    unknown = dramatiq.Message(QUEUE, "no.such.actor", (), {}, {})
-    wrong = dramatiq.Message(QUEUE, "chunks.drain", (1, 2), {"unknown": True}, {})
-    delayed = dramatiq.Message(QUEUE, "chunks.drain", (), {}, {"eta": "tomorrow"})
+    unknown: Any = dramatiq.Message(QUEUE, "no.such.actor", (), {}, {})
+    wrong: Any = dramatiq.Message(QUEUE, "chunks.drain", (1, 2), {"unknown": True}, {})
+    delayed: Any = dramatiq.Message(QUEUE, "chunks.drain", (), {}, {"eta": "tomorrow"})
     return [b"\xff\x00 no JSON", b"[]", b"{}", b"null", unknown.encode(), wrong.encode(), delayed.encode()]
 
 

@@ -24,8 +24,8 @@ def shift(seconds: float) -> None:
     real_time, real_time_ns, real_gmtime, real_localtime = time.time, time.time_ns, time.gmtime, time.localtime
     time.time = lambda: real_time() + seconds
     time.time_ns = lambda: real_time_ns() + int(seconds * 1e9)
-    time.gmtime = lambda at=None: real_gmtime(time.time() if at is None else at)  # type: ignore[assignment, misc]
-    time.localtime = lambda at=None: real_localtime(time.time() if at is None else at)  # type: ignore[assignment, misc]
+    time.gmtime = lambda at=None: real_gmtime(time.time() if at is None else at)
+    time.localtime = lambda at=None: real_localtime(time.time() if at is None else at)
     real_now = datetime.datetime.now
 
     def now(cls: type[datetime.datetime], tz: datetime.tzinfo | None = None) -> datetime.datetime:

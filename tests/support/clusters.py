@@ -115,7 +115,7 @@ class Cluster:
 @contextmanager
 def directory() -> Iterator[Path]:
     """A directory with a name that is short enough for a socket, which every user can reach."""
-    made = Path(tempfile.mkdtemp(prefix="wdc-", dir="/tmp"))  # noqa: S108 - mkdtemp makes a name of our own there
+    made = Path(tempfile.mkdtemp(prefix="wdc-", dir="/tmp"))
     made.chmod(0o755)
     try:
         yield made

@@ -108,5 +108,3 @@ class Proxy:
             hit = self._random.random() < self.cut
             self.cuts += hit
             return hit
-
-
