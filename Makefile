@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo up test check format bench chaos lock dist clean
+.PHONY: help demo up test coverage check format bench chaos lock dist clean
 .DEFAULT_GOAL := demo
 
 help: ## list the targets
@@ -18,6 +18,9 @@ up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C; 
 
 test: $(VENV)/.dev ## the whole suite, against real PostgreSQL and Redis that it starts itself
 	@$(BIN)/python -m pytest -n 2
+
+coverage: $(VENV)/.dev ## the whole suite, and the lines of the service that no test reaches
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 check: $(VENV)/.dev ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import SettingsError, describe
 from worker.ledger import hr_sources as ledger
-from worker.ledger import processes
+from worker.ledger import leader, processes
 from worker.people.hr_sources import source_seal
 
 OLDEST_POSTGRES = 150000
@@ -98,10 +98,13 @@ def _role(database: Database) -> list[Finding]:
 
 def _relay(database: Database) -> list[Finding]:
     with database.begin() as connection:
-        age, threads = processes.relay_age(connection), processes.worker_threads(connection, at_least=0)
+        leads, threads = leader.read(connection), processes.worker_threads(connection, at_least=0)
     relay = Finding("warn", "relay", "no relay is running, so nothing wakes the workers: start `withdrawals relay`")
-    if age is not None and age < 15:
-        relay = Finding("ok", "relay", f"last heartbeat {age:.0f} s ago")
+    if leads.is_alive:
+        relay = Finding("ok", "relay", f"last heartbeat {leads.seconds_since_seen:.0f} s ago")
+    if leads.is_alive and leads.failing:
+        steps = ", ".join(f"{found.step} ({found.failures} times: {found.error_class})" for found in leads.failing)
+        relay = Finding("warn", "relay", f"steps that fail again and again: {steps}; its log says why")
     worker = Finding("ok", "worker", f"{threads} threads")
     if threads == 0:
         worker = Finding("warn", "worker", "no worker is running, so no job makes progress: start `withdrawals worker`")

@@ -128,9 +128,9 @@ def _cells(line: int, row: dict[str, str]) -> tuple[object, ...]:
     if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", progress):
         raise InvalidInputError(f"Line {line}: progress {progress[:40]!r} is not a number")
     return (
-        row["learner_external_id"].strip(),
-        row["series_code"].strip(),
-        row["pathway_title"].strip() or None,
+        row["learner_external_id"],  # names are kept as they are: with a space at its end it is another one
+        row["series_code"],
+        row["pathway_title"] if row["pathway_title"].strip() else None,
         row.get("status", "").strip() or "waiting_to_start",
         at,
         progress,

@@ -35,7 +35,16 @@ Storable = AfterValidator(_storable)
 
 ReasonName = Literal["not_required", "user_deactivated", "learner_declined", "enrolment_error"]
 Id = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
-ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True), Storable]
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank")
+    return value
+
+
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable, AfterValidator(_not_blank)]
+"""A person's id on the platform, character by character: with a space at its end it is another person's."""
 Note = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), Storable]
 
 

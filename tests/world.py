@@ -124,6 +124,15 @@ class World:
             "SELECT id, code, state, enrolment_id, learner_external_id FROM withdrawals.dead_letters ORDER BY id"
         )
 
+    def relay_leads(self, *, seen: str = "0 s", failing: str = "{}") -> None:
+        """Put a relay on record that leads. `seen`: how long ago (negative: in the future). `failing`: as JSON."""
+        self.run(
+            """UPDATE withdrawals.leader SET process_id = gen_random_uuid(), since = now(),
+            seen_at = now() - CAST(:seen AS interval), failing = CAST(:failing AS jsonb)""",
+            seen=seen,
+            failing=failing,
+        )
+
     def requester(self, key: str | None = None, door: str = "cli") -> Requester:
         return Requester(self.organisation_id, "test:admin", door, key or uuid4().hex)
 

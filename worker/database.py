@@ -86,10 +86,18 @@ class Database:
         with self.engine.begin() as connection:
             yield connection
 
-    def run(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
+    def run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        patient: bool = False,
+        wait: Callable[[Connection], object] | None = None,
+    ) -> T:
         """Run `work` in one transaction; repeat the whole of it after a transient error.
 
         `patient`: also after a lock or statement timeout, for a caller who would only ask again.
+        `wait`: run in a transaction of its own before `work` is repeated: it waits there for what `work` must not wait
+        for, because others wait for what `work` holds.
 
         `work` is repeated also when the commit's answer was lost, so it has to start from a guard: a token,
         a key or a state that a first success has changed. Any other error rolls back and is raised.
@@ -101,8 +109,12 @@ class Database:
             before_sleep=_log_retry,
             reraise=True,
         ):
-            with attempt, self.engine.begin() as connection:
-                return work(connection)
+            with attempt:
+                if wait is not None and attempt.retry_state.attempt_number > 1:
+                    with self.engine.begin() as connection:
+                        wait(connection)
+                with self.engine.begin() as connection:
+                    return work(connection)
         raise AssertionError("tenacity ends by returning or raising")
 
     def run_each(self, items: Iterable[Item], work: Callable[[Connection, Item], T], *, step: str) -> list[T]:

@@ -4,7 +4,7 @@ The migrations make the tables, with their checks, indexes and triggers; a test 
 database. Large set statements are SQL text in `worker/ledger/`; what is composed of conditions is built from here.
 """
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Named,
@@ -173,6 +174,7 @@ class JobsColumns(TypedColumns):
     released_by: Named[str | None]
     reinstates: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
     file_name: Named[str | None]
+    deactivated_external_id: Named[str | None]
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -224,6 +226,10 @@ class AllChunkColumns(ChunkColumns):
     redrives: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
     asked_by: Named[str | None]
     remedy: Named[str | None]
+    tried_for: Named[timedelta] = Column(Interval)
+    own_failures: Named[int]
+    deferred: Named[bool]
+    digest: Named[int | None] = Column(BigInteger)
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")
@@ -322,6 +328,7 @@ class RunsColumns(TypedColumns):
     stepped_at: Named[datetime] = Column(Instant)
     created_at: Named[datetime] = Column(Instant)
     finished_at: Named[datetime | None] = Column(Instant)
+    door: Named[str | None]
 
 
 runs = Table("runs", metadata, RunsColumns, schema="withdrawals")
@@ -425,6 +432,7 @@ class ScimUsersColumns(TypedColumns):
     created_at: Named[datetime | None] = Column(Instant)
     changed_at: Named[datetime] = Column(Instant)
     deleted_at: Named[datetime | None] = Column(Instant)
+    external_id: Named[str | None]
 
 
 scim_users = Table("scim_users", metadata, ScimUsersColumns, schema="withdrawals")
@@ -517,6 +525,28 @@ class AuditColumns(TypedColumns):
 audit = Table("audit", metadata, AuditColumns, schema="withdrawals")
 
 
+class SealsColumns(TypedColumns):
+    """How many rows a table had on finished days, with a digest of them; append-only."""
+
+    table_name: Named[str] = Column(primary_key=True)
+    day: Named[date] = Column(primary_key=True)
+    after: Named[date | None]
+    row_count: Named[int] = Column(BigInteger)
+    digest: Named[int] = Column(BigInteger)
+    last_id: Named[int] = Column(BigInteger)
+    looked_at: Named[datetime] = Column(Instant)
+    sealed_at: Named[datetime] = Column(Instant)
+
+
+seals = Table(
+    "seals",
+    metadata,
+    SealsColumns,
+    ForeignKeyConstraint(["table_name", "after"], ["withdrawals.seals.table_name", "withdrawals.seals.day"]),
+    schema="withdrawals",
+)
+
+
 class ProcessesColumns(TypedColumns):
     """What runs, by its heartbeat."""
 
@@ -528,3 +558,17 @@ class ProcessesColumns(TypedColumns):
 
 
 processes = Table("processes", metadata, ProcessesColumns, schema="withdrawals")
+
+
+class LeaderColumns(TypedColumns):
+    """The relay that leads: one row, with its own heartbeat and the steps of its rounds that fail."""
+
+    one: Named[bool] = Column(primary_key=True)
+    process_id: Named[UUID | None]
+    locked: Named[bool]
+    since: Named[datetime | None] = Column(Instant)
+    seen_at: Named[datetime | None] = Column(Instant)
+    failing: Named[dict[str, Any]] = Column(JSONB)
+
+
+leader = Table("leader", metadata, LeaderColumns, schema="withdrawals")

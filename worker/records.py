@@ -72,6 +72,8 @@ class NewJob:
     """Of a person job."""
     epoch: int | None = None
     """Of the person when a deactivation asked."""
+    deactivated_external_id: str | None = None
+    """Of a cascade: the person whose deactivation, of that epoch, it carries further."""
     effective_at: datetime | date | None = None
     """None: at once. A date is the end of that day in the organisation's time zone."""
     accepted: int = 0
@@ -157,6 +159,7 @@ class Chunk:
     letter_id: int | None
     """The dead letter that this chunk tries again; None for a job's own chunk."""
     epoch: int | None
+    """Of the person whose deactivation, or its cascade, the job carries out."""
     reinstates: int | None
     proceed: bool
     """False when the job was paused or cancelled after the claim: hand it back."""

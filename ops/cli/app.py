@@ -11,6 +11,7 @@ import typer
 
 from ops.cli import (
     brake,
+    check,
     control,
     data,
     dead_letters,
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments. Each request is done once, or support sees it with the reason.",
 )
-for module in (processes, data, jobs, watch, explain, reinstate):
+for module in (processes, data, check, jobs, watch, explain, reinstate):
     module.register(app)
 control.register(jobs.group)
 desk.register(dead_letters.group)

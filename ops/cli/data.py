@@ -1,4 +1,4 @@
-"""Load sample data, migrate the database, check the books."""
+"""Load sample data, migrate the database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +10,12 @@ from ops.cli.common import AsJson
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
 from worker.database import Database
-from worker.reports.books import check as check_books
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
     app.command("load")(load)
     app.command("migrate")(migrate)
-    app.command("check")(check)
 
 
 def load(
@@ -43,22 +41,3 @@ def migrate() -> None:
         finally:
             owner.close()
     common.out.print(f"the database is at revision {revision}")
-
-
-def check(json: AsJson = False) -> None:
-    """Check the conservation formula and every invariant. Exit code 1 and a list: something is broken."""
-    with common.database() as db:
-        books = check_books(db)
-    if json:
-        common.print_json({"clean": books.clean, "totals": books.totals, "violations": books.violations})
-    else:
-        totals = books.totals
-        common.out.print(
-            f"accepted {totals['accepted']:,} = outcomes {totals['outcomes']:,} + unfinished {totals['unfinished']:,}"
-            f" + closed whole {totals['closed_whole']:,}  ({totals['jobs']:,} jobs)"
-        )
-        for violation in books.violations:
-            common.out.print(f"broken: {violation.rule}: {violation.subject}", markup=False)
-        common.out.print("clean" if books.clean else "NOT clean")
-    if not books.clean:
-        raise typer.Exit(1)

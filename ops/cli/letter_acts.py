@@ -102,7 +102,7 @@ def resolve(
         json,
         letter_ids or [],
         lambda db, org, ids: remedies.resolve(
-            db, organisation_id=org, letter_ids=ids, remedy=act, actor=who, note=note
+            db, organisation_id=org, letter_ids=ids, remedy=act, actor=who, door="cli", note=note
         ),
     )
 
@@ -231,7 +231,8 @@ def _run(
         if dry_run:
             _print_preview(act, runs.preview(db, organisation_id=org, act=act, wanted=wanted), json)
             return
-        begun = runs.start(db, organisation_id=org, act=act, wanted=wanted, actor=common.actor(acting), **how)
+        who = common.actor(acting)
+        begun = runs.start(db, organisation_id=org, act=act, wanted=wanted, actor=who, door="cli", **how)
     _print(begun, json)
     if not json:
         common.err.print(f"The run has started. Watch it with: withdrawals dead-letters runs watch {begun.id}")

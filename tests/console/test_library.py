@@ -1,7 +1,9 @@
 """The administrators' way: the Series library, a Series' enrolments, one withdrawal, many."""
 
 import re
+from html import unescape
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import pytest
@@ -298,3 +300,24 @@ def test_another_organisations_series_and_enrolments_are_not_there(
     assert client.post(f"/console/enrolments/{enrolment_id}/withdraw", data=sent).status_code == 404
     assert "Secret" not in client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=not_required").text
     assert client.get("/console/enrolments?learner=Person").text.count('<th scope="row">') == 0
+
+
+def test_the_series_library_goes_on_from_page_to_page(client: TestClient, token: MakeToken, world: World) -> None:
+    """More Series than a page shows: each stands on one page, in the order of the codes."""
+    world.run(
+        "INSERT INTO lms.series (organisation_id, code, title) "
+        "SELECT :o, 'code-' || to_char(n, 'FM000'), 'Series' FROM generate_series(1, 120) n",
+        o=world.organisation_id,
+    )
+    signed_in(client, token("viewer"))
+    address: str | None = "/console/series"
+    seen: list[str] = []
+    pages = 0
+    while address:
+        text = client.get(address).text
+        seen += re.findall(r"code-\d{3}", text)
+        pages += 1
+        following = re.search(r'rel="next" href="([^"]*)"', text)
+        address = urljoin(address, unescape(following[1])) if following else None
+    assert pages > 1
+    assert list(dict.fromkeys(seen)) == [f"code-{number:03}" for number in range(1, 121)]

@@ -14,6 +14,7 @@ from tests.world import World, work_off
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import gauges, processes
+from worker.ledger.leader import FailingStep, Leader
 from worker.ledger.processes import ProcessCount
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
@@ -34,6 +35,7 @@ def test_all_stands_at_a_glance_and_leads_on(
     with db.begin() as connection:
         processes.record_alive(connection, uuid4(), "worker", 4)
         processes.record_alive(connection, uuid4(), "relay", 1)
+    world.relay_leads(seen="-1 day")
     owned = world.enrolment("anna", pathway_id=world.pathway(NASTY))
     page.reload()
     page.get_by_role("link", name="Choose a Series").wait_for()
@@ -79,16 +81,19 @@ def test_what_is_broken_is_told_with_what_mends_it() -> None:
     def told(**found: object) -> list[str]:
         now = datetime.now(UTC)
         fine = {"worker": ProcessCount(1, 4, now), "relay": ProcessCount(1, 1, now)}
-        parts = {"broker": True, "processes": fine, "due": (0, 0.0), **found}
+        parts = {"broker": True, "processes": fine, "leader": Leader(1.0), "due": (0, 0.0), **found}
         nothing = dict.fromkeys(("jobs", "letters", "brake", "last", "has_enrolments"))
         return [alarm.text + alarm.command for alarm in ServiceStatus(**nothing, **parts).alarms]  # type: ignore[arg-type]
 
     now = datetime.now(UTC)
     assert told() == []
     assert "withdrawals worker" in told(processes={"relay": ProcessCount(1, 1, now)})[0]
-    assert (
-        "withdrawals relay" in told(processes={"worker": ProcessCount(1, 4, now), "relay": ProcessCount(0, 0, now)})[0]
-    )
+    assert "withdrawals relay" in told(leader=Leader(None))[0]
+    assert "withdrawals relay" in told(leader=Leader(16.0))[0], "one that hangs, whatever stands by"
+    failing = (FailingStep("sessions", 1200, now, "DivisionByZero", "0123456789ab"),)
+    assert told(leader=Leader(1.0, failing)) == [
+        "Steps of the relay fail again and again: sessions (1,200 times, DivisionByZero). Its log says why."
+    ]
     assert "Redis" in told(broker=False)[0]
     assert told(due=(9, 3600.0)) == ["The oldest due work has waited for 60 minutes."]
-    assert told(processes=None, due=None) == []
+    assert told(processes=None, leader=None, due=None) == []

@@ -41,6 +41,7 @@ def freed(world: World, ids: list[int]) -> None:
 
 def start(db: Database, world: World, act: str = "redrive", wanted: LetterFilter = ALL, **how: Any) -> CountedRun:
     how.setdefault("note", "agreed")
+    how.setdefault("door", "cli")
     return runs.start(db, organisation_id=world.organisation_id, act=act, wanted=wanted, actor=SUPPORT, **how)
 
 
@@ -264,14 +265,14 @@ def test_a_cascade_withdraws_the_learners_other_active_enrolments_in_the_pathway
     (letter,) = world.letters()
     letters.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="cascade", note="all of it",
-        actor="test:approver",
+        actor="test:approver", door="console",
     )  # fmt: skip
     work_off(db, environment)
     assert [world.status(enrolment_id) for enrolment_id in (first, *siblings)] == ["withdrawn"] * 3
     rows = world.run("SELECT withdrawal_reason, withdrawn_by FROM lms.enrolments WHERE id = ANY(:i)", i=siblings)
     assert [tuple(row) for row in rows] == [("learner_declined", "test:approver")] * 2
-    (job,) = world.run("SELECT id, source, note, state FROM withdrawals.jobs WHERE id <> :i", i=opener.id)
-    assert tuple(job)[1:] == ("support", "all of it", "completed")
+    (job,) = world.run("SELECT id, source, door, note, state FROM withdrawals.jobs WHERE id <> :i", i=opener.id)
+    assert tuple(job)[1:] == ("support", "console", "all of it", "completed")
     assert world.outcomes(job.id) == dict.fromkeys(siblings, "withdrawn")
     assert world.one("SELECT remedy FROM withdrawals.dead_letters") == "cascade"
     assert sorted(
@@ -289,8 +290,10 @@ def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
     first, siblings = pathway_of_three(world)
     world.submit(db, [first, *siblings])
     work_off(db, environment)
-    ended = run_off(db, world, environment, start(db, world, "cascade"))
+    ended = run_off(db, world, environment, start(db, world, "cascade", door="console"))
     assert (ended.state, ended.resolved) == ("done", 3)
+    doors = world.run("SELECT DISTINCT door FROM withdrawals.jobs WHERE source = 'support'")
+    assert [row.door for row in doors] == ["console"], "the run's, although the relay drives it"
     assert [world.status(enrolment_id) for enrolment_id in (first, *siblings)] == ["withdrawn"] * 3
     assert_balanced(db)
 
@@ -320,7 +323,7 @@ def test_a_remedy_is_for_the_pathway_that_was_seen_and_no_other(
     (letter,) = world.letters()
     letters.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy=remedy, note="agreed",
-        actor="test:approver",
+        actor="test:approver", door="cli",
     )  # fmt: skip
     moved = [first, siblings[0]]
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:i)", p=world.pathway("Other"), i=moved)
@@ -412,19 +415,19 @@ def test_a_run_whose_relay_is_killed_again_and_again_attempts_each_letter_once(
     db: Database, world: World, environment: Settings
 ) -> None:
     """kill -9 of the leader while the run is under way; another goes on where it was."""
-    ids = owned(db, world, environment, 300)
+    ids = owned(db, world, environment, 150)
     freed(world, ids)
     with Supervisor({"relay-a": RELAY, "relay-b": RELAY, "worker": WORKER}) as running:
         run = start(db, world, rate=100)
-        for seen in (1, 60, 150):
+        for seen in (1, 30, 70):
             eventually(partial(resolved_at_least, db, run, seen), what=f"{seen} letters resolved")
             kill(running.pid("relay-a"))
             kill(running.pid("relay-b"))
         eventually(lambda: show(db, run).finished_at, what="the run ends")
-    assert (show(db, run).state, counts(show(db, run))) == ("done", {"resolved": 300})
+    assert (show(db, run).state, counts(show(db, run))) == ("done", {"resolved": 150})
     attempts = world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives IS NOT NULL")
-    assert attempts == 300
-    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 300
+    assert attempts == 150
+    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 150
     assert_balanced(db)
 
 

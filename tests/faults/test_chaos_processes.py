@@ -99,11 +99,11 @@ def test_workers_that_stand_still_for_longer_than_a_lease_change_nothing_when_th
 
 @pytest.mark.scenario("relay-frozen", small=True)
 def test_a_leading_relay_that_stands_still_is_replaced_and_changes_nothing_when_it_goes_on(
-    load: Load, environment: Settings, chaos: Chaos
+    load: Load, chaos: Chaos
 ) -> None:
     """What arrives while it stands still is done before it goes on: a load at first, then single jobs in a lull."""
     with Supervisor({"relay-a": RELAY}, CHILDREN) as leading:
-        eventually(lambda: leader(environment), what="a relay leads")
+        eventually(lambda: leader(load.world), what="a relay leads")
         with Supervisor({"worker-a": WORKER, "worker-b": WORKER, "relay-b": RELAY}, CHILDREN) as others:
             with stopped(family(leading.pid("relay-a"))):
                 with load.submitted_meanwhile():

@@ -6,6 +6,7 @@
 import os
 import signal
 import threading
+from uuid import uuid4
 
 import pytest
 
@@ -14,9 +15,13 @@ from tests.support import processes
 from tests.support.chaos import Chaos, left_running
 from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, work_in_hand
 from tests.support.processes import RELAY, WORKER, family, kill, process
+from tests.support.racing import job_state
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger import processes as processes_on_record
+from worker.queue.broker import make_broker
+from worker.web.health import readiness
 
 pytestmark = pytest.mark.timeout(900 if FULL else 480)
 
@@ -107,20 +112,63 @@ def test_a_worker_that_was_frozen_beyond_its_lease_comes_back_and_changes_nothin
     assert_balanced(db)
 
 
-def test_a_relay_that_is_killed_is_replaced_by_the_one_that_stands_by(
-    world: World, db: Database, environment: Settings
-) -> None:
+def test_a_relay_that_is_killed_is_replaced_by_the_one_that_stands_by(world: World, db: Database) -> None:
     with process(WORKER), process(RELAY) as first:
-        before = eventually(lambda: leader(environment), what="a relay leads")
+        before = eventually(lambda: leader(world), what="a relay leads")
         with process(RELAY):
             eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
-            assert leader(environment) == before
+            assert leader(world) == before
             for pid in family(first.pid):
                 kill(pid)
             job = world.submit(db, world.enrolments(10))
             eventually(lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed")
-            assert leader(environment) not in (None, before)
+            assert leader(world) not in (None, before)
     assert_balanced(db)
+
+
+def test_a_relay_that_is_frozen_is_replaced_and_stands_by_when_it_wakes_up(world: World, db: Database) -> None:
+    """It keeps its session and the lock, and is silent: the record decides, and nothing is done twice."""
+    with process(WORKER), process(RELAY) as frozen:
+        before = eventually(lambda: leader(world), what="a relay leads")
+        with process(RELAY):
+            eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
+            for pid in family(frozen.pid):
+                os.kill(pid, signal.SIGSTOP)
+            slow_platform(world, seconds=0)
+            ids = world.enrolments(10)
+            job = world.submit(db, ids)
+            eventually(lambda: job_state(world, job.id) == "completed", what="work goes on")
+            after = leader(world)
+            assert after not in (None, before)
+            assert not world.one("SELECT locked FROM withdrawals.leader"), "the frozen one still holds the lock"
+            for pid in family(frozen.pid):
+                os.kill(pid, signal.SIGCONT)
+            eventually(lambda: world.one("SELECT locked FROM withdrawals.leader"), what="it has given the lock away")
+            more = world.enrolments(10)
+            second = world.submit(db, more, chunk_size=1)
+            eventually(lambda: job_state(world, second.id) == "completed", what="work goes on after that")
+            assert leader(world) == after
+    assert world.one("SELECT count(*) FROM lms.changes") == len(ids) + len(more)
+    assert_balanced(db)
+
+
+def test_a_relay_that_is_frozen_without_a_standby_makes_the_service_not_ready(
+    world: World, db: Database, environment: Settings
+) -> None:
+    """What stands by and does not lead does not make it ready; the leader that goes on does."""
+    broker = make_broker(environment.broker_url.get_secret_value())
+    with process(RELAY) as frozen:
+        eventually(lambda: readiness(db, broker)["relay"]["ok"], what="ready")
+        for pid in family(frozen.pid):
+            os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: not readiness(db, broker)["relay"]["ok"], what="not ready")
+        with db.begin() as connection:
+            processes_on_record.record_alive(connection, uuid4(), "relay", 1)
+        assert not readiness(db, broker)["relay"]["ok"]
+        for pid in family(frozen.pid):
+            os.kill(pid, signal.SIGCONT)
+        eventually(lambda: readiness(db, broker)["relay"]["ok"], what="ready again")
+    broker.close()
 
 
 def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(

@@ -4,6 +4,8 @@ DESIGN.md §2: "Decide only from rows you hold locked." A decision from the stat
 what committed while it waited.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.racing import (
@@ -78,15 +80,23 @@ def test_an_enrolment_that_is_deleted_while_a_chunk_waits_for_it_is_not_found(
     assert_balanced(slow_db)
 
 
+@pytest.fixture
+def impatient(environment: Settings) -> Iterator[Database]:
+    """Connections of a short lease, whose locks time out after a second instead of three."""
+    database = Database(environment.model_copy(update={"lease_seconds": 10}))
+    yield database
+    database.close()
+
+
 def test_the_neighbours_of_a_row_that_the_platform_keeps_locked_do_not_wait_for_it(
-    db: Database, owner: Database, world: World, environment: Settings
+    db: Database, impatient: Database, owner: Database, world: World, environment: Settings
 ) -> None:
     """A lock timeout, a second one, then halves until the locked row is alone; it is done after the lock goes."""
     settings = environment.model_copy(update={"max_attempts": 50, "backoff_max_seconds": 0.1})
     ids = world.enrolments(8)
     locked = ids[2]
     job = world.submit(db, ids)
-    with hold_enrolments(owner, locked) as hold, workers(db, settings, 3):
+    with hold_enrolments(owner, locked) as hold, workers(impatient, settings, 3):
         eventually(lambda: len(world.outcomes(job.id)) == 7, what="seven of eight decided")
         assert locked not in world.outcomes(job.id)
         assert_balanced(db)

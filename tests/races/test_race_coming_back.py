@@ -69,19 +69,17 @@ def test_a_reactivation_committed_while_the_deactivation_waits_wins(
 
 
 def test_a_reactivation_closes_a_claimed_chunk_under_a_worker_that_has_not_begun(
-    slow_db: Database, owner: Database, world: World, threads: Threads
+    slow_db: Database, world: World, threads: Threads
 ) -> None:
-    """The reactivation stops at the learner, the chunk closed and not committed; the worker waits for the chunk."""
+    """The reactivation has closed the chunk and not committed; the worker waits for the chunk."""
     enrolment_id, job_id = _deactivated(slow_db, world)
     claim = take(slow_db)
-    with held(owner, HOLD_LEARNER) as hold:
-        coming_back = threads.go(world.event, slow_db, "reactivated", "anna")
-        await_waiters(world, 1)
+    with slow_db.begin() as connection:
+        event = PersonEvent(type=BACK, external_id="anna")
+        events.record_in(connection, world.requester(door="hr:hr"), "hr", event)
         deciding = threads.go(decide, slow_db, claim)
-        await_waiters(world, 2)
-        hold.release()
-        assert coming_back.result(PATIENCE).status == "reactivated"
-        assert deciding.result(PATIENCE).decided == []
+        await_waiters(world)
+    assert deciding.result(PATIENCE).decided == []
     assert world.status(enrolment_id) == "in_progress"
     assert world.active("anna")
     assert job_state(world, job_id) == "superseded"
@@ -351,21 +349,19 @@ def test_a_newer_deactivation_with_another_date_replaces_the_first(
 
 
 def test_a_reactivation_while_the_relay_deactivates_leaves_the_learner_active(
-    slow_db: Database, owner: Database, world: World, threads: Threads
+    slow_db: Database, world: World, threads: Threads
 ) -> None:
     """The relay makes learners inactive that fell due; it and the reactivation take the person's lock in turn."""
     enrolment_id = world.enrolment("anna")
     due = world.one("SELECT clock_timestamp()") + timedelta(hours=1)
     job_id = world.event(slow_db, "deactivated", "anna", effective_at=due).job_id
     falls_due(world)
-    with held(owner, HOLD_LEARNER) as hold:
-        relay = threads.go(events.deactivate_due, slow_db)
-        await_waiters(world, 1)
+    with slow_db.begin() as connection:
+        assert person_events.lock_due_deactivation(connection, world.organisation_id, "anna")
+        assert person_events.sync_learner(connection, world.organisation_id, "anna", was_active=True)
         coming_back = threads.go(world.event, slow_db, "reactivated", "anna")
-        await_waiters(world, 2)
-        hold.release()
-        assert relay.result(PATIENCE) == 1
-        coming_back.result(PATIENCE)
+        await_waiters(world)
+    assert coming_back.result(PATIENCE).status == "reactivated"
     assert world.active("anna")
     assert world.status(enrolment_id) == "in_progress"
     assert job_state(world, job_id or 0) == "superseded"

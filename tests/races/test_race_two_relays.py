@@ -12,15 +12,19 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.load import leader
 from tests.support.racing import Threads, await_waiters, falls_due, held, job_state, workers
 from tests.world import PATIENCE, World, assert_balanced, eventually
+from worker.access import sessions
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, processes
+from worker.queue import leadership
 from worker.queue.broker import NAMESPACE, QUEUE, HintBroker, make_broker
 from worker.queue.relay import Relay
+from worker.web.health import readiness
 
-MakeRelay = Callable[[], "Running"]
+MakeRelay = Callable[..., "Running"]
 
 
 class Running:
@@ -66,8 +70,8 @@ def start_relay(db: Database, environment: Settings) -> Iterator[MakeRelay]:
     """Starts relays, each with a broker of its own as in a process of its own; all are stopped in the end."""
     with ExitStack() as stack:
 
-        def make() -> Running:
-            made = Running(db, stack.enter_context(_broker(environment)), environment)
+        def make(settings: Settings = environment) -> Running:
+            made = Running(db, stack.enter_context(_broker(environment)), settings)
             stack.callback(made.stop)
             return made
 
@@ -132,6 +136,80 @@ def test_a_leader_whose_session_is_ended_gives_way_or_leads_again(
     world.submit(db, world.enrolments(1))
     eventually(lambda: _hints(broker) in (1, 2), what="a hint")
     assert_balanced(db)
+
+
+def test_a_leader_whose_step_hangs_is_replaced(
+    world: World, environment: Settings, start_relay: MakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its heartbeat has a thread of its own, and beats only while the rounds get on."""
+    monkeypatch.setattr(leadership, "_SHORTEST_STALL", 0.0)
+    hangs, released = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            assert released.wait(PATIENCE)
+
+    monkeypatch.setattr(sessions, "delete_expired", hang)
+    first = start_relay(environment.model_copy(update={"lease_seconds": 1}))
+    try:
+        assert hangs.wait(PATIENCE)
+        before = leader(world)
+        second = start_relay()
+        eventually(lambda: leader(world) not in (None, before), what="the other leads")
+    finally:
+        released.set()
+    eventually(lambda: world.one("SELECT locked FROM withdrawals.leader"), what="the first has given the lock away")
+    assert leader(world) == second.relay._heartbeat.process_id != first.relay._heartbeat.process_id
+
+
+def test_a_slow_step_does_not_stop_the_leader_s_heartbeat(
+    world: World, start_relay: MakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, released = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        hangs.set()
+        assert released.wait(PATIENCE)
+
+    monkeypatch.setattr(sessions, "delete_expired", hang)
+    start_relay()
+    try:
+        assert hangs.wait(PATIENCE)
+        seen = world.one("SELECT seen_at FROM withdrawals.leader")
+        eventually(lambda: world.one("SELECT seen_at FROM withdrawals.leader") > seen, what="a heartbeat meanwhile")
+    finally:
+        released.set()
+
+
+def test_a_step_that_fails_again_and_again_is_recorded_until_it_succeeds(
+    world: World, db: Database, broker: HintBroker, start_relay: MakeRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        with db.begin() as connection:
+            connection.exec_driver_sql("SELECT 'anna@example.com'::integer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sessions, "delete_expired", fail)
+        start_relay()
+        found = eventually(lambda: readiness(db, broker)["relay"]["failing"], what="a step that fails")
+    assert isinstance(found, list)
+    assert [step["step"] for step in found] == ["sessions"]
+    assert found[0]["failures"] >= 3
+    assert "anna" not in str(found)
+    assert readiness(db, broker)["relay"]["ok"], "work flows"
+    eventually(lambda: not readiness(db, broker)["relay"]["failing"], what="it succeeds")
+
+
+def test_the_server_watches_the_leader_s_connection(environment: Settings) -> None:
+    """The session of a host that vanished ends within half a minute, and its lock with it.
+
+    Over a Unix socket, as here, the server shows no values, but that the session has set them.
+    """
+    names = ["tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"]
+    with leadership.open_session(environment) as session:
+        query = "SELECT name FROM pg_settings WHERE source = 'session' AND name LIKE 'tcp_%' ORDER BY name"
+        assert [row[0] for row in session.execute(query)] == names
 
 
 @pytest.mark.parametrize(("due", "threads_of_workers", "want"), [(3, 8, 3), (20, 4, 4)])

@@ -51,6 +51,7 @@ class Armed:
     """An action that waits for its failpoint."""
 
     name: str
+    """`*` is any failpoint."""
     action: Action
     nth: int
     """It acts when the failpoint is reached for the nth time, once."""
@@ -299,7 +300,7 @@ def _reach(point: Point) -> None:
         for record in _record:
             record(point.name)
         for one in _armed:
-            if one.name == point.name and not one.fired.is_set():
+            if one.name in ("*", point.name) and not one.fired.is_set():
                 one.passed += 1
                 if one.passed == one.nth:
                     one.fired.set()

@@ -11,8 +11,8 @@ from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Self
+from uuid import UUID
 
-import psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from ops.local.supervisor import Supervisor
@@ -20,7 +20,6 @@ from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
 from tests.support.processes import CHILDREN, RELAY, WORKER
 from tests.world import World, eventually
-from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester, submit
 from worker.reports.books import check
@@ -302,11 +301,8 @@ def work_in_hand(world: World) -> bool:
     )
 
 
-def leader(settings: Settings) -> int | None:
-    """The backend of the relay that leads, by its advisory lock."""
-    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as connection:
-        row = connection.execute("""
-            SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-            WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()
-                AND l.objid = 7270002""").fetchone()
-    return int(row[0]) if row else None
+def leader(world: World) -> UUID | None:
+    """The relay that leads, by the record; None: none does."""
+    found = world.one("SELECT process_id FROM withdrawals.leader")
+    assert found is None or isinstance(found, UUID)
+    return found

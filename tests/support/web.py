@@ -11,7 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
-import uvicorn
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
@@ -21,13 +20,14 @@ from worker.database import Database
 from worker.people import hr_sources
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
+from worker.web.server import Server
 
 
 @contextmanager
 def serving(db: Database, settings: Settings) -> Iterator[str]:
     """The service behind uvicorn on a free port; its address."""
     app = make_app(db, make_broker(settings.broker_url.get_secret_value()), settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
+    server = Server(app, settings.model_copy(update={"port": 0}))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

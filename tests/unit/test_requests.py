@@ -81,8 +81,8 @@ def test_a_note_is_text_that_postgresql_keeps(text: str) -> None:
     assert "note" in refusal(FileRequest, reason="not_required", note=text)
 
 
-def test_spaces_around_a_persons_id_do_not_count_and_an_empty_one_is_refused() -> None:
-    assert JobRequest(reason="not_required", learner_external_id=" anna ").learner_external_id == "anna"
+def test_a_persons_id_is_kept_as_it_is_and_a_blank_one_is_refused() -> None:
+    assert JobRequest(reason="not_required", learner_external_id=" anna ").learner_external_id == " anna "
     assert "learner_external_id" in refusal(JobRequest, reason="not_required", learner_external_id="  ")
 
 

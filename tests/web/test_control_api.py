@@ -241,7 +241,7 @@ def test_metrics_count_what_waits_and_name_nobody(client: TestClient, db: Databa
     world.submit(db, world.enrolments(1))
     limit(db, world, 0)
     world.submit(db, world.enrolments(1))
-    world.run("INSERT INTO withdrawals.processes (id, kind, threads) VALUES (gen_random_uuid(), 'relay', 1)")
+    world.relay_leads()
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
     lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))

@@ -1,5 +1,7 @@
 """Liveness and readiness: each missing part is named."""
 
+import json
+
 from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
@@ -16,19 +18,57 @@ def test_it_is_ready_when_database_broker_and_a_relay_are_there(client: TestClie
     without = client.get("/readyz")
     assert without.status_code == 503
     assert [part for part in ("database", "broker", "relay") if without.json()[part]["ok"]] == ["database", "broker"]
-    world.run("INSERT INTO withdrawals.processes (id, kind, threads) VALUES (gen_random_uuid(), 'relay', 1)")
+    world.relay_leads()
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
 
 def test_a_relay_without_a_recent_heartbeat_is_named(client: TestClient, world: World) -> None:
-    world.run(
-        "INSERT INTO withdrawals.processes (id, kind, threads, seen_at) "
-        "VALUES (gen_random_uuid(), 'relay', 1, now() - interval '1 minute')"
-    )
+    world.relay_leads(seen="1 minute")
     found = client.get("/readyz").json()["relay"]
     assert found["ok"] is False
     assert found["seconds_since_seen"] >= 60
+
+
+def failing(step: str, failures: int) -> str:
+    """What a relay records of a step that fails."""
+    since = "2026-03-01T08:00:00+00:00"
+    found = {"failures": failures, "since": since, "error_class": "UndefinedTable", "fingerprint": "0123456789ab"}
+    return json.dumps({step: found})
+
+
+def test_a_relay_that_stands_by_does_not_make_it_ready(client: TestClient, world: World) -> None:
+    world.relay_leads(seen="1 minute")
+    world.run("INSERT INTO withdrawals.processes (id, kind, threads) VALUES (gen_random_uuid(), 'relay', 1)")
+    assert client.get("/readyz").status_code == 503
+
+
+def test_it_is_not_ready_while_a_step_fails_that_work_depends_on(client: TestClient, world: World) -> None:
+    world.relay_leads(failing=failing("admit", 2))
+    assert client.get("/readyz").json()["status"] == "ready", "twice may be a passing fault"
+    world.relay_leads(failing=failing("admit", 3))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+    assert answer.json()["relay"]["failing"] == [
+        {
+            "step": "admit",
+            "failures": 3,
+            "since": "2026-03-01T08:00:00+00:00",
+            "error_class": "UndefinedTable",
+            "fingerprint": "0123456789ab",
+            "work_stops": True,
+        }
+    ]
+
+
+def test_a_step_that_fails_while_work_flows_is_named_and_it_stays_ready(client: TestClient, world: World) -> None:
+    world.relay_leads(failing=failing("sessions", 30))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert [step["step"] for step in answer.json()["relay"]["failing"]] == ["sessions"]
+    metrics = client.get("/metrics").text
+    assert 'withdrawals_relay_step_failures{step="sessions"} 30.0' in metrics
+    assert 'withdrawals_relay_step_failures{step="admit"} 0.0' in metrics
 
 
 def test_a_broker_that_is_gone_is_named_and_the_process_still_answers(

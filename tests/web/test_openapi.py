@@ -127,10 +127,7 @@ def test_no_request_gets_an_answer_that_is_not_described(
     """Requests made from the document, right ones and wrong ones, for every operation of every router."""
     world.submit(db, [world.enrolment("anna", pathway_id=world.pathway())])
     work_off(db, environment)
-    world.run(  # seen as long ahead as the test may take: a relay that is late would answer 503
-        """INSERT INTO withdrawals.processes (id, kind, threads, seen_at)
-        VALUES (gen_random_uuid(), 'relay', 1, now() + interval '1 day')"""
-    )
+    world.relay_leads(seen="-1 day")  # as long ahead as the test may take: a relay that is late would answer 503
     approver, directory = bearer("approver"), bearer("scim")
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
     wrong = []

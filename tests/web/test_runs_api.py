@@ -40,3 +40,23 @@ def test_a_run_is_started_watched_and_stopped_over_http(
         assert answer.status_code == 404
     assert client.post(f"{path}/redrive", json={**wanted, "dry_run": True}, headers=theirs).json()["letters"] == 0
     assert client.post(f"{path}/redrive", json={"colour": "red"}, headers=bearer("operator")).status_code == 422
+
+
+def test_runs_are_read_page_by_page_newest_first(
+    client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
+) -> None:
+    owned(db, world, environment, 3)
+    path = "/v1/dead-letters"
+    begun = []
+    for number in (1, 2, 3):
+        answer = client.post(
+            f"{path}/redrive", json={"code": "pathway_owned", "rate": number}, headers=bearer("operator")
+        )
+        begun.append(answer.json()["id"])
+        client.post(f"{path}/runs/{begun[-1]}/stop", headers=bearer("operator"))
+    first = client.get(f"{path}/runs", params={"limit": 2}, headers=bearer("viewer")).json()
+    rest = client.get(
+        f"{path}/runs", params={"limit": 2, "cursor": first["next_cursor"]}, headers=bearer("viewer")
+    ).json()
+    assert [item["id"] for item in first["items"] + rest["items"]] == begun[::-1]
+    assert rest["next_cursor"] is None

@@ -43,3 +43,18 @@ def test_another_organisations_webhooks_do_not_exist(client: TestClient, bearer:
     for path in (f"{made['id']}/disable", f"{made['id']}/test", f"deliveries/{mine[0]['id']}/replay"):
         assert client.post(f"/v1/webhooks/{path}", headers=theirs).status_code == 404
     assert client.get("/v1/webhooks", headers=theirs).json()["items"] == []
+
+
+def test_deliveries_are_read_page_by_page_newest_first(client: TestClient, bearer: Bearer, world: World) -> None:
+    made = client.post("/v1/webhooks", json=REQUEST, headers=bearer("approver")).json()
+    world.run(
+        "INSERT INTO withdrawals.deliveries (endpoint_id, organisation_id, type, data) "
+        "SELECT :e, :o, 'test', '{}' FROM generate_series(1, 3)",
+        e=made["id"],
+        o=world.organisation_id,
+    )
+    path = f"/v1/webhooks/{made['id']}/deliveries"
+    first = client.get(path, params={"limit": 2}, headers=bearer("viewer")).json()
+    rest = client.get(path, params={"limit": 2, "cursor": first["next_cursor"]}, headers=bearer("viewer")).json()
+    assert [item["id"] for item in first["items"] + rest["items"]] == [3, 2, 1]
+    assert rest["next_cursor"] is None

@@ -80,9 +80,16 @@ def redrive(
 
 
 def resolve(
-    database: Database, *, organisation_id: int, letter_ids: Sequence[int], remedy: str, actor: str, note: str
+    database: Database,
+    *,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    remedy: str,
+    actor: str,
+    note: str,
+    door: str | None = None,
 ) -> None:
-    """Decide letters.
+    """Decide letters. `door`: through which it was asked for; needed for a cascade, whose jobs have it.
 
     `override` withdraws although a pathway owns the enrolment, `cascade` the learner's other active enrolments in
     the pathway as well (a job of source `support` for each letter that has any), `keep` leaves it.
@@ -96,7 +103,7 @@ def resolve(
     act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="remedy")
     if not note.strip():
         raise InvalidInputError("note: a remedy needs a note that says why.")
-    _act(database, organisation_id, letter_ids, act, actor=actor, note=note)
+    _act(database, organisation_id, letter_ids, act, actor=actor, note=note, door=door)
 
 
 def discard(
@@ -119,9 +126,12 @@ def do_on_locked(
     act: LetterAct,
     act_id: str,
     actor: str,
+    door: str | None,
     note: str | None,
 ) -> None:
     """Do one act to locked, open letters and put it on record under `act_id`, in the caller's transaction.
+
+    `door`: through which a person asked for it; needed for a cascade, whose jobs have it.
 
     A repetition after a lost answer must not come here: it finds its act on record, or the letters no longer open.
     """
@@ -132,14 +142,14 @@ def do_on_locked(
         case LetterAct.OVERRIDE:
             dead_letters.redrive(connection, letter_ids, actor=actor, remedy=act)
         case LetterAct.CASCADE:
+            if door is None:
+                raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
             for found in attempts_preview.find_siblings(connection, letter_ids):
                 accept_cascade(
                     connection,
-                    Requester(organisation_id, actor, "api", f"cascade:{uuid4().hex}"),
-                    reason=found.reason,
+                    Requester(organisation_id, actor, door, f"cascade:{uuid4().hex}"),
+                    siblings=found,
                     note=note,
-                    pathway_id=found.pathway_id,
-                    enrolment_ids=found.ids,
                 )
             dead_letters.redrive(connection, letter_ids, actor=actor, remedy=act)
         case LetterAct.KEEP:
@@ -176,6 +186,7 @@ def _act(
     *,
     actor: str,
     note: str | None,
+    door: str | None = None,
 ) -> None:
     """Lock the letters, refuse what is missing, not open or not for this act, and do it."""
     act_id = uuid4().hex
@@ -186,16 +197,19 @@ def _act(
             return  # the answer to the first commit was lost
         if act in acts.ATTEMPTS:
             _count_for_brake(connection, organisation_id, letter_ids)
-        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids)
+        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids, nowait=True)
         missing = sorted(set(letter_ids) - {letter.id for letter in locked})
         if missing:
             raise _not_found(missing[0])
         for letter in locked:
             _refuse(letter, act)
         ids = [letter.id for letter in locked]
-        do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, note=note)
+        do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, door=door, note=note)
 
-    database.run(work)
+    def wait(connection: Connection) -> None:
+        dead_letters.lock_letters(connection, organisation_id, letter_ids)
+
+    database.run(work, patient=True, wait=wait)
     log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
 
 

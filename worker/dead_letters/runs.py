@@ -41,6 +41,7 @@ def start(
     act: str,
     wanted: LetterFilter,
     actor: str,
+    door: str | None = None,
     note: str | None = None,
     rate: int = RATE,
     canary: int = CANARY,
@@ -48,6 +49,7 @@ def start(
 ) -> CountedRun:
     """Begin a run over every open letter that matches; while one over the same filter is under way, return that one.
 
+    `door`: through which it was asked for; needed for a cascade, whose jobs have it.
     `expected`: how many letters the person has seen in the preview; with another number no run begins.
 
     Raises:
@@ -57,12 +59,15 @@ def start(
     known = acts.parse_act(act)
     if known in acts.RESOLUTIONS and not (note or "").strip():
         raise InvalidInputError("note: a remedy needs a note that says why.")
+    if known is LetterAct.CASCADE and door is None:
+        raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
     work = partial(
         _begin,
         organisation_id=organisation_id,
         act=known,
         wanted=wanted,
         actor=actor,
+        door=door,
         note=note,
         rate=rate,
         canary=canary,
@@ -83,6 +88,7 @@ def _begin(
     act: LetterAct,
     wanted: LetterFilter,
     actor: str,
+    door: str | None,
     note: str | None,
     rate: int,
     canary: int,
@@ -101,6 +107,7 @@ def _begin(
             act=act,
             filter=conditions,
             actor=actor,
+            door=door,
             note=note,
             rate=rate,
             canary=gone_first,
@@ -217,7 +224,7 @@ def _step(connection: Connection, under_way: tuple[int, int]) -> int:
     """Record what came back, then drive as many as the rate allows; settings, run and letters are locked in order."""
     run_id, organisation_id = under_way
     jobs.lock_settings(connection, organisation_id)
-    run = runs.lock_run(connection, run_id)
+    run = runs.lock_run(connection, organisation_id, run_id)
     if run is None:
         return 0
     runs.record_results(connection, run_id)
@@ -237,15 +244,16 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
     if not wanted:
         return 0
     act = acts.parse_act(run.act)
+    # The settings are locked: a letter that a worker is deciding is not waited for, and stays for the next step.
+    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted, skip_locked=True)
+    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if act in acts.ATTEMPTS:
         try:
-            learners = attempts_preview.count_learners(connection, run.organisation_id, wanted)
+            learners = attempts_preview.count_learners(connection, run.organisation_id, still_open)
             count_or_refuse(connection, run.organisation_id, learners=learners)
         except BrakeError as error:  # raised before anything was written
             _halt(connection, run, str(error))
             return 0
-    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted)
-    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if still_open:
         do_on_locked(
             connection,
@@ -254,9 +262,10 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
             act=act,
             act_id=f"run-{run.id}",
             actor=run.actor,
+            door=run.door or "api",  # of a run by an older version
             note=run.note,
         )
-    passed = sorted(set(wanted) - set(still_open))
+    passed = [letter.id for letter in locked if letter.state is not LetterState.OPEN]
     runs.record_step(connection, run.id, driven=still_open, passed=passed)
     return len(still_open)
 

@@ -99,7 +99,7 @@ def move(database: Database, *, organisation_id: int, job_id: int, effective_at:
             )
         if found.state not in (JobState.SCHEDULED, JobState.HELD):
             raise _refuse(job_id, found.state, _CANNOT_MOVE)
-        due = control.set_effective_time(connection, job_id, when)
+        due = control.set_effective_time(connection, organisation_id, job_id, when)
         detail = json.dumps({"before": found.effective_at.isoformat(), "after": when.isoformat()})
         _audit(connection, organisation_id, job_id, actor, "job.move", detail=detail)
         if due:
@@ -225,7 +225,7 @@ def _set_state(connection: Connection, organisation_id: int, job_id: int, *, bef
         return False
     if found.state is not before:
         raise _refuse(job_id, found.state, _CANNOT_PAUSE)
-    control.set_job_state(connection, job_id, after)
+    control.set_job_state(connection, organisation_id, job_id, after)
     jobs.notify(connection)
     return True
 

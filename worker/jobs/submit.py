@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
 from worker.jobs.selection import AllOfPerson, Counts, Ids, Selection, StagedFile, selection_of
 from worker.ledger import job_lists, jobs
+from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
 from worker.rules import IMPLIED_REASON
 
@@ -158,29 +159,31 @@ def accept_cascade(
     connection: Connection,
     requester: Requester,
     *,
-    reason: str,
+    siblings: Siblings,
     note: str | None,
-    pathway_id: int,
-    enrolment_ids: Sequence[int],
 ) -> int | None:
-    """Write the job of a cascade: its enrolments are withdrawn although this pathway owns them.
+    """Write the job of a cascade: the siblings are withdrawn although their pathway owns them.
+
+    The cascade of a deactivation stands and falls with it: a newer event of the person supersedes both (rule 10).
 
     In the caller's transaction. None when the key is taken: the same act has made it already.
     """
     new = NewJob(
         **_who(requester),
-        reason=reason,
+        reason=siblings.reason,
         source=Source.SUPPORT,
         note=note,
-        accepted=len(enrolment_ids),
-        request_hash=hash_body({"support": sorted(enrolment_ids), "reason": reason}),
+        epoch=siblings.epoch,
+        deactivated_external_id=siblings.deactivated_external_id,
+        accepted=len(siblings.ids),
+        request_hash=hash_body({"support": sorted(siblings.ids), "reason": siblings.reason}),
     )
     inserted = jobs.insert_job(connection, new)
     if inserted is None:
         return None
     job_id, _ = inserted
-    Ids(enrolment_ids).freeze(connection, _chunks(job_id, new, LANE_LETTERS, ready=True))
-    jobs.let_override(connection, job_id, pathway_id=pathway_id)
+    Ids(siblings.ids).freeze(connection, _chunks(job_id, new, LANE_LETTERS, ready=True))
+    jobs.let_override(connection, job_id, pathway_id=siblings.pathway_id)
     _audit(connection, new, job_id)
     jobs.admit(connection, job_id, learners=0)  # its learner was counted with the letter
     return job_id

@@ -18,6 +18,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    true,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
@@ -26,8 +27,8 @@ from schemas.dead_letters import LetterFilter
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import among, one_of
 from worker.ledger.letter_filter import conditions
-from worker.models import dead_letters, enrolments, jobs, learners, persons
-from worker.rules import ACTIVE
+from worker.models import dead_letters, enrolments, jobs, learners, outcomes, persons
+from worker.rules import ACTIVE, NEEDS_SUPPORT
 
 SAMPLES = 5
 """Letters shown for each outcome."""
@@ -70,7 +71,7 @@ def preview(
             persons,
             and_(
                 persons.c.organisation_id == jobs.c.organisation_id,
-                persons.c.external_id == jobs.c.learner_external_id,
+                persons.c.external_id == func.coalesce(jobs.c.deactivated_external_id, jobs.c.learner_external_id),
             ),
         )
         .where(jobs.c.id == dead_letters.c.job_id, jobs.c.epoch.is_not(None))
@@ -136,11 +137,13 @@ def count_learners(connection: Connection, organisation_id: int, letter_ids: Seq
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """The learner's other active enrolments in the pathway of a letter's enrolment."""
+    """The learner's other active enrolments in the pathway of a letter's enrolment, and for whom they are withdrawn."""
 
     letter_id: int
-    job_id: int
     reason: str
+    epoch: int | None
+    deactivated_external_id: str | None
+    """With `epoch`, where the job is a deactivation or its cascade: the person."""
     pathway_id: int
     ids: list[int]
 
@@ -160,23 +163,41 @@ _IS_SIBLING = and_(
 )
 
 
+_DEACTIVATED = func.coalesce(jobs.c.deactivated_external_id, jobs.c.learner_external_id)
+_HAS_NEWER_EVENT = exists().where(
+    persons.c.organisation_id == jobs.c.organisation_id,
+    persons.c.external_id == _DEACTIVATED,
+    persons.c.epoch != jobs.c.epoch,
+)
+# Of the jobs that wait for a letter the first that still stands, as in the attempt itself; else the first of all.
+_ASKING = (
+    select(jobs.c.reason, jobs.c.epoch, case((jobs.c.epoch.is_not(None), _DEACTIVATED)).label("person"))
+    .join(outcomes, outcomes.c.job_id == jobs.c.id)
+    .where(outcomes.c.dead_letter_id == dead_letters.c.id, one_of(outcomes.c.outcome, sorted(NEEDS_SUPPORT)))
+    .order_by(and_(jobs.c.epoch.is_not(None), _HAS_NEWER_EVENT), jobs.c.id)
+    .limit(1)
+    .lateral("asking")
+)
+
+
 def find_siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Siblings]:
     """What a cascade of these letters withdraws as well; letters without any are left out."""
+    of_letter = (
+        dead_letters.c.id.label("letter_id"),
+        _ASKING.c.reason,
+        _ASKING.c.epoch,
+        _ASKING.c.person.label("deactivated_external_id"),
+        enrolments.c.pathway_id,
+    )
     ids = func.array_agg(aggregate_order_by(_SIBLING.c.id, _SIBLING.c.id))
     statement = (
-        select(
-            dead_letters.c.id.label("letter_id"),
-            dead_letters.c.job_id,
-            jobs.c.reason,
-            enrolments.c.pathway_id,
-            ids.label("ids"),
-        )
+        select(*of_letter, ids.label("ids"))
         .select_from(dead_letters)
-        .join(jobs, jobs.c.id == dead_letters.c.job_id)
+        .join(_ASKING, true())
         .join(enrolments, _IS_ITS_ENROLMENT)
         .join(_SIBLING, _IS_SIBLING)
         .where(among(dead_letters.c.id, letter_ids))
-        .group_by(dead_letters.c.id, dead_letters.c.job_id, jobs.c.reason, enrolments.c.pathway_id)
+        .group_by(*of_letter)
         .order_by(dead_letters.c.id)
     )
     return [Siblings(**row) for row in connection.execute(statement).mappings()]

@@ -147,9 +147,10 @@ WITH parent AS (
     LATERAL (VALUES (p.enrolment_ids[1 : p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
-    override, override_pathway, redrives, asked_by, parent_id)
+    override, override_pathway, redrives, asked_by, parent_id, digest)
 SELECT job_id, organisation_id, number, lane, half, cardinality(half), 'ready', true,
-    override, override_pathway, redrives, asked_by, id FROM halves
+    override, override_pathway, redrives, asked_by, id,
+    (SELECT bit_xor(hashint8extended(i.id, job_id)) FROM unnest(half) i(id)) FROM halves
 """)
 
 
@@ -217,6 +218,12 @@ _CLOSE_PERSON = _close_whole(
     chunks.c.learner_external_id == bindparam("person"),
     jobs.c.epoch != bindparam("epoch"),
 )
+_CLOSE_CASCADES = _close_whole(
+    JobState.SUPERSEDED,
+    jobs.c.organisation_id == bindparam("organisation"),
+    jobs.c.deactivated_external_id == bindparam("person"),
+    jobs.c.epoch != bindparam("epoch"),
+)
 _CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindparam("ids", type_=Ids)))
 
 
@@ -231,11 +238,11 @@ def close_cancelled(connection: Connection) -> list[int]:
 
 
 def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
-    """Close the unfinished chunks of a person's older deactivations; returns their jobs."""
+    """Close the unfinished chunks of a person's older deactivations, and of their cascades; returns the jobs."""
     person = {"organisation": organisation_id, "person": external_id, "epoch": epoch}
-    return list(connection.scalars(_CLOSE_PERSON, person))
+    return [*connection.scalars(_CLOSE_PERSON, person), *connection.scalars(_CLOSE_CASCADES, person)]
 
 
 def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:
-    """Close locked person chunks whose deactivation a newer event has replaced."""
+    """Close locked chunks whose deactivation a newer event has replaced."""
     connection.execute(_CLOSE_SUPERSEDED, {"ids": list(chunk_ids)})

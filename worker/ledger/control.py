@@ -38,17 +38,19 @@ def lock_job(connection: Connection, organisation_id: int, job_id: int) -> Locke
     return LockedJob(JobState(row.state), row.source, row.effective_at, row.requested_by, row.released_at is not None)
 
 
-def set_job_state(connection: Connection, job_id: int, state: JobState) -> None:
+def set_job_state(connection: Connection, organisation_id: int, job_id: int, state: JobState) -> None:
     """Pause or resume a locked job; the claim reads this state."""
     admitted = jobs.c.state.in_((JobState.QUEUED, JobState.PAUSED))
-    connection.execute(update(jobs).where(jobs.c.id == job_id, admitted).values(state=state))
+    ours = (jobs.c.id == job_id, jobs.c.organisation_id == organisation_id)
+    connection.execute(update(jobs).where(*ours, admitted).values(state=state))
 
 
-def set_effective_time(connection: Connection, job_id: int, effective_at: datetime) -> bool:
+def set_effective_time(connection: Connection, organisation_id: int, job_id: int, effective_at: datetime) -> bool:
     """Give a locked job that is not admitted another time; whether it is due now."""
+    ours = (jobs.c.id == job_id, jobs.c.organisation_id == organisation_id)
     waiting = jobs.c.state.in_((JobState.SCHEDULED, JobState.HELD))
     due = and_(jobs.c.effective_at <= func.now(), jobs.c.state == JobState.SCHEDULED)
-    statement = update(jobs).where(jobs.c.id == job_id, waiting).values(effective_at=effective_at).returning(due)
+    statement = update(jobs).where(*ours, waiting).values(effective_at=effective_at).returning(due)
     return bool(connection.scalar(statement))
 
 

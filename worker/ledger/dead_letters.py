@@ -124,13 +124,24 @@ class LockedLetter:
     state: LetterState
 
 
-def lock_letters(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> list[LockedLetter]:
-    """Lock letters of an organisation in id order; missing ones are left out."""
+def lock_letters(
+    connection: Connection,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    *,
+    nowait: bool = False,
+    skip_locked: bool = False,
+) -> list[LockedLetter]:
+    """Lock letters of an organisation in id order; missing ones are left out.
+
+    Whoever holds the organisation's settings does not wait for a worker that is deciding a letter.
+    `nowait`: raise the driver's `LockNotAvailable`. `skip_locked`: leave such letters out.
+    """
     statement = (
         select(letters_table.c.id, letters_table.c.code, letters_table.c.state)
         .where(among(letters_table.c.id, letter_ids), letters_table.c.organisation_id == organisation_id)
         .order_by(letters_table.c.id)
-        .with_for_update()
+        .with_for_update(nowait=nowait, skip_locked=skip_locked)
     )
     return [LockedLetter(row.id, LetterCode(row.code), LetterState(row.state)) for row in connection.execute(statement)]
 

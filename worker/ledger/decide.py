@@ -38,9 +38,11 @@ WHERE l.state IN ('open', 'redriven') AND l.id IN (
     ), asked AS MATERIALIZED (
         SELECT unnest(g.enrolment_ids) AS id, g.organisation_id FROM given g
         UNION
-        SELECT e.id, p.organisation_id FROM learners p JOIN lms.enrolments e ON e.learner_id = p.id
+        SELECT e.id, p.organisation_id FROM learners p
+        JOIN lms.enrolments e ON e.learner_id = p.id AND e.organisation_id = p.organisation_id
     )
-    SELECT g.redrives FROM given g
+    SELECT d.id FROM given g JOIN withdrawals.dead_letters d
+        ON d.id = g.redrives AND d.organisation_id = g.organisation_id
     UNION
     SELECT d.id FROM asked a CROSS JOIN LATERAL (SELECT d.id FROM withdrawals.dead_letters d
         WHERE d.organisation_id = a.organisation_id AND d.enrolment_id = a.id
@@ -72,25 +74,37 @@ def lock_learners(connection: Connection, chunk_ids: Sequence[int]) -> dict[int,
     return {row.chunk_id: row.learner_id for row in rows}
 
 
-_DEACTIVATE = text("UPDATE lms.learners SET active = false WHERE id = ANY(:learners) AND active")
+_DEACTIVATE = text("""
+UPDATE lms.learners l SET active = false FROM withdrawals.chunks c
+WHERE c.id = ANY(:chunks) AND l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
+    AND l.active
+""")
 
 
-def deactivate_learners(connection: Connection, learner_ids: Sequence[int]) -> None:
-    """Make learners inactive whose deactivation holds; one that was created after the event is still active."""
-    connection.execute(_DEACTIVATE, {"learners": list(learner_ids)})
+def deactivate_learners(connection: Connection, chunk_ids: Sequence[int]) -> None:
+    """Make the locked learners of person chunks inactive: one that was created after the event is still active."""
+    connection.execute(_DEACTIVATE, {"chunks": list(chunk_ids)})
 
 
+# A job can name the id of another organisation's enrolment. That row is not locked: the job would wait for the other
+# organisation, and hold it up. Each lock is taken inside the lateral select, in the order of `asked`, by primary key.
 _LOCK_ENROLMENTS = text("""
-SELECT e.id FROM lms.enrolments e WHERE e.id = ANY(ARRAY(
-    SELECT unnest(c.enrolment_ids) FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)
-    UNION ALL
-    SELECT p.id FROM lms.enrolments p WHERE p.learner_id = ANY(:learners)))
-ORDER BY e.id FOR UPDATE
+WITH asked AS MATERIALIZED (
+    SELECT organisation_id, id FROM (
+        SELECT c.organisation_id, unnest(c.enrolment_ids) AS id FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)
+        UNION
+        SELECT l.organisation_id, p.id FROM lms.learners l CROSS JOIN LATERAL (SELECT e.id FROM lms.enrolments e
+            WHERE e.learner_id = l.id AND e.organisation_id = l.organisation_id OFFSET 0) p
+        WHERE l.id = ANY(:learners)) a
+    ORDER BY id
+)
+SELECT l.id FROM asked a CROSS JOIN LATERAL (SELECT e.id FROM lms.enrolments e
+    WHERE e.id = a.id AND e.organisation_id = a.organisation_id FOR UPDATE) l
 """)
 
 
 def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_ids: Sequence[int]) -> list[int]:
-    """Lock every enrolment that the chunks name, by id or as the learner's; the ids that exist."""
+    """Lock every enrolment of the chunks' organisations that they name, by id or as the learner's; the ids locked."""
     return list(connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)}))
 
 

@@ -43,7 +43,8 @@ WITH asked AS (
     UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = j.reason,
         withdrawn_by = j.requested_by
     FROM decided d JOIN withdrawals.jobs j ON j.id = d.job_id
-    WHERE e.id = d.enrolment_id AND d.outcome = 'withdrawn' AND e.status IN ({active})
+    WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id AND d.outcome = 'withdrawn'
+        AND e.status IN ({active})
     RETURNING e.id
 
 -- Open a letter for what needs support, or attach to the live one. Its sentence is made from code and evidence when read.

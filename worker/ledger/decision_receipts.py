@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, and_, cast, func, select, text, union
 
-from worker.ledger.fragments import CLOSED_WHOLE, UNFINISHED, among, sql_list
+from worker.ledger.fragments import CLOSED_WHOLE, DEACTIVATED, UNFINISHED, among, sql_list
 from worker.ledger.letter_filter import IS_LIVE
 from worker.models import audit, chunks, dead_letters, enrolments, job_chunks, learners, outcomes, receipts
 from worker.rules import ENDED, WITHDRAWN
@@ -16,8 +16,8 @@ _ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.source, j.requested_by,
     j.note, j.learner_external_id, j.created_at, j.effective_at, j.file_name,
     (SELECT f.lines[array_position(f.enrolment_ids, CAST(:enrolment_id AS bigint))] FROM withdrawals.file_lines f
         WHERE f.job_id = j.id AND f.first_id <= :enrolment_id ORDER BY f.first_id DESC LIMIT 1) AS line"""
-_SUPERSEDED = """j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.persons p
-    WHERE p.organisation_id = j.organisation_id AND p.external_id = j.learner_external_id
+_SUPERSEDED = f"""j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.persons p
+    WHERE p.organisation_id = j.organisation_id AND p.external_id = {DEACTIVATED}
         AND p.epoch <> j.epoch)"""
 
 _REQUEST = text(f"SELECT {_ASKED}, {_SUPERSEDED} AS voided FROM withdrawals.jobs j WHERE j.id = :job_id")

@@ -27,6 +27,9 @@ LIVE = ("open", "redriven")
 CLOSED = ("resolved", "discarded")
 """States of a dead letter that is closed."""
 
+DEACTIVATED = "coalesce(j.deactivated_external_id, j.learner_external_id)"
+"""Of a job `j` with an epoch: the person whose deactivation it carries out, as a person job or as its cascade."""
+
 
 def sql_list(values: Iterable[str]) -> str:
     """Codes of the catalogue as the inside of SQL's `IN (…)`: `'a', 'b'`, sorted."""

@@ -41,8 +41,9 @@ def _insert(ids: Select[Any]) -> ReturningInsert[Any]:
         numbered.c.number,
         func.array_agg(aggregate_order_by(numbered.c.id, numbered.c.id)),
         func.count(),
+        func.bit_xor(func.hashint8extended(numbered.c.id, bindparam("job_id", type_=BigInteger))),
     ).group_by(numbered.c.number)
-    columns = ["job_id", "organisation_id", "lane", "state", "number", "enrolment_ids", "size"]
+    columns = ["job_id", "organisation_id", "lane", "state", "number", "enrolment_ids", "size", "digest"]
     return insert(chunks_table).from_select(columns, rows).returning(chunks_table.c.size)
 
 
@@ -77,15 +78,16 @@ def person(connection: Connection, learner_external_id: str, chunks: NewChunks) 
 # The first line of each id is kept beside the chunks and not in them, because chunks are split.
 _STAGED = text("""
 WITH filled AS (
-    SELECT number, array_agg(id ORDER BY id) AS ids, array_agg(line ORDER BY id) AS lines, count(*) AS size
+    SELECT number, array_agg(id ORDER BY id) AS ids, array_agg(line ORDER BY id) AS lines, count(*) AS size,
+        bit_xor(hashint8extended(id, CAST(:job_id AS bigint))) AS digest
     FROM (SELECT id, line, (row_number() OVER (ORDER BY id) - 1) / :chunk_size AS number
         FROM (SELECT enrolment_id AS id, min(line) AS line FROM pg_temp.staged GROUP BY 1) ids) numbered
     GROUP BY number),
 kept AS (
     INSERT INTO withdrawals.file_lines (job_id, first_id, enrolment_ids, lines)
     SELECT :job_id, ids[1], ids, lines FROM filled)
-INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
-SELECT :job_id, :organisation_id, number, :lane, ids, size, :state FROM filled
+INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, digest)
+SELECT :job_id, :organisation_id, number, :lane, ids, size, :state, digest FROM filled
 RETURNING size
 """)
 

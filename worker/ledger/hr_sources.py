@@ -119,12 +119,18 @@ def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[
     return source, secrets[0]
 
 
-def rotate(connection: Connection, source_id: int, *, secret: str, keep: timedelta) -> RegisteredSource:
+def rotate(
+    connection: Connection, organisation_id: int, source_id: int, *, secret: str, keep: timedelta
+) -> RegisteredSource:
     """Give a locked source a new sealed secret; the one before is accepted for `keep`, any older one ends."""
     previous: dict[str, Any] = {"previous_secret": None, "previous_until": None}
     if keep > timedelta(0):
         previous = {"previous_secret": sources.c.secret, "previous_until": func.now() + keep}
-    changed = update(sources).where(sources.c.id == source_id).values(secret=secret, **previous)
+    changed = (
+        update(sources)
+        .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
+        .values(secret=secret, **previous)
+    )
     return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
 
 

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, any_, bindparam, func, insert, select, text, union_all, update
+from sqlalchemy import Connection, Select, Table, bindparam, exists, func, insert, select, text, union_all, update
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
 from worker.database import CHANNEL
 from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
-from worker.models import Ids, Instant, job_chunks, receipts
+from worker.models import Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
@@ -126,16 +126,43 @@ def hold(
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
-_SCHEDULED_FOR = select(func.min(jobs_table.c.effective_at)).where(
-    jobs_table.c.id == any_(bindparam("ids", type_=Ids)),
-    jobs_table.c.door == bindparam("door"),
-    one_of(jobs_table.c.state, [JobState.SCHEDULED]),
+@dataclass(frozen=True, slots=True)
+class KnownDeactivation:
+    """The job that carries a person's deactivation out."""
+
+    id: int
+    state: JobState
+    """As it is stored: `queued` while it runs."""
+    is_released: bool
+    """By a second person."""
+    is_applied: bool
+    """Whether the person's enrolments were decided."""
+
+
+_IS_APPLIED = exists().where(job_chunks.c.job_id == jobs_table.c.id, job_chunks.c.state == "done")
+_FIND_DEACTIVATION = (
+    select(jobs_table.c.id, jobs_table.c.state, jobs_table.c.released_at.is_not(None), _IS_APPLIED)
+    .where(
+        jobs_table.c.organisation_id == bindparam("organisation_id"),
+        jobs_table.c.learner_external_id == bindparam("person"),
+        one_of(jobs_table.c.source, ["hr"]),
+        jobs_table.c.epoch == bindparam("epoch"),
+    )
+    .order_by(jobs_table.c.id.desc())
+    .limit(1)
 )
 
 
-def scheduled_for(connection: Connection, job_ids: Sequence[int], *, door: str) -> datetime | None:
-    """The earliest time that those of these jobs wait for which came through one door, None when none waits."""
-    return connection.scalar(_SCHEDULED_FOR, {"ids": list(job_ids), "door": door})
+def find_deactivation(
+    connection: Connection, organisation_id: int, external_id: str, *, epoch: int
+) -> KnownDeactivation | None:
+    """The newest job of a locked person's current deactivation; None: there was none, or its source has none made.
+
+    The settings row is locked, so that nobody releases it meanwhile.
+    """
+    person = {"organisation_id": organisation_id, "person": external_id, "epoch": epoch}
+    row = connection.execute(_FIND_DEACTIVATION, person).one_or_none()
+    return KnownDeactivation(row[0], JobState(row[1]), row[2], row[3]) if row else None
 
 
 def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
@@ -151,8 +178,9 @@ def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
 
 _FINISH = f"""
 UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
-    -- every chunk was closed as superseded, or the job selected nothing
-    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state <> 'superseded')
+    -- every chunk was closed as superseded (a split one stands for its halves), or the job selected nothing
+    WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
+            WHERE c.job_id = j.id AND c.state NOT IN ('superseded', 'split'))
         THEN CASE WHEN j.epoch IS NULL THEN 'completed' ELSE 'superseded' END
     WHEN EXISTS (SELECT 1 FROM withdrawals.job_chunks c, jsonb_object_keys(c.counts) AS outcome
         WHERE c.job_id = j.id AND outcome NOT IN ({sql_list(CLEAN)})) THEN 'completed_with_exceptions'

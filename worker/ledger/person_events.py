@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
+from worker.ledger.fragments import DEACTIVATED
 from worker.models import learners, person_events, persons
 from worker.records import Person
 
@@ -36,22 +37,26 @@ def _key(organisation_id: int, external_id: str) -> dict[str, Any]:
 
 
 _INSERT_IF_MISSING = insert(persons).on_conflict_do_nothing()
-_LOCK = select(persons.c.epoch, persons.c.active, persons.c.effective_at).where(_IS_PERSON).with_for_update()
+_LOCK = select(persons.c.epoch, persons.c.active, persons.c.effective_at).where(_IS_PERSON).with_for_update(nowait=True)
 
 
 def lock(connection: Connection, organisation_id: int, external_id: str) -> Person:
-    """Lock a person's row. The first event about a person inserts it."""
+    """Lock a person's row. The first event about a person inserts it.
+
+    The caller holds the organisation's settings, which all its producers need. So this does not wait for a worker that
+    decides the person: it raises the driver's `LockNotAvailable`, and the caller waits outside (`wait_until_free`).
+    """
     connection.execute(_INSERT_IF_MISSING, {"organisation_id": organisation_id, "external_id": external_id})
     found = connection.execute(_LOCK, _key(organisation_id, external_id)).one()
     return Person(found.epoch, found.active, found.effective_at)
 
 
 # Text, because the order of the locks counts: persons by organisation and external id, as everywhere.
-_LOCK_OF_CHUNKS = text("""
+_LOCK_OF_CHUNKS = text(f"""
 SELECT p.organisation_id, p.external_id, p.epoch FROM withdrawals.persons p
 WHERE (p.organisation_id, p.external_id) IN (
-    -- only deactivations have an epoch; job chunks and letter chunks alike
-    SELECT j.organisation_id, j.learner_external_id FROM withdrawals.chunks c
+    -- only deactivations and their cascades have an epoch; job chunks and letter chunks alike
+    SELECT j.organisation_id, {DEACTIVATED} FROM withdrawals.chunks c
     JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL)
 ORDER BY p.organisation_id, p.external_id FOR UPDATE
 """)
@@ -64,8 +69,8 @@ def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tup
 
 
 # A statement of its own, after the locks: beside them it would read persons from its older snapshot.
-_EPOCHS_OF_CHUNKS = text("""
-SELECT c.id, j.organisation_id, j.learner_external_id, j.epoch FROM withdrawals.chunks c
+_EPOCHS_OF_CHUNKS = text(f"""
+SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch FROM withdrawals.chunks c
 JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
 """)
 
@@ -76,7 +81,7 @@ def superseded(connection: Connection, chunk_ids: Sequence[int]) -> set[int]:
     if not epochs:
         return set()
     rows = connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)})
-    return {row.id for row in rows if epochs.get((row.organisation_id, row.learner_external_id)) != row.epoch}
+    return {row.id for row in rows if epochs.get((row.organisation_id, row.external_id)) != row.epoch}
 
 
 def _rank(event: Any) -> ColumnElement[Any]:
@@ -159,7 +164,17 @@ def set_person_state(
     return connection.execute(_SET_STATE, {**_key(organisation_id, external_id), **state}).scalar_one()
 
 
-_LOCK_LEARNER = select(learners.c.active).where(_IS_LEARNER).with_for_update()
+_WAIT_FOR_PERSON = select(persons.c.epoch).where(_IS_PERSON).with_for_update()
+_WAIT_FOR_LEARNER = select(learners.c.id).where(_IS_LEARNER).with_for_update()
+
+
+def wait_until_free(connection: Connection, organisation_id: int, external_id: str) -> None:
+    """Wait until nobody else has locked person and learner, in a transaction that holds nothing that others need."""
+    connection.execute(_WAIT_FOR_PERSON, _key(organisation_id, external_id))
+    connection.execute(_WAIT_FOR_LEARNER, _key(organisation_id, external_id))
+
+
+_LOCK_LEARNER = select(learners.c.active).where(_IS_LEARNER).with_for_update(nowait=True)
 # The clock, not the transaction's time: the event just accepted is younger than that.
 _STATE_NOW = select(persons.c.active, persons.c.effective_at, func.clock_timestamp().label("now")).where(_IS_PERSON)
 _SET_LEARNER = update(learners).where(_IS_LEARNER).values(active=bindparam("is_active"))
@@ -168,6 +183,8 @@ _SETTLE = update(persons).where(_IS_PERSON, persons.c.deactivation_due).values(d
 
 def sync_learner(connection: Connection, organisation_id: int, external_id: str, *, was_active: bool) -> bool:
     """Set the learner's `active` from the locked person; False while the platform has no such learner.
+
+    Like `lock` it does not wait for a learner whom the platform has locked.
 
     A deactivation in the future leaves `active` as it is, unless the person was deactivated before (not
     `was_active`): then the newer event means that they are active until that time.
@@ -195,7 +212,7 @@ _DUE = (
     .where(persons.c.deactivation_due, persons.c.effective_at <= func.now())
 )
 _LIST_DUE = _DUE.order_by(persons.c.effective_at).limit(bindparam("limit", type_=BigInteger))
-_LOCK_DUE = _DUE.where(_IS_PERSON).with_for_update(of=persons, skip_locked=True)
+_LOCK_DUE = _DUE.where(_IS_PERSON).with_for_update(of=[persons, learners], skip_locked=True)
 
 
 def list_due_deactivations(connection: Connection, *, limit: int = 500) -> list[tuple[int, str]]:
@@ -205,5 +222,5 @@ def list_due_deactivations(connection: Connection, *, limit: int = 500) -> list[
 
 
 def lock_due_deactivation(connection: Connection, organisation_id: int, external_id: str) -> bool:
-    """Lock a person whose deactivation is still due; False when it is not, or another transaction has the lock."""
+    """Lock a person whose deactivation is still due, and the learner; False when it is not, or one is locked."""
     return connection.execute(_LOCK_DUE, _key(organisation_id, external_id)).one_or_none() is not None

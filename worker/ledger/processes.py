@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, delete, extract, func, or_, select, text
+from sqlalchemy import Connection, bindparam, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import processes
@@ -20,7 +20,6 @@ _REMOVE = delete(processes).where(
 _WORKER_THREADS = select(func.coalesce(func.sum(processes.c.threads), 0)).where(
     processes.c.kind == "worker", processes.c.seen_at > func.now() - _ALIVE
 )
-_RELAY_AGE = select(extract("epoch", func.now() - func.max(processes.c.seen_at))).where(processes.c.kind == "relay")
 
 
 def record_alive(connection: Connection, process_id: UUID, kind: str, threads: int) -> None:
@@ -36,12 +35,6 @@ def remove(connection: Connection, process_id: UUID) -> None:
 def worker_threads(connection: Connection, *, at_least: int = 1) -> int:
     """Threads of all workers that are alive; by default at least one: a hint waits for the first worker to start."""
     return max(int(connection.scalar(_WORKER_THREADS) or 0), at_least)
-
-
-def relay_age(connection: Connection) -> float | None:
-    """Seconds since a relay was last alive, None when no relay has run yet."""
-    age = connection.scalar(_RELAY_AGE)
-    return None if age is None else float(age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,15 +34,23 @@ from worker.models import Ids, enrolments, jobs, learners, outcomes
 from worker.records import Decided
 from worker.rules import ACTIVE, WITHDRAWN
 
+# Each lock is taken inside the lateral select, in the order of `found`, only on a learner of the chunk's organisation.
 _LOCK_LEARNERS = text("""
-SELECT l.id FROM lms.learners l WHERE l.id IN (
-    SELECT e.learner_id FROM lms.enrolments e WHERE e.id = ANY(ARRAY(
-        SELECT unnest(c.enrolment_ids) FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)))
-    UNION
-    SELECT p.id FROM withdrawals.chunks c
-    JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
-    WHERE c.id = ANY(:persons))
-ORDER BY l.id FOR UPDATE
+WITH asked AS MATERIALIZED (
+    SELECT c.organisation_id, unnest(c.enrolment_ids) AS id FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)
+), found AS MATERIALIZED (
+    SELECT organisation_id, id FROM (
+        SELECT a.organisation_id, e.learner_id AS id FROM asked a CROSS JOIN LATERAL (
+            SELECT e.learner_id FROM lms.enrolments e
+            WHERE e.id = a.id AND e.organisation_id = a.organisation_id OFFSET 0) e
+        UNION
+        SELECT p.organisation_id, p.id FROM withdrawals.chunks c
+        JOIN lms.learners p ON p.organisation_id = c.organisation_id AND p.external_id = c.learner_external_id
+        WHERE c.id = ANY(:persons)) f
+    ORDER BY id
+)
+SELECT k.id FROM found f CROSS JOIN LATERAL (SELECT l.id FROM lms.learners l
+    WHERE l.id = f.id AND l.organisation_id = f.organisation_id FOR UPDATE) k
 """)
 
 

@@ -42,7 +42,8 @@ WITH asked AS (
 ), reinstated AS (
     UPDATE lms.enrolments e SET status = d.prior_status, withdrawn_at = NULL, withdrawal_reason = NULL,
         withdrawn_by = NULL
-    FROM decided d WHERE e.id = d.enrolment_id AND d.outcome = 'reinstated' AND e.status = '{withdrawn}'
+    FROM decided d WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id
+        AND d.outcome = 'reinstated' AND e.status = '{withdrawn}'
     RETURNING e.id
 
 -- Write into the outcome of the other job which job took it back.

@@ -42,6 +42,7 @@ class CountedRun:
     act: str
     filter: dict[str, Any]
     actor: str
+    door: str | None
     note: str | None
     rate: int
     canary: int
@@ -168,6 +169,8 @@ class LockedRun:
     organisation_id: int
     act: str
     actor: str
+    door: str | None
+    """Through which a person asked for it."""
     note: str | None
     state: str
     rate: int
@@ -181,17 +184,18 @@ def find_unfinished(connection: Connection) -> list[tuple[int, int]]:
     return [(row.id, row.organisation_id) for row in connection.execute(unfinished.order_by(runs_table.c.id))]
 
 
-def lock_run(connection: Connection, run_id: int) -> LockedRun | None:
+def lock_run(connection: Connection, organisation_id: int, run_id: int) -> LockedRun | None:
     """Lock a run for a step; None: it is finished, or another relay has it."""
     rate = runs_table.c.rate
     earned = cast(extract("epoch", _NOW - runs_table.c.stepped_at), Float) * rate
-    names = ("id", "organisation_id", "act", "actor", "note", "state", "rate")
+    names = ("id", "organisation_id", "act", "actor", "door", "note", "state", "rate")
     statement = (
         select(
             *(runs_table.c[name] for name in names),
             cast(func.floor(func.least(earned, rate, 1000)), Integer).label("allowance"),
         )
-        .where(runs_table.c.id == run_id, runs_table.c.finished_at.is_(None))
+        .where(runs_table.c.id == run_id, runs_table.c.organisation_id == organisation_id)
+        .where(runs_table.c.finished_at.is_(None))
         .with_for_update(skip_locked=True)
     )
     row = connection.execute(statement).mappings().one_or_none()

@@ -5,10 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.models import learners, persons, scim_users
+from worker.models import learners, person_events, persons, scim_users
+
+SOURCE = "scim"
+"""The source of the events that SCIM's changes of `active` stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,12 @@ _USERS = select(
 def find(connection: Connection, organisation_id: int, learner_id: int, *, lock: bool = False) -> ScimUser | None:
     """One user, also a deleted one; None when the organisation has no such learner.
 
-    `lock`: lock the learner's row until the transaction ends.
+    `lock`: lock the learner's row until the transaction ends. The caller holds the organisation's settings, so this
+    does not wait for the platform: it raises the driver's `LockNotAvailable`.
     """
-    statement = _USERS.where(learners.c.organisation_id == organisation_id, learners.c.id == learner_id)
+    statement = _USERS.where(*_is_learner(organisation_id, learner_id))
     if lock:
-        statement = statement.with_for_update(of=learners)
+        statement = statement.with_for_update(of=learners, nowait=True)
     row = connection.execute(statement).mappings().one_or_none()
     return ScimUser(**row) if row else None
 
@@ -76,11 +80,18 @@ def search(
     return total, [ScimUser(**row) for row in connection.execute(page).mappings()]
 
 
+# Briefly, because whoever holds the settings of an organisation keeps its other producers waiting.
+_BE_BRIEF = text("SELECT set_config('lock_timeout', '50ms', true)")
+
+
 def create(connection: Connection, **values: Any) -> int | None:
     """Insert a learner and return its id; None when another learner has the external id or the address.
 
+    It hardly waits for a transaction of the platform that inserts the same: it raises the driver's `LockNotAvailable`.
+
     `values`: organisation_id, external_id, email, display_name and active.
     """
+    connection.execute(_BE_BRIEF)
     return connection.scalar(insert(learners).values(values).on_conflict_do_nothing().returning(learners.c.id))
 
 
@@ -94,9 +105,12 @@ def rename(
         )
         if connection.scalar(select(other)):
             return False
+    connection.execute(_BE_BRIEF)
     changed = or_(learners.c.email.is_distinct_from(email), learners.c.display_name.is_distinct_from(display_name))
     connection.execute(
-        update(learners).where(learners.c.id == learner_id, changed).values(email=email, display_name=display_name)
+        update(learners)
+        .where(*_is_learner(organisation_id, learner_id), changed)
+        .values(email=email, display_name=display_name)
     )
     return True
 
@@ -114,6 +128,7 @@ def record_call(
     new = insert(scim_users).values(
         learner_id=learner_id,
         organisation_id=organisation_id,
+        external_id=select(learners.c.external_id).where(*_is_learner(organisation_id, learner_id)).scalar_subquery(),
         last_call=call,
         created_at=func.now() if created else None,
         deleted_at=func.now() if deleted else None,
@@ -126,7 +141,9 @@ def record_call(
                 "last_call": new.excluded.last_call,
                 "created_at": func.coalesce(new.excluded.created_at, scim_users.c.created_at),
                 "deleted_at": new.excluded.deleted_at,
+                "external_id": new.excluded.external_id,
             },
+            where=scim_users.c.organisation_id == organisation_id,
         )
     )
 
@@ -135,6 +152,23 @@ def has_events(connection: Connection, organisation_id: int, external_id: str) -
     """Whether an HR system has already sent events about a person."""
     known = exists().where(persons.c.organisation_id == organisation_id, persons.c.external_id == external_id)
     return bool(connection.scalar(select(known)))
+
+
+def was_known(connection: Connection, organisation_id: int, external_id: str) -> bool:
+    """Whether SCIM has created, changed or deleted this person before, whatever became of the learner's row."""
+    remembered = exists().where(
+        scim_users.c.organisation_id == organisation_id, scim_users.c.external_id == external_id
+    )
+    said = exists().where(
+        person_events.c.organisation_id == organisation_id,
+        person_events.c.external_id == external_id,
+        person_events.c.source == SOURCE,
+    )
+    return bool(connection.scalar(select(or_(remembered, said))))
+
+
+def _is_learner(organisation_id: int, learner_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return learners.c.organisation_id == organisation_id, learners.c.id == learner_id
 
 
 def _is_named(user_name: str) -> ColumnElement[bool]:

@@ -119,7 +119,7 @@ def find_learners(connection: Connection, organisation_id: int, text: str) -> tu
     """Ids of learners, up to `MOST_LEARNERS`, and whether there are more.
 
     Those with exactly this external id or e-mail address, by index. If there are none, those whose external id,
-    name or e-mail address contains the text.
+    name or e-mail address contains the text without the spaces around it.
     """
     own = select(learners.c.id).where(learners.c.organisation_id == organisation_id)
     exact = union(
@@ -128,7 +128,7 @@ def find_learners(connection: Connection, organisation_id: int, text: str) -> tu
     if ids := list(connection.scalars(exact)):
         return ids, False
     columns = (learners.c.external_id, learners.c.display_name, learners.c.email)
-    similar = own.where(or_(*(_contains(column, text) for column in columns))).limit(MOST_LEARNERS + 1)
+    similar = own.where(or_(*(_contains(column, text.strip()) for column in columns))).limit(MOST_LEARNERS + 1)
     found = list(connection.scalars(similar))
     return sorted(found[:MOST_LEARNERS]), len(found) > MOST_LEARNERS
 

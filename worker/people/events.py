@@ -1,24 +1,29 @@
 """Events about persons, applied in their own order, whatever order they arrive in.
 
 The newest event decides (DESIGN.md §2, Persons). An event that becomes the newest voids what an older one
-had asked for and is not yet applied; if it deactivates, it submits a job of its own.
+had asked for and is not yet applied; if it deactivates, it submits a job of its own. A source that says the same again
+changes nothing: neither what is under way, nor what a second person has decided (decision record 0019).
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
-from schemas.catalogue import ReceiptStatus
+from schemas.catalogue import JobState, ReceiptStatus
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.calendar import effective_time
 from worker.jobs.submit import Requester, accept_deactivation, deactivation
 from worker.ledger import claims, hr_sources, inbox, jobs, person_events
+from worker.ledger.fragments import STANDING
+from worker.ledger.hr_sources import DeactivationPolicy
+from worker.ledger.jobs import KnownDeactivation
 from worker.ledger.person_events import StoredEvent
 
 log = structlog.get_logger(__name__)
@@ -45,7 +50,15 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
         IdempotencyConflictError: the key was used for another event.
         InvalidInputError: a time of the event is not possible.
     """
-    receipt = database.run(lambda connection: record_in(connection, requester, source, event), patient=True)
+    receipt = database.run(
+        partial(record_in, requester=requester, source=source, event=event),
+        patient=True,
+        wait=partial(
+            person_events.wait_until_free,
+            organisation_id=requester.organisation_id,
+            external_id=event.external_id,
+        ),
+    )
     log.info(
         "event.recorded", organisation_id=requester.organisation_id, type=event.type, status=receipt.status,
         job_id=receipt.job_id,
@@ -120,40 +133,80 @@ def _apply(
     newest = person_events.find_newest_event(connection, organisation_id, external_id)
     if newest is None or newest == before:
         return ReceiptStatus.IGNORED, None
-    return _change_state(connection, requester, external_id, newest, request_hash, now, was_active=person.active)
+    if newest.type != "user.deactivated":
+        _change_state(connection, organisation_id, external_id, newest)
+        person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
+        return ReceiptStatus.REACTIVATED, None
+    policy = hr_sources.find_policy(connection, organisation_id, newest.source)
+    epoch = None
+    if before is not None and _is_same_fact(before, newest, now):
+        same_source = before.source == newest.source
+        known = jobs.find_deactivation(connection, organisation_id, external_id, epoch=person.epoch)
+        if known is not None and _stands(known, policy, same_source=same_source):
+            person_events.sync_learner(connection, organisation_id, external_id, was_active=False)
+            return _STATUSES.get(known.state, ReceiptStatus.ACCEPTED), known.id
+        epoch = person.epoch if same_source else None  # the job below stands beside those before it
+    if epoch is None:
+        epoch = _change_state(connection, organisation_id, external_id, newest)
+    person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
+    if policy.on_deactivate == "ignore":
+        return ReceiptStatus.NOTED, None
+    return _deactivate(connection, requester, external_id, newest, policy, epoch, request_hash, now)
 
 
-def _change_state(
-    connection: Connection,
-    requester: Requester,
-    external_id: str,
-    newest: StoredEvent,
-    request_hash: bytes,
-    now: datetime,
-    *,
-    was_active: bool,
-) -> tuple[ReceiptStatus, int | None]:
-    """Let the new newest event replace what older ones had asked for."""
-    organisation_id = requester.organisation_id
-    deactivates = newest.type == "user.deactivated"
+_STATUSES = {
+    JobState.HELD: ReceiptStatus.HELD,
+    JobState.SCHEDULED: ReceiptStatus.SCHEDULED,
+    JobState.CANCELLED: ReceiptStatus.NOTED,
+}
+"""What a repeated deactivation is answered, by the state of the job that carries it out; else `accepted`."""
+
+
+def _is_same_fact(before: StoredEvent, newest: StoredEvent, now: datetime) -> bool:
+    """Whether the person was deactivated before, from the same time on, or in effect by now in both."""
+    if (before.type, newest.type) != ("user.deactivated", "user.deactivated"):
+        return False
+    return before.effective_at == newest.effective_at or max(before.effective_at, newest.effective_at) <= now
+
+
+def _stands(known: KnownDeactivation, policy: DeactivationPolicy, *, same_source: bool) -> bool:
+    """Whether a job for the same fact goes on answering it: what is under way, and what a second person decided."""
+    holds = policy.on_deactivate == "hold"
+    if same_source:
+        return known.state in STANDING or holds
+    # Another source decides by its own policy; but it holds nothing that was released or applied.
+    return holds and known.state is not JobState.CANCELLED and (known.is_released or known.is_applied)
+
+
+def _change_state(connection: Connection, organisation_id: int, external_id: str, newest: StoredEvent) -> int:
+    """Let the new newest event replace what older ones had asked for; the person's new epoch."""
     epoch = person_events.set_person_state(
-        connection, organisation_id, external_id, active=not deactivates, effective_at=newest.effective_at
+        connection,
+        organisation_id,
+        external_id,
+        active=newest.type != "user.deactivated",
+        effective_at=newest.effective_at,
     )
     voided = claims.close_superseded_person(
         connection, organisation_id=organisation_id, external_id=external_id, epoch=epoch
     )
-    voided_until = jobs.scheduled_for(connection, voided, door=requester.door)
     jobs.finish(connection, voided)
-    person_events.sync_learner(connection, organisation_id, external_id, was_active=was_active)
-    if not deactivates:
-        return ReceiptStatus.REACTIVATED, None
-    policy = hr_sources.find_policy(connection, organisation_id, newest.source)
-    if policy.on_deactivate == "ignore":
-        return ReceiptStatus.NOTED, None
+    return epoch
+
+
+def _deactivate(
+    connection: Connection,
+    requester: Requester,
+    external_id: str,
+    newest: StoredEvent,
+    policy: DeactivationPolicy,
+    epoch: int,
+    request_hash: bytes,
+    now: datetime,
+) -> tuple[ReceiptStatus, int]:
+    """Submit the job of a deactivation, as the policy of its source has it."""
     # The grace period starts now at the earliest: nobody could have taken back what took effect in the past.
     effective_at = _add_grace(max(newest.effective_at, now), policy.grace)
-    if newest.effective_at <= now and voided_until is not None:
-        effective_at = min(effective_at, voided_until)  # the same deactivation sent every night must not postpone it
     is_due = effective_at <= now
     new = deactivation(
         requester,
@@ -188,10 +241,10 @@ def deactivate_due(database: Database) -> int:
     """Make learners inactive whose deactivation is due, whatever happened to their job; returns how many."""
     with database.begin() as connection:
         due = person_events.list_due_deactivations(connection)
-    return sum(database.run_each(due, _deactivate, step="person.deactivate"))
+    return sum(database.run_each(due, _deactivate_learner, step="person.deactivate"))
 
 
-def _deactivate(connection: Connection, person: tuple[int, str]) -> bool:
+def _deactivate_learner(connection: Connection, person: tuple[int, str]) -> bool:
     if not person_events.lock_due_deactivation(connection, *person):
         return False
     return person_events.sync_learner(connection, *person, was_active=True)

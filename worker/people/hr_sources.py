@@ -124,7 +124,9 @@ def rotate(
         if newest_secret == sealed:  # the answer to the first commit was lost
             return source
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.rotate")
-        return hr_sources.rotate(connection, source_id, secret=sealed, keep=timedelta(hours=keep_hours))
+        return hr_sources.rotate(
+            connection, organisation_id, source_id, secret=sealed, keep=timedelta(hours=keep_hours)
+        )
 
     source = database.run(work)
     log.info("source.rotated", source_id=source.id, organisation_id=organisation_id)

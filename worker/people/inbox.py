@@ -15,7 +15,7 @@ from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.submit import Requester
-from worker.ledger import dead_letters, inbox, jobs
+from worker.ledger import dead_letters, inbox, jobs, person_events
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import events
 from worker.people.events import EventReceipt
@@ -52,7 +52,11 @@ def receive(database: Database, source: RegisteredSource, incoming: IncomingEven
     """
     requester = Requester(source.organisation_id, f"hr:{source.name}", f"hr:{source.name}", incoming.key)
     try:
-        answer = database.run(lambda connection: _receive(connection, source, requester, incoming), patient=True)
+        answer = database.run(
+            lambda connection: _receive(connection, source, requester, incoming),
+            patient=True,
+            wait=lambda connection: _wait(connection, source.organisation_id, incoming),
+        )
     except InvalidInputError as error:  # known only with the organisation's time zone and the source's policy
         return receive(database, source, replace(incoming, event=None, fault=str(error)))
     status = ReceiptStatus.INVALID if isinstance(answer, RejectedEvent) else answer.status
@@ -86,6 +90,12 @@ def _receive(
         dead_letter_id=letter_id,
     )
     return EventReceipt(receipt_id, status) if incoming.fault is None else RejectedEvent(receipt_id, incoming.fault)
+
+
+def _wait(connection: Connection, organisation_id: int, incoming: IncomingEvent) -> None:
+    """Wait for whoever has locked the person, while the organisation's other events go on."""
+    if incoming.event is not None:
+        person_events.wait_until_free(connection, organisation_id, incoming.event.external_id)
 
 
 def _open_letter(connection: Connection, source: RegisteredSource, incoming: IncomingEvent) -> int:

@@ -7,6 +7,7 @@ stands for is recorded in the same transaction. Sending the same state again cha
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
 import psycopg
@@ -14,17 +15,16 @@ import sqlalchemy.exc
 import structlog
 from sqlalchemy import ColumnElement, Connection
 
+from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import ConflictError, MutabilityError, NotFoundError, PreconditionError, UniquenessError
 from worker.jobs.submit import Requester
 from worker.ledger import jobs, person_events, scim_users
-from worker.ledger.scim_users import ScimUser
+from worker.ledger.scim_users import SOURCE, ScimUser
 from worker.people import events
 
 log = structlog.get_logger(__name__)
-
-SOURCE = "scim"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,13 @@ def search(
 
 
 def create(database: Database, *, organisation_id: int, actor: str, wanted: UserAttributes) -> ScimUser:
-    """Create a user, or revive a deleted one of the same name or external id: that is a reactivation.
+    """Create a user, or revive one that was deleted, here or by the platform: that is a reactivation.
 
-    A person about whom an HR system has already sent events gets the state that these events left.
+    Somebody whom SCIM creates for the first time gets the state that the events of HR systems have left.
 
     Raises:
         UniquenessError: a user that is not deleted has this name or external id.
+        ConflictError: `active` could not be set.
     """
     call = uuid4()
 
@@ -89,7 +90,8 @@ def create(database: Database, *, organisation_id: int, actor: str, wanted: User
             return _revive(connection, organisation_id, actor, call, found[0], wanted)
         return _create(connection, organisation_id, actor, call, wanted)
 
-    user = _translate_duplicates(lambda: database.run(work, patient=True))
+    wait = partial(_wait_for_alike, organisation_id=organisation_id, wanted=wanted)
+    user = _translate_duplicates(lambda: database.run(work, patient=True, wait=wait))
     log.info("user.created", learner_id=user.id, organisation_id=organisation_id)
     return user
 
@@ -112,6 +114,7 @@ def change(
         PreconditionError: the user has changed since the client read it.
         UniquenessError: another user has the name.
         MutabilityError: the external id would change.
+        ConflictError: `active` could not be set.
     """
     call = uuid4()
 
@@ -132,11 +135,12 @@ def change(
             raise UniquenessError("userName: another user has it")
         scim_users.record_call(connection, organisation_id, learner_id, call)
         if after.active is not before.active:
-            _record_event(connection, organisation_id, actor, call.hex, user.external_id, active=after.active)
+            _set_active(connection, organisation_id, actor, call.hex, user, active=after.active)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.change")
         return _not_deleted(scim_users.find(connection, organisation_id, learner_id))
 
-    user = _translate_duplicates(lambda: database.run(work, patient=True))
+    wait = partial(_wait, organisation_id=organisation_id, learner_id=learner_id)
+    user = _translate_duplicates(lambda: database.run(work, patient=True, wait=wait))
     log.info("user.changed", learner_id=learner_id, organisation_id=organisation_id)
     return user
 
@@ -156,6 +160,7 @@ def delete(
     Raises:
         NotFoundError: the organisation has no such user, or the user was deleted.
         PreconditionError: the user has changed since the client read it.
+        ConflictError: the user could not be made inactive.
     """
     call = uuid4()
 
@@ -168,10 +173,11 @@ def delete(
             raise PreconditionError("the user has changed since you read it; read it again")
         scim_users.record_call(connection, organisation_id, learner_id, call, deleted=True)
         if user.active:
-            _record_event(connection, organisation_id, actor, call.hex, user.external_id, active=False)
+            _set_active(connection, organisation_id, actor, call.hex, user, active=False)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.delete")
 
-    database.run(work, patient=True)
+    wait = partial(_wait, organisation_id=organisation_id, learner_id=learner_id)
+    database.run(work, patient=True, wait=wait)
     log.info("user.deleted", learner_id=learner_id, organisation_id=organisation_id)
 
 
@@ -195,6 +201,21 @@ def _lock(connection: Connection, organisation_id: int, learner_id: int) -> Scim
     return scim_users.find(connection, organisation_id, learner_id, lock=True)
 
 
+def _wait(connection: Connection, organisation_id: int, learner_id: int) -> None:
+    """Wait for whoever has locked the user, while the organisation's other producers go on."""
+    known = scim_users.find(connection, organisation_id, learner_id)
+    if known is not None:
+        person_events.wait_until_free(connection, organisation_id, known.external_id)
+
+
+def _wait_for_alike(connection: Connection, organisation_id: int, wanted: UserAttributes) -> None:
+    """Wait for whoever has locked the user that a POST would revive."""
+    for user in scim_users.find_alike(
+        connection, organisation_id, external_id=wanted.external_id, user_name=wanted.user_name
+    )[:1]:
+        person_events.wait_until_free(connection, organisation_id, user.external_id)
+
+
 def _not_deleted(user: ScimUser | None) -> ScimUser:
     if user is None or user.deleted_at is not None:
         raise NotFoundError("this organisation has no such user")
@@ -202,8 +223,10 @@ def _not_deleted(user: ScimUser | None) -> ScimUser:
 
 
 def _create(connection: Connection, organisation_id: int, actor: str, call: UUID, wanted: UserAttributes) -> ScimUser:
-    known = scim_users.has_events(connection, organisation_id, wanted.external_id)
-    person = person_events.lock(connection, organisation_id, wanted.external_id) if known else None
+    has_events = scim_users.has_events(connection, organisation_id, wanted.external_id)
+    if has_events:
+        person_events.lock(connection, organisation_id, wanted.external_id)
+    came_back = scim_users.was_known(connection, organisation_id, wanted.external_id)
     learner_id = scim_users.create(
         connection,
         organisation_id=organisation_id,
@@ -215,8 +238,11 @@ def _create(connection: Connection, organisation_id: int, actor: str, call: UUID
     if learner_id is None:
         raise UniquenessError("a user with this userName or externalId exists")
     scim_users.record_call(connection, organisation_id, learner_id, call, created=True)
-    if person is not None and wanted.active:
+    if has_events and wanted.active:
         person_events.sync_learner(connection, organisation_id, wanted.external_id, was_active=True)
+    user = _not_deleted(scim_users.find(connection, organisation_id, learner_id))
+    if user.active is not wanted.active and (came_back or not has_events):
+        _set_active(connection, organisation_id, actor, call.hex, user, active=wanted.active)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
     return _not_deleted(scim_users.find(connection, organisation_id, learner_id))
 
@@ -234,16 +260,22 @@ def _revive(
         raise UniquenessError("userName: another user has it")
     scim_users.record_call(connection, organisation_id, user.id, call, created=True)
     if wanted.active is not user.active:  # an HR system may have reactivated the person after the DELETE
-        _record_event(connection, organisation_id, actor, call.hex, user.external_id, active=wanted.active)
+        _set_active(connection, organisation_id, actor, call.hex, user, active=wanted.active)
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="user.create")
     return _not_deleted(scim_users.find(connection, organisation_id, user.id))
 
 
-def _record_event(
-    connection: Connection, organisation_id: int, actor: str, key: str, external_id: str, *, active: bool
+def _set_active(
+    connection: Connection, organisation_id: int, actor: str, key: str, user: ScimUser, *, active: bool
 ) -> None:
-    """Record the event that a change of `active` stands for; its time is the database's."""
-    event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=external_id)
+    """Record the event that a change of `active` stands for; its time is the database's.
+
+    The learner is read again after it: a success that has changed nothing, or somebody else, would be believed.
+    """
+    event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=user.external_id)
     receipt = events.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)
-    if receipt.status == "ignored":  # a success that changed nothing would be believed
+    if receipt.status == ReceiptStatus.IGNORED:
         raise ConflictError("active: another source has sent a newer event; try again in a few minutes")
+    changed = scim_users.find(connection, organisation_id, user.id)
+    if changed is None or changed.active is not active:
+        raise ConflictError("active: the platform did not take the change, so nothing was changed; read the user again")

@@ -21,7 +21,7 @@ class Fate(Enum):
     HAND_BACK = auto()
     """Its job was paused or cancelled after the claim."""
     SUPERSEDE = auto()
-    """A person's deactivation that a newer event has replaced (rule 10)."""
+    """A person's deactivation, or its cascade, that a newer event of the person has replaced (rule 10)."""
     UNKNOWN_LEARNER = auto()
     """It names a person whom the platform does not know."""
     REINSTATE = auto()
@@ -81,7 +81,8 @@ def fate_of(chunk: Chunk, superseded: set[int], learners: dict[int, int]) -> Fat
     """The fate of a locked chunk. `superseded`: chunk ids. `learners`: chunk id to learner id, of known persons."""
     if not chunk.proceed:
         return Fate.HAND_BACK
-    if chunk.is_person and chunk.id in superseded:
+    # An attempt at an enrolment's letter is decided by the rules, which find what of it is moot already (rule 9).
+    if chunk.id in superseded and (chunk.is_person or chunk.letter_id is None):
         return Fate.SUPERSEDE
     if chunk.is_person and chunk.id not in learners:
         return Fate.UNKNOWN_LEARNER
@@ -107,9 +108,7 @@ def _deactivate(
 ) -> None:
     """A deactivation makes its learner inactive also when the learner was created after the event."""
     inactive = [
-        learners[chunk.id]
-        for chunk in chunks
-        if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
+        chunk.id for chunk in chunks if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
     ]
     if inactive:
         decide.deactivate_learners(connection, inactive)
@@ -123,7 +122,7 @@ def _by_fate(chunks: Sequence[Chunk], superseded: set[int], learners: dict[int, 
 
 
 def _supersede(connection: Connection, chunks: Sequence[Chunk]) -> None:
-    """Close person chunks whole: the person came back, or a newer event replaced the deactivation."""
+    """Close chunks whole: the person came back, or a newer event replaced the deactivation."""
     for chunk in chunks:
         if chunk.letter_id is None:
             claims.close_superseded(connection, [chunk.id])

@@ -17,14 +17,14 @@ EVERY = 3.0
 
 
 class Heartbeat:
-    """Records one process, from `start` until `stop`; `beat` is for a process that keeps its own rhythm."""
+    """Records one process, from `start` until `stop`."""
 
     def __init__(self, database: Database, kind: str, *, threads: int = 1) -> None:
         """`kind`: `web`, `worker` or `relay`. `threads`: chunks that it can decide at once."""
         self._database = database
         self._kind = kind
         self._threads = threads
-        self._id = uuid4()
+        self.process_id = uuid4()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -39,7 +39,7 @@ class Heartbeat:
     def beat(self, *, notify: bool = False) -> None:
         """Record this process as alive, once."""
         with self._database.begin() as connection:
-            processes.record_alive(connection, self._id, self._kind, self._threads)
+            processes.record_alive(connection, self.process_id, self._kind, self._threads)
             if notify:
                 jobs.notify(connection)
 
@@ -50,7 +50,7 @@ class Heartbeat:
             self._thread.join(EVERY)
         try:
             with self._database.begin() as connection:
-                processes.remove(connection, self._id)
+                processes.remove(connection, self.process_id)
         except Exception as error:
             log.warning("heartbeat.not_signed_off", kind=self._kind, error_class=describe(error)[0])
 

@@ -1,8 +1,7 @@
 """The relay, the only publisher: it turns what PostgreSQL says is due into hints in Redis.
 
 It reacts to NOTIFY at once and looks around slowly in any case, so a lost notification or a flushed Redis
-delays work by no more than one round. Any number may run: one leads (a session's advisory lock, freed by the
-server when that session ends), the others stand by.
+delays work by no more than one round. Any number may run: one leads (`leadership.py`), the others stand by.
 """
 
 import threading
@@ -16,7 +15,7 @@ from sqlalchemy import Connection
 
 from worker.access import sessions
 from worker.config import Settings
-from worker.database import CHANNEL, Database, parse_url
+from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
@@ -24,11 +23,11 @@ from worker.ledger import claims, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
-from worker.queue.heartbeat import Heartbeat
+from worker.queue.heartbeat import EVERY, Heartbeat
+from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 
 log = structlog.get_logger(__name__)
 
-_LEADER_LOCK = 7_270_002
 _SHORTEST, _LONGEST = 0.01, 0.1
 """Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
 coming the pause doubles, so that a storm of single requests is decided in sets."""
@@ -46,6 +45,8 @@ class Relay:
         self._settings = settings
         self._stopping = threading.Event()
         self._heartbeat = Heartbeat(database, "relay")
+        self._failures = StepFailures()
+        self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
         self._next_overdue = 0.0
 
     def stop(self) -> None:
@@ -55,53 +56,48 @@ class Relay:
     def run(self) -> None:
         """Publish and sweep until stopped; a lost connection is made again."""
         log.info("relay.started")
+        self._leadership.begin()
+        self._heartbeat.start(after_each=self._leadership.beat)
         while not self._stopping.is_set():
             try:
                 self._serve()
-            except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+            except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:  # a server that is read-only for now too
                 log.warning("relay.database_unreachable", error_class=describe(error)[0])
                 self._stopping.wait(0.5)
+            finally:
+                self._leadership.leave_session()
+        self._leadership.resign()
         self._heartbeat.stop()
         log.info("relay.stopped")
 
     def _serve(self) -> None:
-        url = parse_url(self._settings.database_url.get_secret_value()).set(drivername="postgresql")
-        with psycopg.connect(
-            url.render_as_string(hide_password=False),
-            autocommit=True,
-            connect_timeout=5,
-            keepalives_idle=5,
-            keepalives_interval=5,
-            keepalives_count=3,
-            application_name="withdrawals relay",
-        ) as connection:
-            connection.execute(f"LISTEN {CHANNEL}")
-            leads, next_round, pause = False, 0.0, _SHORTEST
+        with open_session(self._settings) as session:
+            session.execute(f"LISTEN {CHANNEL}")
+            next_round, pause = 0.0, _SHORTEST
             while not self._stopping.is_set():
-                leads = leads or self._lead(connection)
                 if time.monotonic() >= next_round:
-                    self.sweep() if leads else self._try("heartbeat", self._heartbeat.beat)
-                    next_round = time.monotonic() + self._settings.sweep_seconds
-                if leads:
+                    next_round = self._round(session)
+                if self._leadership.leads:
                     self._try("publish", self.publish)
                 self._stopping.wait(pause)
-                if list(connection.notifies(timeout=0)):
+                if list(session.notifies(timeout=0)):
                     pause = min(pause * 2, _LONGEST)
                 else:
                     pause = _SHORTEST
-                    self._wait(connection, next_round)
+                    self._wait(session, next_round)
 
-    def _lead(self, connection: psycopg.Connection[tuple[object, ...]]) -> bool:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()
-        if row is not None and row[0]:
-            log.info("relay.leads")
-            return True
-        return False
+    def _round(self, session: Session) -> float:
+        """Look who leads, and sweep if it is this relay; when the next round is due."""
+        leads = self._leadership.seek(session)
+        if leads:
+            self.sweep(go_on=lambda: self._leadership.leads)
+        patience = self._settings.sweep_seconds
+        return time.monotonic() + (patience if leads else min(patience, EVERY))
 
-    def _wait(self, connection: psycopg.Connection[tuple[object, ...]], until: float) -> None:
+    def _wait(self, session: Session, until: float) -> None:
         """Until a notification comes or the next round is due."""
         patience = max(until - time.monotonic(), 0.001)
-        list(connection.notifies(timeout=patience, stop_after=1))
+        list(session.notifies(timeout=patience, stop_after=1))
 
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
@@ -113,10 +109,12 @@ class Relay:
             self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._broker.top_up(due) if due else 0
 
-    def sweep(self) -> None:
-        """One slow round: everything that a crash, a lost message or the passing of time may have left."""
+    def sweep(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
+        """One slow round: everything that a crash, a lost message or the passing of time may have left.
+
+        `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
+        """
         steps: dict[str, Callable[[], object]] = {
-            "heartbeat": self._heartbeat.beat,
             "take_over": lambda: recovery.take_over(self._database, self._settings),
             "deactivate": lambda: events.deactivate_due(self._database),
             "admit": self._admit_due,
@@ -130,9 +128,13 @@ class Relay:
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
         }
+        reachable = True
         for name, step in steps.items():
+            if not go_on():
+                return
             self._try(name, step)
-            self._try("publish", self.publish)  # a long step keeps nobody waiting
+            # A long step keeps nobody waiting; but a Redis that hangs keeps the steps waiting once a round only.
+            reachable = reachable and self._try("publish", self.publish)
 
     def _admit_due(self) -> None:
         with self._database.begin() as connection:
@@ -166,10 +168,14 @@ class Relay:
             desk_acts.announce_overdue(self._database, self._settings)
             self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
-    def _try(self, step: str, act: Callable[[], object]) -> None:
-        """One step's failure does not keep the others from their turn; a lost connection is logged once a round."""
+    def _try(self, step: str, act: Callable[[], object]) -> bool:
+        """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""
         try:
             act()
         except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
+            self._failures.record(step, error)
+            return False
+        self._failures.record(step, None)
+        return True

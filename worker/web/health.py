@@ -6,12 +6,10 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import processes
+from worker.ledger import leader
+from worker.ledger.leader import ESSENTIAL, Leader
 from worker.queue.broker import HintBroker
 from worker.web.context import Context
-
-RELAY_LATE = 15.0
-"""Seconds without a relay after which the service is not ready: jobs are accepted, but nothing wakes the workers."""
 
 router = APIRouter(tags=["health"])
 
@@ -24,19 +22,23 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "A part cannot be reached; the body says which."}})
 async def readyz(context: Context) -> JSONResponse:
-    """Whether database, broker and relay can be reached, each with its own answer. No token is needed."""
+    """Whether database, broker and the relay that leads work, each with its own answer. No token is needed.
+
+    `degraded`: requests are worked off, but a step of the relay's rounds fails again and again; `relay` says which.
+    """
     found = await run_in_threadpool(readiness, context.database, context.broker)
     ready = all(part["ok"] for part in found.values())
-    return JSONResponse({"status": "ready" if ready else "not_ready", **found}, status_code=200 if ready else 503)
+    status = ("degraded" if found["relay"]["failing"] else "ready") if ready else "not_ready"
+    return JSONResponse({"status": status, **found}, status_code=200 if ready else 503)
 
 
 def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
     """Each part with `ok`, and its error if it has one."""
     found: dict[str, dict[str, object]] = {}
-    age: float | None = None
+    leads = Leader(None)
     try:
         with database.begin() as connection:
-            age = processes.relay_age(connection)
+            leads = leader.read(connection)
         found["database"] = {"ok": True}
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
@@ -45,6 +47,20 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
         found["broker"] = {"ok": True}
     except Exception as error:
         found["broker"] = {"ok": False, "error": describe(error)[0]}
-    alive = age is not None and age < RELAY_LATE
-    found["relay"] = {"ok": alive, "seconds_since_seen": None if age is None else round(age, 1)}
+    age = leads.seconds_since_seen
+    found["relay"] = {
+        "ok": leads.does_its_work,
+        "seconds_since_seen": None if age is None else round(age, 1),
+        "failing": [
+            {
+                "step": step.step,
+                "failures": step.failures,
+                "since": step.since.isoformat(),
+                "error_class": step.error_class,
+                "fingerprint": step.fingerprint,
+                "work_stops": step.step in ESSENTIAL,
+            }
+            for step in leads.failing
+        ],
+    }
     return found

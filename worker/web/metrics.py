@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from schemas.catalogue import LetterCode
 from worker.database import Database
-from worker.ledger import gauges, processes
+from worker.ledger import gauges, leader, processes
 from worker.web.context import Context
 from worker.web.problems import describes
 
@@ -49,7 +49,7 @@ class _Gauges(Collector):
         with self._database.begin() as connection:
             held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
             due, age = gauges.due_chunks(connection)
-            relay = processes.relay_age(connection)
+            leads = leader.read(connection)
             threads = processes.worker_threads(connection, at_least=0)
         yield _labelled(
             "withdrawals_held_jobs",
@@ -68,8 +68,18 @@ class _Gauges(Collector):
             "withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", value=age
         )
         yield GaugeMetricFamily("withdrawals_worker_threads", "Worker threads seen in the last 15 s", value=threads)
-        if relay is not None:
-            yield GaugeMetricFamily("withdrawals_relay_seen_seconds", "Seconds since a relay's heartbeat", value=relay)
+        if leads.seconds_since_seen is not None:
+            yield GaugeMetricFamily(
+                "withdrawals_relay_seen_seconds",
+                "Seconds since the heartbeat of the relay that leads",
+                value=leads.seconds_since_seen,
+            )
+        yield _labelled(
+            "withdrawals_relay_step_failures",
+            "Failures in a row of a step of the relay's rounds, from the third on",
+            "step",
+            {**dict.fromkeys(leader.ESSENTIAL, 0), **{found.step: found.failures for found in leads.failing}},
+        )
 
 
 def _labelled(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

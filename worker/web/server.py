@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from worker.config import Settings
 from worker.queue.heartbeat import Heartbeat
+from worker.web.connections import LONGEST_HEAD, MOST_CONNECTIONS, LimitedConnection
 
 
 class Server(uvicorn.Server):
@@ -21,6 +22,10 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                http=LimitedConnection,
+                ws="none",
+                h11_max_incomplete_event_size=LONGEST_HEAD,
+                limit_concurrency=MOST_CONNECTIONS,
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -198,3 +198,62 @@ def test_a_newer_event_of_another_source_is_told_and_not_taken_for_done(
         assert (answer.status_code, "scimType" in answer.json()) == (409, False)
     assert scim.call("GET", f"/Users/{learner_id}").json()["active"] is True
     assert world.status(enrolment_id) == "in_progress"
+
+
+@pytest.mark.parametrize("first", ["deleted by SCIM", "deactivated by SCIM", "deactivated by an HR system"])
+def test_a_user_whose_row_the_platform_deleted_is_revived_by_a_post(
+    scim: Directory, world: World, db: Database, environment: Settings, first: str
+) -> None:
+    """SCIM had created this person, so its new POST is a reactivation, as after a DELETE of its own."""
+    made = scim.create(externalId="4711").json()
+    if first == "deleted by SCIM":
+        scim.call("DELETE", f"/Users/{made['id']}")
+    elif first == "deactivated by SCIM":
+        scim.patch(made["id"], OFF)
+    else:
+        world.event(db, "deactivated", "4711")
+    work_off(db, environment)
+    world.run("DELETE FROM lms.learners")
+    again = scim.create(externalId="4711")
+    assert (again.status_code, again.json()["active"]) == (201, True)
+    enrolment_id = world.enrolment("4711")
+    work_off(db, environment)
+    assert (world.active("4711"), world.status(enrolment_id)) == (True, "in_progress")
+    assert_balanced(db)
+
+
+def test_a_revived_user_is_refused_while_another_sources_event_is_newer(
+    scim: Directory, world: World, db: Database
+) -> None:
+    scim.create(externalId="4711")
+    world.event(db, "deactivated", "4711", occurred_at=world.one("SELECT now() + interval '4 minutes'"))
+    world.run("DELETE FROM lms.learners")
+    assert scim.create(externalId="4711").status_code == 409
+    assert world.run("SELECT 1 FROM lms.learners") == [], "nothing was created"
+
+
+@pytest.mark.parametrize("act", ["PATCH", "PUT", "DELETE", "POST"])
+def test_an_active_that_the_platform_does_not_change_is_an_error(scim: Directory, world: World, act: str) -> None:
+    """A trigger of the platform keeps the old value: a success would be believed."""
+    made = scim.create(externalId="4711").json()
+    if act == "POST":
+        scim.call("DELETE", f"/Users/{made['id']}")
+    before = world.active("4711")
+    world.run(
+        """CREATE FUNCTION lms.keep_active() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN NEW.active := OLD.active; RETURN NEW; END'"""
+    )
+    world.run(
+        """CREATE TRIGGER keep_active BEFORE UPDATE OF active ON lms.learners
+            FOR EACH ROW EXECUTE FUNCTION lms.keep_active()"""
+    )
+    body = {
+        "PATCH": {"Operations": [OFF]},
+        "PUT": {"userName": "anna@example.org", "active": False},
+        "POST": {"userName": "anna@example.org", "externalId": "4711"},
+        "DELETE": None,
+    }[act]
+    answer = scim.call(act, "/Users" if act == "POST" else f"/Users/{made['id']}", body)
+    assert (answer.status_code, "scimType" in answer.json()) == (409, False)
+    assert world.active("4711") is before
+    assert world.run("SELECT 1 FROM withdrawals.jobs") == ([] if act != "POST" else [(1,)]), "rolled back whole"

@@ -76,6 +76,7 @@ def resolve_dead_letter(
         letter_ids=[letter_id],
         remedy=remedy,
         actor=who.actor,
+        door="api",
         note=resolution.note,
     )
     return show_letter(context, who.organisation_id, letter_id)

@@ -73,6 +73,7 @@ def _run(
         act=act,
         wanted=request.filter,
         actor=who.actor,
+        door="api",
         note=request.note,
         rate=request.rate,
         canary=request.canary,

@@ -10,7 +10,9 @@ from worker.ids import parse_id
 
 T = TypeVar("T", bound=BaseModel)
 Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
-"""A line of text that a person typed, such as a name or an external id."""
+"""A line of text that a person typed, such as a name."""
+PlatformId = Annotated[str, StringConstraints(max_length=255), Storable]
+"""An id of the platform that a person typed, as they typed it; empty: none."""
 
 
 def parse(model: type[T], **values: Any) -> T:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
-from schemas.catalogue import JobState, Role, Source
+from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note
 from worker.errors import InvalidInputError
@@ -17,7 +17,7 @@ from worker.records import Job
 from worker.web.console.forms import Text
 from worker.web.console.render import PATH, local
 from worker.web.console.times import parse_day_and_time
-from worker.web.console.view import Approving, Looking, Operating, View
+from worker.web.console.view import Approving, LookingAsApprover, LookingAsOperator, Operating, View
 from worker.web.context import RowId
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
@@ -43,9 +43,8 @@ def resume(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
 
 
 @router.get("/jobs/{job_id}/cancel")
-def cancel_page(view: Looking, job_id: RowId) -> Response:
+def cancel_page(view: LookingAsOperator, job_id: RowId) -> Response:
     """What cancelling the job would leave undone. Role: operator."""
-    view.caller.must_be(Role.OPERATOR)
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     return view.page("job_cancel.html", job=job)
 
@@ -61,9 +60,8 @@ def cancel(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
 
 
 @router.get("/jobs/{job_id}/move")
-def move_page(view: Looking, job_id: RowId) -> Response:
+def move_page(view: LookingAsOperator, job_id: RowId) -> Response:
     """The form for another time of a job that has not started. Role: operator."""
-    view.caller.must_be(Role.OPERATOR)
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     at = local(job.effective_at, view.zone)
     return _move_form(view, job, day=f"{at:%Y-%m-%d}", at=f"{at:%H:%M}")
@@ -103,13 +101,12 @@ def release(view: Approving, job_id: RowId, note: GivenNote = "") -> Response:
 
 @router.get("/jobs/release")
 def release_page(
-    view: Looking,
+    view: LookingAsApprover,
     source: Source | Literal[""] = "",
     held_because: HoldCause = "",
     requested_by: Annotated[Text, Query()] = "",
 ) -> Response:
     """The held jobs that match a filter, before they are released. Role: approver."""
-    view.caller.must_be(Role.APPROVER)
     wanted = _release_filter(source, held_because, requested_by, None)
     found = control.preview_release(
         view.database, organisation_id=view.organisation_id, wanted=wanted, actor=view.actor

@@ -16,7 +16,7 @@ from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
 from worker.web.console.letters import parse_assignee
 from worker.web.console.render import PATH
-from worker.web.console.view import Looking, Operating, View
+from worker.web.console.view import LookingAsOperator, Operating, View
 
 router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
 
@@ -43,7 +43,7 @@ ASSIGN = "assign"
 
 
 @router.get("/act")
-def preview(view: Looking, wanted: InQuery, act: str = "") -> Response:
+def preview(view: LookingAsOperator, wanted: InQuery, act: str = "") -> Response:
     """What an act would do to every letter that matches, before anything happens."""
     return _page(view, wanted, act)
 
@@ -84,6 +84,7 @@ def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expe
         act=act,
         wanted=wanted.filter,
         actor=view.actor,
+        door="console",
         note=how.note,
         rate=how.rate,
         canary=how.canary,

@@ -75,7 +75,9 @@ def enrolments_of_series(
     cursor: Cursor = None,
 ) -> Response:
     """The enrolments of one Series, with a search. From here they can be withdrawn in bulk."""
-    form = SearchForm(_clean(learner), [_clean(one) for one in status or []], pathway_id, enrolled_from, enrolled_to)
+    form = SearchForm(
+        _clean_learner(learner), [_clean(one) for one in status or []], pathway_id, enrolled_from, enrolled_to
+    )
     with view.database.begin() as connection:
         found = series_library.find_series(connection, view.organisation_id, series_id)
     if found is None:
@@ -86,7 +88,7 @@ def enrolments_of_series(
 @router.get("/enrolments")
 def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = None) -> Response:
     """All enrolments, in every Series, of the learners that the search finds."""
-    form = SearchForm(_clean(learner), [], "", "", "")
+    form = SearchForm(_clean_learner(learner), [], "", "", "")
     if not form.learner:
         return view.page("learners.html", form=form, items=[], pathways=[], next_cursor=None, more_learners=False)
     return _list_page(view, "learners.html", form, parse_cursor(cursor))
@@ -198,4 +200,14 @@ def _message(job: Job) -> str:
 
 def _clean(given: str) -> str:
     """Text from a search field without what PostgreSQL cannot store, cut to 200 characters."""
-    return given.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:200]
+    return _storable(given).strip()[:200]
+
+
+def _clean_learner(given: str) -> str:
+    """The same, with the spaces around it, which can belong to an external id; empty where there is nothing else."""
+    found = _storable(given)[:255]
+    return found if found.strip() else ""
+
+
+def _storable(given: str) -> str:
+    return given.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -113,7 +113,7 @@ def read_filter(view: View, model: type[Filter]) -> Filter:
         elif name in values:
             raise InvalidInputError(f"{word(name)}: give it only once")
         else:
-            values[name] = value.strip()
+            values[name] = value if name == "series" else value.strip()  # a code may begin with a space
     if "series" in values:
         values["series_id"] = _series_id(view, values.pop("series"))
     try:

@@ -18,7 +18,8 @@ from worker.database import Database
 from worker.dead_letters import desk
 from worker.errors import describe
 from worker.jobs import brake
-from worker.ledger import gauges, job_lists, processes, series_library
+from worker.ledger import gauges, job_lists, leader, processes, series_library
+from worker.ledger.leader import Leader
 from worker.ledger.processes import ProcessCount
 from worker.records import Job
 
@@ -52,6 +53,8 @@ class ServiceStatus:
     brake: BrakeLimits | None
     last: list[Job] | None
     has_enrolments: bool | None
+    leader: Leader | None
+    """The relay that leads."""
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -62,8 +65,8 @@ class ServiceStatus:
             found.append(
                 Alarm("Redis cannot be reached. Requests are accepted and kept, and are decided once it is back.")
             )
-        if self.processes is not None and not self._running("relay"):
-            found.append(Alarm("No relay runs, so workers are not woken. To start one:", "withdrawals relay"))
+        if self.leader is not None:
+            found += _alarms_of_relay(self.leader)
         if self.processes is not None and not self._running("worker"):
             found.append(Alarm("No worker runs, so requests are kept and wait. To start one:", "withdrawals worker"))
         if self.due is not None and self.due[1] > LATE_AFTER:
@@ -102,6 +105,7 @@ def read_status(
     return ServiceStatus(
         broker=_is_reachable(ping_broker),
         processes=query("processes", processes.count_by_kind),
+        leader=query("the relay", leader.read),
         due=query("due work", gauges.due_chunks),
         jobs=query("jobs in progress", lambda found: gauges.unfinished_jobs(found, organisation_id)),
         letters=read("dead letters", lambda: desk.overview(database, settings, organisation_id)),
@@ -110,6 +114,15 @@ def read_status(
         has_enrolments=query("enrolments", lambda found: series_library.has_enrolments(found, organisation_id)),
         missing=missing,
     )
+
+
+def _alarms_of_relay(leads: Leader) -> list[Alarm]:
+    if not leads.is_alive:
+        return [Alarm("No relay runs, so workers are not woken. To start one:", "withdrawals relay")]
+    if not leads.failing:
+        return []
+    steps = ", ".join(f"{found.step} ({found.failures:,} times, {found.error_class})" for found in leads.failing)
+    return [Alarm(f"Steps of the relay fail again and again: {steps}. Its log says why.")]
 
 
 def _is_reachable(ping: Callable[[], object]) -> bool:

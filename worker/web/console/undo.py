@@ -7,7 +7,6 @@ from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints
 from starlette.responses import Response
 
-from schemas.catalogue import Role
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from worker.errors import InvalidInputError
@@ -15,10 +14,10 @@ from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.ledger import job_lists, outcomes
-from worker.web.console.forms import Text, parse, parse_choice
+from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
-from worker.web.console.view import Looking, Operating, View
+from worker.web.console.view import LookingAsOperator, Operating, View
 from worker.web.context import RowId
 
 router = APIRouter(prefix=f"{PATH}/jobs", include_in_schema=False)
@@ -30,16 +29,15 @@ FIELDS = ("series_id", "learner", "enrolment_ids", "enrolled_from", "enrolled_un
 
 @router.get("/{job_id}/undo")
 def undo_page(
-    view: Looking,
+    view: LookingAsOperator,
     job_id: RowId,
     series_id: Annotated[Text, Query()] = "",
-    learner: Annotated[Text, Query()] = "",
+    learner: Annotated[PlatformId, Query()] = "",
     enrolment_ids: Annotated[Ids, Query()] = "",
     enrolled_from: Annotated[Text, Query()] = "",
     enrolled_until: Annotated[Text, Query()] = "",
 ) -> Response:
     """The plan of an undo; writes nothing. Role: operator."""
-    view.caller.must_be(Role.OPERATOR)
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
     return _plan_page(view, job_id, chosen)
 
@@ -51,7 +49,7 @@ def undo(
     key: Annotated[str, Form()] = "",
     note: Annotated[Note, Form()] = "",
     series_id: Annotated[Text, Form()] = "",
-    learner: Annotated[Text, Form()] = "",
+    learner: Annotated[PlatformId, Form()] = "",
     enrolment_ids: Annotated[Ids, Form()] = "",
     enrolled_from: Annotated[Text, Form()] = "",
     enrolled_until: Annotated[Text, Form()] = "",

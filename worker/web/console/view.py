@@ -1,7 +1,6 @@
 """Who looks at a page: the session behind the cookie, its role and time zone; and the answers that pages give."""
 
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import uuid4
@@ -121,26 +120,50 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
     return View(request, found, caller, session, _zone(request.cookies.get(ZONE), session.timezone))
 
 
-def acting(role: Role) -> Callable[..., View]:
-    """A dependency for forms: the view, once its role includes `role` and the form belongs to its session."""
+@dataclass(frozen=True, slots=True)
+class Seeing:
+    """A dependency for pages that only some roles see. `ops/roles.md` is generated from `role`."""
 
-    def allowed(view: Annotated[View, Depends(signed_in)], csrf: Annotated[str, Form()] = "") -> View:
+    role: Role
+
+    def __call__(self, view: Annotated[View, Depends(signed_in)]) -> View:
+        """The view, once its role includes `role`.
+
+        Raises:
+            ProblemError: 403; the role is not enough.
+        """
+        view.caller.must_be(self.role)
+        return view
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """A dependency for forms, which belong to one session and to some roles."""
+
+    role: Role
+
+    def __call__(self, view: Annotated[View, Depends(signed_in)], csrf: Annotated[str, Form()] = "") -> View:
+        """The view, once its role includes `role` and the form belongs to its session.
+
+        Raises:
+            ProblemError: 403; the form is of another session, or the role is not enough.
+        """
         if not hmac.compare_digest(csrf.encode("utf-8", "replace"), view.session.csrf.encode()):
             raise ProblemError(
                 403,
                 "forbidden",
                 "This form belongs to another sign-in. Go back, reload the page, and send it again.",
             )
-        view.caller.must_be(role)
+        view.caller.must_be(self.role)
         return view
 
-    return allowed
 
-
-Looking = Annotated[View, Depends(signed_in)]
-Submitting = Annotated[View, Depends(acting(Role.PRODUCER))]
-Operating = Annotated[View, Depends(acting(Role.OPERATOR))]
-Approving = Annotated[View, Depends(acting(Role.APPROVER))]
+Looking = Annotated[View, Depends(Seeing(Role.VIEWER))]
+LookingAsOperator = Annotated[View, Depends(Seeing(Role.OPERATOR))]
+LookingAsApprover = Annotated[View, Depends(Seeing(Role.APPROVER))]
+Submitting = Annotated[View, Depends(Acting(Role.PRODUCER))]
+Operating = Annotated[View, Depends(Acting(Role.OPERATOR))]
+Approving = Annotated[View, Depends(Acting(Role.APPROVER))]
 
 
 def _zone(*names: str | None) -> ZoneInfo:

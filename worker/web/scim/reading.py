@@ -95,4 +95,4 @@ def _text(name: str, value: Any) -> str:
         raise InvalidValueException(detail=f"{name}: must be text of 1 to {_LONGEST[name]} characters")
     if not is_storable(value):
         raise InvalidValueException(detail=f"{name}: contains a character that cannot be stored")
-    return value.strip()
+    return value  # as it was sent: without the space at its end, an id would be another person's

@@ -1,0 +1,176 @@
+"""Two organisations with a record of each kind, and calls of every operation about the records of either."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from schemas.dead_letters import LetterFilter
+from schemas.jobs import JobRequest
+from tests.support.web import make_source
+from tests.world import World, work_off
+from worker.access import tokens
+from worker.config import Settings
+from worker.database import Database
+from worker.dead_letters import runs
+from worker.jobs.submit import Requester, submit
+from worker.ledger import webhook_deliveries
+from worker.webhooks import endpoints
+
+FOREIGN = "zz-of-the-other-house"
+"""In every text of the other organisation: no answer to the first may have it."""
+NOBODY_S = 987_654_321
+"""The id of no record of any kind."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """An organisation and, by the name that paths use, the id of one record of each kind."""
+
+    organisation_id: int
+    ids: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Estate:
+    """The two organisations, and tokens of any role of the first."""
+
+    world: World
+    db: Database
+    own: Holding
+    foreign: Holding
+
+    def bearer(self, role: str, *, name: str | None = None, foreign: bool = False) -> dict[str, str]:
+        """Headers with a new token."""
+        return {"Authorization": f"Bearer {self.token(role, name=name, foreign=foreign)}"}
+
+    def token(self, role: str, *, name: str | None = None, foreign: bool = False) -> str:
+        """The secret of a new token."""
+        holding = self.foreign if foreign else self.own
+        name = name or f"{role}-{uuid4().hex[:6]}"
+        made = tokens.create(self.db, organisation_id=holding.organisation_id, name=name, role=role, actor="test:x")
+        return made.secret
+
+    def written(self) -> dict[str, str]:
+        """A digest of every table, without the times at which tokens and processes were last seen."""
+        tables = self.world.run(
+            "SELECT table_schema || '.' || table_name FROM information_schema.tables"
+            " WHERE table_schema IN ('lms', 'withdrawals') AND table_type = 'BASE TABLE'"
+        )
+        return {
+            table: self.world.one(
+                "SELECT count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM"
+                f" (SELECT (to_jsonb(t) - 'last_used_at' - 'seen_at')::text AS line FROM {table} t) lines"
+            )
+            for (table,) in tables
+        }
+
+
+def build(world: World, db: Database, settings: Settings) -> Estate:
+    """Fill both organisations. All ids are long, so that an answer that quotes one can be told from a count."""
+    _restart_ids(world)
+    own_id, foreign_id = world.organisation_id, world.organisation(f"Other {FOREIGN}")
+    world.organisation_id = foreign_id
+    foreign = _fill(world, db, settings, FOREIGN)
+    world.organisation_id = own_id
+    own = _fill(world, db, settings, "ours")
+    return Estate(world, db, own, foreign)
+
+
+def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
+    organisation_id = world.organisation_id
+    learner = f"learner-{mark}"
+    owned = world.enrolment(learner, pathway_id=world.pathway(f"Pathway {mark}"))
+    plain = world.enrolment(learner)
+    for table, column in (("series", "title"), ("learners", "display_name")):
+        world.run(f"UPDATE lms.{table} SET {column} = :t WHERE organisation_id = :o", t=mark, o=organisation_id)
+    world.run("UPDATE lms.learners SET email = :e WHERE organisation_id = :o", e=f"{mark}@x.example", o=organisation_id)
+    url = f"https://{mark}.example/hooks"
+    endpoint = endpoints.create(
+        db, settings, organisation_id=organisation_id, url=url, events=["job.held"], actor=f"test:{mark}"
+    ).endpoint
+    with db.begin() as connection:
+        delivery_id = webhook_deliveries.insert_test(connection, organisation_id, endpoint.id)
+    requester = Requester(organisation_id, f"token:{mark}", "api", mark)
+    request = JobRequest(reason="not_required", enrolment_ids=[owned, plain, NOBODY_S - 1], note=f"note {mark}")
+    job = submit(db, requester, request).job
+    work_off(db, settings)
+    letter = world.one("SELECT min(id) FROM withdrawals.dead_letters WHERE organisation_id = :o", o=organisation_id)
+    run = runs.start(
+        db, organisation_id=organisation_id, act="redrive", wanted=LetterFilter(), actor=f"test:{mark}", note=mark
+    )
+    make_source(db, settings, organisation_id, f"hr-{mark}")
+    return Holding(
+        organisation_id,
+        {
+            "job_id": job.id,
+            "letter_id": letter,
+            "enrolment_id": plain,
+            "run_id": run.id,
+            "webhook_id": endpoint.id,
+            "delivery_id": delivery_id,
+            "user_id": world.learner(learner),
+            "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
+        },
+    )
+
+
+def _restart_ids(world: World) -> None:
+    columns = world.run(
+        "SELECT table_schema || '.' || table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema IN ('lms', 'withdrawals') AND is_identity = 'YES' ORDER BY 1"
+    )
+    for number, (table, column) in enumerate(columns):
+        world.run(f"ALTER TABLE {table} ALTER COLUMN {column} RESTART WITH {7_000_000 + 10_000 * number}")
+
+
+FIXED = {"format": "csv", "name": "User", "source": f"hr-{FOREIGN}"}
+"""Parts of a path that are not ids of an organisation's records."""
+
+
+def path_for(path: str, ids: dict[str, Any]) -> str:
+    """The path with its parts filled in; a part that is not known here is an error: add a record of its kind."""
+    return path.format(**{**FIXED, **ids})
+
+
+def absent(ids: dict[str, Any]) -> dict[str, Any]:
+    """The ids of no record."""
+    return dict.fromkeys(ids, NOBODY_S)
+
+
+def body_for(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """What `TestClient.request` is given so that the call has a valid body, made from the OpenAPI document."""
+    content = operation.get("requestBody", {}).get("content", {})
+    if "multipart/form-data" in content:
+        return {"data": {"reason": "not_required"}, "files": {"file": ("ids.csv", f"enrolment_id\n{NOBODY_S}\n")}}
+    if not content:
+        return {}
+    media_type, described = next(iter(content.items()))
+    value = described.get("example", None) or example(described["schema"], document)
+    if "remedy" in value:
+        value["remedy"] = "keep"  # the remedy that the operation's own role may choose; the others have a test
+    return {"content": json.dumps(value), "headers": {"Content-Type": media_type}}
+
+
+def example(schema: dict[str, Any], document: dict[str, Any]) -> Any:  # noqa: PLR0911 - one return for each kind
+    """The smallest value of a JSON schema, or the example that it gives."""
+    if "$ref" in schema:
+        return example(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if schema.get("examples"):
+        return schema["examples"][0]
+    if "enum" in schema or "const" in schema:
+        return schema.get("const", schema.get("enum", [None])[0])
+    for several in ("anyOf", "allOf", "oneOf"):
+        if several in schema:
+            return example(schema[several][0], document)
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties", {})
+            return {name: example(fields[name], document) for name in schema.get("required", [])}
+        case "array":
+            return [example(schema["items"], document)] * schema.get("minItems", 0)
+        case "string":
+            return "2026-03-01T08:00:00Z" if schema.get("format") == "date-time" else "text"
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+    return None

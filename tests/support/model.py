@@ -1,0 +1,400 @@
+"""The rules of the service as a small program over plain values: what must be true after each transaction.
+
+It knows nothing of claims, leases, retries, chunks of a size, locks or messages. It is told in which order the service
+decided (`decide`), which it may choose freely; everything else it says itself: each outcome, each status, who is
+active, which letters are open, how a job ends, and what may be decided at all. DESIGN.md §1 to §3 in 250 lines.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from worker import rules
+from worker.rules import ACTIVE, CLEAN, ENDED, NEEDS_SUPPORT, WITHDRAWN
+
+Key = tuple[int, str]
+"""Organisation and external id: a person, whether or not the platform knows them."""
+LetterKey = tuple[int, int | None, str | None, str]
+"""Organisation, enrolment, person, code: one live letter each."""
+Ref = tuple[int, int | None]
+"""What a letter is about: a job and its enrolment, or a person job that failed whole."""
+STANDING = ("scheduled", "held", "queued", "paused")
+
+
+@dataclass
+class Enrolment:
+    organisation: int
+    learner: int
+    series: int
+    pathway: int | None
+    status: str
+    withdrawn_by: int | None = None
+    """The job whose withdrawal the row still shows."""
+
+    @property
+    def place(self) -> tuple[int, int, int | None]:
+        """Only one enrolment in a place can be active."""
+        return self.learner, self.series, self.pathway
+
+
+@dataclass
+class Learner:
+    key: Key
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class Event:
+    source: str
+    deactivates: bool
+    time: int
+    sequence: int | None = None
+
+    @property
+    def rank(self) -> tuple[bool, int, int, bool]:
+        return self.sequence is not None, self.sequence or 0, self.time, not self.deactivates
+
+
+@dataclass
+class Person:
+    events: dict[str, Event] = field(default_factory=dict)
+    later: dict[str, bool] = field(default_factory=dict)
+    """Whether the effective time of the source's event is still to come."""
+    epoch: int = 0
+    active: bool = True
+    due: bool = False
+    """A deactivation that no learner has been made inactive for yet."""
+
+    def newest(self) -> Event | None:
+        return min(self.events.values(), key=lambda e: (-e.time, e.deactivates, e.source), default=None)
+
+    @property
+    def in_effect(self) -> bool:
+        newest = self.newest()
+        return newest is not None and newest.deactivates and not self.later[newest.source]
+
+
+@dataclass
+class Job:
+    organisation: int
+    ids: frozenset[int] | None = None
+    person: str | None = None
+    epoch: int | None = None
+    reinstates: int | None = None
+    override: int | None = None
+    """A cascade: withdraws what this pathway owns."""
+    state: str = "scheduled"
+    later: bool = False
+    released: bool = False
+    open: set[int | None] = field(default_factory=set)
+    """What is not decided yet; None is the person."""
+    outcomes: dict[int, str] = field(default_factory=dict)
+    first: set[str] = field(default_factory=set)
+    """The outcomes before any attempt at a letter: they say how the job ends."""
+    whole: str | None = None
+    """How the rest was closed: `cancelled`, `superseded`; `failed` for a person."""
+    taken_back: set[int] = field(default_factory=set)
+
+    def ends(self) -> set[str]:
+        if self.epoch is not None and self.whole == "superseded" and not self.outcomes:
+            return {"superseded"} if "failed" not in self.first else {"superseded", "completed_with_exceptions"}
+        return {"completed" if self.first <= CLEAN else "completed_with_exceptions"}
+
+
+@dataclass
+class Letter:
+    refs: set[Ref] = field(default_factory=set)
+    pathway: int | None = None
+    """The pathway that it saw last: a remedy overrides this one."""
+    trying: set[Ref] = field(default_factory=set)
+    override: bool = False
+    tried_pathway: int | None = None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What the service closed in one transaction: ids or a person of a job, or an attempt at a letter."""
+
+    job: int
+    ids: tuple[int, ...] | None
+    person: str | None
+    state: str
+    """`done` or `failed`."""
+    letter: LetterKey | None = None
+    """Of an attempt."""
+    gave_up: str | None = None
+    """The code of the letter, when it was not decided."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    job: int
+    enrolment: int
+    letter: LetterKey | None
+    """Of an attempt."""
+    running: bool = False
+
+
+class ImpossibleError(AssertionError):
+    """The service did what no order of its transactions allows."""
+
+
+@dataclass
+class Model:
+    enrolments: dict[int, Enrolment] = field(default_factory=dict)
+    learners: dict[int, Learner] = field(default_factory=dict)
+    persons: dict[Key, Person] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    letters: dict[LetterKey, Letter] = field(default_factory=dict)
+    """Those that are live."""
+    faulty: bool = False
+    """Whether anything went wrong that may be given up."""
+    prior: dict[tuple[int, int], str] = field(default_factory=dict)
+    """The status before a job's withdrawal."""
+
+    # What comes in
+
+    def submit(self, job_id: int, job: Job) -> None:
+        job.open = {None} if job.ids is None else set(job.ids)
+        self.jobs[job_id] = job
+
+    def event(self, key: Key, event: Event, *, later: bool = False) -> bool | None:
+        """None: ignored. Else whether it makes a job (which the caller then submits)."""
+        person = self.persons.setdefault(key, Person())
+        known, before = person.events.get(event.source), person.newest()
+        if known is not None and event.rank <= known.rank:
+            return None
+        person.events[event.source], person.later[event.source] = event, later
+        newest = person.newest()
+        if newest is None or newest == before:
+            return None
+        was_active = person.active
+        person.epoch, person.active, person.due = person.epoch + 1, not newest.deactivates, newest.deactivates
+        for job in self.jobs.values():
+            if (job.organisation, job.person) == key and job.epoch is not None and job.state in STANDING and job.open:
+                self._close_whole(job, "superseded")
+        learner = self.learner(key)
+        if learner is not None:
+            away = not person.in_effect and (learner.active or not was_active)
+            learner.active = person.active or away
+            person.due = person.due and not person.in_effect
+        return newest.deactivates
+
+    def time_passes(self) -> None:
+        """Everything scheduled falls due."""
+        for person in self.persons.values():
+            person.later = dict.fromkeys(person.later, False)
+        for job in self.jobs.values():
+            job.later = False
+
+    def deactivate_due(self) -> None:
+        for key, person in self.persons.items():
+            learner = self.learner(key)
+            if person.due and person.in_effect and learner is not None:
+                learner.active, person.due = False, False
+
+    def cancel(self, job_id: int) -> None:
+        job = self.jobs[job_id]
+        if job.state in STANDING:
+            job.state = "cancelled"
+            self._close_whole(job, "cancelled")
+
+    def redrive(self, key: LetterKey, *, override: bool = False) -> None:
+        letter = self.letters[key]
+        letter.trying = {ref for ref in letter.refs if ref[1] is None or self._needs_support(ref)}
+        letter.override, letter.tried_pathway = override, letter.pathway
+
+    def close(self, key: LetterKey) -> None:
+        """Keep or discard: what was not done stays undone."""
+        del self.letters[key]
+
+    def add_user(self, learner_id: int, key: Key, *, active: bool) -> None:
+        """SCIM creates a user, who gets the state that the events before have left."""
+        self.learners[learner_id] = Learner(key, active)
+        person = self.persons.get(key)
+        if person is not None and active and person.in_effect:
+            self.learners[learner_id].active = person.due = False
+
+    def forget_learner(self, learner_id: int) -> None:
+        """The platform deletes a learner, with every enrolment."""
+        del self.learners[learner_id]
+        self.enrolments = {i: e for i, e in self.enrolments.items() if e.learner != learner_id}
+
+    # What the service decided
+
+    def decide(self, closed: Iterable[Closed], *, fresh: frozenset[int], running: bool) -> None:
+        """One transaction of a worker.
+
+        `fresh`: enrolments that the platform added after the locks, which a person job has missed. `running`: somebody
+        acted on jobs while it ran; a chunk that is being decided commits.
+        """
+        asked: list[Asked] = []
+        for one in sorted(closed, key=lambda c: (c.job, c.ids or ())):
+            job = self.jobs[one.job]
+            ref = (one.job, one.ids[0] if one.ids else None)
+            if one.letter is None:
+                self._may(running or job.state == "queued", f"{one} of a job that is {job.state}")
+            else:
+                letter = self.letters.get(one.letter)
+                self._may(letter is not None and ref in letter.trying, f"{one}: nobody asked for this attempt")
+                self.letters[one.letter].trying.discard(ref)
+            if one.gave_up:
+                self._give_up(one, job)
+            elif one.person is None:
+                asked += [Asked(one.job, enrolment, one.letter, running) for enrolment in one.ids or ()]
+            else:
+                asked += self._ask_for_person(one, job, one.person, fresh)
+        self._reinstate([one for one in asked if self.jobs[one.job].reinstates is not None])
+        self._withdraw([one for one in asked if self.jobs[one.job].reinstates is None])
+        for key, letter in list(self.letters.items()):
+            if not letter.trying and not any(ref[1] is None or self._needs_support(ref) for ref in letter.refs):
+                del self.letters[key]
+
+    def _ask_for_person(self, one: Closed, job: Job, person: str, fresh: frozenset[int]) -> list[Asked]:
+        """What a person chunk is about, at this moment; or it is closed whole."""
+        learner, superseded = self.learner((job.organisation, person)), self._is_superseded(job)
+        job.open.discard(None)
+        if superseded or learner is not None:
+            self._may(one.state == "done", f"{one}: it has a learner, or is superseded")
+            if one.letter is not None:
+                self.letters[one.letter].refs.discard((one.job, None))
+        if superseded:
+            self._close_whole(job, "superseded")
+            return []
+        if learner is None:
+            self._may(one.state == "failed", f"{one}: no such learner")
+            job.whole = "failed"
+            job.first.add("failed")
+            self._attach(one.letter or (job.organisation, None, person, "unknown_learner"), (one.job, None))
+            return []
+        job.whole = None
+        learner.active = learner.active and job.epoch is None
+        return [
+            Asked(one.job, i, one.letter)
+            for i, enrolment in self.enrolments.items()
+            if self.learners[enrolment.learner] is learner
+            and enrolment.status not in (WITHDRAWN, *ENDED)
+            and i not in fresh
+        ]
+
+    def _give_up(self, one: Closed, job: Job) -> None:
+        """After its attempts. An attempt at a letter leaves everything as it was."""
+        self._may(self.faulty, f"{one}: nothing went wrong")
+        if one.letter is not None:
+            return
+        subject = one.ids[0] if one.ids else None
+        self._may(subject in job.open, f"{one}: decided twice")
+        job.open.discard(subject)
+        job.first.add("failed")
+        if subject is None:
+            job.whole = "failed"
+        else:
+            job.outcomes[subject] = "failed"
+        self._attach((job.organisation, subject, one.person, one.gave_up or ""), (one.job, subject))
+
+    def _withdraw(self, asked: list[Asked]) -> None:
+        """All at once: of several jobs that may withdraw the same enrolment the first one does."""
+        verdicts = {one: self._verdict(one) for one in asked}
+        seen = {
+            one.enrolment: replace(self.enrolments[one.enrolment]) for one in asked if one.enrolment in self.enrolments
+        }
+        first: dict[int, int] = {}
+        for one, verdict in verdicts.items():
+            if verdict == "withdrawn":
+                first[one.enrolment] = min(one.job, first.get(one.enrolment, one.job))
+        for enrolment, job_id in first.items():
+            self.prior[job_id, enrolment] = self.enrolments[enrolment].status
+            self.enrolments[enrolment].status, self.enrolments[enrolment].withdrawn_by = WITHDRAWN, job_id
+        for one, verdict in verdicts.items():
+            beaten = first.get(one.enrolment, one.job) != one.job and verdict in ("withdrawn", "pathway_owned")
+            pathway = seen[one.enrolment].pathway if one.enrolment in seen else None
+            self._record(one, "already_withdrawn" if beaten else verdict, pathway)
+
+    def _verdict(self, one: Asked) -> str:
+        job, enrolment = self.jobs[one.job], self.enrolments.get(one.enrolment)
+        letter = self.letters[one.letter] if one.letter else None
+        return rules.decide(
+            rules.Enrolment(enrolment.organisation, enrolment.status, enrolment.pathway) if enrolment else None,
+            organisation_id=job.organisation,
+            superseded=self._is_superseded(job),
+            override=letter.override if letter else job.override is not None,
+            override_pathway=letter.tried_pathway if letter else job.override,
+        )
+
+    def _reinstate(self, asked: list[Asked]) -> None:
+        """The newest enrolment in a place goes first, for the first job that asks."""
+        for one in sorted(asked, key=lambda a: (-a.enrolment, a.job)):
+            job, enrolment = self.jobs[one.job], self.enrolments.get(one.enrolment)
+            of = job.reinstates or 0
+            if enrolment is None or not self._still(of, one.enrolment):
+                outcome = "changed_since"
+            elif not self.learners[enrolment.learner].active:
+                outcome = "learner_inactive"
+            elif any(
+                other.status in ACTIVE or (i > one.enrolment and i in job.open and self._still(of, i))
+                for i, other in self.enrolments.items()
+                if other is not enrolment and other.place == enrolment.place
+            ):
+                outcome = "enrolled_again"
+            else:
+                outcome = "reinstated"
+                enrolment.status, enrolment.withdrawn_by = self.prior[of, one.enrolment], None
+                self.jobs[of].taken_back.add(one.enrolment)
+            self._record(one, outcome, None)
+
+    def _record(self, one: Asked, outcome: str, pathway: int | None) -> None:
+        job = self.jobs[one.job]
+        if one.letter is None:
+            twice = one.enrolment in job.outcomes or (job.person is None and one.enrolment not in job.open)
+            self._may(not twice or one.running, f"{one}: decided twice")
+            job.open.discard(one.enrolment)
+            job.first.add(outcome)
+        job.outcomes[one.enrolment] = outcome
+        ref = (one.job, one.enrolment)
+        for letter in self.letters.values():
+            letter.refs.discard(ref)
+        if outcome in NEEDS_SUPPORT:
+            key = (job.organisation, one.enrolment, None, outcome)
+            self._attach(key, ref)
+            self.letters[key].pathway = pathway
+
+    def _attach(self, key: LetterKey, ref: Ref) -> None:
+        self.letters.setdefault(key, Letter()).refs.add(ref)
+
+    def _close_whole(self, job: Job, how: str) -> None:
+        job.open.clear()
+        job.whole = how
+
+    # What is looked at
+
+    def learner(self, key: Key) -> Learner | None:
+        return next((learner for learner in self.learners.values() if learner.key == key), None)
+
+    def still_withdrawn(self, job_id: int) -> frozenset[int]:
+        """What an undo of a job is about."""
+        job = self.jobs[job_id]
+        return frozenset(i for i, o in job.outcomes.items() if o == "withdrawn" and i not in job.taken_back)
+
+    def allowed_states(self, job_id: int, *, braked: bool) -> set[str]:
+        """What the job may show now; the service is free in when it admits and ends a job."""
+        job = self.jobs[job_id]
+        if job.state not in STANDING:
+            return {job.state}
+        allowed = {job.state}
+        if job.state == "scheduled" and not job.later:
+            allowed |= {"queued", "held"} if braked and not job.released else {"queued"}
+        return allowed if job.open else allowed | job.ends()
+
+    def _still(self, job_id: int, enrolment: int) -> bool:
+        """Whether the enrolment shows just what the job wrote, and nobody took it back."""
+        found = self.enrolments.get(enrolment)
+        return enrolment in self.still_withdrawn(job_id) and found is not None and found.withdrawn_by == job_id
+
+    def _is_superseded(self, job: Job) -> bool:
+        return job.epoch is not None and self.persons[job.organisation, job.person or ""].epoch != job.epoch
+
+    def _needs_support(self, ref: Ref) -> bool:
+        return self.jobs[ref[0]].outcomes.get(ref[1] or 0) in NEEDS_SUPPORT
+
+    def _may(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise ImpossibleError(what)
