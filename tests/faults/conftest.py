@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ops.chaos.scenarios import SCENARIOS
 from ops.chaos.table import Record, add_run, summary
 from tests.support.chaos import ONLY, SEED, Chaos
 from tests.support.load import FULL, Load, slow_platform
@@ -65,9 +66,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep the figures of a whole run."""
-    if FULL and not ONLY and not session.config.option.collectonly and session.config.option.keyword == "":
+def pytest_sessionfinish() -> None:
+    """Keep the figures of a whole run, none of a part."""
+    if FULL and {record.scenario for record in _records} == {scenario.name for scenario in SCENARIOS}:
         add_run(SEED, _records)
 
 

@@ -37,7 +37,7 @@ def test_a_platform_that_changes_deletes_and_holds_rows_meanwhile_gets_what_the_
     assert {"not_found", "unknown_status", "pathway_owned", "enrolment_ended", "withdrawn"} <= found
 
 
-@pytest.mark.scenario("poison-rows", small=True)
+@pytest.mark.scenario("poison-rows")
 def test_rows_that_the_platform_refuses_go_to_support_and_stop_no_other(load: Load, chaos: Chaos) -> None:
     refused = chaos.random.sample(load.active, max(len(load.active) // 100, 4))
     load.refused = refused

@@ -81,9 +81,9 @@ def test_commits_whose_answers_are_lost_at_random_are_done_once(
         settings.cache_clear()
         producers = Database(settings().model_copy(update={"lease_seconds": 30}), pool_size=4)
         load = Load.over(world, producers, random=chaos.random)
-        with service(), load.submitted_meanwhile():
-            pass
         with service():
+            with load.submitted_meanwhile():
+                pass
             eventually(load.finished, within=DEADLINE, what="all jobs finished")
             proxy.cut = 0.0
             chaos.conclude(load.verdict())

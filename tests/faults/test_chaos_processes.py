@@ -97,7 +97,7 @@ def test_workers_that_stand_still_for_longer_than_a_lease_change_nothing_when_th
         chaos.conclude(load.verdict())
 
 
-@pytest.mark.scenario("relay-frozen", small=True)
+@pytest.mark.scenario("relay-frozen")
 def test_a_leading_relay_that_stands_still_is_replaced_and_changes_nothing_when_it_goes_on(
     load: Load, chaos: Chaos
 ) -> None:

@@ -71,7 +71,7 @@ def test_redis_without_memory_loses_nothing(
         chaos.conclude(load.verdict())
 
 
-@pytest.mark.scenario("redis-garbage", small=True)
+@pytest.mark.scenario("redis-garbage")
 def test_garbage_in_the_queue_stops_no_worker(load: Load, servers: LocalServers, chaos: Chaos) -> None:
     with redis.Redis.from_url(servers.broker_url) as client, service() as running:
         with load.submitted_meanwhile():
