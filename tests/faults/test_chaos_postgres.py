@@ -70,7 +70,7 @@ def test_a_database_that_is_read_only_for_a_while_loses_nothing(
         assert not load.world.run("SELECT * FROM withdrawals.attempts WHERE result = 'failed'"), "no chunk is to blame"
 
 
-@pytest.mark.scenario("answers-lost", small=True)
+@pytest.mark.scenario("answers-lost")
 def test_commits_whose_answers_are_lost_at_random_are_done_once(
     world: World, environment: Settings, servers: LocalServers, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:

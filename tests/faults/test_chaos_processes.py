@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -38,16 +39,11 @@ def test_producers_over_http_get_each_request_done_once_while_every_process_dies
     port = _free_port()
     commands = {"worker-a": WORKER, "worker-b": WORKER, "relay-a": RELAY, "relay-b": RELAY, "web": WEB}
     environment = {**CHILDREN, "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_RATE_LIMIT": "0"}
-    token = tokens.create(
-        load.db, organisation_id=load.world.organisation_id, name="chaos", role="producer", actor="test:approver"
-    ).secret
-    address = f"http://127.0.0.1:{port}"
-    with Supervisor(commands, environment) as running, Client(address, token, patience=DEADLINE) as client:
-
-        def send(key: str, ids: list[int]) -> tuple[int, bool | None]:
-            return client.submit(JobRequest(reason="not_required", enrolment_ids=ids), key=key).id, None
-
-        load.send = send
+    with (
+        Supervisor(commands, environment) as running,
+        Client(f"http://127.0.0.1:{port}", _token(load), patience=DEADLINE) as client,
+    ):
+        load.send = lambda key, ids: _by_http(client, key, ids)
         with load.submitted_meanwhile():
             for _ in load.moments(KILLS):
                 for name in commands:
@@ -146,14 +142,20 @@ def test_clocks_that_are_five_minutes_off_decide_nothing(load: Load, chaos: Chao
 def test_processes_of_the_previous_release_run_beside_those_of_this_one(
     load: Load, chaos: Chaos, tmp_path: Path
 ) -> None:
-    """On the schema of this release, as during a deployment: both kinds of worker, and each kind of relay leads."""
+    """On the schema of this release, as during a deployment: both kinds of worker, relay and producer."""
     previous = _previous_release(tmp_path / "previous")
     older = {**CHILDREN, "PYTHONPATH": str(previous), "PYTHONSAFEPATH": "1"}
     assert _imports_from(previous, older)
+    port = _free_port()
+    older |= {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_RATE_LIMIT": "0"}
     with (
         Supervisor({"worker-a": WORKER, "relay-a": RELAY}, CHILDREN) as newer,
-        Supervisor({"worker-b": WORKER, "relay-b": RELAY}, older) as old,
+        Supervisor({"worker-b": WORKER, "relay-b": RELAY, "web": WEB}, older) as old,
+        Client(f"http://127.0.0.1:{port}", _token(load), patience=DEADLINE) as client,
     ):
+        load.send = lambda key, ids: (
+            _by_http(client, key, ids) if crc32(key.encode()) % 2 else load.submit_here(key, ids)
+        )
         with load.submitted_meanwhile():
             for _ in load.moments(KILLS):
                 running, name = chaos.random.choice(
@@ -175,6 +177,17 @@ def stopped(pids: list[int]) -> Iterator[None]:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def _token(load: Load) -> str:
+    """Of a producer."""
+    organisation_id = load.world.organisation_id
+    made = tokens.create(load.db, organisation_id=organisation_id, name="chaos", role="producer", actor="test:approver")
+    return made.secret
+
+
+def _by_http(client: Client, key: str, ids: list[int]) -> tuple[int, None]:
+    return client.submit(JobRequest(reason="not_required", enrolment_ids=ids), key=key).id, None
 
 
 def _free_port() -> int:

@@ -160,7 +160,7 @@ class Load:
 
     def submit_at(self, key: str, ids: list[int], effective_at: datetime) -> int:
         """Submit a job for later; its id."""
-        job_id, _ = self._submit(key, ids, effective_at)
+        job_id, _ = self.submit_here(key, ids, effective_at)
         self.jobs[job_id] = sorted(set(ids))
         return job_id
 
@@ -174,13 +174,14 @@ class Load:
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
-                return self.send(key, ids) if self.send else self._submit(key, ids)
+                return self.send(key, ids) if self.send else self.submit_here(key, ids)
             except DBAPIError:
                 if not self.persistent or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
 
-    def _submit(self, key: str, ids: list[int], effective_at: datetime | None = None) -> tuple[int, bool]:
+    def submit_here(self, key: str, ids: list[int], effective_at: datetime | None = None) -> tuple[int, bool]:
+        """Submit in this process, once; the id of the job, and whether it was made just now."""
         request = JobRequest(reason="not_required", enrolment_ids=ids, effective_at=effective_at)
         done = submit(
             self.db, Requester(self.world.organisation_id, "test:producer", "cli", key), request, chunk_size=40
