@@ -5,6 +5,7 @@ two workers that finish the last two chunks cannot leave a job running forever."
 """
 
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -12,10 +13,10 @@ from tests.support.racing import Threads, await_waiters, decide, finish, hold_en
 from tests.world import PATIENCE, World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import jobs
 from worker.queue.apply import apply
 from worker.queue.broker import make_broker
 from worker.queue.drain import Drain
+from worker.queue.leftovers import Leftovers
 from worker.queue.relay import Relay
 from worker.records import Claim
 
@@ -84,6 +85,6 @@ def test_a_job_whose_last_worker_died_before_it_finished_is_ended_by_the_sweep(
         broker.close()
         broker.client.close()
     else:
-        assert db.run(lambda connection: jobs.finish(connection, None)) == [(job.id, "completed")]
+        assert Leftovers(timedelta(seconds=30)).finish(db) == [(job.id, "completed")]
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)

@@ -324,7 +324,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     work_off(slow_db, patient)
     assert world.outcomes(job.id) == {}
     with slow_db.begin() as connection:
-        claims.close_cancelled(connection)
+        claims.close_cancelled(connection, [job.id])
     assert chunks(world, job.id) == [("cancelled",)]
     assert job_state(world, job.id) == "cancelled"
     assert_balanced(slow_db)

@@ -83,7 +83,9 @@ def test_a_cancel_in_a_stream_of_claims_takes_effect_at_once(
         eventually(lambda: job_state(world, other.id) == "completed", what="the other job completed")
         eventually(lambda: nothing_is_due(db), what="nothing due")
     with db.begin() as connection:
-        claims.close_cancelled(connection)  # the sweep, for a chunk that was locked at the cancel and came back
+        claims.close_cancelled(
+            connection, [job.id]
+        )  # the sweep, for a chunk that was locked at the cancel and came back
     stream.assert_stopped(world, job.id)
     states = Counter(state for (state,) in chunks(world, job.id))
     assert set(states) == {"done", "cancelled"}
@@ -118,24 +120,44 @@ def test_a_cancel_does_not_wait_for_a_chunk_that_is_being_decided(
     assert_balanced(slow_db)
 
 
-def test_a_chunk_that_comes_back_after_the_cancel_is_closed_by_the_sweep(
+def test_a_chunk_that_failed_after_the_cancel_of_its_job_is_closed_at_once(
     db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
-    """It was running when the job was cancelled, and failed."""
+    """It was running when the job was cancelled, so the cancel passed it over."""
     ids = world.enrolments(2)
     job = world.submit(db, ids)
     with hold_enrolments(owner, ids[0]):
         working = threads.go(Drain(db, environment).run)
         await_waiters(world)
         _cancel(db, world, job.id)
-        assert working.result(PATIENCE) == 1  # it gave up waiting, and the chunk came back
-    eventually(lambda: chunks(world, job.id) == [("ready",)], what="the chunk came back")
+        assert working.result(PATIENCE) == 1  # it gave up waiting
+    assert chunks(world, job.id, "state, counts") == [("cancelled", {"cancelled": 2})]
+    assert job_state(world, job.id) == "cancelled"
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("cancelled", ["now", "a day ago"])
+def test_a_chunk_that_is_given_back_after_the_cancel_is_closed_by_the_sweep(
+    db: Database, world: World, environment: Settings, cancelled: str
+) -> None:
+    """A relay that has run for a while finds it by the cancel, one that was down for a day by its first pass."""
     broker = make_broker(environment.broker_url.get_secret_value())
-    Relay(db, broker, environment).sweep()
+    relay = Relay(db, broker, environment)
+    if cancelled == "now":
+        relay.sweep()
+    job = world.submit(db, world.enrolments(2))
+    claim = take(db)
+    with db.begin() as connection:
+        claims.lock(connection, claim)
+        _cancel(db, world, job.id)
+        claims.give_back(connection, claim.chunk_ids, claim.token)
+    assert chunks(world, job.id) == [("ready",)]
+    if cancelled != "now":
+        world.run("UPDATE withdrawals.jobs SET finished_at = finished_at - interval '1 day'")
+    relay.sweep()
     broker.close()
     broker.client.close()
     assert chunks(world, job.id, "state, counts") == [("cancelled", {"cancelled": 2})]
-    assert job_state(world, job.id) == "cancelled"
     assert_balanced(db)
 
 
@@ -207,7 +229,8 @@ def test_a_pause_in_a_stream_of_claims_holds_until_the_resume(
         left = world.run(
             "SELECT state, claims, attempts FROM withdrawals.chunks WHERE job_id = :id AND state <> 'done'", id=job.id
         )
-        assert set(left) == {("ready", 0, 0)}
+        assert {(row.claims, row.attempts) for row in left} == {(0, 0)}
+        assert {row.state for row in left} <= {"waiting", "ready"}, "ready: it was in a claim, and was given back"
         assert nothing_is_due(db)
         stream.assert_stopped(world, job.id)
         world.run("UPDATE withdrawals.jobs SET state = 'queued' WHERE id = :id", id=job.id)
@@ -248,7 +271,7 @@ def test_the_halves_of_a_chunk_that_is_split_while_its_job_is_cancelled_are_clos
     assert nothing_is_due(db)
     assert_balanced(db)
     with db.begin() as connection:
-        claims.close_cancelled(connection)
+        claims.close_cancelled(connection, [job.id])
     assert chunks(world, job.id, "state, size") == [("split", 5), ("cancelled", 2), ("cancelled", 3)]
     shown = show(db, organisation_id=world.organisation_id, job_id=job.id)
     assert (shown.outcomes, shown.in_flight) == ({"cancelled": 5}, 0)

@@ -8,134 +8,23 @@ active, which letters are open, how a job ends, and what may be decided at all. 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from tests.support.model_values import (
+    STANDING,
+    Asked,
+    Closed,
+    Enrolment,
+    Event,
+    ImpossibleError,
+    Job,
+    Key,
+    Learner,
+    Letter,
+    LetterKey,
+    Person,
+    Ref,
+)
 from worker import rules
-from worker.rules import ACTIVE, CLEAN, ENDED, NEEDS_SUPPORT, WITHDRAWN
-
-Key = tuple[int, str]
-"""Organisation and external id: a person, whether or not the platform knows them."""
-LetterKey = tuple[int, int | None, str | None, str]
-"""Organisation, enrolment, person, code: one live letter each."""
-Ref = tuple[int, int | None]
-"""What a letter is about: a job and its enrolment, or a person job that failed whole."""
-STANDING = ("scheduled", "held", "queued", "paused")
-
-
-@dataclass
-class Enrolment:
-    organisation: int
-    learner: int
-    series: int
-    pathway: int | None
-    status: str
-    withdrawn_by: int | None = None
-    """The job whose withdrawal the row still shows."""
-
-    @property
-    def place(self) -> tuple[int, int, int | None]:
-        """Only one enrolment in a place can be active."""
-        return self.learner, self.series, self.pathway
-
-
-@dataclass
-class Learner:
-    key: Key
-    active: bool = True
-
-
-@dataclass(frozen=True)
-class Event:
-    source: str
-    deactivates: bool
-    time: int
-    sequence: int | None = None
-
-    @property
-    def rank(self) -> tuple[bool, int, int, bool]:
-        return self.sequence is not None, self.sequence or 0, self.time, not self.deactivates
-
-
-@dataclass
-class Person:
-    events: dict[str, Event] = field(default_factory=dict)
-    later: dict[str, bool] = field(default_factory=dict)
-    """Whether the effective time of the source's event is still to come."""
-    epoch: int = 0
-    active: bool = True
-    due: bool = False
-    """A deactivation that no learner has been made inactive for yet."""
-
-    def newest(self) -> Event | None:
-        return min(self.events.values(), key=lambda e: (-e.time, e.deactivates, e.source), default=None)
-
-    @property
-    def in_effect(self) -> bool:
-        newest = self.newest()
-        return newest is not None and newest.deactivates and not self.later[newest.source]
-
-
-@dataclass
-class Job:
-    organisation: int
-    ids: frozenset[int] | None = None
-    person: str | None = None
-    epoch: int | None = None
-    reinstates: int | None = None
-    override: int | None = None
-    """A cascade: withdraws what this pathway owns."""
-    state: str = "scheduled"
-    later: bool = False
-    released: bool = False
-    open: set[int | None] = field(default_factory=set)
-    """What is not decided yet; None is the person."""
-    outcomes: dict[int, str] = field(default_factory=dict)
-    first: set[str] = field(default_factory=set)
-    """The outcomes before any attempt at a letter: they say how the job ends."""
-    whole: str | None = None
-    """How the rest was closed: `cancelled`, `superseded`; `failed` for a person."""
-    taken_back: set[int] = field(default_factory=set)
-
-    def ends(self) -> set[str]:
-        if self.epoch is not None and self.whole == "superseded" and not self.outcomes:
-            return {"superseded"} if "failed" not in self.first else {"superseded", "completed_with_exceptions"}
-        return {"completed" if self.first <= CLEAN else "completed_with_exceptions"}
-
-
-@dataclass
-class Letter:
-    refs: set[Ref] = field(default_factory=set)
-    pathway: int | None = None
-    """The pathway that it saw last: a remedy overrides this one."""
-    trying: set[Ref] = field(default_factory=set)
-    override: bool = False
-    tried_pathway: int | None = None
-
-
-@dataclass(frozen=True)
-class Closed:
-    """What the service closed in one transaction: ids or a person of a job, or an attempt at a letter."""
-
-    job: int
-    ids: tuple[int, ...] | None
-    person: str | None
-    state: str
-    """`done` or `failed`."""
-    letter: LetterKey | None = None
-    """Of an attempt."""
-    gave_up: str | None = None
-    """The code of the letter, when it was not decided."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    job: int
-    enrolment: int
-    letter: LetterKey | None
-    """Of an attempt."""
-    running: bool = False
-
-
-class ImpossibleError(AssertionError):
-    """The service did what no order of its transactions allows."""
+from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
 
 @dataclass
@@ -368,6 +257,12 @@ class Model:
 
     def learner(self, key: Key) -> Learner | None:
         return next((learner for learner in self.learners.values() if learner.key == key), None)
+
+    def has_work(self) -> bool:
+        """Whether a worker has something to decide, now or after a while."""
+        return any(job.state == "queued" and job.open for job in self.jobs.values()) or any(
+            letter.trying for letter in self.letters.values()
+        )
 
     def still_withdrawn(self, job_id: int) -> frozenset[int]:
         """What an undo of a job is about."""

@@ -9,53 +9,55 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, any_, bindparam, f
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from schemas.catalogue import JobState
-from worker.ledger.fragments import UNFINISHED, among, one_of
+from worker.ledger.fragments import UNFINISHED, among, one_of, plan_by_index, sql_list
 from worker.models import Ids, chunks, jobs
 from worker.records import Chunk, Claim
 
-# Of the attempts at one letter only the first is due, and the others go with it: two claims cannot share them.
+# What a claim reads in the order of an index, so it must cost the same whatever waits. The job is looked up by its key,
+# as a value: asked with EXISTS, the planner read all queued jobs first. Of the attempts at one letter only the first is
+# due, and the others go with it: two claims cannot share them.
 _DUE = """
-    c.state = 'ready' AND c.run_after <= now()
-    AND ((c.redrives IS NULL AND EXISTS (
-            SELECT 1 FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.state = 'queued'))
-        OR (c.redrives IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM withdrawals.chunks b
-            WHERE b.redrives = c.redrives AND b.id < c.id AND b.state IN ('ready', 'claimed'))))
+    c.state = 'ready' AND NOT c.deferred AND c.run_after <= now()
+    AND CASE WHEN c.redrives IS NULL
+        THEN (SELECT j.state FROM withdrawals.jobs j WHERE j.id = c.job_id) = 'queued'
+        ELSE (SELECT min(b.id) FROM withdrawals.chunks b
+            WHERE b.redrives = c.redrives AND b.state IN ('ready', 'claimed')) = c.id END
 """
 
 # Fair: by lane, then by the chunk's number in its job, so that jobs take turns.
 _CLAIM = """
 -- the first due chunk, locked; one that another claim holds is skipped
-WITH first AS (
+WITH first AS MATERIALIZED (
     SELECT c.id, {weight} AS weight, c.alone, c.redrives FROM withdrawals.chunks c
     WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 -- the ids that still fit beside it; none beside a chunk that is claimed alone
-), room AS (
+), room AS MATERIALIZED (
     SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - weight, 0) END AS ids FROM first
--- further small chunks, so that a storm of single requests is decided in sets; found without a lock, so that another
--- claim is not kept from what does not fit
-), candidates AS (
-    SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM (
-        SELECT c.id, {weight} AS weight, row_number() OVER (ORDER BY {order}) AS place FROM withdrawals.chunks c
-        WHERE {due} AND NOT c.alone AND c.size <= :small AND c.id <> (SELECT id FROM first)
-        ORDER BY {order} LIMIT (SELECT ids FROM room)) c
--- those that fit, locked
-), more AS (
+-- what comes next, as many as could fit and one more, so that a storm of single requests is decided in sets; found
+-- without a lock, so that another claim is not kept from what does not fit
+), next AS MATERIALIZED (
+    SELECT c.id, {weight} AS weight, NOT c.alone AND c.size <= :small AS fits,
+        row_number() OVER (ORDER BY {order}) AS place
+    FROM withdrawals.chunks c WHERE {due} AND c.id <> (SELECT id FROM first)
+    ORDER BY {order} LIMIT (SELECT ids + 1 FROM room)
+-- the small ones among them that fit, locked
+), more AS MATERIALIZED (
     SELECT c.id, c.redrives FROM withdrawals.chunks c
-    WHERE c.id IN (SELECT id FROM candidates WHERE ids <= (SELECT ids FROM room)) AND c.state = 'ready'
+    WHERE c.id = ANY(ARRAY(SELECT id FROM (SELECT id, sum(weight) OVER (ORDER BY place) AS ids FROM next WHERE fits) n
+        WHERE ids <= (SELECT ids FROM room))) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
-), taken AS (
+), taken AS MATERIALIZED (
     SELECT id, redrives FROM first UNION ALL SELECT id, redrives FROM more
 -- all attempts at one letter go together
-), mates AS (
+), mates AS MATERIALIZED (
     SELECT c.id FROM withdrawals.chunks c
-    WHERE c.redrives IN (SELECT redrives FROM taken) AND c.state = 'ready' FOR UPDATE SKIP LOCKED
+    WHERE c.redrives = ANY(ARRAY(SELECT redrives FROM taken WHERE redrives IS NOT NULL)) AND c.state = 'ready'
+    FOR UPDATE SKIP LOCKED
 )
 UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
-WHERE id IN (SELECT id FROM taken UNION SELECT id FROM mates)
-RETURNING id, EXISTS (SELECT 1 FROM withdrawals.chunks c
-    WHERE {due} AND c.id NOT IN (SELECT id FROM taken UNION ALL SELECT id FROM mates)) AS more
+WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
+RETURNING id, EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
 # A person counts as ten ids: how many enrolments they have is found when they are decided.
 _WEIGHT = "CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE 10 END"
@@ -65,24 +67,43 @@ _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
 
 def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:
     """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order."""
+    plan_by_index(connection)
     token = uuid4()
-    rows = connection.execute(
-        _CLAIM_OLDEST if oldest else _CLAIM_FAIR,
-        {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease},
-    ).all()
+    values = {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease}
+    statement = _CLAIM_OLDEST if oldest else _CLAIM_FAIR
+    rows = connection.execute(statement, values).all()
+    if not rows and wake_deferred(connection):
+        rows = connection.execute(statement, values).all()
     return Claim(token, sorted(row.id for row in rows), rows[0].more) if rows else None
 
 
-_COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} LIMIT :most) due")
+_WAKE = text("""
+UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
+    SELECT id FROM withdrawals.chunks WHERE state = 'ready' AND deferred AND run_after <= now()
+    ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED))
+""")
+
+
+def wake_deferred(connection: Connection, *, most: int = 1000) -> int:
+    """Make chunks due whose time for the next attempt has come; how many. Claims pass over the others unread."""
+    return connection.execute(_WAKE, {"most": most}).rowcount
+
+
+_COUNT_DUE = text(f"""
+SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT :most) due
+""")
 
 
 def count_due(connection: Connection, *, most: int) -> int:
     """How many chunks are due, counted no further than `most`."""
+    plan_by_index(connection)
+    wake_deferred(connection)
     return int(connection.scalar(_COUNT_DUE, {"most": most}) or 0)
 
 
 _LOCK = """
-SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives AS letter_id,
+SELECT c.id, c.job_id, c.size, c.attempts, c.own_failures, c.claims,
+    c.tried_for + (clock_timestamp() - c.claimed_at) AS tried_for, c.learner_external_id, c.redrives AS letter_id,
     j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
@@ -120,11 +141,28 @@ def isolate(connection: Connection, claim: Claim) -> int:
     return _return(connection, claim.chunk_ids, claim.token, claims=chunks.c.claims - 1, alone=True)
 
 
-def retry(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, backoff: timedelta, failed: bool) -> None:
-    """Let chunks be claimed again, each alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
-    counted = 1 if failed else 0
-    counts = {"attempts": chunks.c.attempts + counted, "claims": chunks.c.claims - counted}
-    _return(connection, chunk_ids, token, alone=True, run_after=func.now() + backoff, **counts)
+def retry(connection: Connection, chunk: Chunk, token: UUID, *, backoff: timedelta, own_failure: bool) -> None:
+    """Let a chunk whose attempt failed be claimed again, alone, after `backoff`.
+
+    `own_failure`: the error was not of the surroundings.
+    """
+    _return(
+        connection,
+        [chunk.id],
+        token,
+        alone=True,
+        run_after=func.now() + backoff,
+        deferred=backoff > timedelta(0),
+        attempts=chunks.c.attempts + 1,
+        own_failures=chunks.c.own_failures + int(own_failure),
+        claims=chunks.c.claims - 1,
+        tried_for=chunk.tried_for + backoff,
+    )
+
+
+def retry_vanished(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> None:
+    """Let chunks be claimed again at once, each alone; the claim that vanished stays counted."""
+    _return(connection, chunk_ids, token, alone=True, run_after=func.now())
 
 
 def _return(connection: Connection, chunk_ids: Sequence[int], token: UUID, **values: Any) -> int:
@@ -147,16 +185,20 @@ WITH parent AS (
     LATERAL (VALUES (p.enrolment_ids[1 : p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
-    override, override_pathway, redrives, asked_by, parent_id, digest)
+    override, override_pathway, redrives, asked_by, parent_id, tried_for, digest)
 SELECT job_id, organisation_id, number, lane, half, cardinality(half), 'ready', true,
-    override, override_pathway, redrives, asked_by, id,
+    override, override_pathway, redrives, asked_by, id, :tried_for,
     (SELECT bit_xor(hashint8extended(i.id, job_id)) FROM unnest(half) i(id)) FROM halves
 """)
 
 
 def split(connection: Connection, chunk: Chunk, token: UUID) -> bool:
-    """Replace a chunk of several ids by its halves, with fresh counts; False when it has but one or is lost."""
-    return connection.execute(_SPLIT, {"id": chunk.id, "token": token}).rowcount == 2
+    """Replace a chunk of several ids by its halves; False when it has but one or is lost.
+
+    The halves have fresh counts, and go on with the time for which the whole was tried.
+    """
+    values = {"id": chunk.id, "token": token, "tried_for": chunk.tried_for}
+    return connection.execute(_SPLIT, values).rowcount == 2
 
 
 _RECORD_ATTEMPT = text("""
@@ -210,7 +252,10 @@ def _close_whole(state: JobState, *which: ColumnElement[bool]) -> ReturningUpdat
 
 _CLOSE_JOB = _close_whole(JobState.CANCELLED, chunks.c.job_id == bindparam("job"))
 _CLOSE_CANCELLED = _close_whole(
-    JobState.CANCELLED, one_of(jobs.c.state, [JobState.CANCELLED]), one_of(chunks.c.state, ["waiting", "ready"])
+    JobState.CANCELLED,
+    jobs.c.id == any_(bindparam("ids", type_=Ids)),
+    one_of(jobs.c.state, [JobState.CANCELLED]),
+    one_of(chunks.c.state, ["waiting", "ready"]),
 )
 _CLOSE_PERSON = _close_whole(
     JobState.SUPERSEDED,
@@ -232,9 +277,37 @@ def close_job(connection: Connection, job_id: int) -> int:
     return len(connection.scalars(_CLOSE_JOB, {"job": job_id}).all())
 
 
-def close_cancelled(connection: Connection) -> list[int]:
-    """Close chunks of cancelled jobs that came back after the cancel; returns their jobs."""
-    return list(connection.scalars(_CLOSE_CANCELLED))
+def close_cancelled(connection: Connection, job_ids: Sequence[int]) -> list[int]:
+    """Close chunks that came back after the cancel, of those of the jobs that are cancelled; returns their jobs."""
+    return list(connection.scalars(_CLOSE_CANCELLED, {"ids": list(job_ids)}))
+
+
+_CANCELLED_LATELY = text(f"""
+SELECT j.id FROM withdrawals.jobs j
+WHERE j.state = 'cancelled' AND j.finished_at > clock_timestamp() - CAST(:since AS interval)
+    AND EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
+        AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
+""")
+
+
+def list_cancelled_lately(connection: Connection, since: timedelta) -> list[int]:
+    """Jobs cancelled within this time that have an unfinished chunk: one that was being decided at the cancel."""
+    plan_by_index(connection)
+    return list(connection.scalars(_CANCELLED_LATELY, {"since": since}))
+
+
+_WITH_UNFINISHED = text(f"""
+SELECT DISTINCT job_id FROM (SELECT c.job_id FROM withdrawals.chunks c
+    WHERE c.redrives IS NULL AND c.state IN ({sql_list(UNFINISHED)}) AND c.job_id > :after
+    ORDER BY c.job_id LIMIT :most) c
+ORDER BY job_id
+""")
+
+
+def list_with_unfinished(connection: Connection, *, after: int, most: int) -> list[int]:
+    """Jobs of any state with unfinished chunks, by rising id from the one after `after`; `most`: chunks looked at."""
+    plan_by_index(connection)
+    return list(connection.scalars(_WITH_UNFINISHED, {"after": after, "most": most}))
 
 
 def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:

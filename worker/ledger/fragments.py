@@ -7,7 +7,7 @@ are text. A filter that may be left out is always built in Core: a condition is 
 from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, TextClause, any_, literal, literal_column, text
+from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, literal_column, text
 
 from worker.ids import LARGEST
 from worker.models import Ids
@@ -47,6 +47,18 @@ def among(column: ColumnElement[int] | ColumnElement[int | None], ids: Iterable[
     An id beyond `bigint` is no row's, and left out.
     """
     return column == any_(literal([row_id for row_id in ids if abs(row_id) <= LARGEST], Ids))
+
+
+_PLAN_BY_INDEX = text("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
+
+
+def plan_by_index(connection: Connection) -> None:
+    """Plan the statements of this transaction to read from indexes, in their order.
+
+    For what reads a little of a table that grows: planned while the table is small, a statement reads all of it, and a
+    connection keeps that plan until the table is analysed.
+    """
+    connection.execute(_PLAN_BY_INDEX)
 
 
 def load_sql(name: str, **values: str) -> TextClause:

@@ -1,53 +1,78 @@
 """Counts of what waits: over all organisations for `/metrics`, which shows no names; of one for its pages."""
 
-from sqlalchemy import Connection, Select, case, exists, func, literal, or_, select, union_all
+from collections.abc import Mapping
 
-from schemas.catalogue import JobState, LetterState
-from worker.ledger.fragments import one_of
-from worker.models import chunks, dead_letters, job_chunks, jobs
+from sqlalchemy import Connection, Select, Text, case, func, literal, select, text, union_all
+
+from schemas.catalogue import JobState, LetterCode, LetterState
+from worker.ledger.fragments import one_of, plan_by_index
+from worker.models import dead_letters, job_chunks, jobs
 
 COUNTED_AT_MOST = 1000
 """Jobs of one state that are counted. Of more, a page says that there are more."""
+GAUGED_AT_MOST = 10_000
+"""What a gauge counts to, so that a scrape costs the same however much waits."""
+HELD_BECAUSE = ("brake", "policy")
+"""Why a job waits for a second person."""
 
 
 def held_jobs(connection: Connection) -> dict[str, int]:
-    """Jobs that wait for a second person, by cause."""
-    held = select(jobs.c.held_because, func.count()).where(jobs.c.state == JobState.HELD)
-    return {str(cause): count for cause, count in connection.execute(held.group_by(jobs.c.held_because))}
+    """Jobs that wait for a second person, by cause, each counted up to `GAUGED_AT_MOST`."""
+    of_cause = select(jobs.c.id).where(one_of(jobs.c.state, [JobState.HELD]))
+    return _count_each(connection, {cause: of_cause.where(jobs.c.held_because == cause) for cause in HELD_BECAUSE})
 
 
 def open_letters(connection: Connection) -> dict[str, int]:
-    """Open dead letters by code."""
-    is_open = one_of(dead_letters.c.state, [LetterState.OPEN])
-    counted = select(dead_letters.c.code, func.count()).where(is_open).group_by(dead_letters.c.code)
-    return {code: count for code, count in connection.execute(counted)}  # noqa: C416
+    """Open dead letters by code, each counted up to `GAUGED_AT_MOST`."""
+    is_open = select(dead_letters.c.id).where(one_of(dead_letters.c.state, [LetterState.OPEN]))
+    return _count_each(connection, {code: is_open.where(dead_letters.c.code == code) for code in LetterCode})
+
+
+def _count_each(connection: Connection, queries: Mapping[str, Select[int]]) -> dict[str, int]:
+    """How many rows each of these finds, up to the limit; those that find none are left out."""
+    plan_by_index(connection)
+    counts = [
+        select(literal(name, Text), func.count()).select_from(query.limit(GAUGED_AT_MOST).subquery())
+        for name, query in queries.items()
+    ]
+    return {name: count for name, count in connection.execute(union_all(*counts)) if count}
+
+
+# The job is looked up for each chunk as a value: a join could begin with all jobs.
+_DUE_CHUNKS = text("""
+SELECT count(*) AS chunks, coalesce(extract(epoch FROM now() - min(run_after)), 0) AS seconds FROM (
+    SELECT c.run_after FROM withdrawals.chunks c
+    WHERE c.state = 'ready' AND NOT c.deferred AND c.run_after <= now()
+        -- a chunk that tries a dead letter again does not wait for its job
+        AND (c.redrives IS NOT NULL OR (SELECT j.state FROM withdrawals.jobs j WHERE j.id = c.job_id) = 'queued')
+    ORDER BY c.id LIMIT :most) due
+""")
 
 
 def due_chunks(connection: Connection) -> tuple[int, float]:
-    """Chunks of all organisations that are due, and the seconds that the oldest has waited."""
-    age = func.coalesce(func.extract("epoch", func.now() - func.min(chunks.c.run_after)), 0)
-    waiting = (
-        select(func.count(), age)
-        .join_from(chunks, jobs, jobs.c.id == chunks.c.job_id)
-        .where(
-            one_of(chunks.c.state, ["ready"]),
-            chunks.c.run_after <= func.now(),
-            # a chunk that tries a dead letter again does not wait for its job
-            or_(chunks.c.redrives.is_not(None), jobs.c.state == JobState.QUEUED),
-        )
-    )
-    count, seconds = connection.execute(waiting).one()
-    return int(count), float(seconds)
+    """Chunks of all organisations that are due, and the seconds that the oldest has waited.
+
+    The `GAUGED_AT_MOST` that came first are looked at.
+    """
+    plan_by_index(connection)
+    found = connection.execute(_DUE_CHUNKS, {"most": GAUGED_AT_MOST}).one()
+    return int(found.chunks), float(found.seconds)
 
 
 def unfinished_jobs(connection: Connection, organisation_id: int) -> dict[str, int]:
     """Jobs of an organisation that have not ended, by state; each stored state up to one more than the limit."""
+    plan_by_index(connection)
     own = select(jobs.c.id).where(jobs.c.organisation_id == organisation_id)
     counts: list[Select[str, int]] = []
     for state in (JobState.SCHEDULED, JobState.HELD, JobState.PAUSED):
         few = own.where(jobs.c.state == state).limit(COUNTED_AT_MOST + 1).subquery()
         counts.append(select(literal(state.value), func.count()).select_from(few))
-    begun = exists().where(job_chunks.c.job_id == jobs.c.id, job_chunks.c.state.not_in(("waiting", "ready")))
+    begun = (
+        select(literal(1))
+        .where(job_chunks.c.job_id == jobs.c.id, job_chunks.c.state.not_in(("waiting", "ready")))
+        .offset(0)  # looked up for each job; a join could begin with all chunks
+        .exists()
+    )
     newest = select(begun.correlate(jobs).label("begun")).where(
         jobs.c.organisation_id == organisation_id, jobs.c.state == JobState.QUEUED
     )

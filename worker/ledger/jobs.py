@@ -6,12 +6,25 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, bindparam, exists, func, insert, select, text, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
 from worker.database import CHANNEL
-from worker.ledger.fragments import STANDING, UNFINISHED, one_of, sql_list
+from worker.ledger.fragments import STANDING, UNFINISHED, one_of, plan_by_index, sql_list
 from worker.models import Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
@@ -176,7 +189,7 @@ def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
     return [(row.id, row.organisation_id) for row in connection.execute(found)]
 
 
-_FINISH = f"""
+_FINISH = text(f"""
 UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
     -- every chunk was closed as superseded (a split one stands for its halves), or the job selected nothing
     WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
@@ -185,26 +198,50 @@ UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
     WHEN EXISTS (SELECT 1 FROM withdrawals.job_chunks c, jsonb_object_keys(c.counts) AS outcome
         WHERE c.job_id = j.id AND outcome NOT IN ({sql_list(CLEAN)})) THEN 'completed_with_exceptions'
     ELSE 'completed' END
-WHERE {{which}} j.state IN ({sql_list(STANDING)})
+WHERE j.id = ANY(:ids) AND j.state IN ({sql_list(STANDING)})
+    -- OFFSET 0: looked up for each job, however many chunks of others are unfinished
     AND NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
-        AND c.state IN ({sql_list(UNFINISHED)}))
+        AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
     -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
     AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
 RETURNING j.id, j.state
-"""
-_FINISH_THESE = text(_FINISH.format(which="j.id = ANY(:ids) AND"))
-_FINISH_ANY = text(_FINISH.format(which=""))
+""")
 
 
-def finish(connection: Connection, job_ids: Sequence[int] | None) -> list[tuple[int, str]]:
-    """End those jobs (None: any) whose chunks are all decided; the jobs that ended, with their state.
+def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, str]]:
+    """End those jobs whose chunks are all decided; the jobs that ended, with their state.
 
     Its own guarded statement after the chunk's commit: of two workers that decide the last two chunks, the
     one that commits last sees both; the sweep repeats it should that one die.
     """
-    if job_ids is None:
-        return [(row.id, row.state) for row in connection.execute(_FINISH_ANY)]
-    return [(row.id, row.state) for row in connection.execute(_FINISH_THESE, {"ids": list(job_ids)})]
+    return [(row.id, row.state) for row in connection.execute(_FINISH, {"ids": list(job_ids)})]
+
+
+_TOUCHED = text(f"""
+SELECT t.job_id FROM (SELECT DISTINCT c.job_id FROM withdrawals.chunks c
+    WHERE c.closed_at > :after AND c.closed_at <= :until AND c.redrives IS NULL) t
+WHERE (SELECT j.state FROM withdrawals.jobs j WHERE j.id = t.job_id) IN ({sql_list(STANDING)})
+""")
+
+
+def list_touched(connection: Connection, *, after: datetime, until: datetime) -> list[int]:
+    """Jobs that have not ended, of which a chunk was closed in this time (`after` excluded)."""
+    plan_by_index(connection)
+    return list(connection.scalars(_TOUCHED, {"after": after, "until": until}))
+
+
+_STANDING = (
+    select(jobs_table.c.id)
+    .where(one_of(jobs_table.c.state, STANDING), jobs_table.c.id > bindparam("after", type_=BigInteger))
+    .order_by(jobs_table.c.id)
+    .limit(bindparam("most", type_=BigInteger))
+)
+
+
+def list_standing(connection: Connection, *, after: int, most: int) -> list[int]:
+    """Jobs that have not ended, by rising id from the one after `after`."""
+    plan_by_index(connection)
+    return list(connection.scalars(_STANDING, {"after": after, "most": most}))
 
 
 def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:

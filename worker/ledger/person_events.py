@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, bindparam, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.ledger.fragments import DEACTIVATED
-from worker.models import learners, person_events, persons
+from worker.ledger.fragments import DEACTIVATED, plan_by_index
+from worker.models import Instant, learners, person_events, persons
 from worker.records import Person
 
 
@@ -203,22 +203,57 @@ def sync_learner(connection: Connection, organisation_id: int, external_id: str,
     return True
 
 
-_DUE = (
-    select(persons.c.organisation_id, persons.c.external_id)
+Position = tuple[datetime, int, str]
+"""When a deactivation takes effect, organisation and external id: the order in which due ones are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuePerson:
+    """A person whose deactivation is due while their learner may still be active."""
+
+    position: Position
+    known: bool
+    """Whether the platform has such a learner by now."""
+
+
+# The learner is looked up for each person as a value: a join could begin with all learners.
+_KNOWN = select(learners.c.id).where(
+    learners.c.organisation_id == persons.c.organisation_id, learners.c.external_id == persons.c.external_id
+)
+_KEY = (persons.c.effective_at, persons.c.organisation_id, persons.c.external_id)
+_AFTER = [
+    bindparam("time", type_=Instant),
+    bindparam("organisation", type_=BigInteger),
+    bindparam("person", type_=Text),
+]
+_DUE = (persons.c.deactivation_due, persons.c.effective_at <= func.now())
+_LIST_DUE = (
+    select(*_KEY, _KNOWN.scalar_subquery().is_not(None).label("known"))
+    .where(*_DUE)
+    .order_by(*_KEY)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+_LIST_DUE_AFTER = _LIST_DUE.where(tuple_(*_KEY) > tuple_(*_AFTER))
+_LOCK_DUE = (
+    select(persons.c.external_id)
     .join(
         learners,
         and_(learners.c.organisation_id == persons.c.organisation_id, learners.c.external_id == persons.c.external_id),
     )
-    .where(persons.c.deactivation_due, persons.c.effective_at <= func.now())
+    .where(*_DUE, _IS_PERSON)
+    .with_for_update(of=[persons, learners], skip_locked=True)
 )
-_LIST_DUE = _DUE.order_by(persons.c.effective_at).limit(bindparam("limit", type_=BigInteger))
-_LOCK_DUE = _DUE.where(_IS_PERSON).with_for_update(of=[persons, learners], skip_locked=True)
 
 
-def list_due_deactivations(connection: Connection, *, limit: int = 500) -> list[tuple[int, str]]:
-    """Persons whose deactivation is due while their learner is still active, the longest due first."""
-    rows = connection.execute(_LIST_DUE, {"limit": limit})
-    return [(row.organisation_id, row.external_id) for row in rows]
+def list_due_deactivations(connection: Connection, *, after: Position | None, limit: int) -> list[DuePerson]:
+    """Persons whose deactivation is due, the longest due first, from the one after `after`."""
+    plan_by_index(connection)
+    if after is None:
+        rows = connection.execute(_LIST_DUE, {"limit": limit})
+    else:
+        values = {"time": after[0], "organisation": after[1], "person": after[2], "limit": limit}
+        rows = connection.execute(_LIST_DUE_AFTER, values)
+    return [DuePerson((row.effective_at, row.organisation_id, row.external_id), row.known) for row in rows]
 
 
 def lock_due_deactivation(connection: Connection, organisation_id: int, external_id: str) -> bool:

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, delete, func, insert, literal, select, text
+from sqlalchemy import Connection, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.ledger.fragments import one_of
 from worker.models import deliveries, endpoints
 
 
@@ -222,9 +221,17 @@ def replay(connection: Connection, organisation_id: int, delivery_id: int) -> bo
     return connection.execute(_REPLAY, {"id": delivery_id, "organisation_id": organisation_id}).rowcount == 1
 
 
-def delete_old(connection: Connection, *, most: int = 5000) -> int:
-    """Delete deliveries that arrived more than 30 days ago, up to `most`. Returns how many."""
-    old = select(deliveries.c.id).where(
-        one_of(deliveries.c.state, ["delivered"]), deliveries.c.delivered_at < func.now() - timedelta(days=30)
-    )
-    return connection.execute(delete(deliveries).where(deliveries.c.id.in_(old.limit(most)))).rowcount
+_DELETE_OLD = """
+DELETE FROM withdrawals.deliveries WHERE id IN (
+    SELECT id FROM withdrawals.deliveries WHERE state = '{state}' AND {time} < now() - CAST(:keep AS interval)
+    ORDER BY {time} LIMIT :most FOR UPDATE SKIP LOCKED)
+"""
+_DELETE_DELIVERED = text(_DELETE_OLD.format(state="delivered", time="delivered_at"))
+# A failed delivery has no time of its end; it was given up within days of its making.
+_DELETE_FAILED = text(_DELETE_OLD.format(state="failed", time="created_at"))
+
+
+def delete_old(connection: Connection, *, keep: timedelta, most: int = 5000) -> int:
+    """Delete deliveries that arrived, or failed for good, longer ago than `keep`, up to `most` of each; how many."""
+    values = {"keep": keep, "most": most}
+    return sum(connection.execute(statement, values).rowcount for statement in (_DELETE_DELIVERED, _DELETE_FAILED))

@@ -25,6 +25,7 @@ from worker.ledger.fragments import STANDING
 from worker.ledger.hr_sources import DeactivationPolicy
 from worker.ledger.jobs import KnownDeactivation
 from worker.ledger.person_events import StoredEvent
+from worker.people.due import DueDeactivations
 
 log = structlog.get_logger(__name__)
 
@@ -237,10 +238,13 @@ def _digest(source: str, event: PersonEvent) -> bytes:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
 
 
-def deactivate_due(database: Database) -> int:
-    """Make learners inactive whose deactivation is due, whatever happened to their job; returns how many."""
+def deactivate_due(database: Database, found: DueDeactivations | None = None) -> int:
+    """Make learners inactive whose deactivation is due, whatever happened to their job; returns how many.
+
+    `found`: how far the rounds before have looked; None: this is the first.
+    """
     with database.begin() as connection:
-        due = person_events.list_due_deactivations(connection)
+        due = (found or DueDeactivations()).list_known(connection)
     return sum(database.run_each(due, _deactivate_learner, step="person.deactivate"))
 
 

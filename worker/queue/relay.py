@@ -7,6 +7,7 @@ delays work by no more than one round. Any number may run: one leads (`leadershi
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 import sqlalchemy.exc
@@ -19,12 +20,14 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe
 from worker.jobs.admission import admit
-from worker.ledger import claims, jobs, processes, webhook_deliveries
+from worker.ledger import brake, claims, jobs, processes, webhook_deliveries
 from worker.people import events
+from worker.people.due import DueDeactivations
 from worker.queue import recovery
 from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
+from worker.queue.leftovers import Leftovers
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +50,10 @@ class Relay:
         self._heartbeat = Heartbeat(database, "relay")
         self._failures = StepFailures()
         self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
+        self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
+        self._due = DueDeactivations()
         self._next_overdue = 0.0
+        self._places: dict[int, int] = {}
 
     def stop(self) -> None:
         """End after the current round."""
@@ -116,14 +122,14 @@ class Relay:
         """
         steps: dict[str, Callable[[], object]] = {
             "take_over": lambda: recovery.take_over(self._database, self._settings),
-            "deactivate": lambda: events.deactivate_due(self._database),
+            "deactivate": lambda: events.deactivate_due(self._database, self._due),
             "admit": self._admit_due,
-            "close": self._close_cancelled,
-            "learners": lambda: remedies.redrive_known_learners(self._database),
+            "close": lambda: self._leftovers.close_cancelled(self._database),
+            "learners": lambda: remedies.redrive_known_learners(self._database, self._places),
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
-            "forget": self._forget_deliveries,
+            "forget": self._forget,
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
@@ -146,21 +152,21 @@ class Relay:
         admission = admit(connection, organisation_id=organisation_id, job_id=job_id, current=self._settings)
         if admission.admitted:
             log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
+            jobs.finish(connection, [job_id])  # a job without enrolments has no chunk that would end it
         if admission.held:
             log.warning("job.held", job_id=job_id, organisation_id=organisation_id)
 
-    def _close_cancelled(self) -> None:
-        with self._database.begin() as connection:
-            claims.close_cancelled(connection)
-
     def _finish(self) -> None:
-        with self._database.begin() as connection:
-            for job_id, state in jobs.finish(connection, None):
-                log.info("job." + state, job_id=job_id)
+        for job_id, state in self._leftovers.finish(self._database):
+            log.info("job." + state, job_id=job_id)
 
-    def _forget_deliveries(self) -> None:
+    def _forget(self) -> None:
+        """Delete what was kept long enough, a batch a round."""
+        keep = timedelta(days=self._settings.webhook_keep_days)
         with self._database.begin() as connection:
-            webhook_deliveries.delete_old(connection)
+            webhook_deliveries.delete_old(connection, keep=keep)
+        with self._database.begin() as connection:
+            brake.delete_old(connection)
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""

@@ -51,19 +51,20 @@ class _Gauges(Collector):
             due, age = gauges.due_chunks(connection)
             leads = leader.read(connection)
             threads = processes.worker_threads(connection, at_least=0)
+        most = f", counted up to {gauges.GAUGED_AT_MOST:,}"
         yield _labelled(
             "withdrawals_held_jobs",
-            "Jobs that wait for a second person",
+            f"Jobs that wait for a second person{most}",
             "cause",
-            {cause: held.get(cause, 0) for cause in ("brake", "policy")},
+            {cause: held.get(cause, 0) for cause in gauges.HELD_BECAUSE},
         )
         yield _labelled(
             "withdrawals_open_dead_letters",
-            "Dead letters that wait for support",
+            f"Dead letters that wait for support{most}",
             "code",
             {code: letters.get(code, 0) for code in LetterCode},
         )
-        yield GaugeMetricFamily("withdrawals_due_chunks", "Chunks that are due and not claimed", value=due)
+        yield GaugeMetricFamily("withdrawals_due_chunks", f"Chunks that are due and not claimed{most}", value=due)
         yield GaugeMetricFamily(
             "withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", value=age
         )

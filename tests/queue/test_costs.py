@@ -1,0 +1,232 @@
+"""What a claim, a round of the relay and a scrape read does not grow with what waits.
+
+Counted in rows and index entries, by the server's own statistics of the transaction: no clock, and no plan spelt out.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from tests.world import World
+from worker.database import Database
+from worker.ledger import claims, gauges
+from worker.people import due
+from worker.people.due import DueDeactivations
+from worker.queue.leftovers import Leftovers
+
+FEW, MANY = 400, 4000
+LEASE = timedelta(seconds=30)
+
+# Of tables what was read in sequence, of indexes the entries that scans returned.
+_READ = text("""
+SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(oid)), 0) FROM pg_class
+WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace) AND relkind IN ('r', 'i')
+""")
+
+
+class Reads:
+    """Rows and index entries that transactions have read."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def begin(self, connection: Connection) -> None:
+        """The server adds up until it next writes its statistics, so what came before is taken off."""
+        self.rows -= int(connection.scalar(_READ) or 0)
+
+    def end(self, connection: Connection) -> None:
+        self.rows += int(connection.scalar(_READ) or 0)
+
+
+@contextmanager
+def counting(db: Database) -> Iterator[Reads]:
+    """Count what every transaction of these connections reads."""
+    reads = Reads()
+    event.listen(db.engine, "begin", reads.begin)
+    event.listen(db.engine, "commit", reads.end)
+    try:
+        yield reads
+    finally:
+        event.remove(db.engine, "begin", reads.begin)
+        event.remove(db.engine, "commit", reads.end)
+
+
+class Backlog:
+    """Fills the ledger by SQL, as much as it is told."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.count = 0
+
+    def grow(self, to: int, fill: Callable[["Backlog", int], None]) -> None:
+        fill(self, to - self.count)
+        self.count = to
+
+    def jobs(self, count: int, *, state: str = "queued", chunk: str = "ready", deferred: bool = False) -> None:
+        """So many jobs with one chunk of one id each."""
+        self._world.run(
+            """WITH j AS (
+                INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key,
+                    request_hash, state, accepted, effective_at, admitted_at, held_because)
+                SELECT :o, 'not_required', 'bulk', 'test:backlog', 'cli', gen_random_uuid()::text, '', :state, 1, now(),
+                    CASE WHEN :state IN ('queued', 'paused') THEN now() END, CASE WHEN :state = 'held' THEN 'brake' END
+                FROM generate_series(1, :count) RETURNING id)
+            INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, deferred,
+                run_after)
+            SELECT id, :o, 0, 2, ARRAY[id], 1, :chunk, :deferred, CASE WHEN :deferred THEN now() + interval '1 day'
+                ELSE now() END FROM j""",
+            o=self._world.organisation_id,
+            count=count,
+            state=state,
+            chunk=chunk,
+            deferred=deferred,
+        )
+
+    def paused(self, count: int) -> None:
+        """Jobs that were paused while all their chunks were due."""
+        self.jobs(count)
+        self._world.run("UPDATE withdrawals.jobs SET state = 'paused' WHERE requested_by = 'test:backlog'")
+
+    def big(self, count: int) -> None:
+        """One job with so many chunks more."""
+        if not self.count:
+            self.jobs(1)
+        self._world.run(
+            """INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+            SELECT (SELECT min(id) FROM withdrawals.jobs), :o, :first + n, 2, array_fill(n, ARRAY[1000]), 1000, 'ready'
+            FROM generate_series(1, :count) n""",
+            o=self._world.organisation_id,
+            first=self.count,
+            count=count,
+        )
+
+    def unknown_persons(self, count: int) -> None:
+        """Persons whose deactivation is due and whom the platform does not know."""
+        self._world.run(
+            """INSERT INTO withdrawals.persons (organisation_id, external_id, active, effective_at, deactivation_due)
+            SELECT :o, gen_random_uuid()::text, false, now() - interval '1 day', true
+            FROM generate_series(1, :count)""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
+    def letters(self, count: int) -> None:
+        self._world.run(
+            """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint)
+            SELECT :o, 'unknown_learner', gen_random_uuid()::text, 'unknown_learner' FROM generate_series(1, :count)""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
+
+def reads_at_each_size(
+    world: World, db: Database, fill: Callable[[Backlog, int], None], act: Callable[[], object]
+) -> list[int]:
+    """What an act reads over a few and over ten times as many. The tables are analysed while they are small.
+
+    It is done twice, and the second time counts: the first reader after a change meets what the change left behind.
+    """
+    backlog, found = Backlog(world), []
+    for size in (FEW, MANY):
+        backlog.grow(size, fill)
+        if size == FEW:
+            world.run("ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.persons, withdrawals.dead_letters")
+        act()
+        with counting(db) as reads:
+            act()
+        found.append(reads.rows)
+    return found
+
+
+def assert_bounded(reads: list[int]) -> None:
+    few, many = reads
+    assert many <= few * 1.5 + 100, f"{FEW} wait: {few} rows are read; {MANY} wait: {many}"
+
+
+@pytest.mark.parametrize("oldest", [False, True])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        pytest.param(Backlog.jobs, id="single requests"),
+        pytest.param(Backlog.big, id="a job of many chunks"),
+        pytest.param(Backlog.paused, id="paused jobs"),
+        pytest.param(lambda backlog, count: backlog.jobs(count, state="held", chunk="waiting"), id="held jobs"),
+        pytest.param(lambda backlog, count: backlog.jobs(count, deferred=True), id="chunks to be tried later"),
+    ],
+)
+def test_a_claim_reads_no_more_the_more_waits(
+    world: World, db: Database, fill: Callable[[Backlog, int], None], oldest: bool
+) -> None:
+    """One job behind what waits is due in any case, and given back each time."""
+    last = world.submit(db, world.enrolments(1)).id
+
+    def act() -> None:
+        with db.begin() as connection:
+            claim = claims.claim(connection, budget=50, lease=LEASE, oldest=oldest)
+            assert claim is not None
+            assert claims.give_back(connection, claim.chunk_ids, claim.token)
+
+    def behind(backlog: Backlog, count: int) -> None:
+        fill(backlog, count)
+        world.run("UPDATE withdrawals.chunks SET number = 1000000 WHERE job_id = :id", id=last)
+
+    assert_bounded(reads_at_each_size(world, db, behind, act))
+
+
+def test_what_the_relay_counts_before_it_publishes_is_bounded(world: World, db: Database) -> None:
+    def act() -> None:
+        with db.begin() as connection:
+            assert claims.count_due(connection, most=8) == 8
+
+    assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
+
+
+@pytest.mark.parametrize("step", ["finish", "close_cancelled"])
+def test_a_round_looks_at_what_changed_and_not_at_what_waits(world: World, db: Database, step: str) -> None:
+    """The first rounds go over everything, a slice a round; from then on only what has changed."""
+    leftovers = Leftovers(LEASE)
+    for _ in range(2):
+        getattr(leftovers, step)(db)
+    assert_bounded(reads_at_each_size(world, db, Backlog.jobs, lambda: getattr(leftovers, step)(db)))
+
+
+def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(
+    world: World, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "NEW", FEW // 4)
+    monkeypatch.setattr(due, "AGAIN", FEW // 4)
+    found = DueDeactivations()
+
+    def act() -> None:
+        with db.begin() as connection:
+            found.list_known(connection)
+
+    assert_bounded(reads_at_each_size(world, db, Backlog.unknown_persons, act))
+
+
+@pytest.mark.parametrize(
+    ("fill", "gauge"),
+    [
+        (Backlog.jobs, gauges.due_chunks),
+        (lambda backlog, count: backlog.jobs(count, state="held", chunk="waiting"), gauges.held_jobs),
+        (Backlog.letters, gauges.open_letters),
+    ],
+    ids=["due chunks", "held jobs", "open letters"],
+)
+def test_a_scrape_counts_up_to_a_limit(
+    world: World,
+    db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    fill: Callable[[Backlog, int], None],
+    gauge: Callable[[Connection], object],
+) -> None:
+    monkeypatch.setattr(gauges, "GAUGED_AT_MOST", FEW // 4)
+
+    def act() -> None:
+        with db.begin() as connection:
+            gauge(connection)
+
+    assert_bounded(reads_at_each_size(world, db, fill, act))

@@ -1,0 +1,89 @@
+"""The platform: it changes statuses and owners, enrols, deletes and creates, without asking."""
+
+from contextlib import suppress
+
+import sqlalchemy.exc
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from tests.support.state_machine.base import Base, numbers, statuses, whom
+from worker.rules import ENDED, WITHDRAWN
+
+
+class Platform(Base):
+    """The learning platform, which owns its tables."""
+
+    @rule(pick=numbers, status=statuses | st.just(WITHDRAWN))
+    def platform_changes_a_status(self, pick: int, status: str) -> None:
+        self._change_status(pick, status)
+        self.both.compare()
+
+    def _change_status(self, pick: int, status: str) -> None:
+        found = self._pick(pick)
+        if found is None:
+            return
+        if any(enrolment == found for _, enrolment in self.model.prior):
+            # The books count a second withdrawal of the same row as a double one, whoever made it active between them.
+            status = ENDED[0]
+        with suppress(sqlalchemy.exc.DBAPIError):  # another one is active in its place; or somebody holds the row
+            self.both.run(
+                """UPDATE lms.enrolments SET status = :s, withdrawn_at = CASE WHEN :s = 'withdrawn' THEN now() END,
+                withdrawal_reason = NULL, withdrawn_by = NULL WHERE id = :id""",
+                s=status,
+                id=found,
+            )
+            enrolment = self.model.enrolments[found]
+            enrolment.status, enrolment.withdrawn_by = status, None
+
+    @rule(pick=numbers, pathway=st.none() | st.integers(0, 1))
+    def platform_changes_who_owns(self, pick: int, pathway: int | None) -> None:
+        self._change_pathway(pick, pathway)
+        self.both.compare()
+
+    def _change_pathway(self, pick: int, pathway: int | None) -> None:
+        found = self._pick(pick)
+        if found is None:
+            return
+        enrolment = self.model.enrolments[found]
+        owner = None if pathway is None else self.pathways[enrolment.organisation][pathway]
+        with suppress(sqlalchemy.exc.DBAPIError):
+            self.both.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :id", p=owner, id=found)
+            enrolment.pathway = owner
+
+    @rule(person=whom, series=st.integers(0, 2), pathway=st.none() | st.integers(0, 1), status=statuses)
+    def platform_enrols(self, person: tuple[int, str], series: int, pathway: int | None, status: str) -> None:
+        self._enrol(person, series, pathway, status)
+        self.both.compare()
+
+    def _enrol(self, person: tuple[int, str], series: int, pathway: int | None, status: str) -> frozenset[int]:
+        of = self.organisations[person[0]]
+        learner = next((i for i, one in self.model.learners.items() if one.key == (of, person[1])), None)
+        owner = None if pathway is None else self.pathways[of][pathway]
+        if learner is not None and len(self.model.enrolments) < 30:
+            with suppress(sqlalchemy.exc.DBAPIError):
+                return frozenset([self.both.add_enrolment(learner, self.series[of][series], owner, status)])
+        return frozenset()
+
+    @rule(pick=numbers)
+    def platform_deletes_an_enrolment(self, pick: int) -> None:
+        found = self._pick(pick)
+        if found is not None and len(self.model.enrolments) > 6:
+            self.both.run("DELETE FROM lms.enrolments WHERE id = :id", id=found)
+            del self.model.enrolments[found]
+            self.both.compare()
+
+    @rule(person=whom)
+    def platform_deletes_or_creates_a_learner(self, person: tuple[int, str]) -> None:
+        key = (self.organisations[person[0]], person[1])
+        learner = next((i for i, one in self.model.learners.items() if one.key == key), None)
+        if learner is None:
+            self.both.add_learner(*key)
+        else:
+            self.both.run("DELETE FROM lms.enrolments WHERE learner_id = :id", id=learner)
+            self.both.run("DELETE FROM lms.learners WHERE id = :id", id=learner)
+            self.model.forget_learner(learner)
+        self.both.compare()
+
+    def _pick(self, pick: int) -> int | None:
+        ids = sorted(self.model.enrolments)
+        return ids[pick % len(ids)] if ids else None

@@ -1,0 +1,152 @@
+"""People who steer jobs, set the brake, and work off dead letters."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import sqlalchemy.exc
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from schemas.catalogue import LetterCode
+from schemas.control import BrakeSetting
+from schemas.dead_letters import LetterAct
+from tests.support.lockstep import Fault
+from tests.support.model_values import STANDING, Job, LetterKey
+from tests.support.state_machine.base import Base, numbers, passing, retried
+from worker.database import Database
+from worker.dead_letters import acts, remedies
+from worker.errors import BrakeError, ConflictError
+from worker.jobs import brake, control
+from worker.rules import ACTIVE
+
+
+class Support(Base):
+    """Operators and approvers."""
+
+    impatient: Database
+    """Connections of somebody who does not wait for a lock."""
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(act=st.sampled_from(["pause", "resume", "cancel", "release"]), pick=numbers, fault=passing)
+    def steer(self, act: str, pick: int, fault: Fault | None) -> None:
+        standing = [job_id for job_id, job in self.model.jobs.items() if job.state in STANDING]
+        known = standing if standing and pick < 20 else list(self.model.jobs)
+        job_id = known[pick % len(known)]
+        self._steer(act, job_id, fault)
+        self.both.compare()
+
+    def _steer(self, act: str, job_id: int, fault: Fault | None = None) -> None:
+        job = self.model.jobs[job_id]
+        who: dict[str, Any] = {"organisation_id": job.organisation, "job_id": job_id, "actor": "test:approver"}
+        do: Callable[..., Any] = getattr(control, act)
+        allowed = {
+            "pause": ("queued", "paused"),
+            "resume": ("queued", "paused"),
+            "cancel": (*STANDING, job.state),
+            "release": ("held", *([job.state] if job.released and job.state != "cancelled" else [])),
+        }[act]
+        if job.state not in allowed:
+            with pytest.raises(ConflictError):
+                self.both.insisted(lambda: do(self.both.db, **who), fault)
+            return
+        self.both.insisted(lambda: do(self.both.db, **who), fault)
+        self._follow_steering(act, job_id)
+
+    def _follow_steering(self, act: str, job_id: int) -> None:
+        job = self.model.jobs[job_id]
+        match act, job.state:
+            case "pause", _:
+                job.state = "paused"
+            case "resume", _:
+                job.state = "queued"
+            case "cancel", _:
+                self.model.cancel(job_id)
+            case "release", "held":
+                job.state, job.released = "scheduled", True
+
+    def _steer_impatiently(self, act: str, job_id: int) -> None:
+        """In the middle of somebody else's transaction: one who waits for a lock gives up."""
+        job = self.model.jobs[job_id]
+        do: Callable[..., Any] = getattr(control, act)
+        with suppress(sqlalchemy.exc.DBAPIError, ConflictError):
+            do(self.impatient, organisation_id=job.organisation, job_id=job_id, actor="test:approver")
+            self._follow_steering(act, job_id)
+
+    @rule(organisation=st.integers(0, 1), on=st.booleans(), fault=retried)
+    def set_the_brake(self, organisation: int, on: bool, fault: Fault | None) -> None:
+        """On: everything is too much."""
+        of = self.organisations[organisation]
+        wanted = BrakeSetting(floor=0, share=0.0, hours=1) if on else BrakeSetting()
+        self.both.act(
+            lambda: brake.set_limits(self.both.db, organisation_id=of, wanted=wanted, actor="test:owner"), fault
+        )
+        (self.both.braked.add if on else self.both.braked.discard)(of)
+        self.both.compare()
+
+    @precondition(lambda self: self.model.letters)
+    @rule(pick=numbers, fault=retried)
+    def support_redrives(self, pick: int, fault: Fault | None) -> None:
+        self._decide_letter(pick, LetterAct.REDRIVE, fault)
+
+    @precondition(lambda self: any(key[3] == "pathway_owned" for key in self.model.letters))
+    @rule(pick=numbers, cascade=st.booleans(), fault=retried)
+    def support_overrides(self, pick: int, cascade: bool, fault: Fault | None) -> None:
+        self._decide_letter(pick, LetterAct.CASCADE if cascade else LetterAct.OVERRIDE, fault)
+
+    @precondition(lambda self: self.model.letters)
+    @rule(pick=numbers, keep=st.booleans(), fault=retried)
+    def support_closes(self, pick: int, keep: bool, fault: Fault | None) -> None:
+        self._decide_letter(pick, LetterAct.KEEP if keep else LetterAct.DISCARD, fault)
+
+    def _decide_letter(self, pick: int, act: LetterAct, fault: Fault | None) -> None:
+        found = [one for one in self.both.open_letters() if act in acts.remedies(LetterCode(one[1][3]))]
+        if not found:
+            return
+        letter_id, key = found[pick % len(found)]
+        letter = self.model.letters[key]
+        about_a_person = any(self.model.jobs[ref[0]].epoch is not None for ref in letter.refs)
+        if act == "cascade" and about_a_person:
+            return
+        siblings = self._siblings(key) if act == "cascade" else frozenset()
+        who: dict[str, Any] = {"organisation_id": key[0], "letter_ids": [letter_id], "actor": "test:approver"}
+
+        def do() -> None:
+            match act:
+                case "redrive":
+                    remedies.redrive(self.both.db, **who)
+                case "discard":
+                    remedies.discard(self.both.db, **who)
+                case _:
+                    remedies.resolve(self.both.db, remedy=act, note="why", **who)
+
+        try:
+            self.both.act(do, fault)
+        except BrakeError:
+            assert key[0] in self.both.braked
+            return
+        if siblings:
+            (new,) = self.both.new_jobs()
+            self.model.submit(new.id, Job(key[0], siblings, override=letter.pathway))
+        if act in acts.ATTEMPTS:
+            self.model.redrive(key, override=act in ("override", "cascade"))
+        else:
+            self.model.close(key)
+        self.both.compare()
+
+    def _siblings(self, key: LetterKey) -> frozenset[int]:
+        """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
+        enrolment = self.model.enrolments.get(key[1] or 0)
+        if enrolment is None or enrolment.organisation != key[0]:
+            return frozenset()
+        pathway = enrolment.pathway
+        if pathway is None or pathway != self.model.letters[key].pathway:
+            return frozenset()
+        return frozenset(
+            i
+            for i, other in self.model.enrolments.items()
+            if other is not enrolment
+            and (other.learner, other.pathway) == (enrolment.learner, pathway)
+            and other.status in ACTIVE
+        )

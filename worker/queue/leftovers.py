@@ -1,0 +1,85 @@
+"""What a process leaves that dies between a commit and what follows it.
+
+That is jobs to finish, and chunks of cancelled jobs to close. Each round looks at what has changed since the last
+one, so it costs the same however much waits. Beside that a pass goes over everything, a slice a round: after the
+start, since nobody knows what happened before, and every hour.
+"""
+
+import time
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from worker.database import Database
+from worker.ledger import claims, jobs
+
+SLICE = 10_000
+"""Jobs, or chunks, that one round of the pass looks at."""
+_PASS_EVERY = 3600.0
+"""Seconds between the end of a pass and the next."""
+_OVERLAP = timedelta(seconds=1)
+
+
+class List(Protocol):
+    """A statement that lists ids by rising id."""
+
+    def __call__(self, connection: Connection, *, after: int, most: int) -> list[int]: ...
+
+
+class Pass:
+    """A pass over everything by rising id, a slice a round, again after an hour."""
+
+    def __init__(self, list_ids: List) -> None:
+        self._list_ids = list_ids
+        self._after = 0
+        self._next = 0.0
+
+    def next_slice(self, connection: Connection) -> list[int]:
+        """The ids of the next slice; none while no pass is due."""
+        if time.monotonic() < self._next:
+            return []
+        return self._list_ids(connection, after=self._after, most=SLICE)
+
+    def advance(self, done: list[int]) -> None:
+        """Go on after a slice, once what was done about it has committed."""
+        if done:
+            self._after = done[-1]
+        elif time.monotonic() >= self._next:
+            self._after, self._next = 0, time.monotonic() + _PASS_EVERY
+
+
+class Leftovers:
+    """The relay's look for them; one a process, because it remembers how far it has looked."""
+
+    def __init__(self, lease: timedelta) -> None:
+        self._settled_after = 2 * lease
+        self._seen: tuple[datetime, datetime] | None = None
+        self._to_finish = Pass(jobs.list_standing)
+        self._to_close = Pass(claims.list_with_unfinished)
+
+    def finish(self, database: Database) -> list[tuple[int, str]]:
+        """End jobs whose last chunk was closed by a process that died after it; those that ended, with their state."""
+        with database.begin() as connection:
+            now = jobs.database_now(connection)
+            settled_now = now - self._settled_after
+            seen, settled = self._seen or (now, settled_now)
+            of_pass = self._to_finish.next_slice(connection)
+            # A chunk bears the time at which its transaction began: the second look finds one that committed late.
+            touched = jobs.list_touched(connection, after=seen - _OVERLAP, until=now)
+            touched += jobs.list_touched(connection, after=settled, until=settled_now)
+        found = sorted({*of_pass, *touched})
+        ended = database.run(lambda connection: jobs.finish(connection, found)) if found else []
+        self._to_finish.advance(of_pass)
+        self._seen = (now, settled_now)
+        return ended
+
+    def close_cancelled(self, database: Database) -> None:
+        """Close chunks that were being decided when their job was cancelled, and came back."""
+        with database.begin() as connection:
+            lately = claims.list_cancelled_lately(connection, self._settled_after)
+            of_pass = self._to_close.next_slice(connection)
+        found = sorted({*of_pass, *lately})
+        if found:
+            database.run(lambda connection: claims.close_cancelled(connection, found))
+        self._to_close.advance(of_pass)
