@@ -30,6 +30,8 @@ MESSAGE = "withdrawals_message"
 ZONE = "withdrawals_zone"
 """Cookies: the session; the message of the last act, shown once; the browser's time zone."""
 _MESSAGE_SECONDS = 120
+_LONGEST_ZONE = 64
+"""Characters; the longest name of a time zone has 32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def _zone(*names: str | None) -> ZoneInfo:
     """The first time zone that this machine knows; UTC if none is known."""
     for name in names:
         try:
-            if name:
+            if name and len(name) <= _LONGEST_ZONE:  # each part of a name is looked up inside the part before
                 return ZoneInfo(name)
         except (ValueError, OSError, ZoneInfoNotFoundError):
             continue
