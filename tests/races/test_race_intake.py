@@ -169,7 +169,7 @@ def test_a_letter_that_a_worker_is_deciding_holds_up_an_act_on_it_and_no_other(
     with hold_enrolments(owner, enrolment_id) as hold:
         deciding = threads.go(decide, very_slow_db, take(very_slow_db))
         await_waiters(world, 1)
-        acting = threads.go(remedies.redrive, very_slow_db, **subject)  # type: ignore[arg-type]
+        acting = threads.go(remedies.redrive, very_slow_db, **subject)
         await_waiters(world, 2)
         others_go_on(very_slow_db, world)
         hold.release()
