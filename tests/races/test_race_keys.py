@@ -51,7 +51,8 @@ def test_an_event_finds_its_key_taken_by_a_job_that_commits_meanwhile(
         submit.accept(connection, _job(world), selection, chunk_size=1000)
         sending = threads.go(send)
         await_waiters(world)
-    assert isinstance(outcome(sending), IdempotencyConflictError)
+    refused = outcome(sending)
+    assert isinstance(refused, IdempotencyConflictError)
     assert _count(world) == (1, 0)
     assert world.one("SELECT count(*) FROM withdrawals.person_events") == 0, "nothing of the event was kept"
     assert_balanced(slow_db)
@@ -67,7 +68,8 @@ def test_a_job_finds_its_key_taken_by_an_event_that_commits_meanwhile(
         events.record_in(connection, world.requester(KEY), "cli", event)
         submitting = threads.go(submit.submit, slow_db, world.requester(KEY), request)
         await_waiters(world)
-    assert isinstance(outcome(submitting), IdempotencyConflictError)
+    refused = outcome(submitting)
+    assert isinstance(refused, IdempotencyConflictError)
     assert _count(world) == (int(kind == "deactivated"), 1)
     assert_balanced(slow_db)
 

@@ -314,7 +314,7 @@ ORDER BY w.id
 """)
 
 
-def find_known_learners(connection: Connection, places: Mapping[int, int], *, most: int = 5000) -> list[KnownLearners]:
+def find_known_learners(connection: Connection, places: Mapping[int, int], *, most: int = 2000) -> list[KnownLearners]:
     """Open `unknown_learner` letters whose learner exists by now, one page of each organisation.
 
     `places`: by organisation, the letter after which its page begins. `most`: letters looked at, over all of them.

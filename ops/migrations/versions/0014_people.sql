@@ -44,7 +44,8 @@ SET enable_seqscan = off SET enable_bitmapscan = off AS $$ DECLARE taken boolean
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER one_meaning_a_key AFTER INSERT ON withdrawals.jobs FOR EACH ROW
+-- Not of an event's own job, whose receipt follows in the same transaction, nor of a cascade's, whose key nobody chooses.
+CREATE TRIGGER one_meaning_a_key AFTER INSERT ON withdrawals.jobs FOR EACH ROW WHEN (new.source NOT IN ('hr', 'support'))
     EXECUTE FUNCTION withdrawals.one_meaning_a_key();
 CREATE TRIGGER one_meaning_a_key AFTER INSERT ON withdrawals.receipts FOR EACH ROW
     EXECUTE FUNCTION withdrawals.one_meaning_a_key();
