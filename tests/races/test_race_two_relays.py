@@ -219,16 +219,18 @@ def test_a_redis_that_hangs_costs_a_round_one_failed_publication(
 
 
 def test_a_relay_over_a_database_that_is_read_only_waits_until_it_can_lead(
-    db: Database, world: World, start_relay: MakeRelay
+    world: World, start_relay: MakeRelay
 ) -> None:
     name = world.one("SELECT current_database()")
-    world.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    db.engine.dispose()
+    world.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # for the sessions that begin now
     relay = start_relay()
     eventually(lambda: _leaders(world) == 1, what="it has the lock")
     assert leader(world) is None
     world.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    db.engine.dispose()
+    world.run(
+        """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'withdrawals%' AND pid <> pg_backend_pid()"""
+    )
     eventually(lambda: leader(world) == relay.relay._heartbeat.process_id, what="it leads")
 
 
