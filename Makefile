@@ -35,8 +35,9 @@ format: $(VENV)/.dev ## format the code and repair what the linter can
 bench: $(VENV)/.dev ## throughput against one-actor-per-enrolment, and idle latency
 	@$(BIN)/python -m ops.bench
 
-chaos: $(VENV)/.dev ## the fault tests at full size
-	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults --timeout=900
+chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n repeats a run, CHAOS_ONLY=name runs one
+	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults -n 0 --show-capture=no; \
+		code=$$?; $(BIN)/python -m ops.chaos; exit $$code
 
 # The lock is the three files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
 # one before: what production runs, plus the embedded servers and the build backend, plus the developers' tools.

@@ -55,7 +55,18 @@ class Settings(BaseSettings):
         le=3600,
         description="seconds after which another worker takes over a claim; database timeouts are shorter",
     )
-    max_attempts: int = Field(6, ge=1, le=100, description="failed attempts after which a chunk is split or given up")
+    retry_hours: float = Field(
+        24,
+        gt=0,
+        le=8760,
+        description="hours for which work is tried again after errors of the surroundings (connection, timeout, lock)",
+    )
+    max_attempts: int = Field(
+        6,
+        ge=1,
+        le=100,
+        description="attempts that failed by an error of a row or an unknown error, then a chunk is split or given up",
+    )
     max_claims: int = Field(
         4, ge=1, le=100, description="claims by workers that died, after which a chunk is split or given up"
     )
@@ -117,6 +128,11 @@ class Settings(BaseSettings):
     def letter_targets(self) -> dict[str, timedelta]:
         """For each code of a dead letter: how long it may stay open until it is overdue."""
         return _parse_targets(self.letter_target_hours)
+
+    @property
+    def retry_time(self) -> timedelta:
+        """For how long work is tried again after errors of the surroundings."""
+        return timedelta(hours=self.retry_hours)
 
     @property
     def statement_timeout(self) -> float:

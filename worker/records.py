@@ -1,7 +1,7 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -120,6 +120,10 @@ class Brake:
         """Whether so many learners in the window are too many."""
         return volume > self.floor and volume > self.share * population
 
+    def room(self, *, before: int, population: int) -> int:
+        """How many learners more are not too many, with `before` in the window."""
+        return max(max(self.floor, int(self.share * population)) - before, 0)
+
     def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
         """What the decision about `learners` more rests on."""
         limits = {"floor": self.floor, "share": self.share, "hours": self.hours}
@@ -154,6 +158,10 @@ class Chunk:
     job_id: int
     size: int
     attempts: int
+    own_failures: int
+    """Of the attempts: those that failed by an error of a row or an unknown one, not by the surroundings."""
+    tried_for: timedelta
+    """The time of its attempts, this one included, and of the pauses between them."""
     claims: int
     learner_external_id: str | None
     letter_id: int | None

@@ -115,7 +115,7 @@ def _bare(owner: Database, size: int, chunk: int) -> None:
                 connection.execute(
                     text("""
                     WITH done AS (UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_at = now(),
-                        withdrawal_reason = 'not_required', withdrawn_by = 'bench'
+                        withdrawal_reason = 'not_required', withdrawn_by = 'bare'
                         WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'in_progress' RETURNING id)
                     INSERT INTO bench_outcomes (job_id, enrolment_id, outcome) SELECT 1, id, 'withdrawn' FROM done"""),
                     {"ids": list(range(start, min(start + chunk, size + 1)))},

@@ -44,9 +44,13 @@ INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, doo
     state, accepted, effective_at, admitted_at, finished_at)
     SELECT id, 'not_required', 'bulk', 'bench', 'cli', 'exports', '', 'completed', {rows}, now(), now(), now()
     FROM lms.organisations WHERE name = 'exports';
+INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id)
+    SELECT organisation_id, 'bench', 'job.submit', id FROM withdrawals.jobs WHERE idempotency_key = 'exports';
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, counts, closed_at)
-    SELECT j.id, j.organisation_id, 1, 2, '{{}}', {rows}, 'done', '{{"withdrawn": {rows}}}', now()
-    FROM withdrawals.jobs j WHERE j.idempotency_key = 'exports';
+    SELECT j.id, j.organisation_id, 1, 2, array_agg(e.id ORDER BY e.id), {rows}, 'done', '{{"withdrawn": {rows}}}',
+        now()
+    FROM withdrawals.jobs j JOIN lms.enrolments e USING (organisation_id) WHERE j.idempotency_key = 'exports'
+    GROUP BY j.id;
 UPDATE lms.enrolments e SET status = 'withdrawn', withdrawal_reason = 'not_required', withdrawn_by = 'bench',
     withdrawn_at = now() - e.id * interval '3 seconds'
     FROM lms.organisations o WHERE o.id = e.organisation_id AND o.name = 'exports';

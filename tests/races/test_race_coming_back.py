@@ -273,7 +273,7 @@ def test_two_relays_redrive_an_unknown_learner_once(
     world.event(slow_db, "deactivated", "anna")
     work_off(slow_db, environment)
     enrolment_id = world.enrolment("anna")
-    with held(owner, "SELECT 1 FROM withdrawals.dead_letters FOR UPDATE") as hold:
+    with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
         both = [threads.go(remedies.redrive_known_learners, slow_db) for _ in range(2)]
         await_waiters(world, 2)
         hold.release()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import sqlalchemy
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
@@ -11,6 +12,8 @@ from worker.database import Database
 from worker.models import metadata
 
 
+# SQLAlchemy 2.1.0 stumbles over a check constraint that is NOT VALID, and goes on.
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 def test_the_metadata_is_the_migrated_schema(owner: Database) -> None:
     reflected = _reflect(owner, "lms") | _reflect(owner, "withdrawals")
     assert {table.fullname: _described(table) for table in metadata.tables.values()} == reflected

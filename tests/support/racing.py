@@ -95,7 +95,7 @@ class Threads:
         return results
 
 
-def outcome(future: "Future[T]") -> T | Exception:
+def outcome(future: "Future[Any]") -> Any:
     """The result of a thread, or the error it ended with."""
     error = future.exception(PATIENCE)
     if error is None:

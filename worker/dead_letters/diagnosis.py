@@ -47,7 +47,8 @@ def describe_letter(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return a 
                 "once it does."
             )
         case LetterCode.RETRIES_EXHAUSTED:
-            return f"{subject} could not be decided: every attempt failed, the last with {_error(letter)}"
+            tried = _tried_for(letter)
+            return f"{subject} could not be decided: every attempt{tried} failed, the last with {_error(letter)}"
         case LetterCode.POISON:
             return (
                 f"{subject} could not be decided: the worker stopped again and again while it tried. This enrolment "
@@ -245,6 +246,17 @@ def _pathway(seen: dict[str, Any]) -> str:
 
 def _error(letter: DeadLetter) -> str:
     return f"{letter.error_class}: {letter.message}" if letter.error_class else letter.message
+
+
+def _tried_for(letter: DeadLetter) -> str:
+    """For how long it was tried, as a part of a sentence; empty where nobody wrote it down."""
+    seconds = letter.evidence.get("tried_for_seconds")
+    if not isinstance(seconds, int):
+        return ""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return f" in {_count(seconds // length, unit, unit + 's')}"
+    return f" in {_count(max(seconds, 1), 'second', 'seconds')}"
 
 
 def _quoted(value: object) -> str:

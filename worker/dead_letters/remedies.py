@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -13,11 +14,11 @@ from schemas.dead_letters import LetterAct
 from worker.config import settings
 from worker.database import Database
 from worker.dead_letters import acts, diagnosis, timeline
-from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
-from worker.jobs.admission import count_or_refuse
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.jobs.admission import count_or_refuse, count_what_fits
 from worker.jobs.submit import Requester, accept_cascade
 from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_lists
-from worker.ledger.dead_letters import LockedLetter
+from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
 
 log = structlog.get_logger(__name__)
@@ -159,23 +160,38 @@ def do_on_locked(
     jobs.notify(connection)
 
 
-def redrive_known_learners(database: Database) -> int:
-    """Try letters of unknown learners again whose learner exists by now; how many."""
+def redrive_known_learners(database: Database, places: dict[int, int] | None = None) -> int:
+    """Try letters of unknown learners again whose learner exists by now; how many.
+
+    Of each organisation as many as the brake has room for, oldest first. One call looks at one page of each; `places`
+    remembers where the next call goes on.
+    """
+    places = {} if places is None else places
     with database.begin() as connection:
-        known = dead_letters.letters_of_known_learners(connection)
-    return sum(database.run_each(known, _redrive_known, step="redrive_known_learners"))
+        found = dead_letters.find_known_learners(connection, places)
+    work = partial(_redrive_known, places=places)
+    return sum(database.run_each(found, work, step="redrive_known_learners"))
 
 
-def _redrive_known(connection: Connection, known: tuple[int, list[int]]) -> int:
-    organisation_id, letter_ids = known
-    try:
-        _count_for_brake(connection, organisation_id, letter_ids)
-    except BrakeError:  # raised before anything was written; they stay open until the window has room
-        log.warning("dead_letter.redrive_braked", organisation_id=organisation_id, dead_letters=len(letter_ids))
-        return 0
-    dead_letters.lock_letters(connection, organisation_id, letter_ids)
-    jobs.notify(connection)
-    return len(dead_letters.redrive(connection, letter_ids, actor="relay"))
+def _redrive_known(connection: Connection, page: KnownLearners, *, places: dict[int, int]) -> int:
+    driven: set[int] = set()
+    if page.known:
+        jobs.lock_settings(connection, page.organisation_id)
+        # The settings are locked: a letter that a worker is deciding is not waited for.
+        locked = dead_letters.lock_letters(connection, page.organisation_id, page.known, skip_locked=True)
+        still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
+        # One letter a learner: a person has one live letter of a code.
+        room = count_what_fits(connection, page.organisation_id, learners=len(still_open))
+        driven = dead_letters.redrive(connection, still_open[:room], actor="relay")
+        jobs.notify(connection)
+        if room < len(still_open):  # they stay open, and go first once the window has room
+            log.warning(
+                "dead_letter.redrive_braked", organisation_id=page.organisation_id, dead_letters=len(still_open) - room
+            )
+            places[page.organisation_id] = still_open[room] - 1
+            return len(driven)
+    places[page.organisation_id] = 0 if page.is_last_page else page.last
+    return len(driven)
 
 
 def _act(

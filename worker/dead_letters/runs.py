@@ -187,7 +187,11 @@ def step_all(database: Database) -> int:
 
 
 def redrive_changed(database: Database) -> int:
-    """Once a day for each organisation: try the letters again whose evidence has changed; how many runs began."""
+    """Once a day for each organisation: try the letters again whose cause is gone; how many runs began.
+
+    These are the letters whose evidence has changed so that an attempt would resolve them. Others have changed without
+    consequence: as canaries they would hold back the rest, and they would use up the brake's window.
+    """
     with database.begin() as connection:
         organisations = runs.organisations_due_for_redrive(connection)
     return sum(database.run_each(organisations, _redrive_changed_of, step="redrive_changed"))
@@ -200,7 +204,7 @@ def _redrive_changed_of(connection: Connection, organisation_id: int) -> bool:
     if not runs.claim_daily_redrive(connection, organisation_id):
         return False
     codes = acts.codes_for(LetterAct.REDRIVE)
-    found = attempts_preview.preview(connection, organisation_id, wanted, override=False, codes=codes)
+    found = attempts_preview.any_would_settle(connection, organisation_id, wanted, codes)
     if not found or runs.find_unfinished_over(connection, organisation_id, conditions) is not None:
         return False
     run_id = runs.insert_run(
@@ -215,7 +219,7 @@ def _redrive_changed_of(connection: Connection, organisation_id: int) -> bool:
     )
     if run_id is None:
         return False
-    runs.freeze(connection, organisation_id, run_id, wanted, canary=CANARY, codes=codes)
+    runs.freeze(connection, organisation_id, run_id, wanted, canary=CANARY, codes=codes, settling=True)
     log.info("run.started", run_id=run_id, organisation_id=organisation_id, act=LetterAct.REDRIVE)
     return True
 

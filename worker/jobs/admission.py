@@ -64,6 +64,22 @@ def count_or_refuse(
     brake.add_redrives(connection, organisation_id, learners)
 
 
+def count_what_fits(
+    connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
+) -> int:
+    """Count as many learners of a redrive as there is room for below the limit, in the caller's transaction; how many.
+
+    The caller has locked the organisation's settings row.
+    """
+    limits = brake.lock(connection, organisation_id, defaults(current))
+    figures = _past(connection, organisation_id, limits, learners) if learners else None
+    if figures is not None:
+        learners = limits.room(before=figures["before"], population=figures["population"])
+    if learners:
+        brake.add_redrives(connection, organisation_id, learners)
+    return learners
+
+
 def would_hold(
     connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
 ) -> dict[str, Any] | None:

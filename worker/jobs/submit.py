@@ -21,7 +21,7 @@ from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
 from worker.jobs.selection import AllOfPerson, Counts, Ids, Selection, StagedFile, selection_of
-from worker.ledger import job_lists, jobs
+from worker.ledger import brake, job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
 from worker.rules import IMPLIED_REASON
@@ -133,6 +133,8 @@ def accept(
         jobs.notify(connection)
         if counts.accepted == 0:
             jobs.finish(connection, [job_id])
+    else:
+        brake.keep_learners(connection, job_id)
     return Submitted(_read(connection, new, job_id), created=True)
 
 

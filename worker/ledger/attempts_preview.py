@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     BigInteger,
     ColumnElement,
     Connection,
+    Select,
     Text,
     and_,
     case,
@@ -22,12 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from schemas.catalogue import LetterCode, LetterState
+from schemas.catalogue import LetterCode, LetterState, Outcome
 from schemas.dead_letters import LetterFilter
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import among, one_of
 from worker.ledger.letter_filter import conditions
-from worker.models import dead_letters, enrolments, jobs, learners, outcomes, persons
+from worker.models import dead_letters, enrolments, jobs, learners, letter_chunks, outcomes, persons
 from worker.rules import ACTIVE, NEEDS_SUPPORT
 
 SAMPLES = 5
@@ -54,15 +56,8 @@ def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[st
     return found
 
 
-def preview(
-    connection: Connection,
-    organisation_id: int,
-    wanted: LetterFilter,
-    *,
-    override: bool,
-    codes: Sequence[str] | None,
-) -> list[PreviewedOutcome]:
-    """What attempts at all open letters that match would find now, by outcome."""
+def _verdicts(organisation_id: int, wanted: LetterFilter, *, override: bool, codes: Sequence[str] | None) -> CTE:
+    """What an attempt at each open letter that matches would find now: its id and the outcome."""
     # Superseded: the job was a deactivation, and the person has had a newer event since.
     superseded = (
         select(func.bool_and(and_(persons.c.epoch.is_not(None), jobs.c.epoch != persons.c.epoch)))
@@ -104,16 +99,45 @@ def preview(
         ),
         else_=literal_column(RULES, Text),
     )
-    verdicts = (
+    return (
         select(a.c.id, outcome.label("outcome"))
         .select_from(a.outerjoin(e, and_(e.c.id == a.c.enrolment_id, e.c.organisation_id == a.c.organisation_id)))
         .cte("verdicts")
     )
+
+
+def preview(
+    connection: Connection,
+    organisation_id: int,
+    wanted: LetterFilter,
+    *,
+    override: bool,
+    codes: Sequence[str] | None,
+) -> list[PreviewedOutcome]:
+    """What attempts at all open letters that match would find now, by outcome."""
+    verdicts = _verdicts(organisation_id, wanted, override=override, codes=codes)
     ids = func.array_agg(aggregate_order_by(verdicts.c.id, verdicts.c.id), type_=ARRAY(BigInteger))
     statement = select(verdicts.c.outcome, func.count().label("letters"), ids[1:SAMPLES].label("sample")).group_by(
         verdicts.c.outcome
     )
     return [PreviewedOutcome(**row) for row in connection.execute(statement).mappings()]
+
+
+def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None) -> Select[int]:
+    """The ids of open letters that match and that an attempt would resolve now, without any that was given up."""
+    verdicts = _verdicts(organisation_id, wanted, override=False, codes=codes)
+    given_up = exists().where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
+    return select(verdicts.c.id).where(one_of(verdicts.c.outcome, _SETTLED), ~given_up)
+
+
+def any_would_settle(
+    connection: Connection, organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None
+) -> bool:
+    """Whether there is such a letter."""
+    return bool(connection.scalar(select(would_settle(organisation_id, wanted, codes).exists())))
+
+
+_SETTLED = [Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED]
 
 
 def count_learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> int:

@@ -13,16 +13,22 @@ from schemas.catalogue import JobState
 from worker.models import brake_volume, jobs, learners, organisation_settings, persons
 from worker.records import Brake, Subject
 
+AT_ONCE = 10_000
+"""Ids whose learners are counted in well under a second; a statement about more gets all the time that it needs."""
+
 # Of a job over ids: distinct, those that exist. A person job has one learner.
-_SUBJECT = text("""
+_LEARNERS = """SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
+    CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
+    JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id"""
+_SUBJECT = text(f"""
 SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
     WHEN j.learner_external_id IS NOT NULL THEN 1
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
-        CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
-        JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id
-        WHERE c.job_id = j.id) END AS learners
+    WHEN j.accepted <= :at_once THEN ({_LEARNERS} WHERE c.job_id = j.id) END AS learners
 FROM withdrawals.jobs j WHERE j.id = :job_id
 """)
+_COUNT = text(f"{_LEARNERS} WHERE c.job_id = :job_id")
+_TIMEOUT = text("SELECT current_setting('statement_timeout')")
+_SET_TIMEOUT = text("SELECT set_config('statement_timeout', :value, true)")
 
 
 def subject(connection: Connection, job_id: int) -> Subject:
@@ -30,8 +36,23 @@ def subject(connection: Connection, job_id: int) -> Subject:
 
     Call it before `lock`: the learners of a large job take a while to count.
     """
-    row = connection.execute(_SUBJECT, {"job_id": job_id}).one()
-    return Subject(row.released, int(row.learners))
+    row = connection.execute(_SUBJECT, {"job_id": job_id, "at_once": AT_ONCE}).one()
+    return Subject(row.released, _count_many(connection, job_id) if row.learners is None else int(row.learners))
+
+
+def _count_many(connection: Connection, job_id: int) -> int:
+    """The learners of a large job, without the limit on the time of a statement."""
+    limit = connection.scalar(_TIMEOUT)
+    connection.execute(_SET_TIMEOUT, {"value": "0"})
+    learners = connection.scalar(_COUNT, {"job_id": job_id})
+    connection.execute(_SET_TIMEOUT, {"value": limit})
+    return int(learners or 0)
+
+
+def keep_learners(connection: Connection, job_id: int) -> None:
+    """Count the learners of a job that was just frozen and is not due yet, so that its admission reads a number."""
+    learners = subject(connection, job_id).learners
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(learners=learners))
 
 
 _LIMITS = (

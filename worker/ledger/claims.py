@@ -102,7 +102,8 @@ def count_due(connection: Connection, *, most: int) -> int:
 
 
 _LOCK = """
-SELECT c.id, c.job_id, c.size, c.attempts, c.claims, c.learner_external_id, c.redrives AS letter_id,
+SELECT c.id, c.job_id, c.size, c.attempts, c.own_failures, c.claims,
+    c.tried_for + (clock_timestamp() - c.claimed_at) AS tried_for, c.learner_external_id, c.redrives AS letter_id,
     j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
@@ -140,12 +141,28 @@ def isolate(connection: Connection, claim: Claim) -> int:
     return _return(connection, claim.chunk_ids, claim.token, claims=chunks.c.claims - 1, alone=True)
 
 
-def retry(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, backoff: timedelta, failed: bool) -> None:
-    """Let chunks be claimed again, each alone, after `backoff`; a vanished claim (not `failed`) stays counted."""
-    counted = 1 if failed else 0
-    counts = {"attempts": chunks.c.attempts + counted, "claims": chunks.c.claims - counted}
-    later = {"run_after": func.now() + backoff, "deferred": backoff > timedelta(0)}
-    _return(connection, chunk_ids, token, alone=True, **later, **counts)
+def retry(connection: Connection, chunk: Chunk, token: UUID, *, backoff: timedelta, own_failure: bool) -> None:
+    """Let a chunk whose attempt failed be claimed again, alone, after `backoff`.
+
+    `own_failure`: the error was not of the surroundings.
+    """
+    _return(
+        connection,
+        [chunk.id],
+        token,
+        alone=True,
+        run_after=func.now() + backoff,
+        deferred=backoff > timedelta(0),
+        attempts=chunks.c.attempts + 1,
+        own_failures=chunks.c.own_failures + int(own_failure),
+        claims=chunks.c.claims - 1,
+        tried_for=chunk.tried_for + backoff,
+    )
+
+
+def retry_vanished(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> None:
+    """Let chunks be claimed again at once, each alone; the claim that vanished stays counted."""
+    _return(connection, chunk_ids, token, alone=True, run_after=func.now())
 
 
 def _return(connection: Connection, chunk_ids: Sequence[int], token: UUID, **values: Any) -> int:
@@ -168,16 +185,20 @@ WITH parent AS (
     LATERAL (VALUES (p.enrolment_ids[1 : p.size / 2]), (p.enrolment_ids[p.size / 2 + 1:])) AS h(half)
 )
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, alone,
-    override, override_pathway, redrives, asked_by, parent_id, digest)
+    override, override_pathway, redrives, asked_by, parent_id, tried_for, digest)
 SELECT job_id, organisation_id, number, lane, half, cardinality(half), 'ready', true,
-    override, override_pathway, redrives, asked_by, id,
+    override, override_pathway, redrives, asked_by, id, :tried_for,
     (SELECT bit_xor(hashint8extended(i.id, job_id)) FROM unnest(half) i(id)) FROM halves
 """)
 
 
 def split(connection: Connection, chunk: Chunk, token: UUID) -> bool:
-    """Replace a chunk of several ids by its halves, with fresh counts; False when it has but one or is lost."""
-    return connection.execute(_SPLIT, {"id": chunk.id, "token": token}).rowcount == 2
+    """Replace a chunk of several ids by its halves; False when it has but one or is lost.
+
+    The halves have fresh counts, and go on with the time for which the whole was tried.
+    """
+    values = {"id": chunk.id, "token": token, "tried_for": chunk.tried_for}
+    return connection.execute(_SPLIT, values).rowcount == 2
 
 
 _RECORD_ATTEMPT = text("""

@@ -1,15 +1,17 @@
 """Dead letters, written: open, give up a chunk, lock, try again, settle, close, record."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Text, exists, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Text, bindparam, exists, func, insert, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 
 from schemas.catalogue import LetterCode, LetterState
-from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
-from worker.models import attempts as attempts_table
-from worker.models import audit, job_chunks, learners, letter_chunks
+from worker.ledger.fragments import LIVE, UNFINISHED, among, sql_list
+from worker.models import audit, job_chunks, letter_chunks
 from worker.models import dead_letters as letters_table
 from worker.records import LANE_LETTERS, Chunk
 from worker.rules import NEEDS_SUPPORT
@@ -18,17 +20,17 @@ _SUPPORT = sql_list(NEEDS_SUPPORT)
 
 _OPEN = text(f"""
 INSERT INTO withdrawals.dead_letters (organisation_id, code, enrolment_id, learner_external_id, job_id,
-    error_class, message, fingerprint)
+    error_class, message, fingerprint, evidence)
 SELECT c.organisation_id, :code, c.enrolment_ids[1], c.learner_external_id, c.job_id,
-    :error_class, :message, :fingerprint
+    :error_class, :message, :fingerprint, :evidence
 FROM withdrawals.chunks c WHERE c.id = :chunk_id
 -- One live letter per organisation, enrolment, person and code: a later job attaches to it.
 ON CONFLICT (organisation_id, enrolment_id, learner_external_id, code)
     WHERE state IN ({sql_list(LIVE)}) AND code <> 'invalid_event'
     DO UPDATE SET message = excluded.message, error_class = excluded.error_class,
-        fingerprint = excluded.fingerprint
+        fingerprint = excluded.fingerprint, evidence = dead_letters.evidence || excluded.evidence
 RETURNING id
-""")
+""").bindparams(bindparam("evidence", type_=JSONB))
 
 
 def open_for_chunk(
@@ -39,13 +41,20 @@ def open_for_chunk(
     fingerprint: str,
     message: str | None = None,
     error_class: str | None = None,
+    tried_for: timedelta | None = None,
 ) -> int:
     """Open a letter for a chunk of one id or one person, or attach to the live one; its id.
 
     `message`: what an error said; a letter without one is explained by its code and evidence.
+    `tried_for`: the time of the attempts that failed, which becomes evidence.
     """
     values = {"chunk_id": chunk_id, "code": code, "error_class": error_class, "message": message}
+    values |= {"evidence": _evidence(tried_for)}
     return int(connection.scalar(_OPEN, {**values, "fingerprint": fingerprint}) or 0)
+
+
+def _evidence(tried_for: timedelta | None) -> dict[str, Any]:
+    return {} if tried_for is None else {"tried_for_seconds": round(tried_for.total_seconds())}
 
 
 def open_for_event(
@@ -108,10 +117,21 @@ def supersede_person(connection: Connection, chunk: Chunk) -> None:
 
 
 def note_failure(
-    connection: Connection, letter_id: int, *, error_class: str | None, message: str, fingerprint: str
+    connection: Connection,
+    letter_id: int,
+    *,
+    error_class: str | None,
+    message: str,
+    fingerprint: str,
+    tried_for: timedelta,
 ) -> None:
-    """Let a locked letter say why its last attempt failed."""
-    why = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
+    """Let a locked letter say why its last attempt failed, and for how long it was tried."""
+    why = {
+        "error_class": error_class,
+        "message": message,
+        "fingerprint": fingerprint,
+        "evidence": letters_table.c.evidence.op("||")(literal(_evidence(tried_for), JSONB)),
+    }
     connection.execute(update(letters_table).where(letters_table.c.id == letter_id).values(why))
 
 
@@ -245,28 +265,62 @@ def is_on_record(connection: Connection, letter_ids: Sequence[int], act_id: str)
     return bool(connection.scalar(select(known)))
 
 
-def letters_of_known_learners(connection: Connection, *, most: int = 500) -> list[tuple[int, list[int]]]:
-    """Open `unknown_learner` letters whose learner exists by now, by organisation.
+@dataclass(frozen=True, slots=True)
+class KnownLearners:
+    """One page of an organisation's open letters of unknown learners, by rising id."""
 
-    One whose attempt has used up its tries since is left to a person, as any other that was given up.
+    organisation_id: int
+    known: list[int]
+    """Letters whose learner exists by now."""
+    last: int
+    """The page's last letter."""
+    is_last_page: bool
+
+
+# The organisations are found by jumping through the index, and of each one page is looked at: however many letters wait
+# for learners that never come, a round costs the same.
+_KNOWN_LEARNERS = text("""
+WITH RECURSIVE
+-- Organisations that have such letters.
+waiting AS (
+    SELECT min(d.organisation_id) AS id FROM withdrawals.dead_letters d
+    WHERE d.code = 'unknown_learner' AND d.state = 'open'
+    UNION ALL
+    SELECT (SELECT min(d.organisation_id) FROM withdrawals.dead_letters d
+        WHERE d.code = 'unknown_learner' AND d.state = 'open' AND d.organisation_id > w.id)
+    FROM waiting w WHERE w.id IS NOT NULL
+-- How many letters of each are looked at.
+), share AS (
+    SELECT greatest(CAST(:most AS bigint) / greatest(count(id), 1), 20) AS letters FROM waiting
+)
+SELECT w.id AS organisation_id, page.known, page.last, page.found < share.letters AS is_last_page
+FROM waiting w CROSS JOIN share
+LEFT JOIN unnest(CAST(:organisations AS bigint[]), CAST(:places AS bigint[])) AS place(organisation_id, after)
+    ON place.organisation_id = w.id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS found, max(d.id) AS last, coalesce(array_agg(d.id ORDER BY d.id) FILTER (WHERE EXISTS (
+            SELECT 1 FROM lms.learners l
+            WHERE l.organisation_id = w.id AND l.external_id = d.learner_external_id)
+        -- One whose attempt has used up its tries since is left to a person, as any other that was given up.
+        AND NOT EXISTS (
+            SELECT 1 FROM withdrawals.letter_chunks c JOIN withdrawals.attempts a ON a.chunk_id = c.id
+            WHERE c.letter_id = d.id AND c.state = 'failed')), '{}') AS known
+    FROM (SELECT d.id, d.learner_external_id FROM withdrawals.dead_letters d
+        WHERE d.organisation_id = w.id AND d.code = 'unknown_learner' AND d.state = 'open'
+            AND d.id > coalesce(place.after, 0)
+        ORDER BY d.id LIMIT share.letters) d) page
+WHERE w.id IS NOT NULL
+ORDER BY w.id
+""")
+
+
+def find_known_learners(connection: Connection, places: Mapping[int, int], *, most: int = 5000) -> list[KnownLearners]:
+    """Open `unknown_learner` letters whose learner exists by now, one page of each organisation.
+
+    `places`: by organisation, the letter after which its page begins. `most`: letters looked at, over all of them.
     """
-    given_up = exists().where(
-        attempts_table.c.chunk_id == letter_chunks.c.id,
-        letter_chunks.c.letter_id == letters_table.c.id,
-        letter_chunks.c.state == "failed",
-    )
-    is_theirs = (learners.c.organisation_id == letters_table.c.organisation_id) & (
-        learners.c.external_id == letters_table.c.learner_external_id
-    )
-    known = (
-        select(letters_table.c.id, letters_table.c.organisation_id)
-        .join(learners, is_theirs)
-        .where(letters_table.c.code == LetterCode.UNKNOWN_LEARNER, one_of(letters_table.c.state, [LetterState.OPEN]))
-        .where(~given_up)
-        .order_by(letters_table.c.id)
-        .limit(most)
-    )
-    found: dict[int, list[int]] = {}
-    for row in connection.execute(known):
-        found.setdefault(row.organisation_id, []).append(row.id)
-    return list(found.items())
+    values = {"organisations": list(places), "places": list(places.values()), "most": most}
+    return [
+        KnownLearners(row.organisation_id, list(row.known), row.last or 0, row.is_last_page)
+        for row in connection.execute(_KNOWN_LEARNERS, values)
+    ]

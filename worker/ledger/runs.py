@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.dead_letters import LetterFilter
-from worker.ledger.attempts_preview import matching_open
+from worker.ledger.attempts_preview import matching_open, would_settle
 from worker.ledger.fragments import among
 from worker.models import dead_letters, organisation_settings, run_letters
 from worker.models import runs as runs_table
@@ -82,12 +82,19 @@ def freeze(
     *,
     canary: int,
     codes: Sequence[str] | None,
+    settling: bool = False,
 ) -> int:
-    """Put every open letter that matches (of these codes alone) on the run's list; how many."""
+    """Put every open letter that matches (of these codes alone) on the run's list; how many.
+
+    `settling`: only those that an attempt would resolve now.
+    """
+    conditions = matching_open(organisation_id, wanted, codes)
+    if settling:
+        conditions.append(dead_letters.c.id.in_(would_settle(organisation_id, wanted, codes)))
     place = func.row_number().over(partition_by=dead_letters.c.fingerprint, order_by=dead_letters.c.id)
     matching = (
         select(dead_letters.c.id, dead_letters.c.fingerprint, place.label("place"))
-        .where(*matching_open(organisation_id, wanted, codes))
+        .where(*conditions)
         .subquery("matching")
     )
     rows = select(literal(run_id), matching.c.id, matching.c.fingerprint, matching.c.place <= canary)

@@ -1,11 +1,14 @@
 """What happens to a claim that was not decided: its chunks are tried again, split, or put in front of a person.
 
-There are two counts, each with a limit. An attempt that failed has said why. A claim that vanished (its process died,
-or was cut off for longer than the lease) has said nothing, and may be what stops the process.
+An attempt that failed has said why. What lies in the surroundings (a lost connection, a lock, a timeout) passes, so
+it is tried again for hours; an error of a row and an unknown error are tried a few times. A claim that vanished (its
+process died, or was cut off for longer than the lease) has said nothing, and may be what stops the process: such claims
+have a count of their own. Decision record 0019 has the reasons.
 """
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -31,18 +34,42 @@ class NextStep(Enum):
     GIVE_UP = auto()
 
 
-def next_step(fault: Fault | None, *, tries: int, most: int, splittable: bool) -> NextStep:
-    """The step after `tries` failed attempts, or vanished claims (`fault` None), this one included."""
-    if tries >= most:
+SURROUNDINGS = (Fault.TRANSIENT, Fault.TIMEOUT)
+"""What passes by itself: it is bounded by time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a chunk has used of its budgets, the attempt that ended now included."""
+
+    attempts: int = 0
+    own_failures: int = 0
+    """Attempts that failed by an error of a row, or an unknown one."""
+    vanished: int = 0
+    time: timedelta = timedelta(0)
+
+
+def next_step(fault: Fault | None, tried: Tried, settings: Settings, *, splittable: bool) -> NextStep:
+    """The step after an attempt that failed, or a claim that vanished (`fault` None)."""
+    if _is_spent(fault, tried, settings):
         return NextStep.SPLIT if splittable else NextStep.GIVE_UP
-    if splittable and (fault is Fault.ROW or (fault is Fault.TIMEOUT and tries > 1)):
+    if splittable and (fault is Fault.ROW or (fault is Fault.TIMEOUT and tried.attempts > 1)):
         return NextStep.SPLIT
     return NextStep.RETRY
 
 
+def _is_spent(fault: Fault | None, tried: Tried, settings: Settings) -> bool:
+    if fault is None:
+        return tried.vanished >= settings.max_claims
+    if fault in SURROUNDINGS:
+        return tried.time >= settings.retry_time
+    return tried.own_failures >= settings.max_attempts
+
+
 def backoff(settings: Settings, tries: int) -> timedelta:
     """Full jitter: anywhere between nothing and the exponential bound, so that failures do not return together."""
-    bound = min(settings.backoff_max_seconds, settings.backoff_seconds * 2 ** (tries - 1))
+    doublings = min(tries - 1, 60)  # beyond what a float holds nothing is longer than the longest
+    bound = min(settings.backoff_max_seconds, settings.backoff_seconds * 2**doublings)
     return timedelta(seconds=random.uniform(0, bound))  # noqa: S311 - spreads load, guards nothing
 
 
@@ -62,14 +89,15 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
             return []
         claims.record_attempt(connection, [chunk.id for chunk in chunks], result="failed", **details)
 
+        own_failure = fault not in SURROUNDINGS
+
         def retry(chunk: Chunk) -> None:
             wait = backoff(settings, chunk.attempts + 1)
-            claims.retry(connection, [chunk.id], claim.token, backoff=wait, failed=True)
+            claims.retry(connection, chunk, claim.token, backoff=wait, own_failure=own_failure)
 
         for chunk in chunks:
-            step = next_step(
-                fault, tries=chunk.attempts + 1, most=settings.max_attempts, splittable=chunk.is_splittable
-            )
+            tried = Tried(chunk.attempts + 1, chunk.own_failures + own_failure, time=chunk.tried_for)
+            step = next_step(fault, tried, settings, splittable=chunk.is_splittable)
             _carry_out(step, connection, chunk, claim, retry, LetterCode.RETRIES_EXHAUSTED, details)
         return [chunk.job_id for chunk in chunks]
 
@@ -100,10 +128,10 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
     }
     claims.record_attempt(connection, [chunk.id for chunk in chunks], result="vanished", **details)
     again = [chunk.id for chunk in chunks if chunk.claims < settings.max_claims]
-    claims.retry(connection, again, claim.token, backoff=timedelta(0), failed=False)
+    claims.retry_vanished(connection, again, claim.token)
     for chunk in chunks:
         if chunk.claims >= settings.max_claims:
-            step = next_step(None, tries=chunk.claims, most=settings.max_claims, splittable=chunk.is_splittable)
+            step = next_step(None, Tried(vanished=chunk.claims), settings, splittable=chunk.is_splittable)
             _carry_out(step, connection, chunk, claim, lambda _: None, LetterCode.POISON, details)
     jobs.notify(connection)
     return [chunk.job_id for chunk in chunks]
@@ -137,10 +165,10 @@ def _carry_out(
 
 def _give_up(connection: Connection, chunk: Chunk, code: LetterCode, details: dict[str, str]) -> None:
     if chunk.letter_id is None:
-        letter_id = dead_letters.open_for_chunk(connection, chunk.id, code, **details)
+        letter_id = dead_letters.open_for_chunk(connection, chunk.id, code, tried_for=chunk.tried_for, **details)
         dead_letters.fail(connection, chunk, letter_id)
         return
-    dead_letters.note_failure(connection, chunk.letter_id, **details)
+    dead_letters.note_failure(connection, chunk.letter_id, tried_for=chunk.tried_for, **details)
     dead_letters.fail(connection, chunk, chunk.letter_id)
     dead_letters.settle(connection, [chunk.letter_id])
 

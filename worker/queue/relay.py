@@ -28,6 +28,7 @@ from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
+from worker.reports.seals import Sealer
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,8 @@ class Relay:
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._due = DueDeactivations()
         self._next_overdue = 0.0
+        self._places: dict[int, int] = {}
+        self._sealer = Sealer(database)
 
     def stop(self) -> None:
         """End after the current round."""
@@ -124,7 +127,7 @@ class Relay:
             "deactivate": lambda: events.deactivate_due(self._database, self._due),
             "admit": self._admit_due,
             "close": lambda: self._leftovers.close_cancelled(self._database),
-            "learners": lambda: remedies.redrive_known_learners(self._database),
+            "learners": lambda: remedies.redrive_known_learners(self._database, self._places),
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
@@ -132,6 +135,7 @@ class Relay:
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
+            "seal": self._sealer.step,
         }
         reachable = True
         for name, step in steps.items():

@@ -24,6 +24,7 @@ from worker.web.api import (
     webhooks,
 )
 from worker.web.body import BodyLimit
+from worker.web.charset import Utf8Forms
 from worker.web.console import app as console
 from worker.web.console.render import PATH
 from worker.web.context import Services
@@ -61,6 +62,7 @@ ROUTERS = [
 def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application, with the connections of its process."""
     app = openapi.application()
+    app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
     app.state.services = Services(database, broker, settings, limiter)

@@ -246,7 +246,7 @@ def _field(location: tuple[int | str, ...]) -> str:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
-    kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "content_type"}
     details = {400: "The body is not JSON.", 404: "Page not found."}
     detail = details.get(error.status_code, str(error.detail))
     if error.status_code == 400 and _in_console(request):

@@ -10,7 +10,7 @@ _CHUNKS = Scan(
     JOIN withdrawals.jobs j ON j.id = c.job_id
     LEFT JOIN withdrawals.dead_letters l ON l.id = c.redrives
     LEFT JOIN withdrawals.dead_letters f ON f.id = c.dead_letter_id
-    LEFT JOIN withdrawals.chunks p ON p.id = c.parent_id
+    LEFT JOIN withdrawals.chunks p ON p.id = c.parent_id AND {within p.job_id}
     CROSS JOIN LATERAL (SELECT cardinality(c.enrolment_ids) AS ids, CASE WHEN c.digest IS NOT NULL THEN (
         SELECT bit_xor(hashint8extended(i.id, c.job_id)) FROM unnest(c.enrolment_ids) i(id)) END AS digest
         OFFSET 0) x""",
@@ -186,12 +186,12 @@ _DECIDED = Scan(
     "{within c.job_id} AND c.redrives IS NULL",
 )
 
-# Each outcome with its job, its chunk and its letter (`d`).
+# Each outcome with its job, its chunk and its letter (`d`). A chunk of another slice is of another job.
 _OUTCOMES = Scan(
     By.JOB,
     """withdrawals.outcomes o
     LEFT JOIN withdrawals.jobs j ON j.id = o.job_id AND {within j.id}
-    LEFT JOIN withdrawals.chunks c ON c.id = o.chunk_id
+    LEFT JOIN withdrawals.chunks c ON c.id = o.chunk_id AND {within c.job_id}
     LEFT JOIN withdrawals.dead_letters d ON d.id = o.dead_letter_id""",
     "'job ' || o.job_id || ', enrolment ' || o.enrolment_id",
     (
@@ -237,9 +237,9 @@ _OUTCOMES = Scan(
                 WHEN 'reinstated' THEN o.prior_status IS DISTINCT FROM '{withdrawn}'
                 WHEN 'unknown_status' THEN o.prior_status IS NULL
                 WHEN 'not_found' THEN o.prior_status IS NOT NULL
-                WHEN 'already_withdrawn' THEN o.prior_status IS DISTINCT FROM '{withdrawn}' AND NOT EXISTS (
-                    SELECT FROM withdrawals.outcomes s WHERE s.enrolment_id = o.enrolment_id
-                        AND s.outcome = 'withdrawn' AND s.decided_at = o.decided_at)
+                WHEN 'already_withdrawn' THEN o.prior_status IS DISTINCT FROM '{withdrawn}' AND (
+                    SELECT count(*) FROM withdrawals.outcomes s WHERE s.enrolment_id = o.enrolment_id
+                        AND s.outcome = 'withdrawn' AND s.decided_at = o.decided_at) = 0
                 ELSE false END""",
             "o.outcome || ' after ' || coalesce(o.prior_status, 'nothing')",
         ),

@@ -56,8 +56,8 @@ class Horizon:
 
     day: date
     """The last day that had ended, UTC."""
-    next_transaction: int
-    """The first transaction number that was not given out."""
+    last_transaction: int
+    """The number of the transaction that looked: all that had one before have a lower number."""
     last_ids: dict[str, int]
     """The last id of each table. A row of a later day than this look has a higher one."""
     looked_at: datetime
@@ -70,11 +70,11 @@ _NEWEST = "SELECT DISTINCT ON (table_name) table_name, day FROM withdrawals.seal
 _LAST_IDS = ", ".join(f"coalesce((SELECT max(id) FROM withdrawals.{table}), 0) AS {table}" for table in SEALED)
 
 _LOOK = text(f"""
-SELECT {_LAST_DAY} AS day, CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS next_transaction,
+SELECT {_LAST_DAY} AS day, CAST(CAST(pg_current_xact_id() AS text) AS bigint) AS last_transaction,
     now() AS looked_at, {_LAST_IDS}
 WHERE EXISTS (SELECT FROM ({_NEWEST}) newest WHERE day < {_LAST_DAY})
 """)
-_PASSED = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) >= :next_transaction")
+_PASSED = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) > :last_transaction")
 
 
 def look(connection: Connection) -> Horizon | None:
@@ -83,12 +83,12 @@ def look(connection: Connection) -> Horizon | None:
     if row is None:
         return None
     last_ids = {name: row[name] for name in SEALED}
-    return Horizon(row["day"], row["next_transaction"], last_ids, row["looked_at"])
+    return Horizon(row["day"], row["last_transaction"], last_ids, row["looked_at"])
 
 
 def has_passed(connection: Connection, horizon: Horizon) -> bool:
     """Whether every transaction has ended that ran when the horizon was seen."""
-    return bool(connection.scalar(_PASSED, {"next_transaction": horizon.next_transaction}))
+    return bool(connection.scalar(_PASSED, {"last_transaction": horizon.last_transaction}))
 
 
 # The rows after the newest seal, up to this day. None of them has an id up to the last one that was seen before the

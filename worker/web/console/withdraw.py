@@ -22,10 +22,10 @@ from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days, parse_time
-from worker.web.console.view import Looking, Submitting, View
+from worker.web.console.view import Looking, SignedInFirst, Submitting, View
 from worker.web.console.words import word
 
-router = APIRouter(prefix=PATH, include_in_schema=False)
+router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
 
 _PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
 

@@ -1,0 +1,41 @@
+"""A database that has everything, made once: each test here gets a copy of it."""
+
+from contextlib import closing
+
+import pytest
+import sqlalchemy
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from ops.local.servers import LocalServers
+from tests.support import full_world
+from worker.config import Settings
+from worker.database import Database
+
+NAME = "template_full_world"
+
+
+@pytest.fixture(scope="session")
+def template(servers: LocalServers, template: str) -> str:
+    """In place of the empty template: one with the full world."""
+    url = sqlalchemy.make_url(servers.database_url)
+    engine = sqlalchemy.create_engine(
+        url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {NAME} TEMPLATE {template}"))
+    engine.dispose()
+    settings = Settings().model_copy(
+        update={
+            "database_url": SecretStr(url.set(database=NAME).render_as_string(hide_password=False)),
+            "secret_key": SecretStr("a-key-of-the-tests-alone"),
+            "brake_floor": 1_000_000,
+            "backoff_seconds": 3600.0,
+        }
+    )
+    with (
+        closing(Database(settings, pool_size=4)) as db,
+        closing(Database(settings, pool_size=4, as_owner=True)) as owner,
+    ):
+        full_world.build(db, owner, settings)
+    return NAME

@@ -1,0 +1,195 @@
+"""A platform and a ledger that have everything: jobs of all kinds and states, letters in all states, people, seals."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import text
+
+from schemas.dead_letters import LetterFilter
+from schemas.jobs import FileRequest, JobRequest
+from schemas.reinstate import ReinstateRequest
+from tests.support.racing import leases_run_out, take
+from tests.world import World, work_off
+from worker.config import Settings
+from worker.database import Database
+from worker.dead_letters import remedies, runs
+from worker.jobs import control
+from worker.jobs.reinstate import reinstate
+from worker.jobs.submit import Requester, submit, submit_file
+from worker.ledger import hr_sources as source_rows
+from worker.people import hr_sources, inbox, scim_users
+from worker.people.inbox import IncomingEvent
+from worker.people.scim_users import UserAttributes
+from worker.queue import recovery
+from worker.reports.seals import Sealer
+from worker.webhooks import endpoints
+
+
+def build(db: Database, owner: Database, settings: Settings) -> None:
+    """Fill an empty database, with what is unfinished at the end."""
+    world = World(owner)
+    _ended_jobs(world, db, settings)
+    _letters(world, db, settings)
+    _failures(world, db, settings)
+    _people(world, db, settings)
+    _undone(world, db, settings)
+    _seal(world, db)
+    _unfinished(world, db, settings)
+
+
+def _ended_jobs(world: World, db: Database, settings: Settings) -> None:
+    ids = world.enrolments(5)
+    world.submit(db, ids, chunk_size=2)
+    work_off(db, settings)
+    world.submit(db, ids[:2])  # already withdrawn
+    world.submit(db, [world.enrolment("ended", "mastered"), world.enrolment("fine")])
+    submit_file(
+        db,
+        world.requester(),
+        FileRequest(reason="enrolment_error", source="correction"),
+        enumerate(world.enrolments(3), 2),
+        name="errors.csv",
+    )
+    other = world.organisation("Other")
+    theirs = world.enrolment("eve", organisation_id=other)
+    request = JobRequest(reason="not_required", enrolment_ids=[theirs])
+    submit(db, Requester(other, "test:other", "api", "theirs"), request)
+    world.submit(db, world.enrolments(1), effective_at=datetime.now(UTC) - timedelta(hours=1))
+    work_off(db, settings)
+
+
+def _letters(world: World, db: Database, settings: Settings) -> None:
+    pathway, org = world.pathway(), world.organisation_id
+
+    def owned(learner: str) -> int:
+        """The letter of an enrolment that a pathway owns."""
+        enrolment_id = world.enrolment(learner, pathway_id=pathway)
+        world.submit(db, [enrolment_id])
+        work_off(db, settings)
+        return int(next(letter.id for letter in world.letters() if letter.enrolment_id == enrolment_id))
+
+    def resolve(learner: str, remedy: str) -> None:
+        remedies.resolve(
+            db, organisation_id=org, letter_ids=[owned(learner)], remedy=remedy, actor="test:approver", note="asked"
+        )
+        work_off(db, settings)
+
+    resolve("override", "override")
+    world.enrolment("cascade", pathway_id=pathway)
+    resolve("cascade", "cascade")
+    resolve("keep", "keep")
+    remedies.discard(db, organisation_id=org, letter_ids=[owned("discard")], actor="test:operator", note="no")
+    again = owned("redriven")
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE learner_id = :l", l=world.learner("redriven"))
+    remedies.redrive(db, organisation_id=org, letter_ids=[again], actor="test:operator")
+    work_off(db, settings)
+    owned("open")
+    world.submit(db, [world.enrolment("odd", "on_hold"), 999_999])  # unknown status, not found
+    work_off(db, settings)
+    runs.start(
+        db, organisation_id=org, act="redrive", wanted=LetterFilter(code="unknown_status"), actor="test:operator"
+    )
+
+
+def _failures(world: World, db: Database, settings: Settings) -> None:
+    impatient = settings.model_copy(update={"max_attempts": 1, "max_claims": 1})
+    world.submit(db, world.enrolments(1))
+    recovery.record_failure(db, impatient, take(db), RuntimeError("boom"))  # retries exhausted
+    world.submit(db, world.enrolments(1))
+    take(db)
+    leases_run_out(world)
+    recovery.take_over(db, impatient)  # poison
+    world.submit(db, world.enrolments(4))
+    recovery.record_failure(db, impatient, take(db), RuntimeError("boom"))  # split
+    work_off(db, settings)
+
+
+def _people(world: World, db: Database, settings: Settings) -> None:
+    for person in ("gone", "back", "leaving", "away", "waits"):
+        world.enrolment(person)
+    world.enrolment("gone", pathway_id=world.pathway())
+    world.event(db, "deactivated", "gone")
+    world.event(db, "deactivated", "unknown")
+    work_off(db, settings)
+    world.event(db, "deactivated", "away")
+    work_off(db, settings)
+    world.event(db, "reactivated", "away")
+    world.event(db, "deactivated", "back")
+    world.event(db, "reactivated", "back")  # superseded
+    world.event(db, "deactivated", "leaving", effective_at=datetime.now(UTC) + timedelta(days=3))
+    submit(db, world.requester(), JobRequest(reason="not_required", learner_external_id="away"))
+    work_off(db, settings)
+    hr_sources.create(
+        db, settings, organisation_id=world.organisation_id, name="held", kind="standard", actor="test",
+        on_deactivate="hold",
+    )  # fmt: skip
+    with db.begin() as connection:
+        (source, _), *_ = source_rows.list_live(connection)
+    world.event(db, "deactivated", "waits", source="held")
+    inbox.receive(db, source, IncomingEvent("unreadable", b"{}", fault="data: needed"))
+    scim_users.create(
+        db,
+        organisation_id=world.organisation_id,
+        actor="test:scim",
+        wanted=UserAttributes("sam@example.com", "sam", "Sam", active=True),
+    )
+    user = world.one("SELECT id FROM lms.learners WHERE external_id = 'sam'")
+    scim_users.delete(db, organisation_id=world.organisation_id, actor="test:scim", learner_id=user)
+    work_off(db, settings)
+
+
+def _undone(world: World, db: Database, settings: Settings) -> None:
+    ids = world.enrolments(3)
+    job = world.submit(db, ids)
+    work_off(db, settings)
+    world.run("UPDATE lms.enrolments SET withdrawal_reason = 'changed' WHERE false")
+    request = ReinstateRequest.model_validate({"filter": {"enrolment_ids": ids[:2]}})
+    reinstate(db, world.requester(), job.id, request)
+    work_off(db, settings)
+    endpoints.create(
+        db, settings.model_copy(update={"webhooks_allow_private": True}), organisation_id=world.organisation_id,
+        url="http://127.0.0.1:9/", events=["job.completed"], actor="test",
+    )  # fmt: skip
+    world.submit(db, ids[:1])  # withdrawn again, after it was reinstated
+    work_off(db, settings)
+
+
+def _seal(world: World, db: Database) -> None:
+    """As if all of this had happened yesterday and before, and the relay had sealed those days."""
+    with world.owner.begin() as connection:
+        for statement in (
+            "SET LOCAL session_replication_role = replica",
+            "UPDATE withdrawals.seals SET day = day - 4, last_id = 0, looked_at = looked_at - interval '4 days'",
+            "UPDATE withdrawals.audit SET at = at - interval '1 day' * (1 + id % 2)",
+            "UPDATE withdrawals.receipts SET received_at = received_at - interval '1 day' * (1 + id % 2)",
+        ):
+            connection.execute(text(statement))
+    sealer = Sealer(db)
+    sealer.step()
+    sealer.step()
+
+
+def _unfinished(world: World, db: Database, settings: Settings) -> None:
+    org = world.organisation_id
+    world.submit(db, world.enrolments(2), effective_at=datetime.now(UTC) + timedelta(days=1))  # scheduled
+    paused = world.submit(db, world.enrolments(4), chunk_size=2)
+    control.pause(db, organisation_id=org, job_id=paused.id, actor="test:operator")
+    cancelled = world.submit(db, world.enrolments(4), chunk_size=2)
+    work_off(db, settings.model_copy(update={"chunk_size": 2}))
+    del cancelled
+    dropped = world.submit(db, world.enrolments(3), chunk_size=1)
+    take(db, budget=1)
+    control.cancel(db, organisation_id=org, job_id=dropped.id, actor="test:operator")
+    held = next(
+        row.id for row in world.run("SELECT id FROM withdrawals.jobs WHERE state = 'held' ORDER BY id")
+    )  # by its source's policy
+    world.enrolment("two")
+    world.event(db, "deactivated", "two", source="held")
+    control.release(db, organisation_id=org, job_id=held, actor="test:approver")
+    work_off(db, settings)
+    world.submit(db, world.enrolments(1))
+    recovery.record_failure(db, settings, take(db), TimeoutError("later"))  # waits for its next attempt
+    world.submit(db, world.enrolments(2))
+    take(db)  # claimed
+    world.submit(db, world.enrolments(3), chunk_size=2)  # queued
+    letter = next(letter.id for letter in world.letters() if letter.code == "not_found")
+    remedies.redrive(db, organisation_id=org, letter_ids=[letter], actor="test:operator")
