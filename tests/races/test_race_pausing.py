@@ -3,8 +3,6 @@
 What a claim must not read stands apart in the index: `test_costs.py` counts that. Here nothing of it gets lost.
 """
 
-from datetime import timedelta
-
 import pytest
 
 from tests.support.racing import Threads, await_waiters, chunks, decide, held, job_state, take
@@ -13,10 +11,17 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
 from worker.ledger import claims
+from worker.queue import recovery
 
 
 def act(db: Database, world: World, job_id: int, what: str) -> None:
     getattr(control, what)(db, organisation_id=world.organisation_id, job_id=job_id, actor="test:admin")
+
+
+def fail_once(db: Database, world: World, settings: Settings) -> None:
+    """An attempt that failed; the next is due in an hour."""
+    recovery.record_failure(db, settings, take(db), RuntimeError("a defect"))
+    world.run("UPDATE withdrawals.chunks SET run_after = now() + interval '1 hour' WHERE state = 'ready'")
 
 
 def test_chunks_wait_while_their_job_is_paused_and_are_due_again_when_it_goes_on(
@@ -78,10 +83,7 @@ def test_a_chunk_is_not_claimed_before_its_next_attempt_and_is_when_its_time_has
     db: Database, world: World, environment: Settings, paused: bool
 ) -> None:
     job = world.submit(db, world.enrolments(2))
-    claim = take(db)
-    with db.begin() as connection:
-        for chunk in claims.lock(connection, claim):
-            claims.retry(connection, chunk, claim.token, backoff=timedelta(hours=1), own_failure=True)
+    fail_once(db, world, environment)
     if paused:
         act(db, world, job.id, "pause")
         act(db, world, job.id, "resume")
@@ -100,10 +102,7 @@ def test_a_chunk_is_not_claimed_before_its_next_attempt_and_is_when_its_time_has
 
 def test_a_drain_finds_what_has_become_due_without_a_relay(db: Database, world: World, environment: Settings) -> None:
     job = world.submit(db, world.enrolments(2))
-    claim = take(db)
-    with db.begin() as connection:
-        for chunk in claims.lock(connection, claim):
-            claims.retry(connection, chunk, claim.token, backoff=timedelta(hours=1), own_failure=True)
+    fail_once(db, world, environment)
     world.run("UPDATE withdrawals.chunks SET run_after = now()")
     work_off(db, environment)
     assert job_state(world, job.id) == "completed"

@@ -49,11 +49,15 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
         tcp_user_timeout=15_000,
         application_name="withdrawals relay",
     )
-    # Statements, because a pooler would not pass start-up options on. Over a Unix socket the server ignores them.
-    session.execute("SET tcp_keepalives_idle = 5")
-    session.execute("SET tcp_keepalives_interval = 5")
-    session.execute("SET tcp_keepalives_count = 3")
-    session.execute("SET tcp_user_timeout = 15000")
+    try:
+        # Statements, because a pooler would not pass start-up options on. Over a Unix socket the server ignores them.
+        session.execute("SET tcp_keepalives_idle = 5")
+        session.execute("SET tcp_keepalives_interval = 5")
+        session.execute("SET tcp_keepalives_count = 3")
+        session.execute("SET tcp_user_timeout = 15000")
+    except psycopg.Error:
+        session.close()
+        raise
     return session
 
 
