@@ -76,7 +76,8 @@ def lock_learners(connection: Connection, chunk_ids: Sequence[int]) -> dict[int,
 
 _DEACTIVATE = text("""
 UPDATE lms.learners l SET active = false FROM withdrawals.chunks c
-WHERE c.id = ANY(:chunks) AND l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id AND l.active
+WHERE c.id = ANY(:chunks) AND l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
+    AND l.active
 """)
 
 

@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable
 
 import psycopg
+import redis
 import sqlalchemy.exc
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection
 
 from worker.access import sessions
 from worker.config import Settings
 from worker.database import CHANNEL, Database, parse_url
 from worker.dead_letters import desk_acts, remedies, runs
-from worker.errors import describe
+from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
 from worker.ledger import claims, jobs, processes, webhook_deliveries
 from worker.people import events
@@ -47,6 +49,8 @@ class Relay:
         self._stopping = threading.Event()
         self._heartbeat = Heartbeat(database, "relay")
         self._next_overdue = 0.0
+        self._broker_failed = False
+        """Whether Redis failed since the last round began: until the next one nothing waits for it again."""
 
     def stop(self) -> None:
         """End after the current round."""
@@ -58,16 +62,17 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 self._serve()
-            except (psycopg.OperationalError, sqlalchemy.exc.OperationalError) as error:
+            except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+                if not is_passing(error):
+                    raise
                 log.warning("relay.database_unreachable", error_class=describe(error)[0])
                 self._stopping.wait(0.5)
         self._heartbeat.stop()
         log.info("relay.stopped")
 
     def _serve(self) -> None:
-        url = parse_url(self._settings.database_url.get_secret_value()).set(drivername="postgresql")
         with psycopg.connect(
-            url.render_as_string(hide_password=False),
+            make_conninfo(**parse_url(self._settings.database_url.get_secret_value())),
             autocommit=True,
             connect_timeout=5,
             keepalives_idle=5,
@@ -78,6 +83,8 @@ class Relay:
             connection.execute(f"LISTEN {CHANNEL}")
             leads, next_round, pause = False, 0.0, _SHORTEST
             while not self._stopping.is_set():
+                if time.monotonic() >= next_round:
+                    _require_writable(connection)
                 leads = leads or self._lead(connection)
                 if time.monotonic() >= next_round:
                     self.sweep() if leads else self._try("heartbeat", self._heartbeat.beat)
@@ -104,17 +111,27 @@ class Relay:
         list(connection.notifies(timeout=patience, stop_after=1))
 
     def publish(self) -> int:
-        """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
+        """Top the hints up to the smaller of due chunks and worker threads; how many were added.
+
+        After Redis has failed nothing is published until the next round: a Redis that hangs would hold up every step.
+        """
+        if self._broker_failed:
+            return 0
         with self._database.begin() as connection:
             threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
             webhooks_due = webhook_deliveries.any_due(connection)
-        if webhooks_due:
-            self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-        return self._broker.top_up(due) if due else 0
+        try:
+            if webhooks_due:
+                self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
+            return self._broker.top_up(due) if due else 0
+        except redis.RedisError:
+            self._broker_failed = True
+            raise
 
     def sweep(self) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left."""
+        self._broker_failed = False
         steps: dict[str, Callable[[], object]] = {
             "heartbeat": self._heartbeat.beat,
             "take_over": lambda: recovery.take_over(self._database, self._settings),
@@ -173,3 +190,15 @@ class Relay:
         except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
+            if is_read_only(error):  # then no step succeeds here: look for the server that takes writes
+                raise
+
+
+def _require_writable(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Leave a server that takes no writes: nobody sends notifications there, and its lock makes no leader.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: it is a standby, or was made read-only.
+    """
+    if connection.execute("SHOW transaction_read_only").fetchone() == ("on",):
+        raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes")

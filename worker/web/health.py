@@ -37,7 +37,8 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
     try:
         with database.begin() as connection:
             age = processes.relay_age(connection)
-        found["database"] = {"ok": True}
+            takes_writes = processes.takes_writes(connection)
+        found["database"] = {"ok": True} if takes_writes else {"ok": False, "error": "read-only"}
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
     try:
