@@ -102,8 +102,8 @@ def make_broker(
 ) -> HintBroker:
     """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests).
 
-    `timeout`: seconds. A Redis that hangs is not asked again, as redis-py would do ten times with growing pauses; a
-    connection that Redis has closed, as after a restart, is made again once.
+    `timeout`: seconds. A Redis that hangs is not asked again. A connection that Redis has closed, as after a restart,
+    is made again once.
     """
     client = client or redis.Redis.from_url(
         url,
