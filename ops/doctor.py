@@ -65,6 +65,7 @@ def _postgres(owner: Database) -> list[Finding]:
         version = connection.scalar(text("SHOW server_version"))
         revision = processes.revision(connection)
         fsync = connection.scalar(text("SHOW fsync"))
+        takes_writes = processes.takes_writes(connection)
     level = "ok" if number >= OLDEST_POSTGRES else "wrong"
     findings = [Finding(level, "database", f"PostgreSQL {version}" + ("" if level == "ok" else "; needs 15 or later"))]
     migrated = revision == head()
@@ -75,6 +76,9 @@ def _postgres(owner: Database) -> list[Finding]:
             f"revision {revision or 'none'}" + ("" if migrated else f", needs {head()}: run `withdrawals migrate`"),
         )
     )
+    if not takes_writes:
+        advice = "is read-only, so nothing is accepted: let DATABASE_URL name the primary, or every server"
+        findings.append(Finding("wrong", "database", advice))
     if fsync != "on":
         findings.append(Finding("wrong", "database", "fsync is off, so a crash can lose accepted jobs: switch it on"))
     return findings

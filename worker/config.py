@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="DATABASE_URL",
-        description="postgresql://…; unset: embedded PostgreSQL",
+        description="postgresql://…, one host or several; unset: embedded PostgreSQL",
     )
     broker_url: SecretStr = Field(
         SecretStr(""),

@@ -1,7 +1,7 @@
 """PostgreSQL: one engine a process, one way to run a transaction, one place that retries.
 
 The retry budget here is seconds, for what passes by itself (serialization, deadlock, a connection that went
-away, a server that restarts); the budget of hours is `run_after` in the ledger.
+away, a server that restarts or takes no writes); the budget of hours is `run_after` in the ledger.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy
 import structlog
 import tenacity
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 
 from worker.config import Settings
-from worker.errors import SettingsError, describe, is_passing, is_transient
+from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -26,19 +28,35 @@ CHANNEL = "withdrawals_due"
 """What `submit` notifies and the relay listens to."""
 
 
-def parse_url(value: str) -> URL:
-    """A SQLAlchemy URL for psycopg from `DATABASE_URL`.
+def parse_url(value: str) -> dict[str, Any]:
+    """libpq's connection parameters from `DATABASE_URL`.
+
+    The URL may name several servers (PostgreSQL's manual, "Connection URIs"), which SQLAlchemy cannot read:
+    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used.
 
     Raises:
-        SettingsError: it is not a PostgreSQL URL.
+        SettingsError: it is not a PostgreSQL URL. The message does not quote it: it may hold a password.
     """
-    try:
-        url = make_url(value)
-    except sqlalchemy.exc.ArgumentError:
-        raise SettingsError("DATABASE_URL: cannot be read; it looks like postgresql://user@host/name") from None
-    if url.get_backend_name() != "postgresql":
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in ("postgresql", "postgresql+psycopg"):
         raise SettingsError("DATABASE_URL: must begin with postgresql://")
-    return url.set(drivername="postgresql+psycopg")
+    try:
+        found = _parse_one_server(rest) if separator else None
+        parameters = found or conninfo_to_dict(f"postgresql://{rest}" if separator else "not a URL")
+    except psycopg.ProgrammingError:
+        raise SettingsError("DATABASE_URL: cannot be read; it looks like postgresql://user@host/name") from None
+    if "," in str(parameters.get("host", "")):
+        parameters.setdefault("target_session_attrs", "read-write")
+    return parameters
+
+
+def _parse_one_server(rest: str) -> dict[str, Any] | None:
+    """As SQLAlchemy reads it, which also takes a `/` or `?` in the password, where libpq wants it escaped."""
+    try:
+        url = make_url(f"postgresql+psycopg://{rest}")
+        return dict(url.get_dialect()().create_connect_args(url)[1])
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return None
 
 
 class Database:
@@ -64,13 +82,14 @@ class Database:
         else:
             options["role"] = settings.database_role
         self.engine: Engine = sqlalchemy.create_engine(
-            parse_url(settings.database_url.get_secret_value()),
+            "postgresql+psycopg://",
             pool_size=pool_size,
             max_overflow=2,
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
-            connect_args={
+            connect_args=parse_url(settings.database_url.get_secret_value())
+            | {
                 "options": " ".join(f"-c {name}={_milliseconds(value)}" for name, value in options.items()),
                 "application_name": "withdrawals",
                 "connect_timeout": 5,
@@ -79,6 +98,7 @@ class Database:
                 "keepalives_count": 3,
             },
         )
+        sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -142,6 +162,12 @@ class Database:
 
 def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connection) -> T:
     return work(connection, item)
+
+
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """Close the pool's connections to a server that takes no writes any more: new ones find the new primary."""
+    if is_read_only(context.original_exception):
+        context.is_disconnect = True
 
 
 def _milliseconds(value: str) -> str:

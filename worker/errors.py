@@ -129,7 +129,7 @@ class Fault(StrEnum):
     """The kind of an unexpected error, which decides what happens to the chunk."""
 
     TRANSIENT = "transient"
-    """A passing cause (connection, deadlock, shutdown): the same attempt can succeed later."""
+    """A passing cause (connection, deadlock, shutdown, a standby): the same attempt can succeed later."""
     TIMEOUT = "timeout"
     """A lock or a statement timed out. One row may be the cause, so the second timeout splits the chunk."""
     ROW = "row"
@@ -138,7 +138,8 @@ class Fault(StrEnum):
     """Anything else: retried with backoff, then given up with all its attempts recorded."""
 
 
-_RETRY_NOW = ("08", "40", "57P01", "57P02", "57P03", "53", "25P03")
+_READ_ONLY = "25006"
+_RETRY_NOW = ("08", "40", "57P01", "57P02", "57P03", "57P05", "53", "25P03", "25P04", _READ_ONLY)
 _TIMEOUTS = ("55P03", "57014")
 _ROW = ("21", "22", "23", "P0001", "44")
 
@@ -172,6 +173,12 @@ def classify(error: BaseException) -> Fault:  # noqa: PLR0911 - one return for e
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction can be retried at once."""
     return classify(error) is Fault.TRANSIENT
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the server takes no writes: a standby, a former primary, or one that an operator made read-only."""
+    error = driver_error(error)
+    return isinstance(error, psycopg.Error) and error.sqlstate == _READ_ONLY
 
 
 def is_enrolled_meanwhile(error: BaseException) -> bool:

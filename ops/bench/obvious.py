@@ -35,7 +35,9 @@ def command(processes: int, threads: int) -> list[str]:
 
 def setup() -> None:
     """Called by Dramatiq in each worker process."""
-    engine = sqlalchemy.create_engine(parse_url(os.environ["DATABASE_URL"]), pool_size=8)
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", connect_args=parse_url(os.environ["DATABASE_URL"]), pool_size=8
+    )
     broker = make_broker()
     dramatiq.set_broker(broker)
 

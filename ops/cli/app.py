@@ -89,7 +89,7 @@ def main() -> None:
         code = _report(error, WRONG_USE)
     except (WithdrawalsError, LocalServerError) as error:
         code = _report(error, FOUND_WRONG)
-    except sqlalchemy.exc.OperationalError as error:
+    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InternalError) as error:
         first = (str(driver_error(error)).splitlines() or ["no connection"])[0]
         code = _report(f"PostgreSQL cannot be reached, or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
     except BrokenPipeError:

@@ -23,6 +23,8 @@ from worker.queue.broker import make_broker
 
 _WEB_RETRY = 3.0
 """Seconds. After that a waiting caller gets 503 with Retry-After."""
+_RELAY_RETRY = 3.0
+"""Seconds. After that the relay goes on with its next step; the next round repeats this one."""
 
 
 def register(app: typer.Typer) -> None:
@@ -137,7 +139,7 @@ def relay() -> None:
 
     with common.environment() as current:
         logs.configure(current)
-        database = Database(current)
+        database = Database(current, retry_seconds=_RELAY_RETRY)
         running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import psycopg
 from psycopg.pq import PGconn, Ping
@@ -67,6 +67,9 @@ class Postgres:
     `state/postgres` is a link to a directory outside when the account cannot enter `state`.
     Callers take turns to start and stop it.
     """
+
+    settings: ClassVar[dict[str, str]] = _SETTINGS
+    """Settings of the server, given on its command line."""
 
     def __init__(self, state: Path, sockets: Path, account: Account | None) -> None:
         self._data = state / "postgres"
@@ -224,7 +227,7 @@ class Postgres:
 
     def _start_server(self, programs: Path) -> None:
         data = self._data.resolve()
-        settings = _SETTINGS | {
+        settings = self.settings | {
             "cluster_name": self._sockets.name,  # `ps` shows it
             "unix_socket_directories": str(self._sockets),
         }

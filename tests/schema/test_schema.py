@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from ops.migrate import head, migrate
 from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
 from worker.config import Settings
-from worker.database import Database, parse_url
+from worker.database import Database
 
 EVERYTHING = """
 SELECT 'column', table_schema, table_name, column_name, data_type, is_nullable, column_default
@@ -35,7 +35,7 @@ ORDER BY 1, 2, 3, 4, 5, 6, 7
 @pytest.fixture
 def empty(environment: Settings) -> Iterator[sqlalchemy.Engine]:
     """A database in which nobody has made anything yet."""
-    url = parse_url(environment.database_url.get_secret_value())
+    url = sqlalchemy.make_url(environment.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
     server = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
     name = f"empty_{uuid4().hex[:8]}"
     with server.connect() as connection:

@@ -18,7 +18,7 @@ from ops.migrate import MIGRATIONS, head, migrate
 from tests.world import assert_balanced, work_off
 from worker.access import tokens
 from worker.config import Settings
-from worker.database import Database, parse_url
+from worker.database import Database
 from worker.queue import recovery
 from worker.queue.broker import make_broker
 from worker.reports.books import check
@@ -33,7 +33,7 @@ ANSWERS: dict[str, list[dict[str, Any]]] = json.loads(DATA.with_suffix(".json").
 @pytest.fixture
 def upgraded(environment: Settings) -> Iterator[Settings]:
     """Settings of a database that was made and filled at the version before and then migrated by this one."""
-    url = parse_url(environment.database_url.get_secret_value())
+    url = sqlalchemy.make_url(environment.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
     server = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
     name = f"upgraded_{uuid4().hex[:8]}"
     with server.connect() as connection:

@@ -30,7 +30,10 @@ def wrapped(error: BaseException) -> sqlalchemy.exc.DBAPIError:
         ("53300", Fault.TRANSIENT),  # too many connections
         ("53100", Fault.TRANSIENT),  # disk full
         ("08006", Fault.TRANSIENT),  # connection failure
+        ("57P05", Fault.TRANSIENT),  # idle session timeout
         ("25P03", Fault.TRANSIENT),  # idle in transaction for too long
+        ("25P04", Fault.TRANSIENT),  # transaction timeout
+        ("25006", Fault.TRANSIENT),  # a standby, or a database that was made read-only
         ("55P03", Fault.TIMEOUT),  # lock timeout
         ("57014", Fault.TIMEOUT),  # statement timeout
         ("22001", Fault.ROW),  # value too long

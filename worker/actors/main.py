@@ -3,11 +3,11 @@
 import dramatiq
 
 from worker.config import settings
-from worker.queue.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
+from worker.queue.broker import ACTOR, CONSUMER_TIMEOUT, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
 from worker.queue.middleware import Lifecycle, MessageLogs
 
 lifecycle = Lifecycle(settings())
-broker = make_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()])
+broker = make_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()], timeout=CONSUMER_TIMEOUT)
 dramatiq.set_broker(broker)
 
 

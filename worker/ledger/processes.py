@@ -61,6 +61,11 @@ def count_by_kind(connection: Connection) -> dict[str, ProcessCount]:
     }
 
 
+def takes_writes(connection: Connection) -> bool:
+    """Whether the server takes writes. A standby, or one that an operator made read-only, answers reads alone."""
+    return bool(connection.scalar(text("SELECT current_setting('transaction_read_only') = 'off'")))
+
+
 def revision(connection: Connection) -> str | None:
     """The migration that the database is at, None before the first."""
     if connection.scalar(text("SELECT to_regclass('withdrawals.schema_version') IS NULL")):

@@ -34,7 +34,7 @@ from worker.models import Ids, enrolments, jobs, learners, outcomes
 from worker.records import Decided
 from worker.rules import ACTIVE, WITHDRAWN
 
-# Each lock is taken inside the lateral select, in the order of `found`, only on a learner of the chunk's organisation.
+# Each lock is taken inside the lateral select, in the order of `found`, on a learner of the chunk's own organisation.
 _LOCK_LEARNERS = text("""
 WITH asked AS MATERIALIZED (
     SELECT c.organisation_id, unnest(c.enrolment_ids) AS id FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)

@@ -13,6 +13,8 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 NAMESPACE = "withdrawals"
 QUEUE = "due"
@@ -22,6 +24,10 @@ WEBHOOKS_ACTOR = "webhooks.deliver"
 BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}
 BELL = BELLS[QUEUE]
 _BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
+TIMEOUT = 2.0
+"""Seconds that a publisher, and a look at whether Redis answers, wait for it at most."""
+CONSUMER_TIMEOUT = 5.0
+"""Seconds that a consumer waits for an answer: longer than `_BELL_WAIT`, which it spends waiting in Redis."""
 
 
 class DoorbellConsumer(_RedisConsumer):
@@ -91,9 +97,21 @@ class HintBroker(RedisBroker):
         return max(missing, 0)
 
 
-def make_broker(url: str, middleware: list[dramatiq.Middleware] | None = None, client: Any = None) -> HintBroker:
-    """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests)."""
-    client = client or redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, health_check_interval=15)
+def make_broker(
+    url: str, middleware: list[dramatiq.Middleware] | None = None, client: Any = None, *, timeout: float = TIMEOUT
+) -> HintBroker:
+    """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests).
+
+    `timeout`: seconds. A Redis that hangs is not asked again. A connection that Redis has closed, as after a restart,
+    is made again once.
+    """
+    client = client or redis.Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=TIMEOUT,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+    )
     broker = HintBroker(client=client, namespace=NAMESPACE, middleware=middleware or [])
     for queue in BELLS:
         broker.declare_queue(queue)

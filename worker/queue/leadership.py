@@ -17,6 +17,7 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import event
 
 from worker.config import Settings
@@ -38,9 +39,8 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
 
     The server's own keepalives end the session of a host that vanished, and free its lock.
     """
-    url = parse_url(settings.database_url.get_secret_value()).set(drivername="postgresql")
     session = psycopg.connect(
-        url.render_as_string(hide_password=False),
+        make_conninfo(**parse_url(settings.database_url.get_secret_value())),
         autocommit=True,
         connect_timeout=5,
         keepalives_idle=5,
@@ -59,6 +59,16 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
         session.close()
         raise
     return session
+
+
+def _require_writable(session: Session) -> None:
+    """Leave a server that takes no writes: nobody sends notifications there, and its lock makes no leader.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: it is a standby, or was made read-only.
+    """
+    if session.execute("SHOW transaction_read_only").fetchone() == ("on",):
+        raise psycopg.errors.ReadOnlySqlTransaction("the server takes no writes")
 
 
 class StepFailures:
@@ -115,8 +125,9 @@ class Leadership:
         """Lead if nobody else does; whether it leads.
 
         Raises:
-            OperationalError: of psycopg or SQLAlchemy, when the database cannot be reached.
+            psycopg.Error, DBAPIError: the database cannot be reached, or takes no writes.
         """
+        _require_writable(session)
         if not self._locked:
             row = session.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()
             self._locked = bool(row and row[0])

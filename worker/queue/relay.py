@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
+import redis
 import sqlalchemy.exc
 import structlog
 from sqlalchemy import Connection
@@ -18,7 +19,7 @@ from worker.access import sessions
 from worker.config import Settings
 from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
-from worker.errors import describe
+from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
 from worker.ledger import brake, claims, jobs, processes, webhook_deliveries
 from worker.people import events
@@ -56,6 +57,8 @@ class Relay:
         self._next_overdue = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
+        self._broker_failed = False
+        """Whether Redis failed since the last round began: until the next one nothing waits for it again."""
 
     def stop(self) -> None:
         """End after the current round."""
@@ -69,7 +72,9 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 self._serve()
-            except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:  # a server that is read-only for now too
+            except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+                if not is_passing(error):
+                    raise
                 log.warning("relay.database_unreachable", error_class=describe(error)[0])
                 self._stopping.wait(0.5)
             finally:
@@ -86,7 +91,7 @@ class Relay:
                 if time.monotonic() >= next_round:
                     next_round = self._round(session)
                 if self._leadership.leads:
-                    self._try("publish", self.publish)
+                    self._publish()
                 self._stopping.wait(pause)
                 if list(session.notifies(timeout=0)):
                     pause = min(pause * 2, _LONGEST)
@@ -107,21 +112,31 @@ class Relay:
         patience = max(until - time.monotonic(), 0.001)
         list(session.notifies(timeout=patience, stop_after=1))
 
+    def _publish(self) -> None:
+        """Publish, unless Redis has failed in this round: one that hangs would hold up every step."""
+        if not self._broker_failed:
+            self._try("publish", self.publish)
+
     def publish(self) -> int:
         """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
         with self._database.begin() as connection:
             threads = processes.worker_threads(connection)
             due = claims.count_due(connection, most=threads)
             webhooks_due = webhook_deliveries.any_due(connection)
-        if webhooks_due:
-            self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-        return self._broker.top_up(due) if due else 0
+        try:
+            if webhooks_due:
+                self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
+            return self._broker.top_up(due) if due else 0
+        except redis.RedisError:
+            self._broker_failed = True
+            raise
 
     def sweep(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left.
 
         `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
         """
+        self._broker_failed = False
         steps: dict[str, Callable[[], object]] = {
             "take_over": lambda: recovery.take_over(self._database, self._settings),
             "deactivate": lambda: events.deactivate_due(self._database, self._due),
@@ -137,13 +152,11 @@ class Relay:
             "overdue": self._tell_overdue,
             "seal": self._sealer.step,
         }
-        reachable = True
         for name, step in steps.items():
             if not go_on():
                 return
             self._try(name, step)
-            # A long step keeps nobody waiting; but a Redis that hangs keeps the steps waiting once a round only.
-            reachable = reachable and self._try("publish", self.publish)
+            self._publish()  # a long step keeps nobody waiting
 
     def _admit_due(self) -> None:
         with self._database.begin() as connection:
@@ -177,7 +190,7 @@ class Relay:
             desk_acts.announce_overdue(self._database, self._settings)
             self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
-    def _try(self, step: str, act: Callable[[], object]) -> bool:
+    def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""
         try:
             act()
@@ -185,6 +198,7 @@ class Relay:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
             self._failures.record(step, error)
-            return False
-        self._failures.record(step, None)
-        return True
+            if is_read_only(error):  # then no step succeeds here: look for the server that takes writes
+                raise
+        else:
+            self._failures.record(step, None)

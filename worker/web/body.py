@@ -1,7 +1,9 @@
 """A request's body: one limit on its length for every endpoint, and one strict parser of JSON."""
 
+import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -12,12 +14,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.web.problems import ProblemError, is_json
 
+READ_ON_BYTES = 64 * 2**20
+"""Bytes of an unwanted body that are read and dropped at most."""
+READ_ON_SECONDS = 10.0
+"""Seconds in which an unwanted body is read and dropped."""
+
 
 class BodyLimit:
     """Middleware that reads no body further than its limit, whatever the sender says of its length: 413.
 
     Without it a sender of endless chunks fills the memory. FastAPI's `max_body_size` answers in plain text, and
     also where an endpoint has read no body, such as with 401.
+
+    The rest of a body that nobody wants is read and dropped for a while. A connection that is closed while data waits
+    in it is reset, and a client that sends everything before it reads would lose the answer (RFC 9112, section 9.6).
     """
 
     def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
@@ -28,27 +38,75 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self._limit(scope["path"])
-        # An HTTPException is the one error that FastAPI's own reading of bodies passes on.
-        too_large = HTTPException(413, f"The body may have at most {limit:,} bytes.")
-        declared = Headers(scope=scope).get("content-length", "")
-        declared_too_large = declared.isdigit() and int(declared[:20]) > limit
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            if declared_too_large:  # raised only here: an endpoint that reads no body does not refuse it
-                raise too_large
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise too_large
-            return message
-
-        await self.app(scope, receive_limited, send)
+        body = _LimitedBody(Headers(scope=scope), self._limit(scope["path"]), receive, send)
+        await self.app(scope, body.receive, body.send)
 
     def _limit(self, path: str) -> int:
         return next((limit for start, limit in self._by_path.items() if path.startswith(start)), self._default)
+
+
+class _LimitedBody:
+    """The body of one request, and the answer, which waits for the end of the body."""
+
+    def __init__(self, headers: Headers, limit: int, receive: Receive, send: Send) -> None:
+        self._limit, self._receive, self._send = limit, receive, send
+        declared = headers.get("content-length", "")
+        self._declared = int(declared[:20]) if declared.isdigit() else None
+        # An HTTPException is the one error that FastAPI's own reading of bodies passes on.
+        self._too_large = HTTPException(413, f"The body may have at most {limit:,} bytes.")
+        self._received = 0
+        self._ended = not self._declared and "transfer-encoding" not in headers
+        self._uninvited = headers.get("expect", "").lower() == "100-continue"
+        """The client waits for 100 Continue, which the first `receive` sends. After a refusal it sends no body."""
+
+    async def receive(self) -> Message:
+        """The next part of the body.
+
+        Raises:
+            HTTPException: 413, the body is longer than its limit.
+        """
+        if self._is_too_large_by_its_header:  # raised only here: an endpoint that reads no body does not refuse it
+            raise self._too_large
+        message = await self._receive_next()
+        if self._received > self._limit:
+            raise self._too_large
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on. The client gets all of it before the rest of the body is read; then it is complete."""
+        if message["type"] == "http.response.start":
+            if not self._is_too_large_by_its_header and self._received <= self._limit:
+                await self._read_on(self._limit)  # a small body that the endpoint does not need: the connection stays
+            if not self._ended:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await self._send(message)
+        elif self._ended or message.get("more_body", False):
+            await self._send(message)
+        else:
+            await self._send({**message, "more_body": True})
+            await self._read_on(READ_ON_BYTES)
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @property
+    def _is_too_large_by_its_header(self) -> bool:
+        return self._declared is not None and self._declared > self._limit
+
+    async def _receive_next(self) -> Message:
+        self._uninvited = False
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def _read_on(self, most: int) -> None:
+        """Read and drop what the client still sends: up to so many bytes more, for a few seconds."""
+        if self._uninvited:
+            return
+        end = self._received + most
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_ON_SECONDS):
+                while not self._ended and self._received <= end:
+                    await self._receive_next()
 
 
 async def read(request: Request) -> bytes:

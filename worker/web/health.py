@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import leader
+from worker.ledger import leader, processes
 from worker.ledger.leader import ESSENTIAL, Leader
 from worker.queue.broker import HintBroker
 from worker.web.context import Context
@@ -39,7 +39,8 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
     try:
         with database.begin() as connection:
             leads = leader.read(connection)
-        found["database"] = {"ok": True}
+            takes_writes = processes.takes_writes(connection)
+        found["database"] = {"ok": True} if takes_writes else {"ok": False, "error": "read-only"}
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
     try:
