@@ -30,7 +30,7 @@ from worker.rules import ENDED
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 2**31) if FULL else 11)
-EXAMPLES, STEPS = (120, 80) if FULL else (8, 60)
+EXAMPLES, STEPS = (120, 80) if FULL else (8, 50)
 
 
 class Machine(Producers, People, Support, Platform):
@@ -65,7 +65,7 @@ class Machine(Producers, People, Support, Platform):
     @rule(
         pick=numbers,
         nth=st.integers(1, 24),
-        what=st.sampled_from(["status", "owner", "enrol", "pause", "cancel"]),
+        what=st.sampled_from(["status", "owner", "enrol", "pause", "cancel", "leaves", "returns", "worker"]),
         other=numbers,
         person=whom,
     )
@@ -74,23 +74,42 @@ class Machine(Producers, People, Support, Platform):
     ) -> None:
         """Between two statements of a worker, somebody else commits; or waits for a lock, and gives up."""
         added: frozenset[int] = frozenset()
+        hands = self.both.hands
+        mine = hands.pop(pick % len(hands))
+        aim = self.both.enrolments_of(mine)
 
         def meanwhile() -> None:
             nonlocal added
             match what:
                 case "status":
-                    self._change_status(other, ENDED[0])
+                    self._change_status(aim[other % len(aim)], ENDED[0])
                 case "owner":
-                    self._change_pathway(other, other % 2)
+                    self._change_pathway(aim[other % len(aim)], other % 2)
                 case "enrol":
                     added = self._enrol(person, other % 3, None, "in_progress")
-                case _:
+                case "leaves" | "returns":
+                    self._say_impatiently(person, deactivates=what == "leaves")
+                case "worker" if hands:
+                    self.both.decide_meanwhile(hands.pop())
+                case "pause" | "cancel":
                     job_id = sorted(self.model.jobs)[-1 - other % len(self.model.jobs)]
                     self._steer_impatiently(what, job_id)
 
-        hands = self.both.hands
-        self.both.apply(hands.pop(pick % len(hands)), (nth, "meanwhile"), meanwhile)
+        self.both.apply(mine, (nth, "meanwhile"), meanwhile)
         self.both.compare(added=added, running=True)
+
+    @precondition(lambda self: self.both.hands)
+    @rule(pick=numbers)
+    def worker_comes_back_late(self, pick: int) -> None:
+        """Its lease has run out, and somebody else has claimed the same meanwhile."""
+        hands = self.both.hands
+        late = hands.pop(pick % len(hands))
+        self.both.leases_run_out()
+        self.both.relay_step("take_over")
+        self.both.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
+        self.both.claim()
+        self.both.apply(late)
+        self.both.compare()
 
     @precondition(lambda self: self.model.has_work())
     @rule(fault=anything)
@@ -126,20 +145,18 @@ def test_whatever_happens_the_service_does_what_its_model_says(
     print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
     settings = environment.model_copy(
         update={
-            "chunk_size": 6,
+            "chunk_size": 12,
             "max_attempts": 2,
             "max_claims": 2,
             "backoff_seconds": 0.001,
             "backoff_max_seconds": 0.002,
         }
     )
-    impatient = Database(environment.model_copy(update={"lease_seconds": 2.0}), pool_size=2)
+    impatient = Database(environment.model_copy(update={"lease_seconds": 1.0}), pool_size=2)
 
     @hypothesis.seed(SEED)
     def machine() -> Machine:
-        made = Machine(db, owner, settings)
-        made.impatient = impatient
-        return made
+        return Machine(db, impatient, owner, settings)
 
     try:
         run_state_machine_as_test(
