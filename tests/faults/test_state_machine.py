@@ -145,7 +145,7 @@ def test_whatever_happens_the_service_does_what_its_model_says(
     print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
     settings = environment.model_copy(
         update={
-            "chunk_size": 12,
+            "chunk_size": 40,
             "max_attempts": 2,
             "max_claims": 2,
             "backoff_seconds": 0.001,

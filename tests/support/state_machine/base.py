@@ -56,7 +56,6 @@ class Base(RuleBasedStateMachine):
                 both.add_enrolment(learner, self.series[organisation][0], None, "in_progress")
                 both.add_enrolment(learner, self.series[organisation][1], None, "no_attempts")
                 both.add_enrolment(learner, self.series[organisation][2], None, "on_hold")
-                both.add_enrolment(learner, self.series[organisation][2], None, "mastered")
                 for series in self.series[organisation][:2]:
                     both.add_enrolment(learner, series, self.pathways[organisation][0], "in_progress")
         self.clock = NOW
