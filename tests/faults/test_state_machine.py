@@ -10,6 +10,7 @@ faults. A fault hits any boundary between two statements of a step. Each transac
 import json
 import os
 import random
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
@@ -19,7 +20,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.support import failpoints
 from tests.support.lockstep import Fault
-from tests.support.state_machine.base import anything, numbers, passing, reached, whom
+from tests.support.state_machine.base import NOW, anything, numbers, passing, reached, whom
 from tests.support.state_machine.people import People
 from tests.support.state_machine.platform import Platform
 from tests.support.state_machine.producers import Producers
@@ -30,7 +31,7 @@ from worker.rules import ENDED
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 2**31) if FULL else 11)
-EXAMPLES, STEPS = (120, 80) if FULL else (8, 60)
+EXAMPLES, STEPS = (120, 80) if FULL else (8, 50)
 
 
 class Machine(Producers, People, Support, Platform):
@@ -65,7 +66,7 @@ class Machine(Producers, People, Support, Platform):
     @rule(
         pick=numbers,
         nth=st.integers(1, 24),
-        what=st.sampled_from(["status", "owner", "enrol", "pause", "cancel"]),
+        what=st.sampled_from(["status", "owner", "enrol", "pause", "cancel", "leaves", "returns", "worker"]),
         other=numbers,
         person=whom,
     )
@@ -74,23 +75,43 @@ class Machine(Producers, People, Support, Platform):
     ) -> None:
         """Between two statements of a worker, somebody else commits; or waits for a lock, and gives up."""
         added: frozenset[int] = frozenset()
+        hands = self.both.hands
+        mine = hands.pop(pick % len(hands))
+        aim = self.both.enrolments_of(mine)
 
         def meanwhile() -> None:
             nonlocal added
+            self.both.follow()  # what is committed by now came before
             match what:
                 case "status":
-                    self._change_status(other, ENDED[0])
+                    self._change_status(aim[other % len(aim)], ENDED[0])
                 case "owner":
-                    self._change_pathway(other, other % 2)
+                    self._change_pathway(aim[other % len(aim)], other % 2)
                 case "enrol":
                     added = self._enrol(person, other % 3, None, "in_progress")
-                case _:
+                case "leaves" | "returns":
+                    self._say_impatiently(person, deactivates=what == "leaves")
+                case "worker" if hands:
+                    self.both.decide_meanwhile(hands.pop())
+                case "pause" | "cancel":
                     job_id = sorted(self.model.jobs)[-1 - other % len(self.model.jobs)]
                     self._steer_impatiently(what, job_id)
 
-        hands = self.both.hands
-        self.both.apply(hands.pop(pick % len(hands)), (nth, "meanwhile"), meanwhile)
+        self.both.apply(mine, (nth, "meanwhile"), meanwhile)
         self.both.compare(added=added, running=True)
+
+    @precondition(lambda self: self.both.hands)
+    @rule(pick=numbers)
+    def worker_comes_back_late(self, pick: int) -> None:
+        """Its lease has run out, and somebody else has claimed the same meanwhile."""
+        hands = self.both.hands
+        late = hands.pop(pick % len(hands))
+        self.both.leases_run_out()
+        self.both.relay_step("take_over")
+        self.both.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
+        self.both.claim()
+        self.both.apply(late)
+        self.both.compare()
 
     @precondition(lambda self: self.model.has_work())
     @rule(fault=anything)
@@ -119,27 +140,93 @@ class Machine(Producers, People, Support, Platform):
         self.both.relay_step(step, fault)
 
 
-@pytest.mark.timeout(3000 if FULL else 480)
-def test_whatever_happens_the_service_does_what_its_model_says(
-    db: Database, owner: Database, environment: Settings
-) -> None:
-    print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
+@pytest.fixture
+def machines(db: Database, owner: Database, environment: Settings) -> Iterator[Callable[[], Machine]]:
+    """Makes a machine over emptied tables."""
     settings = environment.model_copy(
         update={
-            "chunk_size": 6,
+            "chunk_size": 40,
             "max_attempts": 2,
             "max_claims": 2,
             "backoff_seconds": 0.001,
             "backoff_max_seconds": 0.002,
         }
     )
-    impatient = Database(environment.model_copy(update={"lease_seconds": 2.0}), pool_size=2)
+    impatient = Database(environment.model_copy(update={"lease_seconds": 1.0}), pool_size=2)
+    yield lambda: Machine(db, impatient, owner, settings)
+    impatient.close()
+    failpoints.uninstall()
+
+
+# Short stories: steps that the machine could draw, in orders that must be tried each time.
+
+
+def test_two_requests_for_the_same_in_one_claim_withdraw_once(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=True, fault=None)
+    machine.worker_claims(fault=None)
+    machine.worker_decides(pick=0, fault=None)
+    machine.teardown()
+
+
+def test_a_worker_that_comes_back_late_decides_nothing(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1, 2], later=False, twice=False, fault=None)
+    machine.worker_claims(fault=None)
+    machine.worker_comes_back_late(pick=0)
+    machine.teardown()
+
+
+def test_an_override_is_for_the_pathway_that_the_letter_saw(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_filter(organisation=0, which="pathway_id", pick=0, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.support_overrides(pick=0, cascade=False, changes=1, fault=None)
+    machine.support_overrides(pick=1, cascade=True, changes=None, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.teardown()
+
+
+def test_a_pause_after_the_claim_hands_it_back(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1, 2], later=False, twice=False, fault=None)
+    machine.worker_claims(fault=None)
+    machine.steer(act="pause", pick=0, fault=None)
+    machine.worker_decides(pick=0, fault=None)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("what", ["status", "owner", "returns"])
+def test_a_change_between_any_two_statements_comes_before_or_after(machines: Callable[[], Machine], what: str) -> None:
+    for nth in range(1, 13):
+        machine = machines()
+        if what == "returns":
+            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=False, fault=None)
+        else:
+            machine.submit_ids(organisation=0, picks=[0], later=False, twice=False, fault=None)
+        machine.worker_claims(fault=None)
+        machine.worker_decides_while_something_happens(pick=0, nth=nth, what=what, other=0, person=(0, "p1"))
+        machine.teardown()
+
+
+@pytest.mark.parametrize("kind", ["row", "bug", "died", "lost"])
+def test_a_fault_at_any_statement_of_a_decision_loses_nothing(machines: Callable[[], Machine], kind: str) -> None:
+    machine = machines()
+    for nth in range(1, 15):
+        machine.platform_enrols(person=(0, "p1"), series=2, pathway=None, status="waiting_to_start")
+        machine.submit_ids(organisation=0, picks=[nth % 5, 0, 1], later=False, twice=False, fault=None)
+        machine.worker_claims_and_decides(fault=(nth, kind))
+        machine.backoffs_and_leases_pass()
+    machine.teardown()
+
+
+@pytest.mark.timeout(3000 if FULL else 480)
+def test_whatever_happens_the_service_does_what_its_model_says(machines: Callable[[], Machine]) -> None:
+    print(f"CHAOS_SEED={SEED}")  # noqa: T201 - pytest shows it when the test fails
 
     @hypothesis.seed(SEED)
     def machine() -> Machine:
-        made = Machine(db, owner, settings)
-        made.impatient = impatient
-        return made
+        return machines()
 
     try:
         run_state_machine_as_test(
@@ -156,7 +243,5 @@ def test_whatever_happens_the_service_does_what_its_model_says(
             ),
         )
     finally:
-        impatient.close()
-        failpoints.uninstall()
         print(f"reached: {json.dumps(reached, sort_keys=True)}")  # noqa: T201 - shown where pytest shows output
     assert {"outcome withdrawn", "outcome pathway_owned", "job completed"} <= set(reached), "this has shown nothing"

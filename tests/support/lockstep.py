@@ -78,11 +78,12 @@ _STATE = {
 class Lockstep:
     """One service over one database, its model, and simulated workers and a relay."""
 
-    def __init__(self, db: Database, owner: Database, settings: Settings) -> None:
-        self.db, self.owner, self.settings = db, owner, settings
+    def __init__(self, db: Database, impatient: Database, owner: Database, settings: Settings) -> None:
+        """`impatient`: connections of somebody who waits for a lock no longer than a moment."""
+        self.db, self.impatient, self.owner = db, impatient, owner
         self.model = Model()
         self.braked: set[int] = set()
-        self.drain = Drain(db, settings)
+        self.drain, self.impatient_drain = Drain(db, settings), Drain(impatient, settings)
         self.broker = make_broker(settings.broker_url.get_secret_value())
         self.relay = Relay(db, self.broker, settings)
         self.steps: dict[str, Callable[[], object]] = {
@@ -164,11 +165,8 @@ class Lockstep:
 
         `added`: enrolments that the platform inserted while a worker decided. `running`: somebody acted meanwhile.
         """
-        with self.owner.begin() as connection:
-            closed = connection.execute(text(_CLOSED), {"known": self._known}).all()
-            state = {name: connection.execute(text(statement)).all() for name, statement in _STATE.items()}
         try:
-            self._follow(closed, {(row[0], row[1]) for row in state["outcomes"]}, added, running)
+            state = self.follow(added=added, running=running)
             for name in self._compared:
                 seen = {tuple(row[:-1]): row[-1] for row in state[name]}
                 expected = self._expected(name)
@@ -182,6 +180,14 @@ class Lockstep:
             self.broken = True
             error.add_note(f"faults: {self.fired}")
             raise
+
+    def follow(self, *, added: frozenset[int] = frozenset(), running: bool = False) -> dict[str, Sequence[Any]]:
+        """Tell the model what was decided since the last look; what the database holds now, by its name in `_STATE`."""
+        with self.owner.begin() as connection:
+            closed = connection.execute(text(_CLOSED), {"known": self._known}).all()
+            state = {name: connection.execute(text(statement)).all() for name, statement in _STATE.items()}
+        self._follow(closed, {(row[0], row[1]) for row in state["outcomes"]}, added, running)
+        return state
 
     _compared = ("enrolments", "learners", "outcomes", "taken back", "letters", "open")
 
@@ -281,6 +287,18 @@ class Lockstep:
             self.act(lambda: self.drain._handle(claim), fault, during)
         decided = {row.id for row in self.run(_CLOSED, known=self._known) if row.state in ("done", "failed", "split")}
         assert decided <= before, f"chunks {decided - before} were decided by a claim that was not their own any more"
+
+    def enrolments_of(self, claim: Claim) -> list[int]:
+        """What a claim is about, as far as it names enrolments; never empty."""
+        rows = self.run("SELECT unnest(enrolment_ids) FROM withdrawals.chunks WHERE id = ANY(:i)", i=claim.chunk_ids)
+        return [row[0] for row in rows] or [0]
+
+    def decide_meanwhile(self, claim: Claim) -> None:
+        """Another worker, in the middle of the first one's transaction; it may have to wait for a lock, and fail."""
+        self.model.faulty = True
+        with suppress(DBAPIError):
+            self.impatient_drain._handle(claim)
+        self.follow(running=True)
 
     def relay_step(self, name: str, fault: Fault | None = None) -> None:
         """One step of the relay; one that dies in it is replaced by another, which takes the step again."""

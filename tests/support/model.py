@@ -117,6 +117,7 @@ class Model:
         acted on jobs while it ran; a chunk that is being decided commits.
         """
         asked: list[Asked] = []
+        persons: list[tuple[Closed, Learner]] = []
         for one in sorted(closed, key=lambda c: (c.job, c.ids or ())):
             job = self.jobs[one.job]
             ref = (one.job, one.ids[0] if one.ids else None)
@@ -131,15 +132,19 @@ class Model:
             elif one.person is None:
                 asked += [Asked(one.job, enrolment, one.letter, running) for enrolment in one.ids or ()]
             else:
-                asked += self._ask_for_person(one, job, one.person, fresh)
+                learner = self._learner_of(one, job, one.person)
+                if learner is not None:
+                    persons.append((one, learner))
         self._reinstate([one for one in asked if self.jobs[one.job].reinstates is not None])
+        for one, learner in persons:  # after what was reinstated here
+            asked += self._enrolments_of(one, learner, fresh)
         self._withdraw([one for one in asked if self.jobs[one.job].reinstates is None])
         for key, letter in list(self.letters.items()):
             if not letter.trying and not any(ref[1] is None or self._needs_support(ref) for ref in letter.refs):
                 del self.letters[key]
 
-    def _ask_for_person(self, one: Closed, job: Job, person: str, fresh: frozenset[int]) -> list[Asked]:
-        """What a person chunk is about, at this moment; or it is closed whole."""
+    def _learner_of(self, one: Closed, job: Job, person: str) -> Learner | None:
+        """Whom a person chunk is about; None: it was closed whole."""
         learner, superseded = self.learner((job.organisation, person)), self._is_superseded(job)
         job.open.discard(None)
         if superseded or learner is not None:
@@ -148,15 +153,18 @@ class Model:
                 self.letters[one.letter].refs.discard((one.job, None))
         if superseded:
             self._close_whole(job, "superseded")
-            return []
+            return None
         if learner is None:
             self._may(one.state == "failed", f"{one}: no such learner")
             job.whole = "failed"
             job.first.add("failed")
             self._attach(one.letter or (job.organisation, None, person, "unknown_learner"), (one.job, None))
-            return []
+            return None
         job.whole = None
         learner.active = learner.active and job.epoch is None
+        return learner
+
+    def _enrolments_of(self, one: Closed, learner: Learner, fresh: frozenset[int]) -> list[Asked]:
         return [
             Asked(one.job, i, one.letter)
             for i, enrolment in self.enrolments.items()

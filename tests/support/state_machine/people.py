@@ -1,8 +1,10 @@
 """HR systems and SCIM: who is deactivated and who comes back, in any order, late and repeated."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy.exc
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -48,6 +50,15 @@ class People(Base):
         self._follow_event((of, person[1]), Event(source, deactivates, time, sequence), later=later)
         self.sent.append(((of, person[1]), event, requester, str(receipt.status)))
         self.both.compare()
+
+    def _say_impatiently(self, person: tuple[int, str], *, deactivates: bool) -> None:
+        """In the middle of somebody else's transaction: one who waits for a lock gives up."""
+        key = (self.organisations[person[0]], person[1])
+        event = PersonEvent(type="user.deactivated" if deactivates else "user.reactivated", external_id=person[1])
+        requester = Requester(key[0], "hr:hr", "hr:hr", f"event-{next(self.keys)}")
+        with suppress(sqlalchemy.exc.DBAPIError):
+            events.record(self.both.impatient, requester, "hr", event)
+            self._follow_event(key, Event("hr", deactivates, self._now()))
 
     @precondition(lambda self: self.sent)
     @rule(pick=numbers, other=st.booleans(), fault=passing)

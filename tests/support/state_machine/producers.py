@@ -30,10 +30,16 @@ class Producers(Base):
         organisation=st.integers(0, 1),
         picks=st.lists(numbers, min_size=1, max_size=6),
         later=st.booleans(),
+        twice=st.booleans(),
         fault=passing,
     )
-    def submit_ids(self, organisation: int, picks: list[int], later: bool, fault: Fault | None) -> None:
-        self._submit(organisation, fault, enrolment_ids=self._ids(organisation, picks), later=later)
+    def submit_ids(
+        self, organisation: int, picks: list[int], later: bool, twice: bool, fault: Fault | None
+    ) -> None:  # fmt: skip
+        ids = self._ids(organisation, picks)
+        self._submit(organisation, fault, enrolment_ids=ids, later=later)
+        if twice:  # by somebody else, with a key of their own
+            self._submit(organisation, None, enrolment_ids=ids)
 
     def _ids(self, organisation: int, picks: list[int]) -> list[int]:
         """Some of its own, in any order, twice; now and then one of the other, or a missing one."""

@@ -15,7 +15,6 @@ from schemas.dead_letters import LetterAct
 from tests.support.lockstep import Fault
 from tests.support.model_values import STANDING, Job, LetterKey
 from tests.support.state_machine.base import Base, numbers, passing, retried
-from worker.database import Database
 from worker.dead_letters import acts, remedies
 from worker.errors import BrakeError, ConflictError
 from worker.jobs import brake, control
@@ -24,9 +23,6 @@ from worker.rules import ACTIVE
 
 class Support(Base):
     """Operators and approvers."""
-
-    impatient: Database
-    """Connections of somebody who does not wait for a lock."""
 
     @precondition(lambda self: self.model.jobs)
     @rule(act=st.sampled_from(["pause", "resume", "cancel", "release"]), pick=numbers, fault=passing)
@@ -71,7 +67,7 @@ class Support(Base):
         job = self.model.jobs[job_id]
         do: Callable[..., Any] = getattr(control, act)
         with suppress(sqlalchemy.exc.DBAPIError, ConflictError):
-            do(self.impatient, organisation_id=job.organisation, job_id=job_id, actor="test:approver")
+            do(self.both.impatient, organisation_id=job.organisation, job_id=job_id, actor="test:approver")
             self._follow_steering(act, job_id)
 
     @rule(organisation=st.integers(0, 1), on=st.booleans(), fault=retried)
@@ -91,24 +87,28 @@ class Support(Base):
         self._decide_letter(pick, LetterAct.REDRIVE, fault)
 
     @precondition(lambda self: any(key[3] == "pathway_owned" for key in self.model.letters))
-    @rule(pick=numbers, cascade=st.booleans(), fault=retried)
-    def support_overrides(self, pick: int, cascade: bool, fault: Fault | None) -> None:
-        self._decide_letter(pick, LetterAct.CASCADE if cascade else LetterAct.OVERRIDE, fault)
+    @rule(pick=numbers, cascade=st.booleans(), changes=st.none() | st.integers(0, 1), fault=retried)
+    def support_overrides(self, pick: int, cascade: bool, changes: int | None, fault: Fault | None) -> None:
+        """An approver decides about a pathway; before it is done, another one may own the enrolment."""
+        key = self._decide_letter(pick, LetterAct.CASCADE if cascade else LetterAct.OVERRIDE, fault)
+        if key is not None and changes is not None:
+            self._change_pathway(key[1], changes)
+            self.both.compare()
 
     @precondition(lambda self: self.model.letters)
     @rule(pick=numbers, keep=st.booleans(), fault=retried)
     def support_closes(self, pick: int, keep: bool, fault: Fault | None) -> None:
         self._decide_letter(pick, LetterAct.KEEP if keep else LetterAct.DISCARD, fault)
 
-    def _decide_letter(self, pick: int, act: LetterAct, fault: Fault | None) -> None:
+    def _decide_letter(self, pick: int, act: LetterAct, fault: Fault | None) -> LetterKey | None:
         found = [one for one in self.both.open_letters() if act in acts.remedies(LetterCode(one[1][3]))]
         if not found:
-            return
+            return None
         letter_id, key = found[pick % len(found)]
         letter = self.model.letters[key]
         about_a_person = any(self.model.jobs[ref[0]].epoch is not None for ref in letter.refs)
         if act == "cascade" and about_a_person:
-            return
+            return None
         siblings = self._siblings(key) if act == "cascade" else frozenset()
         who: dict[str, Any] = {"organisation_id": key[0], "letter_ids": [letter_id], "actor": "test:approver"}
 
@@ -125,7 +125,7 @@ class Support(Base):
             self.both.act(do, fault)
         except BrakeError:
             assert key[0] in self.both.braked
-            return
+            return None
         if siblings:
             (new,) = self.both.new_jobs()
             self.model.submit(new.id, Job(key[0], siblings, override=letter.pathway))
@@ -134,6 +134,7 @@ class Support(Base):
         else:
             self.model.close(key)
         self.both.compare()
+        return key
 
     def _siblings(self, key: LetterKey) -> frozenset[int]:
         """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
