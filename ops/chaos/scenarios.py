@@ -54,8 +54,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "old-snapshot",
         "a transaction stays open while a hundred thousand rows pass",
-        "a claim reads the dead rows of the chunks that passed, up to one page a chunk (20,000 single requests: as "
-        "many pages), until the transaction ends; it does not grow with the rows in the chunks. Not changed",
+        "until it ends, a claim reads the dead rows of the chunks that passed, up to a page for each chunk; the rows "
+        "in the chunks do not matter. Not changed",
     ),
     Scenario("clocks-off", "processes have clocks five minutes ahead and behind"),
     Scenario("poison-rows", "a trigger and a constraint of the platform refuse certain enrolments"),

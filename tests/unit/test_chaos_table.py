@@ -25,15 +25,19 @@ def test_every_scenario_in_the_table_has_a_test_and_every_test_a_place_in_the_ta
 
 
 def test_every_test_that_a_claim_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", GUARANTEES.read_text(encoding="utf-8"))
+    named = re.findall(r"`(test_\w+)`", GUARANTEES.read_text(encoding="utf-8"))
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
     assert len(named) > 30
-    for path, name in named:
-        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), f"{path}::{name}"
+    assert sorted(set(named) - there) == []
 
 
 def test_every_line_of_the_claims_names_a_test() -> None:
     lines = [line for line in GUARANTEES.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][2:]
-    assert [line for line in lines if "::test_" not in line] == []
+    assert [line for line in lines if "`test_" not in line] == []
 
 
 def test_the_kept_runs_are_the_last_three(tmp_path: Path) -> None:
