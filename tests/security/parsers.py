@@ -264,7 +264,7 @@ def _database_url(data: bytes) -> None:
 
 _SCIM = ("userName", "externalId", "displayName", "active", "id", "eq", "ne", "co", "sw", "ew", "pr", "and", "or",
          "not", "(", ")", '"', "[", "]", "true", "false", "emails", "urn:ietf:params:scim:schemas:core:2.0:User",
-         "Operations", "op", "path", "value", "replace", "add", "remove", "schemas", "'", "\\u0000", "\\ud800")  # fmt: skip
+         "Operations", "op", "path", "value", "replace", "add", "remove", "schemas", "\\u0000", "\\ud800")  # fmt: skip
 _HR = ("type", "timestamp", "data", "external_id", "effective_at", "sequence", "user.deactivated", "user.reactivated",
        "2026-03-01T08:00:00Z", "2026-03-01", "events", "uuid", "eventType", "user.lifecycle.deactivate", "published",
        "outcome", "result", "target", "id", "User", "employees", "fields", "status", "Status", "Inactive", "action",
@@ -298,6 +298,6 @@ PARSERS: dict[str, Parser] = {
     "time_zone": Parser(_time_zone, (), ("Europe/Paris", "..", "/", "etc", "UTC", "\0", "posixrules")),
     "settings": Parser(_settings, (SettingsError,), ("PORT", "=", "\n", "RATE_LIMIT", "LETTER_TARGET_HOURS", "poison=8",
                        ",", "LOG_LEVEL", "info", "1e400", "nan", "-1", "BRAKE_SHARE", "0.5", "true")),
-    "database_url": Parser(_database_url, (SettingsError, ValueError), ("postgresql", "://", "user", ":", "password", "@",
-                           "host", "5432", "/", "name", "?", "host=a,b", "[", "::1", "]", "%", ",")),
+    "database_url": Parser(_database_url, (SettingsError, ValueError), ("postgresql", "://", "user", ":", "password",
+                           "@", "host", "5432", "/", "name", "?", "host=a,b", "[", "::1", "]", "%", ",")),
 }  # fmt: skip
