@@ -264,8 +264,7 @@ def _database_url(data: bytes) -> None:
 
 _SCIM = ("userName", "externalId", "displayName", "active", "id", "eq", "ne", "co", "sw", "ew", "pr", "and", "or",
          "not", "(", ")", '"', "[", "]", "true", "false", "emails", "urn:ietf:params:scim:schemas:core:2.0:User",
-         "Operations", "op", "path", "value", "replace", "add", "remove", "schemas", "'", "\\u0000",
-         "\\ud800")  # fmt: skip
+         "Operations", "op", "path", "value", "replace", "add", "remove", "schemas", "\\u0000", "\\ud800")  # fmt: skip
 _HR = ("type", "timestamp", "data", "external_id", "effective_at", "sequence", "user.deactivated", "user.reactivated",
        "2026-03-01T08:00:00Z", "2026-03-01", "events", "uuid", "eventType", "user.lifecycle.deactivate", "published",
        "outcome", "result", "target", "id", "User", "employees", "fields", "status", "Status", "Inactive", "action",
