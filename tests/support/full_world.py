@@ -69,7 +69,13 @@ def _letters(world: World, db: Database, settings: Settings) -> None:
 
     def resolve(learner: str, remedy: str) -> None:
         remedies.resolve(
-            db, organisation_id=org, letter_ids=[owned(learner)], remedy=remedy, actor="test:approver", note="asked"
+            db,
+            organisation_id=org,
+            letter_ids=[owned(learner)],
+            remedy=remedy,
+            actor="test:approver",
+            note="asked",
+            door="api",
         )
         work_off(db, settings)
 
