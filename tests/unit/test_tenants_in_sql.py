@@ -29,9 +29,11 @@ _DELIVERY = "by the id of a delivery and the token of the claim, which a worker 
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
     "brake._FORGET": _LOCKED,
+    "brake.keep_learners": _LOCKED,
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,
+    "claims._WAKE": _SWEEP,
     "claims._SPLIT": _CLAIM,
     "claims._close_whole": "the chunks of a job that is locked, of a person by organisation, or the relay's sweep",
     "dead_letters._OPEN": _CLAIM,
@@ -63,7 +65,7 @@ REASONS = {
     "webhook_deliveries._CLAIM": "a worker takes deliveries of all organisations, and skips those that are locked",
     "webhook_deliveries._DELIVERED": _DELIVERY,
     "webhook_deliveries._FAILED": _DELIVERY,
-    "webhook_deliveries.delete_old": _SWEEP,
+    "webhook_deliveries._DELETE_OLD": _SWEEP,
 }
 """Why a statement that names no organisation cannot lock or change a row because another organisation asked for it."""
 

@@ -108,11 +108,11 @@ class Base(RuleBasedStateMachine):
 
 
 def _empty(owner: Database) -> None:
-    """Every table, but not the schema: a hundred times faster than a new database."""
+    """Every table but those whose rows the migrations make: a hundred times faster than a new database."""
     with owner.begin() as connection:
         connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         found = connection.exec_driver_sql(
             """SELECT string_agg(schemaname || '.' || tablename, ', ') FROM pg_tables
-            WHERE schemaname IN ('lms', 'withdrawals') AND NOT starts_with(tablename, 'alembic')"""
+            WHERE schemaname IN ('lms', 'withdrawals') AND tablename NOT IN ('schema_version', 'leader', 'seals')"""
         ).scalar_one()
         connection.exec_driver_sql(f"TRUNCATE {found} RESTART IDENTITY CASCADE")

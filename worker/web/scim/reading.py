@@ -46,6 +46,8 @@ def _attribute(name: str, value: Any, *, inside: bool) -> dict[str, Any]:
 def _operation(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise InvalidSyntaxException(detail="Operations: each must be an object")
+    if any(_short(name) == "operations" for name in given):  # else the depth of a body would be the depth of the stack
+        raise InvalidSyntaxException(detail="Operations: an operation has none of its own")
     operation = attributes(given)
     verb, path = str(operation.get("op")).lower(), operation.get("path") or ""
     if verb not in ("add", "replace", "remove"):
