@@ -11,11 +11,12 @@ from uuid import uuid4
 import pytest
 
 from ops.local.servers import LocalServers
+from ops.local.supervisor import Supervisor
 from tests.support import processes
 from tests.support.chaos import Chaos, left_running
 from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, work_in_hand
 from tests.support.processes import RELAY, WORKER, family, kill, process
-from tests.support.racing import job_state
+from tests.support.racing import hold_enrolments, job_state
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -25,20 +26,30 @@ from worker.web.health import readiness
 
 pytestmark = pytest.mark.timeout(900 if FULL else 480)
 
+WAITING = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+"""Sessions that wait for a lock."""
+
 
 @pytest.mark.scenario("workers-killed", small=True)
-def test_worker_processes_killed_again_and_again_withdraw_everything_once(load: Load, chaos: Chaos) -> None:
+def test_worker_processes_killed_again_and_again_withdraw_everything_once(
+    load: Load, chaos: Chaos, owner: Database
+) -> None:
+    def both(running: Supervisor) -> list[int]:
+        return [pid for name in ("worker-a", "worker-b") for pid in family(running.pid(name))]
+
     with service() as running:
         with load.submitted_meanwhile():
-            for number in load.moments(KILLS):
-                # At first all of both workers, so that something must be hit; then whatever chance picks.
-                for name in ("worker-a", "worker-b"):
-                    for pid in family(running.pid(name)):
-                        if number == 0 or chaos.random.random() < 0.4:
-                            kill(pid)
+            # First both, while a worker waits for a row of the platform, until a claim has vanished; then at random.
+            with hold_enrolments(owner, load.active[0]):
+                while not load.world.one("SELECT count(*) FROM withdrawals.attempts WHERE result = 'vanished'"):
+                    eventually(lambda: load.world.one(WAITING), what="a worker waits for the row")
+                    for pid in both(running):
+                        kill(pid)
+            for _ in load.moments(KILLS):
+                for pid in both(running):
+                    if chaos.random.random() < 0.4:
+                        kill(pid)
         chaos.conclude(load.verdict())
-    vanished = load.world.one("SELECT count(*) FROM withdrawals.attempts WHERE result = 'vanished'")
-    assert vanished, "no kill hit a claim: this test has shown nothing"
 
 
 def test_sigterm_lets_a_worker_finish_what_it_has_in_hand(world: World, db: Database) -> None:
