@@ -11,7 +11,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-import redis
+from structlog.testing import capture_logs
 
 from tests.support.load import leader
 from tests.support.racing import Threads, await_waiters, falls_due, held, job_state, workers
@@ -202,29 +202,14 @@ def test_a_step_that_fails_again_and_again_is_recorded_until_it_succeeds(
     eventually(lambda: not readiness(db, broker)["relay"]["failing"], what="it succeeds")
 
 
-def test_a_redis_that_hangs_costs_a_round_one_failed_publication(
-    db: Database, broker: HintBroker, environment: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each one waits for seconds, and the steps between them need no Redis."""
-    tried = []
-
-    def late() -> int:
-        tried.append(1)
-        raise redis.TimeoutError
-
-    relay = Relay(db, broker, environment)
-    monkeypatch.setattr(relay, "publish", late)
-    relay.sweep()
-    assert len(tried) == 1
-
-
 def test_a_relay_over_a_database_that_is_read_only_waits_until_it_can_lead(
     world: World, start_relay: MakeRelay
 ) -> None:
     name = world.one("SELECT current_database()")
     world.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # for the sessions that begin now
-    relay = start_relay()
-    eventually(lambda: _leaders(world) == 1, what="it has the lock")
+    with capture_logs() as logs:
+        relay = start_relay()
+        eventually(lambda: any(line["event"] == "relay.database_unreachable" for line in logs), what="it has tried")
     assert leader(world) is None
     world.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     world.run(

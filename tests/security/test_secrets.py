@@ -25,7 +25,7 @@ from tests.support.web import event, make_source, signed
 from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
 from worker.config import Settings, settings
-from worker.database import Database
+from worker.database import Database, driver
 from worker.webhooks import endpoints
 
 WEB = [sys.executable, "-m", "ops", "web"]
@@ -276,8 +276,11 @@ def _ask_everything(running: Running, *, expected: int) -> None:
 def _stop_database(world: World) -> None:
     """Nobody may connect to this database any more, and those who are connected are thrown out."""
     name = world.one("SELECT current_database()")
-    url = world.owner.engine.url.set(database="postgres", drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as admin:
+    with world.owner.begin() as connection:
+        server = driver(connection).info
+    with psycopg.connect(
+        host=server.host, port=server.port, user=server.user, dbname="postgres", autocommit=True
+    ) as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
