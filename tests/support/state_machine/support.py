@@ -119,7 +119,7 @@ class Support(Base):
                 case "discard":
                     remedies.discard(self.both.db, **who)
                 case _:
-                    remedies.resolve(self.both.db, remedy=act, note="why", **who)
+                    remedies.resolve(self.both.db, remedy=act, note="why", door="api", **who)
 
         try:
             self.both.act(do, fault)
