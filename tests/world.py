@@ -148,7 +148,7 @@ class World:
         return events.record(db, self.requester(door=f"hr:{source}"), source, made)
 
 
-def work_off(db: Database, settings: Settings) -> None:
+def decide_due(db: Database, settings: Settings) -> None:
     """Decide everything that is due, in this thread."""
     Drain(db, settings).run()
 

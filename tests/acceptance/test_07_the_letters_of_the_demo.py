@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from ops.demo import oulad
 from schemas.jobs import JobRequest
 from tests.support.commandline import done, withdrawals
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -31,7 +31,7 @@ def open_university(owner: Database, world: World, db: Database, environment: Se
     wanted = [base + row.number for row in rows if row.withdrawn]
     who = Requester(organisation_id, "test:registry", "cli", "demo")
     submit(db, who, JobRequest(enrolment_ids=wanted, reason="not_required"))
-    work_off(db, environment)
+    decide_due(db, environment)
     return organisation_id
 
 
@@ -40,7 +40,7 @@ def _decided(db: Database, environment: Settings, ended: Callable[[], bool]) -> 
 
     def step() -> bool:
         runs.step_all(db)
-        work_off(db, environment)
+        decide_due(db, environment)
         return ended()
 
     eventually(step, what="the run ends")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commandline import csv_file, done, program, refused, withdrawals
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -70,7 +70,7 @@ def test_submit_accepts_ids_and_shows_the_job_and_its_key(
     assert (made["accepted"], made["duplicates"], made["state"]) == (2, 1, "queued")
     assert (made["source"], made["requested_by"], made["note"]) == ("admin", "carla", "by phone")
     assert made["created_at"].endswith("Z")
-    work_off(db, environment)
+    decide_due(db, environment)
     shown = done("jobs", "show", made["id"])
     assert shown["state"] == "completed_with_exceptions"
     assert shown["outcomes"] == {"withdrawn": 1, "enrolment_ended": 1}
@@ -85,7 +85,7 @@ def test_submit_by_learner_takes_every_active_enrolment_of_theirs(
     ids = [world.enrolment("anna"), world.enrolment("anna")]
     other = world.enrolment("ben")
     made = done("submit", "--learner", "anna", "--reason", "not_required")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert set(world.outcomes(made["id"])) == set(ids)
     assert world.status(other) == "in_progress"
     assert world.active("anna"), "only a deactivation makes a learner inactive"
@@ -112,7 +112,7 @@ def test_every_act_is_recorded_with_its_actor_and_reading_is_not(
     ]
     for number, (words, _) in enumerate(acts):
         done(*words, "--as", f"person {number}")
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = world.letters()[0].id
     for words in (("jobs", "list"), ("dead-letters", "list"), ("dead-letters", "show", letter), ("check",)):
         done(*words)
@@ -158,7 +158,7 @@ def test_bulk_takes_a_filter_and_freezes_what_it_finds(world: World, db: Databas
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=ids[3])
     made = done("bulk", "--filter", f"series_id={series}", "--reason", "not_required")
     assert made["accepted"] == 3
-    work_off(db, environment)
+    decide_due(db, environment)
     assert set(world.outcomes(made["id"])) == set(ids[:3])
     narrow = done(
         "bulk", "--filter", f"series_id={series}", "--filter", "status=mastered,incomplete", "--reason", "not_required"
@@ -183,7 +183,7 @@ def test_a_dry_run_counts_the_outcomes_and_writes_nothing(
     assert not world.run("SELECT 1 FROM withdrawals.jobs")
     assert not world.run("SELECT 1 FROM withdrawals.audit")
     made = done(*words, "--reason", "not_required")
-    work_off(db, environment)
+    decide_due(db, environment)
     shown = done("jobs", "show", made["id"])
     assert planned["outcomes"] == shown["outcomes"]
     assert planned["accepted"] == shown["accepted"]
@@ -195,7 +195,7 @@ def test_deactivate_and_reactivate_send_the_events_of_an_hr_system(
     first = world.enrolment("anna")
     receipt = done("deactivate", "anna", "--as", "hr-desk")
     assert receipt["status"] == "accepted"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(first) == "withdrawn"
     assert not world.active("anna")
     assert done("jobs", "show", receipt["job_id"])["source"] == "hr"
@@ -234,10 +234,10 @@ def test_cancel_ends_what_is_not_decided_and_a_finished_job_cannot_be_cancelled(
     cancelled = done("jobs", "cancel", job, "--note", "wrong list", "--as", "carla")
     assert cancelled["state"] == "cancelled"
     assert ("carla", "job.cancel", job, "wrong list") in audit.rows()
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment) == "in_progress"
     finished = done("submit", enrolment, "--reason", "not_required")["id"]
-    work_off(db, environment)
+    decide_due(db, environment)
     ran = withdrawals("jobs", "cancel", finished, "--json")
     assert ran.code == 1
     assert ran.document["state"] == "completed"
@@ -250,7 +250,7 @@ def test_dead_letters_are_listed_shown_and_decided_by_every_verb(
     pathway = world.pathway()
     owned = [world.enrolment(f"l{n}", pathway_id=pathway) for n in range(4)]
     job = done("submit", *owned, "--reason", "not_required")["id"]
-    work_off(db, environment)
+    decide_due(db, environment)
     listed = done("dead-letters", "list", "--code", "pathway_owned", "--state", "open", "--job", job)["items"]
     assert {letter["enrolment_id"] for letter in listed} == set(owned)
     by_enrolment = {letter["enrolment_id"]: letter["id"] for letter in listed}
@@ -270,7 +270,7 @@ def test_dead_letters_are_listed_shown_and_decided_by_every_verb(
     assert [letter["state"] for letter in kept] == ["resolved"]
     gone = done("dead-letters", "discard", by_enrolment[owned[3]], "--note", "noise")["items"]
     assert [letter["state"] for letter in gone] == ["discarded"]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(enrolment_id) for enrolment_id in owned] == [
         "withdrawn",
         "withdrawn",
@@ -289,7 +289,7 @@ def test_a_remedy_needs_a_note_and_has_to_be_one_of_the_letter(
     world: World, db: Database, environment: Settings
 ) -> None:
     done("submit", 999_999, "--reason", "not_required")
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = done("dead-letters", "list")["items"][0]["id"]
     assert "note" in refused("dead-letters", "resolve", letter, "--remedy", "keep")
     assert "remedy" in refused("dead-letters", "resolve", letter, "--remedy", "override", "--note", "x")
@@ -325,7 +325,7 @@ def test_check_finds_books_that_do_not_balance_and_says_which(
     world: World, db: Database, environment: Settings
 ) -> None:
     job = done("submit", *world.enrolments(3), "--reason", "not_required")["id"]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert withdrawals("check").code == 0
     world.run("DELETE FROM withdrawals.outcomes WHERE enrolment_id = (SELECT min(id) FROM lms.enrolments)")
     ran = withdrawals("check")

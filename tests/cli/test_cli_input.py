@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.support.commandline import csv_file, done, program, refused, withdrawals
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError
@@ -137,7 +137,7 @@ def test_the_enrolment_of_another_organisation_is_not_found(world: World, db: Da
     theirs = world.enrolment(organisation_id=world.organisation("Other"))
     made = done("submit", theirs, theirs + 1000, *REASON, "--organisation", "Acme")
     assert made["accepted"] == 2
-    work_off(db, environment)
+    decide_due(db, environment)
     assert set(world.outcomes(made["id"]).values()) == {"not_found"}
     assert world.status(theirs) == "in_progress"
     assert_balanced(db)

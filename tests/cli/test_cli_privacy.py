@@ -7,7 +7,7 @@ import structlog
 
 from tests.support.commandline import done
 from tests.support.processes import RELAY, WORKER, process
-from tests.world import World, eventually, work_off
+from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -68,7 +68,7 @@ def test_the_services_inside_a_producer_log_no_more(world: World, db: Database, 
     with structlog.testing.capture_logs() as entries:
         world.submit(db, [enrolment], note=NOTE)
         world.event(db, "deactivated", EXTERNAL_ID)
-        work_off(db, environment)
+        decide_due(db, environment)
         remedies.discard(
             db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor=ADDRESS, note=NOTE
         )
@@ -82,7 +82,7 @@ def test_what_an_attempt_leaves_on_record_quotes_no_person(world: World, db: Dat
     enrolment = person(world)
     refuse_withdrawals(world, enrolment)
     world.submit(db, [enrolment])
-    work_off(db, environment)
+    decide_due(db, environment)
     error_class, message = world.run("SELECT error_class, message FROM withdrawals.attempts")[0]
     assert error_class == "RaiseException", "the kind of error is still recorded"
     assert not [word for word in PRIVATE if word in message], message

@@ -1,7 +1,7 @@
 """`jobs reinstate`: what it would do, a part, the rest, and what is refused."""
 
 from tests.support.commandline import done, refused, withdrawals
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -10,7 +10,7 @@ def test_a_job_is_planned_and_taken_back_in_parts(db: Database, world: World, en
     ids = world.enrolments(2)
     job = world.submit(db, ids).id
     assert "wait until it has ended" in withdrawals("jobs", "reinstate", job).err
-    work_off(db, environment)
+    decide_due(db, environment)
     plan = done("jobs", "reinstate", job, "--dry-run")
     assert plan == {
         "accepted": 2,
@@ -26,7 +26,7 @@ def test_a_job_is_planned_and_taken_back_in_parts(db: Database, world: World, en
     assert done(*words)["id"] == part["id"]
     rest = done("jobs", "reinstate", job)
     assert rest["accepted"] == 2, "nothing is taken back before it is decided"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert done("jobs", "show", part["id"])["outcomes"] == {"reinstated": 1}
     assert done("jobs", "show", rest["id"])["outcomes"] == {"reinstated": 1, "changed_since": 1}
     assert done("jobs", "show", job)["reinstated"] == 2

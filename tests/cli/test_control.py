@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.support.commandline import csv_file, done, refused, withdrawals
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -28,16 +28,16 @@ def test_a_plan_is_printed_and_applied_and_refused_once_it_drifts(
     planned = done(*words, "--dry-run")
     made = done(*words, "--plan-hash", planned["plan_hash"])
     assert done("jobs", "plan", made["id"])["outcomes"] == planned["outcomes"]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert done("jobs", "show", made["id"])["outcomes"] == planned["outcomes"]
 
 
 def test_a_job_is_paused_resumed_and_moved(world: World, db: Database, environment: Settings) -> None:
     made = done("submit", *world.enrolments(2), "--reason", "not_required")
     assert done("jobs", "pause", made["id"], "--note", "month's end", "--as", "olga")["state"] == "paused"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert done("jobs", "resume", made["id"])["state"] == "queued"
-    work_off(db, environment)
+    decide_due(db, environment)
     ran = withdrawals("jobs", "pause", made["id"])
     assert (ran.code, "has ended" in ran.err) == (1, True)
     later = done("submit", *world.enrolments(1), "--reason", "not_required", "--effective-at", "2990-01-01")
@@ -72,7 +72,7 @@ def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Dat
     shown = withdrawals("brake", "show")
     assert (shown.code, "past 2 work is held" in shown.out) == (0, True)
     assert done("brake", "show")["volume"] == 9
-    work_off(db, environment)
+    decide_due(db, environment)
     assert {done("jobs", "show", one["id"])["state"] for one in held} == {"completed"}
     assert_balanced(db)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.commandline import done, refused, withdrawals
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -14,7 +14,7 @@ def owned(db: Database, world: World, environment: Settings) -> list[int]:
     pathway = world.pathway("Onboarding")
     ids = [world.enrolment(f"l{n}", pathway_id=pathway) for n in range(3)]
     world.submit(db, ids, note="spring cleaning")
-    work_off(db, environment)
+    decide_due(db, environment)
     return ids
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.commandline import done, program, refused, withdrawals
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.reports import formats
@@ -33,7 +33,7 @@ def test_enrolments_are_exported_with_and_without_withdrawn(
     """Rule 8, from the command line; the format follows the file's name."""
     found = world.enrolments(3)
     world.submit(db, found[:1])
-    work_off(db, environment)
+    decide_due(db, environment)
     for name in ("all.csv", "all.xlsx", "all.parquet"):
         ran = withdrawals("report", "enrolments", "-o", tmp_path / name)
         assert ran.code == 0, ran.err
@@ -61,7 +61,7 @@ def test_a_series_is_named_by_its_code(world: World, tmp_path: Path) -> None:
 def test_outcomes_of_a_job_are_exported(world: World, db: Database, environment: Settings, tmp_path: Path) -> None:
     found = [world.enrolment("a"), world.enrolment("b", "mastered")]
     job = world.submit(db, found)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert withdrawals("report", "outcomes", "--job", job.id, "-o", tmp_path / "o.csv").code == 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text("utf-8"), newline="")))
     assert [row["outcome"] for row in rows] == ["withdrawn", "enrolment_ended"]
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_refused_by_name(world: World, tmp_path: Path) -> None
 
 def test_the_summary_is_one_document_or_tables(world: World, db: Database, environment: Settings) -> None:
     world.submit(db, [*world.enrolments(2), world.enrolment("m", "mastered")])
-    work_off(db, environment)
+    decide_due(db, environment)
     found = done("report", "summary")
     assert [(row["reason"], row["count"]) for row in found["withdrawals"]] == [("not_required", 2)]
     assert found["refused"] == [{"cause": "enrolment_ended", "count": 1}]

@@ -13,7 +13,7 @@ from ops.cli import watch
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.commandline import done, withdrawals
-from tests.world import PATIENCE, World, eventually, work_off
+from tests.world import PATIENCE, World, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.control import cancel
@@ -28,7 +28,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_exit_code_says_how_the_job_ended(world: World, db: Database, environment: Settings) -> None:
     clean = world.submit(db, world.enrolments(2))
     with_exceptions = world.submit(db, [world.enrolment("m", "mastered")])
-    work_off(db, environment)
+    decide_due(db, environment)
     cancelled = world.submit(db, world.enrolments(1))
     cancel(db, organisation_id=world.organisation_id, job_id=cancelled.id, actor="test:admin")
     world.enrolment("anna")
@@ -59,7 +59,7 @@ def test_watch_waits_through_a_restart_of_postgresql(
     def meanwhile() -> None:
         assert looked.wait(PATIENCE)
         processes.restart_postgres(servers, "immediate")
-        work_off(db, environment)
+        decide_due(db, environment)
 
     other = threading.Thread(target=meanwhile)
     other.start()

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from tests.dead_letters.test_desk import made
 from tests.dead_letters.test_runs import freed, owned, run_off
 from tests.support.console import MakeToken, Visitor, one_owned
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -75,7 +75,7 @@ def test_sending_a_form_twice_does_no_harm(db: Database, world: World, environme
     form = {"act": "redrive", "code": "pathway_owned", "expected": "3", "rate": "1000", "canary": "1"}
     first, second = (mia.post("/console/dead-letters/act", **form) for _ in range(2))
     assert first.headers["location"] == second.headers["location"] == "/console/runs/1"
-    work_off(db, environment)
+    decide_due(db, environment)
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
     late = mia.post("/console/dead-letters/act", **form)
     assert (late.status_code, "No run was started" in late.text) == (409, True)
@@ -207,7 +207,7 @@ def test_every_kind_of_letter_and_a_waiting_attempt_can_be_looked_at(
 ) -> None:
     world.submit(db, [world.enrolment(status="archived"), 999_999])
     world.event(db, "deactivated", "nobody-yet")
-    work_off(db, environment)
+    decide_due(db, environment)
     made(world, 1, "invalid_event", fingerprint="invalid_event:type")
     made(world, 1, "retries_exhausted", fingerprint="abc", hours=90)
     world.run("UPDATE withdrawals.dead_letters SET error_class = 'LockNotAvailable' WHERE code = 'retries_exhausted'")

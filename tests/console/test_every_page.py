@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
 from tests.support.console import SignIn, accessible, ask, held_job, says
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
@@ -25,7 +25,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     world.enrolment("anna", "no_attempts", pathway_id=world.pathway("Onboarding"))
     active, gone = world.enrolment("ben"), world.enrolment("carla")
     done = ask(db, world, [owned, gone, 999_999])
-    work_off(db, environment)
+    decide_due(db, environment)
     run = runs.start(
         db, organisation_id=world.organisation_id, act="redrive", wanted=LetterFilter(), actor="token:mia"
     )  # fmt: skip

@@ -8,7 +8,7 @@ from psycopg.errors import QueryCanceled
 from starlette.testclient import TestClient
 
 from tests.support.console import NASTY, MakeToken, Person, ask, field_of, held_job
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control, plan
@@ -68,7 +68,7 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     job = ask(db, world, world.enrolments(3))
     otto = Person(client, token("operator"))
     assert "has work left" in otto.get(f"/console/jobs/{job.id}/undo", 409)
-    work_off(db, environment)
+    decide_due(db, environment)
     key = field_of(otto.get(f"/console/jobs/{job.id}/undo"), "key")
     first, second = (otto.post(f"/console/jobs/{job.id}/undo", key=key).headers["location"] for _ in range(2))
     assert first == second
@@ -76,7 +76,7 @@ def test_a_double_submit_of_an_undo_makes_one_job(
     otto.post(f"/console/jobs/{job.id}/undo", 422)
     assert "already undoing this job and has not ended" in otto.get(f"/console/jobs/{job.id}/undo")
     assert "History" not in otto.get(first)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert "Everything that this job withdrew is already reinstated" in otto.get(f"/console/jobs/{job.id}/undo")
     assert "everything it withdrew is reinstated" in otto.get(f"/console/jobs/{job.id}")
     assert "is itself a reinstate; submit a new job" in otto.get(f"{first}/undo", 409)
@@ -87,7 +87,7 @@ def test_a_part_of_an_undo_is_chosen_by_series_learner_ids_or_days(
 ) -> None:
     ids = [*world.enrolments(3), world.enrolment("anna")]
     job = ask(db, world, ids)
-    work_off(db, environment)
+    decide_due(db, environment)
     otto, undo = Person(client, token("operator")), f"/console/jobs/{job.id}/undo"
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=ids[0])
     for wanted, count in {
@@ -163,7 +163,7 @@ def test_lists_page_on_and_wrong_conditions_are_refused(
     ids = world.enrolments(3)
     jobs = [ask(db, world, [one], actor=NASTY if one == ids[0] else "token:mia") for one in ids]
     many = ask(db, world, ids, actor="cli:root", note=NASTY)
-    work_off(db, environment)
+    decide_due(db, environment)
     first = person.get("/console/jobs")
     assert f"/console/jobs/{many.id}" in first
     assert f"/console/jobs/{jobs[0].id}" not in first

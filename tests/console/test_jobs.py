@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.web.api import progress
@@ -41,7 +41,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     page.get_by_role("button", name="Resume").click()
     says(page, "Resumed.")
     page.evaluate("window.stayed = true")
-    work_off(db, environment)
+    decide_due(db, environment)
     expect(page.get_by_role("status").filter(has_text="Completed")).to_be_visible()
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("7")
     assert page.evaluate("window.stayed"), "without loading the page again"
@@ -61,7 +61,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     page.get_by_label("Note").fill("by mistake")
     page.get_by_role("button", name="Reinstate 2 enrolments").click()
     says(page, f"This job undoes job {job.id}.")
-    work_off(db, environment)
+    decide_due(db, environment)
     expect(page.get_by_role("row", name="Reinstated")).to_contain_text("2")
     assert [world.status(one) for one in first] == ["in_progress", "in_progress", "withdrawn", "withdrawn"]
     page.goto(f"/console/jobs/{job.id}")
@@ -89,7 +89,7 @@ def test_a_second_person_releases_a_held_job_and_the_requester_reads_why(
     anna.get_by_role("button", name="Release 8 enrolments").click()
     says(anna, "Released. The job has started.")
     says(anna, "“checked with HR”")
-    work_off(db, environment)
+    decide_due(db, environment)
     expect(anna.get_by_role("status").filter(has_text="Completed")).to_be_visible()
 
 
@@ -109,7 +109,7 @@ def test_without_javascript_a_job_is_moved_cancelled_and_undone(
     page.get_by_role("link", name="Move to another time").click()
     page.get_by_label("Day").fill("2026-01-01")
     page.get_by_role("button", name="Move the job").click()
-    work_off(db, environment)
+    decide_due(db, environment)
     page.get_by_role("link", name="Undo").click()
     page.get_by_role("button", name="Reinstate 2 enrolments").click()
     says(page, f"This job undoes job {job.id}.")
@@ -149,7 +149,7 @@ def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
     restarted.set()
     expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
-    work_off(db, environment)
+    decide_due(db, environment)
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
 
     third = ask(db, world, world.enrolments(2))

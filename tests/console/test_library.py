@@ -11,7 +11,7 @@ from playwright.sync_api import FilePayload, Page, expect
 from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, SignIn, accessible, says
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -206,7 +206,7 @@ def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(
     world.run("UPDATE withdrawals.tokens SET last_used_at = now()")
     answer = client.post(f"/console/enrolments/{owned}/withdraw", data=sent)
     assert answer.status_code == 303
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = world.letters()[0]
     assert f"/console/dead-letters/{letter.id}" in client.get(f"/console/enrolments/{owned}").text
     assert world.status(owned) == "in_progress"

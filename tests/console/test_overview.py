@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from tests.support.console import NASTY, MakeToken, Person, SignIn, accessible, ask, held_job, says
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import gauges, processes
@@ -43,7 +43,7 @@ def test_all_stands_at_a_glance_and_leads_on(
     accessible(page)
 
     job = ask(db, world, [owned, world.enrolment("ben")], actor=NASTY)
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE withdrawals.dead_letters SET opened_at = now() - interval '60 days'")
     held = held_job(db, world)
     page.reload()

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, SignIn, accessible, says
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.web.console import charts
@@ -35,7 +35,7 @@ def test_withdrawn_is_left_out_in_one_click_and_the_file_has_the_same_rows(
     ids = world.enrolments(4)
     world.run("UPDATE lms.series SET title = :t", t=MARKUP)
     world.submit(db, [*ids[:1], 999_999], reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     page = sign_in("viewer", js=False)
     page.get_by_role("link", name="Reports").click()
     says(page, MARKUP)
@@ -68,7 +68,7 @@ def test_the_charts_say_what_they_show(sign_in: SignIn, world: World, db: Databa
     says(page, "Nothing was withdrawn in these weeks.")
     ids = [*world.enrolments(3), world.enrolment("gone", "mastered")]
     world.submit(db, [*ids, 999_999])
-    work_off(db, environment)
+    decide_due(db, environment)
     page.reload()
     chart = page.get_by_role("img", name="Withdrawals by week and reason: Enrolment no longer required 3.")
     chart.wait_for()
@@ -140,7 +140,7 @@ def test_pages_of_outcomes_follow_on_each_other(
     ids = world.enrolments(60)
     for part in (ids[:40], ids[30:]):
         world.submit(db, part)
-    work_off(db, environment)
+    decide_due(db, environment)
     _sign_in(client, token("viewer"))
     answer = client.get("/console/reports/outcomes?reason=not_required")
     pages = [answer.text]

@@ -7,7 +7,7 @@ import pytest
 from schemas.desk import EnrolmentHistory
 from schemas.jobs import JobRequest
 from tests.support.commandline import done
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, remedies
@@ -39,7 +39,7 @@ def test_every_outcome_names_the_rule_that_decided_and_what_was_seen(
         999_999: ("not_found", 9, None),
     }
     job = world.submit(db, list(cases), note="as agreed").id
-    work_off(db, environment)
+    decide_due(db, environment)
     for enrolment_id, (outcome, rule, status) in cases.items():
         (decision,) = explained(db, world, enrolment_id).decisions
         assert (decision.outcome, decision.rule and decision.rule.number) == (outcome, rule)
@@ -54,15 +54,15 @@ def test_the_whole_way_of_an_enrolment_is_told_in_the_order_of_time(
     """Refused, given up to support, overridden; asked again by a leaver's event; a third request is cancelled."""
     owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
     first = world.submit(db, [owned]).id
-    work_off(db, environment)
+    decide_due(db, environment)
     (letter,) = world.letters()
     remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="override", note="she left",
         actor="dora",
     )  # fmt: skip
-    work_off(db, environment)
+    decide_due(db, environment)
     again = world.submit(db, [owned]).id
-    work_off(db, environment)
+    decide_due(db, environment)
     later = world.submit(db, [owned, *world.enrolments(3)], effective_at="2990-01-01T00:00:00Z").id
     waiting = explained(db, world, owned)
     assert [decision.standing for decision in waiting.decisions] == ["decided", "decided", "waiting"]
@@ -99,7 +99,7 @@ def test_a_leavers_event_is_told_with_its_door_receipt_and_what_took_its_place(
     assert explained(db, world, enrolment_id).decisions[0].standing == "waiting"
     world.event(db, "reactivated", "anna", source="workday")
     now = world.event(db, "deactivated", "anna", source="workday")
-    work_off(db, environment)
+    decide_due(db, environment)
     found = explained(db, world, enrolment_id)
     assert [(item.request.job_id, item.standing, item.outcome) for item in found.decisions] == [
         (ahead.job_id, "superseded", None),
@@ -147,7 +147,7 @@ def test_a_request_that_came_as_a_file_names_the_file_and_the_line(
     (tmp_path / "leavers <b>.csv").write_text(text)
     job = done("bulk", tmp_path / "leavers <b>.csv", "--reason", "not_required")
     assert job["file_name"] == "leavers <b>.csv"
-    work_off(db, environment)
+    decide_due(db, environment)
     for place, enrolment_id in enumerate(ids):
         if place in (0, 999, 1000, 1500, 1501):
             asked = explained(db, world, enrolment_id).decisions[0].request

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from schemas.dead_letters import LetterFilter
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import desk, desk_acts, remedies
@@ -62,7 +62,7 @@ def test_every_condition_of_the_filter_narrows_the_list_and_they_add_up(
 ) -> None:
     job = world.submit(db, [world.enrolment(pathway_id=world.pathway())], source="admin").id
     other = world.submit(db, [999_999]).id
-    work_off(db, environment)
+    decide_due(db, environment)
     (of_job,), (of_other,) = (
         [row[0] for row in world.run("SELECT id FROM withdrawals.dead_letters WHERE job_id = :j", j=j)]
         for j in (job, other)
@@ -238,7 +238,7 @@ def test_a_closed_letter_loses_its_evidence_in_time_and_an_open_one_never_does(
     db: Database, world: World, environment: Settings
 ) -> None:
     world.submit(db, [world.enrolment(n, pathway_id=world.pathway()) for n in ("anna", "ben", "carl")])
-    work_off(db, environment)
+    decide_due(db, environment)
     old, recent, still_open = (row.id for row in world.letters())
     remedies.discard(db, organisation_id=world.organisation_id, letter_ids=[old, recent], actor="test:support")
     world.run("UPDATE withdrawals.dead_letters SET closed_at = now() - interval '401 days' WHERE id = :id", id=old)

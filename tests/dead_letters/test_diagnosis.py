@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas import answers
 from tests.jobs.test_edges import refuse
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -32,7 +32,7 @@ def test_a_pathway_owned_letter_names_pathway_siblings_request_and_remedies(
         world.enrolment(status=status, pathway_id=pathway) for status in ("in_progress", "no_attempts", "mastered")
     )
     job = world.submit(db, [owned], note="left in May").id
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = shown(db, world)
     told = letter.diagnosis
     named = f"enrolment {owned} (Series {series(world, owned)})"
@@ -69,7 +69,7 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
 ) -> None:
     owned = world.enrolment(pathway_id=world.pathway())
     world.submit(db, [owned])
-    work_off(db, environment)
+    decide_due(db, environment)
     cases = {
         "pathway_id = NULL": ("no Learning Pathway owns it any more", "withdraws enrolment"),
         "status = 'mastered'": ("from in_progress to mastered", "has ended (mastered)"),
@@ -97,7 +97,7 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
     owned = world.enrolment(pathway_id=first)
     world.enrolment(pathway_id=second)
     world.submit(db, [owned])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :id", p=second, id=owned)
     for remedy in ("override", "cascade"):
         assert shown(db, world).remedies[remedy] == (
@@ -108,7 +108,7 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
     remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter_id], remedy="override", actor="carla", note="so"
     )
-    work_off(db, environment)
+    decide_due(db, environment)
     assert (world.status(owned), world.letters()[0].state) == ("in_progress", "open")
     assert shown(db, world).remedies["override"].startswith("Withdraws enrolment")
 
@@ -116,13 +116,13 @@ def test_an_override_is_not_promised_once_another_pathway_owns_it(
 def test_the_prediction_is_what_the_attempt_then_finds(db: Database, world: World, environment: Settings) -> None:
     owned = world.enrolment(pathway_id=world.pathway())
     world.submit(db, [owned])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=owned)
     assert shown(db, world).remedies["redrive"].startswith("Trying again withdraws")
     remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[world.letters()[0].id], actor="carla")
     on_its_way = shown(db, world)
     assert (on_its_way.state, on_its_way.history[-1].what) == ("redriven", "an attempt is under way")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(owned) == "withdrawn"
     closed = shown(db, world)
     assert closed.diagnosis.next is None
@@ -138,7 +138,7 @@ def test_other_refusals_say_what_they_are(db: Database, world: World, environmen
     archived = world.enrolment(status="archived")
     world.submit(db, [archived, 999_999])
     world.event(db, "deactivated", "nobody-yet")
-    work_off(db, environment)
+    decide_due(db, environment)
     by_code = {letter.code: shown(db, world, n) for n, letter in enumerate(world.letters())}
     unknown = by_code["unknown_status"]
     assert 'does not know its status, "archived"' in unknown.diagnosis.sentence
@@ -174,7 +174,7 @@ def test_a_technical_failure_shows_its_error_and_how_many_share_it(
         world.submit(db, [enrolment_id])
         for _ in range(environment.max_attempts):
             world.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
-            work_off(db, environment)
+            decide_due(db, environment)
     letter = shown(db, world, 1)
     assert letter.code == "retries_exhausted"
     assert re.search(r"every attempt in \d+ seconds? failed, the last with RaiseException", letter.diagnosis.sentence)

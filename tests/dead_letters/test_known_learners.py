@@ -6,7 +6,7 @@ import pytest
 
 from schemas.control import BrakeSetting
 from tests.support.racing import held
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -19,7 +19,7 @@ def unknown(db: Database, world: World, settings: Settings, prefix: str, count: 
     people = [f"{prefix}-{number}" for number in range(count)]
     for person in people:
         world.event(db, "deactivated", person)
-    work_off(db, settings)
+    decide_due(db, settings)
     return people
 
 
@@ -84,7 +84,7 @@ def test_a_letter_that_a_worker_is_deciding_is_left_for_the_next_round(
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE learner_external_id = 'late-0' FOR UPDATE"):
         assert remedies.redrive_known_learners(db) == 1
     assert remedies.redrive_known_learners(db) == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert {letter.state for letter in world.letters()} == {"resolved"}
     assert_balanced(db)
 

@@ -13,7 +13,7 @@ from schemas.dead_letters import LetterFilter
 from tests.jobs.test_edges import refuse
 from tests.support.commandline import done, refused, withdrawals
 from tests.support.processes import RELAY, WORKER, kill
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies as letters
@@ -31,7 +31,7 @@ def owned(db: Database, world: World, settings: Settings, count: int) -> list[in
     ids = world.enrolments(count)
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:ids)", p=world.pathway(), ids=ids)
     world.submit(db, ids)
-    work_off(db, settings)
+    decide_due(db, settings)
     return ids
 
 
@@ -54,7 +54,7 @@ def step(db: Database, world: World, settings: Settings) -> int:
     """One step, a second after the last one, and what comes of it."""
     world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
     driven = runs.step_all(db)
-    work_off(db, settings)
+    decide_due(db, settings)
     return driven
 
 
@@ -82,7 +82,7 @@ def test_a_preview_says_what_would_happen_and_writes_nothing(db: Database, world
     world.run("UPDATE lms.enrolments SET status = 'withdrawn' WHERE id = :i", i=ids[3])
     world.submit(db, [999_999])
     world.event(db, "deactivated", "zoe")
-    work_off(db, environment)
+    decide_due(db, environment)
     before = world.run("SELECT count(*) FROM withdrawals.audit")
     found = runs.preview(db, organisation_id=world.organisation_id, act="redrive", wanted=ALL)
     assert found["outcomes"] == {
@@ -118,7 +118,7 @@ def test_a_canary_that_comes_back_holds_the_rest_of_its_fingerprint_and_no_other
     still_owned = owned(db, world, environment, 10)
     strange = world.enrolments(10, "frozen")
     world.submit(db, strange)
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE lms.enrolments SET status = 'in_progress' WHERE id = ANY(:ids)", ids=strange)
     ended = run_off(db, world, environment, start(db, world))
     assert (ended.state, counts(ended)) == ("done", {"resolved": 10, "came_back": 3, "held_back": 7})
@@ -261,14 +261,14 @@ def test_a_cascade_withdraws_the_learners_other_active_enrolments_in_the_pathway
 ) -> None:
     first, siblings = pathway_of_three(world)
     opener = world.submit(db, [first], reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert runs.preview(db, organisation_id=world.organisation_id, act="cascade", wanted=ALL)["also"] == 2
     (letter,) = world.letters()
     letters.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="cascade", note="all of it",
         actor="test:approver", door="console",
     )  # fmt: skip
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(enrolment_id) for enrolment_id in (first, *siblings)] == ["withdrawn"] * 3
     rows = world.run("SELECT withdrawal_reason, withdrawn_by FROM lms.enrolments WHERE id = ANY(:i)", i=siblings)
     assert [tuple(row) for row in rows] == [("learner_declined", "test:approver")] * 2
@@ -290,7 +290,7 @@ def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
 ) -> None:
     first, siblings = pathway_of_three(world)
     world.submit(db, [first, *siblings])
-    work_off(db, environment)
+    decide_due(db, environment)
     ended = run_off(db, world, environment, start(db, world, "cascade", door="console"))
     assert (ended.state, ended.resolved) == ("done", 3)
     doors = world.run("SELECT DISTINCT door FROM withdrawals.jobs WHERE source = 'support'")
@@ -304,7 +304,7 @@ def test_a_cascade_leaves_a_pathway_alone_that_took_them_over_before_the_act(
 ) -> None:
     first, siblings = pathway_of_three(world)
     world.submit(db, [first])
-    work_off(db, environment)
+    decide_due(db, environment)
     moved = [first, *siblings]
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:i)", p=world.pathway("Other"), i=moved)
     run_off(db, world, environment, start(db, world, "cascade"))
@@ -320,7 +320,7 @@ def test_a_remedy_is_for_the_pathway_that_was_seen_and_no_other(
     """What another pathway took over between the act and its application goes to support again (rule 6)."""
     first, siblings = pathway_of_three(world)
     world.submit(db, [first])
-    work_off(db, environment)
+    decide_due(db, environment)
     (letter,) = world.letters()
     letters.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy=remedy, note="agreed",
@@ -328,7 +328,7 @@ def test_a_remedy_is_for_the_pathway_that_was_seen_and_no_other(
     )  # fmt: skip
     moved = [first, siblings[0]]
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:i)", p=world.pathway("Other"), i=moved)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(enrolment_id) for enrolment_id in moved] == ["in_progress", "no_attempts"]
     assert world.status(siblings[1]) == ("withdrawn" if remedy == "cascade" else "not_signed_in")
     assert {row.state for row in world.letters()} == {"open"}
@@ -337,7 +337,7 @@ def test_a_remedy_is_for_the_pathway_that_was_seen_and_no_other(
 
 def test_a_cascade_without_others_makes_no_job(db: Database, world: World, environment: Settings) -> None:
     world.submit(db, [world.enrolment("ben", pathway_id=world.pathway())])
-    work_off(db, environment)
+    decide_due(db, environment)
     assert run_off(db, world, environment, start(db, world, "cascade")).resolved == 1
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 
@@ -362,7 +362,7 @@ def test_a_redrive_of_technical_failures_stays_with_their_fingerprint(
     for enrolment_id in ids:
         world.submit(db, [enrolment_id])
     for _ in range(3):
-        work_off(db, environment)
+        decide_due(db, environment)
     assert {letter.code for letter in world.letters()} == {"retries_exhausted"}
     ended = run_off(db, world, environment, start(db, world))
     assert counts(ended) == {"came_back": 3, "held_back": 3}
@@ -433,7 +433,7 @@ def test_an_attempt_that_finds_the_same_again_refreshes_what_the_letter_saw(
 def test_learners_that_appear_count_for_the_brake(db: Database, world: World, environment: Settings) -> None:
     for number in range(6):
         world.event(db, "deactivated", f"late-{number}")
-    work_off(db, environment)
+    decide_due(db, environment)
     ids = [world.enrolment(f"late-{number}") for number in range(6)]
     world.run("DELETE FROM withdrawals.brake_volume")
     limits = BrakeSetting(floor=5, share=0.1)
@@ -443,7 +443,7 @@ def test_learners_that_appear_count_for_the_brake(db: Database, world: World, en
     limits = BrakeSetting(floor=6, share=0.1)
     brake.set_limits(db, organisation_id=world.organisation_id, wanted=limits, actor="test:approver")
     assert letters.redrive_known_learners(db) == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
     assert_balanced(db)
 
@@ -501,7 +501,7 @@ def test_hundreds_of_letters_are_decided_before_the_tables_were_ever_analysed(
         actor=SUPPORT,
         note="agreed",
     )
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.one("SELECT count(*) FROM withdrawals.attempts") == 0
     assert {world.status(enrolment_id) for enrolment_id in ids} == {"withdrawn"}
     assert_balanced(db)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.support.chaos import Chaos
 from tests.support.load import DEADLINE, FULL, SIZE, Load, Verdict, service
 from tests.support.platform import Platform, watched_platform
-from tests.world import World, eventually, work_off
+from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
@@ -99,14 +99,14 @@ def test_a_transaction_that_stays_open_costs_a_claim_a_page_for_each_chunk_that_
         before = _pages_read_by_a_claim(db, world, ids[-40:-20])
         world.submit(db, ids[:rows], chunk_size=size)
         world.submit(db, ids[rows : rows + singles], chunk_size=1)
-        work_off(db, environment)
+        decide_due(db, environment)
         after = _pages_read_by_a_claim(db, world, ids[-20:])
         old.rollback()
     passed = rows // size + singles
     assert after < before + 3 * passed + 300, f"pages read by a claim: {before}, after {passed} chunks {after}"
     kept = world.one("SELECT pg_relation_size('withdrawals.chunks') / 8192")
     assert kept < passed + 100, f"{kept} pages of chunks, dead rows included"
-    work_off(db, environment)
+    decide_due(db, environment)
     verdict = Verdict(accepted=len(ids))
     outcomes = world.run(
         "SELECT enrolment_id, count(*) AS n FROM withdrawals.outcomes WHERE outcome = 'withdrawn' GROUP BY 1"

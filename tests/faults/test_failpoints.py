@@ -15,7 +15,7 @@ from tests.support import failpoints
 from tests.support.failpoints import armed, recording
 from tests.support.processes import RELAY, WORKER, process
 from tests.support.racing import chunks, due_now, finish, job_state
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.drain import Drain
@@ -53,7 +53,7 @@ def test_a_job_passes_a_failpoint_at_every_statement_and_commit(
 ) -> None:
     with recording() as names:
         job = world.submit(db, world.enrolments(3))
-        work_off(db, environment)
+        decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     passed = iter(names)
     assert [name for name in IN_ORDER if name in passed] == IN_ORDER
@@ -70,9 +70,9 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
 ) -> None:
     world.submit(db, world.enrolments(2))
     with recording() as names, armed("decide.decide:after", failpoints.row_error):
-        work_off(db, environment)
+        decide_due(db, environment)
         due_now(world)
-        work_off(db, environment)
+        decide_due(db, environment)
     functions = {name.rpartition(":")[0] for name in names}
     assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim", "jobs.notify"} <= functions
     assert_balanced(db)
@@ -85,7 +85,7 @@ def test_a_passing_error_at_a_failpoint_is_repeated_at_once(
 ) -> None:
     job = world.submit(db, world.enrolments(3))
     with armed(name, failpoints.ACTIONS[action]) as failpoint:
-        work_off(db, environment)
+        decide_due(db, environment)
     assert failpoint.fired.is_set()
     assert job_state(world, job.id) == "completed"
     assert not world.run("SELECT * FROM withdrawals.attempts"), "it was no attempt that failed"

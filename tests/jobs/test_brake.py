@@ -14,7 +14,7 @@ from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateRequest
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
@@ -64,7 +64,7 @@ def test_a_job_past_the_floor_and_the_share_is_held_and_says_why(
     assert held.brake == {"learners": 1, "before": 8, "population": 40, "floor": 5, "share": 0.2, "hours": 24}
     assert "8, the larger of 5 and 0.2 of 40 learners" in str(held.held_why)
     assert chunk_states(world, held) == {"waiting"}
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(one) for one in ids[7:9]] == ["withdrawn", "in_progress"]
     assert_balanced(db)
 
@@ -134,7 +134,7 @@ def test_a_job_cancelled_after_it_began_still_counts(db: Database, world: World,
         """UPDATE withdrawals.chunks SET run_after = now() + interval '1 hour'
         WHERE id = (SELECT max(id) FROM withdrawals.chunks)"""
     )
-    work_off(db, environment)
+    decide_due(db, environment)
     cancel(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
     assert now(db, world, job).outcomes == {"withdrawn": 2, "cancelled": 2}
     assert world.submit(db, world.enrolments(1)).state == JobState.HELD
@@ -156,7 +156,7 @@ def test_learners_deactivated_in_the_window_are_part_of_the_population(
         world.enrolment(f"person-{number}")
     for number in range(5):
         world.event(db, "deactivated", f"person-{number}")
-    work_off(db, environment)
+    decide_due(db, environment)
     found = brake.show(db, organisation_id=world.organisation_id)
     assert (found.volume, found.population) == (5, 10)
     world.run("UPDATE withdrawals.persons SET effective_at = now() - interval '2 days'")
@@ -182,7 +182,7 @@ def test_only_a_second_person_releases_and_it_is_not_held_again(
     assert now(db, world, held).state == JobState.HELD
     assert release(db, world, held).state == JobState.QUEUED
     assert release(db, world, held).state == JobState.QUEUED, "asked again it is the same"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert now(db, world, held).outcomes == {"withdrawn": 3}
     assert brake.show(db, organisation_id=world.organisation_id).volume == 3, "released work counts"
     acts = world.run("SELECT actor, detail ->> 'held_because' FROM withdrawals.audit WHERE action = 'job.release'")
@@ -243,7 +243,7 @@ def test_a_release_by_filter_leaves_the_actors_own_jobs_held(
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'job.release'") == 12
     again = control.release_matching(db, organisation_id=org, wanted=wanted, actor="test:other")
     assert (again.released, again.own) == (1, 0)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert brake.show(db, organisation_id=org).volume == 14
     assert_balanced(db)
 
@@ -286,13 +286,13 @@ def test_limits_follow_the_settings_until_an_organisation_has_its_own(
 def test_an_undo_counts_and_is_held_like_any_other_job(db: Database, world: World, environment: Settings) -> None:
     """Its plan says so beforehand; a second person releases it."""
     job = world.submit(db, world.enrolments(6))
-    work_off(db, environment)
+    decide_due(db, environment)
     limit(db, world, floor=5)
     assert reinstate.plan(db, world.organisation_id, job.id, None).brake
     back = reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest()).job
     assert (back.state, back.held_because) == ("held", "brake")
     control.release(db, organisation_id=world.organisation_id, job_id=back.id, actor="test:approver")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(back.id) == dict.fromkeys(world.outcomes(job.id), "reinstated")
     assert_balanced(db)
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -35,7 +35,7 @@ def refuse(world: World, enrolment_id: int) -> None:
 @pytest.mark.parametrize("remedy", ["redrive", "discard", "burn", ""])
 def test_only_a_remedy_resolves_a_letter(db: Database, world: World, environment: Settings, remedy: str) -> None:
     world.submit(db, [world.enrolment(pathway_id=world.pathway())])
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = world.letters()[0]
     with pytest.raises(InvalidInputError, match="remedy"):
         remedies.resolve(
@@ -58,7 +58,7 @@ def test_what_the_platform_says_about_a_person_stays_out_of_letters_and_attempts
     world.submit(db, [enrolment_id])
     for _ in range(environment.max_attempts):
         world.run("UPDATE withdrawals.chunks SET run_after = now() - interval '1 second' WHERE state = 'ready'")
-        work_off(db, environment)
+        decide_due(db, environment)
     letter = remedies.show(db, organisation_id=world.organisation_id, letter_id=world.letters()[0].id)
     assert letter.code == "retries_exhausted"
     told = f"{letter.message} {letter.attempts}"
@@ -73,13 +73,13 @@ def test_an_unknown_learners_letter_is_left_to_a_person_after_its_last_try(
 ) -> None:
     environment = environment.model_copy(update={"max_attempts": 2})
     world.event(db, "deactivated", "zoe")
-    work_off(db, environment)
+    decide_due(db, environment)
     enrolment_id = world.enrolment("zoe")
     refuse(world, enrolment_id)
     for _ in range(6):
         remedies.redrive_known_learners(db)
         world.run("UPDATE withdrawals.chunks SET run_after = now() - interval '1 second' WHERE state = 'ready'")
-        work_off(db, environment)
+        decide_due(db, environment)
     assert world.letters()[0].state == "open"
     assert world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives IS NOT NULL") == 1
     assert_balanced(db)

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from schemas.jobs import FileRequest, JobRequest
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
@@ -68,7 +68,7 @@ def test_a_plan_is_what_the_job_then_does(
         job = submit_file(db, world.requester(), file.model_copy(update=planned), enumerate(given, 2)).job
     else:
         job = submit(db, world.requester(), asked.model_copy(update=planned)).job
-    work_off(db, environment)
+    decide_due(db, environment)
     assert show(db, organisation_id=org, job_id=job.id).outcomes == found.outcomes
     assert_balanced(db)
 

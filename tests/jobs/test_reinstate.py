@@ -8,7 +8,7 @@ from schemas.reinstate import ReinstateRequest
 from schemas.reports import EnrolmentFilter
 from tests.jobs.undoing import Undo, same_again
 from tests.support.racing import always_balanced, chunks, workers
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, remedies
@@ -92,12 +92,12 @@ def test_of_two_enrolments_with_one_key_the_newer_is_reinstated(undo: Undo, worl
         world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = :i", i=newer)
         letter = next(letter for letter in world.letters() if letter.enrolment_id == newer)
         remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
-        work_off(db, undo.settings)
+        decide_due(db, undo.settings)
         assert set(world.outcomes(job.id).values()) == {"withdrawn"}
         assert plan(db, world.organisation_id, job.id, None).outcomes == {"enrolled_again": 1, "reinstated": 1}
         made = undo.accept(job.id, chunk_size=chunk_size)
         one_by_one = undo.settings.model_copy(update={"chunk_size": 1})
-        work_off(db, one_by_one if chunk_size == 1 else undo.settings)
+        decide_due(db, one_by_one if chunk_size == 1 else undo.settings)
         assert world.outcomes(made.id) == {older: "enrolled_again", newer: "reinstated"}
         assert world.status(newer) == "no_attempts"
         assert_balanced(db)
@@ -147,10 +147,10 @@ def test_a_person_who_came_back_is_reinstated_only_when_somebody_asks(undo: Undo
     """Rule 10: "Coming back later never reinstates by itself; an operator can"."""
     ids = [world.enrolment("anna"), world.enrolment("anna", "waiting_to_start")]
     job_id = world.event(db, "deactivated", "anna").job_id or 0
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert undo.back(job_id).outcomes == {"learner_inactive": 2}
     world.event(db, "reactivated", "anna")
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
     assert undo.back(job_id).outcomes == {"reinstated": 2}
     assert [world.status(enrolment) for enrolment in ids] == ["in_progress", "waiting_to_start"]
@@ -164,7 +164,7 @@ def test_an_override_is_taken_back_with_its_job(undo: Undo, world: World, db: Da
     remedy = {"remedy": "override", "actor": "test:approver", "note": "agreed"}
     found = [world.letters()[0].id]
     remedies.resolve(db, organisation_id=world.organisation_id, letter_ids=found, **remedy)
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert world.status(enrolment) == "withdrawn"
     assert undo.back(job.id).outcomes == {"reinstated": 1}
     assert world.status(enrolment) == "in_progress"
@@ -210,7 +210,7 @@ def test_a_row_that_cannot_be_written_goes_to_support_and_its_redrive_reinstates
     assert (letter.code, letter.enrolment_id) == ("retries_exhausted", ids[1])
     world.run("DROP TRIGGER refuse ON lms.enrolments")
     remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert undo.shown(made.id).outcomes == {"reinstated": 4}
     assert world.letters()[0].state == "resolved"
     assert undo.shown(job.id).reinstated == 4
@@ -221,7 +221,7 @@ def test_many_small_chunks_have_exact_counts(undo: Undo, world: World, db: Datab
     job = undo.withdraw(world.enrolments(50))
     made = undo.accept(job.id, chunk_size=7)
     assert [row[0] for row in chunks(world, made.id, "size")] == [7] * 7 + [1]
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert undo.shown(made.id).outcomes == {"reinstated": 50}
     assert_balanced(db)
 
@@ -232,10 +232,10 @@ def test_a_withdrawal_that_was_taken_back_says_so_wherever_it_is_shown(
     """The listing of outcomes, the decision receipt and the summary."""
     enrolment_id = world.enrolment()
     job = world.submit(db, [enrolment_id])
-    work_off(db, environment)
+    decide_due(db, environment)
     before = summarise(db, world.organisation_id, EnrolmentFilter())
     back = reinstate(db, world.requester(), job.id, ReinstateRequest()).job
-    work_off(db, environment)
+    decide_due(db, environment)
     with db.begin() as connection:
         (listed,) = outcomes.list_outcomes(connection, world.organisation_id, job.id, outcome=None, after=0, limit=5)
     after = summarise(db, world.organisation_id, EnrolmentFilter())

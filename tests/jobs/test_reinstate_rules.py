@@ -9,7 +9,7 @@ from datetime import datetime
 
 from schemas.catalogue import Outcome
 from tests.jobs.undoing import Undo, same_again
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.database import Database
 from worker.jobs.reinstate import plan
 
@@ -70,7 +70,7 @@ def test_the_set_statement_decides_as_the_model_does(undo: Undo, world: World, d
     planned = plan(db, world.organisation_id, job.id, None)
     assert planned.outcomes == Counter(want[enrolment] for enrolment, (back, *_) in cases.items() if not back)
     world.run("UPDATE withdrawals.chunks SET run_after = now() WHERE job_id = :j", j=first.id)
-    work_off(db, undo.settings)
+    decide_due(db, undo.settings)
     assert world.outcomes(first.id) == want
     assert set(want.values()) == {
         Outcome.REINSTATED,

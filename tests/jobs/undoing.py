@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.reinstate import reinstate
@@ -20,7 +20,7 @@ class Undo:
 
     def withdraw(self, ids: Sequence[int], **request: Any) -> Job:
         job = self.world.submit(self.db, ids, **request)
-        work_off(self.db, self.settings)
+        decide_due(self.db, self.settings)
         return self.shown(job.id)
 
     def accept(self, job_id: int, *, chunk_size: int = 1000, key: str | None = None, **part: Any) -> Job:
@@ -29,7 +29,7 @@ class Undo:
 
     def back(self, job_id: int, **given: Any) -> Job:
         made = self.accept(job_id, **given)
-        work_off(self.db, self.settings)
+        decide_due(self.db, self.settings)
         return self.shown(made.id)
 
     def shown(self, job_id: int) -> Job:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.events import PersonEvent
 from tests.races.test_race_event_order import FUTURE, START, Event, differ, newest
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -89,11 +89,11 @@ def test_any_order_and_any_repetition_of_webhooks_ends_the_same(
             if not anew:
                 assert receipts.setdefault(event, receipt.id) == receipt.id
         if enrolment_id is None:
-            work_off(db, environment)
+            decide_due(db, environment)
             enrolment_id = world.enrolment(person)
             remedies.redrive_known_learners(db)
             events.deactivate_due(db)
-        work_off(db, environment)
+        decide_due(db, environment)
         decisive = newest([event for event, _ in arrivals])
         away = decisive.kind == "deactivated" and not decisive.later
         assert world.active(person) is not away

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.control import BrakeSetting
 from tests.support.racing import falls_due, job_state
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import brake, control
@@ -79,7 +79,7 @@ def test_a_release_outlasts_the_nights_before_and_after_it_is_applied(
     release(db, world, job_id)
     assert away(db, world, holds, 2).status == "accepted"
     assert jobs(world) == [("queued", APPROVER)]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert away(db, world, holds, 3).job_id == job_id
     assert jobs(world) == [("completed", APPROVER)], "nothing waits for a second person again"
@@ -96,7 +96,7 @@ def test_a_held_job_that_was_cancelled_is_not_asked_for_again(
     control.cancel(db, organisation_id=world.organisation_id, job_id=job_id or 0, actor=APPROVER)
     again = away(db, world, holds, 2)
     assert (again.status, again.job_id) == ("noted", job_id)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert not world.active("anna")
 
@@ -146,7 +146,7 @@ def test_the_same_future_day_every_night_is_one_scheduled_job(
     falls_due(world)
     assert away(db, world, holds, 3).job_id == job_id, "in effect by now, and sent without a date"
     sweep(db, environment)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert jobs(world) == [("completed", APPROVER)]
     assert_balanced(db)
@@ -177,7 +177,7 @@ def test_another_source_holds_nothing_that_a_second_person_has_released(
     job_id = away(db, world, first, 1).job_id
     release(db, world, job_id)
     assert away(db, world, second, 2).job_id == job_id
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert [away(db, world, name, night).job_id for night, name in ((3, first), (4, second))] == [job_id, job_id]
     assert jobs(world) == [("completed", APPROVER)]
@@ -192,7 +192,7 @@ def test_the_policy_of_another_source_still_decides_what_is_held(
     away(db, world, source(db, world, environment, "hold"), 1)
     away(db, world, source(db, world, environment, policy), 2)
     assert jobs(world)[0] == ("superseded", None)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == status
     assert_balanced(db)
 
@@ -203,10 +203,10 @@ def test_who_was_enrolled_again_is_withdrawn_by_the_next_night(
     """A source that withdraws: its job has ended, so the repetition finds what came since."""
     world.enrolment("anna")
     first = away(db, world, "hr", 1).job_id
-    work_off(db, environment)
+    decide_due(db, environment)
     again = world.enrolment("anna")
     second = away(db, world, "hr", 2)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert second.job_id != first
     assert world.status(again) == "withdrawn"
     assert_balanced(db)
@@ -229,7 +229,7 @@ def test_a_letter_of_a_deactivation_stands_after_the_next_night(
     """The person's epoch stays, so what support does with the letters of the first night is not superseded."""
     world.enrolment("anna", pathway_id=world.pathway())
     away(db, world, "hr", 1)
-    work_off(db, environment)
+    decide_due(db, environment)
     epoch = world.one("SELECT epoch FROM withdrawals.persons")
     away(db, world, "hr", 2)
     assert world.one("SELECT epoch FROM withdrawals.persons") == epoch
@@ -274,7 +274,7 @@ def test_nights_and_acts_in_any_order_make_one_job_that_is_released_once(
                     sweep(db, environment)
                     is_due = True
                 case _:
-                    work_off(db, environment)
+                    decide_due(db, environment)
                     applied = applied or (released and is_due)
             assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE learner_external_id = :p", p=person) == 1
         assert world.status(enrolment_id) == ("withdrawn" if applied else "in_progress")

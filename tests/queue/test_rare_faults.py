@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 
 from schemas.reinstate import ReinstateRequest
 from tests.support.racing import chunks, job_state, leases_run_out
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.reinstate import reinstate
@@ -37,7 +37,7 @@ def test_an_update_that_the_platform_swallows_is_a_failed_attempt_and_no_outcome
     assert world.outcomes(job.id) == {}
     assert_balanced(db)
     undisturbed(world)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert set(world.outcomes(job.id).values()) == {"withdrawn"}
     assert_balanced(db)
 
@@ -46,14 +46,14 @@ def test_an_undo_that_the_platform_swallows_is_a_failed_attempt_and_no_outcome(
     db: Database, world: World, environment: Settings
 ) -> None:
     done = world.submit(db, world.enrolments(2))
-    work_off(db, environment)
+    decide_due(db, environment)
     undo = reinstate(db, world.requester(), done.id, ReinstateRequest()).job
     on_update(world, "lms.enrolments", "RETURN NULL;")
     Drain(db, environment.model_copy(update={"backoff_seconds": 3600.0})).run()
     assert world.run("SELECT DISTINCT result, error_class FROM withdrawals.attempts") == [("failed", "RuntimeError")]
     assert world.outcomes(undo.id) == {}
     undisturbed(world)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert set(world.outcomes(undo.id).values()) == {"reinstated"}
     assert_balanced(db)
 
@@ -69,7 +69,7 @@ def test_a_uniqueness_of_another_table_belongs_to_its_row(db: Database, world: W
     )
     for _ in range(20):
         world.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
-        work_off(db, environment)
+        decide_due(db, environment)
     assert world.outcomes(job.id) == {first: "withdrawn", second: "failed"}
     assert {row.error_class for row in world.run("SELECT error_class FROM withdrawals.attempts")} == {"UniqueViolation"}
     assert_balanced(db)
@@ -88,7 +88,7 @@ def test_a_failure_that_cannot_be_recorded_is_left_to_the_end_of_the_lease(
     undisturbed(world)
     leases_run_out(world)
     assert recovery.take_over(db, environment) == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 

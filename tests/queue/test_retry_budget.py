@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.racing import chunks, due_now, take
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -38,7 +38,7 @@ def test_what_lies_in_the_surroundings_is_tried_again_long_after_six_attempts(
         fail(db, world, environment, error)
     assert chunks(world, job.id, "state, attempts, own_failures") == [("ready", 18, 0)]
     due_now(world)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert_balanced(db)
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from schemas.catalogue import Outcome
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -44,7 +44,7 @@ def test_the_set_statement_decides_on_real_rows_just_as_the_rules_do(
         cases[enrolment_id] = Enrolment(organisation, status, owned)
     missing = max(cases) + 1000
     job = world.submit(db, [*cases, missing])
-    work_off(db, environment)
+    decide_due(db, environment)
     want = {key: decide(value, organisation_id=world.organisation_id) for key, value in cases.items()}
     want[missing] = decide(None, organisation_id=world.organisation_id)
     assert world.outcomes(job.id) == want
@@ -64,7 +64,7 @@ def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
     pathway = world.pathway()
     ids = {status: world.enrolment("anna", pathway_id=pathway) for status in STATUSES}
     receipt = world.event(db, "deactivated", "anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert receipt.job_id is not None
     assert set(world.outcomes(receipt.job_id).values()) == {"pathway_owned"}
     for status, enrolment_id in ids.items():
@@ -77,7 +77,7 @@ def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
         remedies.resolve(db, remedy="override", note="agreed", **arguments)  # type: ignore[arg-type]
     else:
         remedies.redrive(db, **arguments)  # type: ignore[arg-type]
-    work_off(db, environment)
+    decide_due(db, environment)
     want = {
         enrolment_id: decide(
             Enrolment(world.organisation_id, status, pathway),

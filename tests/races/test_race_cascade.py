@@ -11,7 +11,7 @@ import pytest
 from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from tests.support.racing import Threads, await_waiters, chunks, decide, hold_enrolments, job_state, take
-from tests.world import PATIENCE, World, assert_balanced, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -34,7 +34,7 @@ def _cascade(db: Database, world: World, settings: Settings) -> Cascade:
     pathway = world.pathway()
     ids = [world.enrolment("anna", pathway_id=pathway) for _ in range(3)]
     world.event(db, "deactivated", "anna")
-    work_off(db, settings)
+    decide_due(db, settings)
     return _resolve(db, world, ids)
 
 
@@ -60,13 +60,13 @@ def test_a_person_who_came_back_before_the_act_is_not_withdrawn_by_a_cascade(
     pathway = world.pathway()
     ids = [world.enrolment("anna", pathway_id=pathway) for _ in range(3)]
     world.event(db, "deactivated", "anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     world.event(db, "reactivated", "anna")
     if deactivated_again:
         world.event(db, "deactivated", "anna")
-        work_off(db, environment)
+        decide_due(db, environment)
     cascade = _resolve(db, world, ids)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert _status(world, cascade) == ({"withdrawn"} if deactivated_again else {"in_progress"})
     assert job_state(world, cascade.job_id) == ("completed" if deactivated_again else "superseded")
     assert_balanced(db)
@@ -79,7 +79,7 @@ def test_coming_back_closes_the_chunk_of_a_cascade_that_waits(
     world.event(db, "reactivated", "anna")
     assert chunks(world, cascade.job_id, "state, counts") == [("superseded", {"superseded": 2})]
     assert job_state(world, cascade.job_id) == "superseded"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert _status(world, cascade) == {"in_progress"}
     assert_balanced(db)
 
@@ -136,7 +136,7 @@ def test_a_cascade_half_of_which_was_done_ends_with_exceptions(
             decide(db, claim)
     decide(db, take(db, budget=1))
     world.event(db, "reactivated", "anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert sorted(world.status(one) for one in cascade.siblings) == ["in_progress", "withdrawn"]
     assert job_state(world, cascade.job_id) == "completed_with_exceptions"
     assert_balanced(db)
@@ -149,12 +149,12 @@ def test_a_letter_of_a_cascade_is_superseded_like_one_of_the_deactivation(
     cascade = _cascade(db, world, environment)
     other = world.pathway("Other")
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :i", p=other, i=cascade.siblings[0])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.event(db, "reactivated", "anna")
     (letter_id,) = [row.id for row in world.letters() if row.state == "open" and row[3] == cascade.siblings[0]]
     wanted: dict[str, object] = {"organisation_id": world.organisation_id, "letter_ids": [letter_id]}
     remedies.resolve(db, remedy="override", note="agreed", actor="test:approver", **wanted)  # type: ignore[arg-type]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(cascade.siblings[0]) == "in_progress"
     assert world.outcomes(cascade.job_id)[cascade.siblings[0]] == "superseded"
     assert_balanced(db)
@@ -169,7 +169,7 @@ def test_what_a_letter_shows_of_a_cascade_knows_of_the_newer_event(
     world.run("UPDATE withdrawals.dead_letters SET state = 'discarded', closed_at = now(), closed_by = 'x',"
               " remedy = 'discard' WHERE enrolment_id = :i", i=strange)  # fmt: skip
     world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = :i", p=world.pathway("Other"), i=strange)
-    work_off(db, environment)
+    decide_due(db, environment)
     world.event(db, "reactivated", "anna")
     wanted = LetterFilter(job_id=cascade.job_id)
     found = preview(db, organisation_id=world.organisation_id, act="redrive", wanted=wanted)

@@ -24,7 +24,7 @@ from tests.support.racing import (
     take,
     workers,
 )
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -175,7 +175,7 @@ def test_a_late_retry_of_a_deactivation_finds_the_person_back(
     world.event(db, "reactivated", "anna")
     leases_run_out(world)
     recovery.take_over(db, environment)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert job_state(world, job_id) == "superseded"
     assert_balanced(db)
@@ -187,7 +187,7 @@ def test_a_redrive_and_a_reactivation_at_once_do_not_withdraw_who_is_back(
     """ "also on a late retry or a redrive of an old dead letter": the attempt waits for the person, who is back."""
     enrolment_id = world.enrolment("anna", pathway_id=world.pathway())
     job_id = world.event(slow_db, "deactivated", "anna").job_id
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     (letter,) = world.letters()
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :id", id=enrolment_id)
     remedies.redrive(slow_db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
@@ -246,13 +246,13 @@ def test_an_unknown_learner_is_deactivated_once_the_platform_knows_them(
     relay = Relay(db, broker, environment)
     receipt = world.event(db, "deactivated", "anna")
     assert receipt.job_id is not None
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [(row.code, row.state, row.learner_external_id) for row in world.letters()] == [
         ("unknown_learner", "open", "anna")
     ]
     assert job_state(world, receipt.job_id) == "completed_with_exceptions"
     relay.sweep()
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [row.state for row in world.letters()] == ["open"]
     assert_balanced(db)
     ids = [world.enrolment("anna") for _ in range(3)]
@@ -271,14 +271,14 @@ def test_two_relays_redrive_an_unknown_learner_once(
 ) -> None:
     """Both found the letter open; the second finds an attempt in flight and leaves it."""
     world.event(slow_db, "deactivated", "anna")
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     enrolment_id = world.enrolment("anna")
     with held(owner, "SELECT 1 FROM withdrawals.organisation_settings FOR UPDATE") as hold:
         both = [threads.go(remedies.redrive_known_learners, slow_db) for _ in range(2)]
         await_waiters(world, 2)
         hold.release()
         assert sorted(future.result(PATIENCE) for future in both) == [0, 1]
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives IS NOT NULL") == 1
     assert_balanced(slow_db)
@@ -289,11 +289,11 @@ def test_who_came_back_before_the_platform_knew_them_stays_active(
 ) -> None:
     """The letter of the deactivation is moot; the attempt at it says so and closes it."""
     job_id = world.event(db, "deactivated", "anna").job_id
-    work_off(db, environment)
+    decide_due(db, environment)
     world.event(db, "reactivated", "anna")
     enrolment_id = world.enrolment("anna")
     assert remedies.redrive_known_learners(db) == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert world.active("anna")
     assert [row.state for row in world.letters()] == ["resolved"]
@@ -313,14 +313,14 @@ def test_a_deactivation_for_later_is_applied_when_it_falls_due(
     assert receipt.status == "scheduled"
     assert receipt.job_id is not None
     relay.sweep()
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, receipt.job_id) == "scheduled"
     assert world.active("anna")
     assert world.status(enrolment_id) == "in_progress"
     falls_due(world)
     relay.sweep()
     assert not world.active("anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     broker.close()
     broker.client.close()
     assert world.outcomes(receipt.job_id) == {enrolment_id: "withdrawn"}
@@ -343,7 +343,7 @@ def test_a_newer_deactivation_with_another_date_replaces_the_first(
     third = world.event(db, "deactivated", "anna", occurred_at=now + timedelta(seconds=2))
     assert job_state(world, second.job_id) == "superseded"
     assert not world.active("anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(third.job_id or 0) == {enrolment_id: "withdrawn"}
     assert_balanced(db)
 
@@ -373,10 +373,10 @@ def test_a_letter_of_two_deactivations_is_decided_for_each_as_it_stands(
 ) -> None:
     """Away, back and away again before the platform knew them: the first is superseded, the second withdraws."""
     first = world.event(db, "deactivated", "anna").job_id or 0
-    work_off(db, environment)
+    decide_due(db, environment)
     world.event(db, "reactivated", "anna")
     second = world.event(db, "deactivated", "anna").job_id or 0
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [row.code for row in world.letters()] == ["unknown_learner"]
     assert_balanced(db)
     ids = [world.enrolment("anna") for _ in range(2)]
@@ -396,7 +396,7 @@ def test_a_letter_of_a_deactivation_and_a_job_is_withdrawn_by_the_earlier(
     request = JobRequest(reason="not_required", source="admin", learner_external_id="anna")
     asked = submit(db, world.requester(), request).job.id
     left = world.event(db, "deactivated", "anna").job_id or 0
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [row.code for row in world.letters()] == ["unknown_learner"]
     ids = [world.enrolment("anna") for _ in range(2)]
     assert remedies.redrive_known_learners(db) == 1

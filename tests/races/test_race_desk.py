@@ -4,7 +4,7 @@ from functools import partial
 
 from schemas.dead_letters import LetterFilter
 from tests.support.racing import Threads, await_waiters, held
-from tests.world import PATIENCE, World, assert_balanced, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk_acts
@@ -15,7 +15,7 @@ def test_of_two_assignments_at_once_the_later_stands_and_both_are_on_record(
 ) -> None:
     pathway = world.pathway()
     world.submit(slow_db, [world.enrolment(f"l{n}", pathway_id=pathway) for n in range(3)])
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     ids = [row.id for row in world.letters()]
     act = partial(desk_acts.assign_all, slow_db, organisation_id=world.organisation_id, wanted=LetterFilter())
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE id = :id FOR UPDATE", id=ids[0]) as hold:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.racing import Threads, workers
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -99,7 +99,7 @@ def test_any_order_and_any_repetition_of_events_ends_the_same(
         decisive = newest(events)
         away = decisive.kind == "deactivated" and not decisive.later
         assert world.active(person) is not away
-        work_off(db, environment)
+        decide_due(db, environment)
         assert world.active(person) is not away
         assert world.status(enrolment_id) == ("withdrawn" if away else "in_progress")
 
@@ -117,7 +117,7 @@ def test_of_two_sources_with_the_same_time_the_reactivation_wins(
     events = [Event(leaves, "deactivated", 3, None), Event(returns, "reactivated", 3, 9)]
     for event in sorted(events, key=lambda event: event.kind != first):
         event.send(db, world, "anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.active("anna")
     assert world.status(enrolment_id) == "in_progress"
     assert_balanced(db)

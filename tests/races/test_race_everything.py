@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.racing import Threads, always_balanced, due_now, leases_run_out, workers
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -134,7 +134,7 @@ def test_everything_at_once_loses_nothing_and_does_nothing_twice(
         leases_run_out(world)
         due_now(world)
         actors.relay.sweep()
-        work_off(slow_db, settings)
+        decide_due(slow_db, settings)
         return bool(world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL") == 0)
 
     eventually(done, what="every job ended")

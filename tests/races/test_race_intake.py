@@ -12,7 +12,7 @@ import pytest
 
 from schemas.dead_letters import LetterFilter
 from tests.support.racing import Threads, await_waiters, decide, falls_due, held, hold_enrolments, take
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -156,7 +156,7 @@ def _owned(db: Database, world: World, environment: Settings) -> tuple[int, int]
     """An enrolment that a pathway owns, and its letter."""
     enrolment_id = world.enrolment("anna", pathway_id=world.pathway())
     world.submit(db, [enrolment_id])
-    work_off(db, environment)
+    decide_due(db, environment)
     return enrolment_id, world.letters()[0].id
 
 
@@ -175,7 +175,7 @@ def test_a_letter_that_a_worker_is_deciding_holds_up_an_act_on_it_and_no_other(
         hold.release()
         deciding.result(PATIENCE)
         acting.result(PATIENCE)
-    work_off(very_slow_db, environment)
+    decide_due(very_slow_db, environment)
     assert [letter.state for letter in world.letters()] == ["open"]
     assert_balanced(very_slow_db)
 
@@ -186,7 +186,7 @@ def test_a_run_leaves_a_letter_that_a_worker_is_deciding_for_its_next_step(
     first, _ = _owned(very_slow_db, world, environment)
     second = world.enrolment(uuid4().hex, pathway_id=world.pathway())
     world.submit(very_slow_db, [second])
-    work_off(very_slow_db, environment)
+    decide_due(very_slow_db, environment)
     run = runs.start(
         very_slow_db, organisation_id=world.organisation_id, act="keep", wanted=LetterFilter(), actor="x", note="agreed"
     )

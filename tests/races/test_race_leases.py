@@ -21,7 +21,7 @@ from tests.support.racing import (
     take,
     written,
 )
-from tests.world import PATIENCE, World, assert_balanced, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -63,7 +63,7 @@ def test_a_running_attempt_at_a_letter_does_not_hold_up_the_takeover_of_others(
     """It holds its letter, too: the takeover has to pass by that one as well, and reach what it can."""
     owned = world.enrolment(pathway_id=world.pathway())
     first = world.submit(db, [owned])
-    work_off(db, environment)
+    decide_due(db, environment)
     (letter,) = world.letters()
     remedies.redrive(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")
     running = take(db)
@@ -79,7 +79,7 @@ def test_a_running_attempt_at_a_letter_does_not_hold_up_the_takeover_of_others(
         hold.release()
         late.result(PATIENCE)
     assert world.outcomes(first.id) == {owned: "pathway_owned"}
-    work_off(db, environment)
+    decide_due(db, environment)
     assert {job_state(world, job.id) for job in others} == {"completed"}
     assert_balanced(db)
 
@@ -106,7 +106,7 @@ def test_a_worker_that_comes_after_the_takeover_writes_nothing(
     assert written(world) == before
     if fresh and successor == "has claimed it":
         decide(db, fresh)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
@@ -126,7 +126,7 @@ def test_a_takeover_and_a_late_worker_at_the_same_moment_leave_one_decision(
         taking = threads.go(recovery.take_over, db, environment)
         late.result(PATIENCE)
         taking.result(PATIENCE)
-    work_off(db, environment)
+    decide_due(db, environment)
     for job_id, ids in made:
         assert world.outcomes(job_id) == dict.fromkeys(ids, "withdrawn")
         assert job_state(world, job_id) == "completed"

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from tests.support.racing import Threads, await_waiters, decide, held, job_state, outcome, take, workers
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -23,7 +23,7 @@ def _shared_letter(db: Database, world: World, settings: Settings, jobs: int = 2
     """A pathway-owned enrolment that several jobs asked for: enrolment, jobs, the letter."""
     enrolment_id = world.enrolment(pathway_id=world.pathway())
     made = [world.submit(db, [enrolment_id]).id for _ in range(jobs)]
-    work_off(db, settings)
+    decide_due(db, settings)
     (letter,) = world.letters()
     assert letter.code == "pathway_owned"
     assert [world.outcomes(job) for job in made] == [{enrolment_id: "pathway_owned"}] * jobs
@@ -85,8 +85,8 @@ def test_the_attempts_at_one_letter_never_give_the_later_job_the_first_go(
     _override(slow_db, world, letter_id)
     of_job = "SELECT 1 FROM withdrawals.chunks WHERE redrives = :id AND job_id = :job FOR UPDATE"
     with held(owner, of_job, id=letter_id, job=(earlier, later)[busy]):
-        work_off(slow_db, environment)
-    work_off(slow_db, environment)
+        decide_due(slow_db, environment)
+    decide_due(slow_db, environment)
     assert world.outcomes(earlier) == {enrolment_id: "withdrawn"}
     assert world.outcomes(later) == {enrolment_id: "already_withdrawn"}
     assert _state(world, letter_id) == "resolved"
@@ -118,7 +118,7 @@ def test_of_two_people_who_act_on_one_letter_at_once_one_is_refused(
     assert [row[0] for row in driven] == made
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE dead_letter_id = :id", id=letter_id) == 1
     assert_balanced(slow_db)
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     assert _state(world, letter_id) in ("open", "resolved")
     assert world.status(enrolment_id) in ("in_progress", "withdrawn")
     assert_balanced(slow_db)
@@ -171,7 +171,7 @@ def test_a_redrive_and_a_closing_of_one_letter_at_once_are_one_of_the_two(
     assert len(refused) == 1
     driven = world.one("SELECT count(*) FROM withdrawals.chunks WHERE redrives = :id", id=letter_id)
     assert driven == (0 if "in flight" not in str(refused[0]) else len(made))
-    work_off(slow_db, environment)
+    decide_due(slow_db, environment)
     assert world.status(enrolment_id) == ("withdrawn" if driven else "in_progress")
     assert _state(world, letter_id) == ("discarded" if not driven and closing == "discard" else "resolved")
     assert_balanced(slow_db)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from schemas.events import PersonEvent
 from tests.support.racing import chunks, job_state, leases_run_out, take
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -60,7 +60,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(
     lost = LostAnswer(db, which)
     with monkeypatch.context() as patch:
         patch.setattr(db.engine.dialect, "do_commit", lost)
-        work_off(db, environment)
+        decide_due(db, environment)
     assert lost.left <= 0
     broker = make_broker(environment.broker_url.get_secret_value())
     relay = Relay(db, broker, environment)
@@ -68,7 +68,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(
     def done() -> bool:
         leases_run_out(world)
         relay.sweep()
-        work_off(db, environment)
+        decide_due(db, environment)
         return job_state(world, job.id) == "completed_with_exceptions"
 
     eventually(done, what="the job done")
@@ -181,7 +181,7 @@ def test_an_act_on_a_letter_whose_answer_is_lost_is_not_reported_as_a_conflict(
 ) -> None:
     """Support would be told that somebody else was faster, although it was they."""
     world.submit(db, [world.enrolment(pathway_id=world.pathway())])
-    work_off(db, environment)
+    decide_due(db, environment)
     (letter,) = world.letters()
     with one_lost_answer():
         act(db, organisation_id=world.organisation_id, letter_ids=[letter.id], actor="test:support")

@@ -6,7 +6,7 @@ What a claim must not read stands apart in the index: `test_costs.py` counts tha
 import pytest
 
 from tests.support.racing import Threads, await_waiters, chunks, decide, held, job_state, take
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
@@ -39,7 +39,7 @@ def test_chunks_wait_while_their_job_is_paused_and_are_due_again_when_it_goes_on
     assert not world.one(
         "SELECT count(*) FROM withdrawals.chunks WHERE state = 'ready' AND run_after < now() - interval '1 minute'"
     ), "a job that was paused for an hour has not waited for a worker for an hour"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
     assert_balanced(db)
 
@@ -52,10 +52,10 @@ def test_a_chunk_that_is_claimed_at_the_pause_is_given_back_and_done_after_the_r
     act(db, world, job.id, "pause")
     decide(db, claim)
     assert chunks(world, job.id) == [("ready",), ("waiting",)]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert chunks(world, job.id) == [("ready",), ("waiting",)], "a claim reads the job's state"
     act(db, world, job.id, "resume")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 
@@ -73,7 +73,7 @@ def test_a_pause_does_not_wait_for_a_chunk_that_is_locked_and_a_resume_leaves_no
         hold.release()
         resuming.result(60)
     assert chunks(world, job.id) == [("ready",), ("ready",)]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 
@@ -88,14 +88,14 @@ def test_a_chunk_is_not_claimed_before_its_next_attempt_and_is_when_its_time_has
         act(db, world, job.id, "pause")
         act(db, world, job.id, "resume")
     assert chunks(world, job.id, "state, deferred, attempts") == [("ready", True, 1)]
-    work_off(db, environment)
+    decide_due(db, environment)
     assert chunks(world, job.id) == [("ready",)]
     with db.begin() as connection:
         assert claims.count_due(connection, most=10) == 0
     world.run("UPDATE withdrawals.chunks SET run_after = now()")
     with db.begin() as connection:
         assert claims.count_due(connection, most=10) == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 
@@ -104,5 +104,5 @@ def test_a_drain_finds_what_has_become_due_without_a_relay(db: Database, world: 
     job = world.submit(db, world.enrolments(2))
     fail_once(db, world, environment)
     world.run("UPDATE withdrawals.chunks SET run_after = now()")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"

@@ -23,7 +23,7 @@ from tests.support.racing import (
     take,
     workers,
 )
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -170,7 +170,7 @@ def test_a_vanished_claim_comes_back_alone_and_counted(db: Database, world: Worl
     assert len(take(db).chunk_ids) == 1
     leases_run_out(world)
     recovery.take_over(db, environment)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert {job_state(world, job) for job in jobs} == {"completed"}
     assert world.letters() == []
     assert_balanced(db)
@@ -183,7 +183,7 @@ def test_a_lease_that_really_runs_out_is_taken_over_by_the_sweep(
     job = world.submit(db, world.enrolments(2))
     take(db, lease_seconds=1)
     eventually(lambda: recovery.take_over(db, environment) == 1, what="the lease over")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 
@@ -224,7 +224,7 @@ def test_a_single_id_whose_claims_vanish_up_to_the_cap_is_poison(
     assert _letter(db, world).state == "open"
     assert_balanced(db)
     _redrive(db, world, letter.id)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(job.id) == {enrolment_id: "withdrawn"}
     assert _letter(db, world).state == "resolved"
     assert_balanced(db)
@@ -244,7 +244,7 @@ def test_a_chunk_of_several_ids_whose_claims_vanish_up_to_the_cap_is_split(
     ]
     assert world.letters() == []
     assert_balanced(db)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
@@ -299,7 +299,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_claim_back_and_another_finishes
         assert chunks(world, later.id, "state, claims, attempts") == [("ready", 0, 0)]
         assert world.one("SELECT count(*) FROM withdrawals.attempts") == 0
         assert_balanced(slow_db)
-    work_off(slow_db, patient)
+    decide_due(slow_db, patient)
     assert {job_state(world, job.id), job_state(world, later.id)} == {"completed"}
     assert_balanced(slow_db)
 
@@ -321,7 +321,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
         drain.stop()
         drain.interrupt()
         working.result(PATIENCE)
-    work_off(slow_db, patient)
+    decide_due(slow_db, patient)
     assert world.outcomes(job.id) == {}
     with slow_db.begin() as connection:
         claims.close_cancelled(connection, [job.id])
@@ -336,7 +336,7 @@ def test_a_letter_of_several_jobs_whose_attempt_fails_is_open_again_for_all(
     """The error is laid on all attempts at the letter together; at the cap each is closed, the letter is open again."""
     bad = world.enrolment(pathway_id=world.pathway())
     jobs = [world.submit(db, [bad]).id for _ in range(3)]
-    work_off(db, quick)
+    decide_due(db, quick)
     letter = _letter(db, world)
     _refuse(world, bad)
     remedies.resolve(

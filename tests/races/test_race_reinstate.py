@@ -24,7 +24,7 @@ from tests.support.racing import (
     workers,
     written,
 )
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.reinstate import reinstate
@@ -37,7 +37,7 @@ from worker.queue.drain import Drain
 def withdrawn(db: Database, world: World, settings: Settings, ids: list[int]) -> int:
     """A job that has withdrawn these."""
     job = world.submit(db, ids)
-    work_off(db, settings)
+    decide_due(db, settings)
     return job.id
 
 

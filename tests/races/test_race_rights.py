@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import InternalError, ProgrammingError
 
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -44,7 +44,7 @@ def filled(db: Database, world: World, environment: Settings) -> World:
     )
     world.run("UPDATE lms.enrolments SET progress = 42.5")
     world.submit(db, [enrolment_id])
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     return world
 

@@ -24,7 +24,7 @@ from tests.support.racing import (
     take,
     workers,
 )
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
@@ -201,13 +201,13 @@ def test_a_paused_job_gets_its_claimed_chunks_back_with_the_claim_refunded(
     decide(db, claim)
     assert chunks(world, job.id, "state, claims, attempts") == [("ready", 0, 0)] * 2
     assert nothing_is_due(db)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(job.id) == {}
     if other:
         assert job_state(world, other.id) == "completed"
     assert_balanced(db)
     world.run("UPDATE withdrawals.jobs SET state = 'queued' WHERE id = :id", id=job.id)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
 

@@ -15,7 +15,7 @@ from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.jobs.undoing import Undo
 from tests.support.racing import held, hold_enrolments
 from tests.support.web import make_source
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -59,7 +59,7 @@ def theirs(db: Database, environment: Settings, owner: Database) -> World:
     owned = other.enrolment("anna", pathway_id=other.pathway())
     other.event(db, "deactivated", "anna")
     other.submit(db, [owned, other.enrolment("ben")])
-    work_off(db, environment)
+    decide_due(db, environment)
     runs.start(db, organisation_id=other.organisation_id, act="discard", wanted=LetterFilter(), note="n", **WHO)
     make_source(db, environment, other.organisation_id, "workday")
     tokens.create(db, organisation_id=other.organisation_id, name="t", role="viewer", **WHO)
@@ -73,7 +73,7 @@ def test_a_job_that_names_a_held_enrolment_of_another_organisation_is_decided(
     their_id, our_id = theirs.enrolment("dora"), world.enrolment("anna")
     job = world.submit(db, [their_id, our_id])
     with hold_enrolments(owner, their_id):
-        work_off(db, environment)
+        decide_due(db, environment)
         assert world.outcomes(job.id) == {their_id: "not_found", our_id: "withdrawn"}
     assert_balanced(db)
 
@@ -92,15 +92,15 @@ def test_no_work_of_an_organisation_waits_for_a_row_of_another(
         not_found = dict.fromkeys(their_ids, "not_found")
         assert world.outcomes(job.id) == {**not_found, owned: "pathway_owned", free: "withdrawn"}
         world.event(db, "deactivated", "cleo")
-        work_off(db, environment)
+        decide_due(db, environment)
         assert world.status(persons) == "withdrawn"
         back = undo.back(job.id)
         assert world.outcomes(back.id) == {free: "reinstated"}
         remedies.redrive(db, organisation_id=us, letter_ids=[row[0] for row in world.run(letters, o=us)], **WHO)
-        work_off(db, environment)
+        decide_due(db, environment)
         world.event(db, "deactivated", "anna")
         world.event(db, "reactivated", "anna")
-        work_off(db, environment)
+        decide_due(db, environment)
     assert_balanced(db)
 
 
@@ -114,7 +114,7 @@ def test_an_undo_does_not_wait_for_an_enrolment_that_moved_to_another_organisati
     for table, which in (("learners", "external_id = 'moved'"), ("enrolments", f"id = {moved}")):
         world.run(f"UPDATE lms.{table} SET organisation_id = :o WHERE {which}", o=theirs.organisation_id)
     with all_held(world, theirs.organisation_id):
-        work_off(db, environment)
+        decide_due(db, environment)
         assert world.outcomes(back.id) == {moved: "changed_since"}
     assert world.status(moved) == "withdrawn"
 

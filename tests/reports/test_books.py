@@ -1,6 +1,6 @@
 """What the platform does to its own tables is a warning or nothing: it is never called broken."""
 
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.reports.books import check
@@ -18,7 +18,7 @@ def test_what_the_platform_made_active_again_may_be_withdrawn_again(
             i=enrolment,
         )
         world.submit(db, [enrolment])
-        work_off(db, environment)
+        decide_due(db, environment)
     books = check(db)
     assert books.clean, books
     assert [(one.rule, one.subject) for one in books.warnings] == [
@@ -33,7 +33,7 @@ def test_what_the_platform_does_itself_is_never_called_broken(
     before, ended, opened, theirs, moved, gone = [world.enrolment(f"l{number}") for number in range(6)]
     world.run("UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_by = 'platform' WHERE id = :i", i=before)
     world.submit(db, [before, ended, opened, theirs, moved, gone])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :i", i=ended)
     world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = :i", i=opened)
     world.run(

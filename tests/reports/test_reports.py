@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.reports import EnrolmentFilter, OutcomeFilter
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError
@@ -50,7 +50,7 @@ def test_the_status_filter_includes_withdrawn_unless_it_is_excluded(
         world.enrolment("a"), world.enrolment("b", "mastered"), world.enrolment("c", "archived"), world.enrolment("d"),
     )  # fmt: skip
     world.submit(db, [gone])
-    work_off(db, environment)
+    decide_due(db, environment)
     assert both(db, world) == [active, ended, odd, gone]
     assert both(db, world, exclude_status=["withdrawn"]) == [active, ended, odd]
     assert both(db, world, exclude_status=["withdrawn", "mastered"]) == [active, odd]
@@ -66,7 +66,7 @@ def test_enrolments_are_found_by_series_reason_source_and_time(
     one, two, other = world.enrolment("a"), world.enrolment("b"), world.enrolment("c")
     world.event(db, "deactivated", "a")
     world.submit(db, [two], reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=other)
     assert both(db, world, series_id=series) == [other]
     assert both(db, world, reason="user_deactivated") == [one]
@@ -102,7 +102,7 @@ def test_columns_begin_as_agreed_and_name_the_job_that_withdrew(
     enrolment, by_the_platform = world.enrolment("=anna"), world.enrolment("ben", "withdrawn")
     job = world.submit(db, [enrolment])
     again = world.submit(db, [enrolment, by_the_platform])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE lms.enrolments SET due_at = 'infinity' WHERE id = :id", id=enrolment)
     first, second = exported(db, world, EnrolmentFilter())
     assert list(first)[:6] == [
@@ -118,7 +118,7 @@ def test_another_organisation_is_in_no_report(world: World, db: Database, enviro
     other = world.organisation("Other")
     theirs, ours = world.enrolment("x", organisation_id=other), world.enrolment("a")
     world.submit(db, [theirs, ours])
-    work_off(db, environment)
+    decide_due(db, environment)
     assert both(db, world) == [ours]
     rows = exported(db, world, OutcomeFilter())
     assert [(int(row["enrolment_id"]), row["outcome"], row["learner_external_id"]) for row in rows] == [
@@ -134,7 +134,7 @@ def test_outcomes_are_found_by_job_outcome_source_status_and_time(
 ) -> None:
     done, ended, missing = world.enrolment("a"), world.enrolment("b", "mastered"), 999_999
     first = world.submit(db, [done, ended, missing])
-    work_off(db, environment)
+    decide_due(db, environment)
     cancelled = world.submit(db, [ended])
     cancel(db, organisation_id=world.organisation_id, job_id=cancelled.id, actor="test:admin")
 
@@ -161,7 +161,7 @@ def test_an_export_shows_one_moment_while_a_job_runs(world: World, db: Database,
     def commits_meanwhile() -> bool:
         if not asked:
             world.submit(db, [last])
-            work_off(db, environment)
+            decide_due(db, environment)
             assert world.status(last) == "withdrawn"
         asked.append(True)
         return False
@@ -213,7 +213,7 @@ def test_the_summary_adds_up(world: World, db: Database, environment: Settings) 
     owned, ended = world.enrolment("p", pathway_id=pathway), world.enrolment("m", "mastered")
     world.submit(db, [*ids[:3], owned, ended, 999_999])
     world.submit(db, [ids[0], ids[3]], reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE withdrawals.dead_letters SET opened_at = now() - interval '2 days' WHERE code = 'not_found'")
     found = summarise(db, world.organisation_id, EnrolmentFilter())
     monday = world.one("SELECT date_trunc('week', now() AT TIME ZONE 'UTC')::date")
@@ -241,7 +241,7 @@ def test_the_summary_adds_up(world: World, db: Database, environment: Settings) 
 def test_each_withdrawal_stands_in_one_band_of_time(world: World, db: Database, environment: Settings) -> None:
     took = (5, 10, 3599, 90_000)  # seconds
     jobs = [world.submit(db, [world.enrolment("a")]) for _ in took]
-    work_off(db, environment)
+    decide_due(db, environment)
     for job, seconds in zip(jobs, took, strict=True):
         world.run(
             """UPDATE withdrawals.jobs j SET created_at = o.decided_at - :s * interval '1 s',
@@ -261,7 +261,7 @@ def test_waiting_for_a_time_that_lies_ahead_is_not_time_taken(
     world: World, db: Database, environment: Settings
 ) -> None:
     world.submit(db, [world.enrolment("a")])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("UPDATE withdrawals.jobs SET created_at = now() - interval '30 days'")
     took = summarise(db, world.organisation_id, EnrolmentFilter()).seconds_to_withdrawal
     assert took.p99 is not None and took.p99 < 60

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from ops.migrate import head, migrate
-from tests.world import PATIENCE, World, assert_balanced, eventually, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -359,7 +359,7 @@ def test_learning_resources_stay_open_to_a_withdrawn_learner(world: World, db: D
     world.run("UPDATE lms.enrolments SET progress = 55")
     before = world.run("SELECT * FROM lms.resource_access")
     world.event(db, "deactivated", "anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment) == "withdrawn"
     assert world.run("SELECT * FROM lms.resource_access") == before
     assert world.one("SELECT progress FROM lms.enrolments") == 55

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from ops.migrate import MIGRATIONS, head, migrate
-from tests.world import assert_balanced, work_off
+from tests.world import assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -94,7 +94,7 @@ def test_the_work_of_a_migrated_database_goes_on_where_it_was(database: Database
     with database.begin() as connection:
         connection.execute(text("UPDATE withdrawals.chunks SET lease_until = now() WHERE state = 'claimed'"))
     assert recovery.take_over(database, upgraded) == 1
-    work_off(database, upgraded)
+    decide_due(database, upgraded)
     with database.begin() as connection:
         rows = connection.execute(text("SELECT id, state FROM withdrawals.jobs WHERE id > 8 ORDER BY id"))
         states = {row.id: row.state for row in rows}

@@ -8,7 +8,7 @@ from uuid import uuid4
 from schemas.dead_letters import LetterFilter
 from schemas.jobs import JobRequest
 from tests.support.web import make_source
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -94,7 +94,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
     requester = Requester(organisation_id, f"token:{mark}", "api", mark)
     request = JobRequest(reason="not_required", enrolment_ids=[owned, plain, NOBODY_S - 1], note=f"note {mark}")
     job = submit(db, requester, request).job
-    work_off(db, settings)
+    decide_due(db, settings)
     letter = world.one("SELECT min(id) FROM withdrawals.dead_letters WHERE organisation_id = :o", o=organisation_id)
     run = runs.start(
         db, organisation_id=organisation_id, act="redrive", wanted=LetterFilter(), actor=f"test:{mark}", note=mark

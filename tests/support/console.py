@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
-from tests.world import World, eventually, work_off
+from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import brake
@@ -90,7 +90,7 @@ def one_owned(db: Database, world: World, environment: Settings) -> tuple[int, i
     world.run("UPDATE lms.learners SET display_name = :n", n=f"Anna {NASTY}")
     world.run("UPDATE lms.series SET title = 'Rust ' || :x || id", x=NASTY)
     world.submit(db, [enrolment], note=f"left in May {NASTY}", reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     return eventually(world.letters)[0].id, enrolment
 
 

@@ -8,7 +8,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.jobs import FileRequest, JobRequest
 from schemas.reinstate import ReinstateRequest
 from tests.support.racing import leases_run_out, take
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -39,7 +39,7 @@ def build(db: Database, owner: Database, settings: Settings) -> None:
 def _ended_jobs(world: World, db: Database, settings: Settings) -> None:
     ids = world.enrolments(5)
     world.submit(db, ids, chunk_size=2)
-    work_off(db, settings)
+    decide_due(db, settings)
     world.submit(db, ids[:2])  # already withdrawn
     world.submit(db, [world.enrolment("ended", "mastered"), world.enrolment("fine")])
     submit_file(
@@ -54,7 +54,7 @@ def _ended_jobs(world: World, db: Database, settings: Settings) -> None:
     request = JobRequest(reason="not_required", enrolment_ids=[theirs])
     submit(db, Requester(other, "test:other", "api", "theirs"), request)
     world.submit(db, world.enrolments(1), effective_at=datetime.now(UTC) - timedelta(hours=1))
-    work_off(db, settings)
+    decide_due(db, settings)
 
 
 def _letters(world: World, db: Database, settings: Settings) -> None:
@@ -64,7 +64,7 @@ def _letters(world: World, db: Database, settings: Settings) -> None:
         """The letter of an enrolment that a pathway owns."""
         enrolment_id = world.enrolment(learner, pathway_id=pathway)
         world.submit(db, [enrolment_id])
-        work_off(db, settings)
+        decide_due(db, settings)
         return int(next(letter.id for letter in world.letters() if letter.enrolment_id == enrolment_id))
 
     def resolve(learner: str, remedy: str) -> None:
@@ -77,7 +77,7 @@ def _letters(world: World, db: Database, settings: Settings) -> None:
             note="asked",
             door="api",
         )
-        work_off(db, settings)
+        decide_due(db, settings)
 
     resolve("override", "override")
     world.enrolment("cascade", pathway_id=pathway)
@@ -87,10 +87,10 @@ def _letters(world: World, db: Database, settings: Settings) -> None:
     again = owned("redriven")
     world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE learner_id = :l", l=world.learner("redriven"))
     remedies.redrive(db, organisation_id=org, letter_ids=[again], actor="test:operator")
-    work_off(db, settings)
+    decide_due(db, settings)
     owned("open")
     world.submit(db, [world.enrolment("odd", "on_hold"), 999_999])  # unknown status, not found
-    work_off(db, settings)
+    decide_due(db, settings)
     runs.start(
         db, organisation_id=org, act="redrive", wanted=LetterFilter(code="unknown_status"), actor="test:operator"
     )
@@ -106,7 +106,7 @@ def _failures(world: World, db: Database, settings: Settings) -> None:
     recovery.take_over(db, impatient)  # poison
     world.submit(db, world.enrolments(4))
     recovery.record_failure(db, impatient, take(db), RuntimeError("boom"))  # split
-    work_off(db, settings)
+    decide_due(db, settings)
 
 
 def _people(world: World, db: Database, settings: Settings) -> None:
@@ -115,15 +115,15 @@ def _people(world: World, db: Database, settings: Settings) -> None:
     world.enrolment("gone", pathway_id=world.pathway())
     world.event(db, "deactivated", "gone")
     world.event(db, "deactivated", "unknown")
-    work_off(db, settings)
+    decide_due(db, settings)
     world.event(db, "deactivated", "away")
-    work_off(db, settings)
+    decide_due(db, settings)
     world.event(db, "reactivated", "away")
     world.event(db, "deactivated", "back")
     world.event(db, "reactivated", "back")  # superseded
     world.event(db, "deactivated", "leaving", effective_at=datetime.now(UTC) + timedelta(days=3))
     submit(db, world.requester(), JobRequest(reason="not_required", learner_external_id="away"))
-    work_off(db, settings)
+    decide_due(db, settings)
     hr_sources.create(
         db, settings, organisation_id=world.organisation_id, name="held", kind="standard", actor="test",
         on_deactivate="hold",
@@ -140,23 +140,23 @@ def _people(world: World, db: Database, settings: Settings) -> None:
     )
     user = world.one("SELECT id FROM lms.learners WHERE external_id = 'sam'")
     scim_users.delete(db, organisation_id=world.organisation_id, actor="test:scim", learner_id=user)
-    work_off(db, settings)
+    decide_due(db, settings)
 
 
 def _undone(world: World, db: Database, settings: Settings) -> None:
     ids = world.enrolments(3)
     job = world.submit(db, ids)
-    work_off(db, settings)
+    decide_due(db, settings)
     world.run("UPDATE lms.enrolments SET withdrawal_reason = 'changed' WHERE false")
     request = ReinstateRequest.model_validate({"filter": {"enrolment_ids": ids[:2]}})
     reinstate(db, world.requester(), job.id, request)
-    work_off(db, settings)
+    decide_due(db, settings)
     endpoints.create(
         db, settings.model_copy(update={"webhooks_allow_private": True}), organisation_id=world.organisation_id,
         url="http://127.0.0.1:9/", events=["job.completed"], actor="test",
     )  # fmt: skip
     world.submit(db, ids[:1])  # withdrawn again, after it was reinstated
-    work_off(db, settings)
+    decide_due(db, settings)
 
 
 def _seal(world: World, db: Database) -> None:
@@ -180,7 +180,7 @@ def _unfinished(world: World, db: Database, settings: Settings) -> None:
     paused = world.submit(db, world.enrolments(4), chunk_size=2)
     control.pause(db, organisation_id=org, job_id=paused.id, actor="test:operator")
     cancelled = world.submit(db, world.enrolments(4), chunk_size=2)
-    work_off(db, settings.model_copy(update={"chunk_size": 2}))
+    decide_due(db, settings.model_copy(update={"chunk_size": 2}))
     del cancelled
     dropped = world.submit(db, world.enrolments(3), chunk_size=1)
     take(db, budget=1)
@@ -191,7 +191,7 @@ def _unfinished(world: World, db: Database, settings: Settings) -> None:
     world.enrolment("two")
     world.event(db, "deactivated", "two", source="held")
     control.release(db, organisation_id=org, job_id=held, actor="test:approver")
-    work_off(db, settings)
+    decide_due(db, settings)
     world.submit(db, world.enrolments(1))
     recovery.record_failure(db, settings, take(db), TimeoutError("later"))  # waits for its next attempt
     world.submit(db, world.enrolments(2))

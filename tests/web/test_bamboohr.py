@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.support.web import make_source
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -68,7 +68,7 @@ def test_employees_whose_status_changed_are_deactivated_or_reactivated(
         assert (answer.status_code, answer.content) == (200, b"")
     assert [world.active(person) for person in ids] == [False, False, True]
     assert send(client, employee("4712", "Active", timestamp="2026-03-02T08:00:00+0000")).status_code == 200
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(id_) for id_ in ids.values()] == ["withdrawn", "in_progress", "in_progress"]
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 2
     assert_balanced(db)

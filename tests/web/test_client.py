@@ -27,7 +27,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
 from tests.support.web import MakeHr
-from tests.world import PATIENCE, World, work_off
+from tests.world import PATIENCE, World, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -65,7 +65,7 @@ def test_a_service_submits_watches_and_decides_with_the_client(
         path.write_text("enrolment_id\n999999\n")
         file = client.submit_file(path, FileRequest(reason="not_required", note="gone"), key="f")
         assert client.submit_file(path, FileRequest(reason="not_required", note="gone"), key="f").id == file.id
-        work_off(db, environment)
+        decide_due(db, environment)
         assert client.job(job.id).outcomes == {"withdrawn": 3, "pathway_owned": 1}
         assert [found.id for found in client.jobs()] == [file.id, job.id]
         assert [found.enrolment_id for found in client.outcomes(job.id, outcome="withdrawn")] == ids
@@ -74,7 +74,7 @@ def test_a_service_submits_watches_and_decides_with_the_client(
         assert client.redrive(letter.id, note="once more").state == "redriven"
         with pytest.raises(ConflictError):
             client.discard(letter.id)
-        work_off(db, environment)
+        decide_due(db, environment)
         assert client.resolve(letter.id, remedy="override", note="agreed").state == "redriven"
         later = client.submit(request(*ids, effective_at="2990-01-01"))
         assert client.cancel(later.id).state == "cancelled"

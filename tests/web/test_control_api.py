@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.control import BrakeSetting
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import brake
@@ -28,11 +28,11 @@ def test_a_job_is_paused_and_resumed_and_asking_twice_changes_nothing(
     for _ in range(2):
         answer = client.post(f"/v1/jobs/{job.id}/pause", headers=operator, json={"note": "month's end"})
         assert (answer.status_code, answer.json()["state"]) == (200, "paused")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert client.get(f"/v1/jobs/{job.id}", headers=operator).json()["outcomes"] == {}
     for _ in range(2):
         assert client.post(f"/v1/jobs/{job.id}/resume", headers=operator).json()["state"] == "queued"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert client.get(f"/v1/jobs/{job.id}", headers=operator).json()["outcomes"] == {"withdrawn": 3}
     acts = world.run("SELECT actor, action, note FROM withdrawals.audit WHERE action IN ('job.pause', 'job.resume')")
     assert [tuple(row) for row in acts] == [
@@ -46,7 +46,7 @@ def test_jobs_are_listed_by_each_condition_and_by_several(
     client: TestClient, bearer: Bearer, db: Database, world: World, environment: Settings
 ) -> None:
     done = world.submit(db, world.enrolments(1))
-    work_off(db, environment)
+    decide_due(db, environment)
     paused = world.submit(db, world.enrolments(1), source="admin")
     viewer, producer = bearer("viewer"), bearer("producer", name="feed")
     client.post(f"/v1/jobs/{paused.id}/pause", headers=bearer("operator"))
@@ -78,7 +78,7 @@ def test_an_act_that_the_state_does_not_allow_is_refused_with_the_reason(
 ) -> None:
     approver = bearer("approver")
     done = world.submit(db, world.enrolments(1))
-    work_off(db, environment)
+    decide_due(db, environment)
     ahead = world.submit(db, world.enrolments(1), effective_at="2990-01-01T00:00:00Z")
     queued = world.submit(db, world.enrolments(1))
     limit(db, world, 0)
@@ -119,7 +119,7 @@ def test_a_scheduled_job_is_moved_and_one_moved_into_the_past_is_due_at_once(
     assert [one["id"] for one in found] == [job.id]
     moved = client.patch(f"/v1/jobs/{job.id}", headers=operator, json={"effective_at": "2020-01-01"}).json()
     assert moved["state"] == "queued"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert client.get(f"/v1/jobs/{job.id}", headers=operator).json()["state"] == "completed"
     limit(db, world, 0)
     job = world.submit(db, world.enrolments(1), effective_at="2990-01-01T00:00:00Z")

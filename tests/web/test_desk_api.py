@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.support.web import Hr
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -21,7 +21,7 @@ def owned(db: Database, world: World, environment: Settings) -> list[int]:
     pathway = world.pathway("Onboarding")
     ids = [world.enrolment(f"l{n}", pathway_id=pathway) for n in range(3)]
     world.submit(db, ids)
-    work_off(db, environment)
+    decide_due(db, environment)
     return ids
 
 

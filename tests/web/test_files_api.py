@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -38,7 +38,7 @@ def test_a_file_is_one_job(send: Callable[..., Any], db: Database, environment: 
     assert answer.status_code == 202
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert (job["accepted"], job["duplicates"], job["source"], job["note"]) == (3, 1, "admin", "spring")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(i) for i in ids] == ["withdrawn"] * 3
 
 

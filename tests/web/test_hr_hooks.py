@@ -20,7 +20,7 @@ from ops.local.servers import LocalServers
 from schemas.catalogue import LetterCode
 from tests.support import processes
 from tests.support.web import Hr, MakeHr, event, signed
-from tests.world import PATIENCE, World, assert_balanced, work_off
+from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import acts, remedies
@@ -43,7 +43,7 @@ def test_a_deactivation_is_accepted_with_a_receipt(hr: Hr, world: World, db: Dat
     assert answer.status_code == 202
     assert answer.json() == {"receipt_id": answer.json()["receipt_id"], "job_id": 1, "status": "accepted"}
     assert not world.active("anna")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.outcomes(1) == {enrolment_id: "withdrawn"}
     row = world.run("SELECT withdrawn_by, withdrawal_reason FROM lms.enrolments")[0]
     assert tuple(row) == ("hr:workday", "user_deactivated")
@@ -320,7 +320,7 @@ def test_while_redis_is_down_events_are_still_accepted(
         processes.start_redis(servers)
     broker = make_broker(environment.broker_url.get_secret_value())
     assert Relay(db, broker, environment).publish() == 1
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
 
 
@@ -329,11 +329,11 @@ def test_an_event_about_an_unknown_learner_becomes_a_dead_letter(
 ) -> None:
     """202; a dead letter `unknown_learner`, which is done once the learner exists."""
     assert hr.send(event("zoe")).status_code == 202
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [letter.code for letter in world.letters()] == ["unknown_learner"]
     enrolment_id = world.enrolment("zoe")
     remedies.redrive_known_learners(db)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert [letter.state for letter in world.letters()] == ["resolved"]
     assert_balanced(db)
@@ -363,7 +363,7 @@ def test_who_comes_back_within_the_grace_period_keeps_everything(
     wait = world.one("SELECT extract(epoch FROM effective_at - created_at) FROM withdrawals.jobs")
     assert 47.9 * 3600 < wait <= 48.1 * 3600
     hr.send(event(kind=back, timestamp=datetime.now(UTC).isoformat()))
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.active("anna")
     assert world.status(enrolment_id) == "in_progress"
     assert world.one("SELECT state FROM withdrawals.jobs") == "superseded"
@@ -412,7 +412,7 @@ def test_a_source_may_hold_for_a_second_person(
     hr = make_hr(on_deactivate="hold")
     enrolment_id = world.enrolment("anna")
     assert hr.send(event()).json()["status"] == "held"
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert not world.active("anna")
     assert tuple(world.run("SELECT state, held_because FROM withdrawals.jobs")[0]) == ("held", "policy")
@@ -427,7 +427,7 @@ def test_a_source_may_withdraw_nothing(make_hr: MakeHr, world: World, db: Databa
     answer = hr.send(event())
     assert (answer.status_code, answer.json()["status"]) == (202, "noted")
     assert "job_id" not in answer.json()
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert not world.active("anna")
 

@@ -12,7 +12,7 @@ from tests.support.console import Person
 from tests.support.web import MakeHr, event, make_source
 from tests.web import test_bamboohr, test_okta
 from tests.web.scim.conftest import Directory
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -106,7 +106,7 @@ def test_a_space_at_an_end_of_an_id_makes_another_person(
 ) -> None:
     enrolments = doors.enrolments = {other: world.enrolment(other) for other in NAMES}
     getattr(doors, door)(name)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [other for other in NAMES if world.status(enrolments[other]) == "withdrawn"] == [name]
     assert_balanced(db)
 
@@ -142,9 +142,9 @@ def test_an_undo_takes_back_just_the_person_that_the_form_names(
 ) -> None:
     enrolments = {other: world.enrolment(other) for other in NAMES}
     job = world.submit(db, list(enrolments.values()))
-    work_off(db, environment)
+    decide_due(db, environment)
     doors.operator.post(f"/console/jobs/{job.id}/undo", learner=name, key="k")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [other for other in NAMES if world.status(enrolments[other]) != "withdrawn"] == [name]
 
 

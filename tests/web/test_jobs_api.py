@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
 from tests.support import processes
-from tests.world import World, assert_balanced, eventually, work_off
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -45,7 +45,7 @@ def test_a_new_job_answers_202_with_its_place_and_is_done(
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert (job["state"], job["accepted"], job["duplicates"], job["in_flight"]) == ("queued", 2, 1, 2)
     assert (job["source"], job["requested_by"], job["note"]) == ("bulk", "token:HR export", "replaced")
-    work_off(db, environment)
+    decide_due(db, environment)
     shown = client.get(answer.headers["location"], headers=producer).json()
     assert (shown["state"], shown["outcomes"]) == ("completed", {"withdrawn": 2})
     assert world.one("SELECT withdrawn_by FROM lms.enrolments WHERE id = :id", id=one) == "token:HR export"
@@ -67,7 +67,7 @@ def test_the_three_selections_and_a_later_time_are_taken(
     later = post(client, producer, {**reason, "enrolment_ids": [listed], "effective_at": "2990-01-01"})
     assert [answer.status_code for answer in [*jobs, later]] == [202] * 4
     assert (later.json()["state"], later.json()["effective_at"]) == ("scheduled", "2990-01-02T00:00:00Z")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.status(item) for item in (listed, found, persons)] == ["withdrawn"] * 3
 
 
@@ -192,7 +192,7 @@ def test_another_organisations_id_is_not_found_like_one_that_does_not_exist(
 ) -> None:
     foreign = world.enrolment("eve", organisation_id=world.organisation("Other"))
     job = post(client, producer, {"reason": "not_required", "enrolment_ids": [foreign, 999_999]}).json()
-    work_off(db, environment)
+    decide_due(db, environment)
     items = client.get(f"/v1/jobs/{job['id']}/outcomes", headers=producer).json()["items"]
     strip = [{**item, "enrolment_id": 0, "dead_letter_id": 0} for item in items]
     assert strip[0]["outcome"] == "not_found"
@@ -205,7 +205,7 @@ def test_outcomes_come_in_pages_and_by_outcome(
 ) -> None:
     ids = [*world.enrolments(5), world.enrolment("p", pathway_id=world.pathway())]
     job = post(client, producer, {"reason": "not_required", "enrolment_ids": ids}).json()
-    work_off(db, environment)
+    decide_due(db, environment)
     path, seen, cursor = f"/v1/jobs/{job['id']}/outcomes", [], None
     while True:
         found = client.get(path, headers=producer, params={"limit": 4, **({"cursor": cursor} if cursor else {})}).json()
@@ -253,7 +253,7 @@ def test_a_person_job_lists_its_enrolments_or_the_person_when_it_was_closed_whol
     whole = post(client, operator, {**person, "effective_at": "2990-01-01"}).json()["id"]
     client.post(f"/v1/jobs/{whole}/cancel", headers=operator)
     applied = post(client, operator, person).json()["id"]
-    work_off(db, environment)
+    decide_due(db, environment)
     (item,) = client.get(f"/v1/jobs/{whole}/outcomes", headers=operator).json()["items"]
     assert (item["enrolment_id"], item["learner_external_id"], item["outcome"]) == (None, "anna", "cancelled")
     (item,) = client.get(f"/v1/jobs/{applied}/outcomes", headers=operator).json()["items"]
@@ -264,7 +264,7 @@ def test_cancelling_a_job_that_had_ended_says_so(
     client: TestClient, bearer: Bearer, db: Database, environment: Settings, world: World
 ) -> None:
     job = world.submit(db, world.enrolments(1))
-    work_off(db, environment)
+    decide_due(db, environment)
     answer = client.post(f"/v1/jobs/{job.id}/cancel", headers=bearer("operator"))
     assert (answer.status_code, kind(answer)) == (409, "job_ended")
     assert "completed" in answer.json()["detail"]
@@ -324,10 +324,10 @@ def test_no_log_line_has_a_token_a_note_or_an_external_id(
         rows = f"enrolment_id\n{enrolment}\non sick leave\n".encode()
         client.post("/v1/jobs/file", headers={**operator, "Idempotency-Key": "f"},
                     data={"reason": "not_required", **note}, files={"file": ("emp-70077.csv", rows)})  # fmt: skip
-        work_off(db, environment)
+        decide_due(db, environment)
         letter = world.letters()[0].id
         client.post(f"/v1/dead-letters/{letter}/redrive", headers=operator, json=note)
-        work_off(db, environment)
+        decide_due(db, environment)
         client.post(f"/v1/dead-letters/{letter}/resolve", headers=operator, json={"remedy": "keep", **note})
         client.get("/v1/dead-letters", headers=operator, params={"fingerprint": "emp-70077"})
         client.get("/v1/jobs", headers={"Authorization": "Bearer wdt_token-of-nobody"})

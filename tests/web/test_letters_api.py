@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -18,7 +18,7 @@ def owned(db: Database, environment: Settings, world: World) -> tuple[int, int]:
     """A letter of a pathway's enrolment: letter, enrolment."""
     enrolment = world.enrolment("anna", pathway_id=world.pathway())
     world.submit(db, [enrolment])
-    work_off(db, environment)
+    decide_due(db, environment)
     return world.letters()[0].id, enrolment
 
 
@@ -41,7 +41,7 @@ def test_letters_are_listed_by_every_filter_in_pages(
 ) -> None:
     viewer = bearer("viewer")
     job = world.submit(db, [888_888, 999_999], source="admin")
-    work_off(db, environment)
+    decide_due(db, environment)
 
     def found(**query: Any) -> Any:
         return client.get("/v1/dead-letters", headers=viewer, params=query)
@@ -70,7 +70,7 @@ def test_redrive_tries_again_and_a_second_one_has_to_wait(
     assert (answer.status_code, answer.json()["state"]) == (200, "redriven")
     again = act(client, operator, owned[0], "redrive")
     assert (again.status_code, "in flight" in again.json()["detail"]) == (409, True)
-    work_off(db, environment)
+    decide_due(db, environment)
     letter = client.get(f"/v1/dead-letters/{owned[0]}", headers=operator).json()
     assert letter["state"] == "resolved"
     assert ("token:Olga", "no longer owned") in [(note["actor"], note["note"]) for note in letter["notes"]]
@@ -88,11 +88,11 @@ def test_keep_is_for_operators_and_override_for_approvers_and_both_need_a_note(
     assert act(client, approver, owned[0], "resolve", remedy="burn", note="why").status_code == 422
     assert act(client, bearer("viewer"), owned[0], "resolve", remedy="keep", note="why").status_code == 403
     assert act(client, approver, owned[0], "resolve", remedy="override", note="agreed").status_code == 200
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(owned[1]) == "withdrawn"
     other = world.enrolment("ben", pathway_id=world.pathway())
     world.submit(db, [other])
-    work_off(db, environment)
+    decide_due(db, environment)
     kept = act(client, operator, world.letters()[1].id, "resolve", remedy="keep", note="its owner wants it")
     assert (kept.json()["state"], kept.json()["remedy"]) == ("resolved", "keep")
     assert world.status(other) == "in_progress"

@@ -11,7 +11,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from tests.support.web import make_source
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -78,7 +78,7 @@ def test_each_event_of_a_request_is_applied_once(
     for _ in range(2):
         answer = send(client, secret, *events)
         assert (answer.status_code, answer.content) == (200, b"")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert [world.active(person) for person in enrolments] == [False, True, True]
     assert [world.status(id_) for id_ in enrolments.values()] == ["withdrawn", "in_progress", "in_progress"]
     states = world.run("SELECT state, requested_by FROM withdrawals.jobs ORDER BY id")

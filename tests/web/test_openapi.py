@@ -31,7 +31,7 @@ from schemas.catalogue import (
     SOURCES,
     describe,
 )
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -126,7 +126,7 @@ def test_no_request_gets_an_answer_that_is_not_described(
 ) -> None:
     """Requests made from the document, right ones and wrong ones, for every operation of every router."""
     world.submit(db, [world.enrolment("anna", pathway_id=world.pathway())])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.relay_leads(seen="-1 day")  # as long ahead as the test may take: a relay that is late would answer 503
     approver, directory = bearer("approver"), bearer("scim")
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)

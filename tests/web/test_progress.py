@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
 from tests.support import processes
-from tests.world import PATIENCE, World, eventually, work_off
+from tests.world import PATIENCE, World, decide_due, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -96,7 +96,7 @@ def test_progress_is_sent_until_the_job_ends(
         assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
         name, id_, data = next_event(stream) or ("", "", {})
         assert (name, id_, data["state"], data["in_flight"]) == ("progress", "0", "queued", 3)
-        work_off(db, environment)
+        decide_due(db, environment)
         name, id_, data = the_end(stream)
         assert (name, id_, data["state"], data["outcomes"]) == ("end", "end", "completed", {"withdrawn": 3})
     eventually(lambda: len(live.app.state.watchers) == 0)
@@ -106,7 +106,7 @@ def test_an_ended_job_is_reported_once_and_a_browser_that_returns_is_sent_away(
     client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(1))
-    work_off(db, environment)
+    decide_due(db, environment)
     answer = client.get(f"/v1/jobs/{job.id}/events", headers=bearer("viewer"))
     assert [line for line in answer.text.splitlines() if line.startswith("event")] == ["event: end"]
     again = client.get(f"/v1/jobs/{job.id}/events", headers=bearer("viewer") | {"Last-Event-ID": "end"})
@@ -217,7 +217,7 @@ def test_a_stream_outlives_a_restart_of_postgresql(
     with watching(live.port, job.id, bearer("viewer")) as stream:
         assert next_event(stream)
         processes.restart_postgres(servers, "immediate")
-        work_off(db, environment)
+        decide_due(db, environment)
         name, _, data = the_end(stream)
         assert (name, data["outcomes"]) == ("end", {"withdrawn": 2})
 

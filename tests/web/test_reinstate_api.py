@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 
@@ -18,7 +18,7 @@ def job(db: Database, world: World, environment: Settings) -> int:
     """A job that has withdrawn three enrolments, one of which was made again since."""
     ids = world.enrolments(3)
     made = world.submit(db, ids)
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run(
         """INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status)
         SELECT organisation_id, learner_id, series_id, 'in_progress' FROM lms.enrolments WHERE id = :i""",
@@ -43,7 +43,7 @@ def test_an_operator_plans_and_takes_back_a_job(
     assert made.headers["location"] == f"/v1/jobs/{made.json()['id']}"
     again = client.post(path, json={"note": "agreed"}, headers={**who, "Idempotency-Key": "undo-1"})
     assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
-    work_off(db, environment)
+    decide_due(db, environment)
     shown = client.get(made.headers["location"], headers=who).json()
     assert (shown["kind"], shown["reinstates"], shown["note"]) == ("reinstate", job, "agreed")
     assert (shown["state"], shown["outcomes"]) == ("completed_with_exceptions", plan.json()["outcomes"])

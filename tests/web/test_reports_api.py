@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from tests.world import World, work_off
+from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
@@ -53,9 +53,9 @@ def test_outcomes_come_in_pages_newest_job_first_and_hold_what_the_file_holds(
 ) -> None:
     ids = world.enrolments(4)
     world.submit(db, [*ids[:3], 999_999])
-    work_off(db, environment)
+    decide_due(db, environment)
     world.submit(db, ids[2:], reason="learner_declined")
-    work_off(db, environment)
+    decide_due(db, environment)
     stopped = world.submit(db, ids, chunk_size=2)
     other = world.organisation("Other")
     control.cancel(db, organisation_id=world.organisation_id, job_id=stopped.id, actor="test:operator", note=None)
@@ -92,7 +92,7 @@ def test_the_same_filter_serves_the_view_and_every_file(
     """Rule 8."""
     ids = world.enrolments(3)
     world.submit(db, ids[:1])
-    work_off(db, environment)
+    decide_due(db, environment)
     viewer = bearer("viewer")
 
     def read(query: str) -> list[set[int]]:
@@ -190,7 +190,7 @@ def test_the_summary_is_one_document(
     client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
 ) -> None:
     world.submit(db, [*world.enrolments(2), 999_999])
-    work_off(db, environment)
+    decide_due(db, environment)
     # However long it took here: tests/reports has a test of each band.
     world.run("UPDATE withdrawals.jobs SET created_at = finished_at, effective_at = finished_at")
     found = client.get("/v1/reports/summary", headers=bearer("viewer")).json()

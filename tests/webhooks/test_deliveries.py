@@ -5,7 +5,7 @@ from standardwebhooks import Webhook
 
 from tests.support.commandline import done, refused, withdrawals
 from tests.webhooks.conftest import Receiver
-from tests.world import World, eventually, work_off
+from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
@@ -39,7 +39,7 @@ def test_a_help_desk_is_told_of_letters_and_of_the_job_that_opened_them(
     made = endpoint(db, world, local, receiver.url)
     owned = [world.enrolment(pathway_id=world.pathway()) for _ in range(3)]
     job = world.submit(db, [*owned, world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     assert Deliverer(db, local).run() == 2
     opened, completed = receiver.events
     assert opened["type"] == "dead_letter.opened"
@@ -62,7 +62,7 @@ def test_nobody_is_told_of_another_organisation_or_of_what_they_did_not_ask_for(
         db, local, organisation_id=world.organisation("Other"), url=receiver.url, events=["job.completed"], actor="x:y"
     )
     world.submit(db, [world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     assert world.one("SELECT count(*) FROM withdrawals.deliveries") == 0
 
 
@@ -85,7 +85,7 @@ def test_a_failure_is_sent_again_under_the_same_id_after_a_rest(
     endpoint(db, world, local, receiver.url, "job.completed")
     for _ in range(2):
         world.submit(db, [world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     receiver.status = 500
     deliverer = Deliverer(db, local)
     assert deliverer.run() == 1, "after one failure the endpoint rests"
@@ -104,7 +104,7 @@ def test_one_that_never_arrives_has_failed_and_can_be_replayed(
 ) -> None:
     made = endpoint(db, world, local, receiver.url, "job.completed")
     world.submit(db, [world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     receiver.status = 503
     for _ in range(deliveries.MOST_ATTEMPTS):
         awake(world)
@@ -127,7 +127,7 @@ def test_retry_after_is_heeded_and_gone_disables_the_endpoint(
 ) -> None:
     made = endpoint(db, world, local, receiver.url, "job.completed")
     world.submit(db, [world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
     Deliverer(db, local).run()
     rest = world.one("SELECT extract(epoch FROM rest_until - now()) FROM withdrawals.endpoints")
@@ -149,7 +149,7 @@ def test_a_worker_that_dies_while_it_sends_leaves_it_to_another(
 ) -> None:
     endpoint(db, world, local, receiver.url, "job.completed")
     world.submit(db, [world.enrolment()])
-    work_off(db, local)
+    decide_due(db, local)
     with db.begin() as connection:
         lost = webhook_deliveries.claim_due(connection, lease=deliveries._LEASE)
     assert lost is not None
@@ -171,7 +171,7 @@ def test_the_relay_hints_at_what_is_to_be_told(db: Database, world: World, local
     world.submit(db, [world.enrolment()])
     relay.publish()
     assert broker.client.llen(f"withdrawals:{WEBHOOKS_QUEUE}") == 0
-    work_off(db, local)
+    decide_due(db, local)
     relay.publish()
     relay.publish()
     assert broker.client.llen(f"withdrawals:{WEBHOOKS_QUEUE}") == 1

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from tests.web.scim.conftest import Directory
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.people import scim_users
@@ -38,7 +38,7 @@ def test_a_deactivation_against_a_webhook_that_reactivates_leaves_one_state(
         patched = pool.submit(scim.patch, learner_id, OFF)
         told = pool.submit(world.event, db, "reactivated", "anna")
         assert (patched.result().status_code, told.result().status) in {(200, "reactivated"), (200, "ignored")}
-    work_off(db, environment)
+    decide_due(db, environment)
     state = world.one("SELECT state FROM withdrawals.jobs")
     expected = ("in_progress", "superseded") if world.active("anna") else ("withdrawn", "completed")
     assert (world.status(enrolment_id), state) == expected
@@ -54,7 +54,7 @@ def test_one_revived_as_inactive_is_inactive_though_an_hr_system_had_brought_the
     enrolment_id = world.enrolment("anna")
     made = scim.create(externalId="anna", active=False)
     assert (made.status_code, made.json()["active"]) == (201, False)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert_balanced(db)
 
@@ -212,12 +212,12 @@ def test_a_user_whose_row_the_platform_deleted_is_revived_by_a_post(
         scim.patch(made["id"], OFF)
     else:
         world.event(db, "deactivated", "4711")
-    work_off(db, environment)
+    decide_due(db, environment)
     world.run("DELETE FROM lms.learners")
     again = scim.create(externalId="4711")
     assert (again.status_code, again.json()["active"]) == (201, True)
     enrolment_id = world.enrolment("4711")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert (world.active("4711"), world.status(enrolment_id)) == (True, "in_progress")
     assert_balanced(db)
 

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from tests.web.scim.conftest import Directory, recorded
-from tests.world import World, assert_balanced, work_off
+from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -32,7 +32,7 @@ def test_oktas_requests_from_first_to_last(scim: Directory, world: World, db: Da
     assert made.headers["location"].endswith(f"/scim/v2/Users/{scim.user_id}")
     enrolment_id = world.enrolment("00u1anna")
     assert scim.play(okta["deactivate"]).json()["active"] is False
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert jobs(world) == [("completed", "scim", "token:okta")]
     assert scim.play(okta["deactivate"]).json()["active"] is False, "the same state again changes nothing"
@@ -55,7 +55,7 @@ def test_entras_requests_from_first_to_last(
     assert updated.json()["displayName"] == "Anna Berg-Olsen"
     assert updated.json()["userName"] == "anna@example.org", "what is not kept here is left alone"
     assert scim.play(entra[disable]).json()["active"] is False
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert scim.play(entra["restore"]).json()["active"] is True
     assert scim.play(entra["delete"]).status_code == 204
@@ -70,7 +70,7 @@ def test_who_comes_back_before_it_is_applied_is_not_withdrawn(
     enrolment_id = world.enrolment("anna")
     scim.patch(learner_id, OFF)
     scim.patch(learner_id, ON)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "in_progress"
     assert world.active("anna")
     assert [state for state, _, _ in jobs(world)] == ["superseded"]
@@ -137,7 +137,7 @@ def test_a_deleted_user_is_revived_by_a_post_as_a_reactivation(
     again = scim.create("ANNA@example.org") if by == "userName" else scim.create("new@example.org", externalId="4711")
     assert again.status_code == 201
     assert (again.json()["id"], again.json()["externalId"]) == (first["id"], "4711")
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.active("4711")
     assert world.status(enrolment_id) == "in_progress"
     assert_balanced(db)
@@ -232,12 +232,12 @@ def test_a_person_that_an_hr_system_has_told_of_before_gets_that_state(
 ) -> None:
     """The deactivation applies once the learner exists, though SCIM says nothing of it."""
     world.event(db, "deactivated", "4711")
-    work_off(db, environment)
+    decide_due(db, environment)
     made = scim.create(externalId="4711", active=True)
     assert (made.status_code, made.json()["active"]) == (201, False)
     enrolment_id = world.enrolment("4711")
     remedies.redrive_known_learners(db)
-    work_off(db, environment)
+    decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert_balanced(db)
 
