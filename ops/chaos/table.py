@@ -23,7 +23,7 @@ rules give, or a change that nobody asked for. Every scenario ends with `withdra
 Each scenario takes its random choices from its seed. `make chaos CHAOS_SEED=7` repeats a run;
 `make chaos CHAOS_ONLY=redis-frozen` runs one scenario.
 
-This file is generated: `python -m ops.chaos` writes it from [last-run.json](chaos/last-run.json) and
+This file is generated: `python -m ops.chaos` writes it from `chaos/last-run.json`, which each complete run writes, and
 [scenarios.py](chaos/scenarios.py).
 """
 
