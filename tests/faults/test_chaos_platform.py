@@ -21,7 +21,7 @@ PATIENT = {"WITHDRAWALS_MAX_ATTEMPTS": "100", "WITHDRAWALS_BACKOFF_MAX_SECONDS":
 
 
 @pytest.mark.scenario("platform-acts")
-def test_a_platform_that_changes_deletes_and_holds_rows_meanwhile_gets_what_the_rules_give(
+def test_a_platform_that_changes_and_deletes_rows_gets_what_the_rules_give(
     world: World, producers: Database, chaos: Chaos
 ) -> None:
     watched_platform(world)
@@ -84,7 +84,7 @@ def test_storms_of_requests_and_events_during_a_bulk_job_are_each_done_once(load
 
 
 @pytest.mark.scenario("old-snapshot", small=True)
-def test_a_transaction_that_stays_open_costs_a_claim_a_page_for_each_chunk_that_passed(
+def test_an_open_transaction_costs_a_claim_a_page_for_each_chunk_that_passed(
     world: World, db: Database, owner: Database, environment: Settings, chaos: Chaos
 ) -> None:
     """It keeps every dead row. What a claim reads may grow by the chunks that pass, never by the rows in them."""

@@ -78,7 +78,7 @@ def test_every_process_is_killed_at_every_statement_and_commit_that_it_makes(
 
 
 @pytest.mark.scenario("workers-frozen")
-def test_workers_that_stand_still_for_longer_than_a_lease_change_nothing_when_they_go_on(
+def test_workers_that_stood_still_beyond_their_lease_change_nothing_when_they_go_on(
     load: Load, environment: Settings, chaos: Chaos
 ) -> None:
     with administrator(environment) as admin, service() as running:
@@ -94,9 +94,7 @@ def test_workers_that_stand_still_for_longer_than_a_lease_change_nothing_when_th
 
 
 @pytest.mark.scenario("relay-frozen")
-def test_a_leading_relay_that_stands_still_is_replaced_and_changes_nothing_when_it_goes_on(
-    load: Load, chaos: Chaos
-) -> None:
+def test_a_leading_relay_that_stood_still_is_replaced_and_changes_nothing_later(load: Load, chaos: Chaos) -> None:
     """What arrives while it stands still is done before it goes on: a load at first, then single jobs in a lull."""
     with Supervisor({"relay-a": RELAY}, CHILDREN) as leading:
         eventually(lambda: leader(load.world), what="a relay leads")

@@ -74,7 +74,7 @@ def test_a_synchronous_standby_that_is_promoted_has_every_accepted_request(
 
 
 @pytest.mark.scenario("postgres-behind")
-def test_after_a_failover_that_lost_commits_producers_who_repeat_get_everything_done_once(
+def test_after_a_failover_that_lost_commits_repeated_requests_are_done_once(
     servers: LocalServers, environment: Settings, place: Path, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the database has lost, nobody can know but the producers. They repeat each request with its key."""

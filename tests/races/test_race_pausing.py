@@ -44,7 +44,7 @@ def test_chunks_wait_while_their_job_is_paused_and_are_due_again_when_it_goes_on
     assert_balanced(db)
 
 
-def test_a_chunk_that_is_claimed_at_the_pause_is_given_back_and_done_after_the_resume(
+def test_a_chunk_claimed_at_the_pause_is_given_back_and_done_after_the_resume(
     db: Database, world: World, environment: Settings
 ) -> None:
     job = world.submit(db, world.enrolments(4), chunk_size=2)
@@ -60,7 +60,7 @@ def test_a_chunk_that_is_claimed_at_the_pause_is_given_back_and_done_after_the_r
     assert_balanced(db)
 
 
-def test_a_pause_does_not_wait_for_a_chunk_that_is_locked_and_a_resume_leaves_none_behind(
+def test_a_pause_waits_for_no_locked_chunk_and_a_resume_leaves_none_behind(
     db: Database, owner: Database, world: World, environment: Settings, threads: Threads
 ) -> None:
     job = world.submit(db, world.enrolments(4), chunk_size=2)
@@ -79,7 +79,7 @@ def test_a_pause_does_not_wait_for_a_chunk_that_is_locked_and_a_resume_leaves_no
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_chunk_is_not_claimed_before_its_next_attempt_and_is_when_its_time_has_come(
+def test_a_chunk_is_claimed_when_the_time_of_its_next_attempt_has_come_not_before(
     db: Database, world: World, environment: Settings, paused: bool
 ) -> None:
     job = world.submit(db, world.enrolments(2))

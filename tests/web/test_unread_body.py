@@ -91,7 +91,7 @@ def test_a_client_that_waits_for_100_continue_is_refused_without_sending(
         assert made.recv(65536).startswith(b"HTTP/1.1 " + status)
 
 
-def test_a_client_that_waits_for_100_continue_without_a_token_is_not_asked_for_its_body(address: str) -> None:
+def test_a_client_without_a_token_that_waits_for_100_continue_sends_no_body(address: str) -> None:
     with connected(address) as made:
         made.sendall(head("/v1/jobs", "Content-Length: 1000", "Expect: 100-continue"))
         assert read_to_the_end(made).startswith(b"HTTP/1.1 401 ")

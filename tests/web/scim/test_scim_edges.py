@@ -45,7 +45,7 @@ def test_a_deactivation_against_a_webhook_that_reactivates_leaves_one_state(
     assert_balanced(db)
 
 
-def test_one_revived_as_inactive_is_inactive_though_an_hr_system_had_brought_them_back(
+def test_one_revived_as_inactive_is_inactive_though_hr_had_brought_them_back(
     scim: Directory, world: World, db: Database, environment: Settings, learner_id: str
 ) -> None:
     scim.call("DELETE", f"/Users/{learner_id}")
