@@ -67,7 +67,8 @@ def test_a_database_that_is_read_only_for_a_while_loses_nothing(
                 seconds_pass(admin, FOR)
                 set_read_only(admin, False)
         chaos.conclude(load.verdict())
-        assert not load.world.run("SELECT * FROM withdrawals.chunks WHERE own_failures > 0"), "no chunk is to blame"
+        # An attempt in hand may fail; no chunk is blamed for it, and none is split, which only its own errors cause.
+        assert not load.world.run("SELECT * FROM withdrawals.chunks WHERE own_failures > 0 OR state = 'split'")
 
 
 @pytest.mark.scenario("answers-lost")
