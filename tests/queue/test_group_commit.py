@@ -1,0 +1,119 @@
+"""Group commit: requests that wait together are committed together, and none is harmed by another."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+
+import pytest
+from sqlalchemy import Connection, text
+
+from worker.database import Database
+from worker.group_commit import GroupCommit
+
+
+class Work:
+    """Inserts numbers; the first group waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.go_on = threading.Event()
+        self.started = threading.Event()
+
+    def __call__(self, connection: Connection, items: Sequence[int]) -> list[int | Exception]:
+        self.groups.append(list(items))
+        self.started.set()
+        assert self.go_on.wait(60)
+        for item in items:
+            connection.execute(text("INSERT INTO public.numbers VALUES (:number)"), {"number": item})
+        return [ValueError("odd") if item == 99 else item * 10 for item in items]
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def group_commit(owner: Database, work: Work) -> Iterator[GroupCommit[int, int]]:
+    with owner.begin() as connection:
+        connection.execute(text("CREATE TABLE public.numbers (number int CHECK (number > 0))"))
+    commits = GroupCommit(owner, work, name="numbers", most=5)
+    yield commits
+    work.go_on.set()
+    commits.close()
+
+
+def committed(owner: Database) -> list[int]:
+    with owner.begin() as connection:
+        return list(connection.scalars(text("SELECT number FROM public.numbers ORDER BY number")))
+
+
+def test_who_waits_while_one_commits_shares_the_next(
+    owner: Database, work: Work, group_commit: GroupCommit[int, int]
+) -> None:
+    first = group_commit.submit(1)
+    assert work.started.wait(60)
+    others = [group_commit.submit(number) for number in range(2, 9)]
+    work.go_on.set()
+    assert [item.result(60) for item in [first, *others]] == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert work.groups == [[1], [2, 3, 4, 5, 6], [7, 8]]  # never more than five
+    assert committed(owner) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_an_error_of_one_does_not_undo_the_others(
+    owner: Database, work: Work, group_commit: GroupCommit[int, int]
+) -> None:
+    group_commit.submit(1)
+    assert work.started.wait(60)
+    good, bad, refused, another = (group_commit.submit(number) for number in (2, -1, 99, 3))
+    work.go_on.set()
+    wait([good, bad, refused, another], 60)
+    assert (good.result(), another.result()) == (20, 30)
+    with pytest.raises(Exception, match="check constraint"):
+        bad.result()
+    with pytest.raises(ValueError, match="odd"):
+        refused.result()
+    assert committed(owner) == [1, 2, 3, 99]
+
+
+def test_who_gives_up_while_waiting_is_left_out(
+    owner: Database, work: Work, group_commit: GroupCommit[int, int]
+) -> None:
+    group_commit.submit(1)
+    assert work.started.wait(60)
+    given_up, kept = group_commit.submit(2), group_commit.submit(3)
+    assert given_up.cancel()
+    work.go_on.set()
+    assert kept.result(60) == 30
+    assert committed(owner) == [1, 3]
+
+
+def test_closing_commits_what_waits_and_takes_nothing_more(
+    owner: Database, work: Work, group_commit: GroupCommit[int, int]
+) -> None:
+    waiting = [group_commit.submit(number) for number in (1, 2, 3)]
+    work.go_on.set()
+    group_commit.close()
+    assert [item.result(0) for item in waiting] == [10, 20, 30]
+    with pytest.raises(RuntimeError, match="closed"):
+        group_commit.submit(4)
+
+
+def test_a_database_out_of_reach_fails_all_that_wait_and_then_goes_on(
+    owner: Database, work: Work, group_commit: GroupCommit[int, int]
+) -> None:
+    work.go_on.set()
+    owner.retry_seconds = 0.1
+    with owner.begin() as connection:
+        connection.execute(text("ALTER TABLE public.numbers RENAME TO away"))
+        connection.execute(text("CREATE FUNCTION public.busy() RETURNS trigger LANGUAGE plpgsql AS "
+                                "$$BEGIN RAISE serialization_failure; END$$"))  # fmt: skip
+        connection.execute(text("CREATE TABLE public.numbers (number int)"))
+        connection.execute(text("CREATE TRIGGER busy BEFORE INSERT ON public.numbers EXECUTE FUNCTION public.busy()"))
+    failed = group_commit.submit(1)
+    assert failed.exception(60) is not None
+    with owner.begin() as connection:
+        connection.execute(text("DROP TABLE public.numbers"))
+        connection.execute(text("ALTER TABLE public.away RENAME TO numbers"))
+    assert group_commit.submit(2).result(60) == 20
+    assert committed(owner) == [2]

@@ -1,0 +1,108 @@
+"""Group commit: requests that arrive while a transaction commits share the next one.
+
+A commit costs the same for one row as for a hundred, so under load a process commits once for all that wait. Nobody
+waits for company: a request that is alone is committed at once. PostgreSQL's `commit_delay` rests on the same idea.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from worker.database import Database
+from worker.errors import is_passing
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_Waiting = tuple[Item, Future[Result]]
+
+
+class GroupCommit(Generic[Item, Result]):
+    """One thread that commits what callers hand over; a caller has its result only once that is committed."""
+
+    def __init__(
+        self,
+        database: Database,
+        work: Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]],
+        *,
+        name: str,
+        most: int = 200,
+    ) -> None:
+        """`work` does the items in one transaction: for each, in their order, its result or why it is refused.
+
+        A refusal is a value, so that it does not undo the others. `most`: items in one transaction.
+        """
+        self._database = database
+        self._work = work
+        self._most = most
+        self._waiting: queue.SimpleQueue[_Waiting[Item, Result] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, item: Item) -> Future[Result]:
+        """Hand an item over. The result is there after the commit; an error means that nothing of it is committed.
+
+        Raises:
+            RuntimeError: this was closed.
+        """
+        result: Future[Result] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("closed: it takes nothing more")
+            if not self._thread.is_alive():
+                self._thread.start()
+            self._waiting.put((item, result))
+        return result
+
+    def close(self) -> None:
+        """Commit what waits, and take nothing more."""
+        with self._lock:
+            self._closed = True
+            started = self._thread.is_alive()
+            self._waiting.put(None)
+        if started:
+            self._thread.join()
+
+    def _serve(self) -> None:
+        while (group := self._next_group()) is not None:
+            if group:
+                self._commit(group)
+
+    def _next_group(self) -> list[_Waiting[Item, Result]] | None:
+        """Whoever waits now and has not given up; None once closed."""
+        one = self._waiting.get()
+        if one is None:
+            return None
+        group: list[_Waiting[Item, Result]] = []
+        while one is not None:
+            if one[1].set_running_or_notify_cancel():
+                group.append(one)
+            if len(group) == self._most or self._waiting.empty():
+                return group
+            one = self._waiting.get()
+        self._waiting.put(None)  # closed: for the next round
+        return group
+
+    def _commit(self, group: list[_Waiting[Item, Result]]) -> None:
+        """Commit a group; when an error may belong to one of them, each alone, so that it harms no other."""
+        items = [item for item, _ in group]
+        try:
+            results: Sequence[Result | Exception] = self._database.run(
+                lambda connection: self._work(connection, items), patient=True
+            )
+        except Exception as error:
+            if len(group) == 1 or is_passing(error):
+                results = [error] * len(group)
+            else:
+                for one in group:
+                    self._commit([one])
+                return
+        for (_, waiting), result in zip(group, results, strict=True):
+            if isinstance(result, Exception):
+                waiting.set_exception(result)
+            else:
+                waiting.set_result(result)
