@@ -62,6 +62,7 @@ class Base(RuleBasedStateMachine):
         self.submitted: list[tuple[Requester, JobRequest, int]] = []
         self.sent: list[tuple[Key, PersonEvent, Requester, str]] = []
         self.deleted: set[int] = set()
+        self.known_to_scim: set[Key] = set()
         self.keys = iter(range(1_000_000))
 
     def teardown(self) -> None:

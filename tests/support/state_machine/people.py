@@ -106,6 +106,7 @@ class People(Base):
         changes = self.model.learners[learner_id].active is not active
         self.both.act(change, fault)
         if changes:
+            self.known_to_scim.add(key)
             self._follow_event(key, Event("scim", not active, self._now()))
         self.both.compare()
 
@@ -122,13 +123,14 @@ class People(Base):
         was_active = self.model.learners[learner_id].active
         self.both.act(delete, fault)
         self.deleted.add(learner_id)
+        self.known_to_scim.add(key)
         if was_active:
             self._follow_event(key, Event("scim", True, self._now()))
         self.both.compare()
 
     @rule(person=whom, active=st.booleans(), fault=retried)
     def scim_creates(self, person: tuple[int, str], active: bool, fault: Fault | None) -> None:
-        """Somebody new, or somebody who was deleted."""
+        """Somebody new, or somebody who was deleted. Of somebody whom SCIM knew before it is a change of `active`."""
         key = (self.organisations[person[0]], person[1])
         wanted = UserAttributes(person[1], person[1], None, active)
         learner = self.model.learner(key)
@@ -139,12 +141,12 @@ class People(Base):
             return scim_users.create(self.both.db, organisation_id=key[0], actor="scim:idp", wanted=wanted).id
 
         learner_id = self.both.act(create, fault)
-        if learner is not None:
-            self.deleted.discard(learner_id)
-            if learner.active is not active:
-                self._follow_event(key, Event("scim", not active, self._now()))
-        else:
+        self.deleted.discard(learner_id)
+        if learner is None:
             self.model.add_user(learner_id, key, active=active)
+        if self.model.learners[learner_id].active is not active and (learner is not None or key in self.known_to_scim):
+            self._follow_event(key, Event("scim", not active, self._now()))
+        self.known_to_scim.add(key)
         self.both.compare()
 
     def _user(self, person: tuple[int, str]) -> tuple[int, Key] | None:
