@@ -178,6 +178,12 @@ class Chunk:
         return self.learner_external_id is not None
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it only names enrolments to withdraw: nobody's deactivation, no attempt at a letter, no undo."""
+        special = (self.learner_external_id, self.letter_id, self.epoch, self.reinstates)
+        return self.proceed and all(value is None for value in special)
+
+    @property
     def is_splittable(self) -> bool:
         """A person chunk is never split: its letter names the person."""
         return self.size > 1 and not self.is_person

@@ -1,8 +1,10 @@
 """The set statements of the ledger held against the rules on real rows: every combination decides as the rules say."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from schemas.catalogue import Outcome
@@ -10,6 +12,8 @@ from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
+from worker.ledger import decide as short
+from worker.records import Decided
 from worker.rules import ACTIVE, ENDED, IMPLIED_REASON, WITHDRAWN, Enrolment, decide
 
 STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
@@ -89,3 +93,62 @@ def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
     }
     assert world.outcomes(receipt.job_id) == want
     assert_balanced(db)
+
+
+CASES = {
+    "active ones": (["in_progress", "no_attempts"], True),
+    "with ended and withdrawn ones": (["in_progress", "mastered", WITHDRAWN], True),
+    "with an unknown status": (["in_progress", "on_hold"], False),
+    "with one of a pathway": (["in_progress", "of a pathway"], False),
+    "with an ended one of a pathway": (["in_progress", "of a pathway, ended"], True),
+    "with a missing one": (["in_progress", "missing"], False),
+    "with one of another organisation": (["in_progress", "of another"], False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_plain_chunk_is_decided_as_every_other(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The short way and the general one write the same, and only what needs no support goes the short way."""
+    kinds, plain = CASES[case]
+    taken: list[int] = []
+    monkeypatch.setattr(short, "decide_plain", _noted(short.decide_plain, taken))
+    first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])
+    decide_due(db, environment)
+    assert bool(taken) is plain
+    monkeypatch.setattr(short, "lock_plain", lambda *_: False)
+    second = world.submit(db, [_enrolment(world, kind, f"b{n}") for n, kind in enumerate(kinds)])
+    decide_due(db, environment)
+    assert len(taken) == plain
+    assert _written(world, first.id) == _written(world, second.id)
+    assert_balanced(db)
+
+
+def _noted(act: Callable[[Connection, int], list[Decided]], taken: list[int]) -> Callable[..., list[Decided]]:
+    def noted(connection: Connection, chunk_id: int) -> list[Decided]:
+        taken.append(chunk_id)
+        return act(connection, chunk_id)
+
+    return noted
+
+
+def _enrolment(world: World, kind: str, learner: str) -> int:
+    if kind == "missing":
+        return 10**9 + world.enrolment(learner, "mastered")
+    if kind == "of another":
+        return world.enrolment(learner, organisation_id=world.organisation(f"Other {learner}"))
+    if kind.startswith("of a pathway"):
+        return world.enrolment(learner, "mastered" if "ended" in kind else "in_progress", pathway_id=world.pathway())
+    return world.enrolment(learner, kind)
+
+
+def _written(world: World, job_id: int) -> list[object]:
+    """All that the decision of a job has written, without ids and times."""
+    chunk = """SELECT state, counts, size, token IS NOT NULL, claims, lease_until, closed_at = (SELECT max(decided_at)
+        FROM withdrawals.outcomes WHERE job_id = :job) FROM withdrawals.chunks WHERE job_id = :job"""
+    rows = """SELECT o.outcome, o.prior_status, o.pathway_id IS NOT NULL, o.dead_letter_id IS NOT NULL, e.status,
+        e.withdrawn_at = o.decided_at, e.withdrawal_reason, e.withdrawn_by
+        FROM withdrawals.outcomes o LEFT JOIN lms.enrolments e ON e.id = o.enrolment_id
+        WHERE o.job_id = :job ORDER BY o.enrolment_id"""
+    return [*world.run(chunk, job=job_id), *world.run(rows, job=job_id)]

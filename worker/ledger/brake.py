@@ -17,16 +17,16 @@ AT_ONCE = 10_000
 """Ids whose learners are counted in well under a second; a statement about more gets all the time that it needs."""
 
 # Of a job over ids: distinct, those that exist. A person job has one learner.
-_LEARNERS = """SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
+_LEARNERS = """SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdrawals.job_chunks c
     CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
-    JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id"""
+    JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id WHERE c.job_id = {job}) l"""
 _SUBJECT = text(f"""
 SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
     WHEN j.learner_external_id IS NOT NULL THEN 1
-    WHEN j.accepted <= :at_once THEN ({_LEARNERS} WHERE c.job_id = j.id) END AS learners
+    WHEN j.accepted <= :at_once THEN ({_LEARNERS.format(job="j.id")}) END AS learners
 FROM withdrawals.jobs j WHERE j.id = :job_id
 """)
-_COUNT = text(f"{_LEARNERS} WHERE c.job_id = :job_id")
+_COUNT = text(_LEARNERS.format(job=":job_id"))
 _TIMEOUT = text("SELECT current_setting('statement_timeout')")
 _SET_TIMEOUT = text("SELECT set_config('statement_timeout', :value, true)")
 

@@ -48,6 +48,10 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
         applied.job_ids |= claims.done_by(connection, claim)
 
+    if len(chunks) == 1 and chunks[0].is_plain and decide.lock_plain(connection, chunks[0].id):
+        applied.decided = decide.decide_plain(connection, chunks[0].id)
+        return applied
+
     proceeding = [chunk for chunk in chunks if chunk.proceed]
     superseded = _lock_persons(connection, proceeding)
     learners, reinstate_learners = _lock_learners(connection, proceeding)

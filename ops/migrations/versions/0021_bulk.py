@@ -1,0 +1,12 @@
+"""The ids of chunks are stored uncompressed."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0021"
+down_revision = "0017"
+
+
+def upgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
