@@ -28,6 +28,11 @@ class RegisteredSource:
     previous_until: datetime | None
     """Until then the secret before the last rotation is accepted too."""
 
+    @property
+    def grace(self) -> timedelta:
+        """How long the withdrawal waits after a deactivation."""
+        return timedelta(hours=self.grace_hours)
+
 
 _IS_ROTATING = sources.c.previous_until > func.now()
 _SOURCE = (

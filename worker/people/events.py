@@ -96,6 +96,8 @@ def record_in(
         status=result.status,
         job_id=result.job_id,
     )
+    if receipt_id is None:
+        raise IdempotencyConflictError(REUSED)  # by an event in the inbox that committed meanwhile
     return EventReceipt(receipt_id, result.status, result.job_id)
 
 
