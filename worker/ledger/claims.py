@@ -136,6 +136,12 @@ def give_back(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> 
     return _return(connection, chunk_ids, token, claims=chunks.c.claims - 1)
 
 
+def await_event(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, wait: timedelta) -> int:
+    """Return chunks undecided for a while: an event of their person has to be applied first."""
+    later = func.now() + wait
+    return _return(connection, chunk_ids, token, claims=chunks.c.claims - 1, run_after=later, deferred=True)
+
+
 def isolate(connection: Connection, claim: Claim) -> int:
     """Return the chunks of a claim that failed together, to be claimed one by one: none of them is to blame yet."""
     return _return(connection, claim.chunk_ids, claim.token, claims=chunks.c.claims - 1, alone=True)

@@ -134,18 +134,34 @@ def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tup
 
 # A statement of its own, after the locks: beside them it would read persons from its older snapshot.
 _EPOCHS_OF_CHUNKS = text(f"""
-SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch FROM withdrawals.chunks c
-JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
+SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch, EXISTS (
+    SELECT 1 FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = j.organisation_id
+        AND r.external_id = {DEACTIVATED} OFFSET 0) AS awaits
+FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
 """)
 
 
-def superseded(connection: Connection, chunk_ids: Sequence[int]) -> set[int]:
-    """Lock the persons behind deactivations; returns the chunks whose person has had a newer event since."""
+@dataclass(frozen=True, slots=True)
+class NewerEvents:
+    """Chunks of deactivations whose person has had another event since."""
+
+    superseded: set[int]
+    """A newer one has replaced the deactivation."""
+    awaiting: set[int]
+    """One waits in the inbox: whether it is newer is known once it is applied."""
+
+
+def find_newer(connection: Connection, chunk_ids: Sequence[int]) -> NewerEvents:
+    """Lock the persons behind deactivations; returns the chunks whose person has had an event since."""
     epochs = lock_of_chunks(connection, chunk_ids)
-    if not epochs:
-        return set()
-    rows = connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)})
-    return {row.id for row in rows if epochs.get((row.organisation_id, row.external_id)) != row.epoch}
+    found = NewerEvents(set(), set())
+    for row in connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)}) if epochs else ():
+        if epochs.get((row.organisation_id, row.external_id)) != row.epoch:
+            found.superseded.add(row.id)
+        elif row.awaits:
+            found.awaiting.add(row.id)
+    return found
 
 
 _LIST_EVENTS = select(

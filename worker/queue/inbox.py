@@ -84,9 +84,9 @@ class InboxDrain:
         return len(in_hand.events)
 
     def _recover(self, in_hand: _InHand, error: Exception) -> int:
-        """Record what a failure says about the set; how many events are due again at once, in halves.
+        """Record what a failure says about the set; of how many events, none when not even that could be written.
 
-        When not even that can be written, the events wait as before.
+        These come later, or in halves, so there is more to do now.
         """
         error_class, message, fingerprint = describe(error)
         details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
@@ -95,10 +95,11 @@ class InboxDrain:
         if not in_hand.events or (self._stopping.is_set() and fault is Fault.TIMEOUT):  # none of them is to blame
             return 0
         try:
-            return self._database.run(lambda connection: record_failure(connection, self._settings, in_hand, error))
+            self._database.run(lambda connection: record_failure(connection, self._settings, in_hand, error))
         except Exception as second:
             log.warning("inbox.left", error_class=type(second).__name__)
             return 0
+        return len(in_hand.events)
 
 
 def _choose(connection: Connection) -> int | None:
@@ -109,8 +110,8 @@ def _choose(connection: Connection) -> int | None:
     return None
 
 
-def record_failure(connection: Connection, settings: Settings, in_hand: _InHand, error: Exception) -> int:
-    """Take the next step with a set whose transaction was rolled back; how many events are due again at once.
+def record_failure(connection: Connection, settings: Settings, in_hand: _InHand, error: Exception) -> None:
+    """Take the next step with a set whose transaction was rolled back.
 
     Errors of the surroundings pass: the set is tried again for hours. Any other belongs to one of the events, as may a
     second timeout: the set is halved. An event that fails alone has the same two budgets as a chunk.
@@ -119,13 +120,11 @@ def record_failure(connection: Connection, settings: Settings, in_hand: _InHand,
     passes = fault in SURROUNDINGS
     if len(events) > 1 and (not passes or (fault is Fault.TIMEOUT and any(event.attempts for event in events))):
         inbox_sets.halve(connection, in_hand.organisation_id, _ids(events))
-        return len(events)
-    if len(events) > 1 or not _is_spent(events[0], settings, error, passes=passes):
+    elif len(events) > 1 or not _is_spent(events[0], settings, error, passes=passes):
         wait = backoff(settings, max(event.attempts for event in events) + 1)
         inbox_sets.retry(connection, in_hand.organisation_id, _ids(events), wait=wait, own_failure=not passes)
     else:
         _give_up(connection, in_hand.organisation_id, events[0], error)
-    return 0
 
 
 def _is_spent(event: WaitingEvent, settings: Settings, error: Exception, *, passes: bool) -> bool:

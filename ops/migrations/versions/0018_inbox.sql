@@ -21,6 +21,8 @@ ALTER TABLE withdrawals.receipts
     ADD CONSTRAINT applied_names_nobody CHECK (waiting OR external_id IS NULL) NOT VALID,
     SET (autovacuum_vacuum_scale_factor = 0.01);
 CREATE INDEX receipts_waiting ON withdrawals.receipts (organisation_id, run_after, id) WHERE waiting;
+-- Whether an event of a person waits, before their deactivation is decided.
+CREATE INDEX receipts_waiting_of_person ON withdrawals.receipts (organisation_id, external_id) WHERE waiting;
 
 -- A source's door takes events and nothing else, so an event in the inbox need not lock its key.
 DROP TRIGGER one_meaning_a_key ON withdrawals.receipts;
