@@ -172,6 +172,22 @@ class ShownReceipt:
     received_at: datetime
     applied_at: datetime | None
 
+    @property
+    def receipt_id(self) -> str:
+        return str(self.id)
+
+    @property
+    def event_id(self) -> str:
+        return self.key
+
+    @property
+    def state(self) -> str:
+        return "waiting" if self.waiting else "applied"
+
+    @property
+    def source(self) -> str:
+        return self.door.removeprefix("hr:")
+
 
 _SHOW = select(
     receipts.c.id,

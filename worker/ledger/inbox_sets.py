@@ -14,7 +14,6 @@ from sqlalchemy import Connection, text
 from schemas.catalogue import ReceiptStatus
 from worker.ledger import dead_letters
 from worker.ledger.fragments import plan_by_index
-from worker.ledger.gauges import GAUGED_AT_MOST
 
 WINDOW = 4
 """So many times the size of a set is looked at to find it: a person may have sent several events."""
@@ -190,16 +189,3 @@ def give_up(connection: Connection, organisation_id: int, event: WaitingEvent, *
     )
     connection.execute(_GIVE_UP, {**own, "letter_id": letter_id, "status": ReceiptStatus.INVALID})
     return letter_id
-
-
-_WAITING = text("""
-SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(received_at)), 0) AS seconds FROM (
-    SELECT r.received_at FROM withdrawals.receipts r WHERE r.waiting LIMIT :most) waiting
-""")
-
-
-def count_waiting(connection: Connection) -> tuple[int, float]:
-    """Events of all organisations that wait, and the seconds that the oldest has; of so many as are looked at."""
-    plan_by_index(connection)
-    found = connection.execute(_WAITING, {"most": GAUGED_AT_MOST}).one()
-    return int(found.events), float(found.seconds)
