@@ -39,7 +39,11 @@ from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
 from worker.web.scim.errors import PREFIX as SCIM_PREFIX
 
+# Events come in storms, so their routers come first: a request is held against every route before its own.
 ROUTERS = [
+    hr.router,
+    okta.router,
+    bamboohr.router,
     health.router,
     metrics.router,
     control.router,
@@ -56,9 +60,6 @@ ROUTERS = [
     desk.router,
     dead_letters.router,
     receipts.router,
-    hr.router,
-    okta.router,
-    bamboohr.router,
     discovery.router,
     users.router,
     users.root,
