@@ -8,10 +8,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.support.commandline import withdrawals
+from tests.support.incoming import incoming, make_registered, waiting
 from tests.support.web import Hr, MakeHr, event
 from tests.world import World, apply_inbox, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -97,3 +100,17 @@ def test_the_command_line_shows_a_receipt(hr: Hr) -> None:
     assert json.loads(shown.out)["state"] == "waiting"
     assert "msg_1" in withdrawals("receipts", "show", receipt_id).out
     assert withdrawals("receipts", "show", "999").code == 1
+
+
+def test_what_waits_at_the_door_is_committed_when_the_server_stops(
+    db: Database, environment: Settings, world: World
+) -> None:
+    source = make_registered(db, environment, world.organisation_id)
+    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    door = app.state.services.inbox
+    with TestClient(app):
+        futures = [door.submit(source, incoming(f"person-{number}")) for number in range(50)]
+    assert all(future.result(0).status == "accepted" for future in futures)
+    assert len(waiting(world)) == 50
+    with pytest.raises(RuntimeError, match="closed"):
+        door.submit(source, incoming("late"))

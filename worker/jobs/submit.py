@@ -1,4 +1,7 @@
-"""The one door: every job of every producer is written here, whole or not at all."""
+"""The one door: every job that a producer asks for is written here, whole or not at all.
+
+The jobs of deactivations follow from events; `worker/people/apply_events.py` writes them in sets.
+"""
 
 import hashlib
 import json
