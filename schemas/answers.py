@@ -146,11 +146,32 @@ class DeadLetter(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What was answered to an event that an HR system sent."""
+    """What was answered to an event that an HR system sent. `GET /v1/receipts/{receipt_id}` tells what became of it."""
 
     receipt_id: str
-    job_id: int | None = Field(None, description="The job that the event submitted.")
+    job_id: int | None = Field(None, description="The job, where an older version answered with it.")
     status: str = Field(description=describe(RECEIPT_STATUSES))
+
+
+class ShownReceipt(BaseModel):
+    """What became of an event. The receipt does not name the person; the job does."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    receipt_id: str
+    state: str = Field(
+        description="`waiting`: the event is accepted, and not applied yet. `applied`: `status` is final."
+    )
+    status: str = Field(description=describe(RECEIPT_STATUSES))
+    job_id: int | None = Field(description="The job that carries the event out.")
+    dead_letter_id: int | None = Field(description="Of an event that could not be read or applied.")
+    source: str
+    event_id: str = Field(description="The sender's own id of the event.")
+    type: str | None
+    occurred_at: datetime | None
+    effective_at: datetime | None
+    received_at: datetime
+    applied_at: datetime | None
 
 
 class Page(BaseModel, Generic[T]):

@@ -272,14 +272,16 @@ class ReceiptStatus(StrEnum):
 
 RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
     ReceiptStatus.ACCEPTED: Entry(
-        "Accepted", "A job withdraws the person now, or an earlier one already has.", Tone.GOOD
+        "Accepted", "The event is stored. Once it is applied: a job withdraws the person, or already has.", Tone.GOOD
     ),
     ReceiptStatus.SCHEDULED: Entry("Scheduled", "A job withdraws the person later."),
     ReceiptStatus.HELD: Entry("Held", "A job waits until a second person releases it.", Tone.WARN),
     ReceiptStatus.NOTED: Entry("Noted", "The person is inactive. By policy, or by a cancel, nothing is withdrawn."),
     ReceiptStatus.REACTIVATED: Entry("Reactivated", "The person is active. Deactivations not yet applied are void."),
     ReceiptStatus.IGNORED: Entry("Ignored", "Nothing changed: a newer event is known, or the type is unknown."),
-    ReceiptStatus.INVALID: Entry("Invalid", "The event could not be read. Support has it as a dead letter.", Tone.BAD),
+    ReceiptStatus.INVALID: Entry(
+        "Invalid", "The event could not be read or applied. Support has it as a dead letter.", Tone.BAD
+    ),
 }
 
 

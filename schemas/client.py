@@ -24,7 +24,7 @@ import httpx2
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from schemas.answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt
+from schemas.answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt, ShownReceipt
 from schemas.dead_letters import LetterFilter
 from schemas.events import HrEvent
 from schemas.jobs import FileRequest, JobRequest
@@ -225,6 +225,10 @@ class Client(_Caller):
         return DeadLetter.model_validate(
             self._call("POST", f"/v1/dead-letters/{letter_id}/{verb}", again=False, json=body)
         )
+
+    def receipt(self, receipt_id: str) -> ShownReceipt:
+        """What became of an event that an HR system sent."""
+        return ShownReceipt.model_validate(self._call("GET", f"/v1/receipts/{receipt_id}", again=True))
 
     def _pages(self, path: str, model: type[M], query: dict[str, Any]) -> Iterator[M]:
         query = {"limit": 1000, **{name: value for name, value in query.items() if value is not None}}

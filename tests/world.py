@@ -1,7 +1,9 @@
 """A small platform to withdraw from, and shorthands for what tests do over and over."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from worker.jobs.submit import Requester, submit
 from worker.people import events
 from worker.people.events import EventReceipt
 from worker.queue.drain import Drain
+from worker.queue.inbox import InboxDrain
 from worker.records import Job
 from worker.reports.books import check
 
@@ -148,8 +151,15 @@ class World:
         return events.record(db, self.requester(door=f"hr:{source}"), source, made)
 
 
+def apply_inbox(db: Database, settings: Settings) -> None:
+    """Apply the events that wait, in this thread; what they ask for is not decided yet."""
+    inbox = InboxDrain(db, settings, threading.Event(), lambda _: nullcontext())
+    while inbox.step():
+        pass
+
+
 def decide_due(db: Database, settings: Settings) -> None:
-    """Decide everything that is due, in this thread."""
+    """Apply the inbox and decide everything that is due, in this thread."""
     Drain(db, settings).run()
 
 

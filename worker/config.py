@@ -93,9 +93,7 @@ class Settings(BaseSettings):
     hook_body_bytes: int = Field(
         262_144, ge=1024, le=16_777_216, description="maximum body of an HR event or a SCIM request, in bytes"
     )
-    rate_limit: int = Field(
-        1200, ge=0, description="maximum requests per minute of one token or one HR source; 0: no limit"
-    )
+    rate_limit: int = Field(1200, ge=0, description="maximum requests per minute of one token; 0: no limit")
     refusal_limit: int = Field(
         300, ge=0, description="maximum refused requests per minute of one address, then 429; 0: no limit"
     )

@@ -387,7 +387,7 @@ person_events = Table(
 
 
 class ReceiptsColumns(TypedColumns):
-    """What was answered to an event, by its key."""
+    """What was answered to an event, by its key; an HR event waits in it until it is applied."""
 
     organisation_id: Named[int] = Column(BigInteger, primary_key=True)
     door: Named[str] = Column(primary_key=True)
@@ -398,6 +398,18 @@ class ReceiptsColumns(TypedColumns):
     received_at: Named[datetime] = Column(Instant)
     id: Named[int] = Column(BigInteger)
     dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+    waiting: Named[bool]
+    type: Named[str | None]
+    external_id: Named[str | None]
+    sequence: Named[int | None] = Column(BigInteger)
+    occurred_at: Named[datetime | None] = Column(Instant)
+    effective_at: Named[datetime | None] = Column(Instant)
+    run_after: Named[datetime | None] = Column(Instant)
+    together: Named[int]
+    attempts: Named[int]
+    own_failures: Named[int]
+    tried_for: Named[timedelta] = Column(Interval)
+    applied_at: Named[datetime | None] = Column(Instant)
 
 
 receipts = Table("receipts", metadata, ReceiptsColumns, schema="withdrawals")

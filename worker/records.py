@@ -241,3 +241,52 @@ class Person:
     epoch: int
     active: bool
     effective_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """The newest event of one source about a person."""
+
+    source: str
+    type: str
+    sequence: int | None
+    occurred_at: datetime
+    effective_at: datetime
+
+    @property
+    def deactivates(self) -> bool:
+        return self.type == "user.deactivated"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedEvent:
+    """An event about a person that is to be applied, and how it came."""
+
+    external_id: str
+    event: StoredEvent
+    received_at: datetime
+    actor: str
+    door: str
+    key: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDeactivation:
+    """The job that carries a person's deactivation out."""
+
+    id: int
+    state: JobState
+    """As it is stored: `queued` while it runs."""
+    is_released: bool
+    """By a second person."""
+    is_applied: bool
+    """Whether the person's enrolments were decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivationPolicy:
+    """What a source's deactivations do: `withdraw`, `hold` for a second person, or `ignore`; after a grace period."""
+
+    on_deactivate: str = "withdraw"
+    grace: timedelta = timedelta(0)

@@ -5,9 +5,13 @@ for each row of a thousand; a test compares the two on real rows, for every comb
 and person. When several jobs of one claim name the same enrolment, `decide.sql` says which of them withdraws it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from schemas.catalogue import OUTCOMES, STATUSES, Outcome, Phase, Reason, Source, Status
+from schemas.catalogue import OUTCOMES, STATUSES, JobState, Outcome, Phase, Reason, Source, Status
+from worker.records import DeactivationPolicy, KnownDeactivation, StoredEvent
 
 IMPLIED_REASON = {Source.HR: Reason.USER_DEACTIVATED, Source.CORRECTION: Reason.ENROLMENT_ERROR}
 """A source that implies its reason (rule 1)."""
@@ -65,3 +69,48 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
     if enrolment.pathway_id is not None and not overridden:
         return Outcome.PATHWAY_OWNED
     return Outcome.WITHDRAWN
+
+
+STANDING = ("scheduled", "held", "queued", "paused")
+"""Stored states of a job that has not ended."""
+
+
+def rank_in_source(event: StoredEvent) -> Any:
+    """Where an event stands among those of its source: the sequence decides, else the time; a reactivation wins."""
+    return (event.sequence is not None, event.sequence or 0, event.occurred_at, not event.deactivates)
+
+
+def find_newest(events: Iterable[StoredEvent]) -> StoredEvent | None:
+    """The event that decides the person's state: the newest of all sources, a reactivation winning a tie."""
+    by_source = sorted(events, key=lambda event: event.source)
+    return max(by_source, key=lambda event: (event.occurred_at, not event.deactivates), default=None)
+
+
+def is_same_fact(before: StoredEvent | None, newest: StoredEvent, now: datetime) -> bool:
+    """Whether the person was deactivated before, from the same time on, or in effect by now in both."""
+    if before is None or not (before.deactivates and newest.deactivates):
+        return False
+    return before.effective_at == newest.effective_at or max(before.effective_at, newest.effective_at) <= now
+
+
+def answers_repetition(known: KnownDeactivation, policy: DeactivationPolicy, *, same_source: bool) -> bool:
+    """Whether a job for the same fact goes on answering it: what is under way, and what a second person decided."""
+    holds = policy.on_deactivate == "hold"
+    if same_source:
+        return known.state in STANDING or holds
+    # Another source decides by its own policy; but it holds nothing that was released or applied.
+    return holds and known.state is not JobState.CANCELLED and (known.is_released or known.is_applied)
+
+
+def is_in_effect(effective_at: datetime | None, now: datetime) -> bool:
+    """Whether a person's deactivation is in effect. `effective_at`: None for a person who is active."""
+    return effective_at is not None and effective_at <= now
+
+
+def learner_is_active(*, person_active: bool, in_effect: bool, learner_active: bool, was_active: bool) -> bool:
+    """A learner's `active` after an event.
+
+    A deactivation in the future leaves it as it is, unless the person was deactivated before (not `was_active`): then
+    the newer event means that they are active until that time.
+    """
+    return person_active or (not in_effect and (learner_active or not was_active))

@@ -20,6 +20,7 @@ from ops.cli import (
     jobs,
     letter_acts,
     processes,
+    receipts,
     reinstate,
     report,
     sources,
@@ -54,6 +55,7 @@ letter_acts.register(dead_letters.group)
 app.add_typer(jobs.group, name="jobs")
 app.add_typer(brake.group, name="brake")
 app.add_typer(dead_letters.group, name="dead-letters")
+app.add_typer(receipts.group, name="receipts")
 app.add_typer(report.group, name="report")
 app.add_typer(sources.group, name="sources")
 app.add_typer(tokens.group, name="tokens")

@@ -566,6 +566,29 @@ GUARDS = [
             FROM withdrawals.receipts) RETURNING 'receipt ' || id""",
     ),
     Corruption(
+        "a receipt forgets its job",
+        "receipt-job",
+        """UPDATE withdrawals.receipts SET job_id = NULL WHERE id = (SELECT min(id) FROM withdrawals.receipts
+            WHERE status = 'scheduled') RETURNING 'receipt ' || id || ': scheduled'""",
+    ),
+    Corruption(
+        "an event in the inbox counts as applied",
+        "receipt-job",
+        """UPDATE withdrawals.receipts SET waiting = false, external_id = NULL WHERE waiting
+            RETURNING 'receipt ' || id || ': accepted'""",
+    ),
+    Corruption(
+        "the next attempt at an event is years ahead",
+        "inbox-never-due",
+        "UPDATE withdrawals.receipts SET run_after = '2999-01-01' WHERE waiting RETURNING 'receipt ' || id",
+    ),
+    Corruption(
+        "nobody has applied the inbox for long",
+        "inbox-late",
+        """UPDATE withdrawals.receipts SET run_after = now() - interval '11 minutes' WHERE waiting
+            RETURNING 'receipt ' || id || ': due since ' || run_after""",
+    ),
+    Corruption(
         "a row of the audit is about a job of nobody",
         "audit-subject",
         """INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id) VALUES (1, 'x', 'job.submit', 999999)

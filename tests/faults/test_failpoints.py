@@ -13,6 +13,7 @@ import sqlalchemy.exc
 
 from tests.support import failpoints
 from tests.support.failpoints import armed, recording
+from tests.support.incoming import incoming, make_registered, post, results, waiting
 from tests.support.processes import RELAY, WORKER, process
 from tests.support.racing import chunks, due_now, finish, job_state
 from tests.world import World, assert_balanced, decide_due, eventually
@@ -156,4 +157,29 @@ def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     assert set(world.outcomes(job.id).values()) == {"withdrawn"}
     states = chunks(world, job.id, "state, claims")
     assert states == [("done", 1 if name == "drain.decide:commit:after" else 2)]
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("name", ["inbox_sets.take:after", "inbox.step:commit:before", "inbox.step:commit:after"])
+def test_a_worker_that_is_killed_while_it_applies_the_inbox_leaves_it_to_another(
+    db: Database, world: World, environment: Settings, tmp_path: Path, name: str
+) -> None:
+    fired = tmp_path / "fired"
+    persons = [f"person-{number}" for number in range(5)]
+    for person in persons:
+        world.enrolment(person)
+    source = make_registered(db, environment, world.organisation_id)
+    post(db, source, *map(incoming, persons))
+    with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired)) as first:
+        eventually(fired.exists, what="the kill")
+        first.wait(60)
+        if name == "inbox_sets.take:after":  # else it may have been the commit of a step that found nothing
+            assert len(waiting(world)) == 5
+        with process(WORKER):
+            eventually(
+                lambda: world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 5,
+                what="everybody withdrawn by another worker",
+            )
+    assert results(world) == [("accepted", False)] * 5
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 5
     assert_balanced(db)

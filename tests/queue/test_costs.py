@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event, text
 
 from tests.world import World
 from worker.database import Database
-from worker.ledger import claims, gauges
+from worker.ledger import claims, gauges, inbox_sets
 from worker.people import due
 from worker.people.due import DueDeactivations
 from worker.queue.leftovers import Leftovers
@@ -113,6 +113,17 @@ class Backlog:
             count=count,
         )
 
+    def events(self, count: int) -> None:
+        """Events in the inbox, of as many persons."""
+        self._world.run(
+            """INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, waiting,
+                type, external_id, run_after)
+            SELECT :o, 'hr:workday', gen_random_uuid()::text, '', 'accepted', true, 'user.deactivated',
+                gen_random_uuid()::text, now() FROM generate_series(1, :count)""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
     def letters(self, count: int) -> None:
         self._world.run(
             """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint)
@@ -133,7 +144,10 @@ def reads_at_each_size(
     for size in (FEW, MANY):
         backlog.grow(size, fill)
         if size == FEW:
-            world.run("ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.persons, withdrawals.dead_letters")
+            world.run(
+                "ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.persons, withdrawals.dead_letters, "
+                "withdrawals.receipts"
+            )
         act()
         with counting(db) as reads:
             act()
@@ -176,6 +190,23 @@ def test_a_claim_reads_no_more_the_more_waits(
     assert_bounded(reads_at_each_size(world, db, behind, act))
 
 
+def test_the_look_for_due_events_reads_no_more_the_more_waits(world: World, db: Database) -> None:
+    def act() -> None:
+        with db.begin() as connection:
+            assert inbox_sets.list_due(connection, most=8) == [world.organisation_id]
+
+    assert_bounded(reads_at_each_size(world, db, Backlog.events, act))
+
+
+def test_what_a_set_of_events_takes_is_bounded(world: World, db: Database) -> None:
+    def act() -> None:
+        with db.begin() as connection:
+            inbox_sets.list_due(connection, most=8)
+            assert len(inbox_sets.take(connection, world.organisation_id, most=50)) == 50
+
+    assert_bounded(reads_at_each_size(world, db, Backlog.events, act))
+
+
 def test_what_the_relay_counts_before_it_publishes_is_bounded(world: World, db: Database) -> None:
     def act() -> None:
         with db.begin() as connection:
@@ -213,8 +244,9 @@ def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(
         (Backlog.jobs, gauges.due_chunks),
         (lambda backlog, count: backlog.jobs(count, state="held", chunk="waiting"), gauges.held_jobs),
         (Backlog.letters, gauges.open_letters),
+        (Backlog.events, gauges.waiting_events),
     ],
-    ids=["due chunks", "held jobs", "open letters"],
+    ids=["due chunks", "held jobs", "open letters", "events in the inbox"],
 )
 def test_a_scrape_counts_up_to_a_limit(
     world: World,

@@ -84,4 +84,4 @@ def test_a_deactivation_whose_person_is_not_on_record_is_not_superseded(db: Data
     world.run("DELETE FROM withdrawals.persons")
     chunk_id = world.one("SELECT id FROM withdrawals.chunks")
     with db.begin() as connection:
-        assert person_events.superseded(connection, [chunk_id]) == set()
+        assert person_events.find_newer(connection, [chunk_id]).superseded == set()

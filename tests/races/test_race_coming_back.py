@@ -29,7 +29,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs.submit import submit
-from worker.ledger import person_events
+from worker.ledger import due_deactivations, person_events
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import make_broker
@@ -357,7 +357,7 @@ def test_a_reactivation_while_the_relay_deactivates_leaves_the_learner_active(
     job_id = world.event(slow_db, "deactivated", "anna", effective_at=due).job_id
     falls_due(world)
     with slow_db.begin() as connection:
-        assert person_events.lock_due_deactivation(connection, world.organisation_id, "anna")
+        assert due_deactivations.lock_due_deactivation(connection, world.organisation_id, "anna")
         assert person_events.sync_learner(connection, world.organisation_id, "anna", was_active=True)
         coming_back = threads.go(world.event, slow_db, "reactivated", "anna")
         await_waiters(world)

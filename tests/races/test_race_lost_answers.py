@@ -44,7 +44,11 @@ class LostAnswer:
             raise psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly")
 
 
-@pytest.mark.parametrize("which", [1, 2, 3], ids=["of the claim", "of the decision", "of the end of the job"])
+@pytest.mark.parametrize(
+    "which",
+    [1, 2, 3, 4],
+    ids=["of the look into the inbox", "of the claim", "of the decision", "of the end of the job"],
+)
 def test_a_commit_whose_answer_is_lost_is_done_once(
     db: Database,
     world: World,
@@ -77,7 +81,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(
     assert world.outcomes(job.id) == {**dict.fromkeys(ids, "withdrawn"), owned: "pathway_owned"}
     assert withdrawals() == dict.fromkeys(ids, 1)
     assert chunks(world, job.id, "state, counts") == [("done", {"withdrawn": 3, "pathway_owned": 1})]
-    assert world.one("SELECT count(*) FROM withdrawals.attempts") == (1 if which == 1 else 0)
+    assert world.one("SELECT count(*) FROM withdrawals.attempts") == (1 if which == 2 else 0)
     assert len(world.letters()) == 1
     assert_balanced(db)
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from schemas.dead_letters import LetterFilter
+from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
@@ -15,6 +16,7 @@ from worker.database import Database
 from worker.dead_letters import runs
 from worker.jobs.submit import Requester, submit
 from worker.ledger import webhook_deliveries
+from worker.people import events
 from worker.webhooks import endpoints
 
 FOREIGN = "zz-of-the-other-house"
@@ -100,6 +102,8 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
         db, organisation_id=organisation_id, act="redrive", wanted=LetterFilter(), actor=f"test:{mark}", note=mark
     )
     make_source(db, settings, organisation_id, f"hr-{mark}")
+    back = PersonEvent(type="user.reactivated", external_id=learner)
+    receipt = events.record(db, Requester(organisation_id, f"hr:{mark}", f"hr:{mark}", mark), mark, back)
     return Holding(
         organisation_id,
         {
@@ -109,6 +113,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "run_id": run.id,
             "webhook_id": endpoint.id,
             "delivery_id": delivery_id,
+            "receipt_id": receipt.id,
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 
 from schemas.dead_letters import LetterFilter
+from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
 from schemas.reinstate import ReinstateRequest
 from tests.support.racing import leases_run_out, take
@@ -132,6 +133,9 @@ def _people(world: World, db: Database, settings: Settings) -> None:
         (source, _), *_ = source_rows.list_live(connection)
     world.event(db, "deactivated", "waits", source="held")
     inbox.receive(db, source, IncomingEvent("unreadable", b"{}", fault="data: needed"))
+    soon = PersonEvent(type="user.deactivated", external_id="soon")
+    inbox.receive(db, source, IncomingEvent("in the inbox", b"{}", event=soon))  # waits for its next attempt
+    world.run("UPDATE withdrawals.receipts SET run_after = now() + interval '1 hour' WHERE waiting")
     scim_users.create(
         db,
         organisation_id=world.organisation_id,

@@ -11,10 +11,11 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+from sqlalchemy import text
 from standardwebhooks import Webhook
 from starlette.testclient import TestClient
 
-from tests.world import eventually
+from tests.world import apply_inbox, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.people import hr_sources
@@ -71,6 +72,27 @@ class Hr:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {**signed(self.secret, raw, key=key), **(headers or {})}
         return self.client.post(f"/hooks/hr/{self.name}", content=raw, headers=sent)
+
+    def applied(self, body: Any, *, key: str | None = None) -> tuple[str, int | None]:
+        """Send a body and apply the inbox; what became of the event, and its job."""
+        answer = self.send(body, key=key)
+        assert answer.status_code in (200, 202), answer.text
+        apply_inbox_of(self.client)
+        receipt = show_receipt(self.client, int(answer.json()["receipt_id"]))
+        return str(receipt.status), receipt.job_id
+
+
+def apply_inbox_of(client: TestClient) -> None:
+    """Apply the events that wait in the database of an application."""
+    services = client.app.state.services  # type: ignore[attr-defined]
+    apply_inbox(services.database, services.settings)
+
+
+def show_receipt(client: TestClient, receipt_id: int) -> Any:
+    """A receipt's row."""
+    with client.app.state.services.database.begin() as connection:  # type: ignore[attr-defined]
+        statement = text("SELECT status, job_id, waiting FROM withdrawals.receipts WHERE id = :id")
+        return connection.execute(statement, {"id": receipt_id}).one()
 
 
 MakeHr = Callable[..., Hr]

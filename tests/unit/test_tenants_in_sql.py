@@ -53,6 +53,7 @@ REASONS = {
     "leader._CONFIRM": "one relay leads for all organisations",
     "leader._RESIGN": "one relay leads for all organisations",
     "leader._TAKE": "one relay leads for all organisations",
+    "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
     "sessions.delete_expired": _SWEEP,
     "sessions.delete_session": "the session that has just been presented",
@@ -126,5 +127,6 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     seen = {name for name, source in FOUND.items() if PLATFORM.search(_without_prose(source))}
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
-        "decide._LOCK_LEARNERS", "decide._LOCK_PLAIN", "reinstate._LOCK_LEARNERS",
+        "decide._LOCK_LEARNERS", "decide._LOCK_PLAIN", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
+        "reinstate._LOCK_LEARNERS",
     }  # fmt: skip

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.web import make_source
+from tests.support.web import apply_inbox_of, make_source
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
@@ -44,6 +44,7 @@ def send(
     at: str | None = None,
     replace: dict[str, str] | None = None,
 ) -> httpx2.Response:
+    """Send employees; what is stored is applied before the next ones come."""
     body = json.dumps({"employees": list(employees)}).encode() if raw is None else raw
     sent = at or str(int(time.time()))
     headers = {
@@ -51,7 +52,9 @@ def send(
         "x-bamboohr-timestamp": sent,
         "x-bamboohr-signature": hmac.new(key.encode(), body + sent.encode(), hashlib.sha256).hexdigest(),
     }
-    return client.post("/hooks/bamboohr/bamboo", content=body, headers={**headers, **(replace or {})})
+    answer = client.post("/hooks/bamboohr/bamboo", content=body, headers={**headers, **(replace or {})})
+    apply_inbox_of(client)
+    return answer
 
 
 def test_employees_whose_status_changed_are_deactivated_or_reactivated(

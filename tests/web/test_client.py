@@ -97,7 +97,9 @@ def test_pages_are_fetched_until_the_last(address: str, bearer: Bearer, db: Data
         assert [found.enrolment_id for found in client.outcomes(job.id)] == list(range(1, 2502))
 
 
-def test_an_hr_system_signs_its_events(address: str, make_hr: MakeHr, world: World) -> None:
+def test_an_hr_system_signs_its_events(
+    address: str, make_hr: MakeHr, bearer: Bearer, db: Database, environment: Settings, world: World
+) -> None:
     made = make_hr("workday")
     world.enrolment("anna")
     event = HrEvent.model_validate(
@@ -105,9 +107,16 @@ def test_an_hr_system_signs_its_events(address: str, make_hr: MakeHr, world: Wor
     )
     with HrSource(address, "workday", made.secret) as source:
         receipt = source.send(event, event_id="e1")
-        assert receipt.job_id is not None
         assert source.send(event, event_id="e1") == receipt
-        assert not world.active("anna")
+    decide_due(db, environment)
+    assert not world.active("anna")
+    with Client(address, token(bearer("viewer"))) as client:
+        shown = client.receipt(receipt.receipt_id)
+        assert (shown.state, shown.status, client.job(shown.job_id or 0).outcomes) == (
+            "applied",
+            "accepted",
+            {"withdrawn": 1},
+        )
     with HrSource(address, "workday", "whsec_" + "A" * 32) as source, pytest.raises(UnauthorisedError):
         source.send(event)
 

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from tests.support.web import make_source
+from tests.support.web import apply_inbox_of, make_source
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
@@ -53,9 +53,12 @@ def hook(*events: Any) -> dict[str, Any]:
 
 
 def send(client: TestClient, secret: str, *events: Any, raw: bytes | None = None) -> httpx2.Response:
+    """Send events; what is stored is applied before the next ones come."""
     body = json.dumps(hook(*events)).encode() if raw is None else raw
     headers = {"authorization": secret, "content-type": "application/json"}
-    return client.post("/hooks/okta/okta", content=body, headers=headers)
+    answer = client.post("/hooks/okta/okta", content=body, headers=headers)
+    apply_inbox_of(client)
+    return answer
 
 
 def test_get_echoes_the_challenge_whether_or_not_the_source_exists(client: TestClient, secret: str) -> None:

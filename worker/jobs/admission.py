@@ -47,6 +47,31 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     return Admission(admitted=jobs.admit(connection, job_id, learners=subject.learners))
 
 
+def admit_persons(
+    connection: Connection, organisation_id: int, count: int, *, current: Settings | None = None
+) -> list[dict[str, Any] | None]:
+    """Decide about so many new person jobs that are due, one after the other, as `admit` would; counts those admitted.
+
+    The caller has locked the organisation's settings row, and inserts each as admitted (None) or as held by these
+    figures. One lock and one count serve all of them.
+    """
+    limits = brake.lock(connection, organisation_id, defaults(current))
+    before, population = brake.volume(connection, organisation_id, limits.hours)
+    admitted, found = 0, list[dict[str, Any] | None]()
+    for _job in range(count):
+        figures = None
+        if before + admitted + 1 > limits.floor:
+            if population is None:
+                population = brake.recount(connection, organisation_id, limits.hours)
+                before, _ = brake.volume(connection, organisation_id, limits.hours)
+            figures = _figures(limits, 1, before + admitted, population)
+        admitted += figures is None
+        found.append(figures)
+    if admitted:
+        brake.add_jobs(connection, organisation_id, admitted)
+    return found
+
+
 def count_or_refuse(
     connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
 ) -> None:

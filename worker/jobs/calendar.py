@@ -17,14 +17,22 @@ def effective_time(connection: Connection, organisation_id: int, when: datetime 
     """
     if when is None or isinstance(when, datetime):
         return when
-    name = jobs.timezone(connection, organisation_id)
+    return end_of_day(when, jobs.timezone(connection, organisation_id))
+
+
+def end_of_day(day: date, zone: str) -> datetime:
+    """The end of a day in a time zone, an IANA name.
+
+    Raises:
+        InvalidInputError: the time zone is unknown, or the date is out of range.
+    """
     try:
-        zone = ZoneInfo(name)
+        known = ZoneInfo(zone)
     except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
         raise InvalidInputError(
-            f"effective_at: the organisation's time zone {name!r} is not known; give a time with its offset"
+            f"effective_at: the organisation's time zone {zone!r} is not known; give a time with its offset"
         ) from None
     try:
-        return datetime.combine(when + timedelta(days=1), time.min, zone).astimezone(UTC)
+        return datetime.combine(day + timedelta(days=1), time.min, known).astimezone(UTC)
     except OverflowError:
         raise InvalidInputError("effective_at: that date is too far away") from None

@@ -1,11 +1,13 @@
-"""The one door: every job of every producer is written here, whole or not at all."""
+"""The one door: every job that a producer asks for is written here, whole or not at all.
+
+The jobs of deactivations follow from events; `worker/people/apply_events.py` writes them in sets.
+"""
 
 import hashlib
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,11 +22,10 @@ from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
-from worker.jobs.selection import AllOfPerson, Counts, Ids, Selection, StagedFile, selection_of
+from worker.jobs.selection import Counts, Ids, Selection, StagedFile, selection_of
 from worker.ledger import brake, job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
-from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob
-from worker.rules import IMPLIED_REASON
+from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob
 
 log = structlog.get_logger(__name__)
 
@@ -138,25 +139,6 @@ def accept(
     return Submitted(_read(connection, new, job_id), created=True)
 
 
-def accept_deactivation(connection: Connection, new: NewJob, *, hold: bool) -> tuple[int, bool] | None:
-    """Write the person job of a deactivation, and whether it is held; None: the key is taken.
-
-    In the caller's transaction, which has locked settings and person. `hold`: its source's policy lets it wait for a
-    second person.
-    """
-    inserted = jobs.insert_job(connection, replace(new, accepted=1))
-    if inserted is None:
-        return None
-    job_id, is_due = inserted
-    if hold:
-        jobs.hold(connection, job_id, because="policy")
-    ready = is_due and not hold
-    AllOfPerson(new.learner_external_id or "").freeze(connection, _chunks(job_id, new, LANE_HR, ready=ready))
-    if ready:
-        return job_id, admit(connection, organisation_id=new.organisation_id, job_id=job_id).held
-    return job_id, hold
-
-
 def accept_cascade(
     connection: Connection,
     requester: Requester,
@@ -189,21 +171,6 @@ def accept_cascade(
     _audit(connection, new, job_id)
     jobs.admit(connection, job_id, learners=0)  # its learner was counted with the letter
     return job_id
-
-
-def deactivation(
-    requester: Requester, external_id: str, *, epoch: int, effective_at: datetime | None, request_hash: bytes
-) -> NewJob:
-    """The person job that a deactivation event asks for. `epoch`: of the person; another one later supersedes it."""
-    return NewJob(
-        **_who(requester),
-        reason=IMPLIED_REASON[Source.HR],
-        source=Source.HR,
-        learner_external_id=external_id,
-        epoch=epoch,
-        effective_at=effective_at,
-        request_hash=request_hash,
-    )
 
 
 def reinstate_job(requester: Requester, *, job_id: int, note: str | None, body: dict[str, Any]) -> NewJob:

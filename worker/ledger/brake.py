@@ -132,16 +132,22 @@ def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[in
     return int(row.volume), row.population
 
 
+def add_jobs(connection: Connection, organisation_id: int, learners: int) -> None:
+    """Count the learners of jobs that are inserted as admitted in this transaction."""
+    _add(connection, organisation_id, jobs=learners)
+
+
 def add_redrives(connection: Connection, organisation_id: int, learners: int) -> None:
     """Count the learners of redrives and remedies, which are not jobs."""
+    _add(connection, organisation_id, redrives=learners)
+
+
+def _add(connection: Connection, organisation_id: int, **learners: int) -> None:
     row = insert(brake_volume).values(
-        organisation_id=organisation_id, minute=func.date_trunc("minute", func.now()), redrives=learners
+        organisation_id=organisation_id, minute=func.date_trunc("minute", func.now()), **learners
     )
-    statement = row.on_conflict_do_update(
-        index_elements=["organisation_id", "minute"],
-        set_={"redrives": brake_volume.c.redrives + row.excluded.redrives},
-    )
-    connection.execute(statement)
+    added = {name: brake_volume.c[name] + row.excluded[name] for name in learners}
+    connection.execute(row.on_conflict_do_update(index_elements=["organisation_id", "minute"], set_=added))
 
 
 # The window's minutes, counted again from the jobs that were admitted in them.

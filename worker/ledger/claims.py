@@ -1,6 +1,6 @@
 """Chunks on their way to a decision: claim, lock, give back, retry, split, close."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -136,6 +136,12 @@ def give_back(connection: Connection, chunk_ids: Sequence[int], token: UUID) -> 
     return _return(connection, chunk_ids, token, claims=chunks.c.claims - 1)
 
 
+def await_event(connection: Connection, chunk_ids: Sequence[int], token: UUID, *, wait: timedelta) -> int:
+    """Return chunks undecided for a while: an event of their person has to be applied first."""
+    later = func.now() + wait
+    return _return(connection, chunk_ids, token, claims=chunks.c.claims - 1, run_after=later, deferred=True)
+
+
 def isolate(connection: Connection, claim: Claim) -> int:
     """Return the chunks of a claim that failed together, to be claimed one by one: none of them is to blame yet."""
     return _return(connection, claim.chunk_ids, claim.token, claims=chunks.c.claims - 1, alone=True)
@@ -257,18 +263,6 @@ _CLOSE_CANCELLED = _close_whole(
     one_of(jobs.c.state, [JobState.CANCELLED]),
     one_of(chunks.c.state, ["waiting", "ready"]),
 )
-_CLOSE_PERSON = _close_whole(
-    JobState.SUPERSEDED,
-    chunks.c.organisation_id == bindparam("organisation"),  # not a column's name: SQLAlchemy would set the column
-    chunks.c.learner_external_id == bindparam("person"),
-    jobs.c.epoch != bindparam("epoch"),
-)
-_CLOSE_CASCADES = _close_whole(
-    JobState.SUPERSEDED,
-    jobs.c.organisation_id == bindparam("organisation"),
-    jobs.c.deactivated_external_id == bindparam("person"),
-    jobs.c.epoch != bindparam("epoch"),
-)
 _CLOSE_SUPERSEDED = _close_whole(JobState.SUPERSEDED, chunks.c.id == any_(bindparam("ids", type_=Ids)))
 
 
@@ -310,10 +304,36 @@ def list_with_unfinished(connection: Connection, *, after: int, most: int) -> li
     return list(connection.scalars(_WITH_UNFINISHED, {"after": after, "most": most}))
 
 
-def close_superseded_person(connection: Connection, *, organisation_id: int, external_id: str, epoch: int) -> list[int]:
-    """Close the unfinished chunks of a person's older deactivations, and of their cascades; returns the jobs."""
-    person = {"organisation": organisation_id, "person": external_id, "epoch": epoch}
-    return [*connection.scalars(_CLOSE_PERSON, person), *connection.scalars(_CLOSE_CASCADES, person)]
+# Each person is looked up by index, as a value; what another transaction decides is skipped.
+_CLOSE_PERSONS = text(f"""
+WITH closing AS MATERIALIZED (
+    SELECT c.id FROM unnest(CAST(:persons AS text[]), CAST(:epochs AS bigint[])) AS g(person, epoch)
+    CROSS JOIN LATERAL (
+        SELECT own.id FROM withdrawals.chunks own JOIN withdrawals.jobs j ON j.id = own.job_id
+        WHERE own.organisation_id = :organisation_id AND own.learner_external_id = g.person
+            AND own.redrives IS NULL AND own.state IN ({sql_list(UNFINISHED)}) AND j.epoch <> g.epoch
+        UNION ALL
+        SELECT further.id FROM withdrawals.jobs j JOIN withdrawals.chunks further ON further.job_id = j.id
+        WHERE j.organisation_id = :organisation_id AND j.deactivated_external_id = g.person
+            AND further.redrives IS NULL AND further.state IN ({sql_list(UNFINISHED)}) AND j.epoch <> g.epoch) c
+), locked AS MATERIALIZED (
+    SELECT id FROM withdrawals.chunks WHERE id = ANY(ARRAY(SELECT id FROM closing))
+        AND state IN ({sql_list(UNFINISHED)}) ORDER BY id FOR UPDATE SKIP LOCKED
+)
+UPDATE withdrawals.chunks SET state = 'superseded', counts = jsonb_build_object('superseded', size),
+    closed_at = now(), lease_until = NULL
+WHERE id = ANY(ARRAY(SELECT id FROM locked))
+RETURNING job_id
+""")
+
+
+def close_superseded_persons(connection: Connection, organisation_id: int, epochs: Mapping[str, int]) -> list[int]:
+    """Close the unfinished chunks of persons' older deactivations, and of their cascades; returns the jobs.
+
+    `epochs`: by external id, the epoch of the deactivation that stands. One whose transaction is running is skipped.
+    """
+    values = {"organisation_id": organisation_id, "persons": list(epochs), "epochs": list(epochs.values())}
+    return list(connection.scalars(_CLOSE_PERSONS, values))
 
 
 def close_superseded(connection: Connection, chunk_ids: Sequence[int]) -> None:

@@ -18,9 +18,6 @@ UNFINISHED = ("waiting", "ready", "claimed")
 CLOSED_WHOLE = ("cancelled", "superseded", "failed")
 """States of a chunk that was closed without an outcome for each of its ids."""
 
-STANDING = ("scheduled", "held", "queued", "paused")
-"""Stored states of a job that has not ended."""
-
 LIVE = ("open", "redriven")
 """States of a dead letter that is not closed."""
 

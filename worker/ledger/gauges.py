@@ -59,6 +59,23 @@ def due_chunks(connection: Connection) -> tuple[int, float]:
     return int(found.chunks), float(found.seconds)
 
 
+_WAITING_EVENTS = text("""
+SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(received_at)), 0) AS seconds FROM (
+    SELECT r.received_at FROM withdrawals.receipts r WHERE r.waiting ORDER BY r.organisation_id, r.run_after, r.id
+    LIMIT :most) waiting
+""")
+
+
+def waiting_events(connection: Connection) -> tuple[int, float]:
+    """Events in the inbox of all organisations, and the seconds that the oldest has waited.
+
+    `GAUGED_AT_MOST` are looked at.
+    """
+    plan_by_index(connection)
+    found = connection.execute(_WAITING_EVENTS, {"most": GAUGED_AT_MOST}).one()
+    return int(found.events), max(float(found.seconds), 0.0)
+
+
 def unfinished_jobs(connection: Connection, organisation_id: int) -> dict[str, int]:
     """Jobs of an organisation that have not ended, by state; each stored state up to one more than the limit."""
     plan_by_index(connection)

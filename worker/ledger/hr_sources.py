@@ -1,14 +1,15 @@
 """HR sources: who may send events about an organisation's people, and what a deactivation does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import sources
+from worker.records import DeactivationPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,10 @@ class RegisteredSource:
     previous_until: datetime | None
     """Until then the secret before the last rotation is accepted too."""
 
-
-@dataclass(frozen=True, slots=True)
-class DeactivationPolicy:
-    """What a source's deactivations do: `withdraw`, `hold` for a second person, or `ignore`; after a grace period."""
-
-    on_deactivate: str = "withdraw"
-    grace: timedelta = timedelta(0)
+    @property
+    def grace(self) -> timedelta:
+        """How long the withdrawal waits after a deactivation."""
+        return timedelta(hours=self.grace_hours)
 
 
 _IS_ROTATING = sources.c.previous_until > func.now()
@@ -144,21 +142,26 @@ def disable(connection: Connection, organisation_id: int, source_id: int) -> Reg
     return _one(connection.execute(changed.returning(*_SOURCE)).one_or_none())
 
 
-_POLICY = (
-    select(sources.c.on_deactivate, sources.c.grace_hours)
-    .where(sources.c.organisation_id == bindparam("organisation_id"), sources.c.name == bindparam("name"))
-    .order_by(_LIVE.desc(), sources.c.id.desc())
-    .limit(1)
+# The live source of a name comes last, behind the disabled ones: the last row of a name counts.
+_POLICIES = (
+    select(sources.c.name, sources.c.on_deactivate, sources.c.grace_hours)
+    .where(
+        sources.c.organisation_id == bindparam("organisation_id"),
+        sources.c.name == any_(bindparam("names", type_=ARRAY(Text))),
+    )
+    .order_by(_LIVE, sources.c.id)
 )
 
 
-def find_policy(connection: Connection, organisation_id: int, name: str) -> DeactivationPolicy:
-    """What the deactivations of a source do. Sources that are not registered (`scim`, `cli`) withdraw at once.
+def find_policies(connection: Connection, organisation_id: int, names: Iterable[str]) -> dict[str, DeactivationPolicy]:
+    """What the deactivations of sources do. Those that are not registered (`scim`, `cli`) withdraw at once.
 
     After its source was disabled an event keeps that source's policy, unless a live one has the name now.
     """
-    row = connection.execute(_POLICY, {"organisation_id": organisation_id, "name": name}).one_or_none()
-    return DeactivationPolicy(row.on_deactivate, timedelta(hours=row.grace_hours)) if row else DeactivationPolicy()
+    wanted = sorted(set(names))
+    rows = connection.execute(_POLICIES, {"organisation_id": organisation_id, "names": wanted})
+    found = {row.name: DeactivationPolicy(row.on_deactivate, timedelta(hours=row.grace_hours)) for row in rows}
+    return {name: found.get(name, DeactivationPolicy()) for name in wanted}
 
 
 def _one(row: Sequence[Any] | None) -> RegisteredSource | None:

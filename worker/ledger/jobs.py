@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,6 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
-    exists,
     func,
     insert,
     select,
@@ -24,13 +23,13 @@ from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
 from worker.database import CHANNEL
-from worker.ledger.fragments import STANDING, UNFINISHED, one_of, plan_by_index, sql_list
+from worker.ledger.fragments import UNFINISHED, one_of, plan_by_index, sql_list
 from worker.models import Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
-from worker.records import NewJob
-from worker.rules import CLEAN
+from worker.records import ArrivedEvent, NewJob
+from worker.rules import CLEAN, STANDING
 
 _LOCK_SETTINGS = text("""
 INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
@@ -139,45 +138,6 @@ def hold(
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
-@dataclass(frozen=True, slots=True)
-class KnownDeactivation:
-    """The job that carries a person's deactivation out."""
-
-    id: int
-    state: JobState
-    """As it is stored: `queued` while it runs."""
-    is_released: bool
-    """By a second person."""
-    is_applied: bool
-    """Whether the person's enrolments were decided."""
-
-
-_IS_APPLIED = exists().where(job_chunks.c.job_id == jobs_table.c.id, job_chunks.c.state == "done")
-_FIND_DEACTIVATION = (
-    select(jobs_table.c.id, jobs_table.c.state, jobs_table.c.released_at.is_not(None), _IS_APPLIED)
-    .where(
-        jobs_table.c.organisation_id == bindparam("organisation_id"),
-        jobs_table.c.learner_external_id == bindparam("person"),
-        one_of(jobs_table.c.source, ["hr"]),
-        jobs_table.c.epoch == bindparam("epoch"),
-    )
-    .order_by(jobs_table.c.id.desc())
-    .limit(1)
-)
-
-
-def find_deactivation(
-    connection: Connection, organisation_id: int, external_id: str, *, epoch: int
-) -> KnownDeactivation | None:
-    """The newest job of a locked person's current deactivation; None: there was none, or its source has none made.
-
-    The settings row is locked, so that nobody releases it meanwhile.
-    """
-    person = {"organisation_id": organisation_id, "person": external_id, "epoch": epoch}
-    row = connection.execute(_FIND_DEACTIVATION, person).one_or_none()
-    return KnownDeactivation(row[0], JobState(row[1]), row[2], row[3]) if row else None
-
-
 def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
     """Scheduled jobs that are due, with their organisations; the longest due first."""
     found = (
@@ -275,6 +235,26 @@ def audit(
     row = {"organisation_id": organisation_id, "actor": actor, "action": action, "job_id": job_id}
     row |= {"dead_letter_id": dead_letter_id, "note": note, "detail": json.loads(detail)}
     connection.execute(_AUDIT, row)
+
+
+_AUDIT_EVENTS = text("""
+INSERT INTO withdrawals.audit (organisation_id, actor, action, detail)
+SELECT :organisation_id, g.actor, g.action, jsonb_build_object('source', g.source, 'external_id', g.person)
+FROM unnest(CAST(:actors AS text[]), CAST(:actions AS text[]), CAST(:sources AS text[]), CAST(:persons AS text[]))
+    WITH ORDINALITY AS g(actor, action, source, person, place) ORDER BY g.place
+""")
+
+
+def audit_events(connection: Connection, organisation_id: int, arrived: Sequence[ArrivedEvent]) -> None:
+    """One audit row for each event about a person."""
+    values = {
+        "organisation_id": organisation_id,
+        "actors": [one.actor for one in arrived],
+        "actions": [one.event.type for one in arrived],
+        "sources": [one.event.source for one in arrived],
+        "persons": [one.external_id for one in arrived],
+    }
+    connection.execute(_AUDIT_EVENTS, values)
 
 
 def organisations(connection: Connection) -> list[tuple[int, str, str]]:

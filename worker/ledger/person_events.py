@@ -3,29 +3,30 @@
 The statements are built once: every event runs them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, and_, bindparam, func, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Select,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
 
-from worker.ledger.fragments import DEACTIVATED, plan_by_index
-from worker.models import Instant, learners, person_events, persons
-from worker.records import Person
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """The newest event of one source about a person."""
-
-    source: str
-    type: str
-    sequence: int | None
-    occurred_at: datetime
-    effective_at: datetime
-
+from worker.ledger.fragments import DEACTIVATED
+from worker.models import learners, person_events, persons
+from worker.records import Person, StoredEvent
+from worker.rules import is_in_effect, learner_is_active
 
 _ORGANISATION, _PERSON = bindparam("organisation", type_=BigInteger), bindparam("person", type_=Text)
 _IS_PERSON = and_(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _PERSON)
@@ -36,19 +37,82 @@ def _key(organisation_id: int, external_id: str) -> dict[str, Any]:
     return {"organisation": organisation_id, "person": external_id}
 
 
-_INSERT_IF_MISSING = insert(persons).on_conflict_do_nothing()
-_LOCK = select(persons.c.epoch, persons.c.active, persons.c.effective_at).where(_IS_PERSON).with_for_update(nowait=True)
+_THESE = any_(bindparam("ids", type_=ARRAY(Text)))
+_INSERT_MISSING = text("""
+INSERT INTO withdrawals.persons (organisation_id, external_id)
+SELECT :organisation, id FROM unnest(CAST(:ids AS text[])) id ORDER BY id
+ON CONFLICT (organisation_id, external_id) DO NOTHING
+""")
+
+
+def _lock_persons(*, nowait: bool = False, skip_locked: bool = False) -> Select[str, int, bool, datetime | None]:
+    return (
+        select(persons.c.external_id, persons.c.epoch, persons.c.active, persons.c.effective_at)
+        .where(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _THESE)
+        .order_by(persons.c.external_id)
+        .with_for_update(nowait=nowait, skip_locked=skip_locked)
+    )
+
+
+_LOCK_OR_FAIL, _LOCK_FREE = _lock_persons(nowait=True), _lock_persons(skip_locked=True)
 
 
 def lock(connection: Connection, organisation_id: int, external_id: str) -> Person:
-    """Lock a person's row. The first event about a person inserts it.
+    """Lock a person's row, as `lock_all` does; one that is taken raises the driver's `LockNotAvailable`."""
+    return lock_all(connection, organisation_id, [external_id], skip_taken=False)[external_id]
+
+
+def lock_all(
+    connection: Connection, organisation_id: int, external_ids: Sequence[str], *, skip_taken: bool
+) -> dict[str, Person]:
+    """Lock persons' rows, in order. The first event about a person inserts theirs.
 
     The caller holds the organisation's settings, which all its producers need. So this does not wait for a worker that
-    decides the person: it raises the driver's `LockNotAvailable`, and the caller waits outside (`wait_until_free`).
+    decides a person. `skip_taken`: leave such persons out; else it raises the driver's `LockNotAvailable`, and the
+    caller waits outside (`wait_until_free`).
     """
-    connection.execute(_INSERT_IF_MISSING, {"organisation_id": organisation_id, "external_id": external_id})
-    found = connection.execute(_LOCK, _key(organisation_id, external_id)).one()
-    return Person(found.epoch, found.active, found.effective_at)
+    values = {"organisation": organisation_id, "ids": list(external_ids)}
+    connection.execute(_INSERT_MISSING, values)
+    rows = connection.execute(_LOCK_FREE if skip_taken else _LOCK_OR_FAIL, values)
+    return {row.external_id: Person(row.epoch, row.active, row.effective_at) for row in rows}
+
+
+# The learners that are there are read beside the locks: one that is missing among the locked is taken.
+_LOCK_LEARNERS = """
+WITH free AS MATERIALIZED (
+    SELECT l.external_id, l.active FROM lms.learners l
+    WHERE l.organisation_id = :organisation AND l.external_id = ANY(:ids)
+    ORDER BY l.external_id FOR UPDATE {how}
+)
+SELECT l.external_id, free.external_id IS NOT NULL AS is_free, free.active
+FROM lms.learners l LEFT JOIN free ON free.external_id = l.external_id
+WHERE l.organisation_id = :organisation AND l.external_id = ANY(:ids)
+"""
+_LOCK_LEARNERS_OR_FAIL = text(_LOCK_LEARNERS.format(how="NOWAIT"))
+_LOCK_FREE_LEARNERS = text(_LOCK_LEARNERS.format(how="SKIP LOCKED"))
+
+
+@dataclass(frozen=True, slots=True)
+class LockedLearners:
+    """The learners of persons: `active` of those that were locked, and those that somebody else holds."""
+
+    active: dict[str, bool]
+    taken: set[str]
+
+
+def lock_learners(
+    connection: Connection, organisation_id: int, external_ids: Sequence[str], *, skip_taken: bool
+) -> LockedLearners:
+    """Lock the learners of locked persons; those whom the platform does not know are in neither set.
+
+    Like `lock_all` it does not wait for a learner whom the platform has locked.
+    """
+    statement = _LOCK_FREE_LEARNERS if skip_taken else _LOCK_LEARNERS_OR_FAIL
+    rows = connection.execute(statement, {"organisation": organisation_id, "ids": list(external_ids)}).all()
+    return LockedLearners(
+        {row.external_id: row.active for row in rows if row.is_free},
+        {row.external_id for row in rows if not row.is_free},
+    )
 
 
 # Text, because the order of the locks counts: persons by organisation and external id, as everywhere.
@@ -70,98 +134,94 @@ def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tup
 
 # A statement of its own, after the locks: beside them it would read persons from its older snapshot.
 _EPOCHS_OF_CHUNKS = text(f"""
-SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch FROM withdrawals.chunks c
-JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
+SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch, EXISTS (
+    SELECT 1 FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = j.organisation_id
+        AND r.external_id = {DEACTIVATED} OFFSET 0) AS awaits
+FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
 """)
 
 
-def superseded(connection: Connection, chunk_ids: Sequence[int]) -> set[int]:
-    """Lock the persons behind deactivations; returns the chunks whose person has had a newer event since."""
+@dataclass(frozen=True, slots=True)
+class NewerEvents:
+    """Chunks of deactivations whose person has had another event since."""
+
+    superseded: set[int]
+    """A newer one has replaced the deactivation."""
+    awaiting: set[int]
+    """One waits in the inbox: whether it is newer is known once it is applied."""
+
+
+def find_newer(connection: Connection, chunk_ids: Sequence[int]) -> NewerEvents:
+    """Lock the persons behind deactivations; returns the chunks whose person has had an event since."""
     epochs = lock_of_chunks(connection, chunk_ids)
-    if not epochs:
-        return set()
-    rows = connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)})
-    return {row.id for row in rows if epochs.get((row.organisation_id, row.external_id)) != row.epoch}
+    found = NewerEvents(set(), set())
+    for row in connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)}) if epochs else ():
+        if epochs.get((row.organisation_id, row.external_id)) != row.epoch:
+            found.superseded.add(row.id)
+        elif row.awaits:
+            found.awaiting.add(row.id)
+    return found
 
 
-def _rank(event: Any) -> ColumnElement[Any]:
-    """Where an event stands among those of its source: the sequence decides, else the time; a reactivation wins."""
-    return tuple_(
-        event.sequence.is_not(None),
-        func.coalesce(event.sequence, 0),
-        event.occurred_at,
-        event.type != "user.deactivated",
-    )
+_LIST_EVENTS = select(
+    person_events.c.external_id,
+    person_events.c.source,
+    person_events.c.type,
+    person_events.c.sequence,
+    person_events.c.occurred_at,
+    person_events.c.effective_at,
+).where(person_events.c.organisation_id == _ORGANISATION, person_events.c.external_id == _THESE)
 
 
-_EVENT = insert(person_events)
-_RECORD = _EVENT.on_conflict_do_update(
-    index_elements=["organisation_id", "external_id", "source"],
-    set_={name: _EVENT.excluded[name] for name in ("type", "sequence", "occurred_at", "effective_at")},
-    where=_rank(_EVENT.excluded) > _rank(person_events.c),
-).returning(person_events.c.source)
+def list_events(
+    connection: Connection, organisation_id: int, external_ids: Sequence[str]
+) -> dict[str, dict[str, StoredEvent]]:
+    """The newest event of each source about locked persons: by external id, then by source."""
+    found: dict[str, dict[str, StoredEvent]] = {external_id: {} for external_id in external_ids}
+    for row in connection.execute(_LIST_EVENTS, {"organisation": organisation_id, "ids": list(external_ids)}):
+        found[row.external_id][row.source] = StoredEvent(*row[1:])
+    return found
 
 
-def record_event(connection: Connection, organisation_id: int, external_id: str, event: StoredEvent) -> bool:
-    """Store an event if it is the newest of its source; the person's row must be locked."""
+_RECORD = text("""
+INSERT INTO withdrawals.person_events (organisation_id, external_id, source, type, sequence, occurred_at, effective_at)
+SELECT :organisation_id, g.* FROM unnest(CAST(:persons AS text[]), CAST(:sources AS text[]), CAST(:types AS text[]),
+    CAST(:sequences AS bigint[]), CAST(:occurred AS timestamptz[]), CAST(:effective AS timestamptz[])) AS g
+ON CONFLICT (organisation_id, external_id, source) DO UPDATE SET type = excluded.type, sequence = excluded.sequence,
+    occurred_at = excluded.occurred_at, effective_at = excluded.effective_at
+""")
+
+
+def record_events(connection: Connection, organisation_id: int, events: Sequence[tuple[str, StoredEvent]]) -> None:
+    """Store events of locked persons (external ids), each of which is the newest of its source."""
     values = {
         "organisation_id": organisation_id,
-        "external_id": external_id,
-        "source": event.source,
-        "type": event.type,
-        "sequence": event.sequence,
-        "occurred_at": event.occurred_at,
-        "effective_at": event.effective_at,
+        "persons": [external_id for external_id, _ in events],
+        "sources": [event.source for _, event in events],
+        "types": [event.type for _, event in events],
+        "sequences": [event.sequence for _, event in events],
+        "occurred": [event.occurred_at for _, event in events],
+        "effective": [event.effective_at for _, event in events],
     }
-    return connection.execute(_RECORD, values).one_or_none() is not None
+    connection.execute(_RECORD, values)
 
 
-_NEWEST = (
-    select(
-        person_events.c.source,
-        person_events.c.type,
-        person_events.c.sequence,
-        person_events.c.occurred_at,
-        person_events.c.effective_at,
-    )
-    .where(person_events.c.organisation_id == _ORGANISATION, person_events.c.external_id == _PERSON)
-    .order_by(
-        person_events.c.occurred_at.desc(),
-        (person_events.c.type != "user.deactivated").desc(),
-        person_events.c.source,
-    )
-    .limit(1)
-)
+_SET_STATES = text("""
+UPDATE withdrawals.persons p SET epoch = p.epoch + 1, active = g.effective_at IS NULL, effective_at = g.effective_at,
+    deactivation_due = g.effective_at IS NOT NULL
+FROM unnest(CAST(:persons AS text[]), CAST(:effective AS timestamptz[])) AS g(external_id, effective_at)
+WHERE p.organisation_id = :organisation_id AND p.external_id = ANY(:persons) AND p.external_id = g.external_id
+""")
 
 
-def find_newest_event(connection: Connection, organisation_id: int, external_id: str) -> StoredEvent | None:
-    """The event that decides the person's state: the newest of all sources, a reactivation winning a tie."""
-    row = connection.execute(_NEWEST, _key(organisation_id, external_id)).one_or_none()
-    return StoredEvent(*row) if row else None
+def set_states(connection: Connection, organisation_id: int, states: Mapping[str, datetime | None]) -> None:
+    """Set locked persons' states after new newest events; each person's epoch grows by one.
 
-
-_SET_STATE = (
-    update(persons)
-    .where(_IS_PERSON)
-    .values(
-        epoch=persons.c.epoch + 1,
-        active=bindparam("is_active"),
-        effective_at=bindparam("inactive_from"),
-        deactivation_due=bindparam("is_due"),
-    )
-    .returning(persons.c.epoch)
-)
-
-
-def set_person_state(
-    connection: Connection, organisation_id: int, external_id: str, *, active: bool, effective_at: datetime
-) -> int:
-    """Set a locked person's state after a new newest event; returns the new epoch.
-
-    `effective_at`: when a deactivation takes effect; a person who is active has none.
+    `states`: by external id, when the deactivation takes effect; None for a person who is active.
     """
-    state = {"is_active": active, "inactive_from": None if active else effective_at, "is_due": not active}
-    return connection.execute(_SET_STATE, {**_key(organisation_id, external_id), **state}).scalar_one()
+    values = {"organisation_id": organisation_id, "persons": list(states), "effective": list(states.values())}
+    connection.execute(_SET_STATES, values)
 
 
 _WAIT_FOR_PERSON = select(persons.c.epoch).where(_IS_PERSON).with_for_update()
@@ -174,88 +234,46 @@ def wait_until_free(connection: Connection, organisation_id: int, external_id: s
     connection.execute(_WAIT_FOR_LEARNER, _key(organisation_id, external_id))
 
 
-_LOCK_LEARNER = select(learners.c.active).where(_IS_LEARNER).with_for_update(nowait=True)
 # The clock, not the transaction's time: the event just accepted is younger than that.
 _STATE_NOW = select(persons.c.active, persons.c.effective_at, func.clock_timestamp().label("now")).where(_IS_PERSON)
-_SET_LEARNER = update(learners).where(_IS_LEARNER).values(active=bindparam("is_active"))
-_SETTLE = update(persons).where(_IS_PERSON, persons.c.deactivation_due).values(deactivation_due=False)
+_SET_LEARNERS = text("""
+UPDATE lms.learners l SET active = g.active
+FROM unnest(CAST(:persons AS text[]), CAST(:active AS boolean[])) AS g(external_id, active)
+WHERE l.organisation_id = :organisation_id AND l.external_id = ANY(:persons) AND l.external_id = g.external_id
+""")
+_SETTLE = (
+    update(persons)
+    .where(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _THESE, persons.c.deactivation_due)
+    .values(deactivation_due=False)
+)
+
+
+def set_learners_active(connection: Connection, organisation_id: int, active: Mapping[str, bool]) -> None:
+    """Set `active` of locked learners, by external id."""
+    values = {"organisation_id": organisation_id, "persons": list(active), "active": list(active.values())}
+    connection.execute(_SET_LEARNERS, values)
+
+
+def settle(connection: Connection, organisation_id: int, external_ids: Sequence[str]) -> None:
+    """Note of locked persons that their deactivation has reached the learner."""
+    connection.execute(_SETTLE, {"organisation": organisation_id, "ids": list(external_ids)})
 
 
 def sync_learner(connection: Connection, organisation_id: int, external_id: str, *, was_active: bool) -> bool:
     """Set the learner's `active` from the locked person; False while the platform has no such learner.
 
-    Like `lock` it does not wait for a learner whom the platform has locked.
-
-    A deactivation in the future leaves `active` as it is, unless the person was deactivated before (not
-    `was_active`): then the newer event means that they are active until that time.
+    Like `lock` it does not wait for a learner whom the platform has locked. `was_active`: of the person, before.
     """
-    key = _key(organisation_id, external_id)
-    learner = connection.execute(_LOCK_LEARNER, key).one_or_none()
+    learner = lock_learners(connection, organisation_id, [external_id], skip_taken=False).active.get(external_id)
     if learner is None:
         return False
-    person = connection.execute(_STATE_NOW, key).one()
-    in_effect = person.effective_at is not None and person.effective_at <= person.now
-    active = person.active or (not in_effect and (learner.active or not was_active))
-    if active is not learner.active:
-        connection.execute(_SET_LEARNER, {**key, "is_active": active})
-    if in_effect:
-        connection.execute(_SETTLE, key)
-    return True
-
-
-Position = tuple[datetime, int, str]
-"""When a deactivation takes effect, organisation and external id: the order in which due ones are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class DuePerson:
-    """A person whose deactivation is due while their learner may still be active."""
-
-    position: Position
-    known: bool
-    """Whether the platform has such a learner by now."""
-
-
-# The learner is looked up for each person as a value: a join could begin with all learners.
-_KNOWN = select(learners.c.id).where(
-    learners.c.organisation_id == persons.c.organisation_id, learners.c.external_id == persons.c.external_id
-)
-_KEY = (persons.c.effective_at, persons.c.organisation_id, persons.c.external_id)
-_AFTER = [
-    bindparam("time", type_=Instant),
-    bindparam("organisation", type_=BigInteger),
-    bindparam("person", type_=Text),
-]
-_DUE = (persons.c.deactivation_due, persons.c.effective_at <= func.now())
-_LIST_DUE = (
-    select(*_KEY, _KNOWN.scalar_subquery().is_not(None).label("known"))
-    .where(*_DUE)
-    .order_by(*_KEY)
-    .limit(bindparam("limit", type_=BigInteger))
-)
-_LIST_DUE_AFTER = _LIST_DUE.where(tuple_(*_KEY) > tuple_(*_AFTER))
-_LOCK_DUE = (
-    select(persons.c.external_id)
-    .join(
-        learners,
-        and_(learners.c.organisation_id == persons.c.organisation_id, learners.c.external_id == persons.c.external_id),
+    person = connection.execute(_STATE_NOW, _key(organisation_id, external_id)).one()
+    in_effect = is_in_effect(person.effective_at, person.now)
+    active = learner_is_active(
+        person_active=person.active, in_effect=in_effect, learner_active=learner, was_active=was_active
     )
-    .where(*_DUE, _IS_PERSON)
-    .with_for_update(of=[persons, learners], skip_locked=True)
-)
-
-
-def list_due_deactivations(connection: Connection, *, after: Position | None, limit: int) -> list[DuePerson]:
-    """Persons whose deactivation is due, the longest due first, from the one after `after`."""
-    plan_by_index(connection)
-    if after is None:
-        rows = connection.execute(_LIST_DUE, {"limit": limit})
-    else:
-        values = {"time": after[0], "organisation": after[1], "person": after[2], "limit": limit}
-        rows = connection.execute(_LIST_DUE_AFTER, values)
-    return [DuePerson((row.effective_at, row.organisation_id, row.external_id), row.known) for row in rows]
-
-
-def lock_due_deactivation(connection: Connection, organisation_id: int, external_id: str) -> bool:
-    """Lock a person whose deactivation is still due, and the learner; False when it is not, or one is locked."""
-    return connection.execute(_LOCK_DUE, _key(organisation_id, external_id)).one_or_none() is not None
+    if active is not learner:
+        set_learners_active(connection, organisation_id, {external_id: active})
+    if in_effect:
+        settle(connection, organisation_id, [external_id])
+    return True

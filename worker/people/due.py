@@ -6,8 +6,8 @@ in the order of time and is found at once; the others are looked at again a slic
 
 from sqlalchemy import Connection
 
-from worker.ledger import person_events
-from worker.ledger.person_events import DuePerson, Position
+from worker.ledger import due_deactivations
+from worker.ledger.due_deactivations import DuePerson, Position
 
 NEW, AGAIN = 5000, 1000
 """Persons that one round looks at: that have become due, and that the platform did not know."""
@@ -36,7 +36,7 @@ class DueDeactivations:
     ) -> tuple[list[tuple[int, str]], Position | None]:
         """The known ones among the next persons, and the last person that was looked at."""
         known: list[tuple[int, str]] = []
-        for person in person_events.list_due_deactivations(connection, after=after, limit=most):
+        for person in due_deactivations.list_due_deactivations(connection, after=after, limit=most):
             after = person.position
             if person.known:
                 known.append(_key(person))

@@ -1,36 +1,33 @@
-"""Events about persons, applied in their own order, whatever order they arrive in.
+"""Events about persons that are applied at once: those of the command line and of SCIM, and of other producers.
 
-The newest event decides (DESIGN.md §2, Persons). An event that becomes the newest voids what an older one
-had asked for and is not yet applied; if it deactivates, it submits a job of its own. A source that says the same again
-changes nothing: neither what is under way, nor what a second person has decided (decision record 0019).
+The events of HR systems wait in the inbox (`inbox.py`). Both are applied by the same rules (`apply_events.py`).
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
-from schemas.catalogue import JobState, ReceiptStatus
+from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.calendar import effective_time
-from worker.jobs.submit import Requester, accept_deactivation, deactivation
-from worker.ledger import claims, hr_sources, inbox, jobs, person_events
-from worker.ledger.fragments import STANDING
-from worker.ledger.hr_sources import DeactivationPolicy
-from worker.ledger.jobs import KnownDeactivation
-from worker.ledger.person_events import StoredEvent
+from worker.jobs.submit import Requester
+from worker.ledger import due_deactivations, inbox, jobs, person_events
+from worker.people.apply_events import REUSED, EventResult, apply_events, lock_people
 from worker.people.due import DueDeactivations
+from worker.records import ArrivedEvent, StoredEvent
 
 log = structlog.get_logger(__name__)
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """Maximum tolerated clock skew of a sender. An event dated later would stay the newest, and outrank all that follow."""
+AHEAD = "timestamp: is in the future; to let an event take effect later, set effective_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,36 +82,34 @@ def record_in(
     known = inbox.find_receipt(connection, organisation_id, requester.door, requester.key)
     if known is not None:
         if known.request_hash != request_hash:
-            raise IdempotencyConflictError(_REUSED)
+            raise IdempotencyConflictError(REUSED)
         return EventReceipt(known.id, ReceiptStatus(known.status), known.job_id, repeated=True)
     if jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key):
-        raise IdempotencyConflictError(_REUSED)  # by a job of another command through the same door
-    status, job_id = _apply(connection, requester, source, event, request_hash)
+        raise IdempotencyConflictError(REUSED)  # by a job of another command through the same door
+    result = _apply(connection, requester, source, event, request_hash)
     receipt_id = inbox.insert_receipt(
         connection,
         organisation_id=organisation_id,
         door=requester.door,
         key=requester.key,
         request_hash=request_hash,
-        status=status,
-        job_id=job_id,
+        status=result.status,
+        job_id=result.job_id,
     )
-    return EventReceipt(receipt_id, status, job_id)
-
-
-_REUSED = "this key was used before, for another request; use a new key for a new request"
+    if receipt_id is None:
+        raise IdempotencyConflictError(REUSED)  # by an event in the inbox that committed meanwhile
+    return EventReceipt(receipt_id, result.status, result.job_id)
 
 
 def _apply(
     connection: Connection, requester: Requester, source: str, event: PersonEvent, request_hash: bytes
-) -> tuple[ReceiptStatus, int | None]:
-    """Store the event; if it is the newest of all, change the person's state. The status, and the new job."""
+) -> EventResult:
+    """Apply one event at once: a set of one. Raises the driver's `LockNotAvailable` when somebody holds the person."""
     organisation_id, external_id = requester.organisation_id, event.external_id
-    person = person_events.lock(connection, organisation_id, external_id)
-    before = person_events.find_newest_event(connection, organisation_id, external_id)
+    people = lock_people(connection, organisation_id, [external_id], skip_taken=False)
     now = jobs.database_now(connection)
     if event.occurred_at is not None and event.occurred_at > now + MAX_CLOCK_SKEW:
-        raise InvalidInputError("timestamp: is in the future; to let an event take effect later, set effective_at")
+        raise InvalidInputError(AHEAD)
     stored = StoredEvent(
         source=source,
         type=event.type,
@@ -122,115 +117,10 @@ def _apply(
         occurred_at=event.occurred_at or now,
         effective_at=effective_time(connection, organisation_id, event.effective_at) or now,
     )
-    jobs.audit(
-        connection,
-        organisation_id=organisation_id,
-        actor=requester.actor,
-        action=event.type,
-        detail=json.dumps({"source": source, "external_id": external_id}),
-    )
-    if not person_events.record_event(connection, organisation_id, external_id, stored):
-        return ReceiptStatus.IGNORED, None
-    newest = person_events.find_newest_event(connection, organisation_id, external_id)
-    if newest is None or newest == before:
-        return ReceiptStatus.IGNORED, None
-    if newest.type != "user.deactivated":
-        _change_state(connection, organisation_id, external_id, newest)
-        person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
-        return ReceiptStatus.REACTIVATED, None
-    policy = hr_sources.find_policy(connection, organisation_id, newest.source)
-    epoch = None
-    if before is not None and _is_same_fact(before, newest, now):
-        same_source = before.source == newest.source
-        known = jobs.find_deactivation(connection, organisation_id, external_id, epoch=person.epoch)
-        if known is not None and _stands(known, policy, same_source=same_source):
-            person_events.sync_learner(connection, organisation_id, external_id, was_active=False)
-            return _STATUSES.get(known.state, ReceiptStatus.ACCEPTED), known.id
-        epoch = person.epoch if same_source else None  # the job below stands beside those before it
-    if epoch is None:
-        epoch = _change_state(connection, organisation_id, external_id, newest)
-    person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
-    if policy.on_deactivate == "ignore":
-        return ReceiptStatus.NOTED, None
-    return _deactivate(connection, requester, external_id, newest, policy, epoch, request_hash, now)
-
-
-_STATUSES = {
-    JobState.HELD: ReceiptStatus.HELD,
-    JobState.SCHEDULED: ReceiptStatus.SCHEDULED,
-    JobState.CANCELLED: ReceiptStatus.NOTED,
-}
-"""What a repeated deactivation is answered, by the state of the job that carries it out; else `accepted`."""
-
-
-def _is_same_fact(before: StoredEvent, newest: StoredEvent, now: datetime) -> bool:
-    """Whether the person was deactivated before, from the same time on, or in effect by now in both."""
-    if (before.type, newest.type) != ("user.deactivated", "user.deactivated"):
-        return False
-    return before.effective_at == newest.effective_at or max(before.effective_at, newest.effective_at) <= now
-
-
-def _stands(known: KnownDeactivation, policy: DeactivationPolicy, *, same_source: bool) -> bool:
-    """Whether a job for the same fact goes on answering it: what is under way, and what a second person decided."""
-    holds = policy.on_deactivate == "hold"
-    if same_source:
-        return known.state in STANDING or holds
-    # Another source decides by its own policy; but it holds nothing that was released or applied.
-    return holds and known.state is not JobState.CANCELLED and (known.is_released or known.is_applied)
-
-
-def _change_state(connection: Connection, organisation_id: int, external_id: str, newest: StoredEvent) -> int:
-    """Let the new newest event replace what older ones had asked for; the person's new epoch."""
-    epoch = person_events.set_person_state(
-        connection,
-        organisation_id,
-        external_id,
-        active=newest.type != "user.deactivated",
-        effective_at=newest.effective_at,
-    )
-    voided = claims.close_superseded_person(
-        connection, organisation_id=organisation_id, external_id=external_id, epoch=epoch
-    )
-    jobs.finish(connection, voided)
-    return epoch
-
-
-def _deactivate(
-    connection: Connection,
-    requester: Requester,
-    external_id: str,
-    newest: StoredEvent,
-    policy: DeactivationPolicy,
-    epoch: int,
-    request_hash: bytes,
-    now: datetime,
-) -> tuple[ReceiptStatus, int]:
-    """Submit the job of a deactivation, as the policy of its source has it."""
-    # The grace period starts now at the earliest: nobody could have taken back what took effect in the past.
-    effective_at = _add_grace(max(newest.effective_at, now), policy.grace)
-    is_due = effective_at <= now
-    new = deactivation(
-        requester,
-        external_id,
-        epoch=epoch,
-        effective_at=None if is_due else effective_at,
-        request_hash=request_hash,
-    )
-    inserted = accept_deactivation(connection, new, hold=policy.on_deactivate == "hold")
-    if inserted is None:
-        raise IdempotencyConflictError(_REUSED)  # by a job of another command that committed meanwhile
-    jobs.notify(connection)
-    job_id, held = inserted
-    if held:
-        return ReceiptStatus.HELD, job_id
-    return (ReceiptStatus.ACCEPTED if is_due else ReceiptStatus.SCHEDULED), job_id
-
-
-def _add_grace(time: datetime, grace: timedelta) -> datetime:
-    try:
-        return time + grace
-    except OverflowError:
-        raise InvalidInputError("effective_at: that time is too far away") from None
+    arrived = ArrivedEvent(
+        external_id, stored, now, requester.actor, requester.door, requester.key, request_hash
+    )  # fmt: skip
+    return apply_events(connection, organisation_id, [arrived], people, now)[external_id]
 
 
 def _digest(source: str, event: PersonEvent) -> bytes:
@@ -249,6 +139,6 @@ def deactivate_due(database: Database, found: DueDeactivations | None = None) ->
 
 
 def _deactivate_learner(connection: Connection, person: tuple[int, str]) -> bool:
-    if not person_events.lock_due_deactivation(connection, *person):
+    if not due_deactivations.lock_due_deactivation(connection, *person):
         return False
     return person_events.sync_learner(connection, *person, was_active=True)

@@ -6,13 +6,18 @@ locked, except what never changes (a job's reason, requester and epoch).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum, auto
 
 from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, dead_letters, decide, person_events, reinstate
+from worker.ledger.person_events import NewerEvents
 from worker.records import Chunk, Claim, Decided
+
+EVENT_WAIT = timedelta(milliseconds=500)
+"""After so long a deactivation is looked at again that waits for another event of its person."""
 
 
 class Fate(Enum):
@@ -20,6 +25,8 @@ class Fate(Enum):
 
     HAND_BACK = auto()
     """Its job was paused or cancelled after the claim."""
+    AWAIT_EVENT = auto()
+    """A person's deactivation, while another event of the person waits in the inbox: they may have come back."""
     SUPERSEDE = auto()
     """A person's deactivation, or its cascade, that a newer event of the person has replaced (rule 10)."""
     UNKNOWN_LEARNER = auto()
@@ -53,10 +60,11 @@ def apply(connection: Connection, claim: Claim) -> Applied:
         return applied
 
     proceeding = [chunk for chunk in chunks if chunk.proceed]
-    superseded = _lock_persons(connection, proceeding)
+    newer = _lock_persons(connection, proceeding)
+    superseded = newer.superseded
     learners, reinstate_learners = _lock_learners(connection, proceeding)
-    _deactivate(connection, proceeding, superseded, learners)
-    fates = _by_fate(chunks, superseded, learners)
+    fates = _by_fate(chunks, newer, learners)
+    _deactivate(connection, fates[Fate.WITHDRAW], superseded, learners)
     to_decide = fates[Fate.REINSTATE] + fates[Fate.WITHDRAW]
     locked = decide.lock_enrolments(connection, _ids(to_decide), sorted(set(learners.values()))) if to_decide else []
 
@@ -66,6 +74,8 @@ def apply(connection: Connection, claim: Claim) -> Applied:
         match fate:
             case Fate.HAND_BACK:
                 claims.give_back(connection, _ids(group), claim.token)
+            case Fate.AWAIT_EVENT:
+                claims.await_event(connection, _ids(group), claim.token, wait=EVENT_WAIT)
             case Fate.SUPERSEDE:
                 _supersede(connection, group)
             case Fate.UNKNOWN_LEARNER:
@@ -81,22 +91,25 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     return applied
 
 
-def fate_of(chunk: Chunk, superseded: set[int], learners: dict[int, int]) -> Fate:
-    """The fate of a locked chunk. `superseded`: chunk ids. `learners`: chunk id to learner id, of known persons."""
+def fate_of(chunk: Chunk, newer: NewerEvents, learners: dict[int, int]) -> Fate:
+    """The fate of a locked chunk. `newer`: chunk ids. `learners`: chunk id to learner id, of known persons."""
     if not chunk.proceed:
         return Fate.HAND_BACK
     # An attempt at an enrolment's letter is decided by the rules, which find what of it is moot already (rule 9).
-    if chunk.id in superseded and (chunk.is_person or chunk.letter_id is None):
-        return Fate.SUPERSEDE
+    if chunk.is_person or chunk.letter_id is None:
+        if chunk.id in newer.superseded:
+            return Fate.SUPERSEDE
+        if chunk.id in newer.awaiting:
+            return Fate.AWAIT_EVENT
     if chunk.is_person and chunk.id not in learners:
         return Fate.UNKNOWN_LEARNER
     return Fate.WITHDRAW if chunk.reinstates is None else Fate.REINSTATE
 
 
-def _lock_persons(connection: Connection, chunks: Sequence[Chunk]) -> set[int]:
-    """Lock the persons behind deactivations; the chunks whose person has had a newer event."""
+def _lock_persons(connection: Connection, chunks: Sequence[Chunk]) -> NewerEvents:
+    """Lock the persons behind deactivations; the chunks whose person has had another event."""
     deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
-    return person_events.superseded(connection, deactivations) if deactivations else set()
+    return person_events.find_newer(connection, deactivations) if deactivations else NewerEvents(set(), set())
 
 
 def _lock_learners(connection: Connection, chunks: Sequence[Chunk]) -> tuple[dict[int, int], list[int]]:
@@ -118,10 +131,10 @@ def _deactivate(
         decide.deactivate_learners(connection, inactive)
 
 
-def _by_fate(chunks: Sequence[Chunk], superseded: set[int], learners: dict[int, int]) -> dict[Fate, list[Chunk]]:
+def _by_fate(chunks: Sequence[Chunk], newer: NewerEvents, learners: dict[int, int]) -> dict[Fate, list[Chunk]]:
     groups: dict[Fate, list[Chunk]] = {fate: [] for fate in Fate}
     for chunk in chunks:
-        groups[fate_of(chunk, superseded, learners)].append(chunk)
+        groups[fate_of(chunk, newer, learners)].append(chunk)
     return groups
 
 

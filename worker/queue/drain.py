@@ -1,4 +1,4 @@
-"""The drain: claim due chunks, decide them, finish their jobs, until nothing is due.
+"""The drain: apply the inbox, claim due chunks, decide them, finish their jobs, until nothing is due.
 
 A process may die between any two lines. Before the claim commits, nothing has happened. After it, the lease runs out
 and the chunk is claimed again. The decision is one transaction. After it, the relay's sweep repeats the finishing.
@@ -7,6 +7,8 @@ A commit whose answer was lost is found done by the token check when the attempt
 
 import itertools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +23,7 @@ from worker.errors import Fault, classify, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
 from worker.queue import recovery
 from worker.queue.apply import Applied, apply
+from worker.queue.inbox import InboxDrain
 from worker.records import Claim
 
 log = structlog.get_logger(__name__)
@@ -40,17 +43,21 @@ class Drain:
         self._stopping = threading.Event()
         self._claims = itertools.count(1)
         self._connections: set[Any] = set()
+        self._inbox = InboxDrain(database, settings, self._stopping, self._within_reach)
 
     def run(self) -> int:
-        """Decide due chunks until there are none, or the process is to stop; the number of claims decided."""
+        """Apply the inbox and decide due chunks until nothing is due, or the process is to stop; the claims decided.
+
+        A set of events and a claim take turns, so that the first withdrawals of a storm do not wait for its end.
+        """
         done = 0
         while not self._stopping.is_set():
+            applied = self._inbox.step()
             claim = self._claim()
-            if claim is None:
-                break
-            self._handle(claim)
-            done += 1
-            if not claim.more:
+            if claim is not None:
+                self._handle(claim)
+                done += 1
+            if not applied and (claim is None or not claim.more):
                 break
         return done
 
@@ -97,11 +104,16 @@ class Drain:
         return self._database.run(lambda connection: self._apply(connection, claim))
 
     def _apply(self, connection: Connection, claim: Claim) -> Applied:
-        """`apply`, with the connection within reach of `interrupt`."""
+        with self._within_reach(connection):
+            return apply(connection, claim)
+
+    @contextmanager
+    def _within_reach(self, connection: Connection) -> Iterator[None]:
+        """Keep a connection within reach of `interrupt`."""
         in_hand = driver(connection)
         self._connections.add(in_hand)
         try:
-            return apply(connection, claim)
+            yield
         finally:
             self._connections.discard(in_hand)
 

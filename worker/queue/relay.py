@@ -21,7 +21,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
-from worker.ledger import brake, claims, jobs, processes, webhook_deliveries
+from worker.ledger import brake, claims, inbox_sets, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
@@ -118,10 +118,15 @@ class Relay:
             self._try("publish", self.publish)
 
     def publish(self) -> int:
-        """Top the hints up to the smaller of due chunks and worker threads; how many were added."""
+        """Top the hints up to the smaller of due work and worker threads; how many were added.
+
+        Due are chunks, and the inboxes of organisations: each of these keeps one worker busy.
+        """
         with self._database.begin() as connection:
             threads = processes.worker_threads(connection)
-            due = claims.count_due(connection, most=threads)
+            due = min(
+                claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
+            )
             webhooks_due = webhook_deliveries.any_due(connection)
         try:
             if webhooks_due:

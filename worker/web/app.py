@@ -1,9 +1,14 @@
 """The web process: thin endpoints over the services. Each parses, makes one call and maps the result."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from worker.config import Settings
 from worker.database import Database
+from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
 from worker.web import health, metrics, problems
 from worker.web.api import (
@@ -17,6 +22,7 @@ from worker.web.api import (
     openapi,
     outcomes,
     progress,
+    receipts,
     reinstate,
     reports,
     runs,
@@ -33,7 +39,11 @@ from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
 from worker.web.scim.errors import PREFIX as SCIM_PREFIX
 
+# Events come in storms, so their routers come first: a request is held against every route before its own.
 ROUTERS = [
+    hr.router,
+    okta.router,
+    bamboohr.router,
     health.router,
     metrics.router,
     control.router,
@@ -49,9 +59,7 @@ ROUTERS = [
     runs.router,
     desk.router,
     dead_letters.router,
-    hr.router,
-    okta.router,
-    bamboohr.router,
+    receipts.router,
     discovery.router,
     users.router,
     users.root,
@@ -65,13 +73,26 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    app.state.services = Services(database, broker, settings, limiter)
+    inbox = Inbox(database)
+    app.router.lifespan_context = _closing(inbox)
+    app.state.services = Services(database, broker, settings, limiter, inbox)
     app.state.watchers = progress.Watchers(database)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     console.install(app)
     return app
+
+
+def _closing(inbox: Inbox) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The application's life: after the last request what waits in the inbox's door is committed."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(inbox.close)
+
+    return lifespan
 
 
 def _body_limits(settings: Settings) -> dict[str, int]:

@@ -10,6 +10,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.ids import LARGEST, parse_id
+from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
 from worker.web.rate_limits import RateLimiter
 
@@ -22,10 +23,11 @@ class Services:
     broker: HintBroker
     settings: Settings
     limiter: RateLimiter
+    inbox: Inbox
 
 
-def services(request: Request) -> Services:
-    """The connections of the application that answers."""
+async def services(request: Request) -> Services:
+    """The connections of the application that answers. Async: a dependency that is not takes a thread of the pool."""
     return cast(Services, request.app.state.services)
 
 

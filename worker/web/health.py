@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 
 from worker.database import Database
 from worker.errors import describe
-from worker.ledger import leader, processes
+from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import ESSENTIAL, Leader
 from worker.queue.broker import HintBroker
 from worker.web.context import Context
@@ -24,6 +24,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(context: Context) -> JSONResponse:
     """Whether database, broker and the relay that leads work, each with its own answer. No token is needed.
 
+    `inbox`: events that are accepted and not applied yet; however many, they do not make it unready.
     `degraded`: requests are worked off, but a step of the relay's rounds fails again and again; `relay` says which.
     """
     found = await run_in_threadpool(readiness, context.database, context.broker)
@@ -40,7 +41,9 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
         with database.begin() as connection:
             leads = leader.read(connection)
             takes_writes = processes.takes_writes(connection)
+            waiting, seconds = gauges.waiting_events(connection)
         found["database"] = {"ok": True} if takes_writes else {"ok": False, "error": "read-only"}
+        found["inbox"] = {"ok": True, "waiting": waiting, "oldest_seconds": round(seconds, 1)}
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
     try:

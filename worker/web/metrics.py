@@ -49,6 +49,7 @@ class _Gauges(Collector):
         with self._database.begin() as connection:
             held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
             due, age = gauges.due_chunks(connection)
+            events, events_age = gauges.waiting_events(connection)
             leads = leader.read(connection)
             threads = processes.worker_threads(connection, at_least=0)
         most = f", counted up to {gauges.GAUGED_AT_MOST:,}"
@@ -67,6 +68,12 @@ class _Gauges(Collector):
         yield GaugeMetricFamily("withdrawals_due_chunks", f"Chunks that are due and not claimed{most}", value=due)
         yield GaugeMetricFamily(
             "withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", value=age
+        )
+        yield GaugeMetricFamily(
+            "withdrawals_inbox_events", f"Events that are accepted and not applied yet{most}", value=events
+        )
+        yield GaugeMetricFamily(
+            "withdrawals_inbox_oldest_seconds", "Seconds since the oldest event in the inbox came in", value=events_age
         )
         yield GaugeMetricFamily("withdrawals_worker_threads", "Worker threads seen in the last 15 s", value=threads)
         if leads.seconds_since_seen is not None:

@@ -1,6 +1,6 @@
 """What guards the books: rights, triggers and unique indexes; and records that refer to another organisation."""
 
-from worker.ledger.books.rule import By, Rule, Scan
+from worker.ledger.books.rule import By, Rule, Scan, Severity
 
 _GRANTED = """('enrolments', 'status', 'UPDATE'), ('enrolments', 'withdrawn_at', 'UPDATE'),
     ('enrolments', 'withdrawal_reason', 'UPDATE'), ('enrolments', 'withdrawn_by', 'UPDATE'),
@@ -76,6 +76,28 @@ _RECEIPTS = Scan(
             "Find out who changed the row: that organisation reads what it must not.",
             "r.organisation_id <> j.organisation_id OR r.organisation_id <> d.organisation_id",
             "'job ' || r.job_id",
+        ),
+        Rule(
+            "receipt-job",
+            "An event was applied, but its receipt does not name the job that carries it out.",
+            "Compare the receipt with a backup, and look for a job with its key.",
+            "NOT r.waiting AND r.status IN ('accepted', 'scheduled', 'held') AND r.job_id IS NULL",
+            "r.status",
+        ),
+        Rule(
+            "inbox-never-due",
+            "An event waits in the inbox and cannot be applied: it says nothing, or its next attempt is too far ahead.",
+            "Compare the receipt with a backup; if only the time is wrong, set `run_after` to now.",
+            """r.waiting AND (r.external_id IS NULL OR r.type IS NULL OR r.run_after IS NULL
+                OR r.run_after > now() + :furthest)""",
+        ),
+        Rule(
+            "inbox-late",
+            "An event in the inbox is due for over ten minutes, and was not applied.",
+            "Check with `doctor` that a relay and workers run. The workers' logs say why they cannot apply it.",
+            "r.waiting AND r.run_after < now() - interval '10 minutes'",
+            "'due since ' || r.run_after",
+            severity=Severity.WARNING,
         ),
     ),
     "{within r.id}",

@@ -137,7 +137,7 @@ class SignedInFirst(APIRoute):
         answer = super().get_route_handler()
 
         async def answer_signed_in(request: Request) -> Response:
-            await run_in_threadpool(signed_in, request, services(request))
+            await run_in_threadpool(signed_in, request, await services(request))
             return await answer(request)
 
         return answer_signed_in

@@ -31,13 +31,13 @@ TOLERANCE = 300
 
 
 @router.post("/{source}", status_code=200, response_class=Response, responses=describes(400, 413, 415))
-def receive_bamboohr_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
+async def receive_bamboohr_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """Receive employees whose status has changed. The source signs the request; no token is needed."""
-    sender = common.authenticate(
+    sender = await common.authenticate(
         context, request, "bamboohr", source, lambda secret: is_genuine(secret, request.headers, body)
     )
     sent = datetime.fromtimestamp(int(request.headers["x-bamboohr-timestamp"]), UTC)
-    return common.receive_all(context, sender, body, lambda value: read_events(value, sent))
+    return await common.receive_all(context, sender, body, lambda value: read_events(value, sent))
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:

@@ -1,23 +1,27 @@
 """What all HR systems share: authentication of the source, the internal event, the answer."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import structlog
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from schemas.answers import Receipt
+from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from schemas.jobs import Storable
-from worker.errors import IdempotencyConflictError
+from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources, inbox
-from worker.people.inbox import IncomingEvent, RejectedEvent
-from worker.web.auth import limit, limit_refusals
+from worker.people.inbox import Answer, IncomingEvent, RejectedEvent
+from worker.web.auth import limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
 from worker.web.problems import ProblemError, join_faults, list_faults, problem
@@ -32,20 +36,23 @@ NOT_JSON = "not JSON"
 """The fault of a body that is not JSON."""
 
 
-def authenticate(
+async def authenticate(
     context: Services, request: Request, kind: str, called: str, genuine: Callable[[str], bool]
 ) -> RegisteredSource:
     """The source that sent a request. `genuine`: whether the request was made with this secret.
 
+    A source is not limited: HR systems do not repeat an event that was refused for volume.
+
     Raises:
-        ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for a
-            source that sends too often, and for an address with too many refused requests.
+        ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for an
+            address with too many refused requests.
     """
-    source = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
+    source = await run_in_threadpool(
+        hr_sources.authenticate, context.database, context.settings, kind=kind, called=called, genuine=genuine
+    )
     if source is None:
-        limit_refusals(context, request)
+        await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
-    limit(context, f"source:{source.id}", context.settings.rate_limit)
     return source
 
 
@@ -73,9 +80,9 @@ def check_key(key: str) -> str:
     return key
 
 
-def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -> Response:
+async def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -> Response:
     """Store one event, and answer with its receipt or with what is wrong with it."""
-    stored = inbox.receive(context.database, source, event)
+    stored = await _store(context, source, event)
     if isinstance(stored, RejectedEvent):
         receipt_id = str(stored.receipt_id)
         if stored.fault == NOT_JSON:
@@ -85,7 +92,7 @@ def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -
     return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if stored.repeated else 202)
 
 
-def receive_all(
+async def receive_all(
     context: Services, source: RegisteredSource, body: bytes, read: Callable[[Any], list[IncomingEvent]]
 ) -> Response:
     """Store a request's events about several persons, each once by its own id; the answer is empty.
@@ -96,15 +103,34 @@ def receive_all(
     try:
         events = read(parse(body))
     except (NotJsonError, RecursionError):  # a nesting that `parse` allows may be too deep for `event_bytes`
-        return receive(context, source, IncomingEvent(digest(body), body, fault=NOT_JSON))
+        return await receive(context, source, IncomingEvent(digest(body), body, fault=NOT_JSON))
     except ValidationError as error:
-        return receive(context, source, IncomingEvent(digest(body), body, fault=describe_faults(error)))
-    for event in events:
-        try:
-            inbox.receive(context.database, source, event)
-        except IdempotencyConflictError:
+        return await receive(context, source, IncomingEvent(digest(body), body, fault=describe_faults(error)))
+    stored = await asyncio.gather(*(_store(context, source, event) for event in events), return_exceptions=True)
+    for found in stored:
+        if isinstance(found, IdempotencyConflictError):
             log.warning("hook.event_id_reused", source_id=source.id, organisation_id=source.organisation_id)
+        elif isinstance(found, BaseException):
+            raise found
     return Response(status_code=200)
+
+
+async def _store(context: Services, source: RegisteredSource, event: IncomingEvent) -> Answer:
+    """Commit one event, together with those that come at the same time. One that is wrong goes a way of its own.
+
+    Raises:
+        IdempotencyConflictError: the id was used before, with another body.
+    """
+    if event.fault is None:
+        try:
+            stored = await asyncio.wrap_future(context.inbox.submit(source, event))
+        except InvalidInputError as error:
+            event = replace(event, event=None, fault=str(error))
+    if event.fault is not None:
+        stored = await run_in_threadpool(inbox.reject, context.database, source, event)
+    status = ReceiptStatus.INVALID if isinstance(stored, RejectedEvent) else stored.status
+    log.info("hook.received", source_id=source.id, organisation_id=source.organisation_id, status=status)
+    return stored
 
 
 def event_bytes(item: Any) -> bytes:

@@ -45,13 +45,13 @@ router = APIRouter(prefix="/hooks/hr", tags=[common.TAG])
         ],
     },
 )
-def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
+async def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """Receive one event about a person. The source signs it; no token is needed."""
-    sender = common.authenticate(
+    sender = await common.authenticate(
         context, request, "standard", source, lambda secret: is_genuine(secret, request.headers, body)
     )
     key = common.check_key(request.headers["webhook-id"])
-    return common.receive(context, sender, read_event(key, body))
+    return await common.receive(context, sender, read_event(key, body))
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:

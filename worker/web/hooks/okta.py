@@ -39,13 +39,13 @@ def verify_okta_hook(
 
 
 @router.post("/{source}", status_code=200, response_class=Response, responses=describes(400, 413, 415))
-def receive_okta_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
+async def receive_okta_events(context: Context, request: Request, source: str, body: HookBody) -> Response:
     """Receive lifecycle events of users, each once by its `uuid`. `Authorization` is the secret; no token is needed."""
     presented = request.headers.get("authorization", "").encode()
-    sender = common.authenticate(
+    sender = await common.authenticate(
         context, request, "okta", source, lambda secret: hmac.compare_digest(secret.encode(), presented)
     )
-    return common.receive_all(context, sender, body, read_events)
+    return await common.receive_all(context, sender, body, read_events)
 
 
 class _Data(BaseModel):

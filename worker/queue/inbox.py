@@ -1,0 +1,149 @@
+"""The inbox's part of the drain: apply the events that wait, a set after the other.
+
+A process may die between any two lines. A set is applied in one transaction, and until that commits its events wait;
+nothing is claimed before, so whoever looks next takes them. What fails together is applied in halves, down to the one
+event that cannot be applied, which becomes a dead letter.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import Fault, WithdrawalsError, classify, describe
+from worker.ledger import inbox_sets, jobs
+from worker.ledger.inbox_sets import WaitingEvent
+from worker.people import inbox
+from worker.queue.recovery import SURROUNDINGS, backoff
+
+log = structlog.get_logger(__name__)
+
+SET = 1000
+"""Events that are applied together at the most."""
+AT_ONCE = 20
+"""Organisations that are looked at for one whose inbox no other worker has."""
+BUSY_WAIT = timedelta(milliseconds=500)
+"""After so long an event is tried again whose person was locked by another transaction."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    """The set that a transaction was about when it failed."""
+
+    organisation_id: int = 0
+    events: list[WaitingEvent] = field(default_factory=list)
+
+
+class InboxDrain:
+    """Applies sets of events; shared by the threads of a process."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        stopping: threading.Event,
+        within_reach: Callable[[Connection], AbstractContextManager[None]],
+    ) -> None:
+        """`within_reach`: while it is entered, the connection's statement can be cancelled from outside."""
+        self._database = database
+        self._settings = settings
+        self._stopping = stopping
+        self._within_reach = within_reach
+
+    def step(self) -> int:
+        """Apply one set of events that are due; how many were taken in hand, 0 when there was nothing to do."""
+        in_hand = _InHand()
+        try:
+            return self._database.run(lambda connection: self._apply(connection, in_hand))
+        except Exception as error:
+            return self._recover(in_hand, error)
+
+    def _apply(self, connection: Connection, in_hand: _InHand) -> int:
+        in_hand.events = []
+        with self._within_reach(connection):
+            organisation_id = _choose(connection)
+            if organisation_id is None:
+                return 0
+            jobs.lock_settings(connection, organisation_id)
+            in_hand.organisation_id = organisation_id
+            in_hand.events = inbox_sets.take(connection, organisation_id, most=SET)
+            if not in_hand.events:  # applied since they were found
+                return 0
+            applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+            if applied.busy:
+                inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
+        log.info(
+            "inbox.applied", organisation_id=organisation_id, events=len(applied.results), busy=len(applied.busy)
+        )  # fmt: skip
+        return len(in_hand.events)
+
+    def _recover(self, in_hand: _InHand, error: Exception) -> int:
+        """Record what a failure says about the set; of how many events, none when not even that could be written.
+
+        These come later, or in halves, so there is more to do now.
+        """
+        error_class, message, fingerprint = describe(error)
+        details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
+        fault = classify(error)
+        log.warning("inbox.failed", organisation_id=in_hand.organisation_id, events=len(in_hand.events), **details)
+        if not in_hand.events or (self._stopping.is_set() and fault is Fault.TIMEOUT):  # none of them is to blame
+            return 0
+        try:
+            self._database.run(lambda connection: record_failure(connection, self._settings, in_hand, error))
+        except Exception as second:
+            log.warning("inbox.left", error_class=type(second).__name__)
+            return 0
+        return len(in_hand.events)
+
+
+def _choose(connection: Connection) -> int | None:
+    """The organisation whose events have waited longest, of those that no other worker is applying."""
+    for organisation_id in inbox_sets.list_due(connection, most=AT_ONCE):
+        if inbox_sets.try_lock(connection, organisation_id):
+            return organisation_id
+    return None
+
+
+def record_failure(connection: Connection, settings: Settings, in_hand: _InHand, error: Exception) -> None:
+    """Take the next step with a set whose transaction was rolled back.
+
+    Errors of the surroundings pass: the set is tried again for hours. Any other belongs to one of the events, as may a
+    second timeout: the set is halved. An event that fails alone has the same two budgets as a chunk.
+    """
+    fault, events = classify(error), in_hand.events
+    passes = fault in SURROUNDINGS
+    if len(events) > 1 and (not passes or (fault is Fault.TIMEOUT and any(event.attempts for event in events))):
+        inbox_sets.halve(connection, in_hand.organisation_id, _ids(events))
+    elif len(events) > 1 or not _is_spent(events[0], settings, error, passes=passes):
+        wait = backoff(settings, max(event.attempts for event in events) + 1)
+        inbox_sets.retry(connection, in_hand.organisation_id, _ids(events), wait=wait, own_failure=not passes)
+    else:
+        _give_up(connection, in_hand.organisation_id, events[0], error)
+
+
+def _is_spent(event: WaitingEvent, settings: Settings, error: Exception, *, passes: bool) -> bool:
+    """Whether an event that failed alone is not tried again."""
+    if isinstance(error, WithdrawalsError):  # a refusal: it says why, and another attempt would be refused too
+        return True
+    if passes:
+        return event.tried_for >= settings.retry_time
+    return event.own_failures + 1 >= settings.max_attempts
+
+
+def _give_up(connection: Connection, organisation_id: int, event: WaitingEvent, error: Exception) -> None:
+    error_class, message, fingerprint = describe(error)
+    refused = isinstance(error, WithdrawalsError)
+    fault = str(error) if refused else f"{error_class}: {message}"
+    kind = inbox.kind_of(fault) if refused else fingerprint
+    letter_id = inbox_sets.give_up(connection, organisation_id, event, fault=fault, kind=kind)
+    log.warning("inbox.given_up", receipt_id=event.id, dead_letter_id=letter_id)
+
+
+def _ids(events: Sequence[WaitingEvent]) -> list[int]:
+    return [event.id for event in events]
