@@ -81,7 +81,7 @@ class Machine(Producers, People, Support, Platform):
 
         def meanwhile() -> None:
             nonlocal added
-            self.both.follow()  # what is committed by now came before
+            self.both.catch_up()
             match what:
                 case "status":
                     self._change_status(aim[other % len(aim)], ENDED[0])
@@ -201,7 +201,7 @@ def test_a_change_between_any_two_statements_comes_before_or_after(machines: Cal
     for nth in range(1, 13):
         machine = machines()
         if what == "returns":
-            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=False, fault=None)
+            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
         else:
             machine.submit_ids(organisation=0, picks=[0], later=False, twice=False, fault=None)
         machine.worker_claims(fault=None)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from tests.support.state_machine.base import Base, numbers, statuses, whom
-from worker.rules import ENDED, WITHDRAWN
+from worker.rules import WITHDRAWN
 
 
 class Platform(Base):
@@ -21,9 +21,6 @@ class Platform(Base):
     def _change_status(self, found: int | None, status: str) -> None:
         if found not in self.model.enrolments:
             return
-        if any(enrolment == found for _, enrolment in self.model.prior):
-            # The books count a second withdrawal of the same row as a double one, whoever made it active between them.
-            status = ENDED[0]
         with suppress(sqlalchemy.exc.DBAPIError):  # another one is active in its place; or somebody holds the row
             self.both.run(
                 """UPDATE lms.enrolments SET status = :s, withdrawn_at = CASE WHEN :s = 'withdrawn' THEN now() END,
@@ -72,6 +69,22 @@ class Platform(Base):
             self.both.run("DELETE FROM lms.learners WHERE id = :id", id=learner)
             self.model.forget_learner(learner)
         self.both.compare()
+
+    @rule(person=whom, active=st.booleans())
+    def platform_changes_active(self, person: tuple[int, str], active: bool) -> None:
+        self._set_active(person, active)
+        self.both.compare()
+
+    def _set_active(self, person: tuple[int, str], active: bool) -> None:
+        learner = self.model.learner((self.organisations[person[0]], person[1]))
+        if learner is not None:
+            self.both.run(
+                "UPDATE lms.learners SET active = :a WHERE organisation_id = :o AND external_id = :e",
+                a=active,
+                o=learner.key[0],
+                e=learner.key[1],
+            )
+            learner.active = active
 
     def _pick(self, pick: int) -> int | None:
         ids = sorted(self.model.enrolments)
