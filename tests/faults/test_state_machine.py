@@ -196,6 +196,57 @@ def test_a_pause_after_the_claim_hands_it_back(machines: Callable[[], Machine]) 
     machine.teardown()
 
 
+def test_a_worker_waits_for_a_row_that_the_platform_is_changing(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    for pathway, status in ((1, None), (None, ENDED[0])):
+        machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=False, fault=None)
+        machine.worker_claims(fault=None)
+        machine.worker_decides_beside_the_platform(
+            pick=0, other=0 if status is None else 1, pathway=pathway, status=status
+        )
+    machine.teardown()
+
+
+def test_a_deactivation_repeated_for_later_leaves_the_learner_as_they_are(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.platform_changes_active(person=(0, "p1"), active=False)
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=10, fault=None)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("act", ["withdraw", "hold", "ignore"])
+def test_a_repetition_changes_nothing_under_any_policy(machines: Callable[[], Machine], act: str) -> None:
+    machine = machines()
+    machine.owner_sets_a_policy(organisation=0, source="hr", act=act, grace=act == "withdraw")
+    for _ in range(2):
+        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    for step in ("release", "cancel"):
+        if machine.model.jobs:
+            machine.steer(act=step, pick=0, fault=None)
+            machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.hr_event((0, "p1"), "payroll", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.teardown()
+
+
+def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: Callable[[], Machine]) -> None:
+    for comes_back in (0, 1, 2):
+        machine = machines()
+        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+        machine.workers_drain(step=0, fault=None)
+        for stage in range(3):
+            if stage == comes_back:
+                machine.hr_event((0, "p1"), "hr", deactivates=False, minute=NOW, sequence=None, later=0, fault=None)
+            if stage == 0:
+                machine.support_overrides(pick=0, cascade=True, changes=None, fault=None)
+            elif stage == 1:
+                machine.workers_drain(step=0, fault=None)
+        machine.teardown()
+
+
 @pytest.mark.parametrize("what", ["status", "owner", "returns"])
 def test_a_change_between_any_two_statements_comes_before_or_after(machines: Callable[[], Machine], what: str) -> None:
     for nth in range(1, 13):

@@ -5,6 +5,7 @@ were committed, and holds all of it against the model; then it checks the books.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -63,6 +64,9 @@ LEFT JOIN withdrawals.dead_letters l ON l.id = c.redrives
 LEFT JOIN withdrawals.outcomes o ON o.chunk_id = c.id AND o.enrolment_id = c.enrolment_ids[1] AND o.outcome = 'failed'
 LEFT JOIN withdrawals.dead_letters f ON f.id = coalesce(c.dead_letter_id, o.dead_letter_id)
 WHERE c.closed_at IS NOT NULL AND c.id <> ALL(:known) ORDER BY c.closed_at, c.id
+"""
+_WAITING = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
 """
 _STATE = {
     "enrolments": "SELECT id, status FROM lms.enrolments",
@@ -306,6 +310,23 @@ class Lockstep:
             self.act(lambda: self.drain._handle(claim), fault, during)
         decided = {row.id for row in self.run(_CLOSED, known=self._known) if row.state in ("done", "failed", "split")}
         assert decided <= before, f"chunks {decided - before} were decided by a claim that was not their own any more"
+
+    def apply_beside(self, claim: Claim, statement: str, **values: Any) -> bool:
+        """A worker decides while the platform has changed a row and not committed yet; False: the platform could not.
+
+        Whoever looks at that row has to wait for it, so the platform's change comes first.
+        """
+        with self.owner.engine.connect() as platform, ThreadPoolExecutor(1) as pool:
+            try:
+                platform.execute(text(statement), values)
+            except DBAPIError:
+                return False
+            worker = pool.submit(self.apply, claim)
+            while not worker.done() and not self.run(_WAITING):
+                wait([worker], timeout=0.01)
+            platform.commit()
+            worker.result()
+        return True
 
     def enrolments_of(self, claim: Claim) -> list[int]:
         """What a claim is about, as far as it names enrolments; never empty."""

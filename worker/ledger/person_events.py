@@ -186,8 +186,8 @@ def sync_learner(connection: Connection, organisation_id: int, external_id: str,
 
     Like `lock` it does not wait for a learner whom the platform has locked.
 
-    A deactivation in the future leaves `active` as it is, unless the person was deactivated before (not
-    `was_active`): then the newer event means that they are active until that time.
+    A deactivation in the future leaves `active` as it is, unless another one was in effect before (not `was_active`):
+    then the newer event means that they are active until that time.
     """
     key = _key(organisation_id, external_id)
     learner = connection.execute(_LOCK_LEARNER, key).one_or_none()

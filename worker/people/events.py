@@ -115,6 +115,8 @@ def _apply(
     now = jobs.database_now(connection)
     if event.occurred_at is not None and event.occurred_at > now + MAX_CLOCK_SKEW:
         raise InvalidInputError("timestamp: is in the future; to let an event take effect later, set effective_at")
+    # Until its time a deactivation has changed nothing, so what follows it has nothing to take back.
+    was_active = person.active or (person.effective_at is not None and person.effective_at > now)
     stored = StoredEvent(
         source=source,
         type=event.type,
@@ -136,7 +138,7 @@ def _apply(
         return ReceiptStatus.IGNORED, None
     if newest.type != "user.deactivated":
         _change_state(connection, organisation_id, external_id, newest)
-        person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
+        person_events.sync_learner(connection, organisation_id, external_id, was_active=was_active)
         return ReceiptStatus.REACTIVATED, None
     policy = hr_sources.find_policy(connection, organisation_id, newest.source)
     epoch = None
@@ -144,12 +146,12 @@ def _apply(
         same_source = before.source == newest.source
         known = jobs.find_deactivation(connection, organisation_id, external_id, epoch=person.epoch)
         if known is not None and _stands(known, policy, same_source=same_source):
-            person_events.sync_learner(connection, organisation_id, external_id, was_active=False)
+            person_events.sync_learner(connection, organisation_id, external_id, was_active=was_active)
             return _STATUSES.get(known.state, ReceiptStatus.ACCEPTED), known.id
         epoch = person.epoch if same_source else None  # the job below stands beside those before it
     if epoch is None:
         epoch = _change_state(connection, organisation_id, external_id, newest)
-    person_events.sync_learner(connection, organisation_id, external_id, was_active=person.active)
+    person_events.sync_learner(connection, organisation_id, external_id, was_active=was_active)
     if policy.on_deactivate == "ignore":
         return ReceiptStatus.NOTED, None
     return _deactivate(connection, requester, external_id, newest, policy, epoch, request_hash, now)

@@ -1,13 +1,16 @@
 """The platform: it changes statuses and owners, enrols, deletes and creates, without asking."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import sqlalchemy.exc
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import precondition, rule
 
 from tests.support.state_machine.base import Base, numbers, statuses, whom
 from worker.rules import WITHDRAWN
+
+NOT_WITHDRAWN = "withdrawn_at = NULL, withdrawal_reason = NULL, withdrawn_by = NULL"
 
 
 class Platform(Base):
@@ -68,6 +71,31 @@ class Platform(Base):
             self.both.run("DELETE FROM lms.enrolments WHERE learner_id = :id", id=learner)
             self.both.run("DELETE FROM lms.learners WHERE id = :id", id=learner)
             self.model.forget_learner(learner)
+        self.both.compare()
+
+    @precondition(lambda self: self.both.hands)
+    @rule(pick=numbers, other=numbers, pathway=st.none() | st.integers(0, 1), status=st.none() | statuses)
+    def worker_decides_beside_the_platform(
+        self, pick: int, other: int, pathway: int | None, status: str | None
+    ) -> None:  # fmt: skip
+        """The platform has changed a row that a worker needs, and commits while the worker waits for it."""
+        mine = self.both.hands.pop(pick % len(self.both.hands))
+        aim = self.both.enrolments_of(mine)
+        enrolment = self.model.enrolments.get(aim[other % len(aim)])
+        if enrolment is None:
+            self.both.apply(mine)
+        else:
+            before = replace(enrolment)
+            owner = None if pathway is None else self.pathways[enrolment.organisation][pathway]
+            changed = "pathway_id = :v" if status is None else f"status = :v, {NOT_WITHDRAWN}"
+            enrolment.pathway, enrolment.status = (owner, before.status) if status is None else (before.pathway, status)
+            enrolment.withdrawn_by = before.withdrawn_by if status is None else None
+            statement = f"UPDATE lms.enrolments SET {changed} WHERE id = :id"
+            if not self.both.apply_beside(
+                mine, statement, v=owner if status is None else status, id=aim[other % len(aim)]
+            ):
+                vars(enrolment).update(vars(before))
+                self.both.hands.append(mine)
         self.both.compare()
 
     @rule(person=whom, active=st.booleans())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -51,6 +52,30 @@ class Support(Base):
             return
         self.both.insisted(lambda: do(self.both.db, **who), fault)
         self._follow_steering(act, job_id)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=numbers, later=st.booleans(), fault=passing)
+    def move(self, pick: int, later: bool, fault: Fault | None) -> None:
+        """To another time, or to now; a deactivation keeps the time that its event gave it."""
+        waiting = [j for j, job in self.model.jobs.items() if job.state in ("scheduled", "held")]
+        known = waiting if waiting and pick < 24 else list(self.model.jobs)
+        job_id = known[pick % len(known)]
+        job, when = self.model.jobs[job_id], datetime.now(UTC) + timedelta(days=9 if later else -1)
+
+        def do() -> str:
+            of = job.organisation
+            return control.move(
+                self.both.db, organisation_id=of, job_id=job_id, effective_at=when, actor="test:admin"
+            ).state
+
+        if job.state not in ("scheduled", "held") or (job.person is not None and job.epoch is not None):
+            with pytest.raises(ConflictError):
+                self.both.insisted(do, fault)
+        else:
+            state = self.both.insisted(do, fault)
+            assert later or state != "scheduled", "its time has come, and it was not admitted"
+            job.later = later
+        self.both.compare()
 
     def _follow_steering(self, act: str, job_id: int) -> None:
         job = self.model.jobs[job_id]
