@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
+from schemas.catalogue import LetterCode
+from schemas.dead_letters import LetterAct
 from tests.support import failpoints
 from tests.support.lockstep import Fault
 from tests.support.state_machine.base import NOW, anything, numbers, passing, reached, whom
@@ -245,6 +247,21 @@ def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: C
             elif stage == 1:
                 machine.workers_drain(step=0, fault=None)
         machine.teardown()
+
+
+@pytest.mark.parametrize("act", [LetterAct.REDRIVE, LetterAct.CASCADE, LetterAct.KEEP])
+def test_a_run_goes_on_when_its_canaries_have_come_back(machines: Callable[[], Machine], act: LetterAct) -> None:
+    machine = machines()
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.submit_person(person=(0, "p2"), later=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.support_starts_a_run(
+        organisation=0, act=act, code=LetterCode.PATHWAY_OWNED, rate=2, canary=1, fault=None
+    )  # fmt: skip
+    for _ in range(3):
+        machine.relay_takes_a_step("runs", fault=None)
+        machine.workers_drain(step=0, fault=None)
+    machine.teardown()
 
 
 @pytest.mark.parametrize("what", ["status", "owner", "returns"])

@@ -59,6 +59,22 @@ class Model(PeopleModel):
         waiting = sorted(job_id for job_id, _ in filter(self._needs_support, self.letters[key].refs))
         return min((self.jobs[job_id] for job_id in waiting), key=self.is_superseded)
 
+    def siblings(self, key: LetterKey) -> frozenset[int]:
+        """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
+        enrolment = self.enrolments.get(key[1] or 0)
+        if enrolment is None or enrolment.organisation != key[0]:
+            return frozenset()
+        pathway = enrolment.pathway
+        if pathway is None or pathway != self.letters[key].pathway:
+            return frozenset()
+        return frozenset(
+            i
+            for i, other in self.enrolments.items()
+            if other is not enrolment
+            and (other.learner, other.pathway) == (enrolment.learner, pathway)
+            and other.status in ACTIVE
+        )
+
     def redrive(self, key: LetterKey, *, override: bool = False) -> None:
         letter = self.letters[key]
         letter.trying = {ref for ref in letter.refs if ref[1] is None or self._needs_support(ref)}
@@ -88,6 +104,8 @@ class Model(PeopleModel):
             ref = (one.job, one.ids[0] if one.ids else None)
             if one.letter is None:
                 self._may(running or job.state == "queued", f"{one} of a job that is {job.state}")
+                whole = one.person is not None or bool(one.gave_up)
+                self._may(whole or not self.is_superseded(job), f"{one}: its deactivation does not stand")
             else:
                 letter = self.letters.get(one.letter)
                 self._may(letter is not None and ref in letter.trying, f"{one}: nobody asked for this attempt")

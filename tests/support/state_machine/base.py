@@ -112,6 +112,7 @@ class Base(RuleBasedStateMachine):
     def _time_passes(self) -> None:
         for table in ("jobs", "persons", "person_events"):
             self.both.run(f"UPDATE withdrawals.{table} SET effective_at = now() WHERE effective_at > now()")
+        self.both.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
         self.model.time_passes()
 
 

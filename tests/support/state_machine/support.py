@@ -12,14 +12,13 @@ from hypothesis.stateful import precondition, rule
 
 from schemas.catalogue import LetterCode
 from schemas.control import BrakeSetting
-from schemas.dead_letters import LetterAct
+from schemas.dead_letters import LetterAct, LetterFilter
 from tests.support.lockstep import Fault
-from tests.support.model_values import STANDING, Job, LetterKey
+from tests.support.model_values import STANDING, LetterKey
 from tests.support.state_machine.base import Base, numbers, passing, retried
-from worker.dead_letters import acts, remedies
+from worker.dead_letters import acts, remedies, runs
 from worker.errors import BrakeError, ConflictError
 from worker.jobs import brake, control
-from worker.rules import ACTIVE
 
 _VOID = ("cancelled", "superseded")
 
@@ -132,8 +131,6 @@ class Support(Base):
         if not found:
             return None
         letter_id, key = found[pick % len(found)]
-        letter = self.model.letters[key]
-        siblings = self._siblings(key) if act == "cascade" else frozenset()
         who: dict[str, Any] = {"organisation_id": key[0], "letter_ids": [letter_id], "actor": "test:approver"}
 
         def do() -> None:
@@ -150,31 +147,57 @@ class Support(Base):
         except BrakeError:
             assert key[0] in self.both.braked
             return None
-        if siblings:
-            (new,) = self.both.new_jobs()
-            of = self.model.asking(key)
-            cascade = Job(key[0], siblings, epoch=of.epoch, about=of.about, override=letter.pathway)
-            assert (new.epoch, new.deactivated_external_id) == (cascade.epoch, cascade.about)
-            self.model.submit(new.id, cascade)
-        if act in acts.ATTEMPTS:
-            self.model.redrive(key, override=act in ("override", "cascade"))
-        else:
-            self.model.close(key)
+        self.both.follow_acts([key], act)
         self.both.compare()
         return key
 
-    def _siblings(self, key: LetterKey) -> frozenset[int]:
-        """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
-        enrolment = self.model.enrolments.get(key[1] or 0)
-        if enrolment is None or enrolment.organisation != key[0]:
-            return frozenset()
-        pathway = enrolment.pathway
-        if pathway is None or pathway != self.model.letters[key].pathway:
-            return frozenset()
-        return frozenset(
-            i
-            for i, other in self.model.enrolments.items()
-            if other is not enrolment
-            and (other.learner, other.pathway) == (enrolment.learner, pathway)
-            and other.status in ACTIVE
+    @precondition(lambda self: self.model.letters)
+    @rule(
+        organisation=st.integers(0, 1),
+        act=st.sampled_from(LetterAct),
+        code=st.none() | st.sampled_from([LetterCode.PATHWAY_OWNED, LetterCode.UNKNOWN_STATUS]),
+        rate=st.integers(1, 3),
+        canary=st.integers(0, 2),
+        fault=retried,
+    )
+    def support_starts_a_run(
+        self, organisation: int, act: LetterAct, code: LetterCode | None, rate: int, canary: int, fault: Fault | None
+    ) -> None:
+        """One act on all letters that match; over the same filter only one run is under way."""
+        of, wanted = self.organisations[organisation], LetterFilter(code=code)
+        under_way = [
+            run for run in self.both.runs.values() if run.under_way and (run.organisation, run.code) == (of, code)
+        ]
+        codes = acts.codes_for(act)
+        matching = {
+            letter_id
+            for letter_id, key in self.both.open_letters()
+            if key[0] == of and (codes is None or key[3] in codes) and code in (None, key[3])
+        }
+
+        def begin() -> int:
+            return runs.start(
+                self.both.db, organisation_id=of, act=act, wanted=wanted, actor="test:approver", door="api",
+                note="why", rate=rate, canary=canary,
+            ).id  # fmt: skip
+
+        if under_way and under_way[0].act != act:
+            with pytest.raises(ConflictError):
+                self.both.insisted(begin, fault)
+        else:
+            run_id = self.both.insisted(begin, fault)
+            self.both.follow_runs()
+            assert not under_way or self.both.runs[run_id] is under_way[0]
+            assert under_way or set(self.both.runs[run_id].listed) == matching
+        self.both.compare()
+
+    @precondition(lambda self: self.both.runs)
+    @rule(pick=numbers, fault=retried)
+    def support_stops_a_run(self, pick: int, fault: Fault | None) -> None:
+        run_id = sorted(self.both.runs)[-1 - pick % len(self.both.runs)]
+        run = self.both.runs[run_id]
+        self.both.insisted(
+            lambda: runs.stop(self.both.db, organisation_id=run.organisation, run_id=run_id, actor="test:admin"), fault
         )
+        run.under_way = False
+        self.both.compare()
