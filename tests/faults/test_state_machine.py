@@ -249,6 +249,34 @@ def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: C
         machine.teardown()
 
 
+def test_a_job_is_moved_until_its_time_has_come_and_a_part_of_it_is_undone(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1, 5], later=True, twice=False, fault=None)
+    machine.hr_event((1, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    for later in (True, False):
+        machine.move(pick=0, later=later, fault=None)
+        machine.move(pick=29, later=later, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.undo(pick=0, part=[1], fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.undo(pick=28, part=None, fault=None)
+    machine.undo(pick=0, part=None, fault=None)
+    machine.teardown()
+
+
+def test_scim_is_one_more_source_whatever_the_platform_does_beside_it(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    person = (0, "p1")
+    machine.scim_changes_active(person=person, active=False, fault=None)
+    machine.platform_changes_active(person=person, active=True)
+    machine.scim_deletes(person=person, fault=None)
+    machine.scim_creates(person=person, active=True, fault=None)
+    machine.hr_event(person, "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.platform_deletes_or_creates_a_learner(person=person)
+    machine.scim_creates(person=person, active=True, fault=None)
+    machine.teardown()
+
+
 @pytest.mark.parametrize("act", [LetterAct.REDRIVE, LetterAct.CASCADE, LetterAct.KEEP])
 def test_a_run_goes_on_when_its_canaries_have_come_back(machines: Callable[[], Machine], act: LetterAct) -> None:
     machine = machines()

@@ -18,6 +18,7 @@ BOOKS_EVERY = 5
 
 CLOSED = """
 SELECT c.id, c.job_id, c.enrolment_ids, c.learner_external_id, c.state, c.counts = '{"failed": 1}' AS failed,
+    EXISTS (SELECT 1 FROM withdrawals.attempts a WHERE a.chunk_id = c.id AND a.token = c.token) AS undecided,
     c.token, f.code AS into, c.redrives, l.organisation_id, l.enrolment_id, l.learner_external_id AS person, l.code
 FROM withdrawals.chunks c
 LEFT JOIN withdrawals.dead_letters l ON l.id = c.redrives
@@ -195,7 +196,7 @@ def _closed(row: Any) -> Closed:
     """A chunk that was closed, as the model wants to be told of it."""
     attempt = row.redrives is not None
     given_up = row.state == "failed" or (row.failed and not attempt)
-    no_learner = row.into == "unknown_learner" or (attempt and row.enrolment_ids is None and given_up)
+    no_learner = row.into == "unknown_learner" and not row.undecided
     return Closed(
         job=row.job_id,
         ids=None if row.enrolment_ids is None else tuple(row.enrolment_ids),
