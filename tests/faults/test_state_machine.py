@@ -2,7 +2,8 @@
 
 Hypothesis draws the steps: producers, HR systems, SCIM, support, the platform, workers, the relay, the clock and
 faults. A fault hits any boundary between two statements of a step. Each transaction is compared with the model
-(`tests/support/model.py`), and now and then the books are checked; in the end everything is driven to rest, and nothing may be left.
+(`tests/support/model.py`), and now and then the books are checked; in the end everything is driven to rest, and nothing
+may be left.
 
 `make chaos` takes thousands of steps with a new seed, which it prints; `CHAOS_SEED=…` repeats one.
 """
