@@ -190,6 +190,15 @@ def test_an_override_is_for_the_pathway_that_the_letter_saw(machines: Callable[[
     machine.teardown()
 
 
+def test_what_the_brake_holds_is_released_by_a_second_person(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.set_the_brake(organisation=0, on=True, fault=None)
+    machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=True, fault=None)
+    for act in ("pause", "resume", "release", "release", "pause", "cancel", "release"):
+        machine.steer(act=act, pick=0, fault=None)
+    machine.teardown()
+
+
 def test_a_pause_after_the_claim_hands_it_back(machines: Callable[[], Machine]) -> None:
     machine = machines()
     machine.submit_ids(organisation=0, picks=[0, 1, 2], later=False, twice=False, fault=None)

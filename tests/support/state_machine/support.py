@@ -17,7 +17,7 @@ from tests.support.lockstep import Fault
 from tests.support.model_values import STANDING, LetterKey
 from tests.support.state_machine.base import Base, numbers, passing, retried
 from worker.dead_letters import acts, remedies, runs
-from worker.errors import BrakeError, ConflictError
+from worker.errors import BrakeError, ConflictError, OwnJobError
 from worker.jobs import brake, control
 
 _VOID = ("cancelled", "superseded")
@@ -37,8 +37,13 @@ class Support(Base):
 
     def _steer(self, act: str, job_id: int, fault: Fault | None = None) -> None:
         job = self.model.jobs[job_id]
-        who: dict[str, Any] = {"organisation_id": job.organisation, "job_id": job_id, "actor": "test:approver"}
+        approver = "test:approver" if job.override is None else "test:second"  # who made a cascade cannot release it
+        who: dict[str, Any] = {"organisation_id": job.organisation, "job_id": job_id, "actor": approver}
         do: Callable[..., Any] = getattr(control, act)
+        if act == "release" and job.epoch is None:
+            own = {**who, "actor": "test:admin" if job.override is None else "test:approver"}
+            with pytest.raises(OwnJobError):
+                do(self.both.db, **own)
         allowed = {
             "pause": ("queued", "paused"),
             "resume": ("queued", "paused"),
