@@ -30,7 +30,7 @@ from tests.support.state_machine.producers import Producers
 from tests.support.state_machine.support import Support
 from worker.config import Settings
 from worker.database import Database
-from worker.rules import ENDED
+from worker.rules import ENDED, WITHDRAWN
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 2**31) if FULL else 11)
@@ -270,6 +270,19 @@ def test_a_job_is_moved_until_its_time_has_come_and_a_part_of_it_is_undone(machi
     machine.undo(pick=0, part=[1], fault=None)
     machine.workers_drain(step=0, fault=None)
     machine.undo(pick=28, part=None, fault=None)
+    machine.undo(pick=0, part=None, fault=None)
+    machine.teardown()
+
+
+def test_what_the_platform_did_to_a_withdrawn_row_is_not_undone(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    for status in ("in_progress", WITHDRAWN):
+        machine.platform_changes_a_status(pick=0, status=status)
+    machine.platform_changes_a_status(pick=1, status="in_progress")
+    machine.submit_ids(organisation=0, picks=[1], later=False, twice=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
     machine.undo(pick=0, part=None, fault=None)
     machine.teardown()
 
