@@ -58,7 +58,7 @@ _LISTED = """
 SELECT d.id, d.organisation_id, d.enrolment_id, d.learner_external_id, d.code, r.fingerprint, r.canary, r.driven_at,
     r.result
 FROM withdrawals.run_letters r JOIN withdrawals.dead_letters d ON d.id = r.dead_letter_id
-WHERE r.run_id = :run ORDER BY r.driven_at, d.id
+WHERE r.run_id = :run ORDER BY d.id
 """
 _WAITING = """
 SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
