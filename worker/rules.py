@@ -110,7 +110,7 @@ def is_in_effect(effective_at: datetime | None, now: datetime) -> bool:
 def learner_is_active(*, person_active: bool, in_effect: bool, learner_active: bool, was_active: bool) -> bool:
     """A learner's `active` after an event.
 
-    A deactivation in the future leaves it as it is, unless the person was deactivated before (not `was_active`): then
+    A deactivation in the future leaves it as it is, unless another one was in effect before (not `was_active`): then
     the newer event means that they are active until that time.
     """
     return person_active or (not in_effect and (learner_active or not was_active))

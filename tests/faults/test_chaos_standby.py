@@ -11,7 +11,7 @@ import pytest
 from ops.local.servers import LocalServers
 from tests.conftest import ROLE
 from tests.support.chaos import Admin, Chaos, seconds_pass
-from tests.support.clusters import Ballast, Cluster, directory, small_disk
+from tests.support.clusters import Ballast, Cluster, directory, primary_and_standby, small_disk
 from tests.support.load import DEADLINE, FULL, KILLS, Load, service, slow_platform
 from tests.support.proxy import Proxy
 from tests.world import World, eventually
@@ -53,12 +53,9 @@ class Platform:
 def test_a_synchronous_standby_that_is_promoted_has_every_accepted_request(
     servers: LocalServers, environment: Settings, place: Path, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Cluster(servers, place / "a") as primary, Cluster(servers, place / "b") as standby:
-        primary.create()
-        primary.start()
-        primary.create_database(ROLE)
-        standby.copy(primary, "standby")
-        standby.start()
+    with primary_and_standby(servers, place) as pair:
+        primary, standby = pair.primary, pair.standby
+        primary.migrate(ROLE)
         _let_commits_wait_for_the_standby(primary)
         with Proxy(primary.sockets) as proxy:
             platform = Platform(primary, proxy, chaos, monkeypatch)
@@ -78,12 +75,9 @@ def test_after_a_failover_that_lost_commits_repeated_requests_are_done_once(
     servers: LocalServers, environment: Settings, place: Path, chaos: Chaos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the database has lost, nobody can know but the producers. They repeat each request with its key."""
-    with Cluster(servers, place / "a") as primary, Cluster(servers, place / "b") as standby:
-        primary.create()
-        primary.start()
-        primary.create_database(ROLE)
-        standby.copy(primary, "standby")
-        standby.start()
+    with primary_and_standby(servers, place) as pair:
+        primary, standby = pair.primary, pair.standby
+        primary.migrate(ROLE)
         with Proxy(primary.sockets) as proxy:
             platform = Platform(primary, proxy, chaos, monkeypatch)
             load = platform.load
@@ -112,7 +106,8 @@ def test_a_full_disk_delays_work_and_loses_none(
     with small_disk(400) as disk, Cluster(servers, disk, log=place / "log") as primary:
         primary.create()
         primary.start(**SMALL_LOG)
-        primary.create_database(ROLE)
+        primary.create_database()
+        primary.migrate(ROLE)
         ballast = Ballast(disk)
         with Proxy(primary.sockets) as proxy:
             platform = Platform(primary, proxy, chaos, monkeypatch)

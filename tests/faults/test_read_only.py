@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import pytest
 import structlog
 
+from ops.local.servers import LocalServers
+from tests.support.clusters import Pair, directory, primary_and_standby, read_only
 from tests.support.commandline import program
 from tests.support.processes import RELAY, WORKER, process
 from tests.support.racing import job_state
-from tests.support.standby import Pair, primary_and_standby, read_only
 from tests.world import World, assert_balanced, eventually
 from worker.config import Settings, settings
 from worker.database import Database
@@ -60,10 +61,10 @@ def test_the_relay_and_the_workers_outlive_a_read_only_database(
 
 @pytest.mark.parametrize("fault", ["stopped", "read-only"])
 def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
-    environment: Settings, monkeypatch: pytest.MonkeyPatch, fault: str
+    environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """The same relay, worker and pool of connections go on after the standby was promoted."""
-    with primary_and_standby() as pair:
+    with directory() as place, primary_and_standby(servers, place) as pair:
         monkeypatch.setenv("DATABASE_URL", pair.url)
         ran = program("migrate")
         assert ran.code == 0, ran.err
@@ -86,11 +87,13 @@ def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
         owner.close()
 
 
-def test_a_standby_alone_is_told_from_a_primary(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    with primary_and_standby() as pair:
+def test_a_standby_alone_is_told_from_a_primary(
+    environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with directory() as place, primary_and_standby(servers, place) as pair:
         monkeypatch.setenv("DATABASE_URL", pair.url)
         assert program("migrate").code == 0
-        monkeypatch.setenv("DATABASE_URL", pair.standby_url)
+        monkeypatch.setenv("DATABASE_URL", pair.standby.url)
         assert [item["level"] for item in _examine() if "read-only" in item["finding"]] == ["wrong"]
         refused = program("deactivate", "anna", "--organisation", "Acme")
         assert refused.code == 1
@@ -104,7 +107,7 @@ def _examine() -> list[dict[str, str]]:
 
 def _fail_over(pair: Pair, fault: str) -> None:
     if fault == "stopped":
-        pair.stop_primary()
+        pair.primary.stop()
     else:
         pair.make_primary_read_only()
     pair.promote()

@@ -2,7 +2,8 @@
 
 Hypothesis draws the steps: producers, HR systems, SCIM, support, the platform, workers, the relay, the clock and
 faults. A fault hits any boundary between two statements of a step. Each transaction is compared with the model
-(`tests/support/model.py`) and the books are checked; in the end everything is driven to rest, and nothing may be left.
+(`tests/support/model.py`), and now and then the books are checked; in the end everything is driven to rest, and nothing
+may be left.
 
 `make chaos` takes thousands of steps with a new seed, which it prints; `CHAOS_SEED=…` repeats one.
 """
@@ -18,6 +19,8 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
+from schemas.catalogue import LetterCode
+from schemas.dead_letters import LetterAct
 from tests.support import failpoints
 from tests.support.lockstep import Fault
 from tests.support.state_machine.base import NOW, anything, numbers, passing, reached, whom
@@ -27,11 +30,11 @@ from tests.support.state_machine.producers import Producers
 from tests.support.state_machine.support import Support
 from worker.config import Settings
 from worker.database import Database
-from worker.rules import ENDED
+from worker.rules import ENDED, WITHDRAWN
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or (random.SystemRandom().randrange(1, 2**31) if FULL else 11)
-EXAMPLES, STEPS = (120, 80) if FULL else (8, 50)
+EXAMPLES, STEPS = (150, 80) if FULL else (6, 50)
 
 
 class Machine(Producers, People, Support, Platform):
@@ -81,7 +84,7 @@ class Machine(Producers, People, Support, Platform):
 
         def meanwhile() -> None:
             nonlocal added
-            self.both.follow()  # what is committed by now came before
+            self.both.catch_up()
             match what:
                 case "status":
                     self._change_status(aim[other % len(aim)], ENDED[0])
@@ -187,6 +190,15 @@ def test_an_override_is_for_the_pathway_that_the_letter_saw(machines: Callable[[
     machine.teardown()
 
 
+def test_what_the_brake_holds_is_released_by_a_second_person(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.set_the_brake(organisation=0, on=True, fault=None)
+    machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=True, fault=None)
+    for act in ("pause", "resume", "release", "release", "pause", "cancel", "release"):
+        machine.steer(act=act, pick=0, fault=None)
+    machine.teardown()
+
+
 def test_a_pause_after_the_claim_hands_it_back(machines: Callable[[], Machine]) -> None:
     machine = machines()
     machine.submit_ids(organisation=0, picks=[0, 1, 2], later=False, twice=False, fault=None)
@@ -196,12 +208,119 @@ def test_a_pause_after_the_claim_hands_it_back(machines: Callable[[], Machine]) 
     machine.teardown()
 
 
+def test_a_worker_waits_for_a_row_that_the_platform_is_changing(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    for pathway, status in ((1, None), (None, ENDED[0])):
+        machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=False, fault=None)
+        machine.worker_claims(fault=None)
+        machine.worker_decides_beside_the_platform(
+            pick=0, other=0 if status is None else 1, pathway=pathway, status=status
+        )
+    machine.teardown()
+
+
+def test_a_deactivation_repeated_for_later_leaves_the_learner_as_they_are(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.platform_changes_active(person=(0, "p1"), active=False)
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=10, fault=None)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("act", ["withdraw", "hold", "ignore"])
+def test_a_repetition_changes_nothing_under_any_policy(machines: Callable[[], Machine], act: str) -> None:
+    machine = machines()
+    machine.owner_sets_a_policy(organisation=0, source="hr", act=act, grace=act == "withdraw")
+    for _ in range(2):
+        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    for step in ("release", "cancel"):
+        if machine.model.jobs:
+            machine.steer(act=step, pick=0, fault=None)
+            machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.hr_event((0, "p1"), "payroll", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.hr_says_the_same_again(pick=0, fault=None)
+    machine.teardown()
+
+
+def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: Callable[[], Machine]) -> None:
+    for comes_back in (0, 1, 2):
+        machine = machines()
+        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+        machine.workers_drain(step=0, fault=None)
+        for stage in range(3):
+            if stage == comes_back:
+                machine.hr_event((0, "p1"), "hr", deactivates=False, minute=NOW, sequence=None, later=0, fault=None)
+            if stage == 0:
+                machine.support_overrides(pick=0, cascade=True, changes=None, fault=None)
+            elif stage == 1:
+                machine.workers_drain(step=0, fault=None)
+        machine.teardown()
+
+
+def test_a_job_is_moved_until_its_time_has_come_and_a_part_of_it_is_undone(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1, 5], later=True, twice=False, fault=None)
+    machine.hr_event((1, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    for later in (True, False):
+        machine.move(pick=0, later=later, fault=None)
+        machine.move(pick=29, later=later, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.undo(pick=0, part=[1], fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.undo(pick=28, part=None, fault=None)
+    machine.undo(pick=0, part=None, fault=None)
+    machine.teardown()
+
+
+def test_what_the_platform_did_to_a_withdrawn_row_is_not_undone(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    machine.submit_ids(organisation=0, picks=[0, 1], later=False, twice=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    for status in ("in_progress", WITHDRAWN):
+        machine.platform_changes_a_status(pick=0, status=status)
+    machine.platform_changes_a_status(pick=1, status="in_progress")
+    machine.submit_ids(organisation=0, picks=[1], later=False, twice=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.undo(pick=0, part=None, fault=None)
+    machine.teardown()
+
+
+def test_scim_is_one_more_source_whatever_the_platform_does_beside_it(machines: Callable[[], Machine]) -> None:
+    machine = machines()
+    person = (0, "p1")
+    machine.scim_changes_active(person=person, active=False, fault=None)
+    machine.platform_changes_active(person=person, active=True)
+    machine.scim_deletes(person=person, fault=None)
+    machine.scim_creates(person=person, active=True, fault=None)
+    machine.hr_event(person, "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.platform_deletes_or_creates_a_learner(person=person)
+    machine.scim_creates(person=person, active=True, fault=None)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("act", [LetterAct.REDRIVE, LetterAct.CASCADE, LetterAct.KEEP])
+def test_a_run_goes_on_when_its_canaries_have_come_back(machines: Callable[[], Machine], act: LetterAct) -> None:
+    machine = machines()
+    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.submit_person(person=(0, "p2"), later=False, fault=None)
+    machine.workers_drain(step=0, fault=None)
+    machine.support_starts_a_run(
+        organisation=0, act=act, code=LetterCode.PATHWAY_OWNED, rate=2, canary=1, fault=None
+    )  # fmt: skip
+    for _ in range(3):
+        machine.relay_takes_a_step("runs", fault=None)
+        machine.workers_drain(step=0, fault=None)
+    machine.teardown()
+
+
 @pytest.mark.parametrize("what", ["status", "owner", "returns"])
 def test_a_change_between_any_two_statements_comes_before_or_after(machines: Callable[[], Machine], what: str) -> None:
     for nth in range(1, 13):
         machine = machines()
         if what == "returns":
-            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=False, fault=None)
+            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
         else:
             machine.submit_ids(organisation=0, picks=[0], later=False, twice=False, fault=None)
         machine.worker_claims(fault=None)

@@ -161,6 +161,16 @@ def test_after_a_return_the_deactivation_is_held_again(db: Database, world: Worl
     assert jobs(world) == [("superseded", APPROVER), ("held", None)]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_day_still_to_come_activates_nobody_each_night(db: Database, world: World, moved: bool) -> None:
+    """The platform has made the learner inactive by itself; the deactivation has changed nothing yet."""
+    learner = world.learner("anna")
+    world.run("UPDATE lms.learners SET active = false WHERE id = :id", id=learner)
+    for night in range(2):
+        away(db, world, "hr", night, effective_at=LATER + timedelta(days=night * moved))
+        assert world.one("SELECT active FROM lms.learners WHERE id = :id", id=learner) is False
+
+
 def test_a_night_that_arrives_late_changes_nothing(db: Database, world: World, environment: Settings) -> None:
     world.enrolment("anna")
     holds = source(db, world, environment, "hold")

@@ -1,4 +1,4 @@
-"""PostgreSQL clusters of a test's own: a primary with a standby, and one whose disk is small.
+"""PostgreSQL clusters of a test's own: a primary with a standby, one whose disk is small; and a read-only database.
 
 The embedded server of the tests has neither a write-ahead log for standbys nor a disk of its own.
 """
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -23,6 +24,8 @@ from ops.local.process import change_owner, command_line, end_process, read_pid,
 from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.support.chaos import Admin
+from tests.world import World, eventually
+from worker.config import settings
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -81,10 +84,13 @@ class Cluster:
         options = " ".join(f"-c {name}='{value}'" for name, value in given.items())
         self._run("pg_ctl", "start", "-w", "-s", "-t", "90", "-D", self.data, "-l", self.log, "-o", options)
 
-    def create_database(self, role: str) -> None:
-        """Create the service's database, migrated."""
+    def create_database(self) -> None:
+        """Create the service's database, empty."""
         with psycopg.connect(self.url.replace("/withdrawals?", "/postgres?"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE withdrawals")
+
+    def migrate(self, role: str) -> None:
+        """Bring the service's database to the newest schema; `role`: of the service."""
         url = sqlalchemy.make_url(self.url).set(drivername="postgresql+psycopg")
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
         migrate(engine, role=role)
@@ -96,6 +102,10 @@ class Cluster:
     def promote(self) -> None:
         """Make a standby the primary; returns when it takes writes."""
         self._run("pg_ctl", "promote", "-w", "-s", "-t", "90", "-D", self.data)
+
+    def stop(self) -> None:
+        """End it as an operator does: its standbys have received all of its commits."""
+        self._run("pg_ctl", "stop", "-w", "-s", "-m", "fast", "-t", "90", "-D", self.data)
 
     def kill(self) -> None:
         """End it as a crash would; returns when nothing of it runs."""
@@ -110,6 +120,46 @@ class Cluster:
     def _run(self, program: str, *arguments: str | Path) -> None:
         done = run_program([self._programs / program, *arguments], account=self._account)
         assert done.returncode == 0, done.stdout + self.log.read_text(encoding="utf-8")[-2000:]
+
+
+class Pair:
+    """A primary and the standby that streams from it."""
+
+    def __init__(self, primary: Cluster, standby: Cluster) -> None:
+        self.primary, self.standby = primary, standby
+
+    @property
+    def url(self) -> str:
+        """A URL of libpq that names both, the standby first."""
+        hosts = ",".join(f"{quote(str(one.sockets), safe='')}:5432" for one in (self.standby, self.primary))
+        return f"postgresql://{USER}@{hosts}/withdrawals?target_session_attrs=read-write"
+
+    def make_primary_read_only(self) -> None:
+        """As an operator does before a switch-over: at once, also for the sessions that are open."""
+        with self.primary.connect() as admin:
+            admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+            admin.execute("SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make the standby the primary, once it has what the other has committed."""
+        if self.primary.pid():
+            with self.primary.connect() as one, self.standby.connect() as other:
+                (last,) = one.execute("SELECT pg_current_wal_flush_lsn()").fetchone() or ("",)
+                is_replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+                eventually(lambda: other.execute(is_replayed, [last]).fetchone() == (True,))
+        self.standby.promote()
+
+
+@contextmanager
+def primary_and_standby(servers: LocalServers, place: Path) -> Iterator[Pair]:
+    """Both run, in directories within `place`, until the block ends; the service's database is empty."""
+    with Cluster(servers, place / "a") as primary, Cluster(servers, place / "b") as standby:
+        primary.create()
+        primary.start()
+        primary.create_database()
+        standby.copy(primary, "standby")
+        standby.start()
+        yield Pair(primary, standby)
 
 
 @contextmanager
@@ -159,3 +209,23 @@ class Ballast:
 
     def remove(self) -> None:
         self._file.unlink(missing_ok=True)
+
+
+@contextmanager
+def read_only(world: World) -> Iterator[None]:
+    """This test's database refuses writes, in new sessions; the others are ended."""
+    name = world.one("SELECT current_database()")
+    address = settings().database_url.get_secret_value()
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+
+    def switch(statement: str) -> None:
+        with psycopg.connect(address, dbname="postgres", autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} {statement}".encode())
+            connection.execute(others, [name])
+        world.owner.engine.dispose()  # this test's own eyes
+
+    switch("SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        switch("RESET default_transaction_read_only")

@@ -1,30 +1,31 @@
 """The service and its model side by side: an act on the real one, the same on the model, and both compared.
 
-Whatever an act was, `compare` reads everything that the service has written, lets the model follow the decisions that
-were committed, and holds all of it against the model; then it checks the books.
+Faults, simulated workers and a relay; what is compared stands in `tests/support/comparison.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from schemas.dead_letters import LetterAct
 from tests.support import failpoints
+from tests.support.comparison import CLOSED, Comparison
 from tests.support.failpoints import Point
-from tests.support.model import Model
-from tests.support.model_values import STANDING, Closed, Enrolment, ImpossibleError, Learner, LetterKey
+from tests.support.model_runs import Listed, Run
+from tests.support.model_values import STANDING, Job, LetterKey
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import acts, remedies, runs
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import make_broker
 from worker.queue.drain import Drain
 from worker.queue.relay import Relay
 from worker.records import Claim
-from worker.reports.books import check
 
 T = TypeVar("T")
 Fault = tuple[int, str]
@@ -53,36 +54,24 @@ FAILING = {
 """What is an attempt that failed."""
 DYING = {"died": _die}
 
-_CLOSED = """
-SELECT c.id, c.job_id, c.enrolment_ids, c.learner_external_id, c.state, c.counts = '{"failed": 1}' AS failed,
-    c.token, f.code AS into, c.redrives, l.organisation_id, l.enrolment_id, l.learner_external_id AS person, l.code
-FROM withdrawals.chunks c
-LEFT JOIN withdrawals.dead_letters l ON l.id = c.redrives
-LEFT JOIN withdrawals.outcomes o ON o.chunk_id = c.id AND o.enrolment_id = c.enrolment_ids[1] AND o.outcome = 'failed'
-LEFT JOIN withdrawals.dead_letters f ON f.id = coalesce(c.dead_letter_id, o.dead_letter_id)
-WHERE c.closed_at IS NOT NULL AND c.id <> ALL(:known) ORDER BY c.closed_at, c.id
+_LISTED = """
+SELECT d.id, d.organisation_id, d.enrolment_id, d.learner_external_id, d.code, r.fingerprint, r.canary, r.driven_at,
+    r.result
+FROM withdrawals.run_letters r JOIN withdrawals.dead_letters d ON d.id = r.dead_letter_id
+WHERE r.run_id = :run ORDER BY d.id
 """
-_STATE = {
-    "enrolments": "SELECT id, status FROM lms.enrolments",
-    "learners": "SELECT id, active FROM lms.learners",
-    "outcomes": "SELECT job_id, enrolment_id, outcome FROM withdrawals.outcomes",
-    "taken back": "SELECT job_id, enrolment_id, true FROM withdrawals.outcomes WHERE reinstated_by IS NOT NULL",
-    "letters": """SELECT organisation_id, enrolment_id, learner_external_id, code, state FROM withdrawals.dead_letters
-        WHERE state IN ('open', 'redriven')""",
-    "jobs": "SELECT id, organisation_id, state FROM withdrawals.jobs",
-    "open": """SELECT job_id, unnest(coalesce(enrolment_ids, ARRAY[NULL::bigint])), true FROM withdrawals.job_chunks
-        WHERE state IN ('waiting', 'ready', 'claimed')""",
-}
+_WAITING = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+"""
 
 
-class Lockstep:
+class Lockstep(Comparison):
     """One service over one database, its model, and simulated workers and a relay."""
 
     def __init__(self, db: Database, impatient: Database, owner: Database, settings: Settings) -> None:
         """`impatient`: connections of somebody who waits for a lock no longer than a moment."""
-        self.db, self.impatient, self.owner = db, impatient, owner
-        self.model = Model()
-        self.braked: set[int] = set()
+        super().__init__(db, owner)
+        self.impatient = impatient
         self.drain, self.impatient_drain = Drain(db, settings), Drain(impatient, settings)
         self.broker = make_broker(settings.broker_url.get_secret_value())
         self.relay = Relay(db, self.broker, settings)
@@ -99,22 +88,11 @@ class Lockstep:
         """What the relay does, each by itself."""
         self.hands: list[Claim] = []
         """Claims that some worker has in hand, those included whose lease has run out since."""
-        self.fired: list[str] = []
-        self.broken = False
-        """Whether a comparison has failed: nothing after it means anything."""
-        self._known: list[int] = []
-        self._job = 0
+        self.runs: dict[int, Run] = {}
 
     def close(self) -> None:
         self.broker.close()
         self.broker.client.close()
-
-    def run(self, statement: str, **parameters: Any) -> list[Any]:
-        """As the platform, committed."""
-        with self.owner.begin() as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '100ms'"))
-            result = connection.execute(text(statement), parameters)
-            return list(result) if result.returns_rows else []
 
     def act(self, work: Callable[[], T], fault: Fault | None = None, during: Callable[[], None] | None = None) -> T:
         """Do something to the service, with a fault, or with something that happens in the middle of it.
@@ -154,120 +132,6 @@ class Lockstep:
         except (DiedError, DBAPIError):
             return work()
 
-    def new_jobs(self) -> list[Any]:
-        """Jobs that were made since the last look."""
-        found = self.run("SELECT * FROM withdrawals.jobs WHERE id > :last ORDER BY id", last=self._job)
-        self._job = max([self._job, *(job.id for job in found)])
-        return found
-
-    def compare(self, *, added: frozenset[int] = frozenset(), running: bool = False) -> None:
-        """Let the model follow what was decided, and hold everything against it.
-
-        `added`: enrolments that the platform inserted while a worker decided. `running`: somebody acted meanwhile.
-        """
-        try:
-            state = self.follow(added=added, running=running)
-            for name in self._compared:
-                seen = {tuple(row[:-1]): row[-1] for row in state[name]}
-                expected = self._expected(name)
-                different = {key: (seen.get(key), expected.get(key)) for key in {*seen, *expected}}
-                wrong = {key: pair for key, pair in different.items() if pair[0] != pair[1]}
-                assert not wrong, f"{name}: the service and the model say {wrong}"
-            self._follow_states(state["jobs"])
-            books = check(self.db)
-            assert books.clean, books
-        except AssertionError as error:
-            self.broken = True
-            error.add_note(f"faults: {self.fired}")
-            raise
-
-    def follow(self, *, added: frozenset[int] = frozenset(), running: bool = False) -> dict[str, Sequence[Any]]:
-        """Tell the model what was decided since the last look; what the database holds now, by its name in `_STATE`."""
-        with self.owner.begin() as connection:
-            closed = connection.execute(text(_CLOSED), {"known": self._known}).all()
-            state = {name: connection.execute(text(statement)).all() for name, statement in _STATE.items()}
-        self._follow(closed, {(row[0], row[1]) for row in state["outcomes"]}, added, running)
-        return state
-
-    _compared = ("enrolments", "learners", "outcomes", "taken back", "letters", "open")
-
-    def _follow(
-        self, closed: Sequence[Any], outcomes: set[tuple[int, int]], added: frozenset[int], running: bool
-    ) -> None:
-        self._known += [row.id for row in closed]
-        by_claim: dict[Any, list[Closed]] = {}
-        for row in closed:
-            if row.state in ("superseded", "cancelled"):
-                if self.model.jobs[row.job_id].whole != row.state:
-                    raise ImpossibleError(f"chunk {row.id} of job {row.job_id} was closed as {row.state}")
-            elif row.state != "split":
-                by_claim.setdefault(row.token, []).append(_closed(row))
-        for together in by_claim.values():
-            jobs = {one.job for one in together if one.person is not None}
-            missed = frozenset(i for i in added if not any((job, i) in outcomes for job in jobs))
-            self.model.decide(together, fresh=missed, running=running)
-
-    def _follow_states(self, jobs: Sequence[Any]) -> None:
-        assert {row.id for row in jobs} == set(self.model.jobs)
-        for row in jobs:
-            allowed = self.model.allowed_states(row.id, braked=row.organisation_id in self.braked)
-            assert row.state in allowed, f"job {row.id} is {row.state}, not one of {allowed}"
-            self.model.jobs[row.id].state = row.state
-
-    def _expected(self, name: str) -> dict[tuple[Any, ...], Any]:
-        model = self.model
-        match name:
-            case "enrolments":
-                return {(i,): enrolment.status for i, enrolment in model.enrolments.items()}
-            case "learners":
-                return {(i,): learner.active for i, learner in model.learners.items()}
-            case "outcomes":
-                return {(j, i): outcome for j, job in model.jobs.items() for i, outcome in job.outcomes.items()}
-            case "taken back":
-                return {(j, i): True for j, job in model.jobs.items() for i in job.taken_back}
-            case "letters":
-                return {key: "redriven" if letter.trying else "open" for key, letter in model.letters.items()}
-            case _:
-                return {(j, subject): True for j, job in model.jobs.items() for subject in job.open}
-
-    # The platform
-
-    def organisation(self, name: str) -> int:
-        return int(self.run("INSERT INTO lms.organisations (name) VALUES (:n) RETURNING id", n=name)[0].id)
-
-    def named(self, table: str, organisation: int, name: str) -> int:
-        """A Series or a pathway."""
-        columns, values = ("code, title", ":n, :n") if table == "series" else ("title", ":n")
-        row = self.run(
-            f"INSERT INTO lms.{table} (organisation_id, {columns}) VALUES (:o, {values}) RETURNING id",
-            o=organisation,
-            n=name,
-        )
-        return int(row[0].id)
-
-    def add_learner(self, organisation: int, external_id: str) -> int:
-        row = self.run(
-            "INSERT INTO lms.learners (organisation_id, external_id) VALUES (:o, :e) RETURNING id",
-            o=organisation,
-            e=external_id,
-        )
-        self.model.learners[row[0].id] = Learner((organisation, external_id))
-        return int(row[0].id)
-
-    def add_enrolment(self, learner: int, series: int, pathway: int | None, status: str) -> int:
-        organisation = self.model.learners[learner].key[0]
-        row = self.run(
-            """INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, pathway_id, status)
-            VALUES (:o, :l, :s, :p, :status) RETURNING id""",
-            o=organisation,
-            l=learner,
-            s=series,
-            p=pathway,
-            status=status,
-        )
-        self.model.enrolments[row[0].id] = Enrolment(organisation, learner, series, pathway, status)
-        return int(row[0].id)
-
     # Workers and relay
 
     def claim(self, fault: Fault | None = None) -> None:
@@ -285,8 +149,25 @@ class Lockstep:
         at_most = (DiedError, DBAPIError, RuntimeError) if fault and fault[1] in FAILING else (DiedError,)
         with suppress(*at_most):
             self.act(lambda: self.drain._handle(claim), fault, during)
-        decided = {row.id for row in self.run(_CLOSED, known=self._known) if row.state in ("done", "failed", "split")}
+        decided = {row.id for row in self.run(CLOSED, known=self.known) if row.state in ("done", "failed", "split")}
         assert decided <= before, f"chunks {decided - before} were decided by a claim that was not their own any more"
+
+    def apply_beside(self, claim: Claim, statement: str, **values: Any) -> bool:
+        """A worker decides while the platform has changed a row and not committed yet; False: the platform could not.
+
+        Whoever looks at that row has to wait for it, so the platform's change comes first.
+        """
+        with self.owner.engine.connect() as platform, ThreadPoolExecutor(1) as pool:
+            try:
+                platform.execute(text(statement), values)
+            except DBAPIError:
+                return False
+            worker = pool.submit(self.apply, claim)
+            while not worker.done() and not self.run(_WAITING):
+                wait([worker], timeout=0.01)
+            platform.commit()
+            worker.result()
+        return True
 
     def enrolments_of(self, claim: Claim) -> list[int]:
         """What a claim is about, as far as it names enrolments; never empty."""
@@ -302,12 +183,15 @@ class Lockstep:
 
     def relay_step(self, name: str, fault: Fault | None = None) -> None:
         """One step of the relay; one that dies in it is replaced by another, which takes the step again."""
+        self.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 minute'")
         if fault is not None:
             self.survive(lambda: self.relay._try(name, self.steps[name]), fault)
         self.relay._try(name, self.steps[name])
         if name == "deactivate":
             self.model.deactivate_due()
-        self.follow_redrives()
+        if name == "learners":
+            self._follow_known_learners()
+        self.follow_runs(steps=1 if fault is None else 2)
         self.compare()
 
     def leases_run_out(self) -> None:
@@ -322,14 +206,55 @@ class Lockstep:
         )
         return [(row[0], tuple(row[1:])) for row in rows]
 
-    def follow_redrives(self) -> None:
-        """What the relay tries again of its own accord."""
+    def _follow_known_learners(self) -> None:
+        """The relay tries letters of persons again whom the platform knows by now."""
         rows = self.run("""SELECT organisation_id, enrolment_id, learner_external_id, code
-            FROM withdrawals.dead_letters WHERE state = 'redriven'""")
+            FROM withdrawals.dead_letters WHERE state = 'redriven' AND code = 'unknown_learner'""")
         for row in rows:
             key: LetterKey = tuple(row)
             if not self.model.letters[key].trying:
+                assert self.model.learner((key[0], key[2] or "")) is not None, key
                 self.model.redrive(key)
+
+    def follow_acts(self, keys: list[LetterKey], act: str) -> None:
+        """Somebody did this to letters."""
+        made = self.new_jobs()
+        for key in keys:
+            siblings = self.model.siblings(key) if act == LetterAct.CASCADE else None
+            if siblings:
+                new, of = made.pop(0), self.model.asking(key)
+                assert (new.epoch, new.deactivated_external_id) == (of.epoch, of.about)
+                pathway = self.model.letters[key].pathway
+                self.model.submit(new.id, Job(key[0], siblings, epoch=of.epoch, about=of.about, override=pathway))
+            if act in acts.ATTEMPTS:
+                assert not self.model.letters[key].trying, key
+                self.model.redrive(key, override=act != LetterAct.REDRIVE)
+            else:
+                self.model.close(key)
+        assert not made, made
+
+    def follow_runs(self, *, steps: int = 0) -> None:
+        """What runs have begun and driven since the last look, in up to so many steps of the relay."""
+        for row in self.run("SELECT * FROM withdrawals.runs WHERE id <> ALL(:known)", known=list(self.runs)):
+            self.runs[row.id] = Run(row.organisation_id, row.act, row.filter.get("code"), row.rate, row.canary)
+            for letter in self.run(_LISTED, run=row.id):
+                key: LetterKey = tuple(letter[1:5])
+                self.runs[row.id].listed[letter.id] = Listed(key, letter.fingerprint, letter.canary)
+            self.runs[row.id].begin()
+        for run_id, run in self.runs.items():
+            driven = []
+            for letter in self.run(_LISTED, run=run_id):
+                run.listed[letter.id].result = letter.result
+                if letter.driven_at is not None and not run.listed[letter.id].driven:
+                    driven.append(letter.id)
+            keys = run.drive(driven, steps=steps)
+            if run.organisation in self.braked and run.act in acts.ATTEMPTS:
+                assert not any(key[2] or key[1] in self.model.enrolments for key in keys), f"past the brake: {keys}"
+            self.follow_acts(keys, run.act)
+        for row in self.run("SELECT id, state, organisation_id FROM withdrawals.runs"):
+            self.runs[row.id].under_way = row.state in ("canary", "running")
+            many = len(self.runs[row.id].listed) >= runs.LEAST
+            assert row.state != "halted" or many or row.organisation_id in self.braked, "halted without a reason"
 
     def rest(self) -> None:
         """Until nothing is left to do: everything due, leases over, nobody holds or pauses anything."""
@@ -342,21 +267,8 @@ class Lockstep:
                 self.drain._handle(claim)
                 self.compare()
             busy = any(job.state in STANDING for job in self.model.jobs.values())
+            busy = busy or any(run.under_way for run in self.runs.values())
             if not busy and not any(letter.trying for letter in self.model.letters.values()):
+                self.check_books()
                 return
         raise AssertionError(f"never at rest: {self.model}; faults: {self.fired}")
-
-
-def _closed(row: Any) -> Closed:
-    """A chunk that was closed, as the model wants to be told of it."""
-    attempt = row.redrives is not None
-    given_up = row.state == "failed" or (row.failed and not attempt)
-    no_learner = row.into == "unknown_learner" or (attempt and row.enrolment_ids is None and given_up)
-    return Closed(
-        job=row.job_id,
-        ids=None if row.enrolment_ids is None else tuple(row.enrolment_ids),
-        person=row.learner_external_id,
-        state="failed" if given_up else "done",
-        letter=(row.organisation_id, row.enrolment_id, row.person, row.code) if attempt else None,
-        gave_up=row.into if given_up and not no_learner else None,
-    )

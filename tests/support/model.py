@@ -2,25 +2,23 @@
 
 It knows nothing of claims, leases, retries, chunks of a size, locks or messages. It is told in which order the service
 decided (`decide`), which it may choose freely; everything else it says itself: each outcome, each status, who is
-active, which letters are open, how a job ends, and what may be decided at all. DESIGN.md §1 to §3 in 250 lines.
+active, which letters are open, how a job ends, and what may be decided at all. DESIGN.md §1 to §3 in 400 lines.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from tests.support.model_people import PeopleModel
 from tests.support.model_values import (
     STANDING,
     Asked,
     Closed,
     Enrolment,
-    Event,
     ImpossibleError,
     Job,
-    Key,
     Learner,
     Letter,
     LetterKey,
-    Person,
     Ref,
 )
 from worker import rules
@@ -28,11 +26,8 @@ from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
 
 @dataclass
-class Model:
+class Model(PeopleModel):
     enrolments: dict[int, Enrolment] = field(default_factory=dict)
-    learners: dict[int, Learner] = field(default_factory=dict)
-    persons: dict[Key, Person] = field(default_factory=dict)
-    jobs: dict[int, Job] = field(default_factory=dict)
     letters: dict[LetterKey, Letter] = field(default_factory=dict)
     """Those that are live."""
     faulty: bool = False
@@ -46,46 +41,39 @@ class Model:
         job.open = {None} if job.ids is None else set(job.ids)
         self.jobs[job_id] = job
 
-    def event(self, key: Key, event: Event, *, later: bool = False) -> bool | None:
-        """None: ignored. Else whether it makes a job (which the caller then submits)."""
-        person = self.persons.setdefault(key, Person())
-        known, before = person.events.get(event.source), person.newest()
-        if known is not None and event.rank <= known.rank:
-            return None
-        person.events[event.source], person.later[event.source] = event, later
-        newest = person.newest()
-        if newest is None or newest == before:
-            return None
-        was_active = person.active
-        person.epoch, person.active, person.due = person.epoch + 1, not newest.deactivates, newest.deactivates
-        for job in self.jobs.values():
-            if (job.organisation, job.person) == key and job.epoch is not None and job.state in STANDING and job.open:
-                self._close_whole(job, "superseded")
-        learner = self.learner(key)
-        if learner is not None:
-            away = not person.in_effect and (learner.active or not was_active)
-            learner.active = person.active or away
-            person.due = person.due and not person.in_effect
-        return newest.deactivates
-
-    def time_passes(self) -> None:
-        """Everything scheduled falls due."""
-        for person in self.persons.values():
-            person.later = dict.fromkeys(person.later, False)
-        for job in self.jobs.values():
-            job.later = False
-
-    def deactivate_due(self) -> None:
-        for key, person in self.persons.items():
-            learner = self.learner(key)
-            if person.due and person.in_effect and learner is not None:
-                learner.active, person.due = False, False
-
     def cancel(self, job_id: int) -> None:
         job = self.jobs[job_id]
         if job.state in STANDING:
             job.state = "cancelled"
             self._close_whole(job, "cancelled")
+
+    def found_closed(self, job_id: int, how: str) -> None:
+        """The service closed a chunk whole; a cascade that came too late is closed by a worker."""
+        job = self.jobs[job_id]
+        if how == "superseded" and self.is_superseded(job):
+            self._close_whole(job, how)
+        self._may(job.whole == how, f"a chunk of job {job_id} was closed as {how}")
+
+    def asking(self, key: LetterKey) -> Job:
+        """For which of the jobs that wait for a letter a cascade goes on: the first that still stands."""
+        waiting = sorted(job_id for job_id, _ in filter(self._needs_support, self.letters[key].refs))
+        return min((self.jobs[job_id] for job_id in waiting), key=self.is_superseded)
+
+    def siblings(self, key: LetterKey) -> frozenset[int]:
+        """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
+        enrolment = self.enrolments.get(key[1] or 0)
+        if enrolment is None or enrolment.organisation != key[0]:
+            return frozenset()
+        pathway = enrolment.pathway
+        if pathway is None or pathway != self.letters[key].pathway:
+            return frozenset()
+        return frozenset(
+            i
+            for i, other in self.enrolments.items()
+            if other is not enrolment
+            and (other.learner, other.pathway) == (enrolment.learner, pathway)
+            and other.status in ACTIVE
+        )
 
     def redrive(self, key: LetterKey, *, override: bool = False) -> None:
         letter = self.letters[key]
@@ -95,13 +83,6 @@ class Model:
     def close(self, key: LetterKey) -> None:
         """Keep or discard: what was not done stays undone."""
         del self.letters[key]
-
-    def add_user(self, learner_id: int, key: Key, *, active: bool) -> None:
-        """SCIM creates a user, who gets the state that the events before have left."""
-        self.learners[learner_id] = Learner(key, active)
-        person = self.persons.get(key)
-        if person is not None and active and person.in_effect:
-            self.learners[learner_id].active = person.due = False
 
     def forget_learner(self, learner_id: int) -> None:
         """The platform deletes a learner, with every enrolment."""
@@ -123,6 +104,8 @@ class Model:
             ref = (one.job, one.ids[0] if one.ids else None)
             if one.letter is None:
                 self._may(running or job.state == "queued", f"{one} of a job that is {job.state}")
+                whole = one.person is not None or bool(one.gave_up)
+                self._may(whole or not self.is_superseded(job), f"{one}: its deactivation does not stand")
             else:
                 letter = self.letters.get(one.letter)
                 self._may(letter is not None and ref in letter.trying, f"{one}: nobody asked for this attempt")
@@ -145,7 +128,7 @@ class Model:
 
     def _learner_of(self, one: Closed, job: Job, person: str) -> Learner | None:
         """Whom a person chunk is about; None: it was closed whole."""
-        learner, superseded = self.learner((job.organisation, person)), self._is_superseded(job)
+        learner, superseded = self.learner((job.organisation, person)), self.is_superseded(job)
         job.open.discard(None)
         if superseded or learner is not None:
             self._may(one.state == "done", f"{one}: it has a learner, or is superseded")
@@ -212,7 +195,7 @@ class Model:
         return rules.decide(
             rules.Enrolment(enrolment.organisation, enrolment.status, enrolment.pathway) if enrolment else None,
             organisation_id=job.organisation,
-            superseded=self._is_superseded(job),
+            superseded=self.is_superseded(job),
             override=letter.override if letter else job.override is not None,
             override_pathway=letter.tried_pathway if letter else job.override,
         )
@@ -257,14 +240,7 @@ class Model:
     def _attach(self, key: LetterKey, ref: Ref) -> None:
         self.letters.setdefault(key, Letter()).refs.add(ref)
 
-    def _close_whole(self, job: Job, how: str) -> None:
-        job.open.clear()
-        job.whole = how
-
     # What is looked at
-
-    def learner(self, key: Key) -> Learner | None:
-        return next((learner for learner in self.learners.values() if learner.key == key), None)
 
     def has_work(self) -> bool:
         """Whether a worker has something to decide, now or after a while."""
@@ -291,9 +267,6 @@ class Model:
         """Whether the enrolment shows just what the job wrote, and nobody took it back."""
         found = self.enrolments.get(enrolment)
         return enrolment in self.still_withdrawn(job_id) and found is not None and found.withdrawn_by == job_id
-
-    def _is_superseded(self, job: Job) -> bool:
-        return job.epoch is not None and self.persons[job.organisation, job.person or ""].epoch != job.epoch
 
     def _needs_support(self, ref: Ref) -> bool:
         return self.jobs[ref[0]].outcomes.get(ref[1] or 0) in NEEDS_SUPPORT

@@ -41,17 +41,31 @@ class Event:
     deactivates: bool
     time: int
     sequence: int | None = None
+    later: int = 0
+    """The day on which it takes effect; 0: that day has come."""
 
     @property
     def rank(self) -> tuple[bool, int, int, bool]:
         return self.sequence is not None, self.sequence or 0, self.time, not self.deactivates
 
+    @property
+    def in_effect(self) -> bool:
+        return self.deactivates and not self.later
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the deactivations of a source do."""
+
+    act: str = "withdraw"
+    """Or `hold` for a second person, or `ignore`."""
+    grace: bool = False
+    """Whether the withdrawal waits for a while."""
+
 
 @dataclass
 class Person:
     events: dict[str, Event] = field(default_factory=dict)
-    later: dict[str, bool] = field(default_factory=dict)
-    """Whether the effective time of the source's event is still to come."""
     epoch: int = 0
     active: bool = True
     due: bool = False
@@ -63,7 +77,7 @@ class Person:
     @property
     def in_effect(self) -> bool:
         newest = self.newest()
-        return newest is not None and newest.deactivates and not self.later[newest.source]
+        return newest is not None and newest.in_effect
 
 
 @dataclass
@@ -72,6 +86,8 @@ class Job:
     ids: frozenset[int] | None = None
     person: str | None = None
     epoch: int | None = None
+    about: str | None = None
+    """With `epoch`: whose deactivation it carries out, or is a cascade of."""
     reinstates: int | None = None
     override: int | None = None
     """A cascade: withdraws what this pathway owns."""
@@ -90,6 +106,8 @@ class Job:
     def ends(self) -> set[str]:
         if self.epoch is not None and self.whole == "superseded" and not self.outcomes:
             return {"superseded"} if "failed" not in self.first else {"superseded", "completed_with_exceptions"}
+        if self.whole == "superseded":  # of a cascade, a part was withdrawn before
+            return {"completed_with_exceptions"}
         return {"completed" if self.first <= CLEAN else "completed_with_exceptions"}
 
 

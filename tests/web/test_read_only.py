@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from starlette.testclient import TestClient
 
-from tests.support.standby import read_only
+from tests.support.clusters import read_only
 from tests.world import World, eventually
 
 Bearer = Callable[..., dict[str, str]]

@@ -262,7 +262,8 @@ def settle(connection: Connection, organisation_id: int, external_ids: Sequence[
 def sync_learner(connection: Connection, organisation_id: int, external_id: str, *, was_active: bool) -> bool:
     """Set the learner's `active` from the locked person; False while the platform has no such learner.
 
-    Like `lock` it does not wait for a learner whom the platform has locked. `was_active`: of the person, before.
+    Like `lock` it does not wait for a learner whom the platform has locked. `was_active`: no deactivation was in effect
+    before.
     """
     learner = lock_learners(connection, organisation_id, [external_id], skip_taken=False).active.get(external_id)
     if learner is None:

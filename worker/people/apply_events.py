@@ -10,7 +10,7 @@ locks protect.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -61,13 +61,11 @@ class _Turn:
     person: Person
     before: StoredEvent | None
     newest: StoredEvent
+    was_active: bool
+    """Whether no deactivation was in effect before: until its time one has changed nothing."""
     result: EventResult | None = None
     new_epoch: bool = True
     """Whether it replaces what older events had asked for."""
-    was_active: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.was_active = self.person.active
 
     @property
     def external_id(self) -> str:
@@ -107,7 +105,7 @@ def apply_events(
         InvalidInputError: a job would be due later than any time that can be stored.
         IdempotencyConflictError: a key has made a job of another request.
     """
-    turns = _record(connection, organisation_id, arrived, people)
+    turns = _record(connection, organisation_id, arrived, people, now)
     jobs.audit_events(connection, organisation_id, arrived)
     asking = _answer_what_needs_no_job(connection, organisation_id, turns, now)
     _change_states(connection, organisation_id, turns)
@@ -118,7 +116,7 @@ def apply_events(
 
 
 def _record(
-    connection: Connection, organisation_id: int, arrived: Sequence[ArrivedEvent], people: LockedPeople
+    connection: Connection, organisation_id: int, arrived: Sequence[ArrivedEvent], people: LockedPeople, now: datetime
 ) -> list[_Turn]:
     """Store the events that are the newest of their source; those that changed the newest of all."""
     stored = person_events.list_events(connection, organisation_id, [one.external_id for one in arrived])
@@ -133,7 +131,9 @@ def _record(
         before = find_newest(by_source.values())
         newest = find_newest((by_source | {one.event.source: one.event}).values())
         if newest is not None and newest != before:
-            turns.append(_Turn(one, people.persons[one.external_id], before, newest))
+            person = people.persons[one.external_id]
+            was_active = not is_in_effect(person.effective_at, now)
+            turns.append(_Turn(one, person, before, newest, was_active))
     if recorded:
         person_events.record_events(connection, organisation_id, recorded)
     return turns
@@ -186,7 +186,7 @@ def _answer_repetitions(
         known = found.get(turn.external_id)
         if known is not None and answers_repetition(known, policies[turn.newest.source], same_source=same_source):
             turn.result = EventResult(_STATUSES.get(known.state, ReceiptStatus.ACCEPTED), known.id)
-            turn.new_epoch, turn.was_active = False, False
+            turn.new_epoch = False
         elif same_source:
             turn.new_epoch = False  # its job stands beside those before it
 

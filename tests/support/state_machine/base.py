@@ -25,7 +25,10 @@ PEOPLE = ("p1", "p2", "p3")
 SOURCES = ("hr", "payroll")
 NOW = 10_000
 """Minutes of the model's clock from which on events happen when they are received."""
+DAYS = (9, 10)
+"""When something takes effect later, counted from now."""
 BASE = datetime.now(UTC) - timedelta(hours=3)
+LATER = {day: datetime.now(UTC) + timedelta(days=day) for day in DAYS}
 
 numbers = st.integers(0, 29)
 whom = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE))
@@ -61,8 +64,12 @@ class Base(RuleBasedStateMachine):
         self.clock = NOW
         self.submitted: list[tuple[Requester, JobRequest, int]] = []
         self.sent: list[tuple[Key, PersonEvent, Requester, str]] = []
+        self.settings = settings
+        self.source_ids: dict[tuple[int, str], int] = {}
         self.deleted: set[int] = set()
-        self.known_to_scim: set[Key] = set()
+        """Learners that SCIM has deleted, and not created again."""
+        self.of_scim: set[Key] = set()
+        """Whom SCIM has created, changed or deleted."""
         self.keys = iter(range(1_000_000))
 
     def teardown(self) -> None:
@@ -105,6 +112,7 @@ class Base(RuleBasedStateMachine):
     def _time_passes(self) -> None:
         for table in ("jobs", "persons", "person_events"):
             self.both.run(f"UPDATE withdrawals.{table} SET effective_at = now() WHERE effective_at > now()")
+        self.both.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
         self.model.time_passes()
 
 

@@ -1,7 +1,8 @@
 """HR systems and SCIM: who is deactivated and who comes back, in any order, late and repeated."""
 
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import sqlalchemy.exc
@@ -10,11 +11,13 @@ from hypothesis.stateful import precondition, rule
 
 from schemas.events import PersonEvent
 from tests.support.lockstep import Fault
-from tests.support.model_values import Event, Job, Key
-from tests.support.state_machine.base import BASE, NOW, SOURCES, Base, numbers, passing, retried, whom
+from tests.support.model_values import Event, Key, Policy
+from tests.support.state_machine.base import BASE, DAYS, LATER, NOW, SOURCES, Base, numbers, passing, retried, whom
+from worker.database import Database
 from worker.errors import IdempotencyConflictError
 from worker.jobs.submit import Requester
-from worker.people import events, scim_users
+from worker.people import events, hr_sources, scim_users
+from worker.people.events import EventReceipt
 from worker.people.scim_users import UserAttributes
 
 
@@ -27,28 +30,71 @@ class People(Base):
         deactivates=st.booleans(),
         minute=st.integers(0, 5) | st.just(NOW),
         sequence=st.none() | st.integers(0, 4),
-        later=st.booleans(),
+        later=st.sampled_from((0, 0, *DAYS)),
         fault=passing,
     )
     def hr_event(
-        self, person: tuple[int, str], source: str, deactivates: bool, minute: int, sequence: int | None, later: bool,
+        self, person: tuple[int, str], source: str, deactivates: bool, minute: int, sequence: int | None, later: int,
         fault: Fault | None,
     ) -> None:  # fmt: skip
         """In any order, late, with and without a sequence."""
-        of = self.organisations[person[0]]
-        later = later and deactivates
+        key = (self.organisations[person[0]], person[1])
+        event = Event(source, deactivates, minute, sequence, later if deactivates else 0)
+        self._say(key, event, fault)
+        self.both.compare()
+
+    @precondition(lambda self: any(person.events for person in self.model.persons.values()))
+    @rule(pick=numbers, fault=passing)
+    def hr_says_the_same_again(self, pick: int, fault: Fault | None) -> None:
+        """As a system does that sends everybody's state every night."""
+        known = [(key, event) for key, person in self.model.persons.items() for event in person.events.values()]
+        key, event = known[pick % len(known)]
+        if event.source in SOURCES:
+            number = None if event.sequence is None else event.sequence + 1
+            self._say(key, replace(event, time=NOW, sequence=number), fault)
+            self.both.compare()
+
+    def _say(self, key: Key, said: Event, fault: Fault | None) -> None:
         event = PersonEvent(
-            type="user.deactivated" if deactivates else "user.reactivated",
-            external_id=person[1],
-            occurred_at=None if minute == NOW else BASE + timedelta(minutes=minute),
-            sequence=sequence,
-            effective_at=datetime.now(UTC) + timedelta(days=9) if later else None,
+            type="user.deactivated" if said.deactivates else "user.reactivated",
+            external_id=key[1],
+            occurred_at=None if said.time == NOW else BASE + timedelta(minutes=said.time),
+            sequence=said.sequence,
+            effective_at=LATER[said.later] if said.later else None,
         )
-        requester = Requester(of, f"hr:{source}", f"hr:{source}", f"event-{next(self.keys)}")
-        receipt = self.both.insisted(lambda: events.record(self.both.db, requester, source, event), fault)
-        time = self._now() if minute == NOW else minute
-        self._follow_event((of, person[1]), Event(source, deactivates, time, sequence), later=later)
-        self.sent.append(((of, person[1]), event, requester, str(receipt.status)))
+        requester = Requester(key[0], f"hr:{said.source}", f"hr:{said.source}", f"event-{next(self.keys)}")
+        receipt = self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
+        self._apply_inbox()
+        answer = self._follow_event(key, replace(said, time=self._now()) if said.time == NOW else said)
+        assert str(receipt.status) == answer, f"{said} is {receipt.status}, not {answer}"
+        self.sent.append((key, event, requester, str(receipt.status)))
+
+    def _send_event(self, database: Database, requester: Requester, event: PersonEvent) -> EventReceipt:
+        """The one place where an HR system's event comes in."""
+        return events.record(database, requester, requester.door.removeprefix("hr:"), event)
+
+    def _apply_inbox(self) -> None:
+        """An event is applied when it is recorded: nothing is left to do."""
+
+    @rule(
+        organisation=st.integers(0, 1),
+        source=st.sampled_from(SOURCES),
+        act=st.sampled_from(hr_sources.POLICIES),
+        grace=st.booleans(),
+    )
+    def owner_sets_a_policy(self, organisation: int, source: str, act: str, grace: bool) -> None:
+        """By a source of the same name that takes the place of the one before."""
+        of = self.organisations[organisation]
+        if (of, source) in self.source_ids:
+            hr_sources.disable(
+                self.both.db, organisation_id=of, source_id=self.source_ids[of, source], actor="test:owner"
+            )
+        made = hr_sources.create(
+            self.both.db, self.settings, organisation_id=of, name=source, kind="standard", actor="test:owner",
+            on_deactivate=act, grace_hours=216 if grace else 0,
+        )  # fmt: skip
+        self.source_ids[of, source] = made.source.id
+        self.model.policies[of, source] = Policy(act, grace)
         self.both.compare()
 
     def _say_impatiently(self, person: tuple[int, str], *, deactivates: bool) -> None:
@@ -57,20 +103,20 @@ class People(Base):
         event = PersonEvent(type="user.deactivated" if deactivates else "user.reactivated", external_id=person[1])
         requester = Requester(key[0], "hr:hr", "hr:hr", f"event-{next(self.keys)}")
         with suppress(sqlalchemy.exc.DBAPIError):
-            events.record(self.both.impatient, requester, "hr", event)
+            self._send_event(self.both.impatient, requester, event)
+            self._apply_inbox()
             self._follow_event(key, Event("hr", deactivates, self._now()))
 
     @precondition(lambda self: self.sent)
     @rule(pick=numbers, other=st.booleans(), fault=passing)
     def repeat_an_event(self, pick: int, other: bool, fault: Fault | None) -> None:
         _, event, requester, status = self.sent[pick % len(self.sent)]
-        source = requester.door.removeprefix("hr:")
         if other:
             event = event.model_copy(update={"sequence": 77})
             with pytest.raises(IdempotencyConflictError):
-                self.both.insisted(lambda: events.record(self.both.db, requester, source, event), fault)
+                self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
         else:
-            again = self.both.insisted(lambda: events.record(self.both.db, requester, source, event), fault)
+            again = self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
             assert (again.repeated, str(again.status)) == (True, status)
         self.both.compare()
 
@@ -78,15 +124,20 @@ class People(Base):
         self.clock += 1
         return self.clock
 
-    def _follow_event(self, key: Key, event: Event, *, later: bool = False) -> None:
-        makes_a_job = self.model.event(key, event, later=later)
+    def _follow_event(self, key: Key, event: Event) -> str:
+        """What the event must have been answered, and the job that it must have made."""
+        answer, job = self.model.event(key, event)
         made = self.both.new_jobs()
-        assert len(made) == (1 if makes_a_job else 0), (makes_a_job, made)
-        for new in made:
-            person = self.model.persons[key]
-            assert (new.learner_external_id, new.epoch) == (key[1], person.epoch)
-            due_later = not person.in_effect
-            self.model.submit(new.id, Job(key[0], None, key[1], new.epoch, later=due_later))
+        assert len(made) == (job is not None), (job, made)
+        if job is None:
+            return answer
+        (new,) = made
+        assert (new.learner_external_id, new.epoch) == (job.person, job.epoch)
+        self.model.submit(new.id, job)
+        if answer == "accepted" and new.state == "held":
+            assert key[0] in self.both.braked
+            return "held"
+        return answer
 
     @rule(person=whom, active=st.booleans(), fault=retried)
     def scim_changes_active(self, person: tuple[int, str], active: bool, fault: Fault | None) -> None:
@@ -106,7 +157,7 @@ class People(Base):
         changes = self.model.learners[learner_id].active is not active
         self.both.act(change, fault)
         if changes:
-            self.known_to_scim.add(key)
+            self.of_scim.add(key)
             self._follow_event(key, Event("scim", not active, self._now()))
         self.both.compare()
 
@@ -123,7 +174,7 @@ class People(Base):
         was_active = self.model.learners[learner_id].active
         self.both.act(delete, fault)
         self.deleted.add(learner_id)
-        self.known_to_scim.add(key)
+        self.of_scim.add(key)
         if was_active:
             self._follow_event(key, Event("scim", True, self._now()))
         self.both.compare()
@@ -144,9 +195,9 @@ class People(Base):
         self.deleted.discard(learner_id)
         if learner is None:
             self.model.add_user(learner_id, key, active=active)
-        if self.model.learners[learner_id].active is not active and (learner is not None or key in self.known_to_scim):
+        if self.model.learners[learner_id].active is not active and (learner is not None or key in self.of_scim):
             self._follow_event(key, Event("scim", not active, self._now()))
-        self.known_to_scim.add(key)
+        self.of_scim.add(key)
         self.both.compare()
 
     def _user(self, person: tuple[int, str]) -> tuple[int, Key] | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from schemas.jobs import FileRequest, Filter, JobRequest
-from schemas.reinstate import ReinstateRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.lockstep import Fault
 from tests.support.model_values import STANDING, Job
 from tests.support.state_machine.base import Base, numbers, passing, whom
@@ -120,26 +120,30 @@ class Producers(Base):
         self.both.compare()
 
     @precondition(lambda self: any(job.state not in STANDING for job in self.model.jobs.values()))
-    @rule(pick=numbers, fault=passing)
-    def undo(self, pick: int, fault: Fault | None) -> None:
+    @rule(pick=numbers, part=st.none() | st.lists(numbers, min_size=1, max_size=3), fault=passing)
+    def undo(self, pick: int, part: list[int] | None, fault: Fault | None) -> None:
+        """All that a job withdrew, or some of it; an undo is not undone."""
         done = [
             (j, job)
             for j, job in self.model.jobs.items()
-            if job.reinstates is None and (pick > 26 or (job.state not in STANDING and self.model.still_withdrawn(j)))
+            if pick > 26 or (job.reinstates is None and job.state not in STANDING and self.model.still_withdrawn(j))
         ]
         if not done:
             return
         job_id, job = done[pick % len(done)]
         requester = Requester(job.organisation, "test:admin", "cli", f"key-{next(self.keys)}")
+        selected = self.model.still_withdrawn(job_id)
+        if part is not None and selected:
+            selected = frozenset(sorted(selected)[one % len(selected)] for one in part)
+        chosen = ReinstateFilter(enrolment_ids=sorted(selected)) if part is not None and selected else None
 
         def ask() -> int:
-            return reinstate(self.both.db, requester, job_id, ReinstateRequest(), chunk_size=3).job.id
+            return reinstate(self.both.db, requester, job_id, ReinstateRequest(filter=chosen), chunk_size=3).job.id
 
-        if job.state in STANDING:
+        if job.state in STANDING or job.reinstates is not None:
             with pytest.raises(ConflictError):
                 self.both.insisted(ask, fault)
         else:
-            selected = self.model.still_withdrawn(job_id)
             try:
                 made = self.both.insisted(ask, fault)
             except ConflictError:

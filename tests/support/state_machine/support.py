@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,14 +12,15 @@ from hypothesis.stateful import precondition, rule
 
 from schemas.catalogue import LetterCode
 from schemas.control import BrakeSetting
-from schemas.dead_letters import LetterAct
+from schemas.dead_letters import LetterAct, LetterFilter
 from tests.support.lockstep import Fault
-from tests.support.model_values import STANDING, Job, LetterKey
+from tests.support.model_values import STANDING, LetterKey
 from tests.support.state_machine.base import Base, numbers, passing, retried
-from worker.dead_letters import acts, remedies
-from worker.errors import BrakeError, ConflictError
+from worker.dead_letters import acts, remedies, runs
+from worker.errors import BrakeError, ConflictError, OwnJobError
 from worker.jobs import brake, control
-from worker.rules import ACTIVE
+
+_VOID = ("cancelled", "superseded")
 
 
 class Support(Base):
@@ -35,13 +37,18 @@ class Support(Base):
 
     def _steer(self, act: str, job_id: int, fault: Fault | None = None) -> None:
         job = self.model.jobs[job_id]
-        who: dict[str, Any] = {"organisation_id": job.organisation, "job_id": job_id, "actor": "test:approver"}
+        approver = "test:approver" if job.override is None else "test:second"  # who made a cascade cannot release it
+        who: dict[str, Any] = {"organisation_id": job.organisation, "job_id": job_id, "actor": approver}
         do: Callable[..., Any] = getattr(control, act)
+        if act == "release" and job.epoch is None:
+            own = {**who, "actor": "test:admin" if job.override is None else "test:approver"}
+            with pytest.raises(OwnJobError):
+                do(self.both.db, **own)
         allowed = {
             "pause": ("queued", "paused"),
             "resume": ("queued", "paused"),
             "cancel": (*STANDING, job.state),
-            "release": ("held", *([job.state] if job.released and job.state != "cancelled" else [])),
+            "release": ("held", *([job.state] if job.released and job.state not in _VOID else [])),
         }[act]
         if job.state not in allowed:
             with pytest.raises(ConflictError):
@@ -49,6 +56,30 @@ class Support(Base):
             return
         self.both.insisted(lambda: do(self.both.db, **who), fault)
         self._follow_steering(act, job_id)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=numbers, later=st.booleans(), fault=passing)
+    def move(self, pick: int, later: bool, fault: Fault | None) -> None:
+        """To another time, or to now; a deactivation keeps the time that its event gave it."""
+        waiting = [j for j, job in self.model.jobs.items() if job.state in ("scheduled", "held")]
+        known = waiting if waiting and pick < 24 else list(self.model.jobs)
+        job_id = known[pick % len(known)]
+        job, when = self.model.jobs[job_id], datetime.now(UTC) + timedelta(days=9 if later else -1)
+
+        def do() -> str:
+            of = job.organisation
+            return control.move(
+                self.both.db, organisation_id=of, job_id=job_id, effective_at=when, actor="test:admin"
+            ).state
+
+        if job.state not in ("scheduled", "held") or (job.person is not None and job.epoch is not None):
+            with pytest.raises(ConflictError):
+                self.both.insisted(do, fault)
+        else:
+            state = self.both.insisted(do, fault)
+            assert later or state != "scheduled", "its time has come, and it was not admitted"
+            job.later = later
+        self.both.compare()
 
     def _follow_steering(self, act: str, job_id: int) -> None:
         job = self.model.jobs[job_id]
@@ -105,11 +136,6 @@ class Support(Base):
         if not found:
             return None
         letter_id, key = found[pick % len(found)]
-        letter = self.model.letters[key]
-        about_a_person = any(self.model.jobs[ref[0]].epoch is not None for ref in letter.refs)
-        if act == "cascade" and about_a_person:
-            return None
-        siblings = self._siblings(key) if act == "cascade" else frozenset()
         who: dict[str, Any] = {"organisation_id": key[0], "letter_ids": [letter_id], "actor": "test:approver"}
 
         def do() -> None:
@@ -126,28 +152,57 @@ class Support(Base):
         except BrakeError:
             assert key[0] in self.both.braked
             return None
-        if siblings:
-            (new,) = self.both.new_jobs()
-            self.model.submit(new.id, Job(key[0], siblings, override=letter.pathway))
-        if act in acts.ATTEMPTS:
-            self.model.redrive(key, override=act in ("override", "cascade"))
-        else:
-            self.model.close(key)
+        self.both.follow_acts([key], act)
         self.both.compare()
         return key
 
-    def _siblings(self, key: LetterKey) -> frozenset[int]:
-        """The learner's other active enrolments in the pathway, if it still is the one that the letter saw."""
-        enrolment = self.model.enrolments.get(key[1] or 0)
-        if enrolment is None or enrolment.organisation != key[0]:
-            return frozenset()
-        pathway = enrolment.pathway
-        if pathway is None or pathway != self.model.letters[key].pathway:
-            return frozenset()
-        return frozenset(
-            i
-            for i, other in self.model.enrolments.items()
-            if other is not enrolment
-            and (other.learner, other.pathway) == (enrolment.learner, pathway)
-            and other.status in ACTIVE
+    @precondition(lambda self: self.model.letters)
+    @rule(
+        organisation=st.integers(0, 1),
+        act=st.sampled_from(LetterAct),
+        code=st.none() | st.sampled_from([LetterCode.PATHWAY_OWNED, LetterCode.UNKNOWN_STATUS]),
+        rate=st.integers(1, 3),
+        canary=st.integers(0, 2),
+        fault=retried,
+    )
+    def support_starts_a_run(
+        self, organisation: int, act: LetterAct, code: LetterCode | None, rate: int, canary: int, fault: Fault | None
+    ) -> None:
+        """One act on all letters that match; over the same filter only one run is under way."""
+        of, wanted = self.organisations[organisation], LetterFilter(code=code)
+        under_way = [
+            run for run in self.both.runs.values() if run.under_way and (run.organisation, run.code) == (of, code)
+        ]
+        codes = acts.codes_for(act)
+        matching = {
+            letter_id
+            for letter_id, key in self.both.open_letters()
+            if key[0] == of and (codes is None or key[3] in codes) and code in (None, key[3])
+        }
+
+        def begin() -> int:
+            return runs.start(
+                self.both.db, organisation_id=of, act=act, wanted=wanted, actor="test:approver", door="api",
+                note="why", rate=rate, canary=canary,
+            ).id  # fmt: skip
+
+        if under_way and under_way[0].act != act:
+            with pytest.raises(ConflictError):
+                self.both.insisted(begin, fault)
+        else:
+            run_id = self.both.insisted(begin, fault)
+            self.both.follow_runs()
+            assert not under_way or self.both.runs[run_id] is under_way[0]
+            assert under_way or set(self.both.runs[run_id].listed) == matching
+        self.both.compare()
+
+    @precondition(lambda self: self.both.runs)
+    @rule(pick=numbers, fault=retried)
+    def support_stops_a_run(self, pick: int, fault: Fault | None) -> None:
+        run_id = sorted(self.both.runs)[-1 - pick % len(self.both.runs)]
+        run = self.both.runs[run_id]
+        self.both.insisted(
+            lambda: runs.stop(self.both.db, organisation_id=run.organisation, run_id=run_id, actor="test:admin"), fault
         )
+        run.under_way = False
+        self.both.compare()
