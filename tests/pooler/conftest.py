@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from ops.local.servers import LocalServers
+from tests.acceptance.conftest import processes
 from tests.races.conftest import patient, slow_db, threads, withdrawals
 from tests.support import pgbouncer
 from tests.support.pgbouncer import LOGIN, PgBouncer
@@ -16,7 +17,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.session_settings import Needed
 
-__all__ = ["bearer", "client", "make_hr", "patient", "slow_db", "threads", "withdrawals"]
+__all__ = ["bearer", "client", "make_hr", "patient", "processes", "slow_db", "threads", "withdrawals"]
 
 
 @pytest.fixture(scope="session")
