@@ -117,9 +117,7 @@ def prepare_service_session(session: Session, needed: Needed, *, pooler_prepares
     with _Autocommit(session):
         found = read(session, needed.role)
         if found.pooled:
-            # Twice, because a pooler that resets the session after each transaction can take the login's role away.
             _require(found, needed)
-            _require(read(session, needed.role), needed)
         elif faults(found, needed):
             _set(session, found, needed)
             _require(read(session, needed.role), needed)
