@@ -12,8 +12,8 @@ from ops.local.servers import LocalServers
 from tests.pooler.conftest import make_login
 from tests.support.commandline import withdrawals
 from tests.support.pgbouncer import LOGIN, PgBouncer
-from tests.support.racing import Threads, await_waiters, hold_enrolments, job_state
-from tests.world import PATIENCE, World
+from tests.support.racing import Threads, await_waiters, hold_enrolments, job_state, outcome
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings, settings
 from worker.database import Database, driver
 from worker.errors import SessionError
@@ -61,6 +61,16 @@ def test_statements_run_many_times_are_not_prepared_on_a_session_that_is_lost(db
             one.commit()  # after a rollback psycopg prepares anew
         other.scalar(asked, {"id": enrolment_id})  # in the session that `one` had, so `one` gets another
         assert one.scalar(asked, {"id": enrolment_id}) == 1
+
+
+def test_a_request_to_cancel_reaches_the_session_that_runs_the_statement(
+    db: Database, world: World, threads: Threads
+) -> None:
+    with db.engine.connect() as connection:
+        running = threads.go(connection.scalar, text("SELECT pg_sleep(60)"))
+        eventually(lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+        driver(connection).cancel_safe(timeout=10)
+        assert "user request" in str(outcome(running)), "and not a timeout"
 
 
 def test_a_worker_that_stops_interrupts_its_statement_through_the_pooler(
