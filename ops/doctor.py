@@ -12,10 +12,11 @@ from sqlalchemy import text
 from ops.migrate import head
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import SettingsError, describe
+from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes
 from worker.people.hr_sources import source_seal
+from worker.queue import leadership
 
 OLDEST_POSTGRES = 150000
 OLDEST_REDIS = (6, 2)
@@ -38,15 +39,15 @@ def examine(current: Settings) -> list[Finding]:
     """Look at database, role, schema, broker, relay and settings."""
     findings = [_versions()]
     database = Database(current, pool_size=1)
-    owner = Database(current, pool_size=1, as_owner=True)
     try:
-        findings += _try("database", lambda: _postgres(owner))
+        findings += _try("database", lambda: _postgres(database))
+        findings += _try("session", lambda: [Finding("ok", "session", database.verify().describe())])
+        findings += _try("direct", lambda: _direct(current))
         findings += _try("role", lambda: _role(database))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
     finally:
         database.close()
-        owner.close()
     findings += _try("broker", lambda: _redis(current))
     findings += _secret_key(current)
     findings += _settings(current)
@@ -59,8 +60,8 @@ def _versions() -> Finding:
     return Finding("ok", "versions", found)
 
 
-def _postgres(owner: Database) -> list[Finding]:
-    with owner.begin() as connection:
+def _postgres(database: Database) -> list[Finding]:
+    with database.begin() as connection:
         number = int(str(connection.scalar(text("SHOW server_version_num"))))
         version = connection.scalar(text("SHOW server_version"))
         revision = processes.revision(connection)
@@ -82,6 +83,13 @@ def _postgres(owner: Database) -> list[Finding]:
     if fsync != "on":
         findings.append(Finding("wrong", "database", "fsync is off, so a crash can lose accepted jobs: switch it on"))
     return findings
+
+
+def _direct(current: Settings) -> list[Finding]:
+    """Whether relay and migrations have a connection to the server itself."""
+    with leadership.open_session(current) as session:
+        session.execute("SELECT 1")
+    return [Finding("ok", "direct", "relay and migrations reach PostgreSQL without a pooler")]
 
 
 def _role(database: Database) -> list[Finding]:
@@ -175,6 +183,8 @@ def _settings(current: Settings) -> list[Finding]:
 def _try(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return look()
+    except SessionError as error:
+        return [Finding("wrong", what, str(error))]
     except Exception as error:
         name, message, _ = describe(error)
         return [Finding("wrong", what, f"{name}: {message}")]

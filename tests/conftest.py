@@ -52,6 +52,7 @@ def environment(servers: LocalServers, template: str, monkeypatch: pytest.Monkey
     """Settings of this test: its own database, an empty Redis; also what child processes see."""
     name = f"test_{next(_numbers)}"
     _admin(servers, f"CREATE DATABASE {name} TEMPLATE {template}")
+    monkeypatch.delenv("DATABASE_DIRECT_URL", raising=False)
     for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))

@@ -24,6 +24,15 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_URL",
         description="postgresql://…, one host or several; unset: embedded PostgreSQL",
     )
+    database_direct_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="DATABASE_DIRECT_URL",
+        description="the same database without a connection pooler, for relay and migrations; unset: DATABASE_URL",
+    )
+    database_pooler_prepares: bool = Field(
+        False,
+        description="whether the pooler in DATABASE_URL keeps prepared statements, as PgBouncer does from 1.22 on",
+    )
     broker_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="BROKER_URL",

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import ExceptionContext, make_url
 
+from worker import session_settings
 from worker.config import Settings
 from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
 
@@ -28,8 +29,8 @@ CHANNEL = "withdrawals_due"
 """What `submit` notifies and the relay listens to."""
 
 
-def parse_url(value: str) -> dict[str, Any]:
-    """libpq's connection parameters from `DATABASE_URL`.
+def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
+    """libpq's connection parameters from `DATABASE_URL`, or from another `variable`.
 
     The URL may name several servers (PostgreSQL's manual, "Connection URIs"), which SQLAlchemy cannot read:
     `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used.
@@ -39,15 +40,27 @@ def parse_url(value: str) -> dict[str, Any]:
     """
     scheme, separator, rest = value.partition("://")
     if separator and scheme not in ("postgresql", "postgresql+psycopg"):
-        raise SettingsError("DATABASE_URL: must begin with postgresql://")
+        raise SettingsError(f"{variable}: must begin with postgresql://")
     try:
         found = _parse_one_server(rest) if separator else None
         parameters = found or conninfo_to_dict(f"postgresql://{rest}" if separator else "not a URL")
     except psycopg.ProgrammingError:
-        raise SettingsError("DATABASE_URL: cannot be read; it looks like postgresql://user@host/name") from None
+        raise SettingsError(f"{variable}: cannot be read; it looks like postgresql://user@host/name") from None
     if "," in str(parameters.get("host", "")):
         parameters.setdefault("target_session_attrs", "read-write")
     return parameters
+
+
+def direct_parameters(settings: Settings) -> dict[str, Any]:
+    """libpq's connection parameters for what needs a session of its own: `DATABASE_DIRECT_URL`, else `DATABASE_URL`.
+
+    Raises:
+        SettingsError: it is not a PostgreSQL URL.
+    """
+    direct = settings.database_direct_url.get_secret_value()
+    if direct:
+        return parse_url(direct, variable="DATABASE_DIRECT_URL")
+    return parse_url(settings.database_url.get_secret_value())
 
 
 def _parse_one_server(rest: str) -> dict[str, Any] | None:
@@ -65,22 +78,16 @@ class Database:
     def __init__(
         self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False, retry_seconds: float | None = None
     ) -> None:
-        """`as_owner` keeps the login's own rights: for migrations and for loading sample data.
+        """`as_owner` keeps the login's own rights and goes past a pooler: for migrations and for loading sample data.
 
         `retry_seconds`: how long `run` tries again, and a connection of the pool is waited for; by default
         half a lease. Short where somebody waits for the answer and would rather be told to come back.
         """
         self.retry_seconds = retry_seconds or settings.lease_seconds / 2
-        options = {
-            "statement_timeout": f"{settings.statement_timeout:g}s",
-            "lock_timeout": f"{settings.lock_timeout:g}s",
-            "idle_in_transaction_session_timeout": f"{settings.statement_timeout:g}s",
-            "timezone": "UTC",
-        }
-        if as_owner:
-            options |= {"statement_timeout": "0", "lock_timeout": "0"}
-        else:
-            options["role"] = settings.database_role
+        self._settings = settings
+        self._needed = session_settings.Needed.by(settings)
+        url = settings.database_url.get_secret_value()
+        # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
             pool_size=pool_size,
@@ -88,17 +95,36 @@ class Database:
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
-            connect_args=parse_url(settings.database_url.get_secret_value())
+            connect_args=(direct_parameters(settings) if as_owner else parse_url(url))
             | {
-                "options": " ".join(f"-c {name}={_milliseconds(value)}" for name, value in options.items()),
                 "application_name": "withdrawals",
                 "connect_timeout": 5,
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
+                "prepare_threshold": None,  # until it is known that no pooler is in between
             },
         )
+        prepare = self._prepare_owner_session if as_owner else self._prepare_service_session
+        sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
+
+    def verify(self) -> session_settings.Found:
+        """Read back role and timeouts of a session, through this pool.
+
+        Raises:
+            SessionError: they are not as the service needs them; the message says what to do.
+            DBAPIError: PostgreSQL cannot be reached.
+        """
+        with self.engine.connect() as connection:
+            return session_settings.require(driver(connection), self._needed)
+
+    def _prepare_service_session(self, session: session_settings.Session, _: object) -> None:
+        prepares = self._settings.database_pooler_prepares
+        session_settings.prepare_service_session(session, self._needed, pooler_prepares=prepares)
+
+    def _prepare_owner_session(self, session: session_settings.Session, _: object) -> None:
+        session_settings.prepare_owner_session(session, self._needed)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -168,10 +194,6 @@ def _leave_read_only_server(context: ExceptionContext) -> None:
     """Close the pool's connections to a server that takes no writes any more: new ones find the new primary."""
     if is_read_only(context.original_exception):
         context.is_disconnect = True
-
-
-def _milliseconds(value: str) -> str:
-    return f"{round(float(value[:-1]) * 1000)}" if value.endswith("s") and value[0].isdigit() else value
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:

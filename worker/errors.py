@@ -125,6 +125,10 @@ class SettingsError(WithdrawalsError):
     type = "settings"
 
 
+class SessionError(SettingsError):
+    """The sessions of the database do not have the role or the timeouts that the service needs."""
+
+
 class Fault(StrEnum):
     """The kind of an unexpected error, which decides what happens to the chunk."""
 

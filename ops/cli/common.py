@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import sqlalchemy.exc
+import structlog
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -25,12 +26,13 @@ from ops.migrate import head, migrate
 from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST
 from worker.jobs.submit import Requester
 from worker.ledger import jobs, processes
 from worker.records import Job
 
+log = structlog.get_logger(__name__)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -84,6 +86,8 @@ def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
     given = settings()
     need_postgres = not given.database_url.get_secret_value()
     need_redis = not given.broker_url.get_secret_value()
+    if need_postgres and given.database_direct_url.get_secret_value():
+        raise SettingsError("DATABASE_DIRECT_URL: is set without DATABASE_URL. Set both, or none.")
     servers = (
         LocalServers(local_dir(), postgres=need_postgres, redis=need_redis)
         if need_postgres or need_redis
@@ -136,24 +140,37 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
     """A migrated database, as the service's role or as its owner.
 
     Raises:
-        SettingsError: the database is at another revision than this code.
+        SettingsError: the database is at another revision than this code, or its sessions are not as needed.
     """
     with environment() as current:
-        owner = Database(current, pool_size=2, as_owner=True)
-        try:
-            with owner.begin() as connection:
-                found = processes.revision(connection)
-        finally:
-            owner.close()
-        if found != head():
-            raise SettingsError(
-                f"the database is at revision {found or 'none'}, this code needs {head()}. Run `withdrawals migrate`."
-            )
         opened = Database(current, pool_size=2, as_owner=as_owner)
         try:
+            with opened.begin() as connection:
+                found = processes.revision(connection)
+            if found != head():
+                raise SettingsError(
+                    f"the database is at revision {found or 'none'}, this code needs {head()}. "
+                    "Run `withdrawals migrate`."
+                )
             yield opened
         finally:
             opened.close()
+
+
+def verify_sessions(opened: Database) -> None:
+    """At the start of a process: refuse to run without the service's role and timeouts.
+
+    A database out of reach does not keep a process from starting: every new connection is verified as well.
+
+    Raises:
+        SessionError: a session is not as the service needs it; the message says what to do.
+    """
+    try:
+        opened.verify()
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        log.warning("database.unreachable", error_class=describe(error)[0])
 
 
 def organisation_id(db: Database, name: str | None) -> int:

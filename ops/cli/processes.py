@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
@@ -118,6 +119,7 @@ def web() -> None:
     with common.environment() as current:
         logs.configure(current)
         database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
+        common.verify_sessions(database)
         broker = make_broker(current.broker_url.get_secret_value())
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
         serve(make_app(database, broker, current), current)
@@ -130,6 +132,8 @@ def worker(
     """Withdraw what is due. On SIGTERM, finish or give back the current chunks in WITHDRAWALS_SHUTDOWN_SECONDS."""
     with common.environment() as current:
         count, each = processes or current.processes, threads or current.threads
+        with closing(Database(current, pool_size=1)) as database:  # here, because each of its processes would restart
+            common.verify_sessions(database)
         raise typer.Exit(supervisor.run_until_signalled(_dramatiq(current, count, each), _worker_environment(each)))
 
 
@@ -140,6 +144,7 @@ def relay() -> None:
     with common.environment() as current:
         logs.configure(current)
         database = Database(current, retry_seconds=_RELAY_RETRY)
+        common.verify_sessions(database)
         running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())

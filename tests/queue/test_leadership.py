@@ -48,7 +48,7 @@ def test_a_session_that_cannot_be_set_up_is_closed(environment: Settings, monkey
     class Session:
         closed = False
 
-        def execute(self, _: str) -> None:
+        def cursor(self, **_: object) -> None:
             raise psycopg.OperationalError
 
         def close(self) -> None:

@@ -20,9 +20,10 @@ import structlog
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import event
 
+from worker import session_settings
 from worker.config import Settings
-from worker.database import Database, parse_url
-from worker.errors import describe
+from worker.database import Database, direct_parameters
+from worker.errors import SessionError, describe
 from worker.ledger import leader
 
 log = structlog.get_logger(__name__)
@@ -38,9 +39,12 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
     """The session that listens and holds the leader's lock, with keepalives in both directions.
 
     The server's own keepalives end the session of a host that vanished, and free its lock.
+
+    Raises:
+        SessionError: it leads through a pooler, where nothing can be listened to and a lock would be somebody else's.
     """
     session = psycopg.connect(
-        make_conninfo(**parse_url(settings.database_url.get_secret_value())),
+        make_conninfo(**direct_parameters(settings)),
         autocommit=True,
         connect_timeout=5,
         keepalives_idle=5,
@@ -50,12 +54,13 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
         application_name="withdrawals relay",
     )
     try:
-        # Statements, because a pooler would not pass start-up options on. Over a Unix socket the server ignores them.
+        session_settings.require_direct(session_settings.read(session, settings.database_role), "relays")
+        # Over a Unix socket the server ignores them.
         session.execute("SET tcp_keepalives_idle = 5")
         session.execute("SET tcp_keepalives_interval = 5")
         session.execute("SET tcp_keepalives_count = 3")
         session.execute("SET tcp_user_timeout = 15000")
-    except psycopg.Error:
+    except (psycopg.Error, SessionError):
         session.close()
         raise
     return session

@@ -25,6 +25,7 @@ from worker.errors import (
     NotFoundError,
     OwnJobError,
     PreconditionError,
+    SessionError,
     SettingsError,
     WithdrawalsError,
     classify,
@@ -165,6 +166,7 @@ def install(app: FastAPI) -> None:
     for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(unreachable, _driver)
     app.add_exception_handler(sqlalchemy.exc.DBAPIError, _driver)
+    app.add_exception_handler(SessionError, _session)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -252,6 +254,13 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 400 and _in_console(request):
         detail = "The form cannot be read. It may have at most 1,000 fields and one file."
     return _respond(request, error.status_code, kinds.get(error.status_code, "http"), detail, error.headers)
+
+
+async def _session(request: Request, error: Exception) -> Response:
+    """The connection is not as it was when this process started. The message is for operators, not for callers."""
+    log.error("web.session_refused", message=str(error))
+    detail = "The database is not set up as the service needs it. Nothing was accepted. Send it again later."
+    return _respond(request, 503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER)})
 
 
 async def _driver(request: Request, error: Exception) -> Response:
