@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, Source
 from schemas.jobs import FileRequest, JobRequest
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError
 from worker.jobs import plan
 from worker.jobs.admission import admit
@@ -130,7 +130,7 @@ def accept(
     _audit(connection, new, job_id)
     if is_due:
         admit(connection, organisation_id=new.organisation_id, job_id=job_id)
-        jobs.notify(connection)
+        notify_after_commit(connection)
         if counts.accepted == 0:
             jobs.finish(connection, [job_id])
     else:

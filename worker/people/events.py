@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, ReceiptStatus
 from schemas.events import PersonEvent
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.calendar import effective_time
 from worker.jobs.submit import Requester, accept_deactivation, deactivation
@@ -219,7 +219,7 @@ def _deactivate(
     inserted = accept_deactivation(connection, new, hold=policy.on_deactivate == "hold")
     if inserted is None:
         raise IdempotencyConflictError(_REUSED)  # by a job of another command that committed meanwhile
-    jobs.notify(connection)
+    notify_after_commit(connection)
     job_id, held = inserted
     if held:
         return ReceiptStatus.HELD, job_id
