@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         262_144, ge=1024, le=16_777_216, description="maximum body of an HR event or a SCIM request, in bytes"
     )
     rate_limit: int = Field(
-        1200, ge=0, description="maximum requests per minute of one token or one HR source; 0: no limit"
+        120_000, ge=0, description="maximum requests per minute of one token in one web process; 0: no limit"
     )
     refusal_limit: int = Field(
         300, ge=0, description="maximum refused requests per minute of one address, then 429; 0: no limit"

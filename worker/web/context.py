@@ -1,6 +1,6 @@
 """What endpoints share: this process's connections and settings, ids in paths, and the pages of lists."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query, Request
@@ -11,7 +11,7 @@ from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.ids import LARGEST, parse_id
 from worker.queue.broker import HintBroker
-from worker.web.rate_limits import RateLimiter
+from worker.web.rate_limits import CallLimiter, RateLimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,12 @@ class Services:
     broker: HintBroker
     settings: Settings
     limiter: RateLimiter
+    """Of refused calls, by address."""
+    calls: CallLimiter = field(default_factory=CallLimiter)
+    """Of tokens."""
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """The connections of the application that answers."""
     return cast(Services, request.app.state.services)
 

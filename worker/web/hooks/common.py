@@ -17,7 +17,7 @@ from worker.errors import IdempotencyConflictError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources, inbox
 from worker.people.inbox import IncomingEvent, RejectedEvent
-from worker.web.auth import limit, limit_refusals
+from worker.web.auth import limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
 from worker.web.problems import ProblemError, join_faults, list_faults, problem
@@ -38,14 +38,13 @@ def authenticate(
     """The source that sent a request. `genuine`: whether the request was made with this secret.
 
     Raises:
-        ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for a
-            source that sends too often, and for an address with too many refused requests.
+        ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for an
+            address with too many refused requests.
     """
     source = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
     if source is None:
         limit_refusals(context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
-    limit(context, f"source:{source.id}", context.settings.rate_limit)
     return source
 
 
