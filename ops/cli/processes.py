@@ -120,7 +120,10 @@ def web() -> None:
         database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
         broker = make_broker(current.broker_url.get_secret_value())
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
-        serve(make_app(database, broker, current), current)
+        try:
+            serve(make_app(database, broker, current), current)
+        finally:
+            database.close()
 
 
 def worker(

@@ -4,6 +4,8 @@ from fastapi import FastAPI
 
 from worker.config import Settings
 from worker.database import Database
+from worker.group_commit import GroupCommit
+from worker.jobs.singles import accept_singles
 from worker.queue.broker import HintBroker
 from worker.web import health, metrics, problems
 from worker.web.api import (
@@ -65,7 +67,9 @@ def make_app(database: Database, broker: HintBroker, settings: Settings) -> Fast
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    app.state.services = Services(database, broker, settings, limiter)
+    singles = GroupCommit(database, accept_singles, name="singles")
+    database.before_close(singles.close)
+    app.state.services = Services(database, broker, settings, singles, limiter)
     app.state.watchers = progress.Watchers(database)
     problems.install(app)
     for router in ROUTERS:

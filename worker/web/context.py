@@ -9,8 +9,11 @@ from pydantic import BeforeValidator
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.group_commit import GroupCommit
 from worker.ids import LARGEST, parse_id
+from worker.jobs.singles import Single
 from worker.queue.broker import HintBroker
+from worker.records import Submitted
 from worker.web.rate_limits import CallLimiter, RateLimiter
 
 
@@ -21,6 +24,8 @@ class Services:
     database: Database
     broker: HintBroker
     settings: Settings
+    singles: GroupCommit[Single, Submitted]
+    """Commits small jobs, those that wait together in one transaction."""
     limiter: RateLimiter
     """Of refused calls, by address."""
     calls: CallLimiter = field(default_factory=CallLimiter)
