@@ -31,6 +31,7 @@ from worker.web.console import app as console
 from worker.web.console.render import PATH
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.pools import Pools
 from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
 from worker.web.scim.errors import PREFIX as SCIM_PREFIX
@@ -61,16 +62,17 @@ ROUTERS = [
 ]
 
 
-def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
-    """The application, with the connections of its process."""
+def make_app(connections: Pools | Database, broker: HintBroker, settings: Settings) -> FastAPI:
+    """The application, with the connections of its process; one `Database` serves everything."""
+    pools = connections if isinstance(connections, Pools) else Pools.of(connections)
     app = openapi.application()
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    singles = GroupCommit(database, accept_singles, name="singles")
-    database.before_close(singles.close)
-    app.state.services = Services(database, broker, settings, singles, limiter)
-    app.state.watchers = progress.Watchers(database)
+    singles = GroupCommit(pools.door, accept_singles, name="singles")
+    pools.door.before_close(singles.close)
+    app.state.services = Services(pools, broker, settings, singles, limiter)
+    app.state.watchers = progress.Watchers(pools.watchers)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -62,9 +62,9 @@ async def caller(
         ProblemError: 401, with one answer whatever is wrong with the token; 429 for a token that calls too often,
             and for an address with too many refused calls.
     """
-    token = tokens.recall(context.database, presented.credentials) if presented else None
+    token = tokens.recall(context.door, presented.credentials) if presented else None
     if presented and token is NEEDS_DATABASE:
-        token = await run_in_threadpool(tokens.authenticate, context.database, presented.credentials)
+        token = await context.at_the_door(tokens.authenticate, context.door, presented.credentials)
     if not isinstance(token, Token):
         await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(

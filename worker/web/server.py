@@ -1,5 +1,6 @@
 """The server that runs the application, and its shutdown: endless streams are ended first."""
 
+import socket
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -38,14 +39,17 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
-    """Answer until SIGTERM or SIGINT; then finish the requests in progress, within `shutdown_seconds`."""
+def serve(app: FastAPI, settings: Settings, listening: socket.socket | None = None) -> None:
+    """Answer until SIGTERM or SIGINT; then finish the requests in progress, within `shutdown_seconds`.
+
+    `listening`: a socket that this process shares with others.
+    """
     server = Server(app, settings)
     heartbeat = Heartbeat(app.state.services.database, "web")
     heartbeat.start()
     try:
         with suppress(KeyboardInterrupt):
-            server.run()  # uvicorn raises the signal again after a graceful stop
+            server.run([listening] if listening else None)  # uvicorn raises the signal again after a graceful stop
     finally:
         heartbeat.stop()
     if not server.started:  # uvicorn has logged the reason

@@ -41,7 +41,7 @@ def authenticate(
         ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for an
             address with too many refused requests.
     """
-    source = hr_sources.authenticate(context.database, context.settings, kind=kind, called=called, genuine=genuine)
+    source = hr_sources.authenticate(context.door, context.settings, kind=kind, called=called, genuine=genuine)
     if source is None:
         limit_refusals(context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
@@ -74,7 +74,7 @@ def check_key(key: str) -> str:
 
 def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -> Response:
     """Store one event, and answer with its receipt or with what is wrong with it."""
-    stored = inbox.receive(context.database, source, event)
+    stored = inbox.receive(context.door, source, event)
     if isinstance(stored, RejectedEvent):
         receipt_id = str(stored.receipt_id)
         if stored.fault == NOT_JSON:
@@ -100,7 +100,7 @@ def receive_all(
         return receive(context, source, IncomingEvent(digest(body), body, fault=describe_faults(error)))
     for event in events:
         try:
-            inbox.receive(context.database, source, event)
+            inbox.receive(context.door, source, event)
         except IdempotencyConflictError:
             log.warning("hook.event_id_reused", source_id=source.id, organisation_id=source.organisation_id)
     return Response(status_code=200)
