@@ -25,6 +25,7 @@ from worker.web.api import (
     submit,
     webhooks,
 )
+from worker.web.auth import TokenFirst
 from worker.web.body import BodyLimit
 from worker.web.charset import Utf8Forms
 from worker.web.console import app as console
@@ -67,6 +68,7 @@ def make_app(connections: Pools | Database, broker: HintBroker, settings: Settin
     pools = connections if isinstance(connections, Pools) else Pools.of(connections)
     app = openapi.application()
     app.add_middleware(Utf8Forms)
+    app.add_middleware(TokenFirst, paths=("/v1/", f"{SCIM_PREFIX}/"))
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
     singles = GroupCommit(pools.door, accept_singles, name="singles")

@@ -6,6 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.catalogue import Role
 from worker.access import tokens
@@ -49,6 +51,41 @@ class Caller:
         """
         if not self.role.includes(needed):
             raise ProblemError(403, "forbidden", f"This needs the role {needed}. The token has the role {self.role}.")
+
+
+class TokenFirst:
+    """Middleware that gives no body to an endpoint whose caller has no live token.
+
+    FastAPI reads a body before any dependency runs: whoever likes could make the service read and parse megabytes. The
+    endpoint sees an empty body, and refuses the caller as it would anyway.
+    """
+
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...]) -> None:
+        """`paths`: the beginnings of those that need a token."""
+        self.app, self._paths = app, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(self._paths) and not await _has_token(scope):
+            receive = _no_body
+        await self.app(scope, receive, send)
+
+
+async def _has_token(scope: Scope) -> bool:
+    scheme, _, presented = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return False
+    context: Services = scope["app"].state.services
+    token = tokens.recall(context.door, presented)
+    if token is not NEEDS_DATABASE:
+        return token is not None
+    try:
+        return await context.at_the_door(tokens.authenticate, context.door, presented) is not None
+    except Exception:
+        return True  # the endpoint asks again, and says what is wrong
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def caller(

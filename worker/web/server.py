@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from worker.config import Settings
 from worker.queue.heartbeat import Heartbeat
-from worker.web.connections import LONGEST_HEAD, MOST_CONNECTIONS, LimitedConnection
+from worker.web.connections import LONGEST_HEAD, LimitedConnection
 
 
 class Server(uvicorn.Server):
@@ -26,7 +26,6 @@ class Server(uvicorn.Server):
                 http=LimitedConnection,
                 ws="none",
                 h11_max_incomplete_event_size=LONGEST_HEAD,
-                limit_concurrency=MOST_CONNECTIONS,
                 log_config=None,
                 access_log=False,
                 server_header=False,
