@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import ConfigDict, Field, StrictInt
 
 from schemas.job_filter import ReleaseFilter
-from schemas.jobs import Note, When
+from schemas.jobs import Note, Request, When
 
 
-class MoveRequest(BaseModel):
+class MoveRequest(Request):
     """Another time for a job that is not admitted yet."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -19,7 +19,7 @@ class MoveRequest(BaseModel):
     ]
 
 
-class ReleaseRequest(BaseModel):
+class ReleaseRequest(Request):
     """A release of all held jobs that match."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,7 +28,7 @@ class ReleaseRequest(BaseModel):
     note: Note | None = None
 
 
-class BrakeSetting(BaseModel):
+class BrakeSetting(Request):
     """All limits of an organisation. A limit that is left out or null follows the service's default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -3,10 +3,10 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from schemas.catalogue import LetterCode, LetterState, Source
-from schemas.jobs import Moment, Note, Storable
+from schemas.jobs import Moment, Note, Request, Storable
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 
@@ -15,7 +15,7 @@ NOBODY = "none"
 """In a filter, letters that nobody looks after."""
 
 
-class LetterFilter(BaseModel):
+class LetterFilter(Request):
     """Dead letters of an organisation. Every condition given has to hold; without any, all letters match."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +50,7 @@ class LetterAct(StrEnum):
     DISCARD = "discard"
 
 
-class Act(BaseModel):
+class Act(Request):
     """What goes with an act on a dead letter or a job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"note": "asked twice"}]})
@@ -58,7 +58,7 @@ class Act(BaseModel):
     note: Annotated[Note | None, Field(description="Kept beside the act.")] = None
 
 
-class Resolution(BaseModel):
+class Resolution(Request):
     """The remedy for a dead letter; the note says why."""
 
     model_config = ConfigDict(

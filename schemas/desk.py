@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.dead_letters import NOBODY, LetterFilter
-from schemas.jobs import Note, Storable
+from schemas.jobs import Note, Request, Storable
 
 
 def _a_name(value: str) -> str:
@@ -21,7 +21,7 @@ Assignee = Annotated[
 GivenNote = Annotated[Note, Field(min_length=1)]
 
 
-class AssignRequest(BaseModel):
+class AssignRequest(Request):
     """Who looks after a letter; null for nobody."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"assignee": "dora"}]})
@@ -41,7 +41,7 @@ class AssignAllRequest(AssignRequest):
     filter: LetterFilter
 
 
-class NoteRequest(BaseModel):
+class NoteRequest(Request):
     """A note for a letter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"note": "Asked HR."}]})

@@ -89,7 +89,24 @@ Moment = Annotated[datetime, AfterValidator(_aware), BeforeValidator(_not_a_date
 """A time with its offset (RFC 3339)."""
 
 
-class Filter(BaseModel):
+_MOST_FIELDS = 100
+"""No request has so many; each unknown one would be named in an error of its own."""
+
+
+class Request(BaseModel):
+    """What is asked for, with no field that is not known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict) and len(data) > _MOST_FIELDS:
+            raise ValueError(f"has {len(data):,} fields; it can have {len(cls.model_fields)}")
+        return data
+
+
+class Filter(Request):
     """Enrolments by what they are; conditions add up. Without `status`: all neither ended nor withdrawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,7 +125,7 @@ class Filter(BaseModel):
         return self
 
 
-class FileRequest(BaseModel):
+class FileRequest(Request):
     """What goes with a file of ids: the same as for a job, without the selection."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -4,10 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.jobs import MAX_IDS, Id, Moment, Note
+from schemas.jobs import MAX_IDS, Id, Moment, Note, Request
 
 
-class ReinstateFilter(BaseModel):
+class ReinstateFilter(Request):
     """A part of what the job withdrew: the enrolments that fulfil every condition."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,7 +26,7 @@ class ReinstateFilter(BaseModel):
         return self
 
 
-class ReinstateRequest(BaseModel):
+class ReinstateRequest(Request):
     """Take back what a job withdrew, or with `filter` a part of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

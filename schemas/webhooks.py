@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.jobs import Request
+
 Event = Literal["job.completed", "job.held", "dead_letter.opened", "dead_letter.overdue"]
 
 
-class EndpointRequest(BaseModel):
+class EndpointRequest(Request):
     """A new endpoint: an address to send events to."""
 
     model_config = ConfigDict(

@@ -48,6 +48,14 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address on which `web` listens")
     port: int = Field(8000, ge=0, le=65535, description="port on which `web` listens")
+    web_processes: int = Field(1, ge=1, le=64, description="processes of `web`, which share its port")
+    web_connections: int = Field(
+        10, ge=1, le=200, description="database connections of each web process for ordinary requests; up to two more"
+    )
+    door_connections: int = Field(
+        4, ge=2, le=200, description="likewise, kept for HR events and small jobs, so that nothing else delays them"
+    )
+    report_connections: int = Field(4, ge=1, le=200, description="likewise, for exports and plans, which read much")
     processes: int = Field(2, ge=1, le=64, description="worker processes")
     threads: int = Field(
         2, ge=1, le=64, description="threads of each worker process; each uses one database connection"
@@ -102,7 +110,9 @@ class Settings(BaseSettings):
     hook_body_bytes: int = Field(
         262_144, ge=1024, le=16_777_216, description="maximum body of an HR event or a SCIM request, in bytes"
     )
-    rate_limit: int = Field(1200, ge=0, description="maximum requests per minute of one token; 0: no limit")
+    rate_limit: int = Field(
+        120_000, ge=0, description="maximum requests per minute of one token in one web process; 0: no limit"
+    )
     refusal_limit: int = Field(
         300, ge=0, description="maximum refused requests per minute of one address, then 429; 0: no limit"
     )

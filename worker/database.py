@@ -6,6 +6,7 @@ away, a server that restarts or takes no writes); the budget of hours is `run_af
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,13 +21,17 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from worker import session_settings
 from worker.config import Settings
 from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
+from worker.notifier import Notifier
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 CHANNEL = "withdrawals_due"
-"""What `submit` notifies and the relay listens to."""
+"""What is notified after a commit that made something due; the relay listens to it."""
+_NOTIFY = sqlalchemy.text(f"NOTIFY {CHANNEL}")
+
+_AFTER_COMMIT = "withdrawals_after_commit"
 
 
 def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
@@ -108,6 +113,8 @@ class Database:
         prepare = self._prepare_owner_session if as_owner else self._prepare_service_session
         sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
+        self._notifier = Notifier(self._notify)
+        self._before_close: list[Callable[[], None]] = []
 
     def verify(self) -> session_settings.Found:
         """Read back role and timeouts of a session, through this pool.
@@ -128,9 +135,16 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction, not repeated."""
-        with self.engine.begin() as connection:
-            yield connection
+        """One transaction, not repeated. What it asked for by `notify_after_commit` is sent once it has committed."""
+        after = _AfterCommit()
+        try:
+            with self.engine.begin() as connection:
+                connection.execution_options(**{_AFTER_COMMIT: after})
+                yield connection
+                after.is_committing = True
+        finally:  # also when the answer to the commit was lost: it may have committed
+            if after.is_committing and after.notify:
+                self._notifier.notify()
 
     def run(
         self,
@@ -157,9 +171,9 @@ class Database:
         ):
             with attempt:
                 if wait is not None and attempt.retry_state.attempt_number > 1:
-                    with self.engine.begin() as connection:
+                    with self.begin() as connection:
                         wait(connection)
-                with self.engine.begin() as connection:
+                with self.begin() as connection:
                     return work(connection)
         raise AssertionError("tenacity ends by returning or raising")
 
@@ -182,12 +196,41 @@ class Database:
                 log.warning("item.failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
         return results
 
+    def before_close(self, act: Callable[[], None]) -> None:
+        """Call `act` when these connections are closed, while they still work."""
+        self._before_close.append(act)
+
     def close(self) -> None:
+        """Send the notification that is still to be sent, and close every connection."""
+        for act in self._before_close:
+            act()
+        self._notifier.close()
         self.engine.dispose()
+
+    def _notify(self) -> None:
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(_NOTIFY)
 
 
 def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connection) -> T:
     return work(connection, item)
+
+
+@dataclass(slots=True)
+class _AfterCommit:
+    """What a transaction of `Database.begin` has asked for, and how far it is."""
+
+    notify: bool = False
+    is_committing: bool = False
+
+
+def notify_after_commit(connection: Connection) -> None:
+    """Let the relay be notified once this transaction has committed. One that is rolled back notifies nobody."""
+    after: _AfterCommit | None = connection.get_execution_options().get(_AFTER_COMMIT)
+    if after is None:  # a transaction that no `Database` has begun
+        connection.execute(_NOTIFY)
+    else:
+        after.notify = True
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

@@ -51,6 +51,14 @@ class Job:
         return f"Held by the brake: {explain(self.brake)} {then}"
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job that answers a request, and whether this request made it."""
+
+    job: Job
+    created: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A job as it is inserted."""

@@ -21,9 +21,9 @@ from worker.errors import InvalidInputError
 from worker.ids import next_cursor
 from worker.jobs import plan, show
 from worker.jobs.control import cancel
-from worker.jobs.submit import Submitted, submit, submit_file
+from worker.jobs.submit import submit, submit_file
 from worker.people import events
-from worker.records import Job
+from worker.records import Job, Submitted
 from worker.reports.filters import find_series_id
 
 group = typer.Typer(no_args_is_help=True, help="List and show jobs; pause, resume, move, cancel, release, reinstate.")

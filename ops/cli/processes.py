@@ -22,8 +22,6 @@ from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
 from worker.queue.broker import make_broker
 
-_WEB_RETRY = 3.0
-"""Seconds. After that a waiting caller gets 503 with Retry-After."""
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
 
@@ -111,18 +109,37 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
         database.close()
 
 
-def web() -> None:
+def web(
+    socket_: Annotated[
+        int | None, typer.Option("--socket", hidden=True, help="Of a process among several: the shared socket.")
+    ] = None,
+) -> None:
     """Serve HTTP: the API, webhooks, SCIM, the console; /healthz and /readyz."""
+    with common.environment() as current:
+        Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
+        if socket_ is None and current.web_processes > 1:
+            supervisor.run_sharing(
+                _listen(current.host, current.port),
+                [sys.executable, "-m", "ops", "web", "--socket"],
+                count=current.web_processes,
+                stop_seconds=current.shutdown_seconds + 5,
+            )
+        else:
+            _serve(current, socket.socket(fileno=socket_) if socket_ is not None else None)
+
+
+def _serve(current: Settings, listening: socket.socket | None) -> None:
     from worker.web.app import make_app  # noqa: PLC0415 - only this command needs it
+    from worker.web.pools import Pools  # noqa: PLC0415 - likewise
     from worker.web.server import serve  # noqa: PLC0415 - likewise
 
-    with common.environment() as current:
-        logs.configure(current)
-        database = Database(current, pool_size=20, retry_seconds=_WEB_RETRY)
-        common.verify_sessions(database)
-        broker = make_broker(current.broker_url.get_secret_value())
-        Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
-        serve(make_app(database, broker, current), current)
+    logs.configure(current)
+    pools = Pools.open(current)
+    try:
+        common.verify_sessions(pools.requests)
+        serve(make_app(pools, make_broker(current.broker_url.get_secret_value()), current), current, listening)
+    finally:
+        pools.close()
 
 
 def worker(
@@ -191,15 +208,27 @@ def doctor(json: AsJson = False) -> None:
 
 def _require_free(host: str, port: int) -> None:
     """Fail at once if the port is in use, instead of restarting a server that cannot listen."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or "cannot be used"
-            raise SettingsError(
-                f"WITHDRAWALS_HOST, WITHDRAWALS_PORT: {host}:{port}: {reason}. Set another port, or stop what uses it."
-            ) from None
+    _bind(host, port).close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listening = _bind(host, port)
+    listening.listen(2048)
+    return listening
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        reason = error.strerror or "cannot be used"
+        raise SettingsError(
+            f"WITHDRAWALS_HOST, WITHDRAWALS_PORT: {host}:{port}: {reason}. Set another port, or stop what uses it."
+        ) from None
+    return found
 
 
 def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:

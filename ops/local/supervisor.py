@@ -7,11 +7,12 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,14 +32,18 @@ class Supervisor:
         environment: Mapping[str, str] | None = None,
         *,
         output: Path | None = None,
+        inherited: Sequence[int] = (),
+        stop_seconds: float = _STOP_SECONDS,
     ) -> None:
         """`environment` is added to this process's own; `output` is the file that the children print to.
 
-        Without `output` they print to this process's own streams.
+        Without `output` they print to this process's own streams. `inherited`: file descriptors that they get, under
+        the same numbers. `stop_seconds`: how long they may take to end.
         """
         self._commands = dict(commands)
         self._environment = {**os.environ, **(environment or {})}
         self._output = output.open("ab") if output else None
+        self._inherited, self._stop_seconds = inherited, stop_seconds
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = threading.Event()
 
@@ -53,7 +58,7 @@ class Supervisor:
         self._stopping.set()
         self._keeper.join()
         self._signal_all(signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + self._stop_seconds
         for child in self._children.values():
             try:
                 child.wait(max(deadline - time.monotonic(), 0.1))
@@ -75,6 +80,7 @@ class Supervisor:
             start_new_session=True,
             stdout=self._output,
             stderr=self._output,
+            pass_fds=self._inherited,
         )
 
     def _keep(self) -> None:
@@ -136,6 +142,22 @@ def run_procfile() -> None:
         signal.signal(number, lambda *_: ended.set())
     with Supervisor(procfile_commands()):
         ended.wait()
+
+
+def run_sharing(listening: socket.socket, command: list[str], *, count: int, stop_seconds: float) -> None:
+    """Run `count` processes of a program that share a listening socket, until SIGINT or SIGTERM; restart what ends.
+
+    The last argument of each is the number of the socket's file descriptor. A connection that waits to be accepted is
+    taken by any of them, so one that ends loses none that it has not begun.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    fd = listening.fileno()
+    commands = {f"{command[-2]}-{n}": [*command, str(fd)] for n in range(1, count + 1)}
+    with Supervisor(commands, inherited=[fd], stop_seconds=stop_seconds):
+        ended.wait()
+        listening.close()  # before they are told to end: who connects now is refused, and waits for nobody
 
 
 def run_until_signalled(command: list[str], environment: Mapping[str, str]) -> int:

@@ -11,6 +11,7 @@ from playwright.sync_api import Route, expect
 
 from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
 from tests.world import World, decide_due
+from worker.access import memory
 from worker.config import Settings
 from worker.database import Database
 from worker.web.api import progress
@@ -156,5 +157,6 @@ def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     page.goto(f"/console/jobs/{third.id}")
     says(page, "No enrolment is decided yet.")
     world.run("UPDATE withdrawals.sessions SET expires_at = now()")
+    memory.forget_all()
     page.get_by_label("Token").wait_for()
     assert page.url.endswith(f"/console/sign-in?next=%2Fconsole%2Fjobs%2F{third.id}")

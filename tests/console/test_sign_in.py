@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World
-from worker.access import tokens
+from worker.access import memory, tokens
 from worker.database import Database
 from worker.ledger import sessions as ledger
 from worker.web.console.render import _environment
@@ -49,6 +49,7 @@ def test_the_page_for_an_unknown_address_has_a_way_on(sign_in: SignIn) -> None:
 def test_a_session_that_ends_leads_to_the_sign_in_and_back(sign_in: SignIn, token: MakeToken, world: World) -> None:
     page = sign_in("viewer", js=False)
     world.run("UPDATE withdrawals.sessions SET expires_at = now()")
+    memory.forget_all()
     page.goto("/console?q=rust")
     page.get_by_label("Token").fill(token("viewer"))
     page.get_by_role("button", name="Sign in").click()
@@ -131,6 +132,7 @@ def test_expired_sessions_are_deleted(client: TestClient, db: Database, world: W
     _signed_in(client, token("viewer"))
     _signed_in(client, token("viewer"))
     world.run("UPDATE withdrawals.sessions SET expires_at = now() - interval '1 s' WHERE token_id = 1")
+    memory.forget_all()
     with db.begin() as connection:
         ledger.delete_expired(connection)
     assert world.one("SELECT count(*) FROM withdrawals.sessions") == 1

@@ -309,6 +309,10 @@ def _reach(point: Point) -> None:
         one.action(point)
 
 
+_BELOW = ("worker.database", "worker.notifier")
+"""What every statement passes. A notification has no failpoint: to die before it is to die after the commit."""
+
+
 def _statement_name() -> str | None:
     """The innermost public function of the ledger on the stack, else the innermost function of the service."""
     fallback = None
@@ -319,7 +323,7 @@ def _statement_name() -> str | None:
             fallback = fallback or f"{_last(module)}.{function.lstrip('_')}"
         elif fallback:
             return fallback
-        elif module.startswith("worker.") and module != "worker.database" and not function.startswith("<"):
+        elif module.startswith("worker.") and module not in _BELOW and not function.startswith("<"):
             return f"{_last(module)}.{function.lstrip('_')}"
     return fallback
 

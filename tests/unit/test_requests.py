@@ -121,3 +121,11 @@ def test_an_hr_event_says_the_same_as_the_services_own() -> None:
 def test_an_event_that_is_not_understood_is_refused(wrong: dict[str, Any]) -> None:
     fields = {"type": "user.deactivated", "external_id": "anna", **wrong}
     assert next(iter(wrong)) in refusal(PersonEvent, **fields)
+
+
+@pytest.mark.parametrize("model", [JobRequest, FileRequest, Filter, Resolution])
+def test_a_request_with_very_many_fields_gets_one_error(model: Any) -> None:
+    """An error for each took seconds, in which nobody else was answered."""
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate({f"field {n}": 1 for n in range(100_000)})
+    assert refused.value.error_count() == 1

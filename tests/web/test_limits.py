@@ -1,10 +1,12 @@
-"""Rate limits by token, by HR source and by address; and what happens without Redis."""
+"""Rate limits by token and by address, none for genuine events; and what happens without Redis."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import redis
 import structlog
 from starlette.testclient import TestClient
 
@@ -17,7 +19,7 @@ from worker.database import Database
 from worker.queue.broker import make_broker
 from worker.web import rate_limits
 from worker.web.app import make_app
-from worker.web.rate_limits import RateLimiter
+from worker.web.rate_limits import CallLimiter, RateLimiter
 
 Bearer = Callable[..., dict[str, str]]
 
@@ -57,15 +59,37 @@ def test_an_address_with_many_refused_calls_gets_429_but_its_valid_tokens_do_not
         assert client.get("/v1/jobs", headers=bearer("viewer")).status_code == 200
 
 
-def test_a_genuine_event_is_never_refused_for_volume(db: Database, environment: Settings, make_hr: MakeHr) -> None:
-    """HR systems do not repeat what was refused so. Whoever is not let in is limited by the address."""
+def test_a_genuine_event_is_never_turned_away_for_volume(db: Database, environment: Settings, make_hr: MakeHr) -> None:
     busy = make_hr("busy")
     with limited(db, environment, rate_limit=1, refusal_limit=1) as client:
-        hr = replace(busy, client=client)
-        assert [hr.send(event(f"person-{number}")).status_code for number in range(20)] == [202] * 20
         wrong = {"webhook-signature": "v1,AAAA"}
-        assert [hr.send(event(), headers=wrong).status_code for _ in range(2)] == [401, 429]
-        assert hr.send(event()).status_code == 202
+        sent = replace(busy, client=client)
+        assert [sent.send(event()).status_code // 100 for _ in range(5)] == [2] * 5
+        assert [sent.send(event(), headers=wrong).status_code for _ in range(2)] == [401, 429]
+        assert sent.send(event()).status_code // 100 == 2, "also from an address with too many refused calls"
+
+
+def test_a_call_that_is_let_in_asks_redis_nothing(
+    db: Database, environment: Settings, bearer: Bearer, world: World
+) -> None:
+    headers = {**bearer("producer"), "Idempotency-Key": "k"}
+    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    with limited(db, environment) as client, redis.Redis.from_url(environment.broker_url.get_secret_value()) as server:
+        before: Any = server.info("stats")
+        assert client.post("/v1/jobs", headers=headers, json=body).status_code == 202
+        after: Any = server.info("stats")
+    assert after["total_commands_processed"] - before["total_commands_processed"] == 1, "the first question itself"
+
+
+def test_calls_come_free_again_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("worker.web.rate_limits.time.monotonic", lambda: now[0])
+    calls = CallLimiter()
+    assert [calls.retry_after(1, 3) for _ in range(4)] == [None, None, None, 20]
+    assert calls.retry_after(2, 3) is None
+    now[0] = 20
+    assert [calls.retry_after(1, 3) for _ in range(2)] == [None, 20]
+    assert [calls.retry_after(3, 0) for _ in range(5)] == [None] * 5, "0: no limit"
 
 
 def test_all_processes_count_together(environment: Settings) -> None:
@@ -81,13 +105,15 @@ def test_without_redis_every_call_passes_and_the_log_says_so_once(
 ) -> None:
     headers = {**bearer("producer"), "Idempotency-Key": "k"}
     body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
-    with limited(db, environment, rate_limit=1) as client:
+    with limited(db, environment, refusal_limit=1) as client:
         processes.kill_redis(servers)
         try:
             with structlog.testing.capture_logs() as entries:
+                refused = [client.get("/v1/jobs").status_code for _ in range(3)]
                 statuses = [client.post("/v1/jobs", headers=headers, json=body).status_code for _ in range(3)]
         finally:
             processes.start_redis(servers)
+    assert refused == [401, 401, 401]
     assert statuses == [202, 200, 200]
     assert [entry["event"] for entry in entries].count("rate_limits.paused") == 1
 

@@ -119,3 +119,18 @@ def test_a_small_body_that_nobody_reads_leaves_the_connection_open(address: str)
                 found += made.recv(65536)
             assert found.startswith(b"HTTP/1.1 401 ")
             assert b"connection: close" not in found.lower()
+
+
+def test_a_caller_without_a_token_is_refused_before_the_body_is_sent(address: str) -> None:
+    """Headers alone: the answer comes although not a byte of the body does."""
+    for path in ("/v1/jobs/plan", "/scim/v2/Users", "/v1/jobs/file"):
+        with connected(address) as made:
+            made.sendall(head(path, f"Content-Length: {2**20}", "Authorization: Bearer wdt_none"))
+            assert made.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_small_body_of_an_unknown_caller_keeps_the_connection(address: str) -> None:
+    with connected(address) as made:
+        for _ in range(2):
+            made.sendall(head("/v1/jobs/plan", "Content-Length: 2") + b"{}")
+            assert made.recv(65536).startswith(b"HTTP/1.1 401 ")

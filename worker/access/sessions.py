@@ -10,14 +10,17 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.catalogue import Role
-from worker.access import tokens
+from worker.access import last_used, tokens
+from worker.access.memory import Memory, forget_all
 from worker.database import Database
 from worker.errors import ForbiddenError
 from worker.ledger import sessions
-from worker.ledger import tokens as tokens_ledger
 from worker.ledger.tokens import Token
 
 log = structlog.get_logger(__name__)
+
+_memory: Memory[bytes, tuple[Token, str, str]] = Memory()
+"""Live sessions by the hash of their cookie: token, name and time zone of its organisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,12 @@ def sign_in(database: Database, presented: str, *, hours: float) -> str | None:
 
 def find(database: Database, cookie: str) -> Session | None:
     """The live session of a cookie."""
-    with database.begin() as connection:
-        found = sessions.find(connection, hash_of(cookie))
-        if found is None:
-            return None
-        tokens_ledger.record_use(connection, found[0].id)
+    hash_ = hash_of(cookie)
+    found = _memory.find(database, hash_, lambda connection: sessions.find(connection, hash_))
+    if found is None:
+        return None
     token, organisation, timezone = found
+    last_used.note(database, token.id)
     return Session(token, organisation, timezone, _csrf(cookie))
 
 
@@ -70,6 +73,7 @@ def sign_out(database: Database, cookie: str) -> None:
         sessions.delete_session(connection, hash_of(cookie))
 
     database.run(work)
+    forget_all()
 
 
 def delete_expired(database: Database) -> None:

@@ -6,11 +6,14 @@ import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from sqlalchemy import Connection
 
 from schemas.catalogue import Role
+from worker.access import last_used
+from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, unknown_value
 from worker.ledger import jobs, tokens
@@ -21,6 +24,9 @@ log = structlog.get_logger(__name__)
 PREFIX = "wdt"
 """Every token starts with it, so that scanners for leaked secrets recognise one."""
 _TOKEN = re.compile(rf"{PREFIX}_([0-9a-f]{{16}})_([A-Za-z0-9_-]{{43}})")
+
+_memory: Memory[str, tuple[Token, bytes]] = Memory()
+"""Live tokens by selector, with the hashes of their secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ def revoke(database: Database, *, organisation_id: int, token_id: int, actor: st
         return token
 
     token = database.run(work)
+    forget_all()
     log.info("token.revoked", token_id=token_id, organisation_id=organisation_id)
     return token
 
@@ -95,16 +102,35 @@ def list_tokens(database: Database, *, organisation_id: int) -> list[Token]:
 
 def authenticate(database: Database, presented: str) -> Token | None:
     """The live token that was presented; None whatever is wrong with it."""
-    found = _TOKEN.fullmatch(presented)
-    if found is None:
+    parts = _split(presented)
+    if parts is None:
         return None
-    selector, secret = found.groups()
-    with database.begin() as connection:
-        known = tokens.find(connection, selector)
-        if known is None or not hmac.compare_digest(known[1], _hash(secret)):
-            return None
-        tokens.record_use(connection, known[0].id)
-    return known[0]
+    selector, secret = parts
+    known = _memory.find(database, selector, lambda connection: tokens.find(connection, selector))
+    return _check(database, known, secret) if known else None
+
+
+def recall(database: Database, presented: str) -> Token | Literal[NeedsDatabase.NEEDS_DATABASE] | None:
+    """As `authenticate`, from memory alone: for callers that must not wait for the database."""
+    parts = _split(presented)
+    if parts is None:
+        return None
+    known = _memory.recall(database, parts[0])
+    return _check(database, known, parts[1]) if known else NEEDS_DATABASE
+
+
+def _split(presented: str) -> tuple[str, str] | None:
+    """Selector and secret."""
+    found = _TOKEN.fullmatch(presented)
+    return (found[1], found[2]) if found else None
+
+
+def _check(database: Database, known: tuple[Token, bytes], secret: str) -> Token | None:
+    token, hash_ = known
+    if not hmac.compare_digest(hash_, _hash(secret)):
+        return None
+    last_used.note(database, token.id)
+    return token
 
 
 def _hash(secret: str) -> bytes:

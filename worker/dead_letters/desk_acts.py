@@ -13,9 +13,9 @@ from schemas import desk as wire
 from schemas.catalogue import LetterState
 from schemas.dead_letters import LetterFilter
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
-from worker.ledger import dead_letters, desk_acts, jobs
+from worker.ledger import dead_letters, desk_acts
 from worker.ledger.desk_acts import Done, Part
 from worker.ledger.letter_lists import find_letters
 
@@ -120,7 +120,7 @@ def announce_overdue(database: Database, settings: Settings) -> int:
     def work(connection: Connection) -> int:
         announced = desk_acts.announce_overdue(connection, settings.letter_targets)
         if announced:
-            jobs.notify(connection)
+            notify_after_commit(connection)
         return announced
 
     return database.run(work)

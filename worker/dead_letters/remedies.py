@@ -12,7 +12,7 @@ from schemas import answers
 from schemas.catalogue import LetterState
 from schemas.dead_letters import LetterAct
 from worker.config import settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.dead_letters import acts, diagnosis, timeline
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse, count_what_fits
@@ -157,7 +157,7 @@ def do_on_locked(
             dead_letters.close(connection, letter_ids, state=LetterState.RESOLVED, remedy=act, actor=actor)
         case LetterAct.DISCARD:
             dead_letters.close(connection, letter_ids, state=LetterState.DISCARDED, remedy=act, actor=actor)
-    jobs.notify(connection)
+    notify_after_commit(connection)
 
 
 def redrive_known_learners(database: Database, places: dict[int, int] | None = None) -> int:
@@ -183,7 +183,7 @@ def _redrive_known(connection: Connection, page: KnownLearners, *, places: dict[
         # One letter a learner: a person has one live letter of a code.
         room = count_what_fits(connection, page.organisation_id, learners=len(still_open))
         driven = dead_letters.redrive(connection, still_open[:room], actor="relay")
-        jobs.notify(connection)
+        notify_after_commit(connection)
         if room < len(still_open):  # they stay open, and go first once the window has room
             log.warning(
                 "dead_letter.redrive_braked", organisation_id=page.organisation_id, dead_letters=len(still_open) - room

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterState, Outcome
 from schemas.dead_letters import LetterAct, LetterFilter
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.dead_letters import acts
 from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
@@ -120,7 +120,7 @@ def _begin(
     runs.finish(connection, run_id)
     detail = json.dumps({"run": run_id, "act": act})
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail)
-    jobs.notify(connection)
+    notify_after_commit(connection)
     return run_id
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from schemas.answers import Released
 from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
@@ -104,7 +104,7 @@ def move(database: Database, *, organisation_id: int, job_id: int, effective_at:
         _audit(connection, organisation_id, job_id, actor, "job.move", detail=detail)
         if due:
             admit(connection, organisation_id=organisation_id, job_id=job_id)
-            jobs.notify(connection)
+            notify_after_commit(connection)
             jobs.finish(connection, [job_id])  # a job without enrolments has no chunk that would end it
         return True
 
@@ -131,7 +131,7 @@ def release(database: Database, *, organisation_id: int, job_id: int, actor: str
                 return False
             raise _refuse(job_id, found.state, _CANNOT_RELEASE)
         control.release(connection, organisation_id, [job_id], actor=actor, note=note, act=act)
-        jobs.notify(connection)
+        notify_after_commit(connection)
         return True
 
     return _act(database, organisation_id, job_id, work, "job.released")
@@ -152,7 +152,7 @@ def release_matching(
     def work(connection: Connection, ids: list[int]) -> int:
         jobs.lock_settings(connection, organisation_id)
         count = control.release(connection, organisation_id, ids, actor=actor, note=note, act=act)
-        jobs.notify(connection)
+        notify_after_commit(connection)
         return count
 
     while True:
@@ -226,7 +226,7 @@ def _set_state(connection: Connection, organisation_id: int, job_id: int, *, bef
     if found.state is not before:
         raise _refuse(job_id, found.state, _CANNOT_PAUSE)
     control.set_job_state(connection, organisation_id, job_id, after)
-    jobs.notify(connection)
+    notify_after_commit(connection)
     return True
 
 

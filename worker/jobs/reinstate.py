@@ -10,11 +10,11 @@ from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs.admission import would_hold
 from worker.jobs.selection import Counts, Selection, digest
-from worker.jobs.submit import Requester, Submitted, accept, reinstate_job
+from worker.jobs.submit import Requester, accept, reinstate_job
 from worker.ledger import freeze, job_lists, jobs
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
-from worker.records import NewChunks
+from worker.records import NewChunks, Submitted
 
 log = structlog.get_logger(__name__)
 

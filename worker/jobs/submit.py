@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,16 +17,17 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, Source
 from schemas.jobs import FileRequest, JobRequest
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError
 from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
 from worker.jobs.selection import Counts, Ids, Selection, StagedFile, selection_of
+from worker.jobs.singles import MOST_IDS, Single, accept_singles
 from worker.ledger import brake, job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
-from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob
+from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 
 log = structlog.get_logger(__name__)
 
@@ -43,14 +45,6 @@ class Requester:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """The job that answers a request, and whether this request made it."""
-
-    job: Job
-    created: bool
-
-
 def submit(database: Database, requester: Requester, request: JobRequest, *, chunk_size: int = 1000) -> Submitted:
     """Accept a job: it exists once this returns, and does exactly once what it says.
 
@@ -58,13 +52,25 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
         IdempotencyConflictError: the key was used for another request.
         PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
-    body = _body(request)
-    if request.enrolment_ids is not None:
-        body["enrolment_ids"] = sorted(request.enrolment_ids)
-    new = replace(_new_job(requester, request, body), learner_external_id=request.learner_external_id)
-    selection = selection_of(request)
+    one = single(requester, request, chunk_size=chunk_size)
+    if one is not None:
+        (answer,) = database.run(partial(accept_singles, wanted=[one]), patient=True)
+        return logged(answer)
+    new, selection = _new_request(requester, request), selection_of(request)
     work = partial(accept, new=new, selection=selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
-    return _logged(database.run(work, patient=True))
+    return logged(database.run(work, patient=True))
+
+
+def single(requester: Requester, request: JobRequest, *, chunk_size: int = 1000) -> Single | None:
+    """The request as a small job, which can share a transaction; None: it is larger, or needs more than its row."""
+    ids = sorted(set(request.enrolment_ids or ()))
+    is_day = request.effective_at is not None and not isinstance(request.effective_at, datetime)
+    if request.filter is not None or request.plan_hash is not None or is_day or len(ids) > min(MOST_IDS, chunk_size):
+        return None
+    new = _new_request(requester, request)
+    if request.enrolment_ids is None:
+        return Single(replace(new, accepted=1), None)
+    return Single(replace(new, accepted=len(ids), duplicates=len(request.enrolment_ids) - len(ids)), tuple(ids))
 
 
 def submit_file(
@@ -91,7 +97,7 @@ def submit_file(
         body = {**_body(request), "sha256_of_ids": selection.sha256_of_ids}
         new = replace(_new_job(requester, request, body), file_name=_file_name(name))
         submitted = accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
-    return _logged(submitted)
+    return logged(submitted)
 
 
 def is_known(database: Database, requester: Requester) -> bool:
@@ -131,7 +137,7 @@ def accept(
     _audit(connection, new, job_id)
     if is_due:
         admit(connection, organisation_id=new.organisation_id, job_id=job_id)
-        jobs.notify(connection)
+        notify_after_commit(connection)
         if counts.accepted == 0:
             jobs.finish(connection, [job_id])
     else:
@@ -195,6 +201,13 @@ def _body(request: FileRequest) -> dict[str, Any]:
     return request.model_dump(mode="json", exclude_unset=True, exclude={"plan_hash"})
 
 
+def _new_request(requester: Requester, request: JobRequest) -> NewJob:
+    body = _body(request)
+    if request.enrolment_ids is not None:
+        body["enrolment_ids"] = sorted(request.enrolment_ids)
+    return replace(_new_job(requester, request, body), learner_external_id=request.learner_external_id)
+
+
 def _new_job(requester: Requester, request: FileRequest, body: dict[str, Any]) -> NewJob:
     return NewJob(
         **_who(requester),
@@ -253,7 +266,14 @@ def _audit(connection: Connection, new: NewJob, job_id: int) -> None:
     )
 
 
-def _logged(submitted: Submitted) -> Submitted:
+def logged(submitted: Submitted | Exception) -> Submitted:
+    """Log what was accepted.
+
+    Raises:
+        Exception: it was refused.
+    """
+    if isinstance(submitted, Exception):
+        raise submitted
     job = submitted.job
     log.info(
         "job.accepted" if submitted.created else "job.repeated",

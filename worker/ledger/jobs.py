@@ -22,7 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
-from worker.database import CHANNEL
 from worker.ledger.fragments import UNFINISHED, one_of, plan_by_index, sql_list
 from worker.models import Instant, job_chunks, receipts
 from worker.models import audit as audit_table
@@ -210,11 +209,6 @@ def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:
     ours = update(jobs_table).where(jobs_table.c.id == job_id, jobs_table.c.organisation_id == organisation_id)
     ended = {"state": JobState.CANCELLED, "finished_at": func.now()}
     return connection.execute(ours.where(standing).values(ended)).rowcount == 1
-
-
-def notify(connection: Connection) -> None:
-    """Tell the relay, when this transaction commits, that something is due."""
-    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
 
 
 _AUDIT = insert(audit_table)

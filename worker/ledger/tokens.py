@@ -72,7 +72,7 @@ def insert_token(
     return as_token(made) if made else None
 
 
-_FIND = select(*COLUMNS, tokens.c.hash).where(tokens.c.selector == bindparam("selector"), IS_LIVE)  # on every request
+_FIND = select(*COLUMNS, tokens.c.hash).where(tokens.c.selector == bindparam("selector"), IS_LIVE)  # once a second
 
 
 def find(connection: Connection, selector: str) -> tuple[Token, bytes] | None:
@@ -86,19 +86,13 @@ def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:
     return set(connection.scalars(select(tokens.c.id).where(tokens.c.id.in_(token_ids), IS_LIVE)))
 
 
-_RECORD_USE = (  # on every request
-    update(tokens)
-    .where(
-        tokens.c.id == bindparam("token_id"),
-        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - timedelta(minutes=1)),
-    )
-    .values(last_used_at=func.now())
-)
+_USED_BEFORE = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - timedelta(minutes=1))
 
 
-def record_use(connection: Connection, token_id: int) -> None:
-    """Record that a token was used, at most once a minute."""
-    connection.execute(_RECORD_USE, {"token_id": token_id})
+def record_uses(connection: Connection, token_ids: Sequence[int]) -> None:
+    """Record that tokens are used, each at most once a minute. One that another process records is left to it."""
+    due = select(tokens.c.id).where(tokens.c.id.in_(token_ids), _USED_BEFORE).with_for_update(skip_locked=True)
+    connection.execute(update(tokens).where(tokens.c.id.in_(due)).values(last_used_at=func.now()))
 
 
 def list_tokens(connection: Connection, organisation_id: int) -> list[Token]:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, ReceiptStatus
+from worker.database import notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.admission import admit_persons
 from worker.ledger import claims, deactivations, hr_sources, jobs, person_events
@@ -247,7 +248,7 @@ def _deactivate(
     made = deactivations.insert(connection, organisation_id, new)
     if len(made) < len(new):
         raise IdempotencyConflictError(REUSED)  # by a job of another command that committed meanwhile
-    jobs.notify(connection)
+    notify_after_commit(connection)
     answers = {JobState.HELD: ReceiptStatus.HELD, JobState.SCHEDULED: ReceiptStatus.SCHEDULED}
     return {
         one.arrived.external_id: EventResult(

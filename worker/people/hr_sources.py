@@ -6,10 +6,13 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Literal
 
 import structlog
 from sqlalchemy import Connection
 
+from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
 from worker.access.sealing import Seal
 from worker.config import Settings
 from worker.database import Database
@@ -28,6 +31,11 @@ RESERVED = ("cli", "scim", "api", "console")
 MAX_GRACE_HOURS = 8760
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _DUMMY_SECRET = "whsec_" + base64.b64encode(b"a secret that belongs to no source").decode()
+
+Candidate = tuple[RegisteredSource, list[str]]
+"""A live source with its one or two secrets, opened."""
+_memory: Memory[tuple[str, str], list[Candidate]] = Memory()
+"""Live sources by kind and by name or id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ def rotate(
         )
 
     source = database.run(work)
+    forget_all()
     log.info("source.rotated", source_id=source.id, organisation_id=organisation_id)
     return NewSecret(source, secret)
 
@@ -148,6 +157,7 @@ def disable(database: Database, *, organisation_id: int, source_id: int, actor: 
         return source
 
     source = database.run(work)
+    forget_all()
     log.info("source.disabled", source_id=source.id, organisation_id=organisation_id)
     return source
 
@@ -166,15 +176,29 @@ def authenticate(
     Several organisations may use the same name: the secret tells them apart. Without a source of that name
     a dummy secret is checked, so that the answer takes about as long.
     """
-    seal = source_seal(settings)
-    candidates = _find_candidates(database, kind, called)
-    for source, sealed in candidates:
-        for secret in _open(seal, source, sealed):
-            if genuine(secret):
-                return source
-    if not candidates:
-        genuine(_DUMMY_SECRET)
-    return None
+    found = recall(database, kind=kind, called=called, genuine=genuine)
+    if found is not NEEDS_DATABASE:
+        return found
+    read = partial(_read_candidates, settings, kind, called)
+    candidates = _memory.find(database, (kind, called), read)
+    source = _find_genuine(candidates or [], genuine)
+    if source is None and candidates:  # a secret may be newer than what is remembered
+        source = _find_genuine(_memory.read_again(database, (kind, called), read) or [], genuine)
+    return source
+
+
+def recall(
+    database: Database, *, kind: str, called: str, genuine: Callable[[str], bool]
+) -> RegisteredSource | Literal[NeedsDatabase.NEEDS_DATABASE] | None:
+    """As `authenticate`, from memory alone: for callers that must not wait for the database.
+
+    A request that no remembered secret makes genuine needs the database too: the secret may be newer than the memory.
+    """
+    if not _NAME.fullmatch(called) and _parse_source_id(called) is None:
+        return _find_genuine([], genuine)
+    candidates = _memory.recall(database, (kind, called))
+    source = _find_genuine(candidates, genuine) if candidates else None
+    return source or NEEDS_DATABASE
 
 
 def source_seal(settings: Settings) -> Seal:
@@ -182,14 +206,32 @@ def source_seal(settings: Settings) -> Seal:
     return Seal(settings, "hr-secret")
 
 
-def _find_candidates(database: Database, kind: str, called: str) -> list[tuple[RegisteredSource, list[str]]]:
-    if _NAME.fullmatch(called):
-        return database.run(lambda connection: hr_sources.find_by_name(connection, kind, called))
+def _find_genuine(candidates: Sequence[Candidate], genuine: Callable[[str], bool]) -> RegisteredSource | None:
+    for source, opened in candidates:
+        for secret in opened:
+            if genuine(secret):
+                return source
+    if not candidates:
+        genuine(_DUMMY_SECRET)
+    return None
+
+
+def _read_candidates(settings: Settings, kind: str, called: str, connection: Connection) -> list[Candidate] | None:
+    """The live sources of a name or id, with their secrets opened; None: there is none."""
+    source_id = None if _NAME.fullmatch(called) else _parse_source_id(called)
+    if source_id is None:
+        found = hr_sources.find_by_name(connection, kind, called)
+    else:
+        found = hr_sources.find_by_id(connection, kind, source_id)
+    seal = source_seal(settings)
+    return [(source, _open(seal, source, sealed)) for source, sealed in found] or None
+
+
+def _parse_source_id(called: str) -> int | None:
     try:
-        source_id = parse_id(called, "source")
+        return parse_id(called, "source")
     except InvalidInputError:
-        return []
-    return database.run(lambda connection: hr_sources.find_by_id(connection, kind, source_id))
+        return None
 
 
 def _open(seal: Seal, source: RegisteredSource, sealed: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
 from worker.group_commit import GroupCommit
 from worker.jobs.calendar import end_of_day
@@ -114,7 +114,7 @@ def _accept(connection: Connection, given: Sequence[_Given]) -> list[Answer | Ex
             new.setdefault(one.unique_key, one)
     stored = inbox.insert_all(connection, list(new.values()), skew=MAX_CLOCK_SKEW) if new else {}
     if any(new[key].type is not None for key in stored):
-        jobs.notify(connection)
+        notify_after_commit(connection)
     known_keys = [key for key in new if key not in stored]
     known = inbox.find_receipts(connection, known_keys) if known_keys else {}
     answers: list[Answer | Exception] = []

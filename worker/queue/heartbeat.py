@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import structlog
 
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import describe
-from worker.ledger import jobs, processes
+from worker.ledger import processes
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Heartbeat:
         with self._database.begin() as connection:
             processes.record_alive(connection, self.process_id, self._kind, self._threads)
             if notify:
-                jobs.notify(connection)
+                notify_after_commit(connection)
 
     def stop(self) -> None:
         """End the thread, and take the process off the record; a database out of reach is logged."""

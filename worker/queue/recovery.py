@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import Fault, classify, describe
 from worker.ledger import claims, dead_letters, decide, jobs
 from worker.records import Chunk, Claim
@@ -85,7 +85,7 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
         chunks = claims.lock(connection, claim)
         if not _share_blame(claim, chunks):
             claims.isolate(connection, claim)
-            jobs.notify(connection)  # they are due at once
+            notify_after_commit(connection)  # they are due at once
             return []
         claims.record_attempt(connection, [chunk.id for chunk in chunks], result="failed", **details)
 
@@ -133,7 +133,7 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
         if chunk.claims >= settings.max_claims:
             step = next_step(None, Tried(vanished=chunk.claims), settings, splittable=chunk.is_splittable)
             _carry_out(step, connection, chunk, claim, lambda _: None, LetterCode.POISON, details)
-    jobs.notify(connection)
+    notify_after_commit(connection)
     return [chunk.job_id for chunk in chunks]
 
 
@@ -157,7 +157,7 @@ def _carry_out(
             retry(chunk)
         case NextStep.SPLIT:
             claims.split(connection, chunk, claim.token)
-            jobs.notify(connection)
+            notify_after_commit(connection)
         case NextStep.GIVE_UP:
             _give_up(connection, chunk, code, details)
     log.info("chunk." + step.name.lower(), chunk_id=chunk.id, job_id=chunk.job_id, size=chunk.size)

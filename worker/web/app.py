@@ -1,13 +1,11 @@
 """The web process: thin endpoints over the services. Each parses, makes one call and maps the result."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 
 from worker.config import Settings
 from worker.database import Database
+from worker.group_commit import GroupCommit
+from worker.jobs.singles import accept_singles
 from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
 from worker.web import health, metrics, problems
@@ -29,12 +27,14 @@ from worker.web.api import (
     submit,
     webhooks,
 )
+from worker.web.auth import TokenFirst
 from worker.web.body import BodyLimit
 from worker.web.charset import Utf8Forms
 from worker.web.console import app as console
 from worker.web.console.render import PATH
 from worker.web.context import Services
 from worker.web.hooks import bamboohr, hr, okta
+from worker.web.pools import Pools
 from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
 from worker.web.scim.errors import PREFIX as SCIM_PREFIX
@@ -67,32 +67,25 @@ ROUTERS = [
 ]
 
 
-def make_app(database: Database, broker: HintBroker, settings: Settings) -> FastAPI:
-    """The application, with the connections of its process."""
+def make_app(connections: Pools | Database, broker: HintBroker, settings: Settings) -> FastAPI:
+    """The application, with the connections of its process; one `Database` serves everything."""
+    pools = connections if isinstance(connections, Pools) else Pools.of(connections)
     app = openapi.application()
     app.add_middleware(Utf8Forms)
+    app.add_middleware(TokenFirst, paths=("/v1/", f"{SCIM_PREFIX}/"))
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    inbox = Inbox(database)
-    app.router.lifespan_context = _closing(inbox)
-    app.state.services = Services(database, broker, settings, limiter, inbox)
-    app.state.watchers = progress.Watchers(database)
+    singles = GroupCommit(pools.door, accept_singles, name="singles")
+    inbox = Inbox(pools.door)
+    for commits in (singles, inbox):
+        pools.door.before_close(commits.close)
+    app.state.services = Services(pools, broker, settings, singles, inbox, limiter)
+    app.state.watchers = progress.Watchers(pools.watchers)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
     console.install(app)
     return app
-
-
-def _closing(inbox: Inbox) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The application's life: after the last request what waits in the inbox's door is committed."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(inbox.close)
-
-    return lifespan
 
 
 def _body_limits(settings: Settings) -> dict[str, int]:

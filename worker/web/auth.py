@@ -5,9 +5,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.catalogue import Role
 from worker.access import tokens
+from worker.access.memory import NEEDS_DATABASE
+from worker.ledger.tokens import Token
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
 
@@ -48,37 +53,89 @@ class Caller:
             raise ProblemError(403, "forbidden", f"This needs the role {needed}. The token has the role {self.role}.")
 
 
-def caller(
+class TokenFirst:
+    """Middleware that gives no body to an endpoint whose caller has no live token.
+
+    FastAPI reads a body before any dependency runs: whoever likes could make the service read and parse megabytes. The
+    endpoint sees an empty body, and refuses the caller as it would anyway.
+    """
+
+    def __init__(self, app: ASGIApp, paths: tuple[str, ...]) -> None:
+        """`paths`: the beginnings of those that need a token."""
+        self.app, self._paths = app, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(self._paths) and not await _has_token(scope):
+            receive = _no_body
+        await self.app(scope, receive, send)
+
+
+async def _has_token(scope: Scope) -> bool:
+    scheme, _, presented = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return False
+    context: Services = scope["app"].state.services
+    token = tokens.recall(context.door, presented)
+    if token is not NEEDS_DATABASE:
+        return token is not None
+    try:
+        return await context.at_the_door(tokens.authenticate, context.door, presented) is not None
+    except Exception:
+        return True  # the endpoint asks again, and says what is wrong
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def caller(
     context: Annotated[Services, Depends(services)],
     presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     request: Request,
 ) -> Caller:
-    """The caller behind the bearer token.
+    """The caller behind the bearer token; from memory, or else in a thread that waits for the database.
 
     Raises:
         ProblemError: 401, with one answer whatever is wrong with the token; 429 for a token that calls too often,
             and for an address with too many refused calls.
     """
-    token = tokens.authenticate(context.database, presented.credentials) if presented else None
-    if token is None:
-        limit_refusals(context, request)
+    token = tokens.recall(context.door, presented.credentials) if presented else None
+    if presented and token is NEEDS_DATABASE:
+        token = await context.at_the_door(tokens.authenticate, context.door, presented.credentials)
+    if not isinstance(token, Token):
+        await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(
             401,
             "unauthorised",
             "Send a live bearer token: Authorization: Bearer wdt_…",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    limit(context, f"token:{token.id}", context.settings.rate_limit)
+    limit_calls(context, token.id)
     return Caller(token.id, token.organisation_id, token.name, token.role)
 
 
-def limit(context: Services, key: str, per_minute: int) -> None:
-    """Count a call of this key, such as a token, an HR source or an address.
+def limit_calls(context: Services, token_id: int) -> None:
+    """Count a call of a token.
 
     Raises:
         ProblemError: 429, with the seconds to wait.
     """
-    wait = context.limiter.retry_after(key, per_minute)
+    per_minute = context.settings.rate_limit
+    _pass_or_wait(context.calls.retry_after(token_id, per_minute), per_minute)
+
+
+def limit_refusals(context: Services, request: Request) -> None:
+    """Count a refused call, by its address. It waits for Redis.
+
+    Raises:
+        ProblemError: 429, with the seconds to wait.
+    """
+    address = request.client.host if request.client else ""
+    per_minute = context.settings.refusal_limit
+    _pass_or_wait(context.limiter.retry_after(f"address:{address}", per_minute), per_minute)
+
+
+def _pass_or_wait(wait: int | None, per_minute: int) -> None:
     if wait is not None:
         raise ProblemError(
             429,
@@ -88,16 +145,7 @@ def limit(context: Services, key: str, per_minute: int) -> None:
         )
 
 
-def limit_refusals(context: Services, request: Request) -> None:
-    """Count a refused call, by its address.
-
-    Raises:
-        ProblemError: 429, with the seconds to wait.
-    """
-    limit(context, f"address:{request.client.host if request.client else ''}", context.settings.refusal_limit)
-
-
-def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(caller)]) -> Caller:
+async def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(caller)]) -> Caller:
     """The caller, if their role includes the role that the endpoint needs.
 
     The roles are OpenAPI's `security` of the operation, from which the document says who may call.

@@ -16,6 +16,8 @@ from worker.web.problems import ProblemError, is_json
 
 READ_ON_BYTES = 64 * 2**20
 """Bytes of an unwanted body that are read and dropped at most."""
+_SMALL_BYTES = 65_536
+"""Bytes of a body that keeps its connection although nobody knows its sender; a longer one is answered first."""
 READ_ON_SECONDS = 10.0
 """Seconds in which an unwanted body is read and dropped."""
 
@@ -75,7 +77,8 @@ class _LimitedBody:
     async def send(self, message: Message) -> None:
         """Pass the answer on. The client gets all of it before the rest of the body is read; then it is complete."""
         if message["type"] == "http.response.start":
-            if not self._is_too_large_by_its_header and self._received <= self._limit:
+            wanted = message["status"] != 401 or (self._declared is not None and self._declared <= _SMALL_BYTES)
+            if wanted and not self._is_too_large_by_its_header and self._received <= self._limit:
                 await self._read_on(self._limit)  # a small body that the endpoint does not need: the connection stays
             if not self._ended:
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}

@@ -7,7 +7,10 @@ never reads its answer, would be kept for ever. A proxy in front has such limits
 import asyncio
 from typing import ClassVar
 
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from worker.web.problems import RETRY_AFTER, problem
 
 HEAD_SECONDS = 20.0
 """Time limit of a request's line and headers, also for a connection on which nothing was sent yet."""
@@ -22,6 +25,18 @@ MOST_WAITING = 500
 """Connections of one process that have not sent their headers. One more ends the one that has waited longest."""
 MOST_CONNECTIONS = 4096
 """Connections of one process; one more gets 503. A thousand of them may watch jobs."""
+
+
+_BUSY = problem(
+    503,
+    "unavailable",
+    "Too many connections are open here. Nothing was accepted. Try again in a moment, with the same key.",
+    headers={"Retry-After": str(RETRY_AFTER), "Connection": "close"},
+)
+
+
+async def _answer_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    await _BUSY(scope, receive, send)
 
 
 class LimitedConnection(H11Protocol):
@@ -44,6 +59,12 @@ class LimitedConnection(H11Protocol):
         if self._reading is not None:
             self._reading.cancel()
         super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Answer what has arrived. uvicorn's own limit of connections would answer in plain text, without a time."""
+        full = len(self.connections) >= MOST_CONNECTIONS or len(self.tasks) >= MOST_CONNECTIONS
+        self.app = _answer_busy if full else self.config.loaded_app
+        super().handle_events()
 
     def data_received(self, data: bytes) -> None:
         waited = self._waits_for_a_head()

@@ -1,7 +1,11 @@
 """What endpoints share: this process's connections and settings, ids in paths, and the pages of lists."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, cast
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import BeforeValidator
@@ -9,21 +13,49 @@ from pydantic import BeforeValidator
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.group_commit import GroupCommit
 from worker.ids import LARGEST, parse_id
+from worker.jobs.singles import Single
 from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
-from worker.web.rate_limits import RateLimiter
+from worker.records import Submitted
+from worker.web.pools import Pools
+from worker.web.rate_limits import CallLimiter, RateLimiter
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The connections of one web process."""
 
-    database: Database
+    pools: Pools
     broker: HintBroker
     settings: Settings
-    limiter: RateLimiter
+    singles: GroupCommit[Single, Submitted]
+    """Commits small jobs, those that wait together in one transaction."""
     inbox: Inbox
+    """Commits HR events likewise."""
+    limiter: RateLimiter
+    """Of refused calls, by address."""
+    calls: CallLimiter = field(default_factory=CallLimiter)
+    """Of tokens."""
+    threads: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "door"))
+    """For the door alone: however many requests wait for something slow, it has threads."""
+
+    @property
+    def database(self) -> Database:
+        """The connections of ordinary requests."""
+        return self.pools.requests
+
+    @property
+    def door(self) -> Database:
+        """The connections of what must always be taken in."""
+        return self.pools.door
+
+    async def at_the_door(self, work: Callable[..., T], *given: Any) -> T:
+        """Wait for `work` in a thread of the door."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(work, *given))
 
 
 async def services(request: Request) -> Services:

@@ -1,7 +1,7 @@
-"""Rate limits: calls per key in a sliding minute, counted in Redis, shared by all web processes.
+"""Rate limits: refused calls by address, counted in Redis for all web processes; calls of a token, in each process.
 
 Redis only counts here. Without Redis every call passes: to refuse work because a counter is missing would
-turn a small fault into a large one.
+turn a small fault into a large one. A call that is let in asks Redis nothing.
 """
 
 import math
@@ -26,8 +26,32 @@ PAUSE = 5.0
 """Seconds without counting after Redis did not answer, so that not every request waits for it."""
 
 
+class CallLimiter:
+    """Counts the calls of tokens in this process alone, so that no call waits for it.
+
+    The generic cell rate algorithm (ITU-T I.371): those of a minute may come at once, then one comes free at a time.
+    """
+
+    def __init__(self) -> None:
+        self._free_at: dict[int, float] = {}
+        """When the calls so far, evenly spread, would be over. It has one entry for each token that called."""
+        self._lock = threading.Lock()
+
+    def retry_after(self, token_id: int, per_minute: int) -> int | None:
+        """Count a call. None when it may pass, else the seconds to wait; 0 `per_minute`: no limit."""
+        if per_minute == 0:
+            return None
+        now = time.monotonic()
+        with self._lock:
+            over = max(self._free_at.get(token_id, now), now) + 60 / per_minute
+            if over <= now + 60:
+                self._free_at[token_id] = over
+                return None
+        return max(math.ceil(over - now - 60), 1)
+
+
 class RateLimiter:
-    """Counts calls by key. When Redis is out of reach, every call passes, and the log says so once."""
+    """Counts refused calls by address. When Redis is out of reach, every call passes, and the log says so once."""
 
     def __init__(self, broker_url: str, *, pause: float = PAUSE) -> None:
         """`pause`: seconds without counting after Redis did not answer."""
@@ -48,8 +72,8 @@ class RateLimiter:
         """Count a call. None when it may pass, else the seconds after which to try again; 0 `per_minute`: no limit."""
         if per_minute == 0 or time.monotonic() < self._paused_until:
             return None
-        item = RateLimitItemPerMinute(per_minute)
         try:
+            item = RateLimitItemPerMinute(per_minute)
             passes = self._limits.hit(item, key)
             wait = None if passes else self._limits.get_window_stats(item, key).reset_time - time.time()
         except redis.RedisError as error:

@@ -1,5 +1,6 @@
 """The server that runs the application, and its shutdown: endless streams are ended first."""
 
+import socket
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 
 from worker.config import Settings
 from worker.queue.heartbeat import Heartbeat
-from worker.web.connections import LONGEST_HEAD, MOST_CONNECTIONS, LimitedConnection
+from worker.web.connections import LONGEST_HEAD, LimitedConnection
 
 
 class Server(uvicorn.Server):
@@ -25,7 +26,6 @@ class Server(uvicorn.Server):
                 http=LimitedConnection,
                 ws="none",
                 h11_max_incomplete_event_size=LONGEST_HEAD,
-                limit_concurrency=MOST_CONNECTIONS,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -38,14 +38,17 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(app: FastAPI, settings: Settings) -> None:
-    """Answer until SIGTERM or SIGINT; then finish the requests in progress, within `shutdown_seconds`."""
+def serve(app: FastAPI, settings: Settings, listening: socket.socket | None = None) -> None:
+    """Answer until SIGTERM or SIGINT; then finish the requests in progress, within `shutdown_seconds`.
+
+    `listening`: a socket that this process shares with others.
+    """
     server = Server(app, settings)
     heartbeat = Heartbeat(app.state.services.database, "web")
     heartbeat.start()
     try:
         with suppress(KeyboardInterrupt):
-            server.run()  # uvicorn raises the signal again after a graceful stop
+            server.run([listening] if listening else None)  # uvicorn raises the signal again after a graceful stop
     finally:
         heartbeat.stop()
     if not server.started:  # uvicorn has logged the reason

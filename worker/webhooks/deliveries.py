@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from standardwebhooks import Webhook
 
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import jobs, webhook_deliveries
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
@@ -104,7 +104,7 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
         replayed = webhook_deliveries.replay(connection, organisation_id, delivery_id)
         if replayed:
             jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.replay")
-            jobs.notify(connection)
+            notify_after_commit(connection)
         return replayed
 
     replayed = database.run(make_due)

@@ -17,13 +17,13 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes())
 @router.post("/plan")
 def plan_job(context: Context, who: Producer, request: JobRequest) -> answers.Plan:
     """The outcomes that a job would have now. Writes nothing."""
-    return plan.of_request(context.database, who.organisation_id, request)
+    return plan.of_request(context.pools.reports, who.organisation_id, request)
 
 
 @router.get("/{job_id}/plan", responses=describes(404, 409))
 def plan_again(context: Context, who: Viewer, job_id: RowId) -> answers.Plan:
     """What the undecided part of a job would do now. Writes nothing."""
-    return plan.of_job(context.database, who.organisation_id, job_id)
+    return plan.of_job(context.pools.reports, who.organisation_id, job_id)
 
 
 @router.post("/{job_id}/pause", responses=describes(404, 409))

@@ -52,4 +52,4 @@ def plan_reinstate(
     context: Context, who: Operator, job_id: RowId, request: ReinstateRequest | None = None
 ) -> ReinstatePlan:
     """What a reinstate would do now. Writes nothing."""
-    return reinstate.plan(context.database, who.organisation_id, job_id, request.filter if request else None)
+    return reinstate.plan(context.pools.reports, who.organisation_id, job_id, request.filter if request else None)

@@ -130,7 +130,7 @@ def send_export(
     spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # noqa: SIM115
     try:
         with _export_slot():
-            exports.export(context.database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
+            exports.export(context.pools.reports, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
         size = spool.tell()
         spool.seek(0)
     except exports.ExportAbandoned:

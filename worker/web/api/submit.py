@@ -1,5 +1,6 @@
 """Jobs that come in: `POST /v1/jobs`, and what every call that makes a job shares."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
@@ -7,12 +8,15 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from schemas import answers
 from schemas.jobs import MAX_IDS, JobRequest
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs import submit
-from worker.jobs.submit import Requester, Submitted
+from worker.jobs.singles import Single
+from worker.jobs.submit import Requester
+from worker.records import Submitted
 from worker.web.auth import Producer
 from worker.web.body import NotJsonError, must_be_json, parse, read
 from worker.web.context import Context, Services
@@ -21,6 +25,8 @@ from worker.web.problems import WITH_BODY, ProblemError, describes
 M = TypeVar("M", bound=BaseModel)
 
 LONGEST_KEY = 255
+_SMALL_BODY = 4096
+"""Bytes that are parsed between two other requests; a longer body is parsed in a thread."""
 KEY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -55,6 +61,7 @@ async def _body(request: Request, _: Producer) -> bytes:
 @router.post(
     "",
     status_code=202,
+    response_model=answers.Job,
     openapi_extra={
         "parameters": [KEY_HEADER],
         "requestBody": {
@@ -63,20 +70,37 @@ async def _body(request: Request, _: Producer) -> bytes:
         },
     },
 )
-def submit_job(
-    context: Context,
-    who: Producer,
-    request: Request,
-    response: Response,
-    body: Annotated[bytes, Depends(_body)],
-) -> answers.Job:
+async def submit_job(
+    context: Context, who: Producer, request: Request, body: Annotated[bytes, Depends(_body)]
+) -> Response:
     """Withdraw enrolments: by id, by filter, or all of a person's."""
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
+    one = _read_single(context, requester, request, body) if len(body) <= _SMALL_BODY else None
+    if one is None:
+        made = await run_in_threadpool(_submit, context, requester, request, body)
+    else:
+        committed = await asyncio.wrap_future(context.singles.submit(one))
+        made = submit.logged(committed)
+    content = answers.Job.model_validate(made.job).model_dump_json()
+    headers = {"Location": f"/v1/jobs/{made.job.id}"}
+    return Response(content, 202 if made.created else 200, headers, media_type="application/json")
+
+
+def _read_single(context: Services, requester: Requester, request: Request, body: bytes) -> Single | None:
+    """The small job that a request asks for; None: it is larger, or wrong, which takes its time to say."""
+    try:
+        must_be_json(request)
+        wanted = JobRequest.model_validate(_parsed(body))
+    except (ProblemError, ValidationError):
+        return None
+    return submit.single(requester, wanted, chunk_size=context.settings.chunk_size)
+
+
+def _submit(context: Services, requester: Requester, request: Request, body: bytes) -> Submitted:
     with known_key_first(context, requester):
         must_be_json(request)
         wanted = validated(JobRequest, _parsed(body))
-        made = submit.submit(context.database, requester, wanted, chunk_size=context.settings.chunk_size)
-    return accepted(made, response)
+        return submit.submit(context.database, requester, wanted, chunk_size=context.settings.chunk_size)
 
 
 def idempotency_key(request: Request) -> str:

@@ -66,7 +66,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     acts = [timeline.describe_act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
-    planned = _plan(view.database, job) if planning else None
+    planned = _plan(view.services.pools.reports, job) if planning else None
     return view.page(
         "job.html",
         job=job,

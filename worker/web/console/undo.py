@@ -71,7 +71,7 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     plan, error, names = None, "", {}
     try:
-        plan = reinstate.plan(view.database, view.organisation_id, job_id, _part(view, chosen))
+        plan = reinstate.plan(view.services.pools.reports, view.organisation_id, job_id, _part(view, chosen))
     except InvalidInputError as refused:
         error = str(refused)
     with view.database.begin() as connection:

@@ -20,7 +20,7 @@ from worker.access.sessions import Session
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.submit import Requester
-from worker.web.auth import Caller, limit
+from worker.web.auth import Caller, limit_calls
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError, SignInNeededError
@@ -123,7 +123,7 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
     if session is None:
         raise SignInNeededError
     token = session.token
-    limit(found, f"token:{token.id}", found.settings.rate_limit)
+    limit_calls(found, token.id)
     caller = Caller(token.id, token.organisation_id, token.name, token.role)
     request.state.view = View(request, found, caller, session, _zone(request.cookies.get(ZONE), session.timezone))
     return request.state.view  # type: ignore[no-any-return]

@@ -179,7 +179,7 @@ def plan_or_submit_file(
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         with csv_input.uploaded_ids(file.file) as rows:
             if act != "withdraw":
-                found = plan.of_file(view.database, view.organisation_id, request, rows)
+                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows)
                 return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
             submitted = submit.submit_file(
                 view.database, view.requester(key), request, rows, name=file.filename,
@@ -200,7 +200,7 @@ def _plan_page(
     if reason and not (error and error_status == 422 and not choice.enrolment_ids and choice.what == "ticked"):
         try:
             request = choice.request(view, reason=reason, source=source_of(reason))
-            found = plan.of_request(view.database, view.organisation_id, request)
+            found = plan.of_request(view.services.pools.reports, view.organisation_id, request)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -17,6 +18,7 @@ from schemas.answers import Receipt
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from schemas.jobs import Storable
+from worker.access.memory import NEEDS_DATABASE
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources, inbox
@@ -47,9 +49,12 @@ async def authenticate(
         ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for an
             address with too many refused requests.
     """
-    source = await run_in_threadpool(
-        hr_sources.authenticate, context.database, context.settings, kind=kind, called=called, genuine=genuine
-    )
+    known = hr_sources.recall(context.door, kind=kind, called=called, genuine=genuine)
+    if known is not NEEDS_DATABASE:
+        source = known
+    else:
+        ask = partial(hr_sources.authenticate, context.door, context.settings, kind=kind, called=called)
+        source = await context.at_the_door(partial(ask, genuine=genuine))
     if source is None:
         await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")
@@ -127,7 +132,7 @@ async def _store(context: Services, source: RegisteredSource, event: IncomingEve
         except InvalidInputError as error:
             event = replace(event, event=None, fault=str(error))
     if event.fault is not None:
-        stored = await run_in_threadpool(inbox.reject, context.database, source, event)
+        stored = await context.at_the_door(inbox.reject, context.door, source, event)
     status = ReceiptStatus.INVALID if isinstance(stored, RejectedEvent) else stored.status
     log.info("hook.received", source_id=source.id, organisation_id=source.organisation_id, status=status)
     return stored

@@ -1,0 +1,163 @@
+"""Small jobs in sets: each gets the answer that it would get alone, whoever it shares its transaction with."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from schemas.catalogue import JobState
+from schemas.jobs import JobRequest
+from tests.world import World, assert_balanced, decide_due
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import IdempotencyConflictError
+from worker.group_commit import GroupCommit
+from worker.jobs import show, submit
+from worker.jobs.singles import Single, accept_singles
+from worker.records import Submitted
+
+
+def single(world: World, *, key: str | None = None, organisation_id: int | None = None, **request: Any) -> Single:
+    requester = world.requester(key, door="api")
+    if organisation_id is not None:
+        requester = replace(requester, organisation_id=organisation_id)
+    made = submit.single(requester, JobRequest(**{"reason": "not_required", **request}))
+    assert made is not None
+    return made
+
+
+def accept(db: Database, *wanted: Single) -> Sequence[Submitted | Exception]:
+    with db.begin() as connection:
+        return accept_singles(connection, wanted)
+
+
+def jobs(answers: Sequence[Submitted | Exception]) -> list[Submitted]:
+    assert all(isinstance(answer, Submitted) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, Submitted)]
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "ids": {"enrolment_ids": [3, 1, 2, 1], "note": "ä \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")},
+    "a learner": {"learner_external_id": "anna ", "source": "admin"},
+    "later": {"enrolment_ids": [1], "effective_at": "2999-01-01T00:00:00+02:00"},
+    "past": {"enrolment_ids": [2**63 - 1], "effective_at": "2020-01-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_the_answer_is_what_would_be_read_back(db: Database, world: World, request_: dict[str, Any]) -> None:
+    (made,) = jobs(accept(db, single(world, **request_)))
+    assert made.created
+    assert made.job == show.show(db, organisation_id=world.organisation_id, job_id=made.job.id)
+
+
+def test_a_set_writes_what_single_requests_write(db: Database, world: World, environment: Settings) -> None:
+    ids = world.enrolments(6)
+    columns = "j.state, j.learners, j.accepted, c.state, c.size, c.number, c.lane, c.enrolment_ids"
+    digest = "(SELECT bit_xor(hashint8extended(i, j.id)) FROM unnest(c.enrolment_ids) i) = c.digest"
+    rows = (
+        f"SELECT {columns}, {digest} FROM withdrawals.jobs j JOIN withdrawals.chunks c ON c.job_id = j.id ORDER BY j.id"
+    )
+    made = jobs(accept(db, *(single(world, key=f"key {n}", enrolment_ids=[one]) for n, one in enumerate(ids))))
+    assert [one.job.state for one in made] == [JobState.QUEUED] * 6
+    assert [tuple(row) for row in world.run(rows)] == [("queued", 1, 1, "ready", 1, 0, 2, [one], True) for one in ids]
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 6
+    assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'job.submit'") == 6
+    decide_due(db, environment)
+    assert [world.status(one) for one in ids] == ["withdrawn"] * 6
+    assert_balanced(db)
+
+
+def test_of_a_key_in_one_set_the_first_makes_the_job(db: Database, world: World) -> None:
+    first, second = world.enrolments(2)
+    answers = accept(
+        db,
+        single(world, key="k", enrolment_ids=[first]),
+        single(world, key="k", enrolment_ids=[first]),
+        single(world, key="k", enrolment_ids=[second]),
+        single(world, key="other", enrolment_ids=[second]),
+    )
+    made, again, refused, neighbour = answers
+    assert isinstance(made, Submitted)
+    assert isinstance(again, Submitted)
+    assert isinstance(neighbour, Submitted)
+    assert (made.created, again.created, again.job.id, neighbour.created) == (True, False, made.job.id, True)
+    assert isinstance(refused, IdempotencyConflictError)
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 2
+    later = accept(db, single(world, key="k", enrolment_ids=[second]), single(world, key="k", enrolment_ids=[first]))
+    assert isinstance(later[0], IdempotencyConflictError)
+    assert isinstance(later[1], Submitted)
+    assert later[1].job.id == made.job.id
+
+
+def test_the_same_key_a_hundred_times_at_once_is_one_job(db: Database, world: World) -> None:
+    ids = world.enrolments(1)
+    wanted = [single(world, key="k", enrolment_ids=ids) for _ in range(100)]
+    groups = [GroupCommit(db, accept_singles, name=f"singles-{n}") for n in range(3)]  # as three processes
+    with ThreadPoolExecutor(25) as pool:
+        waiting = list(pool.map(lambda n: groups[n % 3].submit(wanted[n]), range(100)))
+    answers = jobs([one.result(60) for one in waiting])
+    for group in groups:
+        group.close()
+    assert len({answer.job.id for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
+
+
+def test_the_brake_admits_those_of_a_set_that_fit_and_holds_the_rest(db: Database, world: World) -> None:
+    """One after the other: a large one is held, a smaller one after it still fits. Organisations do not mix."""
+    other = world.organisation("Other")
+    ids = world.enrolments(12)
+    for organisation_id in (world.organisation_id, other):
+        world.run(
+            """INSERT INTO withdrawals.organisation_settings (organisation_id, brake_floor, brake_share, brake_hours)
+            VALUES (:o, 5, 0, 24)""",
+            o=organisation_id,
+        )
+    theirs = world.enrolment("theirs", organisation_id=other)
+    made = jobs(
+        accept(
+            db,
+            single(world, enrolment_ids=ids[:3]),
+            single(world, enrolment_ids=ids[3:7]),
+            single(world, enrolment_ids=[theirs], organisation_id=other),
+            single(world, enrolment_ids=ids[7:9]),
+            single(world, enrolment_ids=ids[9:10]),
+        )
+    )
+    assert [one.job.state for one in made] == ["queued", "held", "queued", "queued", "held"]
+    held = made[1].job
+    assert held.brake is not None
+    assert (held.brake["before"], held.brake["learners"], held.brake["population"]) == (3, 4, 12)
+    for one in made:
+        assert one.job == show.show(db, organisation_id=one.job.organisation_id, job_id=one.job.id)
+    assert world.run("SELECT DISTINCT c.state FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id "
+                     "WHERE j.state = 'held'") == [("waiting",)]  # fmt: skip
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume WHERE organisation_id = :o",
+                     o=world.organisation_id) == 5  # fmt: skip
+
+
+def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process commits it while this one waits for the settings row."""
+    from worker.ledger import job_sets
+
+    ids = world.enrolments(1)
+    lock = job_sets.lock_settings
+    first: list[Submitted] = []
+
+    def lock_late(*given: Any) -> Any:
+        if not first:
+            first.append(None)  # type: ignore[arg-type]
+            first[:] = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
+        return lock(*given)
+
+    monkeypatch.setattr(job_sets, "lock_settings", lock_late)
+    (second,) = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
+    assert (second.created, second.job.id) == (False, first[0].job.id)
+    with db.begin() as connection:
+        assert connection.scalar(text("SELECT sum(jobs) FROM withdrawals.brake_volume")) == 1

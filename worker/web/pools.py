@@ -1,0 +1,47 @@
+"""The connections of a web process, in pools of their own: what is slow takes none from what must be quick."""
+
+from dataclasses import dataclass
+
+from worker.config import Settings
+from worker.database import Database
+
+RETRY_SECONDS = 3.0
+"""After that a waiting caller gets 503 with Retry-After."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Connections by what they are for."""
+
+    requests: Database
+    """Everything else: reads, acts on jobs and letters, the console."""
+    door: Database
+    """What must always be taken in: HR events and small jobs, and who sends them."""
+    reports: Database
+    """What reads much: exports and plans."""
+    watchers: Database
+    """The one question that all who watch jobs share."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Pools":
+        """The pools of a web process, as large as the settings say."""
+
+        def pool(size: int) -> Database:
+            return Database(settings, pool_size=size, retry_seconds=RETRY_SECONDS)
+
+        return cls(
+            pool(settings.web_connections),
+            pool(settings.door_connections),
+            pool(settings.report_connections),
+            pool(1),
+        )
+
+    @classmethod
+    def of(cls, database: Database) -> "Pools":
+        """One pool for everything, where nobody starves anybody: in tests."""
+        return cls(database, database, database, database)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for pool in (self.door, self.requests, self.reports, self.watchers):
+            pool.close()
