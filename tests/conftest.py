@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from ops.local.postgres import USER
 from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.world import World
@@ -81,6 +82,8 @@ class Cluster:
 def cluster(servers: LocalServers) -> Iterator[Cluster]:
     """The databases of this test run."""
     found = Cluster(_url(servers, "postgres"))
+    # A race that ends in a deadlock need not wait a second until PostgreSQL looks for one.
+    found.run(f"ALTER ROLE {USER} SET deadlock_timeout = '100ms'")
     yield found
     found.close()
 

@@ -307,3 +307,10 @@ def leader(world: World) -> UUID | None:
     found = world.one("SELECT process_id FROM withdrawals.leader")
     assert found is None or isinstance(found, UUID)
     return found
+
+
+def time_passes(world: World, process_id: UUID | None) -> None:
+    """As if a relay that leads had been silent for long enough to be replaced."""
+    world.run(
+        "UPDATE withdrawals.leader SET seen_at = seen_at - interval '1 hour' WHERE process_id = :id", id=process_id
+    )
