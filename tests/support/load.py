@@ -28,9 +28,9 @@ from worker.rules import ENDED
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 """Read at import: a test's environment begins without the service's variables."""
 
-SIZE = 3_000 if FULL else 400
+SIZE = 3_000 if FULL else 240
 """Enrolments of the bulk job."""
-KILLS = 12 if FULL else 3
+KILLS = 12 if FULL else 2
 DEADLINE = 600.0 if FULL else 240.0
 """Seconds until everything must be decided, restarts and leases included."""
 
