@@ -11,6 +11,7 @@ from tests.world import World, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.show import show
+from worker.queue import broker as doorbell
 from worker.queue.broker import ACTOR, QUEUE, make_broker
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay
@@ -29,8 +30,9 @@ def processes(environment: Settings) -> Iterator[None]:
 
 
 @pytest.fixture
-def service(environment: Settings, db: Database) -> Iterator[None]:
+def service(environment: Settings, db: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same parts in threads of this process, which start and stop faster."""
+    monkeypatch.setattr(doorbell, "_BELL_WAIT", 0.05)  # an idle worker ends between two waits
     url = environment.broker_url.get_secret_value()
     lifecycle = Lifecycle(environment)
     broker = make_broker(url, [lifecycle])

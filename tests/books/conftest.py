@@ -5,9 +5,9 @@ from contextlib import closing
 import pytest
 import sqlalchemy
 from pydantic import SecretStr
-from sqlalchemy import text
 
 from ops.local.servers import LocalServers
+from tests.conftest import Cluster
 from tests.support import full_world
 from worker.config import Settings
 from worker.database import Database
@@ -16,15 +16,10 @@ NAME = "template_full_world"
 
 
 @pytest.fixture(scope="session")
-def template(servers: LocalServers, template: str) -> str:
+def template(servers: LocalServers, cluster: Cluster, template: str) -> str:
     """In place of the empty template: one with the full world."""
+    cluster.run(f"CREATE DATABASE {NAME} TEMPLATE {template}")
     url = sqlalchemy.make_url(servers.database_url)
-    engine = sqlalchemy.create_engine(
-        url.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {NAME} TEMPLATE {template}"))
-    engine.dispose()
     settings = Settings().model_copy(
         update={
             "database_url": SecretStr(url.set(database=NAME).render_as_string(hide_password=False)),

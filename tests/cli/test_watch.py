@@ -85,10 +85,13 @@ def test_on_a_terminal_a_bar_shows_the_state_and_ctrl_c_ends_it(world: World, db
     job = world.submit(db, world.enrolments(3))
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    # A run that was started in the background ignores SIGINT, and what it starts would inherit that.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "ops", "jobs", "watch", str(job.id)],
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, handler)
     os.close(theirs)
     seen = b""
 

@@ -15,7 +15,7 @@ from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.ledger import processes
 from worker.queue import broker as doorbell
-from worker.queue.broker import ACTOR, BELL, BELLS, QUEUE, HintBroker, make_broker
+from worker.queue.broker import ACTOR, BELLS, QUEUE, HintBroker, make_broker
 from worker.queue.middleware import Lifecycle
 
 
@@ -65,7 +65,8 @@ def _ring_until_ended(broker: HintBroker, worker: dramatiq.Worker) -> None:
     # The consumer's wait has no end here, so somebody has to wake it for the shutdown.
     deadline = time.monotonic() + PATIENCE
     while any(thread.is_alive() for thread in worker.consumers.values()) and time.monotonic() < deadline:
-        broker.client.lpush(BELL, b"1")
+        for bell in BELLS.values():
+            broker.client.lpush(bell, b"1")
         threading.Event().wait(0.02)
 
 

@@ -38,27 +38,26 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.fixture
-def hung(environment: Settings, servers: LocalServers) -> Iterator[None]:
-    """Redis takes connections and answers nothing."""
+def hung(environment: Settings, servers: LocalServers) -> Iterator[int]:
+    """Redis takes connections and answers nothing; its process id, which it is asked for before."""
     pid = servers.redis.pid()
     assert pid
     os.kill(pid, signal.SIGSTOP)
-    yield
+    yield pid
     os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.usefixtures("hung")
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_sweep_asks_a_hung_redis_once_and_takes_all_its_steps(
-    db: Database, environment: Settings, world: World, servers: LocalServers, sent: Counter[str], connected: bool
+    db: Database, environment: Settings, world: World, hung: int, sent: Counter[str], connected: bool
 ) -> None:
     broker = make_broker(environment.broker_url.get_secret_value())
     relay = Relay(db, broker, environment)
     if connected:
-        os.kill(servers.redis.pid() or 0, signal.SIGCONT)
+        os.kill(hung, signal.SIGCONT)
         relay.publish()
         broker.client.ping()
-        os.kill(servers.redis.pid() or 0, signal.SIGSTOP)
+        os.kill(hung, signal.SIGSTOP)
     job = world.submit(db, world.enrolments(1))
     late = world.submit(db, world.enrolments(1), effective_at="2999-01-01")
     world.run("UPDATE withdrawals.jobs SET effective_at = now() WHERE id = :id", id=late.id)
@@ -72,7 +71,7 @@ def test_a_sweep_asks_a_hung_redis_once_and_takes_all_its_steps(
     sent.clear()
     relay._publish()
     assert not sent["sent"], "not before the next round"
-    os.kill(servers.redis.pid() or 0, signal.SIGCONT)
+    os.kill(hung, signal.SIGCONT)
     relay.sweep()
     assert broker.client.llen("withdrawals:due") == 1
     broker.client.close()

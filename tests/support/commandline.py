@@ -1,6 +1,7 @@
 """The command line as a person uses it: words in, exit code and two streams out."""
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -15,10 +16,14 @@ from typing import Any
 from unittest import mock
 
 import structlog
+import typer.main
 
 from ops.cli.app import main
 from tests.world import PATIENCE
 from worker.config import settings
+
+_get_command = functools.cache(typer.main.get_command)
+"""The commands and their options are made once, not for every command that a test runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,12 @@ def withdrawals(*words: object) -> Ran:
     """
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
-    with _undone(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        mock.patch("typer.main.get_command", _get_command),
+        _undone(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             with mock.patch.object(sys, "argv", ["withdrawals", *map(str, words)]):
                 main()

@@ -28,9 +28,9 @@ from worker.rules import ENDED
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 """Read at import: a test's environment begins without the service's variables."""
 
-SIZE = 3_000 if FULL else 400
+SIZE = 3_000 if FULL else 240
 """Enrolments of the bulk job."""
-KILLS = 12 if FULL else 3
+KILLS = 12 if FULL else 2
 DEADLINE = 600.0 if FULL else 240.0
 """Seconds until everything must be decided, restarts and leases included."""
 
@@ -307,3 +307,10 @@ def leader(world: World) -> UUID | None:
     found = world.one("SELECT process_id FROM withdrawals.leader")
     assert found is None or isinstance(found, UUID)
     return found
+
+
+def time_passes(world: World, process_id: UUID | None) -> None:
+    """As if a relay that leads had been silent for long enough to be replaced."""
+    world.run(
+        "UPDATE withdrawals.leader SET seen_at = seen_at - interval '1 hour' WHERE process_id = :id", id=process_id
+    )
