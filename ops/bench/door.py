@@ -14,10 +14,10 @@ from itertools import count
 
 from standardwebhooks import Webhook
 
-from ops.bench import bare, obvious
+from ops.bench import bare, peers
 from ops.bench.load import Storm, fire, make_request
 from ops.bench.results import Results
-from ops.bench.site import PYTHON, BenchError, Processes, Site, Size, World, open_site, until
+from ops.bench.site import PYTHON, BenchError, Processes, Site, Size, World, alternate, open_site, until
 from schemas.jobs import FileRequest
 from worker.access import tokens
 from worker.jobs.submit import Requester, submit_file
@@ -59,12 +59,6 @@ def run(site: Site, results: Results, amount: Amount) -> None:
         for number in range(amount.rounds):
             _backlog_round(site, results, size, amount, number)
     site.forget(size)
-
-
-def alternate(number: int, *sides: Callable[[], object]) -> None:
-    """Run the sides of one round; every other round begins with the last, so that neither is always the first."""
-    for side in sides if number % 2 == 0 else reversed(sides):
-        side()
 
 
 def _faster_receiver(site: Site, results: Results, size: Size, amount: Amount) -> str:
@@ -150,18 +144,12 @@ def _backlog_round(site: Site, results: Results, size: Size, amount: Amount, num
             _check_books(world)
 
     def dramatiq() -> None:
-        with site.fresh(size) as world:
-            command = obvious.command(world.settings.processes, world.settings.threads)
-            with world.processes(dramatiq=command) as processes:
-                broker = obvious.make_broker()
-                broker.enqueue(obvious.message(size.of_leavers))  # its processes run once this is withdrawn
-                until(lambda: world.withdrawn() == 1, what="the first message is done")
-                with processes.stopped("dramatiq"):
-                    for enrolment_id in range(1, size.leavers + 1):
-                        broker.enqueue(obvious.message(enrolment_id))
-                    began = time.monotonic()
-                seconds["theirs"] = _until_withdrawn(world, size.leavers) - began
-                broker.close()
+        with peers.running(site, "dramatiq", size.leavers) as peer:
+            with peer.processes.stopped("dramatiq"):
+                peer.send(range(1, size.leavers + 1))
+                began = time.monotonic()
+            peers.until_done(peer, size.leavers)
+            seconds["theirs"] = time.monotonic() - began
 
     alternate(number, ours, dramatiq)
     results.add("door.backlog", amount.requests / seconds["ours"], amount.requests / seconds["theirs"])

@@ -90,8 +90,8 @@ class World:
         environment = {"WITHDRAWALS_PORT": str(port)}
         with Supervisor(commands, environment, output=self._log) as running:
             if serves:
-                until(lambda: _answers(port), what="the web process answers", every=0.1)
-            until(lambda: self._alive(names), what="worker and relay run", every=0.1)
+                until(lambda: _answers(port), what="the web process answers", every=0.1, within=60)
+            until(lambda: self._alive(names), what="worker and relay run", every=0.1, within=60)
             time.sleep(1.5)  # what processes do as they start is over, on either side
             yield Processes(running, port)
 
@@ -241,6 +241,12 @@ def open_site() -> Iterator[Site]:
             yield Site(servers, directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def alternate(number: int, *sides: Callable[[], object]) -> None:
+    """Run the sides of one round; every other round begins with the last, so that neither is always the first."""
+    for side in sides if number % 2 == 0 else reversed(sides):
+        side()
 
 
 def until(condition: Callable[[], bool], *, what: str, every: float = 0.05, within: float = PATIENCE) -> None:
