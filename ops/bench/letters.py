@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from ops.bench.memory import peak
+from ops.bench.site import BenchError
 from ops.cli.common import out, table
 from ops.local.servers import LocalServers
 from ops.local.supervisor import Supervisor
@@ -62,8 +63,14 @@ INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_i
 _PATIENCE = 900.0  # seconds
 
 
-def run(current: Settings, letters: int) -> None:
-    """Make the letters, act on all of them, and print one table."""
+def run(current: Settings, letters: int, rate: int = 1000) -> dict[str, float]:
+    """Make the letters, act on all of them, and print one table; the letters a second of each act.
+
+    `rate`: letters a second at the most.
+
+    Raises:
+        BenchError: the books do not balance.
+    """
     owner, database = Database(current, as_owner=True), Database(current)
     migrate(owner.engine, role=current.database_role)
     organisations = {act: _made(owner, act, letters) for act in ("redrive", "keep")}
@@ -87,8 +94,8 @@ def run(current: Settings, letters: int) -> None:
         log = Path(directory) / "log"
         with Supervisor({"worker": worker, "relay": relay}, output=log) as running:
             for act, organisation_id in organisations.items():
-                with timed(f"{act} of {letters:,}, at 1,000 a second at the most"):
-                    ended = _run_off(database, organisation_id, act)
+                with timed(f"{act} of {letters:,}, at {rate:,} a second at the most"):
+                    ended = _run_off(database, organisation_id, act, rate)
                 out.print(f"{act}: resolved {ended.resolved:,}, came back {ended.came_back:,}")
             peaks = {name: peak(running.pid(name)) for name in ("worker", "relay")}
     with timed("decision receipt of one that was kept"):
@@ -97,8 +104,10 @@ def run(current: Settings, letters: int) -> None:
     owner.close()
     database.close()
     out.print(table(f"{letters:,} letters each", "seconds", rows=shown))
-    out.print(f"books {books.clean and 'clean'}")
+    if not books.clean:
+        raise BenchError(f"the books do not balance: {books}")
     out.print("most memory of a process: " + ", ".join(f"{name} {used:.0f} MB" for name, used in peaks.items()))
+    return {what.split()[0]: letters / float(seconds) for what, seconds in shown if " of " in what and "," in what}
 
 
 def _made(owner: Database, name: str, letters: int) -> int:
@@ -111,7 +120,7 @@ def _made(owner: Database, name: str, letters: int) -> int:
     return organisation_id
 
 
-def _run_off(database: Database, organisation_id: int, act: str) -> CountedRun:
+def _run_off(database: Database, organisation_id: int, act: str, rate: int) -> CountedRun:
     begun = runs.start(
         database,
         organisation_id=organisation_id,
@@ -119,7 +128,7 @@ def _run_off(database: Database, organisation_id: int, act: str) -> CountedRun:
         wanted=LetterFilter(),
         actor="bench",
         note="bench",
-        rate=1000,
+        rate=rate,
     )
     deadline = time.monotonic() + _PATIENCE
     while (found := runs.show(database, organisation_id=organisation_id, run_id=begun.id)).finished_at is None:

@@ -7,7 +7,8 @@ was not faster. Messages are acknowledged after the work, as Dramatiq always doe
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import dramatiq
 import sqlalchemy
@@ -45,11 +46,16 @@ def make_broker() -> RedisBroker:
     return broker
 
 
-def send(enrolment_ids: Iterable[int]) -> None:
-    """Enqueue a message for each enrolment."""
+@contextmanager
+def sender() -> Iterator[Callable[[Iterable[int]], None]]:
+    """What enqueues a message for each enrolment, over one broker."""
     broker = make_broker()
-    for enrolment_id in enrolment_ids:
-        broker.enqueue(_message(enrolment_id))
+
+    def send(enrolment_ids: Iterable[int]) -> None:
+        for enrolment_id in enrolment_ids:
+            broker.enqueue(_message(enrolment_id))
+
+    yield send
     broker.close()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ops.bench.site import Site, Size, World, until
+from ops.bench.site import Processes, Site, Size, World, until
 from worker.config import Settings
 
 NAMES = ("dramatiq", "celery", "procrastinate")
@@ -26,7 +26,7 @@ class RunningPeer:
 
     world: World
     send: Callable[[Iterable[int]], None]
-    processes: Any
+    processes: Processes
 
 
 @contextmanager
@@ -40,10 +40,11 @@ def running(site: Site, name: str, enrolments: int) -> Iterator[RunningPeer]:
     with site.fresh(Size(bulk=enrolments + _WARM)) as world:
         if name == "procrastinate":
             module.prepare()
-        with world.processes(**_commands(name, module, world.settings)) as processes:
-            module.send(range(enrolments + 1, enrolments + _WARM + 1))
+        commands = _commands(name, module, world.settings)
+        with module.sender() as send, world.processes(**commands) as processes:
+            send(range(enrolments + 1, enrolments + _WARM + 1))
             until(lambda: world.withdrawn() == _WARM, what=f"the workers of {name} are ready", within=60)
-            yield RunningPeer(world, module.send, processes)
+            yield RunningPeer(world, send, processes)
 
 
 def until_done(peer: RunningPeer, enrolments: int) -> None:

@@ -7,7 +7,8 @@ between workers, and no limits of rate. The producer keeps one connection for al
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
@@ -40,12 +41,17 @@ def _withdraw(enrolment_id: int) -> None:
 _task = app.task(_withdraw, name="withdraw")
 
 
-def send(enrolment_ids: Iterable[int]) -> None:
-    """Send a task for each enrolment."""
+@contextmanager
+def sender() -> Iterator[Callable[[Iterable[int]], None]]:
+    """What sends a task for each enrolment, over one connection."""
     app.conf.broker_url = _broker_url()
     with app.producer_pool.acquire(block=True) as producer:
-        for enrolment_id in enrolment_ids:
-            _task.apply_async((enrolment_id,), producer=producer)
+
+        def send(enrolment_ids: Iterable[int]) -> None:
+            for enrolment_id in enrolment_ids:
+                _task.apply_async((enrolment_id,), producer=producer)
+
+        yield send
 
 
 def command(processes: int, threads: int) -> list[str]:

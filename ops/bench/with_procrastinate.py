@@ -9,7 +9,8 @@ each process of the service: `python -m ops.bench.with_procrastinate CONCURRENCY
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -36,12 +37,17 @@ def prepare() -> None:
         app.schema_manager.apply_schema()
 
 
-def send(enrolment_ids: Iterable[int]) -> None:
-    """Defer a job for each enrolment."""
-    rest = iter(enrolment_ids)
+@contextmanager
+def sender() -> Iterator[Callable[[Iterable[int]], None]]:
+    """What defers a job for each enrolment, over one pool of connections."""
     with make_app().open() as app:
-        while batch := list(islice(rest, _BATCH)):
-            app.configure_task("withdraw").batch_defer(*({"enrolment_id": one} for one in batch))
+
+        def send(enrolment_ids: Iterable[int]) -> None:
+            rest = iter(enrolment_ids)
+            while batch := list(islice(rest, _BATCH)):
+                app.configure_task("withdraw").batch_defer(*({"enrolment_id": one} for one in batch))
+
+        yield send
 
 
 def command(concurrency: int) -> list[str]:

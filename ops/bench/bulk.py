@@ -1,0 +1,163 @@
+"""Bulk jobs: by filter, by file and by ids, beside set SQL by hand and beside one job an enrolment in other queues."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import text
+
+from ops.bench import peers
+from ops.bench.memory import peak
+from ops.bench.results import Results
+from ops.bench.site import BenchError, Site, Size, World, alternate, until
+from schemas.jobs import MAX_IDS, FileRequest, Filter, JobRequest
+from worker.jobs.submit import Requester, submit, submit_file
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much of everything."""
+
+    enrolments: int = 500_000
+    peers: int = 8_000
+    """Enrolments for each of the other queues: their rate does not depend on how many there are."""
+    small: int = 100_000
+    large: int = 1_000_000
+    huge: int = 0
+    """Enrolments of the largest job; 0 leaves it out."""
+    rounds: int = 3
+
+
+QUICK = Amount(enrolments=20_000, peers=300, small=5_000, large=20_000, rounds=1)
+_LIMIT = """
+    WITH done AS (UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_at = now(),
+        withdrawal_reason = 'not_required', withdrawn_by = 'bench'
+        WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'in_progress' RETURNING id)
+    INSERT INTO bench_outcomes (job_id, enrolment_id, outcome) SELECT 1, id, 'withdrawn' FROM done"""
+_LIMIT_TABLE = """CREATE TABLE bench_outcomes (job_id bigint, enrolment_id bigint, outcome text,
+    decided_at timestamptz DEFAULT now(), PRIMARY KEY (job_id, enrolment_id))"""
+
+
+def run(site: Site, results: Results, amount: Amount) -> None:
+    """Measure bulk jobs beside their limit and their peers, then how the rate holds as they grow."""
+    size = Size(bulk=amount.enrolments)
+    ways = {"filter": by_filter, "file": by_file, "ids": by_ids}
+    for number in range(amount.rounds):
+        rates: dict[str, float] = {}
+
+        def measure(name: str, work: Callable[[], float], rates: dict[str, float] = rates) -> None:
+            keys = [f"bulk.{name}"] if name != "limit" else [f"bulk.{way}" for way in ways]
+            with results.attempt(*keys):
+                rates[name] = work()
+                results.say(f"{name}: {rates[name]:,.0f} enrolments a second")
+
+        sides: list[Callable[[], None]] = [partial(measure, "limit", partial(_limit, site, size))]
+        sides += [partial(measure, way, partial(_bulk, site, size, ask)) for way, ask in ways.items()]
+        sides += [partial(measure, name, partial(_peer, site, name, amount.peers)) for name in peers.NAMES]
+        alternate(number, *sides)
+        for way in ways:
+            if way in rates and "limit" in rates:
+                results.add(f"bulk.{way}", rates[way], rates["limit"])
+        for name in peers.NAMES:
+            if name in rates and "filter" in rates:
+                results.add(f"bulk.{name}", rates["filter"], rates[name])
+    site.forget(size)
+    with results.attempt("growth.large", "memory.web", "memory.worker", "memory.relay"):
+        _growth(site, results, amount.small, amount.large, "growth.large", min(amount.rounds, 2))
+    if amount.huge:
+        with results.attempt("growth.huge"):
+            _growth(site, results, amount.large, amount.huge, "growth.huge", 1)
+
+
+def by_filter(world: World) -> None:
+    """Ask for all by a filter."""
+    wanted = Filter(status=["in_progress"])
+    submit(world.database, _requester(world, "filter"), JobRequest(reason="not_required", filter=wanted))
+
+
+def by_file(world: World) -> None:
+    """Ask for all by a file, as one stream of ids."""
+    rows = enumerate(range(1, world.size.bulk + 1), 2)
+    submit_file(world.database, _requester(world, "file"), FileRequest(reason="not_required"), rows)
+
+
+def by_ids(world: World) -> None:
+    """Ask for all by their ids, in as few requests as one may have ids."""
+    for first in range(1, world.size.bulk + 1, MAX_IDS):
+        ids = list(range(first, min(first + MAX_IDS, world.size.bulk + 1)))
+        wanted = JobRequest(reason="not_required", enrolment_ids=ids)
+        submit(world.database, _requester(world, f"ids-{first}"), wanted)
+
+
+def _bulk(site: Site, size: Size, ask: Callable[[World], None]) -> float:
+    """Enrolments a second, from before the request to the last outcome."""
+    with site.fresh(size) as world, world.processes("worker", "relay"):
+        return _timed(world, ask)
+
+
+def _timed(world: World, ask: Callable[[World], None]) -> float:
+    began = time.monotonic()
+    ask(world)
+    unfinished = "SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL"
+    until(lambda: world.count(unfinished) == 0, what="every job has finished", every=0.02)
+    seconds = time.monotonic() - began
+    if (found := world.withdrawn()) != world.size.bulk:
+        raise BenchError(f"{found:,} enrolments are withdrawn, not {world.size.bulk:,}")
+    return world.size.bulk / seconds
+
+
+def _limit(site: Site, size: Size) -> float:
+    """What PostgreSQL can do: two connections take alternate sets, and only write."""
+    with site.fresh(size) as world:
+        with world.owner.begin() as connection:
+            connection.exec_driver_sql(_LIMIT_TABLE)
+        chunk = world.settings.chunk_size
+
+        def half(first: int) -> None:
+            for start in range(first * chunk + 1, size.bulk + 1, 2 * chunk):
+                with world.owner.begin() as connection:
+                    ids = list(range(start, min(start + chunk, size.bulk + 1)))
+                    connection.execute(text(_LIMIT), {"ids": ids})
+
+        began = time.monotonic()
+        threads = [threading.Thread(target=half, args=(first,)) for first in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - began
+        if (found := world.withdrawn()) != size.bulk:
+            raise BenchError(f"{found:,} enrolments are withdrawn, not {size.bulk:,}")
+        return size.bulk / seconds
+
+
+def _peer(site: Site, name: str, enrolments: int) -> float:
+    with peers.running(site, name, enrolments) as peer:
+        began = time.monotonic()
+        peer.send(range(1, enrolments + 1))
+        peers.until_done(peer, enrolments)
+        return enrolments / (time.monotonic() - began)
+
+
+def _growth(site: Site, results: Results, small: int, large: int, key: str, rounds: int) -> None:
+    """The rate of a large job beside a small one's, and the memory of every process after the large one."""
+    rates: dict[int, float] = {}
+
+    def measure(enrolments: int) -> None:
+        with site.fresh(Size(bulk=enrolments)) as world, world.processes("web", "worker", "relay") as processes:
+            rates[enrolments] = _timed(world, by_filter)
+            if enrolments == large:
+                for name in ("web", "worker", "relay"):
+                    results.add(f"memory.{name}", peak(processes.running.pid(name)))
+
+    for number in range(rounds):
+        alternate(number, partial(measure, small), partial(measure, large))
+        results.add(key, rates[large], rates[small])
+    site.forget(Size(bulk=small))
+    site.forget(Size(bulk=large))
+
+
+def _requester(world: World, key: str) -> Requester:
+    return Requester(world.organisation_id, "bench", "api", key)
