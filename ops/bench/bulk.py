@@ -30,6 +30,8 @@ class Amount:
     rounds: int = 3
 
 
+Ask = Callable[[World], None]
+"""Asks the service to withdraw every enrolment of a world."""
 QUICK = Amount(enrolments=20_000, peers=300, small=5_000, large=20_000, rounds=1)
 _LIMIT = """
     WITH done AS (UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_at = now(),
@@ -47,15 +49,15 @@ def run(site: Site, results: Results, amount: Amount) -> None:
     for number in range(amount.rounds):
         rates: dict[str, float] = {}
 
-        def measure(name: str, work: Callable[[], float], rates: dict[str, float] = rates) -> None:
+        def measured(name: str, work: Callable[[], float], rates: dict[str, float] = rates) -> None:
             keys = [f"bulk.{name}"] if name != "limit" else [f"bulk.{way}" for way in ways]
             with results.attempt(*keys):
                 rates[name] = work()
                 results.say(f"{name}: {rates[name]:,.0f} enrolments a second")
 
-        sides: list[Callable[[], None]] = [partial(measure, "limit", partial(_limit, site, size))]
-        sides += [partial(measure, way, partial(_bulk, site, size, ask)) for way, ask in ways.items()]
-        sides += [partial(measure, name, partial(_peer, site, name, amount.peers)) for name in peers.NAMES]
+        sides: list[Callable[[], None]] = [partial(measured, "limit", partial(_limit, site, size))]
+        sides += [partial(measured, way, partial(_bulk, site, size, ask)) for way, ask in ways.items()]
+        sides += [partial(measured, name, partial(_peer, site, name, amount.peers)) for name in peers.NAMES]
         alternate(number, *sides)
         for way in ways:
             if way in rates and "limit" in rates:
@@ -91,46 +93,57 @@ def by_ids(world: World) -> None:
         submit(world.database, _requester(world, f"ids-{first}"), wanted)
 
 
-def _bulk(site: Site, size: Size, ask: Callable[[World], None]) -> float:
-    """Enrolments a second, from before the request to the last outcome."""
+def _bulk(site: Site, size: Size, ask: Ask) -> float:
     with site.fresh(size) as world, world.processes("worker", "relay"):
-        return _timed(world, ask)
+        return measure(world, ask)
 
 
-def _timed(world: World, ask: Callable[[World], None]) -> float:
+def measure(world: World, ask: Ask) -> float:
+    """Enrolments a second, from before the request to the last outcome.
+
+    Raises:
+        BenchError: not all of them are withdrawn.
+    """
     began = time.monotonic()
     ask(world)
     unfinished = "SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL"
     until(lambda: world.count(unfinished) == 0, what="every job has finished", every=0.02)
-    seconds = time.monotonic() - began
-    if (found := world.withdrawn()) != world.size.bulk:
-        raise BenchError(f"{found:,} enrolments are withdrawn, not {world.size.bulk:,}")
-    return world.size.bulk / seconds
+    return _rate(world, time.monotonic() - began)
 
 
 def _limit(site: Site, size: Size) -> float:
-    """What PostgreSQL can do: two connections take alternate sets, and only write."""
     with site.fresh(size) as world:
-        with world.owner.begin() as connection:
-            connection.exec_driver_sql(_LIMIT_TABLE)
-        chunk = world.settings.chunk_size
+        return measure_limit(world)
 
-        def half(first: int) -> None:
-            for start in range(first * chunk + 1, size.bulk + 1, 2 * chunk):
-                with world.owner.begin() as connection:
-                    ids = list(range(start, min(start + chunk, size.bulk + 1)))
-                    connection.execute(text(_LIMIT), {"ids": ids})
 
-        began = time.monotonic()
-        threads = [threading.Thread(target=half, args=(first,)) for first in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.monotonic() - began
-        if (found := world.withdrawn()) != size.bulk:
-            raise BenchError(f"{found:,} enrolments are withdrawn, not {size.bulk:,}")
-        return size.bulk / seconds
+def measure_limit(world: World) -> float:
+    """What PostgreSQL can do, in enrolments a second: two connections take alternate sets, and only write.
+
+    Raises:
+        BenchError: not all of them are withdrawn.
+    """
+    with world.owner.begin() as connection:
+        connection.exec_driver_sql(_LIMIT_TABLE)
+    chunk, last = world.settings.chunk_size, world.size.bulk
+
+    def half(first: int) -> None:
+        for start in range(first * chunk + 1, last + 1, 2 * chunk):
+            with world.owner.begin() as connection:
+                connection.execute(text(_LIMIT), {"ids": list(range(start, min(start + chunk, last + 1)))})
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=half, args=(first,)) for first in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return _rate(world, time.monotonic() - began)
+
+
+def _rate(world: World, seconds: float) -> float:
+    if (found := world.withdrawn()) != world.size.bulk:
+        raise BenchError(f"{found:,} enrolments are withdrawn, not {world.size.bulk:,}")
+    return world.size.bulk / seconds
 
 
 def _peer(site: Site, name: str, enrolments: int) -> float:
@@ -145,15 +158,15 @@ def _growth(site: Site, results: Results, small: int, large: int, key: str, roun
     """The rate of a large job beside a small one's, and the memory of every process after the large one."""
     rates: dict[int, float] = {}
 
-    def measure(enrolments: int) -> None:
+    def measured(enrolments: int) -> None:
         with site.fresh(Size(bulk=enrolments)) as world, world.processes("web", "worker", "relay") as processes:
-            rates[enrolments] = _timed(world, by_filter)
+            rates[enrolments] = measure(world, by_filter)
             if enrolments == large:
                 for name in ("web", "worker", "relay"):
                     results.add(f"memory.{name}", peak(processes.running.pid(name)))
 
     for number in range(rounds):
-        alternate(number, partial(measure, small), partial(measure, large))
+        alternate(number, partial(measured, small), partial(measured, large))
         results.add(key, rates[large], rates[small])
     site.forget(Size(bulk=small))
     site.forget(Size(bulk=large))

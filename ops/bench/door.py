@@ -44,12 +44,12 @@ _numbers = count(1)
 def run(site: Site, results: Results, amount: Amount) -> None:
     """Measure every row of the front door."""
     size = Size(leavers=amount.requests)
-    kind = "sync"
-    with results.attempt("door.events", "door.singles"):
-        kind = _faster_receiver(site, results, size, amount)
+    kind = "asynchronous"
+    if amount.rounds > 1:
+        with results.attempt("door.events", "door.singles"):
+            kind = _faster_receiver(site, results, size, amount)
     with results.attempt("door.events", "door.events.p50", "door.events.p99", "door.drain", "door.singles"):
-        for number in range(amount.rounds):
-            _round(site, results, size, amount, kind, number)
+        run_storms(site, results, amount, kind)
     with results.attempt("door.bulk.events", "door.bulk.p99"):
         busy = Size(leavers=amount.requests // 2, bulk=amount.bulk)
         for number in range(amount.rounds):
@@ -67,6 +67,12 @@ def _faster_receiver(site: Site, results: Results, size: Size, amount: Amount) -
         results.note(f"bare receiver, {kind}, requests a second", rate)
     results.say(f"bare receiver: {', '.join(f'{kind} {rate:,.0f}/s' for kind, rate in found.items())}")
     return max(found, key=lambda kind: found[kind])
+
+
+def run_storms(site: Site, results: Results, amount: Amount, kind: str) -> None:
+    """Storms of events and of single requests beside those of the bare receiver of this kind."""
+    for number in range(amount.rounds):
+        _round(site, results, Size(leavers=amount.requests), amount, kind, number)
 
 
 def _round(site: Site, results: Results, size: Size, amount: Amount, kind: str, number: int) -> None:

@@ -40,7 +40,7 @@ def run(site: Site, results: Results, amount: Amount) -> None:
     for number in range(amount.rounds):
         _round(site, results, amount, number)
     with results.attempt("idle.cpu", "idle.redis", "idle.wal"):
-        _watch(site, results, amount.seconds)
+        watch(site, results, amount.seconds)
 
 
 def _round(site: Site, results: Results, amount: Amount, number: int) -> None:
@@ -96,8 +96,8 @@ def _latencies(world: World, send: Callable[[Iterable[int]], None], requests: in
     return found
 
 
-def _watch(site: Site, results: Results, seconds: float) -> None:
-    """Processor time of the busiest process, commands of Redis, and WAL, while nothing is asked."""
+def watch(site: Site, results: Results, seconds: float) -> None:
+    """Measure the processor time of the busiest process, commands of Redis, and WAL, while nothing is asked."""
     with site.fresh(Size(bulk=1000)) as world, world.processes(*_NAMES) as processes:
         time.sleep(min(seconds, 10))  # what follows a start is over
         client = redis.Redis.from_url(world.settings.broker_url.get_secret_value())

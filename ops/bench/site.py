@@ -139,6 +139,7 @@ class Site:
         self._servers = servers
         self.directory = directory
         self._filled: dict[Size, str] = {}
+        self._migrated = ""
         self._number = 0
 
     @contextmanager
@@ -168,6 +169,12 @@ class Site:
         if size in self._filled:
             self._drop(self._filled.pop(size))
 
+    def close(self) -> None:
+        """Drop every database that was filled."""
+        for name in (*self._filled.values(), self._migrated):
+            if name:
+                self._drop(name)
+
     def version(self) -> str:
         """The version of PostgreSQL."""
         with self._admin() as connection:
@@ -178,11 +185,16 @@ class Site:
         return str(redis.Redis.from_url(self._servers.broker_url).info("server")["redis_version"])
 
     def _fill(self, size: Size) -> str:
-        name = self._create("template1")
+        if not self._migrated:
+            self._migrated = self._create("template1")
+            self._use(self._migrated)
+            owner = Database(settings(), as_owner=True)
+            migrate(owner.engine, role=settings().database_role)
+            owner.close()
+        name = self._create(self._migrated)
         self._use(name)
         owner = Database(settings(), as_owner=True)
         try:
-            migrate(owner.engine, role=settings().database_role)
             with owner.begin() as connection:
                 for statement in _FILL:
                     connection.execute(text(statement), {"leavers": size.leavers, "bulk": size.bulk})
@@ -230,6 +242,17 @@ _FILL = (
 )
 
 
+def environment(servers: LocalServers) -> dict[str, str]:
+    """The variables with which this process and its children run."""
+    return {
+        "DATABASE_URL": servers.database_url,
+        "BROKER_URL": servers.broker_url,
+        "WITHDRAWALS_SECRET_KEY": "a-key-of-the-bench-alone",
+        "WITHDRAWALS_BRAKE_FLOOR": str(10**9),  # the benchmark withdraws everybody at once
+        "WITHDRAWALS_RATE_LIMIT": str(10**9),  # one token sends all; calls are counted as always
+    }
+
+
 @contextmanager
 def open_site() -> Iterator[Site]:
     """Start servers of its own, and remove all of it at the end."""
@@ -238,13 +261,7 @@ def open_site() -> Iterator[Site]:
     directory.chmod(0o755)
     try:
         with LocalServers(directory / "local") as servers:
-            os.environ |= {
-                "DATABASE_URL": servers.database_url,
-                "BROKER_URL": servers.broker_url,
-                "WITHDRAWALS_SECRET_KEY": "a-key-of-the-bench-alone",
-                "WITHDRAWALS_BRAKE_FLOOR": str(10**9),  # the benchmark withdraws everybody at once
-                "WITHDRAWALS_RATE_LIMIT": str(10**9),  # one token sends all; calls are counted as always
-            }
+            os.environ |= environment(servers)
             settings.cache_clear()
             yield Site(servers, directory)
     finally:
