@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
     began, results = time.monotonic(), Results()
-    with open_site() as site:
+    with open_site(settle=0.2 if arguments.quick else 1.5) as site:
         versions = report.versions() | {"postgresql": site.version(), "redis": site.redis_version()}
         for name, run in groups(quick=arguments.quick, large=arguments.large).items():
             if not arguments.only or name in arguments.only:

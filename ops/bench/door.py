@@ -280,7 +280,7 @@ def main() -> None:
         arguments.requests or amount.requests, amount.connections, amount.bulk, arguments.rounds or amount.rounds
     )
     results = Results()
-    with open_site() as site:
+    with open_site(settle=0.2 if arguments.quick else 1.5) as site:
         run(site, results, amount)
     for name, value in results.notes.items():
         results.say(f"{name}: {value:,.3g}")

@@ -17,14 +17,12 @@ from pathlib import Path
 from sqlalchemy import text
 
 from ops.bench.memory import peak
+from ops.bench.site import Size, open_site
 from ops.cli.common import out, table
-from ops.local.servers import LocalServers
 from ops.local.supervisor import Supervisor
-from ops.migrate import migrate
 from schemas.reports import EnrolmentFilter
-from worker import logs
 from worker.access import tokens
-from worker.config import Settings, settings
+from worker.config import Settings
 from worker.database import Database
 from worker.reports.formats import Format
 from worker.reports.summary import summarise
@@ -138,19 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.exports", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    logs.silence()
-    directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
-    directory.chmod(0o755)
-    try:
-        with LocalServers(directory / "local") as servers:
-            os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
-            settings.cache_clear()
-            owner = Database(settings(), as_owner=True)
-            migrate(owner.engine, role=settings().database_role)
-            owner.close()
-            run(settings(), arguments.rows)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with open_site() as site, site.fresh(Size()) as world:
+        run(world.settings, arguments.rows)
 
 
 if __name__ == "__main__":

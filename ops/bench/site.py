@@ -56,13 +56,14 @@ class Size:
 class World:
     """One fresh database and an empty Redis: settings, connections, and processes that use them."""
 
-    def __init__(self, size: Size, directory: Path) -> None:
+    def __init__(self, size: Size, directory: Path, settle: float) -> None:
         self.size = size
         self.settings: Settings = settings()
         self.owner = Database(self.settings, as_owner=True)
         self.database = Database(self.settings, pool_size=8)
         self.organisation_id = 1
         self._log = directory / "processes.log"
+        self._settle = settle
 
     def close(self) -> None:
         self.owner.close()
@@ -92,7 +93,7 @@ class World:
             if serves:
                 until(lambda: _answers(port), what="the web process answers", every=0.1, within=60)
             until(lambda: self._alive(names), what="worker and relay run", every=0.1, within=60)
-            time.sleep(1.5)  # what processes do as they start is over, on either side
+            time.sleep(self._settle)  # what processes do as they start is over, on either side
             yield Processes(running, port)
 
     def _alive(self, names: tuple[str, ...]) -> bool:
@@ -135,8 +136,10 @@ class Processes:
 class Site:
     """The servers of one run, and the filled databases that fresh ones are copied from."""
 
-    def __init__(self, servers: LocalServers, directory: Path) -> None:
+    def __init__(self, servers: LocalServers, directory: Path, *, settle: float = 1.5) -> None:
+        """`settle`: seconds for which processes that are ready are left alone before anything is measured."""
         self._servers = servers
+        self._settle = settle
         self.directory = directory
         self._filled: dict[Size, str] = {}
         self._migrated = ""
@@ -149,7 +152,7 @@ class Site:
         name = self._create(template)
         redis.Redis.from_url(self._servers.broker_url).flushall()
         self._use(name)
-        world = World(size, self.directory)
+        world = World(size, self.directory, self._settle)
         try:
             yield world
         finally:
@@ -254,8 +257,8 @@ def environment(servers: LocalServers) -> dict[str, str]:
 
 
 @contextmanager
-def open_site() -> Iterator[Site]:
-    """Start servers of its own, and remove all of it at the end."""
+def open_site(*, settle: float = 1.5) -> Iterator[Site]:
+    """Start servers of its own, and remove all of it at the end. `settle`: as of `Site`."""
     logs.silence()
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
     directory.chmod(0o755)
@@ -263,7 +266,7 @@ def open_site() -> Iterator[Site]:
         with LocalServers(directory / "local") as servers:
             os.environ |= environment(servers)
             settings.cache_clear()
-            yield Site(servers, directory)
+            yield Site(servers, directory, settle=settle)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

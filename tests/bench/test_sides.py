@@ -21,7 +21,7 @@ def site(servers: LocalServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name, value in environment(servers).items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
-    site = Site(servers, tmp_path)
+    site = Site(servers, tmp_path, settle=0)
     yield site
     site.close()
     settings.cache_clear()
