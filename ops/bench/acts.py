@@ -15,7 +15,7 @@ class Amount:
     """How much of everything."""
 
     planned: int = 500_000
-    exported: int = 1_000_000
+    exported: int = 500_000
     letters: int = 20_000
     checked: int = 1_000_000
 

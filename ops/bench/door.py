@@ -50,7 +50,7 @@ def run(site: Site, results: Results, amount: Amount) -> None:
             kind = _faster_receiver(site, results, size, amount)
     with results.attempt("door.events", "door.events.p50", "door.events.p99", "door.drain", "door.singles"):
         run_storms(site, results, amount, kind)
-    with results.attempt("door.bulk.events", "door.bulk.p99"):
+    with results.attempt("door.bulk.events", "door.bulk.p99", "door.bulk.drain"):
         busy = Size(leavers=amount.requests // 2, bulk=amount.bulk)
         for number in range(amount.rounds):
             _busy_round(site, results, busy, amount, kind, number)
@@ -112,6 +112,7 @@ def _round(site: Site, results: Results, size: Size, amount: Amount, kind: str, 
 def _busy_round(site: Site, results: Results, size: Size, amount: Amount, kind: str, number: int) -> None:
     """Both receivers while worker and relay are busy with the same bulk job."""
     found: dict[str, Storm] = {}
+    drains: list[float] = []
 
     def receiver() -> None:
         with site.fresh(size) as world:
@@ -128,10 +129,11 @@ def _busy_round(site: Site, results: Results, size: Size, amount: Amount, kind: 
                 _start_bulk(world)
                 found["events"] = _storm(processes, make, amount, size.leavers)
                 _note_bulk(world, results)
-                _until_withdrawn(world, size.of_leavers)
+                drains.append(_until_withdrawn(world, size.of_leavers) - found["events"].ended)
 
     alternate(number, receiver, events)
     results.add("door.bulk.events", found["events"].rate, found["bare"].rate)
+    results.add("door.bulk.drain", drains[0])
     results.add("door.bulk.p99", found["events"].latency(0.99), found["bare"].latency(0.99))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
+_PATIENCE = 300.0
+"""Seconds after which a storm whose answers do not come is a failure."""
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 
@@ -76,7 +78,7 @@ class _Sender:
         cpu, self.storm.began = time.process_time(), time.monotonic()
         for transport, connection in opened:
             connection.begin(transport)
-        await self._done.wait()
+        await asyncio.wait_for(self._done.wait(), _PATIENCE)
         self.storm.ended, self.storm.cpu = time.monotonic(), time.process_time() - cpu
         for transport, _ in opened:
             transport.close()

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("door.events.p99", "the same, 99th percentile of latency", "ms", _RECEIVER, 5, "at most"),
         Row("door.bulk.events", "HR events accepted in a storm during a bulk job", "/s", _RECEIVER),
         Row("door.bulk.p99", "the same, 99th percentile of latency", "ms", _RECEIVER, 5, "at most"),
+        Row("door.bulk.drain", "last withdrawal after the last answer of that storm", "s"),
         Row("door.drain", "last withdrawal after the last answer of a storm of events", "s", goal=2, sense="at most"),
         Row("door.singles", "single API requests accepted in a storm", "/s", _RECEIVER, 0.5),
         Row("door.backlog", "single requests that were accepted, withdrawn", "/s", "plain Dramatiq", 8),

@@ -28,7 +28,7 @@ from worker import logs
 from worker.config import Settings, settings
 from worker.database import Database
 
-PATIENCE = 900.0
+PATIENCE = 300.0
 """Seconds after which what has not happened is a failure of the row."""
 PYTHON = [sys.executable, "-m"]
 SERVICE = {name: [*PYTHON, "ops", name] for name in ("web", "worker", "relay")}
