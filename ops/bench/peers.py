@@ -14,8 +14,8 @@ from worker.config import Settings
 
 NAMES = ("dramatiq", "celery", "procrastinate")
 _MODULES = {"dramatiq": "obvious", "celery": "with_celery", "procrastinate": "with_procrastinate"}
-_CONCURRENCY = 8
-"""Tasks at a time in one process of Procrastinate; of 2, 4, 8 and 16 the fastest."""
+_CONCURRENCY = 4
+"""Tasks at a time in one process of Procrastinate: of 2, 4, 8 and 16 the fastest, though on a busy machine."""
 _WARM = 64
 """Enrolments that are withdrawn before the clock starts: every process has its connections and its statements then."""
 

@@ -55,7 +55,7 @@ def sender() -> Iterator[Callable[[Iterable[int]], None]]:
 
 
 def command(processes: int, threads: int) -> list[str]:
-    """The command that starts its workers: as many processes as the service has threads."""
+    """The command that starts its workers: as many processes as the service has threads; half of them were slower."""
     return [
         sys.executable, "-m", "celery", "-A", "ops.bench.with_celery", "--broker", _broker_url(), "worker",
         "--concurrency", str(processes * threads), "--loglevel", "WARNING", "--without-gossip", "--without-mingle",
