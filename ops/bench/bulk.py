@@ -25,14 +25,16 @@ class Amount:
     """Enrolments for each of the other queues: their rate does not depend on how many there are."""
     small: int = 100_000
     large: int = 1_000_000
+    """Enrolments of the job beside the small one; 0 leaves both out."""
     huge: int = 0
     """Enrolments of the largest job; 0 leaves it out."""
     rounds: int = 3
+    ways: tuple[str, ...] = ("filter", "file", "ids")
 
 
 Ask = Callable[[World], None]
 """Asks the service to withdraw every enrolment of a world."""
-QUICK = Amount(enrolments=20_000, peers=300, small=5_000, large=20_000, rounds=1)
+QUICK = Amount(enrolments=20_000, peers=300, small=0, large=0, rounds=1, ways=("filter", "file"))
 _SLOWEST = 5_000
 """Enrolments a second, below which a bulk job counts as stuck."""
 _LIMIT = """
@@ -47,7 +49,7 @@ _LIMIT_TABLE = """CREATE TABLE bench_outcomes (job_id bigint, enrolment_id bigin
 def run(site: Site, results: Results, amount: Amount) -> None:
     """Measure bulk jobs beside their limit and their peers, then how the rate holds as they grow."""
     size = Size(bulk=amount.enrolments)
-    ways = {"filter": by_filter, "file": by_file, "ids": by_ids}
+    ways = {name: _WAYS[name] for name in amount.ways}
     for number in range(amount.rounds):
         rates: dict[str, float] = {}
 
@@ -68,8 +70,9 @@ def run(site: Site, results: Results, amount: Amount) -> None:
             if name in rates and "filter" in rates:
                 results.add(f"bulk.{name}", rates["filter"], rates[name])
     site.forget(size)
-    with results.attempt("growth.large", "memory.web", "memory.worker", "memory.relay"):
-        _growth(site, results, amount.small, amount.large, "growth.large", min(amount.rounds, 2))
+    if amount.large:
+        with results.attempt("growth.large", "memory.web", "memory.worker", "memory.relay"):
+            _growth(site, results, amount.small, amount.large, "growth.large", min(amount.rounds, 2))
     if amount.huge:
         with results.attempt("growth.huge"):
             _growth(site, results, amount.large, amount.huge, "growth.huge", 1)
@@ -93,6 +96,9 @@ def by_ids(world: World) -> None:
         ids = list(range(first, min(first + MAX_IDS, world.size.bulk + 1)))
         wanted = JobRequest(reason="not_required", enrolment_ids=ids)
         submit(world.database, _requester(world, f"ids-{first}"), wanted)
+
+
+_WAYS: dict[str, Ask] = {"filter": by_filter, "file": by_file, "ids": by_ids}
 
 
 def _bulk(site: Site, size: Size, ask: Ask) -> float:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,7 +60,7 @@ INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_i
 """
 
 
-def run(current: Settings, rows: int) -> dict[str, float]:
+def run(current: Settings, rows: int, formats: Sequence[str] = tuple(Format)) -> dict[str, float]:
     """Fill an organisation, export it in each format, and print one table; the seconds of each, and the most memory."""
     owner, database = Database(current, as_owner=True), Database(current)
     with owner.begin() as connection:
@@ -73,8 +74,9 @@ def run(current: Settings, rows: int) -> dict[str, float]:
     summary_seconds = time.perf_counter() - begin
     token = tokens.create(database, organisation_id=organisation_id, name="exports", role="viewer", actor="bench")
     with tempfile.TemporaryDirectory(prefix="withdrawals-exports-", dir="/tmp") as directory:
-        shown = [(*_command(Path(directory), what), "command line") for what in _WHAT]
-        shown += [(*_download(Path(directory), token.secret, what), "web") for what in _WHAT]
+        names = [f"enrolments.{format_}" for format_ in formats]
+        shown = [(*_command(Path(directory), name), "command line") for name in names]
+        shown += [(*_download(Path(directory), token.secret, name), "web") for name in names]
     owner.close()
     database.close()
     out.print(table("export", "seconds", "file MB", "peak MB", "process", rows=shown))
@@ -83,9 +85,6 @@ def run(current: Settings, rows: int) -> dict[str, float]:
         "memory": max(float(used) for _, _, _, used, _ in shown),
         "summary": summary_seconds,
     }
-
-
-_WHAT = [f"enrolments.{format_}" for format_ in Format]
 
 
 def _command(directory: Path, what: str) -> tuple[str, str, str, str]:
@@ -99,7 +98,7 @@ def _command(directory: Path, what: str) -> tuple[str, str, str, str]:
         raise SystemExit(f"report {path.stem} -o {path.name} failed")
     seconds, size = time.perf_counter() - begin, path.stat().st_size
     path.unlink()
-    return what, f"{seconds:.1f}", f"{size / 1e6:.0f}", f"{used.ru_maxrss / 1024:.0f}"
+    return what, f"{seconds:.2f}", f"{size / 1e6:.0f}", f"{used.ru_maxrss / 1024:.0f}"
 
 
 def _download(directory: Path, secret: str, what: str) -> tuple[str, str, str, str]:
@@ -119,7 +118,7 @@ def _download(directory: Path, secret: str, what: str) -> tuple[str, str, str, s
         seconds = time.perf_counter() - begin
         size = (directory / what).stat().st_size
         used = peak(running.pid("web"))
-    return what, f"{seconds:.1f}", f"{size / 1e6:.0f}", f"{used:.0f}"
+    return what, f"{seconds:.2f}", f"{size / 1e6:.0f}", f"{used:.0f}"
 
 
 def _until_it_answers(url: str) -> None:

@@ -46,8 +46,8 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("bulk.dramatiq", "bulk job by filter", "/s", "plain Dramatiq", 40),
         Row("bulk.celery", "bulk job by filter", "/s", "Celery", 100),
         Row("bulk.procrastinate", "bulk job by filter", "/s", "Procrastinate", 200),
-        Row("growth.large", "bulk job of 1 million", "/s", "of 100,000"),
-        Row("growth.huge", "bulk job of 10 million", "/s", "of 1 million", 0.9),
+        Row("growth.large", "bulk job of 1 million", "/s", "one of 100,000"),
+        Row("growth.huge", "bulk job of 10 million", "/s", "one of 1 million", 0.9),
     ),
     "An idle system": (
         Row("latency.p50", "from request to withdrawn, median", "ms"),
