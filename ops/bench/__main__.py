@@ -57,7 +57,7 @@ def groups(*, quick: bool, large: bool) -> dict[str, Callable[[Site, Results], N
     """What measures each group of rows, with how much of everything."""
     of_bulk = bulk.QUICK if quick else bulk.Amount()
     if large:
-        of_bulk = dataclasses.replace(of_bulk, large=bulk.Amount.large, huge=HUGE)
+        of_bulk = dataclasses.replace(of_bulk, large=1_000_000, huge=HUGE)
     return {
         "door": lambda site, results: door.run(site, results, door.QUICK if quick else door.Amount()),
         "bulk": lambda site, results: bulk.run(site, results, of_bulk),
