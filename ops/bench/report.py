@@ -33,9 +33,9 @@ each other, never with another machine's.
   ([obvious.py](bench/obvious.py), [with_celery.py](bench/with_celery.py),
   [with_procrastinate.py](bench/with_procrastinate.py)).
 
-`make bench` measures everything in less than 25 minutes; `make bench QUICK=1` is a small version with fewer rows, in about a minute, to
-see that it works; `make bench LARGE=1` adds the job of 10 million. A whole run writes `bench/last-run.json`;
-`python -m ops.bench.report` writes this file and the picture from it.
+`make bench` measures everything in less than 25 minutes. `make bench QUICK=1` is a small version with fewer rows, in
+about a minute, to see that it works; `make bench LARGE=1` adds the job of 10 million. A whole run writes
+`bench/last-run.json`; `python -m ops.bench.report` writes this file and the picture from it.
 """
 
 

@@ -260,6 +260,7 @@ def environment(servers: LocalServers) -> dict[str, str]:
 def open_site(*, settle: float = 1.5) -> Iterator[Site]:
     """Start servers of its own, and remove all of it at the end. `settle`: as of `Site`."""
     logs.silence()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its servers stop, too
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
     directory.chmod(0o755)
     try:
