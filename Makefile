@@ -32,15 +32,16 @@ format: $(VENV)/.dev ## format the code and repair what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## throughput against one-actor-per-enrolment, and idle latency
-	@$(BIN)/python -m ops.bench
+bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
+	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)
 
 chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n repeats a run, CHAOS_ONLY=name runs one
 	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults -n 0 --show-capture=no; \
 		code=$$?; $(BIN)/python -m ops.chaos; exit $$code
 
-# The lock is the three files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
-# one before: what production runs, plus the embedded servers and the build backend, plus the developers' tools.
+# The lock is the four files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
+# one before: what production runs, plus the embedded servers and the build backend, plus the developers' tools, and
+# what the benchmark compares with.
 # It is neither uv.lock nor pylock.toml: both record the address of the index and of every file, so they would send a
 # machine that has a mirror elsewhere, and the pip that comes with Python 3.11 reads neither of them.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -52,6 +53,7 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml; UPGRADE=1: at thei
 	@$(COMPILE) pyproject.toml --extra local --group build --constraints requirements/production.txt \
 		--output-file requirements/local.txt >/dev/null
 	@$(COMPILE) --group dev --constraints requirements/local.txt --output-file requirements/dev.txt >/dev/null
+	@$(COMPILE) --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt >/dev/null
 
 dist: $(VENV)/.runtime ## build the wheel into dist/
 	@$(BIN)/python -m hatchling build -t wheel
@@ -72,4 +74,8 @@ $(VENV)/.runtime: requirements/local.txt pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	@$(PIP) --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.runtime
+	@$(PIP) --no-deps --require-hashes -r requirements/bench.txt
 	@touch $@

@@ -4,20 +4,14 @@
 """
 
 import argparse
-import os
-import shutil
-import tempfile
 import time
 from itertools import pairwise
-from pathlib import Path
 
 from sqlalchemy import text
 
+from ops.bench.site import BenchError, open_site
 from ops.cli.common import out, table
-from ops.local.servers import LocalServers
-from ops.migrate import migrate
-from worker import logs
-from worker.config import Settings, settings
+from worker.config import Settings
 from worker.database import Database
 from worker.reports.books import check
 
@@ -57,10 +51,13 @@ _LARGE = 100_000
 """Enrolments of a large job."""
 
 
-def run(current: Settings, rows: int) -> None:
-    """Fill a database by SQL, check its books, and print one table."""
+def run(current: Settings, rows: int) -> float:
+    """Fill a database by SQL, check its books, and print one table; outcomes a second.
+
+    Raises:
+        BenchError: the check finds something wrong in books that are right.
+    """
     owner, database = Database(current, as_owner=True), Database(current)
-    migrate(owner.engine, role=current.database_role)
     with owner.begin() as connection:
         connection.exec_driver_sql(_FILL.format(rows=rows, large=min(_LARGE, rows // 2)))
     with owner.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -80,7 +77,9 @@ def run(current: Settings, rows: int) -> None:
     owner.close()
     database.close()
     out.print(table(f"books of {rows:,}", "", "", rows=shown))
-    out.print("clean" if books.clean and not books.warnings else f"NOT clean: {books}")
+    if not books.clean or books.warnings:
+        raise BenchError(f"the books do not balance: {books}")
+    return rows / seconds
 
 
 def main() -> None:
@@ -88,16 +87,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.books", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    logs.silence()
-    directory = Path(tempfile.mkdtemp(prefix="withdrawals-books-", dir="/tmp"))
-    directory.chmod(0o755)
-    try:
-        with LocalServers(directory / "local") as servers:
-            os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
-            settings.cache_clear()
-            run(settings(), arguments.rows)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with open_site() as site, site.empty() as world:
+        run(world.settings, arguments.rows)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Run by `make bench`, or alone: `python -m ops.bench.letters [--letters N]`.
 """
 
 import argparse
-import os
-import shutil
 import sys
 import tempfile
 import time
@@ -16,13 +14,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from ops.bench.memory import peak
+from ops.bench.site import BenchError, Size, open_site
 from ops.cli.common import out, table
-from ops.local.servers import LocalServers
 from ops.local.supervisor import Supervisor
-from ops.migrate import migrate
 from schemas.dead_letters import LetterFilter
-from worker import logs
-from worker.config import Settings, settings
+from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import decision_receipts, desk, runs
 from worker.ledger.runs import CountedRun
@@ -62,12 +58,18 @@ INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_i
 _PATIENCE = 900.0  # seconds
 
 
-def run(current: Settings, letters: int) -> None:
-    """Make the letters, act on all of them, and print one table."""
+def run(current: Settings, letters: int, rate: int = 1000) -> dict[str, float]:
+    """Make the letters, act on all of them, and print one table; the letters a second of each act.
+
+    `rate`: letters a second at the most.
+
+    Raises:
+        BenchError: the books do not balance.
+    """
     owner, database = Database(current, as_owner=True), Database(current)
-    migrate(owner.engine, role=current.database_role)
     organisations = {act: _made(owner, act, letters) for act in ("redrive", "keep")}
     shown: list[tuple[str, str]] = []
+    rates: dict[str, float] = {}
 
     @contextmanager
     def timed(what: str) -> Iterator[None]:
@@ -87,8 +89,10 @@ def run(current: Settings, letters: int) -> None:
         log = Path(directory) / "log"
         with Supervisor({"worker": worker, "relay": relay}, output=log) as running:
             for act, organisation_id in organisations.items():
-                with timed(f"{act} of {letters:,}, at 1,000 a second at the most"):
-                    ended = _run_off(database, organisation_id, act)
+                with timed(f"{act} of {letters:,}, at {rate:,} a second at the most"):
+                    began = time.perf_counter()
+                    ended = _run_off(database, organisation_id, act, rate)
+                    rates[act] = letters / (time.perf_counter() - began)
                 out.print(f"{act}: resolved {ended.resolved:,}, came back {ended.came_back:,}")
             peaks = {name: peak(running.pid(name)) for name in ("worker", "relay")}
     with timed("decision receipt of one that was kept"):
@@ -97,8 +101,10 @@ def run(current: Settings, letters: int) -> None:
     owner.close()
     database.close()
     out.print(table(f"{letters:,} letters each", "seconds", rows=shown))
-    out.print(f"books {books.clean and 'clean'}")
+    if not books.clean:
+        raise BenchError(f"the books do not balance: {books}")
     out.print("most memory of a process: " + ", ".join(f"{name} {used:.0f} MB" for name, used in peaks.items()))
+    return rates
 
 
 def _made(owner: Database, name: str, letters: int) -> int:
@@ -111,7 +117,7 @@ def _made(owner: Database, name: str, letters: int) -> int:
     return organisation_id
 
 
-def _run_off(database: Database, organisation_id: int, act: str) -> CountedRun:
+def _run_off(database: Database, organisation_id: int, act: str, rate: int) -> CountedRun:
     begun = runs.start(
         database,
         organisation_id=organisation_id,
@@ -119,7 +125,7 @@ def _run_off(database: Database, organisation_id: int, act: str) -> CountedRun:
         wanted=LetterFilter(),
         actor="bench",
         note="bench",
-        rate=1000,
+        rate=rate,
     )
     deadline = time.monotonic() + _PATIENCE
     while (found := runs.show(database, organisation_id=organisation_id, run_id=begun.id)).finished_at is None:
@@ -134,17 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.letters", description=__doc__)
     parser.add_argument("--letters", type=int, default=100_000)
     arguments = parser.parse_args()
-    logs.silence()
-    directory = Path(tempfile.mkdtemp(prefix="withdrawals-letters-", dir="/tmp"))
-    directory.chmod(0o755)
-    try:
-        with LocalServers(directory / "local") as servers:
-            os.environ |= {"DATABASE_URL": servers.database_url, "BROKER_URL": servers.broker_url}
-            os.environ["WITHDRAWALS_BRAKE_FLOOR"] = str(10**9)
-            settings.cache_clear()
-            run(settings(), arguments.letters)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with open_site() as site, site.fresh(Size()) as world:
+        run(world.settings, arguments.letters)
 
 
 if __name__ == "__main__":
