@@ -65,7 +65,8 @@ class Notifier:
                 self._thread.start()
 
     def _serve(self) -> None:
-        while self._wanted.wait() and not self._closed:
+        while not self._closed:  # asked before each wait: the flush may take the flag that `close` has set
+            self._wanted.wait()
             self.flush()
             time.sleep(PAUSE)
 

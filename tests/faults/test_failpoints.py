@@ -31,9 +31,9 @@ IN_ORDER = [
     "decide.lock_letters:before",
     "claims.lock:before",
     "claims.lock:after",
-    "decide.lock_enrolments:before",
-    "decide.decide:before",
-    "decide.decide:after",
+    "decide.lock_plain:before",
+    "decide.decide_plain:before",
+    "decide.decide_plain:after",
     "drain.decide:commit:before",
     "drain.decide:commit:after",
     "jobs.finish:before",
@@ -71,7 +71,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
     db: Database, world: World, environment: Settings
 ) -> None:
     world.submit(db, world.enrolments(2))
-    with recording() as names, armed("decide.decide:after", failpoints.row_error):
+    with recording() as names, armed("decide.decide_plain:after", failpoints.row_error):
         decide_due(db, environment)
         due_now(world)
         decide_due(db, environment)
@@ -81,7 +81,9 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
 
 
 @pytest.mark.parametrize("action", ["serialization_failure", "deadlock", "lose_connection", "terminate_backend"])
-@pytest.mark.parametrize("name", ["decide.decide:before", "decide.decide:after", "drain.decide:commit:before"])
+@pytest.mark.parametrize(
+    "name", ["decide.decide_plain:before", "decide.decide_plain:after", "drain.decide:commit:before"]
+)
 def test_a_passing_error_at_a_failpoint_is_repeated_at_once(
     db: Database, world: World, environment: Settings, name: str, action: str
 ) -> None:
@@ -119,7 +121,7 @@ def test_the_nth_pass_alone_is_hit(db: Database, world: World) -> None:
 def test_a_pause_holds_a_transaction_between_two_statements(db: Database, world: World, environment: Settings) -> None:
     job = world.submit(db, world.enrolments(1))
     barrier = threading.Barrier(2)
-    with armed("decide.decide:after", failpoints.pause(barrier)):
+    with armed("decide.decide_plain:after", failpoints.pause(barrier)):
         worker = threading.Thread(target=Drain(db, environment).run)
         worker.start()
         barrier.wait(failpoints.WAIT_SECONDS)
@@ -139,7 +141,7 @@ def test_without_an_installation_nothing_of_the_driver_is_replaced() -> None:
     assert (PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy) == original
 
 
-@pytest.mark.parametrize("name", ["decide.decide:after", "drain.claim:commit:after", "drain.decide:commit:after"])
+@pytest.mark.parametrize("name", ["decide.decide_plain:after", "drain.claim:commit:after", "drain.decide:commit:after"])
 def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     db: Database, world: World, tmp_path: Path, name: str
 ) -> None:

@@ -127,3 +127,26 @@ def test_a_broken_connection_of_the_pool_does_not_lose_a_notification() -> None:
     notifier.notify()
     assert sent.wait(60)
     notifier.close()
+
+
+def test_closing_ends_whatever_the_thread_is_about_to_do() -> None:
+    """The thread may have seen that it is wanted and not that it is closed: it must not wait once more."""
+    in_flush, go_on = threading.Event(), threading.Event()
+
+    class Slow(Notifier):
+        def flush(self) -> None:
+            if threading.current_thread().name == "notifier":
+                in_flush.set()
+                assert go_on.wait(60)
+            super().flush()
+
+    notifier = Slow(lambda: None)
+    notifier.notify()
+    assert in_flush.wait(60)
+    closing = threading.Thread(target=notifier.close)
+    closing.start()
+    eventually(lambda: notifier._thread is None)
+    eventually(notifier._wanted.is_set)
+    go_on.set()
+    closing.join(60)
+    assert not closing.is_alive()

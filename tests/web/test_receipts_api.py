@@ -108,8 +108,8 @@ def test_what_waits_at_the_door_is_committed_when_the_server_stops(
     source = make_registered(db, environment, world.organisation_id)
     app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
     door = app.state.services.inbox
-    with TestClient(app):
-        futures = [door.submit(source, incoming(f"person-{number}")) for number in range(50)]
+    futures = [door.submit(source, incoming(f"person-{number}")) for number in range(50)]
+    db.close()  # as the server does after its last request
     assert all(future.result(0).status == "accepted" for future in futures)
     assert len(waiting(world)) == 50
     with pytest.raises(RuntimeError, match="closed"):
