@@ -2,7 +2,9 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,10 +19,15 @@ from schemas.jobs import JobRequest
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
+from worker.group_commit import GroupCommit
 from worker.jobs import brake
-from worker.jobs.submit import Requester, submit
+from worker.jobs.singles import accept_singles
+from worker.jobs.submit import Requester, single, submit
+from worker.records import Submitted
 from worker.reports.books import check
 
+CALLERS = 256
+"""Requests that wait for their answer at the same time."""
 TWICE = 500
 """Requests of the replay that are sent a second time, with the same key."""
 SHARE = 0.4
@@ -115,8 +122,7 @@ def _replay(demo: Demo) -> None:
         sent = bar.add_task("requests sent", total=len(requests))
         done = bar.add_task("withdrawn", total=9864)
         shown = time.monotonic()
-        for number, row in enumerate(requests):
-            _request(demo, row, twice=number < TWICE)
+        for _ in _send(demo, requests):
             bar.advance(sent)
             if time.monotonic() - shown > 0.2:
                 bar.update(done, completed=demo.count(_WITHDRAWN))
@@ -137,13 +143,31 @@ def _replay(demo: Demo) -> None:
     demo.compare("resource access, unchanged", before[1], demo.digest(_ACCESS))
 
 
-def _request(demo: Demo, row: oulad.Registration, *, twice: bool) -> None:
-    requester = Requester(demo.organisation_id, "demo:learner", "api", f"registration-{row.number}")
-    request = JobRequest(reason="learner_declined", enrolment_ids=[demo.base + row.number])
-    first = submit(demo.database, requester, request)
-    if twice:
-        again = submit(demo.database, requester, request)
-        demo.repeated += not again.created and again.job.id == first.job.id
+def _send(demo: Demo, rows: Sequence[oulad.Registration]) -> Iterator[None]:
+    """Send a request for each row, the first of them twice, as many callers at once do; yields with each answer.
+
+    Requests that wait for a commit share the next one, as in a web process.
+    """
+    commits = GroupCommit(demo.database, accept_singles, name="demo")
+    waiting: deque[list[Future[Submitted]]] = deque()
+    for number, row in enumerate(rows):
+        requester = Requester(demo.organisation_id, "demo:learner", "api", f"registration-{row.number}")
+        request = single(requester, JobRequest(reason="learner_declined", enrolment_ids=[demo.base + row.number]))
+        assert request is not None  # noqa: S101 - one id is a small job
+        waiting.append([commits.submit(request) for _ in range(2 if number < TWICE else 1)])
+        if len(waiting) == CALLERS:
+            _wait_for(demo, waiting.popleft())
+            yield
+    while waiting:
+        _wait_for(demo, waiting.popleft())
+        yield
+    commits.close()
+
+
+def _wait_for(demo: Demo, answers: list[Future[Submitted]]) -> None:
+    """Wait for the answers to one request; one that was sent twice must have got the same job twice."""
+    first, *again = [answer.result() for answer in answers]
+    demo.repeated += sum(not one.created and one.job.id == first.job.id for one in again)
 
 
 def _support(demo: Demo) -> None:

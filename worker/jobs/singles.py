@@ -41,7 +41,10 @@ class Single:
 
 def accept_singles(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
     """Accept small jobs in one transaction: for each its job, or why it is refused."""
-    firsts = list({one.key: one for one in reversed(wanted)}.values())[::-1]
+    first_at: dict[_Key, int] = {}
+    for n, one in enumerate(wanted):
+        first_at.setdefault(one.key, n)
+    firsts = [wanted[n] for n in first_at.values()]
     found = job_sets.look(connection, [(one.job, one.ids) for one in firsts])
     known = {one.key: item.known for one, item in zip(firsts, found, strict=True) if item.known is not None}
     new = [(one, item) for one, item in zip(firsts, found, strict=True) if item.known is None]
@@ -52,7 +55,7 @@ def accept_singles(connection: Connection, wanted: Sequence[Single]) -> list[Sub
             if again.known is not None:
                 known[one.key] = again.known
     jobs = _read(connection, known.values())
-    return [_answer(one, made, known, jobs) for one in wanted]
+    return [_answer(one, made, known, jobs, is_first=first_at[one.key] == n) for n, one in enumerate(wanted)]
 
 
 def _answer(
@@ -60,11 +63,13 @@ def _answer(
     made: dict[_Key, tuple[Single, Job]],
     known: dict[_Key, tuple[int | None, bytes]],
     jobs: dict[int, Job],
+    *,
+    is_first: bool,
 ) -> Submitted | Exception:
     if one.key in made:
         first, job = made[one.key]
         if first.job.request_hash == one.job.request_hash:
-            return Submitted(job, created=one is first)
+            return Submitted(job, created=is_first)
     else:
         job_id, request_hash = known[one.key]
         if job_id is not None and request_hash == one.job.request_hash:
