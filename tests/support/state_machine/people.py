@@ -9,6 +9,7 @@ import sqlalchemy.exc
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
+from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from tests.support.lockstep import Fault
 from tests.support.model_values import Event, Key, Policy
@@ -16,8 +17,10 @@ from tests.support.state_machine.base import BASE, DAYS, LATER, NOW, SOURCES, Ba
 from worker.database import Database
 from worker.errors import IdempotencyConflictError
 from worker.jobs.submit import Requester
-from worker.people import events, hr_sources, scim_users
+from worker.ledger.hr_sources import RegisteredSource
+from worker.people import events, hr_sources, inbox, scim_users
 from worker.people.events import EventReceipt
+from worker.people.inbox import IncomingEvent
 from worker.people.scim_users import UserAttributes
 
 
@@ -54,27 +57,58 @@ class People(Base):
             self._say(key, replace(event, time=NOW, sequence=number), fault)
             self.both.compare()
 
-    def _say(self, key: Key, said: Event, fault: Fault | None) -> None:
-        event = PersonEvent(
+    @rule(
+        person=whom,
+        source=st.sampled_from(SOURCES),
+        deactivates=st.booleans(),
+        minute=st.integers(0, 5) | st.just(NOW),
+        sequence=st.none() | st.integers(0, 4),
+        later=st.sampled_from((0, 0, *DAYS)),
+        fault=passing,
+        applying=passing,
+    )
+    def hr_event_by_webhook(
+        self, person: tuple[int, str], source: str, deactivates: bool, minute: int, sequence: int | None, later: int,
+        fault: Fault | None, applying: Fault | None,
+    ) -> None:  # fmt: skip
+        """Through the inbox: stored at the door, and applied by workers, one of which may die of it."""
+        key = (self.organisations[person[0]], person[1])
+        said = Event(source, deactivates, minute, sequence, later if deactivates else 0)
+        event = self._event(key, said)
+        sender = RegisteredSource(0, key[0], source, "standard", "withdraw", 0, BASE, "test:owner", None, None)
+        given = IncomingEvent(f"event-{next(self.keys)}", repr(event).encode(), event)
+        receipt = self.both.insisted(lambda: inbox.receive(self.both.db, sender, given), fault)
+        self.both.survive(self.both.drain._inbox.step, applying)
+        while self.both.run("UPDATE withdrawals.receipts SET run_after = now() WHERE waiting RETURNING id"):
+            self.both.drain._inbox.step()
+        answer = self._follow_event(key, replace(said, time=self._now()) if minute == NOW else said)
+        assert isinstance(receipt, EventReceipt)
+        (row,) = self.both.run("SELECT status FROM withdrawals.receipts WHERE id = :id", id=receipt.id)
+        assert row.status == answer, f"{said} is {row.status}, not {answer}"
+        again = inbox.receive(self.both.db, sender, given)
+        assert again == EventReceipt(receipt.id, ReceiptStatus.ACCEPTED, repeated=True)
+        self.both.compare()
+
+    def _event(self, key: Key, said: Event) -> PersonEvent:
+        return PersonEvent(
             type="user.deactivated" if said.deactivates else "user.reactivated",
             external_id=key[1],
             occurred_at=None if said.time == NOW else BASE + timedelta(minutes=said.time),
             sequence=said.sequence,
             effective_at=LATER[said.later] if said.later else None,
         )
+
+    def _say(self, key: Key, said: Event, fault: Fault | None) -> None:
+        event = self._event(key, said)
         requester = Requester(key[0], f"hr:{said.source}", f"hr:{said.source}", f"event-{next(self.keys)}")
-        receipt = self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
-        self._apply_inbox()
+        receipt = self.both.insisted(lambda: self._record(self.both.db, requester, event), fault)
         answer = self._follow_event(key, replace(said, time=self._now()) if said.time == NOW else said)
         assert str(receipt.status) == answer, f"{said} is {receipt.status}, not {answer}"
         self.sent.append((key, event, requester, str(receipt.status)))
 
-    def _send_event(self, database: Database, requester: Requester, event: PersonEvent) -> EventReceipt:
-        """The one place where an HR system's event comes in."""
+    def _record(self, database: Database, requester: Requester, event: PersonEvent) -> EventReceipt:
+        """Record an event at once, as the command line does."""
         return events.record(database, requester, requester.door.removeprefix("hr:"), event)
-
-    def _apply_inbox(self) -> None:
-        """An event is applied when it is recorded: nothing is left to do."""
 
     @rule(
         organisation=st.integers(0, 1),
@@ -103,8 +137,7 @@ class People(Base):
         event = PersonEvent(type="user.deactivated" if deactivates else "user.reactivated", external_id=person[1])
         requester = Requester(key[0], "hr:hr", "hr:hr", f"event-{next(self.keys)}")
         with suppress(sqlalchemy.exc.DBAPIError):
-            self._send_event(self.both.impatient, requester, event)
-            self._apply_inbox()
+            self._record(self.both.impatient, requester, event)
             self._follow_event(key, Event("hr", deactivates, self._now()))
 
     @precondition(lambda self: self.sent)
@@ -114,9 +147,9 @@ class People(Base):
         if other:
             event = event.model_copy(update={"sequence": 77})
             with pytest.raises(IdempotencyConflictError):
-                self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
+                self.both.insisted(lambda: self._record(self.both.db, requester, event), fault)
         else:
-            again = self.both.insisted(lambda: self._send_event(self.both.db, requester, event), fault)
+            again = self.both.insisted(lambda: self._record(self.both.db, requester, event), fault)
             assert (again.repeated, str(again.status)) == (True, status)
         self.both.compare()
 
