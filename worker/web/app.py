@@ -39,15 +39,15 @@ from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
 from worker.web.scim.errors import PREFIX as SCIM_PREFIX
 
-# Events come in storms, so their routers come first: a request is held against every route before its own.
+# Events and small jobs come in storms, so their routers come first: each request is held against all before its own.
 ROUTERS = [
     hr.router,
     okta.router,
     bamboohr.router,
+    submit.router,
     health.router,
     metrics.router,
     control.router,
-    submit.router,
     job_files.router,
     jobs.router,
     outcomes.router,

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -54,10 +54,6 @@ router = APIRouter(
 )
 
 
-async def _body(request: Request, _: Producer) -> bytes:
-    return await read(request)
-
-
 @router.post(
     "",
     status_code=202,
@@ -70,10 +66,9 @@ async def _body(request: Request, _: Producer) -> bytes:
         },
     },
 )
-async def submit_job(
-    context: Context, who: Producer, request: Request, body: Annotated[bytes, Depends(_body)]
-) -> Response:
+async def submit_job(context: Context, who: Producer, request: Request) -> Response:
     """Withdraw enrolments: by id, by filter, or all of a person's."""
+    body = await read(request)
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
     one = _read_single(context, requester, request, body) if len(body) <= _SMALL_BODY else None
     if one is None:
