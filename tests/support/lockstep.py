@@ -252,9 +252,10 @@ class Lockstep(Comparison):
                 assert not any(key[2] or key[1] in self.model.enrolments for key in keys), f"past the brake: {keys}"
             self.follow_acts(keys, run.act)
         for row in self.run("SELECT id, state, organisation_id FROM withdrawals.runs"):
-            self.runs[row.id].under_way = row.state in ("canary", "running")
-            many = len(self.runs[row.id].listed) >= runs.LEAST
-            assert row.state != "halted" or many or row.organisation_id in self.braked, "halted without a reason"
+            run = self.runs[row.id]
+            halts, run.under_way = run.under_way and row.state == "halted", row.state in ("canary", "running")
+            reason = len(run.listed) >= runs.LEAST or row.organisation_id in self.braked
+            assert not halts or reason, "halted without a reason"
 
     def rest(self) -> None:
         """Until nothing is left to do: everything due, leases over, nobody holds or pauses anything."""
