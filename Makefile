@@ -17,10 +17,10 @@ up: $(VENV)/.runtime ## PostgreSQL, Redis, web, worker and relay, until Ctrl-C; 
 	@$(BIN)/withdrawals up $(if $(DEMO),--demo)
 
 test: $(VENV)/.dev ## the whole suite, against real PostgreSQL and Redis that it starts itself
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 coverage: $(VENV)/.dev ## the whole suite, and the lines of the service that no test reaches
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
 
 check: $(VENV)/.dev ## format, lint, types, import layers
 	@$(BIN)/ruff format --check .
