@@ -68,8 +68,11 @@ SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_ha
         JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = a.organisation_id) END AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
     effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
-LEFT JOIN withdrawals.jobs j ON (j.organisation_id, j.door, j.idempotency_key) = (a.organisation_id, a.door, a.key)
-LEFT JOIN withdrawals.receipts r ON (r.organisation_id, r.door, r.idempotency_key) = (a.organisation_id, a.door, a.key)
+-- each by its whole key: joined, tables that were never analysed were read from one end to the other
+LEFT JOIN LATERAL (SELECT k.id, k.request_hash FROM withdrawals.jobs k WHERE k.organisation_id = a.organisation_id
+    AND k.door = a.door AND k.idempotency_key = a.key OFFSET 0) j ON true
+LEFT JOIN LATERAL (SELECT k.job_id, k.request_hash FROM withdrawals.receipts k
+    WHERE k.organisation_id = a.organisation_id AND k.door = a.door AND k.idempotency_key = a.key OFFSET 0) r ON true
 ORDER BY a.n
 """)
 
