@@ -118,6 +118,8 @@ def web(
     with common.environment() as current:
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
         if socket_ is None and current.web_processes > 1:
+            with closing(Database(current, pool_size=1)) as database:  # here, because each process would be restarted
+                common.verify_sessions(database)
             supervisor.run_sharing(
                 _listen(current.host, current.port),
                 [sys.executable, "-m", "ops", "web", "--socket"],

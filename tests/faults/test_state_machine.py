@@ -23,6 +23,7 @@ from schemas.catalogue import LetterCode
 from schemas.dead_letters import LetterAct
 from tests.support import failpoints
 from tests.support.lockstep import Fault
+from tests.support.model_values import Event
 from tests.support.state_machine.base import NOW, anything, numbers, passing, reached, whom
 from tests.support.state_machine.people import People
 from tests.support.state_machine.platform import Platform
@@ -222,9 +223,9 @@ def test_a_worker_waits_for_a_row_that_the_platform_is_changing(machines: Callab
 def test_a_deactivation_repeated_for_later_leaves_the_learner_as_they_are(machines: Callable[[], Machine]) -> None:
     machine = machines()
     machine.platform_changes_active(person=(0, "p1"), active=False)
-    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 9), fault=None)
     machine.hr_says_the_same_again(pick=0, fault=None)
-    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=10, fault=None)
+    machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 10), fault=None)
     machine.teardown()
 
 
@@ -233,12 +234,12 @@ def test_a_repetition_changes_nothing_under_any_policy(machines: Callable[[], Ma
     machine = machines()
     machine.owner_sets_a_policy(organisation=0, source="hr", act=act, grace=act == "withdraw")
     for _ in range(2):
-        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+        machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 0), fault=None)
     for step in ("release", "cancel"):
         if machine.model.jobs:
             machine.steer(act=step, pick=0, fault=None)
             machine.hr_says_the_same_again(pick=0, fault=None)
-    machine.hr_event((0, "p1"), "payroll", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.hr_event((0, "p1"), Event("payroll", True, NOW, None, 0), fault=None)
     machine.workers_drain(step=0, fault=None)
     machine.hr_says_the_same_again(pick=0, fault=None)
     machine.teardown()
@@ -247,11 +248,11 @@ def test_a_repetition_changes_nothing_under_any_policy(machines: Callable[[], Ma
 def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: Callable[[], Machine]) -> None:
     for comes_back in (0, 1, 2):
         machine = machines()
-        machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+        machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 0), fault=None)
         machine.workers_drain(step=0, fault=None)
         for stage in range(3):
             if stage == comes_back:
-                machine.hr_event((0, "p1"), "hr", deactivates=False, minute=NOW, sequence=None, later=0, fault=None)
+                machine.hr_event((0, "p1"), Event("hr", False, NOW, None, 0), fault=None)
             if stage == 0:
                 machine.support_overrides(pick=0, cascade=True, changes=None, fault=None)
             elif stage == 1:
@@ -262,7 +263,7 @@ def test_a_cascade_of_a_deactivation_ends_when_the_person_comes_back(machines: C
 def test_a_job_is_moved_until_its_time_has_come_and_a_part_of_it_is_undone(machines: Callable[[], Machine]) -> None:
     machine = machines()
     machine.submit_ids(organisation=0, picks=[0, 1, 5], later=True, twice=False, fault=None)
-    machine.hr_event((1, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=9, fault=None)
+    machine.hr_event((1, "p1"), Event("hr", True, NOW, None, 9), fault=None)
     for later in (True, False):
         machine.move(pick=0, later=later, fault=None)
         machine.move(pick=29, later=later, fault=None)
@@ -294,7 +295,7 @@ def test_scim_is_one_more_source_whatever_the_platform_does_beside_it(machines: 
     machine.platform_changes_active(person=person, active=True)
     machine.scim_deletes(person=person, fault=None)
     machine.scim_creates(person=person, active=True, fault=None)
-    machine.hr_event(person, "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.hr_event(person, Event("hr", True, NOW, None, 0), fault=None)
     machine.platform_deletes_or_creates_a_learner(person=person)
     machine.scim_creates(person=person, active=True, fault=None)
     machine.teardown()
@@ -303,7 +304,7 @@ def test_scim_is_one_more_source_whatever_the_platform_does_beside_it(machines: 
 @pytest.mark.parametrize("act", [LetterAct.REDRIVE, LetterAct.CASCADE, LetterAct.KEEP])
 def test_a_run_goes_on_when_its_canaries_have_come_back(machines: Callable[[], Machine], act: LetterAct) -> None:
     machine = machines()
-    machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+    machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 0), fault=None)
     machine.submit_person(person=(0, "p2"), later=False, fault=None)
     machine.workers_drain(step=0, fault=None)
     machine.support_starts_a_run(
@@ -320,7 +321,7 @@ def test_a_change_between_any_two_statements_comes_before_or_after(machines: Cal
     for nth in range(1, 13):
         machine = machines()
         if what == "returns":
-            machine.hr_event((0, "p1"), "hr", deactivates=True, minute=NOW, sequence=None, later=0, fault=None)
+            machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 0), fault=None)
         else:
             machine.submit_ids(organisation=0, picks=[0], later=False, twice=False, fault=None)
         machine.worker_claims(fault=None)

@@ -90,13 +90,21 @@ def test_a_worker_that_stops_interrupts_its_statement_through_the_pooler(
     assert world.one("SELECT claims FROM withdrawals.chunks") == 0, "refunded"
 
 
-@pytest.mark.parametrize("command", ["web", "worker", "relay", "check"])
+@pytest.mark.parametrize(
+    ("command", "web_processes"), [("web", 1), ("web", 2), ("worker", 1), ("relay", 1), ("check", 1)]
+)
 def test_a_login_without_the_settings_is_refused_with_the_sql(
-    environment: Settings, owner: Database, pooler: PgBouncer, monkeypatch: pytest.MonkeyPatch, command: str
+    environment: Settings,
+    owner: Database,
+    pooler: PgBouncer,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    web_processes: int,
 ) -> None:
     make_login(owner, "plain_login")
     through = pooler.url(environment.database_direct_url.get_secret_value(), "plain_login")
     monkeypatch.setenv("DATABASE_URL", through)
+    monkeypatch.setenv("WITHDRAWALS_WEB_PROCESSES", str(web_processes))
     settings.cache_clear()
     ran = withdrawals(command)
     assert ran.code == 2

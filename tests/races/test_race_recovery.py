@@ -309,7 +309,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
 ) -> None:
     """Stopped while the job is cancelled: the chunk comes back, is not claimed again and is closed."""
     from worker.jobs import control
-    from worker.ledger import claims
+    from worker.ledger import closing
 
     ids = world.enrolments(4)
     job = world.submit(slow_db, ids)
@@ -324,7 +324,7 @@ def test_a_give_back_that_comes_after_a_cancel_leaves_the_chunk_closed(
     decide_due(slow_db, patient)
     assert world.outcomes(job.id) == {}
     with slow_db.begin() as connection:
-        claims.close_cancelled(connection, [job.id])
+        closing.close_cancelled(connection, [job.id])
     assert chunks(world, job.id) == [("cancelled",)]
     assert job_state(world, job.id) == "cancelled"
     assert_balanced(slow_db)

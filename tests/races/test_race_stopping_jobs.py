@@ -29,7 +29,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
 from worker.jobs.show import show
-from worker.ledger import claims
+from worker.ledger import claims, closing
 from worker.queue.broker import make_broker
 from worker.queue.drain import Drain
 from worker.queue.relay import Relay
@@ -83,7 +83,7 @@ def test_a_cancel_in_a_stream_of_claims_takes_effect_at_once(
         eventually(lambda: job_state(world, other.id) == "completed", what="the other job completed")
         eventually(lambda: nothing_is_due(db), what="nothing due")
     with db.begin() as connection:
-        claims.close_cancelled(
+        closing.close_cancelled(
             connection, [job.id]
         )  # the sweep, for a chunk that was locked at the cancel and came back
     stream.assert_stopped(world, job.id)
@@ -271,7 +271,7 @@ def test_the_halves_of_a_chunk_that_is_split_while_its_job_is_cancelled_are_clos
     assert nothing_is_due(db)
     assert_balanced(db)
     with db.begin() as connection:
-        claims.close_cancelled(connection, [job.id])
+        closing.close_cancelled(connection, [job.id])
     assert chunks(world, job.id, "state, size") == [("split", 5), ("cancelled", 2), ("cancelled", 3)]
     shown = show(db, organisation_id=world.organisation_id, job_id=job.id)
     assert (shown.outcomes, shown.in_flight) == ({"cancelled": 5}, 0)

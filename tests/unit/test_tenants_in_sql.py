@@ -35,7 +35,7 @@ REASONS = {
     "claims._return": _CLAIM,
     "claims._WAKE": _SWEEP,
     "claims._SPLIT": _CLAIM,
-    "claims._close_whole": "the chunks of a job that is locked, of a person by organisation, or the relay's sweep",
+    "closing._close_whole": "the chunks of a job that is locked, of a person by organisation, or the relay's sweep",
     "dead_letters._OPEN": _CLAIM,
     "dead_letters._FAIL_ID": _CLAIM,
     "dead_letters.fail": _CLAIM,

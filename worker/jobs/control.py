@@ -22,7 +22,7 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJo
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.show import show
-from worker.ledger import brake, claims, control, job_lists, jobs
+from worker.ledger import brake, closing, control, job_lists, jobs
 from worker.ledger.control import LockedJob
 from worker.records import Job
 
@@ -210,7 +210,7 @@ def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str,
     def work(connection: Connection) -> bool:
         if not jobs.cancel(connection, job_id, organisation_id):
             return False
-        claims.close_job(connection, job_id)
+        closing.close_job(connection, job_id)
         brake.forget(connection, job_id)
         _audit(connection, organisation_id, job_id, actor, "job.cancel", note=note)
         return True

@@ -19,7 +19,7 @@ from schemas.catalogue import JobState, ReceiptStatus
 from worker.database import notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.admission import admit_persons
-from worker.ledger import claims, deactivations, hr_sources, jobs, person_events
+from worker.ledger import closing, deactivations, hr_sources, jobs, person_events
 from worker.ledger.deactivations import NewDeactivation
 from worker.ledger.person_events import LockedLearners
 from worker.records import ArrivedEvent, DeactivationPolicy, Person, StoredEvent
@@ -199,7 +199,7 @@ def _change_states(connection: Connection, organisation_id: int, turns: Sequence
         states = {turn.external_id: turn.inactive_from for turn in changed}
         person_events.set_states(connection, organisation_id, states)
     epochs = {turn.external_id: turn.epoch for turn in changed if turn.person.epoch > 0}
-    voided = claims.close_superseded_persons(connection, organisation_id, epochs) if epochs else []
+    voided = closing.close_superseded_persons(connection, organisation_id, epochs) if epochs else []
     if voided:
         jobs.finish(connection, sorted(set(voided)))
 

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
-from worker.ledger import claims, dead_letters, decide, person_events, reinstate
+from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
 from worker.ledger.person_events import NewerEvents
 from worker.records import Chunk, Claim, Decided
 
@@ -142,7 +142,7 @@ def _supersede(connection: Connection, chunks: Sequence[Chunk]) -> None:
     """Close chunks whole: the person came back, or a newer event replaced the deactivation."""
     for chunk in chunks:
         if chunk.letter_id is None:
-            claims.close_superseded(connection, [chunk.id])
+            closing.close_superseded(connection, [chunk.id])
         else:
             dead_letters.supersede_person(connection, chunk)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.ledger import claims, jobs
+from worker.ledger import closing, jobs
 
 SLICE = 10_000
 """Jobs, or chunks, that one round of the pass looks at."""
@@ -56,7 +56,7 @@ class Leftovers:
         self._settled_after = 2 * lease
         self._seen: tuple[datetime, datetime] | None = None
         self._to_finish = Pass(jobs.list_standing)
-        self._to_close = Pass(claims.list_with_unfinished)
+        self._to_close = Pass(closing.list_with_unfinished)
 
     def finish(self, database: Database) -> list[tuple[int, str]]:
         """End jobs whose last chunk was closed by a process that died after it; those that ended, with their state."""
@@ -77,9 +77,9 @@ class Leftovers:
     def close_cancelled(self, database: Database) -> None:
         """Close chunks that were being decided when their job was cancelled, and came back."""
         with database.begin() as connection:
-            lately = claims.list_cancelled_lately(connection, self._settled_after)
+            lately = closing.list_cancelled_lately(connection, self._settled_after)
             of_pass = self._to_close.next_slice(connection)
         found = sorted({*of_pass, *lately})
         if found:
-            database.run(lambda connection: claims.close_cancelled(connection, found))
+            database.run(lambda connection: closing.close_cancelled(connection, found))
         self._to_close.advance(of_pass)

@@ -20,7 +20,7 @@ from schemas.catalogue import LetterCode
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import Fault, classify, describe
-from worker.ledger import claims, dead_letters, decide, jobs
+from worker.ledger import claims, closing, dead_letters, decide, jobs
 from worker.records import Chunk, Claim
 
 log = structlog.get_logger(__name__)
@@ -179,7 +179,7 @@ def _and_finish(database: Database, touched: list[list[int]]) -> None:
         return
 
     def work(connection: Connection) -> None:
-        claims.close_cancelled(connection, job_ids)  # what came back after the cancel
+        closing.close_cancelled(connection, job_ids)  # what came back after the cancel
         jobs.finish(connection, job_ids)
 
     database.run(work)

@@ -23,27 +23,26 @@ from worker.people.events import EventReceipt
 from worker.people.inbox import IncomingEvent
 from worker.people.scim_users import UserAttributes
 
+said = st.builds(
+    lambda source, deactivates, time, sequence, later: Event(
+        source, deactivates, time, sequence, later if deactivates else 0
+    ),
+    st.sampled_from(SOURCES),
+    st.booleans(),
+    st.integers(0, 5) | st.just(NOW),
+    st.none() | st.integers(0, 4),
+    st.sampled_from((0, 0, *DAYS)),
+)
+"""What a source says of a person; only a deactivation can take effect later."""
+
 
 class People(Base):
     """What HR systems and an identity provider say about persons."""
 
-    @rule(
-        person=whom,
-        source=st.sampled_from(SOURCES),
-        deactivates=st.booleans(),
-        minute=st.integers(0, 5) | st.just(NOW),
-        sequence=st.none() | st.integers(0, 4),
-        later=st.sampled_from((0, 0, *DAYS)),
-        fault=passing,
-    )
-    def hr_event(
-        self, person: tuple[int, str], source: str, deactivates: bool, minute: int, sequence: int | None, later: int,
-        fault: Fault | None,
-    ) -> None:  # fmt: skip
+    @rule(person=whom, said=said, fault=passing)
+    def hr_event(self, person: tuple[int, str], said: Event, fault: Fault | None) -> None:
         """In any order, late, with and without a sequence."""
-        key = (self.organisations[person[0]], person[1])
-        event = Event(source, deactivates, minute, sequence, later if deactivates else 0)
-        self._say(key, event, fault)
+        self._say((self.organisations[person[0]], person[1]), said, fault)
         self.both.compare()
 
     @precondition(lambda self: any(person.events for person in self.model.persons.values()))
@@ -57,31 +56,20 @@ class People(Base):
             self._say(key, replace(event, time=NOW, sequence=number), fault)
             self.both.compare()
 
-    @rule(
-        person=whom,
-        source=st.sampled_from(SOURCES),
-        deactivates=st.booleans(),
-        minute=st.integers(0, 5) | st.just(NOW),
-        sequence=st.none() | st.integers(0, 4),
-        later=st.sampled_from((0, 0, *DAYS)),
-        fault=passing,
-        applying=passing,
-    )
+    @rule(person=whom, said=said, fault=passing, applying=passing)
     def hr_event_by_webhook(
-        self, person: tuple[int, str], source: str, deactivates: bool, minute: int, sequence: int | None, later: int,
-        fault: Fault | None, applying: Fault | None,
-    ) -> None:  # fmt: skip
+        self, person: tuple[int, str], said: Event, fault: Fault | None, applying: Fault | None
+    ) -> None:
         """Through the inbox: stored at the door, and applied by workers, one of which may die of it."""
         key = (self.organisations[person[0]], person[1])
-        said = Event(source, deactivates, minute, sequence, later if deactivates else 0)
         event = self._event(key, said)
-        sender = RegisteredSource(0, key[0], source, "standard", "withdraw", 0, BASE, "test:owner", None, None)
+        sender = RegisteredSource(0, key[0], said.source, "standard", "withdraw", 0, BASE, "test:owner", None, None)
         given = IncomingEvent(f"event-{next(self.keys)}", repr(event).encode(), event)
         receipt = self.both.insisted(lambda: inbox.receive(self.both.db, sender, given), fault)
         self.both.survive(self.both.drain._inbox.step, applying)
         while self.both.run("UPDATE withdrawals.receipts SET run_after = now() WHERE waiting RETURNING id"):
             self.both.drain._inbox.step()
-        answer = self._follow_event(key, replace(said, time=self._now()) if minute == NOW else said)
+        answer = self._follow_event(key, replace(said, time=self._now()) if said.time == NOW else said)
         assert isinstance(receipt, EventReceipt)
         (row,) = self.both.run("SELECT status FROM withdrawals.receipts WHERE id = :id", id=receipt.id)
         assert row.status == answer, f"{said} is {row.status}, not {answer}"
