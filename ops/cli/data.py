@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ops.cli import common
+from ops.cli import common, servers
 from ops.cli.common import AsJson
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
@@ -34,7 +34,7 @@ def load(
 
 def migrate() -> None:
     """Create or upgrade the database's schema. Safe to run twice, and by two processes at the same time."""
-    with common.environment() as current:
+    with servers.environment() as current:
         owner = Database(current, pool_size=1, as_owner=True)
         try:
             revision = run_migrations(owner.engine, role=current.database_role)
