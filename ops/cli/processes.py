@@ -13,7 +13,7 @@ import typer
 from ops import doctor as examination
 from ops.cli import common, servers, welcome
 from ops.cli.common import AsJson
-from ops.local import supervisor
+from ops.local import python, supervisor
 from worker import logs
 from worker.access.sealing import Seal
 from worker.config import Settings, settings, variable
@@ -129,7 +129,7 @@ def web(
                 common.verify_sessions(database)
             supervisor.run_sharing(
                 _listen(current.host, current.port),
-                [sys.executable, "-m", "ops", "web", "--socket"],
+                python.module("ops", "web", "--socket"),
                 count=current.web_processes,
                 stop_seconds=current.shutdown_seconds + 5,
             )
@@ -243,7 +243,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:
     grace = round((current.shutdown_seconds + 5) * 1000)
     return [
-        sys.executable, "-m", "dramatiq", "worker.actors.main", "--processes", str(processes),
+        *python.module("dramatiq", "worker.actors.main"), "--path", str(python.ROOT), "--processes", str(processes),
         "--threads", str(threads), "--worker-shutdown-timeout", str(grace), "--skip-logging",
     ]  # fmt: skip
 
