@@ -1,5 +1,6 @@
 """The package: its version, its wheel, its lock, and the links of its documents."""
 
+import json
 import re
 import tomllib
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ops import sbom
 from tests.support import wheels
 from tests.support.commandline import program
 
@@ -111,3 +113,23 @@ def test_every_link_of_the_documents_leads_to_a_file() -> None:
     ]
     assert links
     assert [(file.name, link) for file, link in links if not (file.parent / link).exists()] == []
+
+
+def test_the_bill_of_materials_names_what_production_installs_and_its_licences(tmp_path: Path) -> None:
+    sbom.main(tmp_path)
+    (bill,) = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.cdx.json")]
+    assert {canonicalize_name(part["name"]) for part in bill["components"]} == pins("production").keys()
+    installed = [part for part in bill["components"] if _is_installed(part["name"])]
+    assert [part["name"] for part in installed if not part.get("licenses")] == []
+    assert bill["metadata"]["component"]["licenses"] == [{"expression": "Apache-2.0"}]
+    assert len({part["bom-ref"] for part in bill["components"]}) == len(bill["components"])
+    (table,) = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*-licences.md")]
+    assert "| psycopg |" in table
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
