@@ -83,10 +83,10 @@ def _component(name: str, version: str) -> Component:
         stated = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return Component(name, version, _UNKNOWN, is_expression=False)
-    if expression := stated.get("License-Expression"):
-        return Component(name, version, expression, is_expression=True)
+    if "License-Expression" in stated:
+        return Component(name, version, stated["License-Expression"], is_expression=True)
     classifiers = [text.rpartition(" :: ")[2] for text in stated.get_all("Classifier") or () if _CLASSIFIER in text]
-    first = (stated.get("License") or "").strip()
+    first = stated["License"].strip() if "License" in stated else ""
     named = first if 0 < len(first) <= _LONGEST_NAME and "\n" not in first else " and ".join(classifiers)
     return Component(name, version, named or _UNKNOWN, is_expression=False)
 
