@@ -51,18 +51,21 @@ def needed() -> list[Right]:
     return rights
 
 
+# By the catalogue, not by `to_regclass`: that needs the right to use the schema, which may be what is missing.
 _LACKS = text("""
 SELECT CASE
     WHEN :name = 'lms' THEN NOT has_schema_privilege(:role, 'lms', :privilege)
-    WHEN to_regclass(:name) IS NULL THEN false
-    WHEN CAST(:column AS text) IS NULL THEN NOT has_table_privilege(:role, to_regclass(:name), :privilege)
-    ELSE COALESCE((SELECT NOT has_column_privilege(:role, a.attrelid, a.attnum, :privilege) FROM pg_attribute a
-        WHERE a.attrelid = to_regclass(:name) AND a.attname = :column AND NOT a.attisdropped), false) END""")
+    WHEN CAST(:column AS text) IS NULL THEN (SELECT NOT has_table_privilege(:role, c.oid, :privilege) FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace('lms') AND 'lms.' || c.relname = :name)
+    ELSE (SELECT NOT has_column_privilege(:role, c.oid, a.attnum, :privilege) FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = :column AND NOT a.attisdropped
+        WHERE c.relnamespace = to_regnamespace('lms') AND 'lms.' || c.relname = :name) END""")
 _LACKS_SEQUENCES = text("""
-SELECT s.oid::regclass::text FROM pg_attribute a
+SELECT n.nspname || '.' || s.relname FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' AND a.attidentity = ''
 JOIN pg_depend d ON d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid = 'pg_class'::regclass
-JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
-WHERE a.attrelid = to_regclass('lms.learners') AND a.attname = 'id' AND a.attidentity = ''
+JOIN pg_class s ON s.oid = d.objid JOIN pg_namespace n ON n.oid = s.relnamespace
+WHERE c.relnamespace = to_regnamespace('lms') AND c.relname = 'learners'
     AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(:role, s.oid, 'USAGE') END""")
 
 

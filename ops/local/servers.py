@@ -14,15 +14,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from ops.local.postgres import Postgres, state_id
 from ops.local.process import Account, LocalServerError, make_private_directory, wait_until
 from ops.local.redis import Redis
 
-__all__ = ["LocalServerError", "LocalServers", "NotRunningError", "default_state_dir"]
+__all__ = ["LocalServerError", "LocalServers", "NotRunningError", "default_state_dir", "is_embedded"]
 
 _LOCK_SECONDS = 180.0
 _CHECK_SECONDS = 1.0
+_SOCKETS = "/tmp"  # noqa: S108 - a socket needs a short path
+
+
+def is_embedded(url: str) -> bool:
+    """Whether a URL leads to an embedded server, of whatever state directory."""
+    return f"{_SOCKETS}/wd-" in unquote(url)
 
 
 class NotRunningError(LocalServerError):
@@ -53,7 +60,7 @@ class LocalServers:
         """`start`: whether to start a server that does not run; without, nothing is made on disk either."""
         self.state_dir = state_dir.resolve()
         self._may_start = start
-        self.socket_dir = Path("/tmp") / f"wd-{state_id(self.state_dir)}"  # noqa: S108  a socket needs a short path
+        self.socket_dir = Path(_SOCKETS) / f"wd-{state_id(self.state_dir)}"
         self._account = _server_account(self.state_dir)
         self.postgres = Postgres(self.state_dir, self.socket_dir, self._account)
         self.redis = Redis(self.state_dir, self.socket_dir)
