@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import sqlalchemy.exc
+import tenacity
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -16,6 +17,10 @@ from worker.errors import SettingsError
 from worker.ledger import processes
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_TIMEOUT = 2000
+"""Milliseconds."""
+PATIENCE = 120.0
+"""Seconds."""
 _LOCK = 7_270_001
 """Number of the advisory lock that lets one migration run at a time."""
 
@@ -34,18 +39,36 @@ def migrate(engine: Engine, *, role: str, grant: bool = True) -> str:
     Schema `lms` belongs to the platform and is created only if it does not exist. With `grant`, `role` is created if
     it does not exist, and gets the rights that it needs, as far as the connecting login may grant them: see
     `grants.missing`.
+
+    A statement that waits for a lock makes everybody else wait behind it. So it waits briefly, and then the whole
+    transaction begins again, for as long as `PATIENCE` says.
     """
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        if connection.scalar(text("SELECT to_regnamespace('lms') IS NULL")):
-            connection.exec_driver_sql((MIGRATIONS / "lms.sql").read_text(encoding="utf-8"))
-        # Even IF NOT EXISTS needs the right to create schemas, which the owner of this one may not have.
-        if connection.scalar(text("SELECT to_regnamespace('withdrawals') IS NULL")):
-            connection.execute(text("CREATE SCHEMA withdrawals"))
-        command.upgrade(_config(connection=connection), "head")
-        if grant:
-            grant_rights(connection, role)
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_lock_timeout),
+        stop=tenacity.stop_after_delay(PATIENCE),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=5.0),
+        reraise=True,
+    ):
+        with attempt, engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}ms'"))
+            _upgrade(connection, role=role, grant=grant)
     return head()
+
+
+def _upgrade(connection: Connection, *, role: str, grant: bool) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    if connection.scalar(text("SELECT to_regnamespace('lms') IS NULL")):
+        connection.exec_driver_sql((MIGRATIONS / "lms.sql").read_text(encoding="utf-8"))
+    # Even IF NOT EXISTS needs the right to create schemas, which the owner of this one may not have.
+    if connection.scalar(text("SELECT to_regnamespace('withdrawals') IS NULL")):
+        connection.execute(text("CREATE SCHEMA withdrawals"))
+    command.upgrade(_config(connection=connection), "head")
+    if grant:
+        grant_rights(connection, role)
+
+
+def _is_lock_timeout(error: BaseException) -> bool:
+    return isinstance(getattr(error, "orig", error), psycopg.errors.LockNotAvailable)
 
 
 def head() -> str:
