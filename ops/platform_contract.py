@@ -21,12 +21,12 @@ _TYPES: tuple[tuple[type[TypeEngine[Any]], tuple[str, ...]], ...] = (
     (String, ("text", "character varying", "character", "citext")),
 )
 """For each type of a column, the types of PostgreSQL that do; the first one is the contract's."""
-_UPDATES, _INSERTS = 4, 8
-"""Bits of `pg_relation_is_updatable`."""
+_INSERTS = 8
+"""A bit of `pg_relation_is_updatable`."""
 
 _COLUMNS = text("""
 SELECT c.relname AS name, c.relkind::text AS kind, pg_relation_is_updatable(c.oid, true) AS takes,
-    array_agg(a.attname::text) AS columns,
+    array_agg(a.attname::text) AS columns, array_agg(pg_column_is_updatable(c.oid, a.attnum, true)) AS writable,
     array_agg(format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL)) AS types
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -68,7 +68,8 @@ def shape(connection: Connection) -> list[Finding]:
             wrong.append(f"there is no table or view lms.{table.name}: make one with the columns {_describe(table)}")
         else:
             wrong += _columns(table, dict(zip(row.columns, row.types, strict=True)))
-            wrong += _updates(table.name, row.kind, row.takes)
+            if row.kind in ("v", "m"):
+                wrong += _writes(table.name, row.takes, dict(zip(row.columns, row.writable, strict=True)))
     findings = [Finding("wrong", "lms", what) for what in wrong]
     if not findings:
         findings.append(Finding("ok", "lms", f"{len(TABLES)} tables have the columns and types that are needed"))
@@ -108,11 +109,14 @@ def _columns(table: Table, types: dict[str, str]) -> Iterator[str]:
             yield f"lms.{table.name}.{column.name} is {found}, needed {wanted[0]}"
 
 
-def _updates(name: str, kind: str, takes: int) -> Iterator[str]:
-    """A view that is not a plain selection takes writes only with a trigger."""
-    needed = {"enrolments": _UPDATES, "learners": _UPDATES | _INSERTS}.get(name, 0)
-    if kind in ("v", "m") and takes & needed != needed:
-        yield f"lms.{name} is a view that takes no writes: make it a plain selection, or give it INSTEAD OF triggers"
+def _writes(name: str, takes: int, writable: dict[str, bool]) -> Iterator[str]:
+    """A view that is not a plain selection, or a column that is computed, takes writes only with a trigger."""
+    advice = "make it a plain selection of one table, or give the view INSTEAD OF triggers"
+    if name == "learners" and not takes & _INSERTS:
+        yield f"lms.{name} is a view that takes no new rows: {advice}"
+    for right in grants.needed():
+        if right.privilege == "UPDATE" and right.name == f"lms.{name}" and writable.get(right.column or "") is False:
+            yield f"lms.{name} is a view whose column {right.column} takes no writes: {advice}"
 
 
 def _describe(table: Table) -> str:
