@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.catalogue import LetterCode
@@ -14,7 +14,6 @@ from worker import variables
 from worker.errors import SettingsError
 
 PREFIX = variables.PREFIX
-_PORT = 8000
 
 
 class Settings(BaseSettings):
@@ -53,7 +52,7 @@ class Settings(BaseSettings):
         None, description="keys that encrypt HR secrets at rest, newest first, comma-separated"
     )
     host: str = Field("127.0.0.1", description="address on which `web` listens")
-    port: int = Field(_PORT, ge=0, le=65535, description="port on which `web` listens")
+    port: int = Field(8000, ge=0, le=65535, description="port on which `web` listens")
     public_url: str = Field(
         "", description="address at which people and systems reach `web`, such as https://withdrawals.example"
     )
@@ -148,10 +147,10 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="format of the logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
-    @field_validator("port", mode="before")
+    @field_validator("port", "health_port", mode="before", check_fields=False)
     @classmethod
-    def _not_a_service_link(cls, value: Any) -> Any:
-        return _PORT if variables.is_link_address(value) else value
+    def _not_a_service_link(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[info.field_name or ""].default if variables.is_link_address(value) else value
 
     @field_validator("public_url")
     @classmethod
