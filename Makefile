@@ -55,8 +55,12 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml; UPGRADE=1: at thei
 	@$(COMPILE) --group dev --constraints requirements/local.txt --output-file requirements/dev.txt >/dev/null
 	@$(COMPILE) --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt >/dev/null
 
-dist: $(VENV)/.runtime ## build the wheel into dist/
+dist: $(VENV)/.runtime ## build both wheels, the bill of materials and the hashes into dist/
+	@rm -rf dist
 	@$(BIN)/python -m hatchling build -t wheel
+	@cd schemas && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d ../dist
+	@$(BIN)/python -m ops.sbom dist
+	@cd dist && sha256sum * >SHA256SUMS
 
 clean: ## remove the environment; .local/ (your data) stays
 	rm -rf $(VENV)

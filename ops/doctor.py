@@ -1,14 +1,17 @@
 """`withdrawals doctor`: can the service reach what it needs, and is its set-up safe?"""
 
 import importlib.metadata
+import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
 from sqlalchemy import text
 
+from ops import platform_contract, surroundings
+from ops.findings import Finding
+from ops.local.servers import is_embedded
 from ops.migrate import head
 from worker.config import Settings
 from worker.database import Database
@@ -26,29 +29,28 @@ MIN_KEY_LENGTH, MIN_DIFFERENT = 32, 10
 """Characters, and different characters, that a random key has at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One answer of the doctor. `level`: `ok`, `warn` or `wrong`; `what`: the part; `finding`: what to do."""
-
-    level: str
-    what: str
-    finding: str
-
-
 def examine(current: Settings) -> list[Finding]:
-    """Look at database, role, schema, broker, relay and settings."""
-    findings = [_versions()]
+    """Look at database, schemas, rights, sessions, broker, relay, clock, TLS, proxies and settings."""
+    findings = [_versions(), *surroundings.embedded(current)]
     database = Database(current, pool_size=1)
     try:
         findings += _try("database", lambda: _postgres(database))
         findings += _try("session", lambda: [Finding("ok", "session", database.verify().describe())])
         findings += _try("direct", lambda: _direct(current))
-        findings += _try("role", lambda: _role(database))
+        findings += _try("lms", lambda: _ask(database, platform_contract.shape))
+        findings += _try("rights", lambda: _ask(database, platform_contract.rights, current.database_role))
+        if not is_embedded(current.database_url.get_secret_value()):
+            findings += _try("login", lambda: _ask(database, surroundings.login))
+            findings += _try("tls", lambda: _ask(database, surroundings.database_tls, current))
+        findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
     finally:
         database.close()
     findings += _try("broker", lambda: _redis(current))
+    if not is_embedded(current.broker_url.get_secret_value()):
+        findings += surroundings.broker_tls(current)
+    findings += surroundings.proxies(current)
     findings += _secret_key(current)
     findings += _settings(current)
     return findings
@@ -57,6 +59,7 @@ def examine(current: Settings) -> list[Finding]:
 def _versions() -> Finding:
     names = ("withdrawals", "dramatiq", "sqlalchemy", "psycopg", "redis")
     found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    found += f", Python {platform.python_version()}"
     return Finding("ok", "versions", found)
 
 
@@ -90,22 +93,6 @@ def _direct(current: Settings) -> list[Finding]:
     with leadership.open_session(current) as session:
         session.execute("SELECT 1")
     return [Finding("ok", "direct", "relay and migrations reach PostgreSQL without a pooler")]
-
-
-def _role(database: Database) -> list[Finding]:
-    with database.begin() as connection:
-        rights: Any = connection.execute(
-            text("""
-            SELECT current_user AS name,
-                has_table_privilege('lms.resource_access', 'INSERT, UPDATE, DELETE') AS access,
-                has_column_privilege('lms.enrolments', 'progress', 'UPDATE') AS progress,
-                has_table_privilege('withdrawals.audit', 'UPDATE, DELETE') AS audit""")
-        ).one()
-    too_much = [name for name in ("access", "progress", "audit") if getattr(rights, name)]
-    if too_much:
-        advice = f"{rights.name} may change {', '.join(too_much)}, which it must not: run `withdrawals migrate`"
-        return [Finding("wrong", "role", advice)]
-    return [Finding("ok", "role", f"acts as {rights.name}, which has only the rights it needs")]
 
 
 def _relay(database: Database) -> list[Finding]:
@@ -173,11 +160,14 @@ def _secret_key(current: Settings) -> list[Finding]:
 
 def _settings(current: Settings) -> list[Finding]:
     findings = []
-    if current.host not in ("127.0.0.1", "::1", "localhost"):
-        findings.append(Finding("warn", "web", f"listens on {current.host}: put a proxy with TLS before it"))
     if current.log_level == "debug":
         findings.append(Finding("warn", "logs", "the level is debug, which is not for production"))
     return findings
+
+
+def _ask(database: Database, look: Callable[..., list[Finding]], *given: object) -> list[Finding]:
+    with database.begin() as connection:
+        return look(connection, *given)
 
 
 def _try(what: str, look: Callable[[], list[Finding]]) -> list[Finding]:

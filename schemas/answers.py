@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.catalogue import (
+from .catalogue import (
     JOB_STATES,
     LETTER_CODES,
     LETTER_STATES,
@@ -15,7 +15,7 @@ from schemas.catalogue import (
     SOURCES,
     describe,
 )
-from schemas.desk import Diagnosis, Event
+from .desk import Diagnosis, Event
 
 T = TypeVar("T")
 

@@ -24,10 +24,10 @@ import httpx2
 import tenacity
 from pydantic import BaseModel, ValidationError
 
-from schemas.answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt, ShownReceipt
-from schemas.dead_letters import LetterFilter
-from schemas.events import HrEvent
-from schemas.jobs import FileRequest, JobRequest
+from .answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt, ShownReceipt
+from .dead_letters import LetterFilter
+from .events import HrEvent
+from .jobs import FileRequest, JobRequest
 
 M = TypeVar("M", bound=BaseModel)
 

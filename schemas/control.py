@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StrictInt
 
-from schemas.job_filter import ReleaseFilter
-from schemas.jobs import Note, Request, When
+from .job_filter import ReleaseFilter
+from .jobs import Note, Request, When
 
 
 class MoveRequest(Request):

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from schemas.catalogue import LetterCode, LetterState, Source
-from schemas.jobs import Moment, Note, Request, Storable
+from .catalogue import LetterCode, LetterState, Source
+from .jobs import Moment, Note, Request, Storable
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 

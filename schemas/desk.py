@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.dead_letters import NOBODY, LetterFilter
-from schemas.jobs import Note, Request, Storable
+from .dead_letters import NOBODY, LetterFilter
+from .jobs import Note, Request, Storable
 
 
 def _a_name(value: str) -> str:

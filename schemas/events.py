@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from schemas.jobs import ExternalId, Moment, When
+from .jobs import ExternalId, Moment, When
 
 EventType = Literal["user.deactivated", "user.reactivated", "user.deactivation_cancelled"]
 KNOWN_TYPES: tuple[str, ...] = get_args(EventType)

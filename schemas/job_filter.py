@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.catalogue import JobState, Source
-from schemas.dead_letters import Word
-from schemas.jobs import Id, Moment
+from .catalogue import JobState, Source
+from .dead_letters import Word
+from .jobs import Id, Moment
 
 
 class JobConditions(BaseModel):

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.catalogue import REASONS, describe
+from .catalogue import REASONS, describe
 
 MAX_IDS = 100_000
 """Ids in one JSON request; more go into a file."""

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.jobs import MAX_IDS, Id, Moment, Note, Request
+from .jobs import MAX_IDS, Id, Moment, Note, Request
 
 
 class ReinstateFilter(Request):

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.catalogue import Source
-from schemas.jobs import ReasonName, Storable, When
+from .catalogue import Source
+from .jobs import ReasonName, Storable, When
 
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.dead_letters import LetterAct, LetterFilter
-from schemas.jobs import Note
+from .dead_letters import LetterAct, LetterFilter
+from .jobs import Note
 
 Rate = Annotated[int, Field(ge=1, le=1000, description="Letters a second.")]
 Canary = Annotated[int, Field(ge=0, le=100, description="Letters of each fingerprint that go first.")]

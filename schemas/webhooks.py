@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from schemas.jobs import Request
+from .jobs import Request
 
 Event = Literal["job.completed", "job.held", "dead_letter.opened", "dead_letter.overdue"]
 

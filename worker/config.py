@@ -1,17 +1,19 @@
 """Settings, only from the environment. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
 
-import os
+import ipaddress
 from datetime import timedelta
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.catalogue import LetterCode
+from worker import variables
 from worker.errors import SettingsError
 
-PREFIX = "WITHDRAWALS_"
+PREFIX = variables.PREFIX
 
 
 class Settings(BaseSettings):
@@ -22,7 +24,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="DATABASE_URL",
-        description="postgresql://…, one host or several; unset: embedded PostgreSQL",
+        description="postgresql://…, one host or several; needed, except by `up` and `demo`",
     )
     database_direct_url: SecretStr = Field(
         SecretStr(""),
@@ -36,7 +38,10 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="BROKER_URL",
-        description="redis:// or rediss://; unset: embedded Redis",
+        description="redis:// or rediss://; needed by web, worker and relay",
+    )
+    embedded: bool = Field(
+        False, description="whether any command starts an embedded server in place of a URL that is not set"
     )
     database_role: str = Field(
         "withdrawals_service",
@@ -48,6 +53,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address on which `web` listens")
     port: int = Field(8000, ge=0, le=65535, description="port on which `web` listens")
+    public_url: str = Field(
+        "", description="address at which people and systems reach `web`, such as https://withdrawals.example"
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks of proxies whose X-Forwarded-For and -Proto are believed, comma-separated",
+    )
     web_processes: int = Field(1, ge=1, le=64, description="processes of `web`, which share its port")
     web_connections: int = Field(
         10, ge=1, le=200, description="database connections of each web process for ordinary requests; up to two more"
@@ -135,6 +147,21 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="format of the logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
 
+    @field_validator("port", "health_port", mode="before", check_fields=False)
+    @classmethod
+    def _not_a_service_link(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[info.field_name or ""].default if variables.is_link_address(value) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _parse_public_url(value)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        return ",".join(map(str, _parse_networks(value)))
+
     @field_validator("letter_target_hours")
     @classmethod
     def _hours(cls, value: str) -> str:
@@ -145,6 +172,13 @@ class Settings(BaseSettings):
     def letter_targets(self) -> dict[str, timedelta]:
         """For each code of a dead letter: how long it may stay open until it is overdue."""
         return _parse_targets(self.letter_target_hours)
+
+    @property
+    def proxies(self) -> list[str]:
+        """The networks of trusted proxies; an IPv4 network also as it looks to a socket that takes both versions."""
+        networks = _parse_networks(self.trusted_proxies)
+        mapped = [f"::ffff:{one.network_address}/{96 + one.prefixlen}" for one in networks if one.version == 4]
+        return [*map(str, networks), *mapped]
 
     @property
     def retry_time(self) -> timedelta:
@@ -183,6 +217,28 @@ def _parse_hours(hours: str) -> timedelta:
     return timedelta(hours=number)
 
 
+def _parse_networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip()]
+    except ValueError as error:
+        raise ValueError(f"{error}. Example: 10.0.0.7,192.168.0.0/16") from None
+
+
+def _parse_public_url(value: str) -> str:
+    if value and not _is_origin(value):
+        raise ValueError("must be scheme, host and perhaps a port. Example: https://withdrawals.example")
+    return value.rstrip("/")
+
+
+def _is_origin(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        whole = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port is not None else "")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and value.lower().rstrip("/") == whole
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process.
@@ -190,20 +246,33 @@ def settings() -> Settings:
     Raises:
         SettingsError: variables are unknown or wrong; the message names each of them.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {PREFIX + "LOCAL_DIR"}
-    faults = [
-        f"{name}: unknown setting. `withdrawals config` lists all settings."
-        for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known
-    ]
+    faults = variables.unknown(known_variables())
+    secrets, unreadable = variables.read_secret_files(map(variable, _SECRETS))
+    faults += unreadable
+    from_files: dict[str, Any] = {_parameter(field): secrets.get(variable(field)) for field in _SECRETS}
     try:
-        found = Settings()
+        found = Settings(**{name: value for name, value in from_files.items() if value is not None})
     except ValidationError as error:
         faults += [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors(include_input=False)]
         raise SettingsError("\n".join(faults)) from None
     if faults:
         raise SettingsError("\n".join(faults))
     return found
+
+
+_SECRETS = [name for name, field in Settings.model_fields.items() if field.annotation in (SecretStr, SecretStr | None)]
+"""Fields whose value may also come from a file."""
+
+
+def known_variables() -> set[str]:
+    """Every environment variable that the service reads."""
+    names = {variable(field) for field in Settings.model_fields} | {f"{PREFIX}LOCAL_DIR"}
+    return names | {variable(field) + variables.FILE for field in _SECRETS}
+
+
+def _parameter(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else field
 
 
 def variable(field: str) -> str:

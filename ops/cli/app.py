@@ -43,7 +43,6 @@ from worker.errors import (
 app = typer.Typer(
     name="withdrawals",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments. Each request is done once, or support sees it with the reason.",
 )

@@ -3,13 +3,10 @@
 import dataclasses
 import getpass
 import json
-import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
@@ -21,10 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.local.servers import LocalServers, default_state_dir
-from ops.migrate import head, migrate
+from ops.cli import servers
+from ops.migrate import head
 from schemas import answers
-from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST
@@ -71,70 +67,6 @@ LetterId = Annotated[int, typer.Argument(help="The dead letter's id.", callback=
 EnrolmentId = Annotated[int, typer.Argument(help="The enrolment's id.", callback=refuse_large_id("enrolment"))]
 
 
-def local_dir() -> Path:
-    """Where embedded servers keep their data."""
-    chosen = os.environ.get("WITHDRAWALS_LOCAL_DIR")
-    return Path(chosen) if chosen else default_state_dir()
-
-
-@contextmanager
-def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
-    """Settings with both URLs. Embedded servers run meanwhile in place of the ones that are unset.
-
-    `keep_servers`: restart an embedded server that dies.
-    """
-    given = settings()
-    need_postgres = not given.database_url.get_secret_value()
-    need_redis = not given.broker_url.get_secret_value()
-    if need_postgres and given.database_direct_url.get_secret_value():
-        raise SettingsError("DATABASE_DIRECT_URL: is set without DATABASE_URL. Set both, or none.")
-    servers = (
-        LocalServers(local_dir(), postgres=need_postgres, redis=need_redis)
-        if need_postgres or need_redis
-        else nullcontext()
-    )
-    with ExitStack() as stack:
-        running = stack.enter_context(servers)
-        if running is not None and keep_servers:
-            stack.enter_context(running.kept_running())
-        if running is not None and need_postgres:
-            os.environ["DATABASE_URL"] = running.database_url
-            if given.secret_key is None:
-                os.environ["WITHDRAWALS_SECRET_KEY"] = local_secret_key(local_dir())
-        if running is not None and need_redis:
-            os.environ["BROKER_URL"] = running.broker_url
-        settings.cache_clear()
-        current = settings()
-        if need_postgres:  # an embedded database has nobody else to migrate it
-            bring_up_to_date(current)
-        yield current
-
-
-def local_secret_key(directory: Path) -> str:
-    """The secret key of embedded use, made once, beside the data that it encrypts."""
-    path = directory / "secret_key"
-    with suppress(FileExistsError):
-        fresh = directory / f"secret_key.{os.getpid()}"
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_urlsafe(32) + "\n", encoding="utf-8")
-        try:
-            os.link(fresh, path)  # atomic, and the first one stays
-        finally:
-            fresh.unlink()
-    return path.read_text(encoding="utf-8").strip()
-
-
-def bring_up_to_date(current: Settings) -> str:
-    """Migrate the database if it is behind this code; return its revision."""
-    owner = Database(current, pool_size=1, as_owner=True)
-    try:
-        with owner.begin() as connection:
-            found = processes.revision(connection)
-        return head() if found == head() else migrate(owner.engine, role=current.database_role)
-    finally:
-        owner.close()
-
-
 @contextmanager
 def database(*, as_owner: bool = False) -> Iterator[Database]:
     """A migrated database, as the service's role or as its owner.
@@ -142,7 +74,7 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
     Raises:
         SettingsError: the database is at another revision than this code, or its sessions are not as needed.
     """
-    with environment() as current:
+    with servers.environment() as current:
         opened = Database(current, pool_size=2, as_owner=as_owner)
         try:
             with opened.begin() as connection:

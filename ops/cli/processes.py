@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ops import doctor as examination
-from ops.cli import common, welcome
+from ops.cli import common, servers, welcome
 from ops.cli.common import AsJson
-from ops.local import supervisor
+from ops.local import python, supervisor
 from worker import logs
 from worker.access.sealing import Seal
 from worker.config import Settings, settings, variable
@@ -45,8 +45,9 @@ def demo(
         raise InvalidInputError(f"demo {part}: unknown demo. Use `demo` or `demo brake`.")
     from ops.demo import brake, run  # noqa: PLC0415 - only this command needs them
 
-    with common.environment(keep_servers=True) as current:
-        common.bring_up_to_date(current)
+    _say_embedded()
+    with servers.embedded(keep=True) as current:
+        servers.bring_up_to_date(current)
         if not (brake.run(current) if part == "brake" else run.run(current)):
             raise typer.Exit(1)
 
@@ -61,9 +62,10 @@ def up(
     Prints a token for the console if the database is embedded and has one organisation, or for --demo on a terminal.
     """
     embedded = not settings().database_url.get_secret_value()
-    with common.environment(keep_servers=True) as current:
+    _say_embedded()
+    with servers.embedded(keep=True) as current:
         _require_free(current.host, current.port)
-        revision = common.bring_up_to_date(current)
+        revision = servers.bring_up_to_date(current)
         if demo:
             _load_demo(current)
         address = f"http://{current.host}:{current.port}"
@@ -76,6 +78,11 @@ def up(
             common.out.print(line, markup=False, style="bold")
         supervisor.run_procfile()
         common.out.print("Stopped.")
+
+
+def _say_embedded() -> None:
+    for line in servers.describe_embedded():
+        common.err.print(line, markup=False)
 
 
 def _load_demo(current: Settings) -> None:
@@ -115,14 +122,14 @@ def web(
     ] = None,
 ) -> None:
     """Serve HTTP: the API, webhooks, SCIM, the console; /healthz and /readyz."""
-    with common.environment() as current:
+    with servers.environment(broker=True, join=False) as current:
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
         if socket_ is None and current.web_processes > 1:
             with closing(Database(current, pool_size=1)) as database:  # here, because each process would be restarted
                 common.verify_sessions(database)
             supervisor.run_sharing(
                 _listen(current.host, current.port),
-                [sys.executable, "-m", "ops", "web", "--socket"],
+                python.module("ops", "web", "--socket"),
                 count=current.web_processes,
                 stop_seconds=current.shutdown_seconds + 5,
             )
@@ -149,7 +156,7 @@ def worker(
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_THREADS.")] = None,
 ) -> None:
     """Withdraw what is due. On SIGTERM, finish or give back the current chunks in WITHDRAWALS_SHUTDOWN_SECONDS."""
-    with common.environment() as current:
+    with servers.environment(broker=True, join=False) as current:
         count, each = processes or current.processes, threads or current.threads
         with closing(Database(current, pool_size=1)) as database:  # here, because each of its processes would restart
             common.verify_sessions(database)
@@ -160,7 +167,7 @@ def relay() -> None:
     """Notify workers of due work and recover after crashes. Any number may run; one of them leads."""
     from worker.queue.relay import Relay  # noqa: PLC0415 - only this command needs it
 
-    with common.environment() as current:
+    with servers.environment(broker=True, join=False) as current:
         logs.configure(current)
         database = Database(current, retry_seconds=_RELAY_RETRY)
         common.verify_sessions(database)
@@ -196,7 +203,7 @@ def config(json: AsJson = False) -> None:
 
 def doctor(json: AsJson = False) -> None:
     """Check that everything the service needs can be reached, has the right version and is set up safely."""
-    with common.environment() as current:
+    with servers.environment(broker=True) as current:
         findings = examination.examine(current)
     if json:
         common.print_json({"items": findings, "next_cursor": None})
@@ -236,7 +243,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _dramatiq(current: Settings, processes: int, threads: int) -> list[str]:
     grace = round((current.shutdown_seconds + 5) * 1000)
     return [
-        sys.executable, "-m", "dramatiq", "worker.actors.main", "--processes", str(processes),
+        *python.module("dramatiq", "worker.actors.main"), "--path", str(python.ROOT), "--processes", str(processes),
         "--threads", str(threads), "--worker-shutdown-timeout", str(grace), "--skip-logging",
     ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from ops.local import python
 from schemas.catalogue import Role
 from worker.access import tokens
 from worker.database import Database
@@ -12,10 +13,13 @@ TOKEN = "console"  # noqa: S105 - a name
 """The name of the token that `up` makes at each start, because a token can be shown only once."""
 _ACTOR = "cli:up"
 
-PREPARE = (
-    ". .venv/bin/activate",
-    "withdrawals load ops/demo/data/sample.csv --organisation Acme",
+_SAMPLE = "ops/demo/data/sample.csv"
+PREPARE: tuple[str, ...] = (
+    (". .venv/bin/activate", f"withdrawals load {_SAMPLE} --organisation Acme")
+    if (python.ROOT / "pyproject.toml").is_file()
+    else (f"withdrawals load {shlex.quote(str(python.ROOT / _SAMPLE))} --organisation Acme",)
 )
+"""How to come to some data: in a checkout, or from an installed package."""
 PRODUCERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "another service, over HTTP",

@@ -5,7 +5,8 @@ import time
 from rich.text import Text
 from sqlalchemy import text
 
-from ops.cli.common import local_dir, out, table
+from ops.cli.common import out, table
+from ops.cli.servers import local_dir
 from ops.demo.run import free_port, new_name
 from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.control import BrakeSetting

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import text
 
-from ops.cli.common import local_dir, out, table
+from ops.cli.common import out, table
+from ops.cli.servers import local_dir
 from ops.demo import oulad
 from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.control import BrakeSetting

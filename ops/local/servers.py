@@ -14,21 +14,35 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import unquote
 
 from ops.local.postgres import Postgres, state_id
 from ops.local.process import Account, LocalServerError, make_private_directory, wait_until
 from ops.local.redis import Redis
 
-__all__ = ["LocalServerError", "LocalServers", "default_state_dir"]
+__all__ = ["LocalServerError", "LocalServers", "NotRunningError", "default_state_dir", "is_embedded"]
 
 _LOCK_SECONDS = 180.0
 _CHECK_SECONDS = 1.0
+_SOCKETS = "/tmp"  # noqa: S108 - a socket needs a short path
+
+
+def is_embedded(url: str) -> bool:
+    """Whether a URL leads to an embedded server, of whatever state directory."""
+    return f"{_SOCKETS}/wd-" in unquote(url)
+
+
+class NotRunningError(LocalServerError):
+    """An embedded server does not run, and whoever asked may not start it."""
 
 
 def default_state_dir() -> Path:
-    """`.local` beside the project's pyproject.toml; without one (an installed wheel), in the current directory."""
+    """`.local` beside the project's pyproject.toml; of an installed wheel, `.local/withdrawals` in the current folder.
+
+    The folder may be a home directory, whose `.local` belongs to many programs.
+    """
     root = Path(__file__).resolve().parents[2]
-    return (root if (root / "pyproject.toml").is_file() else Path.cwd()) / ".local"
+    return root / ".local" if (root / "pyproject.toml").is_file() else Path.cwd() / ".local" / "withdrawals"
 
 
 class LocalServers:
@@ -39,11 +53,14 @@ class LocalServers:
 
     Raises:
         LocalServerError: a program is missing, or a server does not start.
+        NotRunningError: a requested server does not run, and `start` is false.
     """
 
-    def __init__(self, state_dir: Path, *, postgres: bool = True, redis: bool = True) -> None:
+    def __init__(self, state_dir: Path, *, postgres: bool = True, redis: bool = True, start: bool = True) -> None:
+        """`start`: whether to start a server that does not run; without, nothing is made on disk either."""
         self.state_dir = state_dir.resolve()
-        self.socket_dir = Path("/tmp") / f"wd-{state_id(self.state_dir)}"  # noqa: S108  a socket needs a short path
+        self._may_start = start
+        self.socket_dir = Path(_SOCKETS) / f"wd-{state_id(self.state_dir)}"
         self._account = _server_account(self.state_dir)
         self.postgres = Postgres(self.state_dir, self.socket_dir, self._account)
         self.redis = Redis(self.state_dir, self.socket_dir)
@@ -61,9 +78,12 @@ class LocalServers:
         return self.redis.url
 
     def __enter__(self) -> Self:
+        if not self._may_start and not self.state_dir.is_dir():
+            raise NotRunningError(f"No embedded servers run in {self.state_dir}.")
         self._prepare_state()
         try:
             with self.start_lock():
+                self._require_running()
                 make_private_directory(self.socket_dir, self._account)
                 self._users = self._open("users.lock")
                 fcntl.flock(self._users, fcntl.LOCK_SH)  # never waits: LOCK_EX is taken only under start.lock
@@ -80,6 +100,12 @@ class LocalServers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leave()
+
+    def _require_running(self) -> None:
+        if self._may_start:
+            return
+        if (self._wants_postgres and not self.postgres.pid()) or (self._wants_redis and not self.redis.pid()):
+            raise NotRunningError(f"No embedded servers run in {self.state_dir}.")
 
     @contextmanager
     def kept_running(self) -> Iterator[None]:

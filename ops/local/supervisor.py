@@ -3,7 +3,6 @@
 A worker that is killed starts again, as it would under systemd or Kubernetes.
 """
 
-import os
 import re
 import shlex
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ops.local import python
 from worker.errors import SettingsError
 
 _CHECK_SECONDS = 0.5
@@ -41,7 +41,7 @@ class Supervisor:
         the same numbers. `stop_seconds`: how long they may take to end.
         """
         self._commands = dict(commands)
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = python.environment(environment)
         self._output = output.open("ab") if output else None
         self._inherited, self._stop_seconds = inherited, stop_seconds
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -103,9 +103,7 @@ def procfile_commands() -> dict[str, list[str]]:
     Raises:
         SettingsError: the Procfile is missing, or a line of it is malformed.
     """
-    path = Path(__file__).resolve().parents[2] / "Procfile"
-    if not path.exists():
-        path = Path("Procfile").absolute()  # an installed wheel has none: in the current directory
+    path = python.ROOT / "Procfile"
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -162,7 +160,7 @@ def run_sharing(listening: socket.socket, command: list[str], *, count: int, sto
 
 def run_until_signalled(command: list[str], environment: Mapping[str, str]) -> int:
     """Run one program, pass SIGTERM and SIGINT on to it as SIGTERM, and return its exit code."""
-    child = subprocess.Popen(_supervised(command), env={**os.environ, **environment})
+    child = subprocess.Popen(_supervised(command), env=python.environment(environment))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
     code = child.wait()
@@ -170,8 +168,8 @@ def run_until_signalled(command: list[str], environment: Mapping[str, str]) -> i
 
 
 def _command(words: list[str]) -> list[str]:
-    return [sys.executable, "-m", "ops", *words[1:]] if words[0] == "withdrawals" else words
+    return python.module("ops", *words[1:]) if words[0] == "withdrawals" else words
 
 
 def _supervised(command: list[str]) -> list[str]:
-    return [sys.executable, "-m", "ops.local.supervised", *command]
+    return python.module("ops.local.supervised", *command)

@@ -1,11 +1,13 @@
--- What the service's role may do, and no more; applied after every migration.
-GRANT USAGE ON SCHEMA lms, withdrawals TO :role;
+-- What the service's role may do, and no more; applied after every migration, each statement by the owner of its schema.
+GRANT USAGE ON SCHEMA lms TO :role;
 GRANT SELECT ON lms.organisations, lms.learners, lms.series, lms.pathways, lms.enrolments TO :role;
 GRANT UPDATE (status, withdrawn_at, withdrawal_reason, withdrawn_by) ON lms.enrolments TO :role;
 -- Learners that SCIM creates or updates.
 GRANT INSERT (organisation_id, external_id, email, display_name, active) ON lms.learners TO :role;
 GRANT UPDATE (email, display_name, active) ON lms.learners TO :role;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA lms TO :role;
+
+GRANT USAGE ON SCHEMA withdrawals TO :role;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA withdrawals TO :role;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA withdrawals TO :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit FROM :role;

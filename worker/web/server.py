@@ -29,6 +29,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # the application knows which proxies are trusted
                 timeout_graceful_shutdown=max(round(settings.shutdown_seconds), 1),
             )
         )

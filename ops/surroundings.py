@@ -1,0 +1,118 @@
+"""What `doctor` says about where the service runs: logins, TLS, clocks, embedded servers, proxies."""
+
+import ipaddress
+import time
+from urllib.parse import parse_qs, urlsplit
+
+from sqlalchemy import Connection, text
+
+from ops.findings import Finding
+from ops.local.servers import is_embedded
+from worker.config import Settings
+from worker.database import driver, parse_url
+from worker.session_settings import LOGIN
+
+CLOCKS_DIFFER, CLOCKS_WRONG = 2.0, 60.0
+"""Seconds by which this machine's clock may differ from the database's: then a warning, and then a fault, because
+signatures of HR events are good for 300 seconds."""
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_VERIFIED = ("verify-full", "verify-ca")
+
+
+def embedded(current: Settings) -> list[Finding]:
+    """Which servers are embedded ones."""
+    urls = {"PostgreSQL": current.database_url, "Redis": current.broker_url}
+    found = [name for name, url in urls.items() if is_embedded(url.get_secret_value())]
+    if found:
+        advice = "for trying out, developing and testing on one machine, not for production"
+        return [Finding("warn", "embedded", f"{' and '.join(found)}: {advice}")]
+    return [Finding("ok", "embedded", "none")]
+
+
+def login(connection: Connection) -> list[Finding]:
+    """Whether the service's login has more rights than its role."""
+    row = connection.execute(
+        text("""SELECT session_user::text AS name, u.rolsuper, u.rolbypassrls, u.rolcreaterole, EXISTS (
+            SELECT FROM pg_namespace n WHERE n.nspname IN ('withdrawals', 'lms') AND n.nspowner = u.oid) AS owns
+        FROM pg_roles u WHERE u.rolname = session_user""")
+    ).one()
+    too_much = [
+        what
+        for what, has in (
+            ("is a superuser", row.rolsuper),
+            ("may create roles", row.rolcreaterole and not row.rolsuper),
+            ("owns a schema", row.owns and not row.rolsuper),
+        )
+        if has
+    ]
+    if too_much:
+        advice = f"give the service a login of its own, such as {LOGIN}: `withdrawals grants --print` prints the SQL"
+        return [Finding("warn", "login", f"{row.name} {' and '.join(too_much)}: {advice}")]
+    return [Finding("ok", "login", f"{row.name}, neither superuser nor owner")]
+
+
+def database_tls(connection: Connection, current: Settings) -> list[Finding]:
+    """Whether what goes to PostgreSQL is encrypted, and the server known."""
+    session = driver(connection)
+    host = str(session.info.host or "")
+    if not host or host.startswith("/"):
+        return [Finding("ok", "tls", "PostgreSQL: a socket of this machine")]
+    if not session.pgconn.ssl_in_use:
+        level = "ok" if host in _LOCAL else "warn"
+        advice = "" if level == "ok" else ": set sslmode=verify-full in DATABASE_URL"
+        return [Finding(level, "tls", f"PostgreSQL on {host}: not encrypted{advice}")]
+    if parse_url(current.database_url.get_secret_value()).get("sslmode") not in _VERIFIED:
+        advice = "encrypted, but anybody may pretend to be it: set sslmode=verify-full in DATABASE_URL"
+        return [Finding("warn", "tls", f"PostgreSQL on {host}: {advice}")]
+    return [Finding("ok", "tls", f"PostgreSQL on {host}: encrypted and verified")]
+
+
+def broker_tls(current: Settings) -> list[Finding]:
+    """Likewise for Redis."""
+    parts = urlsplit(current.broker_url.get_secret_value())
+    if parts.scheme == "unix" or parts.hostname in _LOCAL:
+        return [Finding("ok", "tls", "Redis: on this machine")]
+    if parts.scheme != "rediss":
+        return [Finding("warn", "tls", f"Redis on {parts.hostname}: not encrypted: use rediss:// in BROKER_URL")]
+    if parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[0] != "required":
+        return [Finding("warn", "tls", f"Redis on {parts.hostname}: encrypted, but its certificate is not checked")]
+    return [Finding("ok", "tls", f"Redis on {parts.hostname}: encrypted and verified")]
+
+
+def clock(connection: Connection) -> list[Finding]:
+    """By how much this machine's clock differs from the database's, beyond what the question itself took."""
+    before = time.time()
+    theirs = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+    after = time.time()
+    return [judge_clock((before + after) / 2 - theirs, within=(after - before) / 2)]
+
+
+def judge_clock(ahead: float, *, within: float) -> Finding:
+    """`ahead`: seconds that this machine's clock is ahead of the database's, give or take `within`."""
+    differs = abs(ahead) - within
+    if differs < CLOCKS_DIFFER:
+        return Finding("ok", "clock", "agrees with the database's")
+    which = "ahead of" if ahead > 0 else "behind"
+    advice = f"{abs(ahead):.0f} s {which} the database's: let both machines take the time from the network (NTP)"
+    return Finding("wrong" if differs >= CLOCKS_WRONG else "warn", "clock", advice)
+
+
+def proxies(current: Settings) -> list[Finding]:
+    """Whether callers can be told apart and stay with https."""
+    findings = []
+    everybody = [one for one in current.trusted_proxies.split(",") if one and ipaddress.ip_network(one).prefixlen == 0]
+    if everybody:
+        advice = "trusts everybody, so that whoever calls may invent an address: name the proxy's own"
+        findings.append(Finding("wrong", "proxies", f"WITHDRAWALS_TRUSTED_PROXIES={everybody[0]} {advice}"))
+    is_public = current.host not in _LOCAL
+    is_https = current.public_url.startswith("https://")
+    if is_public and not is_https:
+        advice = "put a proxy with TLS before it, and set WITHDRAWALS_PUBLIC_URL to its https address"
+        findings.append(Finding("warn", "web", f"listens on {current.host}: {advice}"))
+    if is_https and not current.trusted_proxies:
+        advice = "behind a proxy, all callers share its address and one limit: set WITHDRAWALS_TRUSTED_PROXIES"
+        findings.append(Finding("warn", "proxies", f"none is trusted; {advice}"))
+    if not findings:
+        named = current.trusted_proxies or "none"
+        findings.append(Finding("ok", "proxies", f"trusted: {named}; public address: {current.public_url or 'none'}"))
+    return findings

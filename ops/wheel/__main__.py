@@ -1,0 +1,5 @@
+"""`python -m withdrawals` is `withdrawals`."""
+
+from . import main
+
+main()

@@ -1,0 +1,102 @@
+"""Commands without a database: none starts one by itself, all say what is missing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.local.servers import LocalServers
+from tests.support import processes
+from tests.support.commandline import program
+from tests.world import eventually
+
+EVERY_COMMAND = [
+    ("web",), ("worker",), ("relay",), ("migrate",), ("doctor",), ("check",), ("jobs", "list"), ("explain", "1"),
+    ("submit", "1", "--reason", "not_required"), ("tokens", "list"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An environment without any variable of the service but the directory for embedded servers; that directory."""
+    for name in list(os.environ):
+        if name.startswith(("WITHDRAWALS_", "DATABASE_", "BROKER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WITHDRAWALS_LOCAL_DIR", str(tmp_path / "local"))
+    return tmp_path / "local"
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_a_command_without_a_database_says_so_and_starts_none(bare: Path, words: tuple[str, ...]) -> None:
+    ran = program(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert "DATABASE_URL: is not set." in ran.err
+    assert not bare.exists(), "nothing was made"
+
+
+def test_the_three_processes_also_need_a_broker(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    for name in ("web", "worker", "relay"):
+        ran = program(name)
+        assert ran.code == 2
+        assert "BROKER_URL: is not set." in ran.err
+    ran = program("jobs", "list")
+    assert ran.code == 1, "a command that needs no broker goes on to the database, which is out of reach"
+    assert "BROKER_URL" not in ran.err
+    assert not bare.exists()
+
+
+def test_a_misspelt_variable_is_named(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABSE_URL", "postgresql://me:hunter2@db/lms")
+    ran = program("worker")
+    assert "DATABSE_URL is set: is it misspelt?" in ran.err
+    assert "hunter2" not in ran.err
+
+
+@pytest.fixture
+def reachable(bare: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for embedded servers; they are stopped and removed afterwards."""
+    directory = tmp_path_factory.mktemp("embedded") / "local"
+    monkeypatch.setenv("WITHDRAWALS_LOCAL_DIR", str(directory))
+    yield directory
+    servers = LocalServers(directory)
+    if directory.exists():
+        with LocalServers(directory, postgres=False, redis=False):
+            pass
+        processes.erase(servers)
+
+
+@pytest.mark.timeout(300)
+def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(reachable: Path, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    said = tmp_path / "stderr"
+    with said.open("wb") as stderr:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "ops", "up"],
+            env={**os.environ, "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+    try:
+        eventually(lambda: program("jobs", "list").code == 1, what="there is a database, and no organisation")
+        assert "DATABASE_URL is not set: using an embedded PostgreSQL" in said.read_text(encoding="utf-8")
+        sample = Path(__file__).parents[2] / "ops/demo/data/sample.csv"
+        assert program("load", str(sample), "--organisation", "Acme").code == 0
+        assert program("jobs", "list").code == 0
+        for name in ("web", "worker", "relay"):
+            assert program(name).code == 2
+        assert program("jobs", "list", environment={"DATABSE_URL": "x"}).code == 2, "perhaps another one was meant"
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(60)
+    assert program("jobs", "list").code == 2, "nothing runs any more"
+    ran = program("jobs", "list", environment={"WITHDRAWALS_EMBEDDED": "1"})
+    assert (ran.code, ran.err) == (0, ""), "the same data, because it was asked for"
+    assert program("jobs", "list").code == 2
