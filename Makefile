@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo up test coverage check format bench chaos lock dist clean
+.PHONY: help demo up test coverage check format docs bench chaos lock dist clean
 .DEFAULT_GOAL := demo
 
 help: ## list the targets
@@ -31,6 +31,9 @@ check: $(VENV)/.dev ## format, lint, types, import layers
 format: $(VENV)/.dev ## format the code and repair what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## the site of the documentation, into site/; without a network, and a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
 	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)
