@@ -19,7 +19,8 @@ EXPOSURE = "20"
 """Of 100, by `systemd-analyze security`: what a unit may still do. Ordinary services have more than 90."""
 
 NOT_YET = {
-    "../monitoring/dashboards", "../monitoring/rules.yaml", "WITHDRAWALS_HEALTH_PORT", "WITHDRAWALS_PUBLIC_URL", "WITHDRAWALS_TRUSTED_PROXIES",
+    "../monitoring/dashboards", "../monitoring/rules.yaml",
+    "WITHDRAWALS_HEALTH_PORT", "WITHDRAWALS_PUBLIC_URL", "WITHDRAWALS_TRUSTED_PROXIES",
 }  # fmt: skip
 
 
