@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## format the code and repair what the linter can
 	@$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.dev ## the site of the documentation, into site/; without a network, and a warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
 	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)

@@ -15,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACE = "repository"
 PATTERNS = ("*.md", "ops/*.md", "ops/pictures/*.png", "ops/deploy/*.md", "ops/decisions/*.md")
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
-_FENCE = re.compile(r"^ *(?:```|~~~)")
+_FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
     """Give the pages that are written elsewhere their places in the navigation."""
     config.nav.append({"Decisions": _listed("ops/decisions/*.md")})
+    _add(config, "Operations", "Under a DBA's rules", "ops/database-rights.md")
+    _add(config, "Operations", "Views over the platform's tables", "ops/platform-views.md")
     _add(config, "Operations", "Alerts", "ops/runbook.md")
     _add(config, "Reference", "Metrics", "ops/metrics.md")
     return config
@@ -40,11 +42,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     inside = source.startswith(f"{PLACE}/")
     where = source.removeprefix(f"{PLACE}/") if inside else f"docs/{source}"
     known = {file.src_uri for file in files}
-    lines, fenced = [], False
-    for line in markdown.splitlines():
-        fenced ^= bool(_FENCE.match(line))
-        lines.append(line if fenced else _LINK.sub(lambda found: _rewrite(found, where, source, known), line))
-    return "\n".join(lines)
+    parts = _FENCED.split(markdown)  # text and blocks of code take turns
+    parts[::2] = [_LINK.sub(lambda found: _rewrite(found, where, source, known), text) for text in parts[::2]]
+    return "".join(parts)
 
 
 def _rewrite(found: re.Match[str], where: str, source: str, known: set[str]) -> str:
