@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACE = "repository"
 PATTERNS = ("*.md", "ops/*.md", "ops/pictures/*.png", "ops/deploy/*.md", "ops/decisions/*.md")
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_NOT_RUN = re.compile(r' data-not-run="[^"]*"')
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -44,6 +45,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     known = {file.src_uri for file in files}
     parts = _FENCED.split(markdown)  # text and blocks of code take turns
     parts[::2] = [_LINK.sub(lambda found: _rewrite(found, where, source, known), text) for text in parts[::2]]
+    parts[1::2] = [_NOT_RUN.sub("", block, count=1) for block in parts[1::2]]  # readers need not know
     return "".join(parts)
 
 
