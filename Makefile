@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo up test coverage check format bench chaos lock dist clean
+.PHONY: help demo up test coverage check format docs bench chaos lock dist clean
 .DEFAULT_GOAL := demo
 
 help: ## list the targets
@@ -32,6 +32,9 @@ format: $(VENV)/.dev ## format the code and repair what the linter can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.dev ## the site of the documentation, into site/; without a network, and a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
 	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)
 
@@ -39,9 +42,9 @@ chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n
 	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults -n 0 --show-capture=no; \
 		code=$$?; $(BIN)/python -m ops.chaos; exit $$code
 
-# The lock is the four files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
-# one before: what production runs, plus the embedded servers and the build backend, plus the developers' tools, and
-# what the benchmark compares with.
+# The lock is the five files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
+# ones before: what production runs, plus the embedded servers and the build backend, the build backend alone (for the
+# image), plus the developers' tools, and what the benchmark compares with.
 # It is neither uv.lock nor pylock.toml: both record the address of the index and of every file, so they would send a
 # machine that has a mirror elsewhere, and the pip that comes with Python 3.11 reads neither of them.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -52,6 +55,7 @@ lock: $(VENV)/.dev ## pin the dependencies of pyproject.toml; UPGRADE=1: at thei
 	@$(COMPILE) pyproject.toml --output-file requirements/production.txt >/dev/null
 	@$(COMPILE) pyproject.toml --extra local --group build --constraints requirements/production.txt \
 		--output-file requirements/local.txt >/dev/null
+	@$(COMPILE) --group build --constraints requirements/local.txt --output-file requirements/build.txt >/dev/null
 	@$(COMPILE) --group dev --constraints requirements/local.txt --output-file requirements/dev.txt >/dev/null
 	@$(COMPILE) --group bench --constraints requirements/dev.txt --output-file requirements/bench.txt >/dev/null
 

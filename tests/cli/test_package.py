@@ -73,6 +73,7 @@ def test_the_lock_pins_what_the_project_asks_for(project: dict[str, Any]) -> Non
     wanted = {
         "production": project["project"]["dependencies"],
         "local": project["project"]["optional-dependencies"]["local"] + project["dependency-groups"]["build"],
+        "build": project["dependency-groups"]["build"],
         "dev": project["dependency-groups"]["dev"],
         "bench": project["dependency-groups"]["bench"],
     }
@@ -87,13 +88,14 @@ def test_the_files_of_the_lock_agree_and_production_has_no_embedded_servers() ->
     assert not SERVERS & production.keys()
     assert local.keys() > SERVERS
     assert production.items() < local.items()
+    assert pins("build").items() < local.items()
     assert {name: local[name] for name in dev.keys() & local.keys()}.items() <= dev.items()
     before = local | dev
     assert {name: before[name] for name in bench.keys() & before.keys()}.items() <= bench.items()
     assert not {"celery", "procrastinate"} & before.keys()
 
 
-@pytest.mark.parametrize("name", ["production", "local", "dev", "bench"])
+@pytest.mark.parametrize("name", ["production", "local", "build", "dev", "bench"])
 def test_every_pin_has_a_hash_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
     assert "://" not in text

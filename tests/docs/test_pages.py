@@ -1,0 +1,116 @@
+"""The documentation: the site builds without a warning, the reference is current, and its commands work."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from ops.docs.reference import FOLDER, pages
+from tests.support.cli_server import quick_commands
+from tests.support.pages import blocks
+from tests.support.processes import RELAY, WORKER, process
+from tests.world import eventually
+from worker.config import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FIRST = [DOCS / "tutorial.md"]
+PAGES = [*FIRST, *sorted({*DOCS.glob("**/*.md"), ROOT / "ops" / "deploy" / "README.md"} - {*FIRST})]
+ADDRESS = "127.0.0.1:8000"
+"""Where the pages say that the service listens."""
+PAGE_SECONDS = 300.0
+ATTENTION = "\necho 'page: line {line}' >&2\n"
+
+
+def test_the_reference_is_made_from_the_code() -> None:
+    made = pages()
+    assert {path.name for path in FOLDER.iterdir()} == made.keys()
+    stale = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
+    assert stale == [], "run `python -m ops.docs`"
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    shown = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "fonts.googleapis" not in shown
+    assert (tmp_path / "repository" / "ops" / "pooler.html").exists()
+    unread = "<code>bash data-not-run"  # what a block looks like whose info string Material does not understand
+    assert not [page for page in tmp_path.rglob("*.html") if unread in page.read_text(encoding="utf-8")]
+
+
+def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [path for path in DOCS.glob("**/*.md") if path.relative_to(DOCS).as_posix() not in navigation] == []
+
+
+@pytest.mark.timeout(900)
+def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: Path) -> None:
+    """One environment for all pages, the tutorial first: it loads the enrolments that the others name."""
+    (tmp_path / "withdrawals_client").symlink_to(ROOT / "schemas")
+    port = _free_port()
+    web = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_WEB_CONNECTIONS": "2"}
+    address = f"http://127.0.0.1:{port}"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    with (
+        process([sys.executable, "-m", "ops", "web"], web),
+        process(WORKER),
+        process(RELAY),
+        quick_commands(programs),
+    ):
+        eventually(lambda: _answers(f"{address}/healthz"))
+        for page in PAGES:
+            _run(page, _shell(tmp_path, programs), address.removeprefix("http://"))
+
+
+def test_every_block_that_is_not_run_says_why() -> None:
+    found = [block for page in PAGES for block in blocks(page)]
+    assert sum(block.reason is None for block in found) > len(found) / 2
+    assert all(len(block.reason) > 10 for block in found if block.reason is not None)
+
+
+def _run(page: Path, shell: dict[str, str], address: str) -> None:
+    wanted = [block for block in blocks(page) if block.reason is None]
+    script = "set -euo pipefail\n" + "".join(ATTENTION.format(line=one.line) + one.commands for one in wanted)
+    folder = Path(shell["HOME"]) / page.stem
+    folder.mkdir()
+    said = folder / "said.txt"
+    with said.open("wb") as file:
+        running = subprocess.Popen(
+            ["/bin/bash", "-c", script.replace(ADDRESS, address)],
+            env=shell, cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = running.wait(PAGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            code = running.wait()
+    assert code == 0, f"{page.name}, exit code {code}: {said.read_text(encoding='utf-8')[-3000:]}"
+
+
+def _shell(home: Path, programs: Path) -> dict[str, str]:
+    python = Path(sys.executable).parent
+    postgres = next((python.parent / "lib").glob("python*/site-packages/*pgserver/pginstall*/bin"))
+    path = os.pathsep.join([str(programs), str(python), str(postgres), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "HOME": str(home), "PYTHONPATH": f"{home}{os.pathsep}{ROOT}", "USER": "docs"}
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
