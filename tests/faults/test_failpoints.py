@@ -28,7 +28,6 @@ IN_ORDER = [
     "claims.claim:after",
     "drain.claim:commit:before",
     "drain.claim:commit:after",
-    "decide.lock_plain:before",
     "decide.decide_plain:before",
     "decide.decide_plain:after",
     "drain.decide:commit:before",

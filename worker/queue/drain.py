@@ -60,7 +60,7 @@ class Drain:
             look, more = applied > 0, applied > 0
             if claim is not None:
                 look, more = look or claim.has_events, more or claim.more
-                claim = self._handle(claim)
+                claim = self._handle(claim, go_on=claim.more)
                 done += 1
             if claim is None and not more:
                 break
@@ -86,10 +86,10 @@ class Drain:
         lease = timedelta(seconds=self._settings.lease_seconds)
         return claims.claim(connection, budget=self._settings.chunk_size, lease=lease, oldest=oldest, planned=planned)
 
-    def _handle(self, claim: Claim) -> Claim | None:
-        """Decide a claim and finish its jobs; the claim that was taken with it, if there is one."""
+    def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
+        """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that."""
         try:
-            applied, following = self._decide(claim)
+            applied, following = self._decide(claim, go_on=go_on)
         except Exception as error:
             self._recover(claim, error)
             return None
@@ -101,11 +101,11 @@ class Drain:
         self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
         return following
 
-    def _decide(self, claim: Claim) -> tuple[Applied, Claim | None]:
+    def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
         """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
         for _ in range(MEANWHILE):
             try:
-                return self._database.run(partial(self._apply, claim=claim))
+                return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
             except ChangedMeanwhileError:
                 log.info("claim.changed_meanwhile", token=str(claim.token))
                 claim = replace(claim, is_plain=False)
@@ -113,12 +113,12 @@ class Drain:
                 if not is_enrolled_meanwhile(error):
                     raise
                 log.info("claim.enrolled_meanwhile", token=str(claim.token))
-        return self._database.run(partial(self._apply, claim=claim))
+        return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
 
-    def _apply(self, connection: Connection, *, claim: Claim) -> tuple[Applied, Claim | None]:
+    def _apply(self, connection: Connection, *, claim: Claim, go_on: bool) -> tuple[Applied, Claim | None]:
         with self._within_reach(connection):
             applied = apply(connection, claim)
-            if not claim.more or self._stopping.is_set():
+            if not go_on or self._stopping.is_set():
                 return applied, None
             return applied, self._claim_next(connection, planned=claim.is_plain)
 
