@@ -24,3 +24,27 @@ CREATE TRIGGER keep BEFORE DELETE ON withdrawals.dead_letters
     FOR EACH STATEMENT EXECUTE FUNCTION withdrawals.never('dead letters are never deleted');
 CREATE TRIGGER keep_id BEFORE UPDATE OF id ON withdrawals.dead_letters
     FOR EACH ROW WHEN (new.id <> old.id) EXECUTE FUNCTION withdrawals.never('a dead letter keeps its id');
+
+-- A transaction that notifies takes a lock over all notifying commits. A delivery is sent by the relay's next round, which
+-- comes each second, or sooner after somebody else's notification.
+CREATE OR REPLACE FUNCTION withdrawals.tell_of_job() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO withdrawals.deliveries (endpoint_id, organisation_id, type, data)
+    SELECT e.id, new.organisation_id, tg_argv[0], jsonb_build_object('job_id', new.id, 'kind', new.kind,
+        'state', new.state, 'source', new.source, 'reason', new.reason, 'outcomes', (
+            SELECT coalesce(jsonb_object_agg(outcome, ids), '{}') FROM (
+                SELECT key AS outcome, sum(value::integer) AS ids
+                FROM withdrawals.chunks c, jsonb_each_text(c.counts)
+                WHERE c.job_id = new.id GROUP BY key HAVING sum(value::integer) <> 0) counts))
+    FROM withdrawals.endpoints e
+    WHERE e.organisation_id = new.organisation_id AND e.disabled_at IS NULL AND tg_argv[0] = ANY(e.events);
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE FUNCTION withdrawals.tell_of_letters() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO withdrawals.deliveries (endpoint_id, organisation_id, type, data)
+    SELECT e.id, l.organisation_id, tg_argv[0], jsonb_build_object('code', l.code, 'count', count(*),
+        'dead_letter_ids', jsonb_agg(l.id ORDER BY l.id))
+    FROM told l JOIN withdrawals.endpoints e ON e.organisation_id = l.organisation_id AND e.disabled_at IS NULL
+        AND tg_argv[0] = ANY(e.events)
+    GROUP BY e.id, l.organisation_id, l.code;
+    RETURN NULL;
+END $$;
