@@ -55,7 +55,11 @@ def counting(db: Database) -> Iterator[Costs]:
         if "NOTIFY" not in statement and "pg_current_wal_insert_lsn" not in statement:
             costs.statements.append(statement)
 
-    listeners = [("begin", begin), ("commit", commit), ("before_cursor_execute", statement)]
+    listeners: list[tuple[str, Callable[..., Any]]] = [
+        ("begin", begin),
+        ("commit", commit),
+        ("before_cursor_execute", statement),
+    ]
     for name, listener in listeners:
         event.listen(db.engine, name, listener)
     try:
