@@ -129,6 +129,10 @@ class SessionError(SettingsError):
     """The sessions of the database do not have the role or the timeouts that the service needs."""
 
 
+class ChangedMeanwhileError(Exception):
+    """A row was changed between the look at it and its lock: roll back, and lock before looking."""
+
+
 class Fault(StrEnum):
     """The kind of an unexpected error, which decides what happens to the chunk."""
 

@@ -277,7 +277,7 @@ class OutcomesColumns(TypedColumns):
     outcome: Named[str]
     prior_status: Named[str | None]
     pathway_id: Named[int | None] = Column(BigInteger)
-    dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
+    dead_letter_id: Named[int | None] = Column(BigInteger)
     decided_at: Named[datetime] = Column(Instant)
     reinstated_by: Named[int | None] = Column(BigInteger)
 

@@ -156,6 +156,11 @@ class Claim:
     chunk_ids: list[int]
     more: bool = False
     """Whether more was due at the time; what becomes due later brings a hint of its own."""
+    is_plain: bool = False
+    """Whether it is one chunk that only names enrolments to withdraw, as far as the chunk itself says."""
+    has_events: bool = False
+    """Whether events waited in the inbox at the time, due or not."""
+    job_ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +189,6 @@ class Chunk:
     def is_person(self) -> bool:
         """Whether it names a learner; what they are enrolled in is found when it is decided."""
         return self.learner_external_id is not None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it only names enrolments to withdraw: nobody's deactivation, no attempt at a letter, no undo."""
-        special = (self.learner_external_id, self.letter_id, self.epoch, self.reinstates)
-        return self.proceed and all(value is None for value in special)
 
     @property
     def is_splittable(self) -> bool:

@@ -554,6 +554,18 @@ GUARDS = [
         ("ALTER TABLE withdrawals.audit DISABLE TRIGGER append_only",),
     ),
     Corruption(
+        "an outcome may name a letter that does not exist",
+        "guard-missing",
+        "SELECT 'trigger has_letter on withdrawals.outcomes'",
+        ("DROP TRIGGER has_letter ON withdrawals.outcomes",),
+    ),
+    Corruption(
+        "letters may be removed",
+        "guard-missing",
+        "SELECT 'trigger keep on withdrawals.dead_letters'",
+        ("ALTER TABLE withdrawals.dead_letters DISABLE TRIGGER keep",),
+    ),
+    Corruption(
         "a key may be used twice",
         "guard-missing",
         "SELECT 'unique index jobs_organisation_id_door_idempotency_key_key'",

@@ -3,13 +3,13 @@
 Counted in rows and index entries, by the server's own statistics of the transaction: no clock, and no plan spelt out.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection
 
+from tests.support.costs import counting
 from tests.world import World
 from worker.database import Database
 from worker.ledger import claims, gauges, inbox_sets
@@ -19,39 +19,6 @@ from worker.queue.leftovers import Leftovers
 
 FEW, MANY = 400, 4000
 LEASE = timedelta(seconds=30)
-
-# Of tables what was read in sequence, of indexes the entries that scans returned.
-_READ = text("""
-SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(oid)), 0) FROM pg_class
-WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace) AND relkind IN ('r', 'i')
-""")
-
-
-class Reads:
-    """Rows and index entries that transactions have read."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def begin(self, connection: Connection) -> None:
-        """The server adds up until it next writes its statistics, so what came before is taken off."""
-        self.rows -= int(connection.scalar(_READ) or 0)
-
-    def end(self, connection: Connection) -> None:
-        self.rows += int(connection.scalar(_READ) or 0)
-
-
-@contextmanager
-def counting(db: Database) -> Iterator[Reads]:
-    """Count what every transaction of these connections reads."""
-    reads = Reads()
-    event.listen(db.engine, "begin", reads.begin)
-    event.listen(db.engine, "commit", reads.end)
-    try:
-        yield reads
-    finally:
-        event.remove(db.engine, "begin", reads.begin)
-        event.remove(db.engine, "commit", reads.end)
 
 
 class Backlog:
@@ -149,9 +116,9 @@ def reads_at_each_size(
                 "withdrawals.receipts"
             )
         act()
-        with counting(db) as reads:
+        with counting(db) as costs:
             act()
-        found.append(reads.rows)
+        found.append(costs.rows_read)
     return found
 
 

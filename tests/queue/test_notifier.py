@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from tests.support import failpoints
 from tests.support.failpoints import armed
-from tests.world import World, eventually
+from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import CHANNEL, Database, notify_after_commit
 from worker.notifier import Notifier
@@ -22,11 +22,11 @@ class Listener:
     def __init__(self, session: psycopg.Connection) -> None:
         self._session = session
         session.execute(f"LISTEN {CHANNEL}")
-        self.heard = 0
+        self.payloads: list[str] = []
 
     def listen(self) -> int:
-        self.heard += len(list(self._session.notifies(timeout=0)))
-        return self.heard
+        self.payloads += [one.payload for one in self._session.notifies(timeout=0)]
+        return len(self.payloads)
 
 
 @pytest.fixture
@@ -55,6 +55,24 @@ def test_the_transaction_itself_does_not_notify(db: Database, listener: Listener
         connection.execute(text("SELECT 1"))
         assert statements == ["SELECT 1"]
     eventually(lambda: listener.listen() == 1)
+
+
+def test_a_decision_that_is_told_to_a_webhook_does_not_notify(
+    db: Database, world: World, environment: Settings, listener: Listener
+) -> None:
+    """The delivery is a row; the relay finds it in its next round."""
+    world.run(
+        """INSERT INTO withdrawals.endpoints (organisation_id, url, events, secret, created_by)
+        VALUES (:o, 'https://help.example/', ARRAY['job.completed', 'dead_letter.opened'], 'x', 'test')""",
+        o=world.organisation_id,
+    )
+    world.submit(db, [world.enrolment(), world.enrolment(pathway_id=world.pathway())])
+    eventually(lambda: listener.listen() == 1, what="the job is due")
+    decide_due(db, environment)
+    assert world.one("SELECT count(*) FROM withdrawals.deliveries") == 2
+    world.run(f"NOTIFY {CHANNEL}, 'the last one'")
+    eventually(lambda: listener.listen() and listener.payloads[-1], what="what was sent last")
+    assert listener.payloads == ["", "the last one"]
 
 
 def test_what_is_rolled_back_notifies_nobody(db: Database, listener: Listener) -> None:

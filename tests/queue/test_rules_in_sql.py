@@ -1,7 +1,6 @@
 """The set statements of the ledger held against the rules on real rows: every combination decides as the rules say."""
 
 import itertools
-from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Connection
@@ -13,7 +12,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.ledger import decide as short
-from worker.records import Decided
+from worker.records import Claim, Decided
 from worker.rules import ACTIVE, ENDED, IMPLIED_REASON, WITHDRAWN, Enrolment, decide
 
 STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
@@ -112,25 +111,24 @@ def test_a_plain_chunk_is_decided_as_every_other(
 ) -> None:
     """The short way and the general one write the same, and only what needs no support goes the short way."""
     kinds, plain = CASES[case]
-    taken: list[int] = []
-    monkeypatch.setattr(short, "decide_plain", _noted(short.decide_plain, taken))
+    taken: list[Decided] = []
+    short_way = short.decide_plain
+
+    def noted(connection: Connection, claim: Claim) -> list[Decided]:
+        decided = short_way(connection, claim)
+        taken.extend(decided)
+        return decided
+
+    monkeypatch.setattr(short, "decide_plain", noted)
     first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert bool(taken) is plain
-    monkeypatch.setattr(short, "lock_plain", lambda *_: False)
+    monkeypatch.setattr(short, "decide_plain", lambda *_: [])
     second = world.submit(db, [_enrolment(world, kind, f"b{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert len(taken) == plain
     assert _written(world, first.id) == _written(world, second.id)
     assert_balanced(db)
-
-
-def _noted(act: Callable[[Connection, int], list[Decided]], taken: list[int]) -> Callable[..., list[Decided]]:
-    def noted(connection: Connection, chunk_id: int) -> list[Decided]:
-        taken.append(chunk_id)
-        return act(connection, chunk_id)
-
-    return noted
 
 
 def _enrolment(world: World, kind: str, learner: str) -> int:

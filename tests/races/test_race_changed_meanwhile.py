@@ -29,6 +29,9 @@ CHANGES = {
     "the platform withdraws it": ("status = 'withdrawn'", "in_progress", False, "already_withdrawn"),
     "a pathway takes it": ("pathway_id = :pathway", "in_progress", False, "pathway_owned"),
     "its pathway lets go": ("pathway_id = NULL", "in_progress", True, "withdrawn"),
+    "its learner goes on": ("status = 'in_progress'", "no_attempts", False, "withdrawn"),
+    "only its progress changes": ("due_at = now()", "in_progress", False, "withdrawn"),
+    "it is opened again": ("status = 'in_progress'", "mastered", False, "withdrawn"),
 }
 
 
@@ -60,6 +63,9 @@ def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
         assert outcomes == {changed: want, neighbour: "withdrawn"}
     assert [letter.code for letter in world.letters()] == [want] * (want in ("pathway_owned", "unknown_status"))
     assert (world.status(changed) == "withdrawn") == (want in ("withdrawn", "already_withdrawn"))
+    if want == "withdrawn":
+        seen = "SELECT prior_status FROM withdrawals.outcomes WHERE enrolment_id = :id"
+        assert world.one(seen, id=changed) == "in_progress", "as it was when it was locked"
     assert_balanced(slow_db)
 
 

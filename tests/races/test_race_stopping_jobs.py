@@ -47,11 +47,11 @@ class Stream(Drain):
         self.begun_after: list[int] = []
         self._pace = threading.Event()
 
-    def _handle(self, claim: Claim) -> None:
+    def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         self._pace.wait(0.01)
         if self.stopped.is_set():
             self.begun_after += claim.chunk_ids
-        super()._handle(claim)
+        return super()._handle(claim, go_on=go_on)
 
     def assert_stopped(self, world: World, job_id: int) -> None:
         """Of a job's chunks each worker has decided one at the most since, which it had claimed just before."""

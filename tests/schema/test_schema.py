@@ -287,6 +287,22 @@ def test_an_outcome_has_a_chunk_and_keeps_it(owner: Database) -> None:
                 connection.execute(text(wrong))
 
 
+def test_an_outcome_names_a_letter_that_exists_and_stays(owner: Database) -> None:
+    with owner.engine.connect() as connection:
+        known = base(connection)
+        insert(connection, "outcomes", row_of("outcomes", {}, known))
+        insert(connection, "dead_letters", LETTER)
+        for wrong in (
+            "INSERT INTO withdrawals.outcomes (job_id, organisation_id, enrolment_id, chunk_id, outcome, "
+            "dead_letter_id) SELECT job_id, organisation_id, 100, chunk_id, 'not_found', 999 FROM withdrawals.outcomes",
+            "UPDATE withdrawals.outcomes SET dead_letter_id = 999",
+            "DELETE FROM withdrawals.dead_letters",
+            "UPDATE withdrawals.dead_letters SET id = DEFAULT",
+        ):
+            with pytest.raises(IntegrityError), connection.begin_nested():
+                connection.execute(text(wrong))
+
+
 def test_an_outcomes_chunk_is_looked_up_by_its_key_however_many_there_are(db: Database) -> None:
     """The plan is kept by the connection that made it, over a table that was small then."""
     read = text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'chunks'")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
+from worker.errors import ChangedMeanwhileError
 from worker.ledger import claims, jobs
 from worker.queue.apply import Applied, apply
 from worker.queue.drain import Drain
@@ -168,7 +169,10 @@ def nothing_is_due(db: Database) -> bool:
 
 def decide(db: Database, claim: Claim) -> Applied:
     """Apply a claim and finish its jobs, as a worker would."""
-    applied = db.run(lambda connection: apply(connection, claim))
+    try:
+        applied = db.run(lambda connection: apply(connection, claim))
+    except ChangedMeanwhileError:
+        applied = db.run(lambda connection: apply(connection, replace(claim, is_plain=False)))
     finish(db, *applied.job_ids)
     return applied
 

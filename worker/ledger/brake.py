@@ -10,16 +10,19 @@ from sqlalchemy import BigInteger, Connection, Interval, Select, bindparam, func
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import JobState
+from worker.ledger.fragments import plan_by_index
 from worker.models import brake_volume, jobs, learners, organisation_settings, persons
 from worker.records import Brake, Subject
 
 AT_ONCE = 10_000
 """Ids whose learners are counted in well under a second; a statement about more gets all the time that it needs."""
 
-# Of a job over ids: distinct, those that exist. A person job has one learner.
+# Of a job over ids: distinct, those that exist. A person job has one learner. The ids of a chunk are one array, which a
+# single scan of the index goes along; looked up one by one they took three times as long.
 _LEARNERS = """SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdrawals.job_chunks c
-    CROSS JOIN LATERAL unnest(c.enrolment_ids) AS asked(id)
-    JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = c.organisation_id WHERE c.job_id = {job}) l"""
+    CROSS JOIN LATERAL (SELECT e.learner_id FROM lms.enrolments e
+        WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
+    WHERE c.job_id = {job}) l"""
 _SUBJECT = text(f"""
 SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
     WHEN j.learner_external_id IS NOT NULL THEN 1
@@ -42,6 +45,7 @@ def subject(connection: Connection, job_id: int) -> Subject:
 
 def _count_many(connection: Connection, job_id: int) -> int:
     """The learners of a large job, without the limit on the time of a statement."""
+    plan_by_index(connection)
     limit = connection.scalar(_TIMEOUT)
     connection.execute(_SET_TIMEOUT, {"value": "0"})
     learners = connection.scalar(_COUNT, {"job_id": job_id})

@@ -55,7 +55,9 @@ WITH first AS MATERIALIZED (
 UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
-RETURNING id, EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
+RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
+    EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more,
+    EXISTS (SELECT 1 FROM withdrawals.receipts r WHERE r.waiting) AS has_events
 """
 # A person counts as ten ids: how many enrolments they have is found when they are decided.
 _WEIGHT = "CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE 10 END"
@@ -63,16 +65,31 @@ _CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weigh
 _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
 
 
-def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:
-    """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order."""
-    plan_by_index(connection)
+def claim(
+    connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False, planned: bool = False
+) -> Claim | None:
+    """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order.
+
+    `planned`: this transaction plans its statements by index already.
+    """
+    if not planned:
+        plan_by_index(connection)
     token = uuid4()
     values = {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease}
     statement = _CLAIM_OLDEST if oldest else _CLAIM_FAIR
     rows = connection.execute(statement, values).all()
     if not rows and wake_deferred(connection):
         rows = connection.execute(statement, values).all()
-    return Claim(token, sorted(row.id for row in rows), rows[0].more) if rows else None
+    if not rows:
+        return None
+    return Claim(
+        token,
+        sorted(row.id for row in rows),
+        more=rows[0].more,
+        is_plain=len(rows) == 1 and rows[0].is_plain,
+        has_events=rows[0].has_events,
+        job_ids=frozenset(row.job_id for row in rows),
+    )
 
 
 _WAKE = text("""

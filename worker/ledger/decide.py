@@ -2,16 +2,17 @@
 
 Locking and deciding are two statements on purpose. Under READ COMMITTED a locking read returns the newest
 version of a locked row, but whatever is joined beside it comes from the statement's older snapshot. So rows
-are locked first; the deciding statement's snapshot is newer than every lock and sees just what they hold.
+are locked first; the deciding statement's snapshot is newer than every lock and sees just what they hold. A plain chunk
+is decided from rows alone, without anything joined: there one statement checks each row again under its lock.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
-from worker.ledger.fragments import load_sql, sql_list
-from worker.records import Decided
+from worker.errors import ChangedMeanwhileError
+from worker.ledger.fragments import load_sql, plan_by_index, sql_list
+from worker.records import Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
 RULES = f"""CASE
@@ -109,40 +110,32 @@ def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_id
     return list(connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)}))
 
 
-# In id order: the lock is taken above the sort.
-_LOCK_PLAIN = text(f"""
-WITH given AS MATERIALIZED (
-    SELECT c.organisation_id, c.enrolment_ids, c.override FROM withdrawals.chunks c WHERE c.id = :chunk
-)
-SELECT count(*) = (SELECT cardinality(enrolment_ids) FROM given)
-    AND bool_and(l.status IN ('{WITHDRAWN}', {sql_list(ENDED)})
-        OR (l.status IN ({sql_list(ACTIVE)}) AND l.pathway_id IS NULL)) AND NOT (SELECT override FROM given)
-FROM (SELECT e.status, e.pathway_id FROM lms.enrolments e
-    WHERE e.id = ANY((SELECT enrolment_ids FROM given)::bigint[])
-        AND e.organisation_id = (SELECT organisation_id FROM given)
-    ORDER BY e.id FOR UPDATE) l
-""")
-
-
-def lock_plain(connection: Connection, chunk_id: int) -> bool:
-    """Lock the enrolments that a chunk names; whether all are there and none of them needs support.
-
-    Then every row that `decide_plain` sees is locked, because an id stands for one row.
-    """
-    return bool(connection.scalar(_LOCK_PLAIN, {"chunk": chunk_id}))
-
-
 _PLAIN_RULES = f"""CASE
         WHEN e.status = '{WITHDRAWN}' THEN 'already_withdrawn'
         WHEN e.status IN ({sql_list(ENDED)}) THEN 'enrolment_ended'
         ELSE 'withdrawn' END"""
-"""`RULES`, where `lock_plain` has found nothing of the rest."""
-_DECIDE_PLAIN = load_sql("decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE))
+"""`RULES`, where the statement leaves out all of the rest."""
+_DECIDE_PLAIN = load_sql(
+    "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED)
+)
 
 
-def decide_plain(connection: Connection, chunk_id: int) -> list[Decided]:
-    """`decide`, for a chunk of which `lock_plain` has said that there is nothing special in it."""
-    return _read_decided(connection.execute(_DECIDE_PLAIN, {"chunk": chunk_id}).all())
+def decide_plain(connection: Connection, claim: Claim) -> list[Decided]:
+    """Lock and decide the one chunk of a claim, if there is nothing special in it; else nothing was locked or written.
+
+    It decides from what it saw before the locks, and checks under the locks that this is still so.
+
+    Raises:
+        ChangedMeanwhileError: it is not; the transaction has to be rolled back.
+    """
+    plan_by_index(connection)
+    values = {"chunk": claim.chunk_ids[0], "token": claim.token}
+    row = connection.execute(_DECIDE_PLAIN, values).one_or_none()
+    if row is None:
+        return []
+    if not row.is_as_seen:
+        raise ChangedMeanwhileError("an enrolment was changed while its chunk was decided")
+    return [Decided(row.chunk_id, row.job_id, row.counts)]
 
 
 _DECIDE = load_sql(
@@ -165,10 +158,6 @@ def decide(
     rows = connection.execute(
         _DECIDE, {"chunks": list(chunk_ids), "superseded": list(superseded), "locked": list(locked)}
     ).all()
-    return _read_decided(rows)
-
-
-def _read_decided(rows: Sequence[Row[Any]]) -> list[Decided]:
     if rows and rows[0].changed != rows[0].withdrawn:
         raise RuntimeError("an enrolment that was locked as active was not updated")
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]

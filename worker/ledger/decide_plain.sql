@@ -1,33 +1,53 @@
--- Decides one locked chunk of a bulk job in which there is nothing special: every id is an enrolment that is locked, and
--- none needs support. Most chunks are like this. It writes what decide.sql would write, in about half the time: without
--- letters, attempts at letters, persons and other jobs there is nothing to join, rank or replace.
-WITH given AS MATERIALIZED (
-    SELECT c.id AS chunk_id, c.job_id, c.organisation_id, c.enrolment_ids, j.reason, j.requested_by
-    FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = :chunk
+-- Locks, decides and writes the one chunk of a claim, where there is nothing special in it: it only names enrolments to
+-- withdraw, all are there, and none needs support. Most chunks are like this. It writes what decide.sql would write.
+-- Where there is something special, no row is returned, and nothing is locked or written.
 
--- The rules, in the order of rule 9, on each row by itself.
-), decided AS MATERIALIZED (
-    SELECT e.id, e.status, e.pathway_id, {rules} AS outcome
-    FROM lms.enrolments e WHERE e.id = ANY((SELECT enrolment_ids FROM given)::bigint[])
-        AND e.organisation_id = (SELECT organisation_id FROM given)
+-- What the enrolments are in this snapshot, without a lock. The rules, in the order of rule 9, on each row by itself.
+WITH seen AS MATERIALIZED (
+    SELECT e.id, e.ctid AS version, e.status, e.pathway_id, {rules} AS outcome FROM lms.enrolments e
+    WHERE e.id = ANY((SELECT c.enrolment_ids FROM withdrawals.chunks c WHERE c.id = :chunk)::bigint[])
+        AND e.organisation_id = (SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)
+        AND (e.status IN ('{withdrawn}', {ended}) OR (e.status IN ({active}) AND e.pathway_id IS NULL))
+    ORDER BY e.id
 
--- Withdraw. The status is checked once more, so that the number of rows proves the locks.
+-- The chunk, locked if it is still the claim's own.
+), plain AS MATERIALIZED (
+    SELECT c.id AS chunk_id, c.job_id, c.organisation_id, j.reason, j.requested_by
+    FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+    WHERE c.id = :chunk AND c.token = :token AND c.state = 'claimed' AND c.size = (SELECT count(*) FROM seen)
+        AND c.redrives IS NULL AND c.learner_external_id IS NULL AND NOT c.override
+        AND j.state = 'queued' AND j.epoch IS NULL AND j.reinstates IS NULL
+    FOR UPDATE OF c
+
+-- Withdraw, in id order. A row that somebody changed since it was seen is checked again as it is now: the update waits
+-- for its lock, reads the newest version, and leaves it out unless all that the rules look at is as it was seen.
 ), withdrawn AS (
-    UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = g.reason,
-        withdrawn_by = g.requested_by
-    FROM given g
-    WHERE e.id = ANY(ARRAY(SELECT id FROM decided WHERE outcome = 'withdrawn'))
-        AND e.organisation_id = (SELECT organisation_id FROM given) AND e.status IN ({active})
+    UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = p.reason,
+        withdrawn_by = p.requested_by
+    FROM plain p CROSS JOIN seen s
+    WHERE s.outcome = 'withdrawn' AND e.ctid = s.version AND e.id = s.id AND e.organisation_id = p.organisation_id
+        AND e.status = s.status AND e.pathway_id IS NULL
     RETURNING e.id
+), changed AS MATERIALIZED (
+    SELECT count(*) AS ids FROM withdrawn
+
+-- What stays as it is, locked and checked likewise. It comes after the others, out of their order, so it waits for nobody.
+), kept AS MATERIALIZED (
+    SELECT l.id FROM (SELECT s.* FROM plain CROSS JOIN seen s WHERE s.outcome <> 'withdrawn'
+        AND (SELECT ids FROM changed) >= 0) s
+    CROSS JOIN LATERAL (SELECT e.id FROM lms.enrolments e
+        WHERE e.id = s.id AND e.organisation_id = (SELECT organisation_id FROM plain) AND e.status = s.status
+            AND e.pathway_id IS NOT DISTINCT FROM s.pathway_id FOR UPDATE SKIP LOCKED) l
 ), written AS (
     INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status,
         pathway_id)
-    SELECT g.job_id, d.id, g.organisation_id, g.chunk_id, d.outcome, d.status, d.pathway_id FROM decided d CROSS JOIN given g
+    SELECT p.job_id, s.id, p.organisation_id, p.chunk_id, s.outcome, s.status, s.pathway_id
+    FROM plain p CROSS JOIN seen s
 ), counts AS MATERIALIZED (
-    SELECT jsonb_object_agg(outcome, ids) AS counts FROM (SELECT outcome, count(*) AS ids FROM decided GROUP BY 1) c
+    SELECT jsonb_object_agg(outcome, ids) AS counts FROM (SELECT outcome, count(*) AS ids FROM seen GROUP BY 1) c
 )
 UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL,
     counts = (SELECT counts FROM counts)
-WHERE c.id = :chunk AND c.state = 'claimed'
-RETURNING c.id AS chunk_id, c.job_id, c.counts, (SELECT count(*) FROM withdrawn) AS changed,
-    (SELECT count(*) FROM decided WHERE outcome = 'withdrawn') AS withdrawn
+FROM plain p WHERE c.id = p.chunk_id
+RETURNING c.id AS chunk_id, c.job_id, c.counts,
+    c.size = (SELECT ids FROM changed) + (SELECT count(*) FROM kept) AS is_as_seen

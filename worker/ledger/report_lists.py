@@ -251,7 +251,9 @@ def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any]
 def _with_job_and_enrolment(o: Subquery) -> FromClause:
     """Outcomes with their job and, if it exists in this organisation, their enrolment."""
     own = and_(enrolments.c.id == o.c.enrolment_id, enrolments.c.organisation_id == _ORGANISATION)
-    return o.join(jobs, jobs.c.id == o.c.job_id).outerjoin(enrolments, own)
+    return o.join(jobs, and_(jobs.c.id == o.c.job_id, jobs.c.organisation_id == _ORGANISATION)).outerjoin(
+        enrolments, own
+    )
 
 
 def _with_names(

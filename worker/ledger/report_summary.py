@@ -94,13 +94,17 @@ def open_letters(connection: Connection, organisation_id: int) -> Rows:
 
 
 def _standing(selected: Select[Any], organisation_id: int, wanted: OutcomeFilter, period: Period) -> Select[Any]:
-    """Outcomes of withdrawals that were not reinstated since. Enrolments are joined only if a condition needs them."""
+    """Outcomes of withdrawals that were not reinstated since. Enrolments are joined only if a condition needs them.
+
+    The organisation is named twice, so that a small one's outcomes can be found by its jobs.
+    """
     rows = outcomes.join(jobs, jobs.c.id == outcomes.c.job_id)
     if needs_enrolments(wanted):
         own = and_(enrolments.c.id == outcomes.c.enrolment_id, enrolments.c.organisation_id == organisation_id)
         rows = rows.outerjoin(enrolments, own)
     return selected.select_from(rows).where(
         outcomes.c.organisation_id == organisation_id,
+        jobs.c.organisation_id == organisation_id,
         jobs.c.kind == "withdraw",
         outcomes.c.reinstated_by.is_(None),
         *outcome_conditions(wanted, period, outcomes),

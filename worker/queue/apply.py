@@ -48,16 +48,21 @@ class Applied:
 
 
 def apply(connection: Connection, claim: Claim) -> Applied:
-    """Decide what of a claim is still its own, in the caller's transaction."""
+    """Decide what of a claim is still its own, in the caller's transaction.
+
+    Raises:
+        ChangedMeanwhileError: of a plain claim; apply it again as one that is not.
+    """
+    if claim.is_plain:
+        decided = decide.decide_plain(connection, claim)
+        if decided:
+            return Applied(decided=decided, job_ids={decided[0].job_id})
+
     decide.lock_letters(connection, claim.chunk_ids)
     chunks = claims.lock(connection, claim)
     applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})
     if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
         applied.job_ids |= claims.done_by(connection, claim)
-
-    if len(chunks) == 1 and chunks[0].is_plain and decide.lock_plain(connection, chunks[0].id):
-        applied.decided = decide.decide_plain(connection, chunks[0].id)
-        return applied
 
     proceeding = [chunk for chunk in chunks if chunk.proceed]
     newer = _lock_persons(connection, proceeding)

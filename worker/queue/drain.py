@@ -1,7 +1,8 @@
 """The drain: apply the inbox, claim due chunks, decide them, finish their jobs, until nothing is due.
 
 A process may die between any two lines. Before the claim commits, nothing has happened. After it, the lease runs out
-and the chunk is claimed again. The decision is one transaction. After it, the relay's sweep repeats the finishing.
+and the chunk is claimed again. The decision is one transaction, which also claims what comes next, so that a long job
+costs one commit a claim. After it, the relay's sweep repeats the finishing.
 A commit whose answer was lost is found done by the token check when the attempt starts again.
 """
 
@@ -9,7 +10,9 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -19,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.config import Settings
 from worker.database import Database, driver
-from worker.errors import Fault, classify, is_enrolled_meanwhile
+from worker.errors import ChangedMeanwhileError, Fault, classify, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
 from worker.queue import recovery
 from worker.queue.apply import Applied, apply
@@ -30,8 +33,8 @@ log = structlog.get_logger(__name__)
 
 OLDEST_EVERY = 8
 """Every eighth claim takes the oldest due chunk, so that nothing waits for ever behind what is more urgent."""
-ENROLLED_MEANWHILE = 5
-"""Times that a claim is decided again at once because the platform enrolled somebody meanwhile; then it is an error."""
+MEANWHILE = 5
+"""Times that a claim is decided again at once because of what the platform did meanwhile; then it is an error."""
 
 
 class Drain:
@@ -50,14 +53,16 @@ class Drain:
 
         A set of events and a claim take turns, so that the first withdrawals of a storm do not wait for its end.
         """
-        done = 0
-        while not self._stopping.is_set():
-            applied = self._inbox.step()
-            claim = self._claim()
+        done, claim, look = 0, None, True
+        while claim is not None or not self._stopping.is_set():
+            applied = self._inbox.step() if look and not self._stopping.is_set() else 0
+            claim = claim or self._claim()
+            look, more = applied > 0, applied > 0
             if claim is not None:
-                self._handle(claim)
+                look, more = look or claim.has_events, more or claim.more
+                claim = self._handle(claim, go_on=claim.more)
                 done += 1
-            if not applied and (claim is None or not claim.more):
+            if claim is None and not more:
                 break
         return done
 
@@ -74,38 +79,48 @@ class Drain:
                 log.warning("interrupt.failed", error_class=type(error).__name__)
 
     def _claim(self) -> Claim | None:
+        return self._database.run(self._claim_next)
+
+    def _claim_next(self, connection: Connection, *, planned: bool = False) -> Claim | None:
         oldest = next(self._claims) % OLDEST_EVERY == 0
         lease = timedelta(seconds=self._settings.lease_seconds)
-        return self._database.run(
-            lambda connection: claims.claim(connection, budget=self._settings.chunk_size, lease=lease, oldest=oldest)
-        )
+        return claims.claim(connection, budget=self._settings.chunk_size, lease=lease, oldest=oldest, planned=planned)
 
-    def _handle(self, claim: Claim) -> None:
+    def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
+        """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that."""
         try:
-            applied = self._decide(claim)
+            applied, following = self._decide(claim, go_on=go_on)
         except Exception as error:
             self._recover(claim, error)
-            return
+            return None
         for item in applied.decided:
             log.info("chunk.decided", chunk_id=item.chunk_id, job_id=item.job_id, outcomes=item.counts)
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)
-        self._finish(sorted(applied.job_ids))
+        # A job of the next claim has not ended: this thread looks again after that claim.
+        self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
+        return following
 
-    def _decide(self, claim: Claim) -> Applied:
-        """Apply a claim; again at once when the platform enrolled somebody meanwhile, whom the next try sees."""
-        for _ in range(ENROLLED_MEANWHILE):
+    def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
+        """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
+        for _ in range(MEANWHILE):
             try:
-                return self._database.run(lambda connection: self._apply(connection, claim))
+                return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
+            except ChangedMeanwhileError:
+                log.info("claim.changed_meanwhile", token=str(claim.token))
+                claim = replace(claim, is_plain=False)
             except IntegrityError as error:
                 if not is_enrolled_meanwhile(error):
                     raise
                 log.info("claim.enrolled_meanwhile", token=str(claim.token))
-        return self._database.run(lambda connection: self._apply(connection, claim))
+        return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
 
-    def _apply(self, connection: Connection, claim: Claim) -> Applied:
+    def _apply(self, connection: Connection, *, claim: Claim, go_on: bool) -> tuple[Applied, Claim | None]:
         with self._within_reach(connection):
-            return apply(connection, claim)
+            applied = apply(connection, claim)
+            if not go_on or self._stopping.is_set():
+                return applied, None
+            return applied, self._claim_next(connection, planned=claim.is_plain)
 
     @contextmanager
     def _within_reach(self, connection: Connection) -> Iterator[None]:

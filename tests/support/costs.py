@@ -1,0 +1,88 @@
+"""What transactions of the service cost, counted by the server and by SQLAlchemy: without a clock."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+
+from worker.database import Database
+
+# Of tables what was read in sequence, of indexes the entries that scans returned.
+_READ = """coalesce(sum(pg_stat_get_xact_tuples_returned(oid)) FILTER (WHERE relkind IN ('r', 'i')), 0)"""
+_WRITTEN = """coalesce(sum(pg_stat_get_xact_tuples_inserted(oid) + pg_stat_get_xact_tuples_updated(oid)
+    + pg_stat_get_xact_tuples_deleted(oid)) FILTER (WHERE relkind = 'r'), 0)"""
+_COUNTERS = text(f"""
+SELECT {_READ} AS read, {_WRITTEN} AS written, pg_current_wal_insert_lsn() - pg_lsn '0/0' AS wal FROM pg_class
+WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace)
+""")
+
+
+@dataclass(slots=True)
+class Costs:
+    """What was spent in a block."""
+
+    statements: list[str] = field(default_factory=list)
+    """Without BEGIN, COMMIT and notifications, which are no statements of a request."""
+    commits: int = 0
+    rows_read: int = 0
+    """Rows and index entries."""
+    rows_written: int = 0
+    wal: int = 0
+    """Bytes of the write-ahead log. What others write meanwhile counts too, so take the smallest of a few."""
+
+
+@contextmanager
+def counting(db: Database) -> Iterator[Costs]:
+    """Count what every transaction of these connections costs."""
+    costs = Costs()
+
+    began: dict[Connection, Any] = {}
+
+    def begin(connection: Connection) -> None:
+        """The server adds up until it next writes its statistics, so what came before is taken off."""
+        began[connection] = connection.execute(_COUNTERS).one()
+
+    def commit(connection: Connection) -> None:
+        before, after = began.pop(connection), connection.execute(_COUNTERS).one()
+        costs.commits += 1
+        costs.rows_read += int(after.read - before.read)
+        costs.rows_written += int(after.written - before.written)
+        costs.wal += int(after.wal - before.wal)
+
+    def statement(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "NOTIFY" not in statement and "pg_current_wal_insert_lsn" not in statement:
+            costs.statements.append(statement)
+
+    listeners: list[tuple[str, Callable[..., Any]]] = [
+        ("begin", begin),
+        ("commit", commit),
+        ("before_cursor_execute", statement),
+    ]
+    for name, listener in listeners:
+        event.listen(db.engine, name, listener)
+    try:
+        yield costs
+    finally:
+        for name, listener in listeners:
+            event.remove(db.engine, name, listener)
+
+
+def smallest(db: Database, act: Callable[[], object], *, times: int = 4) -> Costs:
+    """The costs of an act, of several times the smallest of each kind.
+
+    The first time touches pages that the last checkpoint has written: their whole images are no cost of the act.
+    """
+    found = []
+    for _ in range(times):
+        with counting(db) as costs:
+            act()
+        found.append(costs)
+    return Costs(
+        min((one.statements for one in found), key=len),
+        min(one.commits for one in found),
+        min(one.rows_read for one in found),
+        min(one.rows_written for one in found),
+        min(one.wal for one in found),
+    )
