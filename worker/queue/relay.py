@@ -33,9 +33,9 @@ from worker.reports.seals import Sealer
 
 log = structlog.get_logger(__name__)
 
-_SHORTEST, _LONGEST = 0.01, 0.1
+_SHORTEST, _LONGEST = 0.01, 0.3
 """Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
-coming the pause doubles, so that a storm of single requests is decided in sets."""
+coming the pause doubles, so that a storm of events or single requests is worked off in large sets."""
 
 _OVERDUE_EVERY = 60.0
 """Seconds between two looks for dead letters that have become overdue."""
