@@ -71,6 +71,10 @@ class Inbox:
         """
         return self._commits.submit((source, incoming))
 
+    async def commit(self, source: RegisteredSource, incoming: IncomingEvent) -> "Answer":
+        """`submit`, for an event loop."""
+        return await self._commits.commit((source, incoming))
+
     def close(self) -> None:
         """Commit what waits, and take nothing more."""
         self._commits.close()
@@ -147,16 +151,9 @@ def _time_zones(connection: Connection, given: Sequence[_Given]) -> dict[int, st
 
 def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, str]) -> NewReceipt | Exception:
     """The row of an event, or the fault of its times."""
-    event = incoming.event
-    receipt = NewReceipt(
-        source.organisation_id,
-        _door(source),
-        incoming.key,
-        hashlib.sha256(incoming.body).digest(),
-        ReceiptStatus.ACCEPTED if event is not None else ReceiptStatus.IGNORED,
-    )
+    event, key, request_hash = incoming.event, incoming.key, hashlib.sha256(incoming.body).digest()
     if event is None:
-        return receipt
+        return NewReceipt(source.organisation_id, _door(source), key, request_hash, ReceiptStatus.IGNORED)
     effective_at = event.effective_at
     try:
         if effective_at is not None and not isinstance(effective_at, datetime):
@@ -164,8 +161,12 @@ def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, st
         add_grace(effective_at or datetime.now(UTC), source.grace)
     except InvalidInputError as error:
         return error
-    return replace(
-        receipt,
+    return NewReceipt(
+        source.organisation_id,
+        _door(source),
+        key,
+        request_hash,
+        ReceiptStatus.ACCEPTED,
         type=event.type,
         external_id=event.external_id,
         sequence=event.sequence,

@@ -103,7 +103,7 @@ class _LimitedBody:
 
     async def _read_on(self, most: int) -> None:
         """Read and drop what the client still sends: up to so many bytes more, for a few seconds."""
-        if self._uninvited:
+        if self._ended or self._uninvited:
             return
         end = self._received + most
         with suppress(TimeoutError):

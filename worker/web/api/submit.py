@@ -1,6 +1,5 @@
 """Jobs that come in: `POST /v1/jobs`, and what every call that makes a job shares."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -82,7 +81,7 @@ async def submit_job(request: Request) -> Response:
     if one is None:
         made = await run_in_threadpool(_submit, context, requester, request, body)
     else:
-        committed = await asyncio.wrap_future(context.singles.submit(one))
+        committed = await context.singles.commit(one)
         made = submit.logged(committed)
     content = answers.Job.model_validate(made.job).model_dump_json()
     headers = {"Location": f"/v1/jobs/{made.job.id}"}

@@ -128,7 +128,7 @@ async def _store(context: Services, source: RegisteredSource, event: IncomingEve
     """
     if event.fault is None:
         try:
-            stored = await asyncio.wrap_future(context.inbox.submit(source, event))
+            stored = await context.inbox.commit(source, event)
         except InvalidInputError as error:
             event = replace(event, event=None, fault=str(error))
     if event.fault is not None:

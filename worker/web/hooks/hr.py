@@ -71,7 +71,8 @@ def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
     if not key or _SECONDS.fullmatch(sent) is None or abs(time.time() - int(sent)) > TOLERANCE:
         return False
     opened = base64.b64decode(secret.removeprefix("whsec_") + "==")  # more padding than needed does no harm
-    expected = hmac.digest(opened, f"{key}.{sent}.".encode() + body, "sha256")
+    # `hmac.digest` would be as quick, but lets another thread run first, each time.
+    expected = hmac.new(opened, f"{key}.{sent}.".encode() + body, "sha256").digest()
     given = _SIGNATURE.findall(headers.get("webhook-signature", ""))  # leaves out the malformed ones
     return any(hmac.compare_digest(expected, _decode(one)) for one in given)
 
