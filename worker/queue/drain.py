@@ -8,6 +8,7 @@ A commit whose answer was lost is found done by the token check when the attempt
 import itertools
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -94,8 +95,13 @@ class Drain:
         except Exception as error:
             self._recover(claim, error)
             return
-        for item in applied.decided:
-            log.info("chunk.decided", chunk_id=item.chunk_id, job_id=item.job_id, outcomes=item.counts)
+        if applied.decided:  # one line a claim: a storm's thousand jobs have no thousand lines
+            log.info(
+                "chunk.decided",
+                chunk_ids=[item.chunk_id for item in applied.decided],
+                job_ids=sorted({item.job_id for item in applied.decided}),
+                outcomes=sum((Counter(item.counts) for item in applied.decided), Counter()),
+            )
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)
         self._finish(sorted(applied.job_ids))
@@ -127,8 +133,11 @@ class Drain:
 
     def _finish(self, job_ids: list[int]) -> None:
         if job_ids:
+            finished: defaultdict[str, list[int]] = defaultdict(list)
             for job_id, state in self._database.run(lambda connection: jobs.finish(connection, job_ids)):
-                log.info("job." + state, job_id=job_id)
+                finished[state].append(job_id)
+            for state, ids in finished.items():
+                log.info("job." + state, job_ids=ids)
 
     def _recover(self, claim: Claim, error: Exception) -> None:
         """Give the claim back when stopping interrupted it, else record the failure.
