@@ -32,14 +32,17 @@ class GroupCommit(Generic[Item, Result]):
         *,
         name: str,
         most: int = 200,
+        autocommit: bool = False,
     ) -> None:
         """`work` does the items in one transaction: for each, in their order, its result or why it is refused.
 
-        A refusal is a value, so that it does not undo the others. `most`: items in one transaction.
+        A refusal is a value, so that it does not undo the others. `most`: items in one transaction. `autocommit`: the
+        work is one statement, or several of which each stands alone.
         """
         self._database = database
         self._work = work
         self._most = most
+        self._autocommit = autocommit
         self._waiting: queue.SimpleQueue[_Waiting[Item, Result] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._lock = threading.Lock()
@@ -107,7 +110,7 @@ class GroupCommit(Generic[Item, Result]):
         items = [item for item, _ in group]
         try:
             results: Sequence[Result | Exception] = self._database.run(
-                lambda connection: self._work(connection, items), patient=True
+                lambda connection: self._work(connection, items), patient=True, autocommit=self._autocommit
             )
         except Exception as error:
             if len(group) == 1 or is_passing(error):

@@ -82,3 +82,18 @@ def test_one_run_applies_all_sets_that_wait(
     Drain(db, environment).run()
     assert waiting(world) == []
     assert_balanced(db)
+
+
+def test_whoever_came_in_vain_while_a_set_was_applied_is_woken_again(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker at a time applies an organisation's inbox: the hint of events that came meanwhile may be spent."""
+    source = make_registered(db, environment, world.organisation_id)
+    post(db, source, incoming("anna", "reactivated"))
+    told: list[bool] = []
+    monkeypatch.setattr(db._notifier, "notify", lambda: told.append(True))
+    Drain(db, environment).run()
+    assert waiting(world) == []
+    assert told == [True]
+    Drain(db, environment).run()
+    assert told == [True], "a look in vain tells nobody"

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -134,7 +135,12 @@ def test_an_event_loop_gets_the_results_of_a_group_in_one_call(
         await asyncio.sleep(0)
         others[-1].cancel()
         await asyncio.sleep(0)
-        monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *given: (calls.append(given), wake(*given)))
+
+        def count(*given: Any) -> asyncio.Handle:
+            calls.append(given)
+            return wake(*given)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
         work.go_on.set()
         results = await asyncio.gather(first, *others, return_exceptions=True)
         assert len(calls) == 2, "one for each group"

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import Fault, WithdrawalsError, classify, describe
 from worker.ledger import inbox_sets, jobs
 from worker.ledger.inbox_sets import WaitingEvent
@@ -77,6 +77,9 @@ class InboxDrain:
             if not in_hand.events:  # applied since they were found
                 return False
             applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+            notify_after_commit(
+                connection
+            )  # another worker may have come in vain meanwhile, for events that came later
             if applied.busy:
                 inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
         log.info(
