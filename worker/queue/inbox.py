@@ -77,9 +77,8 @@ class InboxDrain:
             if not in_hand.events:  # applied since they were found
                 return False
             applied = inbox.apply_set(connection, organisation_id, in_hand.events)
-            notify_after_commit(
-                connection
-            )  # another worker may have come in vain meanwhile, for events that came later
+            # Another worker may have come in vain meanwhile, for events that came later.
+            notify_after_commit(connection)
             if applied.busy:
                 inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
         log.info(
