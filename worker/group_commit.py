@@ -4,10 +4,12 @@ A commit costs the same for one row as for a hundred, so under load a process co
 waits for company: a request that is alone is committed at once. PostgreSQL's `commit_delay` rests on the same idea.
 """
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -17,7 +19,7 @@ from worker.errors import is_passing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_Waiting = tuple[Item, Future[Result]]
+_Waiting = tuple[Item, Future[Result] | asyncio.Future[Result]]
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -30,14 +32,17 @@ class GroupCommit(Generic[Item, Result]):
         *,
         name: str,
         most: int = 200,
+        autocommit: bool = False,
     ) -> None:
         """`work` does the items in one transaction: for each, in their order, its result or why it is refused.
 
-        A refusal is a value, so that it does not undo the others. `most`: items in one transaction.
+        A refusal is a value, so that it does not undo the others. `most`: items in one transaction. `autocommit`: the
+        work is one statement, or several of which each stands alone.
         """
         self._database = database
         self._work = work
         self._most = most
+        self._autocommit = autocommit
         self._waiting: queue.SimpleQueue[_Waiting[Item, Result] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._lock = threading.Lock()
@@ -50,13 +55,18 @@ class GroupCommit(Generic[Item, Result]):
             RuntimeError: this was closed.
         """
         result: Future[Result] = Future()
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("closed: it takes nothing more")
-            if not self._thread.is_alive():
-                self._thread.start()
-            self._waiting.put((item, result))
+        self._put((item, result))
         return result
+
+    async def commit(self, item: Item) -> Result:
+        """`submit`, for an event loop, which the results of a whole group reach in one call.
+
+        Raises:
+            RuntimeError: this was closed.
+        """
+        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._put((item, result))
+        return await result
 
     def close(self) -> None:
         """Commit what waits, and take nothing more."""
@@ -66,6 +76,14 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting.put(None)
         if started:
             self._thread.join()
+
+    def _put(self, one: _Waiting[Item, Result]) -> None:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("closed: it takes nothing more")
+            if not self._thread.is_alive():
+                self._thread.start()
+            self._waiting.put(one)
 
     def _serve(self) -> None:
         while (group := self._next_group()) is not None:
@@ -79,7 +97,7 @@ class GroupCommit(Generic[Item, Result]):
             return None
         group: list[_Waiting[Item, Result]] = []
         while one is not None:
-            if one[1].set_running_or_notify_cancel():
+            if _still_waits(one[1]):
                 group.append(one)
             if len(group) == self._most or self._waiting.empty():
                 return group
@@ -92,7 +110,7 @@ class GroupCommit(Generic[Item, Result]):
         items = [item for item, _ in group]
         try:
             results: Sequence[Result | Exception] = self._database.run(
-                lambda connection: self._work(connection, items), patient=True
+                lambda connection: self._work(connection, items), patient=True, autocommit=self._autocommit
             )
         except Exception as error:
             if len(group) == 1 or is_passing(error):
@@ -101,8 +119,39 @@ class GroupCommit(Generic[Item, Result]):
                 for one in group:
                     self._commit([one])
                 return
-        for (_, waiting), result in zip(group, results, strict=True):
-            if isinstance(result, Exception):
-                waiting.set_exception(result)
-            else:
-                waiting.set_result(result)
+        _answer([(waiting, result) for (_, waiting), result in zip(group, results, strict=True)])
+
+
+def _still_waits(waiting: "Future[Result] | asyncio.Future[Result]") -> bool:
+    if isinstance(waiting, asyncio.Future):
+        return not waiting.cancelled()
+    return waiting.set_running_or_notify_cancel()
+
+
+_Answer = tuple[Future[Result] | asyncio.Future[Result], Result | Exception]
+
+
+def _answer(answers: Sequence[_Answer[Result]]) -> None:
+    """Hand over results: those for an event loop in one call, because each call wakes it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer[Result]]] = {}
+    for waiting, result in answers:
+        if isinstance(waiting, asyncio.Future):
+            by_loop.setdefault(waiting.get_loop(), []).append((waiting, result))
+        else:
+            _settle(waiting, result)
+    for loop, its in by_loop.items():
+        with suppress(RuntimeError):  # it is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle_all, its)
+
+
+def _settle_all(answers: Sequence[_Answer[Result]]) -> None:
+    for waiting, result in answers:
+        if not waiting.done():  # its caller may have given up
+            _settle(waiting, result)
+
+
+def _settle(waiting: "Future[Result] | asyncio.Future[Result]", result: Result | Exception) -> None:
+    if isinstance(result, Exception):
+        waiting.set_exception(result)
+    else:
+        waiting.set_result(result)

@@ -22,15 +22,16 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
     renderer: list[structlog.types.Processor] = (
         [_describe_exception, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [_describe_exception, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    # The service's own records go to stderr directly: through the standard library each costs twice as much.
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_NamedLogger,
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -44,6 +45,14 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 logs whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+class _NamedLogger(structlog.WriteLogger):
+    """Writes lines to stderr. It has the name of its module, as a logger of the standard library has."""
+
+    def __init__(self, name: str = "root") -> None:
+        super().__init__(sys.stderr)
+        self.name = name
 
 
 def _describe_exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

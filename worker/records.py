@@ -158,8 +158,6 @@ class Claim:
     """Whether more was due at the time; what becomes due later brings a hint of its own."""
     is_plain: bool = False
     """Whether it is one chunk that only names enrolments to withdraw, as far as the chunk itself says."""
-    has_events: bool = False
-    """Whether events waited in the inbox at the time, due or not."""
     job_ids: frozenset[int] = frozenset()
 
 

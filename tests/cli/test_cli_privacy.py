@@ -56,7 +56,8 @@ def test_a_request_goes_its_whole_way_without_a_word_about_the_person(
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     events = {line["event"] for line in lines}
     assert events >= {"chunk.decided", "attempt.failed", "job.completed_with_exceptions"}, "nothing was logged"
-    assert {single, plain, unknown, whole} <= {line.get("job_id") for line in lines}
+    named = {number for line in lines for number in [line.get("job_id"), *line.get("job_ids", ())]}
+    assert {single, plain, unknown, whole} <= named
     assert world.status(withdrawn) == "withdrawn"
     for line in lines:
         assert not [word for word in PRIVATE if word in json.dumps(line, ensure_ascii=False)], line

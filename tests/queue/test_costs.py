@@ -169,7 +169,7 @@ def test_what_a_set_of_events_takes_is_bounded(world: World, db: Database) -> No
     def act() -> None:
         with db.begin() as connection:
             inbox_sets.list_due(connection, most=8)
-            assert len(inbox_sets.take(connection, world.organisation_id, most=50)) == 50
+            assert len(inbox_sets.take(connection, world.organisation_id, most=50)[0]) == 50
 
     assert_bounded(reads_at_each_size(world, db, Backlog.events, act))
 

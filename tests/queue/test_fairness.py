@@ -66,7 +66,7 @@ def test_a_storm_of_deactivations_is_not_diluted_by_older_bulk_chunks(db: Databa
     people = [f"person-{number}" for number in range(8)]
     jobs = {world.event(db, "deactivated", person).job_id for person in people}
     with db.begin() as connection:
-        claim = claims.claim(connection, budget=80, lease=LEASE)
+        claim = claims.claim(connection, budget=8 * claims.PERSON_IDS, lease=LEASE)
     assert claim is not None
     assert claim.more
     query = "SELECT job_id FROM withdrawals.chunks WHERE id = ANY(:ids)"

@@ -1,8 +1,10 @@
 """Group commit: requests that wait together are committed together, and none is harmed by another."""
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
@@ -117,3 +119,47 @@ def test_a_database_out_of_reach_fails_all_that_wait_and_then_goes_on(
         connection.execute(text("ALTER TABLE public.away RENAME TO numbers"))
     assert group_commit.submit(2).result(60) == 20
     assert committed(owner) == [2]
+
+
+def test_an_event_loop_gets_the_results_of_a_group_in_one_call(
+    work: Work, group_commit: GroupCommit[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    async def storm() -> list[int | BaseException]:
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+        first = asyncio.create_task(group_commit.commit(1))
+        assert await asyncio.to_thread(work.started.wait, 60)
+        others = [asyncio.create_task(group_commit.commit(number)) for number in (2, 99, 3, 4)]
+        await asyncio.sleep(0)
+        others[-1].cancel()
+        await asyncio.sleep(0)
+
+        def count(*given: Any) -> asyncio.Handle:
+            calls.append(given)
+            return wake(*given)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", count)
+        work.go_on.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert len(calls) == 2, "one for each group"
+        return results
+
+    one, two, refused, three, given_up = asyncio.run(storm())
+    assert (one, two, three) == (10, 20, 30)
+    assert isinstance(refused, ValueError)
+    assert isinstance(given_up, asyncio.CancelledError)
+    assert work.groups == [[1], [2, 99, 3]]
+
+
+def test_a_loop_that_is_gone_harms_nobody(owner: Database, work: Work, group_commit: GroupCommit[int, int]) -> None:
+    async def leave() -> None:
+        asyncio.create_task(group_commit.commit(1)).add_done_callback(lambda _: None)
+        assert await asyncio.to_thread(work.started.wait, 60)
+
+    asyncio.run(leave())
+    other = group_commit.submit(2)
+    work.go_on.set()
+    assert other.result(60) == 20
+    assert committed(owner) == [1, 2]

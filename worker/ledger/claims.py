@@ -11,6 +11,9 @@ from worker.ledger.fragments import among, plan_by_index
 from worker.models import chunks
 from worker.records import Chunk, Claim
 
+PERSON_IDS = 4
+"""A person counts as so many ids in a claim: how many enrolments they have is found when they are decided."""
+
 # What a claim reads in the order of an index, so it must cost the same whatever waits. The job is looked up by its key,
 # as a value: asked with EXISTS, the planner read all queued jobs first. Of the attempts at one letter only the first is
 # due, and the others go with it: two claims cannot share them.
@@ -56,11 +59,9 @@ UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
 RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
-    EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more,
-    EXISTS (SELECT 1 FROM withdrawals.receipts r WHERE r.waiting) AS has_events
+    EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
-# A person counts as ten ids: how many enrolments they have is found when they are decided.
-_WEIGHT = "CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE 10 END"
+_WEIGHT = f"CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE {PERSON_IDS} END"
 _CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
 _CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
 
@@ -87,7 +88,6 @@ def claim(
         sorted(row.id for row in rows),
         more=rows[0].more,
         is_plain=len(rows) == 1 and rows[0].is_plain,
-        has_events=rows[0].has_events,
         job_ids=frozenset(row.job_id for row in rows),
     )
 

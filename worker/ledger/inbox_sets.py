@@ -80,7 +80,7 @@ WITH near AS MATERIALIZED (
     ORDER BY external_id, run_after, id
 )
 SELECT r.id, r.door, r.idempotency_key AS key, r.request_hash, r.type, r.external_id, r.sequence, r.occurred_at,
-    r.effective_at, r.received_at, r.attempts, r.own_failures, r.tried_for
+    r.effective_at, r.received_at, r.attempts, r.own_failures, r.tried_for, (SELECT count(*) FROM near) AS seen
 FROM withdrawals.receipts r
 WHERE r.organisation_id = :organisation_id AND r.waiting AND r.id = ANY(ARRAY(
     SELECT id FROM one_a_person ORDER BY run_after, id LIMIT (SELECT least(together, :most) FROM head)))
@@ -88,10 +88,14 @@ ORDER BY r.run_after, r.id FOR UPDATE SKIP LOCKED
 """)
 
 
-def take(connection: Connection, organisation_id: int, *, most: int) -> list[WaitingEvent]:
-    """Lock the events of a set: due, at most one a person, the oldest first. The inbox is locked (`try_lock`)."""
+def take(connection: Connection, organisation_id: int, *, most: int) -> tuple[list[WaitingEvent], bool]:
+    """Lock the events of a set: due, at most one a person, the oldest first; and whether others are due beside them.
+
+    The inbox is locked (`try_lock`).
+    """
     values = {"organisation_id": organisation_id, "most": most, "window": WINDOW * most}
-    return [WaitingEvent(**row) for row in connection.execute(_TAKE, values).mappings()]
+    rows = connection.execute(_TAKE, values).all()
+    return [WaitingEvent(*row[:-1]) for row in rows], bool(rows) and rows[0].seen > len(rows)
 
 
 # Once an event is applied its receipt names nobody.

@@ -61,7 +61,7 @@ class Inbox:
     """The door of one process: events that wait at the same time are committed together."""
 
     def __init__(self, database: Database) -> None:
-        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _accept, name="inbox")
+        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _accept, name="inbox", autocommit=True)
 
     def submit(self, source: RegisteredSource, incoming: IncomingEvent) -> "Future[Answer]":
         """Store an event that could be read; its answer is there once it is committed.
@@ -70,6 +70,10 @@ class Inbox:
         a time of the event is not possible (`reject` it then); or the driver's error: nothing was stored.
         """
         return self._commits.submit((source, incoming))
+
+    async def commit(self, source: RegisteredSource, incoming: IncomingEvent) -> "Answer":
+        """`submit`, for an event loop."""
+        return await self._commits.commit((source, incoming))
 
     def close(self) -> None:
         """Commit what waits, and take nothing more."""
@@ -84,7 +88,8 @@ def receive(database: Database, source: RegisteredSource, incoming: IncomingEven
     """
     if incoming.fault is not None:
         return reject(database, source, incoming)
-    (answer,) = database.run(lambda connection: _accept(connection, [(source, incoming)]), patient=True)
+    given = [(source, incoming)]
+    (answer,) = database.run(lambda connection: _accept(connection, given), patient=True, autocommit=True)
     if isinstance(answer, InvalidInputError):
         return reject(database, source, replace(incoming, event=None, fault=str(answer)))
     if isinstance(answer, Exception):
@@ -105,16 +110,16 @@ def reject(database: Database, source: RegisteredSource, incoming: IncomingEvent
 
 
 def _accept(connection: Connection, given: Sequence[_Given]) -> list[Answer | Exception]:
-    """Store events in the caller's transaction: for each, in order, its answer or why it is refused."""
+    """Store events: for each, in order, its answer or why it is refused. One statement writes; the others only read."""
     zones = _time_zones(connection, given)
     read = [_read(source, incoming, zones) for source, incoming in given]
     new: dict[inbox.ReceiptKey, NewReceipt] = {}
     for one in read:
         if isinstance(one, NewReceipt):
             new.setdefault(one.unique_key, one)
+    if any(one.type is not None for one in new.values()):
+        notify_after_commit(connection)  # before it is written: the answer to that may be lost
     stored = inbox.insert_all(connection, list(new.values()), skew=MAX_CLOCK_SKEW) if new else {}
-    if any(new[key].type is not None for key in stored):
-        notify_after_commit(connection)
     known_keys = [key for key in new if key not in stored]
     known = inbox.find_receipts(connection, known_keys) if known_keys else {}
     answers: list[Answer | Exception] = []
@@ -147,16 +152,9 @@ def _time_zones(connection: Connection, given: Sequence[_Given]) -> dict[int, st
 
 def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, str]) -> NewReceipt | Exception:
     """The row of an event, or the fault of its times."""
-    event = incoming.event
-    receipt = NewReceipt(
-        source.organisation_id,
-        _door(source),
-        incoming.key,
-        hashlib.sha256(incoming.body).digest(),
-        ReceiptStatus.ACCEPTED if event is not None else ReceiptStatus.IGNORED,
-    )
+    event, key, request_hash = incoming.event, incoming.key, hashlib.sha256(incoming.body).digest()
     if event is None:
-        return receipt
+        return NewReceipt(source.organisation_id, _door(source), key, request_hash, ReceiptStatus.IGNORED)
     effective_at = event.effective_at
     try:
         if effective_at is not None and not isinstance(effective_at, datetime):
@@ -164,8 +162,12 @@ def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, st
         add_grace(effective_at or datetime.now(UTC), source.grace)
     except InvalidInputError as error:
         return error
-    return replace(
-        receipt,
+    return NewReceipt(
+        source.organisation_id,
+        _door(source),
+        key,
+        request_hash,
+        ReceiptStatus.ACCEPTED,
         type=event.type,
         external_id=event.external_id,
         sequence=event.sequence,

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import Fault, WithdrawalsError, classify, describe
 from worker.ledger import inbox_sets, jobs
 from worker.ledger.inbox_sets import WaitingEvent
@@ -56,58 +56,53 @@ class InboxDrain:
         self._stopping = stopping
         self._within_reach = within_reach
 
-    def step(self) -> int:
-        """Apply one set of events that are due; how many were taken in hand, 0 when there was nothing to do."""
+    def step(self) -> bool:
+        """Apply one set of events that are due; whether it left others that are due too."""
         in_hand = _InHand()
         try:
             return self._database.run(lambda connection: self._apply(connection, in_hand))
         except Exception as error:
             return self._recover(in_hand, error)
 
-    def _apply(self, connection: Connection, in_hand: _InHand) -> int:
+    def _apply(self, connection: Connection, in_hand: _InHand) -> bool:
         in_hand.events = []
         with self._within_reach(connection):
-            organisation_id = _choose(connection)
+            due = inbox_sets.list_due(connection, most=AT_ONCE)
+            organisation_id = next((one for one in due if inbox_sets.try_lock(connection, one)), None)
             if organisation_id is None:
-                return 0
+                return False
             jobs.lock_settings(connection, organisation_id)
             in_hand.organisation_id = organisation_id
-            in_hand.events = inbox_sets.take(connection, organisation_id, most=SET)
+            in_hand.events, rest = inbox_sets.take(connection, organisation_id, most=SET)
             if not in_hand.events:  # applied since they were found
-                return 0
+                return False
             applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+            # Another worker may have come in vain meanwhile, for events that came later.
+            notify_after_commit(connection)
             if applied.busy:
                 inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
         log.info(
             "inbox.applied", organisation_id=organisation_id, events=len(applied.results), busy=len(applied.busy)
         )  # fmt: skip
-        return len(in_hand.events)
+        return rest or len(due) > 1
 
-    def _recover(self, in_hand: _InHand, error: Exception) -> int:
-        """Record what a failure says about the set; of how many events, none when not even that could be written.
+    def _recover(self, in_hand: _InHand, error: Exception) -> bool:
+        """Record what a failure says about the set; False when none of its events is to blame, or nothing was written.
 
-        These come later, or in halves, so there is more to do now.
+        Its events come later, or in halves, so there is more to do now.
         """
         error_class, message, fingerprint = describe(error)
         details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
         fault = classify(error)
         log.warning("inbox.failed", organisation_id=in_hand.organisation_id, events=len(in_hand.events), **details)
         if not in_hand.events or (self._stopping.is_set() and fault is Fault.TIMEOUT):  # none of them is to blame
-            return 0
+            return False
         try:
             self._database.run(lambda connection: record_failure(connection, self._settings, in_hand, error))
         except Exception as second:
             log.warning("inbox.left", error_class=type(second).__name__)
-            return 0
-        return len(in_hand.events)
-
-
-def _choose(connection: Connection) -> int | None:
-    """The organisation whose events have waited longest, of those that no other worker is applying."""
-    for organisation_id in inbox_sets.list_due(connection, most=AT_ONCE):
-        if inbox_sets.try_lock(connection, organisation_id):
-            return organisation_id
-    return None
+            return False
+        return True
 
 
 def record_failure(connection: Connection, settings: Settings, in_hand: _InHand, error: Exception) -> None:

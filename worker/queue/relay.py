@@ -33,9 +33,9 @@ from worker.reports.seals import Sealer
 
 log = structlog.get_logger(__name__)
 
-_SHORTEST, _LONGEST = 0.01, 0.1
+_SHORTEST, _LONGEST = 0.01, 0.3
 """Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
-coming the pause doubles, so that a storm of single requests is decided in sets."""
+coming the pause doubles, so that a storm of events or single requests is worked off in large sets."""
 
 _OVERDUE_EVERY = 60.0
 """Seconds between two looks for dead letters that have become overdue."""
@@ -55,6 +55,7 @@ class Relay:
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._due = DueDeactivations()
         self._next_overdue = 0.0
+        self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
         self._broker_failed = False
@@ -114,6 +115,7 @@ class Relay:
 
     def _publish(self) -> None:
         """Publish, unless Redis has failed in this round: one that hangs would hold up every step."""
+        self._published_at = time.monotonic()
         if not self._broker_failed:
             self._try("publish", self.publish)
 
@@ -161,7 +163,9 @@ class Relay:
             if not go_on():
                 return
             self._try(name, step)
-            self._publish()  # a long step keeps nobody waiting
+            if time.monotonic() - self._published_at > _LONGEST:  # a long step keeps nobody waiting
+                self._publish()
+        self._publish()
 
     def _admit_due(self) -> None:
         with self._database.begin() as connection:

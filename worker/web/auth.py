@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -54,7 +54,7 @@ class Caller:
 
 
 class TokenFirst:
-    """Middleware that gives no body to an endpoint whose caller has no live token.
+    """Middleware that looks the token up, and gives no body to an endpoint whose caller has no live one.
 
     FastAPI reads a body before any dependency runs: whoever likes could make the service read and parse megabytes. The
     endpoint sees an empty body, and refuses the caller as it would anyway.
@@ -65,23 +65,30 @@ class TokenFirst:
         self.app, self._paths = app, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(self._paths) and not await _has_token(scope):
-            receive = _no_body
+        if scope["type"] == "http" and scope["path"].startswith(self._paths):
+            try:
+                scope[_FOUND] = await _find_token(scope)
+            except Exception as error:  # raised again by `identify`, where it becomes an answer
+                scope[_FOUND] = error
+            if scope[_FOUND] is None:
+                receive = _no_body
         await self.app(scope, receive, send)
 
 
-async def _has_token(scope: Scope) -> bool:
+_FOUND = "withdrawals.token"
+"""Where `TokenFirst` leaves what it found, in the scope of a request."""
+
+
+async def _find_token(scope: Scope) -> Token | None:
+    """The live token that a request bears; from memory, or else in a thread that waits for the database."""
     scheme, _, presented = Headers(scope=scope).get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        return False
+        return None
     context: Services = scope["app"].state.services
-    token = tokens.recall(context.door, presented)
-    if token is not NEEDS_DATABASE:
-        return token is not None
-    try:
-        return await context.at_the_door(tokens.authenticate, context.door, presented) is not None
-    except Exception:
-        return True  # the endpoint asks again, and says what is wrong
+    token = tokens.recall(context.door, presented.strip())
+    if token is NEEDS_DATABASE:
+        return await context.at_the_door(tokens.authenticate, context.door, presented.strip())
+    return token
 
 
 async def _no_body() -> Message:
@@ -90,19 +97,24 @@ async def _no_body() -> Message:
 
 async def caller(
     context: Annotated[Services, Depends(services)],
-    presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    _: Annotated[object, Depends(_bearer)],  # for the OpenAPI document
     request: Request,
 ) -> Caller:
-    """The caller behind the bearer token; from memory, or else in a thread that waits for the database.
+    """`identify` as a dependency."""
+    return await identify(context, request)
+
+
+async def identify(context: Services, request: Request) -> Caller:
+    """The caller behind the bearer token.
 
     Raises:
         ProblemError: 401, with one answer whatever is wrong with the token; 429 for a token that calls too often,
             and for an address with too many refused calls.
     """
-    token = tokens.recall(context.door, presented.credentials) if presented else None
-    if presented and token is NEEDS_DATABASE:
-        token = await context.at_the_door(tokens.authenticate, context.door, presented.credentials)
-    if not isinstance(token, Token):
+    token: Token | Exception | None = request.scope[_FOUND]
+    if isinstance(token, Exception):
+        raise token
+    if token is None:
         await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(
             401,
@@ -156,6 +168,11 @@ async def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(calle
     for role in needed.scopes:
         who.must_be(Role(role))
     return who
+
+
+def needs(role: Role) -> list[dict[str, list[str]]]:
+    """The `security` of an operation that checks the role itself, as `Security` below writes it for the others."""
+    return [{_bearer.scheme_name: [role]}]
 
 
 Scim = Annotated[Caller, Security(authorise, scopes=[Role.SCIM])]

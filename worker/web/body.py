@@ -103,7 +103,7 @@ class _LimitedBody:
 
     async def _read_on(self, most: int) -> None:
         """Read and drop what the client still sends: up to so many bytes more, for a few seconds."""
-        if self._uninvited:
+        if self._ended or self._uninvited:
             return
         end = self._received + most
         with suppress(TimeoutError):
@@ -137,12 +137,17 @@ def must_be_json(request: Request) -> None:
         raise ProblemError(415, "content_type", "The content type must be application/json.")
 
 
-async def _hook_body(request: Request) -> bytes:
+async def read_json(request: Request) -> bytes:
+    """The raw body of a request whose content type is JSON, not parsed.
+
+    Raises:
+        HTTPException, ProblemError: as `must_be_json` and `read`.
+    """
     must_be_json(request)
     return await read(request)
 
 
-HookBody = Annotated[bytes, Depends(_hook_body)]
+HookBody = Annotated[bytes, Depends(read_json)]
 """The raw JSON body of a webhook, not parsed."""
 
 
@@ -157,7 +162,7 @@ def parse(body: bytes) -> Any:
         NotJsonError: the body is not such JSON.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_names)
+        return _STRICT.decode(body.decode())
     except (ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise NotJsonError from None
 
@@ -171,3 +176,6 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise NotJsonError("an object has the same name twice")
     return found
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_names)

@@ -32,6 +32,8 @@ class Utf8Forms:
 
 
 def _is_utf8(content_type: str) -> bool:
+    if "multipart" not in content_type.lower():
+        return True
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"charset" not in options:
         return True

@@ -58,9 +58,14 @@ class Services:
         return await asyncio.get_running_loop().run_in_executor(self.threads, partial(work, *given))
 
 
-async def services(request: Request) -> Services:
-    """The connections of the application that answers. Async: a dependency that is not takes a thread of the pool."""
+def find_services(request: Request) -> Services:
+    """The connections of the application that answers."""
     return cast(Services, request.app.state.services)
+
+
+async def services(request: Request) -> Services:
+    """`find_services` as a dependency. Async: one that is not takes a thread of the pool."""
+    return find_services(request)
 
 
 Context = Annotated[Services, Depends(services)]

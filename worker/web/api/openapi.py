@@ -98,6 +98,7 @@ def application() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks for its set-up at each request
         generate_unique_id_function=_operation_id,
     )
     generated = app.openapi

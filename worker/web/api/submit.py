@@ -1,6 +1,5 @@
 """Jobs that come in: `POST /v1/jobs`, and what every call that makes a job shares."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,15 +10,17 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from schemas import answers
+from schemas.catalogue import Role
 from schemas.jobs import MAX_IDS, JobRequest
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs import submit
 from worker.jobs.singles import Single
 from worker.jobs.submit import Requester
 from worker.records import Submitted
-from worker.web.auth import Producer
+from worker.web.auth import identify, needs
 from worker.web.body import NotJsonError, must_be_json, parse, read
-from worker.web.context import Context, Services
+from worker.web.context import Services, find_services
+from worker.web.lean import LeanRoute
 from worker.web.problems import WITH_BODY, ProblemError, describes
 
 M = TypeVar("M", bound=BaseModel)
@@ -47,6 +48,7 @@ ACCEPTED: dict[int | str, dict[str, Any]] = {
 router = APIRouter(
     prefix="/v1/jobs",
     tags=["jobs"],
+    route_class=LeanRoute,
     responses={
         **ACCEPTED,
         **describes(*WITH_BODY, "idempotency_key_missing", "idempotency_key_reused", "too_many_ids"),
@@ -56,9 +58,11 @@ router = APIRouter(
 
 @router.post(
     "",
+    operation_id="submit_job",
     status_code=202,
     response_model=answers.Job,
     openapi_extra={
+        "security": needs(Role.PRODUCER),
         "parameters": [KEY_HEADER],
         "requestBody": {
             "required": True,
@@ -66,15 +70,18 @@ router = APIRouter(
         },
     },
 )
-async def submit_job(context: Context, who: Producer, request: Request) -> Response:
+async def submit_job(request: Request) -> Response:
     """Withdraw enrolments: by id, by filter, or all of a person's."""
+    context = find_services(request)
+    who = await identify(context, request)
+    who.must_be(Role.PRODUCER)
     body = await read(request)
     requester = Requester(who.organisation_id, who.actor, "api", idempotency_key(request))
     one = _read_single(context, requester, request, body) if len(body) <= _SMALL_BODY else None
     if one is None:
         made = await run_in_threadpool(_submit, context, requester, request, body)
     else:
-        committed = await asyncio.wrap_future(context.singles.submit(one))
+        committed = await context.singles.commit(one)
         made = submit.logged(committed)
     content = answers.Job.model_validate(made.job).model_dump_json()
     headers = {"Location": f"/v1/jobs/{made.job.id}"}

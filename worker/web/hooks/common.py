@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import StringConstraints, ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -94,7 +93,8 @@ async def receive(context: Services, source: RegisteredSource, event: IncomingEv
             return problem(400, "not_json", "The body is not JSON. Support has a copy.", receipt_id=receipt_id)
         return problem(422, "invalid_event", f"{stored.fault}. Support has a copy.", receipt_id=receipt_id)
     answer = Receipt(receipt_id=str(stored.id), job_id=stored.job_id, status=stored.status)
-    return JSONResponse(answer.model_dump(mode="json", exclude_none=True), 200 if stored.repeated else 202)
+    content = answer.model_dump_json(exclude_none=True)
+    return Response(content, 200 if stored.repeated else 202, media_type="application/json")
 
 
 async def receive_all(
@@ -128,7 +128,7 @@ async def _store(context: Services, source: RegisteredSource, event: IncomingEve
     """
     if event.fault is None:
         try:
-            stored = await asyncio.wrap_future(context.inbox.submit(source, event))
+            stored = await context.inbox.commit(source, event)
         except InvalidInputError as error:
             event = replace(event, event=None, fault=str(error))
     if event.fault is not None:

@@ -4,30 +4,33 @@ Order: size cap, signature over the raw bytes, time, parse, one committed row, a
 """
 
 import base64
+import hmac
 import re
+import time
 from collections.abc import Mapping
-from datetime import datetime
-from math import floor
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-from standardwebhooks import Webhook, WebhookVerificationError
-from standardwebhooks.webhooks import hmac_data
 
 from schemas.answers import Receipt
 from schemas.events import KNOWN_TYPES, HrEvent
 from worker.people.inbox import IncomingEvent
-from worker.web.body import HookBody, NotJsonError, parse
-from worker.web.context import Context
+from worker.web.body import NotJsonError, parse, read_json
+from worker.web.context import find_services
 from worker.web.hooks import common
+from worker.web.lean import LeanRoute, path_parameter
 from worker.web.problems import describes
 
-router = APIRouter(prefix="/hooks/hr", tags=[common.TAG])
+router = APIRouter(prefix="/hooks/hr", tags=[common.TAG], route_class=LeanRoute)
+
+TOLERANCE = 300
+"""Seconds by which the time of a signature may differ from now."""
 
 
 @router.post(
     "/{source}",
+    operation_id="receive_hr_event",
     status_code=202,
     response_model=Receipt,
     responses={
@@ -40,41 +43,49 @@ router = APIRouter(prefix="/hooks/hr", tags=[common.TAG])
             "content": {"application/json": {"schema": HrEvent.model_json_schema(), "example": HrEvent.EXAMPLE}},
         },
         "parameters": [
-            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
-            for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+            path_parameter("source"),
+            *(
+                {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+                for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+            ),
         ],
     },
 )
-async def receive_hr_event(context: Context, request: Request, source: str, body: HookBody) -> Response:
+async def receive_hr_event(request: Request) -> Response:
     """Receive one event about a person. The source signs it; no token is needed."""
+    context, body, headers = find_services(request), await read_json(request), request.headers
     sender = await common.authenticate(
-        context, request, "standard", source, lambda secret: is_genuine(secret, request.headers, body)
+        context, request, "standard", request.path_params["source"], lambda secret: is_genuine(secret, headers, body)
     )
-    key = common.check_key(request.headers["webhook-id"])
+    key = common.check_key(headers["webhook-id"])
     return await common.receive(context, sender, read_event(key, body))
 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether one of the signatures is of this secret, and its time is within five minutes of now."""
-    signatures = _SIGNATURE.findall(headers.get("webhook-signature", ""))  # leaves out the malformed ones
-    try:
-        _OverBytes(secret).verify(
-            body.decode("latin-1"), {**headers, "webhook-signature": " ".join(signatures)}, json_parse=False
-        )
-    except (WebhookVerificationError, ValueError):  # the library raises a bare ValueError for wrong base64
+    """Whether one of the signatures is of this secret, and its time is within five minutes of now.
+
+    Standard Webhooks 1.0.0, "Verifying webhook authenticity". Its library does the same for ten times the cost, and
+    only for a body that is UTF-8; a test compares both.
+    """
+    key, sent = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not key or _SECONDS.fullmatch(sent) is None or abs(time.time() - int(sent)) > TOLERANCE:
         return False
-    return True
+    opened = base64.b64decode(secret.removeprefix("whsec_") + "==")  # more padding than needed does no harm
+    # `hmac.digest` would be as quick, but lets another thread run first, each time.
+    expected = hmac.new(opened, f"{key}.{sent}.".encode() + body, "sha256").digest()
+    given = _SIGNATURE.findall(headers.get("webhook-signature", ""))  # leaves out the malformed ones
+    return any(hmac.compare_digest(expected, _decode(one)) for one in given)
 
 
-_SIGNATURE = re.compile(r"(?<!\S)v1,[A-Za-z0-9+/]+={0,2}(?!\S)")
+_SECONDS = re.compile(r"[0-9]{1,12}")
+_SIGNATURE = re.compile(r"(?<!\S)v1,([A-Za-z0-9+/]+={0,2})(?!\S)")
 
 
-class _OverBytes(Webhook):
-    """The library signs text, encoded as UTF-8. A body may have bytes that are not UTF-8; Latin-1 keeps them."""
-
-    def sign(self, msg_id: str, timestamp: datetime, data: str) -> str:
-        signed = f"{msg_id}.{floor(timestamp.timestamp())}.".encode() + data.encode("latin-1")
-        return "v1," + base64.b64encode(hmac_data(self._whsecret, signed)).decode()
+def _decode(signature: str) -> bytes:
+    try:
+        return base64.b64decode(signature)
+    except ValueError:  # a length that base64 cannot have
+        return b""
 
 
 class _Envelope(BaseModel):
@@ -92,7 +103,8 @@ def read_event(key: str, body: bytes) -> IncomingEvent:
     except NotJsonError:
         return IncomingEvent(key, body, fault=common.NOT_JSON)
     try:
-        if _Envelope.model_validate(value).type not in KNOWN_TYPES:
+        known = isinstance(value, dict) and value.get("type") in KNOWN_TYPES
+        if not known and _Envelope.model_validate(value):
             return IncomingEvent(key, body)
         event = HrEvent.model_validate(value)
     except ValidationError as error:
