@@ -30,7 +30,7 @@ OPEN = {
 }
 """Operations that need no token: probes, and HR systems, which authenticate in another way."""
 API, PAGES = roles.api_calls(), roles.console_calls()
-PROTECTED = [call for call in API if call.role is not None]
+PROTECTED = [call for call in API if not call.is_open]
 ABOUT_RECORDS = [call for call in PROTECTED if "_id}" in call.path]
 SIGN_IN = "/console/sign-in"
 ENDS = "{letter_id}/act", "act"
@@ -74,8 +74,8 @@ def test_the_page_about_roles_is_what_the_code_says() -> None:
 
 
 def test_only_these_operations_are_open_and_no_route_is_outside_the_lists(app: FastAPI) -> None:
-    assert {name_of(call) for call in API if call.role is None} == OPEN
-    assert {name_of(call) for call in PAGES if call.role is None} == {f"GET {SIGN_IN}", f"POST {SIGN_IN}"}
+    assert {name_of(call) for call in API if call.is_open} == OPEN
+    assert {name_of(call) for call in PAGES if call.is_open} == {f"GET {SIGN_IN}", f"POST {SIGN_IN}"}
     others = [route.path for route in app.routes if isinstance(route, Route | Mount)]
     assert sorted(others) == ["/console/static", "/openapi.json"]
     assert len(app.routes) - len(others) == len(web.ROUTERS) + len(console.ROUTERS)
@@ -217,7 +217,7 @@ def _items(answer: Any) -> list[Any]:
 def test_a_page_without_a_session_leads_to_the_sign_in_and_writes_nothing(client: TestClient, estate: Estate) -> None:
     before = estate.written()
     for call in PAGES:
-        if call.role is None:
+        if call.is_open:
             continue
         for cookie in ({}, {"Cookie": "withdrawals_session=forged"}):
             answer = client.request(call.method, path_for(call.path, estate.own.ids), headers=cookie)
@@ -232,7 +232,7 @@ def test_a_page_is_for_the_roles_that_the_code_names(client: TestClient, estate:
     visitor, wrong = _visitor(client, estate.token(role)), []
     before = estate.written()
     for call in PAGES:
-        if call.role is None or call.allows(role):
+        if call.is_open or call.allows(role):
             continue
         answer = visitor(call, estate.own.ids)
         if answer.status_code != 403 or f"the role {role}" not in answer.text:
@@ -240,11 +240,7 @@ def test_a_page_is_for_the_roles_that_the_code_names(client: TestClient, estate:
     assert wrong == []
     assert estate.written() == before
     for call in PAGES:
-        if (
-            call.role is None
-            or not call.allows(role)
-            or call.path in ("/console/sign-out", "/console/jobs/{job_id}/events")
-        ):
+        if call.is_open or not call.allows(role) or call.path in ("/console/sign-out", "/console/jobs/{job_id}/events"):
             continue
         answer = visitor(call, estate.own.ids, act="keep")
         if answer.status_code in (401, 403) or answer.status_code >= 500 or _led_away(answer):
@@ -296,7 +292,7 @@ def test_no_page_shows_anything_of_another_organisation(client: TestClient, esta
 def test_a_form_without_the_sessions_own_field_changes_nothing(client: TestClient, estate: Estate) -> None:
     visitor, before = _visitor(client, estate.token("approver")), estate.written()
     for call in PAGES:
-        if call.method == "POST" and call.role is not None:
+        if call.method == "POST" and not call.is_open:
             answer = visitor(call, estate.own.ids, csrf="0" * 64, act="keep", note="x", reason="not_required", key="k")
             assert answer.status_code == 403, name_of(call)
             assert "another sign-in" in answer.text, name_of(call)

@@ -22,7 +22,7 @@ from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
-from worker.web.console.view import Looking, Submitting, View
+from worker.web.console.view import Looking, Operating, View
 from worker.web.context import Cursor, RowId
 
 ROWS = 50
@@ -102,7 +102,7 @@ def enrolment(view: Looking, enrolment_id: RowId) -> Response:
 
 @router.post("/enrolments/{enrolment_id}/withdraw")
 def withdraw(
-    view: Submitting,
+    view: Operating,
     enrolment_id: RowId,
     reason: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",

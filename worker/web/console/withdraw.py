@@ -16,13 +16,14 @@ from schemas.catalogue import Reason
 from schemas.jobs import FileRequest, JobRequest
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import csv_input, plan, submit
+from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
 from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days, parse_time
-from worker.web.console.view import Looking, SignedInFirst, Submitting, View
+from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
 from worker.web.console.words import word
 
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
@@ -131,14 +132,16 @@ def _choice(
 
 
 @router.get("/withdraw")
-def show_plan(view: Looking, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = "") -> Response:
+def show_plan(
+    view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = ""
+) -> Response:
     """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
     return _file_page(view) if choice is None else _plan_page(view, choice, reason)
 
 
 @router.post("/withdraw")
 def confirm(
-    view: Submitting,
+    view: Operating,
     choice: Annotated[Choice, Depends(_from_form)],
     reason: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",
@@ -163,7 +166,7 @@ def confirm(
 
 @router.post("/withdraw/file")
 def plan_or_submit_file(
-    view: Submitting,
+    view: Operating,
     file: UploadFile,
     reason: Annotated[str, Form()] = "",
     act: Annotated[str, Form()] = "plan",
@@ -179,7 +182,7 @@ def plan_or_submit_file(
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         with csv_input.uploaded_ids(file.file) as rows:
             if act != "withdraw":
-                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows)
+                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows, door=SIGNED_IN)
                 return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
             submitted = submit.submit_file(
                 view.database, view.requester(key), request, rows, name=file.filename,
@@ -200,7 +203,7 @@ def _plan_page(
     if reason and not (error and error_status == 422 and not choice.enrolment_ids and choice.what == "ticked"):
         try:
             request = choice.request(view, reason=reason, source=source_of(reason))
-            found = plan.of_request(view.services.pools.reports, view.organisation_id, request)
+            found = plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(
