@@ -90,7 +90,7 @@ class OwnJobError(WithdrawalsError):
 
 
 class OwnProposalError(WithdrawalsError):
-    """Nobody decides on limits they proposed; and nobody else takes them back."""
+    """Nobody decides on limits they proposed."""
 
     type = "own_proposal"
 

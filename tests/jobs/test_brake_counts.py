@@ -36,9 +36,7 @@ def on_read(world: World, what: str) -> None:
 
 def admit(db: Database, world: World, job_id: int) -> admission.Admission:
     world.run("UPDATE withdrawals.jobs SET effective_at = now() WHERE id = :id", id=job_id)
-    return db.run(
-        lambda connection: admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id)
-    )
+    return db.run(lambda connection: admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id))
 
 
 def learners(world: World, job_id: int) -> int | None:
@@ -237,9 +235,7 @@ def test_one_learner_of_a_signed_in_person_counts_and_is_never_held(db: Database
     assert_balanced(db)
 
 
-def test_an_attempt_at_a_letter_counts_if_it_would_withdraw(
-    db: Database, world: World, environment: Settings
-) -> None:
+def test_an_attempt_at_a_letter_counts_if_it_would_withdraw(db: Database, world: World, environment: Settings) -> None:
     pathway = world.pathway()
     for learner in ("anna", "boris"):
         world.submit(db, [world.enrolment(learner, pathway_id=pathway), world.enrolment(learner, "on_hold")])
@@ -254,9 +250,7 @@ def test_an_attempt_at_a_letter_counts_if_it_would_withdraw(
     assert counted == {LetterAct.REDRIVE: 1, LetterAct.OVERRIDE: 2}
 
 
-def test_a_plan_says_what_the_brake_will_do_and_the_way_on(
-    db: Database, world: World, environment: Settings
-) -> None:
+def test_a_plan_says_what_the_brake_will_do_and_the_way_on(db: Database, world: World, environment: Settings) -> None:
     limit(db, world, 3)
     used = world.submit(db, world.enrolments(2))
     ids = of_every_kind(world)

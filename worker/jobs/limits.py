@@ -99,13 +99,13 @@ def withdraw(database: Database, *, organisation_id: int, proposal_id: int, who:
     """Take a proposal back, by its proposer.
 
     Raises:
-        NotFoundError, ConflictError: as `approve`.
-        OwnProposalError: somebody else proposed it.
+        NotFoundError: this organisation has no such proposal.
+        ConflictError: somebody else proposed it, or it does not wait any more.
     """
 
     def work(connection: Connection, found: LimitProposal) -> None:
         if found.proposed_by != who.name:
-            raise OwnProposalError(f"proposal {found.id} was made by {found.proposed_by}; reject it, with the reason")
+            raise ConflictError(f"proposal {found.id} was made by {found.proposed_by}; reject it, with the reason")
         _audit(connection, organisation_id, who, "brake.withdraw", None, proposal_id)
 
     return _decide(database, organisation_id, proposal_id, who, "withdrawn", None, work)

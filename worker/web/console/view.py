@@ -79,20 +79,21 @@ class View:
     def page(self, template: str, *, status: int = 200, **shown: Any) -> Response:
         """A page, with the message of the last act if it was not shown yet."""
         sealed = self.request.cookies.get(MESSAGE)
-        message = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
-        tools = {"csrf": self._csrf_field, "key": _key_field, "message": message.decode() if message else ""}
+        opened = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
+        tone, _, message = opened.decode().partition(" ") if opened else ("", "", "")
+        tools = {"csrf": self._csrf_field, "key": _key_field, "message": message, "message_tone": tone}
         answer = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
         if sealed:
             answer.delete_cookie(MESSAGE, path=PATH)
         return answer
 
-    def go(self, path: str, said: str = "") -> Response:
-        """Redirect to another page (303), which shows `said` once."""
+    def go(self, path: str, said: str = "", *, tone: str = "good") -> Response:
+        """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet."""
         answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
             answer.set_cookie(
-                MESSAGE, self._seal().seal(said.encode()), max_age=_MESSAGE_SECONDS, path=PATH,
+                MESSAGE, self._seal().seal(f"{tone} {said}".encode()), max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
             )  # fmt: skip
         return answer

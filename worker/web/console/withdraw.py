@@ -12,12 +12,13 @@ from fastapi import APIRouter, Depends, Form, Query, UploadFile
 from starlette.responses import Response
 
 from schemas import answers
-from schemas.catalogue import Reason
+from schemas.catalogue import JobState, Reason
 from schemas.jobs import FileRequest, JobRequest
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import csv_input, plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
+from worker.records import Job
 from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
@@ -161,7 +162,7 @@ def confirm(
         return _plan_page(view, choice, reason, error=_explain(changed), error_status=409, **typed)
     except InvalidInputError as refused:
         return _plan_page(view, choice, reason, error=str(refused), error_status=422, **typed)
-    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+    return _go_to_job(view, submitted.job)
 
 
 @router.post("/withdraw/file")
@@ -192,7 +193,15 @@ def plan_or_submit_file(
         return _file_page(view, error=f"{_explain(changed)} Show the plan again.", status=409, reason=reason)
     except InvalidInputError as refused:
         return _file_page(view, error=str(refused), status=422, reason=reason)
-    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+    return _go_to_job(view, submitted.job)
+
+
+def _go_to_job(view: View, job: Job) -> Response:
+    """The page of the job that was asked for; there the form is gone, so that it is not sent twice."""
+    path = f"{PATH}/jobs/{job.id}"
+    if job.state is not JobState.HELD:
+        return view.go(path, f"Accepted as job {job.id}.")
+    return view.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
 
 
 def _plan_page(
