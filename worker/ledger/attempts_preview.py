@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     literal,
     literal_column,
@@ -55,8 +56,11 @@ def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[st
     return found
 
 
-def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool) -> CTE:
-    """What an attempt at each of these letters would find now: its id, the outcome and the learner."""
+def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_superseded: bool = True) -> CTE:
+    """What an attempt at each of these letters would find now: its id, the outcome and the learner.
+
+    `may_be_superseded`: by the job that opened the letter; else whatever the newer events of its person say.
+    """
     # Superseded: the job was a deactivation, and the person has had a newer event since.
     superseded = (
         select(func.bool_and(and_(persons.c.epoch.is_not(None), jobs.c.epoch != persons.c.epoch)))
@@ -81,7 +85,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool) -> CTE:
             dead_letters.c.organisation_id,
             literal(override).label("override"),
             _PATHWAY_SEEN.label("override_pathway"),
-            func.coalesce(superseded, False).label("superseded"),
+            (func.coalesce(superseded, False) if may_be_superseded else false()).label("superseded"),
         )
         .where(*letters)
         .cte("a")
@@ -146,10 +150,12 @@ _SETTLED = [Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDE
 def count_learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int], act: LetterAct) -> int:
     """How many learners attempts at these letters of an organisation would withdraw now.
 
-    A cascade withdraws more than the letter is about, so that each of its learners counts.
+    A cascade withdraws more than the letter is about, so that each of its learners counts. So does the learner of a
+    superseded deactivation: another job may wait for the same letter.
     """
     letters = [among(dead_letters.c.id, letter_ids), dead_letters.c.organisation_id == organisation_id]
-    verdicts = _verdicts(letters, override=act in (LetterAct.OVERRIDE, LetterAct.CASCADE))
+    override = act in (LetterAct.OVERRIDE, LetterAct.CASCADE)
+    verdicts = _verdicts(letters, override=override, may_be_superseded=False)
     statement = select(func.count(verdicts.c.learner.distinct()))
     if act is not LetterAct.CASCADE:
         statement = statement.where(verdicts.c.outcome == Outcome.WITHDRAWN)

@@ -167,11 +167,11 @@ WHERE j.id = ANY(:ids) AND j.state IN ({sql_list(STANDING)})
     AND {_NO_CHUNK_IS_UNFINISHED}
     -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
     AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
-RETURNING j.id, j.state, j.reinstates, j.accepted)
-SELECT id, state, reinstates, accepted FROM ended
+RETURNING j.id, j.state)
+SELECT id, state FROM ended
 UNION ALL
 -- Cancelled before, while a chunk was being decided that is closed now. What it withdrew is known only now.
-SELECT j.id, NULL, j.reinstates, j.accepted FROM withdrawals.jobs j
+SELECT j.id, NULL FROM withdrawals.jobs j
 WHERE j.id = ANY(:ids) AND j.correct_due AND {_NO_CHUNK_IS_UNFINISHED}
 """)
 _CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", type_=Ids))).values(correct_due=False)
@@ -184,13 +184,11 @@ def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, st
     one that commits last sees both; the sweep repeats it should that one die.
     """
     rows = connection.execute(_FINISH, {"ids": list(job_ids)}).all()
+    cancelled = [row.id for row in rows if row.state is None]
+    if cancelled:
+        connection.execute(_CORRECTED, {"ids": cancelled})
     if rows:
-        cancelled = [row.id for row in rows if row.state is None]
-        if cancelled:
-            connection.execute(_CORRECTED, {"ids": cancelled})
-        undone = {row.reinstates for row in rows if row.reinstates is not None}
-        accepted = sum(row.accepted for row in rows)
-        brake_correction.correct(connection, [row.id for row in rows], also=sorted(undone), accepted=accepted)
+        brake_correction.correct(connection, [row.id for row in rows])
     return [(row.id, row.state) for row in rows if row.state is not None]
 
 
