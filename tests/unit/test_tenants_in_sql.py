@@ -129,5 +129,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
         "decide._LOCK_LEARNERS", "decide._LOCK_PLAIN", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
-        "reinstate._LOCK_LEARNERS",
+        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT",
     }  # fmt: skip
