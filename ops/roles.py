@@ -17,36 +17,37 @@ from worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from worker.web.console.view import Acting, Seeing
 
 PAGE = Path(__file__).parent / "roles.md"
-_ORDER = (Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.SCIM)
+_ORDER = (Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.OWNER, Role.SCIM)
 _LEAST_FOR_A_SESSION = Role.VIEWER
 """The console's sign-in refuses tokens below this role."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the service, and the least role that may make it; None: no token is needed."""
+    """One call of the service, and the least roles that may make it, of which one is enough."""
 
     method: str
     path: str
     summary: str
-    role: Role | None
+    roles: tuple[Role, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no token is needed."""
+        return not self.roles
 
     def allows(self, role: Role) -> bool:
         """Whether a token of this role may make the call."""
-        return self.role is None or role.includes(self.role)
+        return self.is_open or any(role.includes(one) for one in self.roles)
 
 
 def api_calls() -> list[Call]:
-    """Every operation of the OpenAPI document, with the role that its `security` names.
-
-    Raises:
-        ValueError: an operation names several roles.
-    """
+    """Every operation of the OpenAPI document, with the roles that its `security` names."""
     app = openapi.application()
     for router in API_ROUTERS:
         app.include_router(router)
     return [
-        Call(method.upper(), path, _summary(operation["description"]), _role_of(operation))
+        Call(method.upper(), path, _summary(operation["description"]), _roles_of(operation))
         for path, methods in app.openapi()["paths"].items()
         for method, operation in methods.items()
     ]
@@ -55,7 +56,7 @@ def api_calls() -> list[Call]:
 def console_calls() -> list[Call]:
     """Every page and form of the console, with the role that its dependencies ask for."""
     return [
-        Call(method, route.path, _summary(route.description), _console_role(route.dependant))
+        Call(method, route.path, _summary(route.description), _console_roles(route.dependant))
         for router in CONSOLE_ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute)
@@ -91,18 +92,13 @@ def _summary(description: str) -> str:
     return re.sub(r" (No token is needed\.|Role: .*)", "", description.splitlines()[0])
 
 
-def _role_of(operation: dict[str, Any]) -> Role | None:
-    roles = [role for scheme in operation.get("security", []) for scopes in scheme.values() for role in scopes]
-    if len(roles) > 1:
-        raise ValueError(f"{operation['operationId']}: names several roles: {roles}")
-    return Role(roles[0]) if roles else None
+def _roles_of(operation: dict[str, Any]) -> tuple[Role, ...]:
+    return tuple(Role(role) for one in operation.get("security", []) for scopes in one.values() for role in scopes)
 
 
-def _console_role(dependant: Dependant) -> Role | None:
+def _console_roles(dependant: Dependant) -> tuple[Role, ...]:
     asked = [call.role for call in _calls(dependant) if isinstance(call, Seeing | Acting)]
-    if not asked:
-        return None
-    return max([*asked, _LEAST_FOR_A_SESSION], key=_ORDER.index)
+    return (max([*asked, _LEAST_FOR_A_SESSION], key=_ORDER.index),) if asked else ()
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:
@@ -129,7 +125,7 @@ def _act_table() -> list[str]:
 
 
 def _mark(call: Call, role: Role) -> str:
-    return "open" if call.role is None else "yes" if call.allows(role) else _NO
+    return "open" if call.is_open else "yes" if call.allows(role) else _NO
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .brake import BrakeForecast
 from .catalogue import (
     JOB_STATES,
     LETTER_CODES,
@@ -74,20 +75,7 @@ class Plan(BaseModel):
     learners: int = Field(description="Distinct learners of the enrolments that exist.")
     brake: bool = Field(description="Whether the brake would hold the job now.")
     brake_why: str | None
-
-
-class BrakeLimits(BaseModel):
-    """The brake of an organisation, and how much of its window is used."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
-
-    floor: int = Field(description="Learners that may always be withdrawn in one window.")
-    share: float = Field(description="Share of the learners that may be withdrawn in one window.")
-    hours: int = Field(description="The window, in hours.")
-    own: list[str] = Field(description="Which of these the organisation has set itself; the others are defaults.")
-    volume: int = Field(description="Learners of what was admitted in the window.")
-    population: int = Field(description="Learners active now, and those deactivated in the window.")
-    held: int = Field(description="Jobs that wait for a second person, whatever the cause.")
+    brake_forecast: BrakeForecast = Field(description="What the brake would do now, and the way on.")
 
 
 class Released(BaseModel):

@@ -286,28 +286,36 @@ RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
 
 
 class Role(StrEnum):
-    """What a token may do. From `producer` on, each role includes those before it; `scim` stands alone."""
+    """What a token may do. From `viewer` on, each role includes those before it.
+
+    `scim` and `producer` are for machines. `operator` includes `producer`; nothing else includes either.
+    """
 
     SCIM = "scim"
     PRODUCER = "producer"
     VIEWER = "viewer"
     OPERATOR = "operator"
     APPROVER = "approver"
+    OWNER = "owner"
 
     def includes(self, needed: "Role") -> bool:
         """Whether this role may do what `needed` may."""
-        if Role.SCIM in (self, needed):
-            return self is needed
-        order = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
-        return order.index(self) >= order.index(needed)
+        if self is needed:
+            return True
+        order = [Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.OWNER]
+        least = Role.OPERATOR if needed is Role.PRODUCER else needed
+        return self in order and least in order and order.index(self) >= order.index(least)
 
 
 ROLES: dict[Role, Entry] = {
     Role.SCIM: Entry("SCIM client", "Uses `/scim/v2`, and nothing else."),
-    Role.PRODUCER: Entry("Producer", "Submits and plans jobs, and reads its own."),
-    Role.VIEWER: Entry("Viewer", "Reads everything of the organisation."),
-    Role.OPERATOR: Entry("Operator", "Steers and undoes jobs, and works on dead letters."),
-    Role.APPROVER: Entry("Approver", "Releases held jobs, overrides and cascades, sets the brake, adds webhooks."),
+    Role.PRODUCER: Entry("Producer", "For machines: submits and plans jobs, and reads its own."),
+    Role.VIEWER: Entry("Viewer", "Reads everything of the organisation, and changes nothing."),
+    Role.OPERATOR: Entry("Operator", "Withdraws, steers and undoes jobs, and works on dead letters."),
+    Role.APPROVER: Entry(
+        "Approver", "Releases held jobs, overrides and cascades, decides on limits that an owner proposes."
+    ),
+    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks."),
 }
 
 

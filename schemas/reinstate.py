@@ -44,4 +44,6 @@ class ReinstatePlan(BaseModel):
     outcomes: dict[str, int]
     samples: dict[str, list[int]]
     learners: int
-    brake: Annotated[bool, Field(description="Whether the brake would hold the job.")]
+    brake: Annotated[
+        bool, Field(description="False: the brake holds no undo, and gives its learners back to the window.")
+    ]

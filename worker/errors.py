@@ -89,6 +89,12 @@ class OwnJobError(WithdrawalsError):
     type = "own_job"
 
 
+class OwnProposalError(WithdrawalsError):
+    """Nobody decides on limits they proposed."""
+
+    type = "own_proposal"
+
+
 class ForbiddenError(WithdrawalsError):
     """The caller's role does not allow this."""
 

@@ -145,6 +145,28 @@ class BrakeVolumeColumns(TypedColumns):
 brake_volume = Table("brake_volume", metadata, BrakeVolumeColumns, schema="withdrawals")
 
 
+class LimitProposalsColumns(TypedColumns):
+    """Limits that an owner proposes for the brake, and what a second person decided. Null: the settings' defaults."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    brake_floor: Named[int | None] = Column(BigInteger)
+    brake_share: Named[float | None]
+    brake_hours: Named[int | None]
+    note: Named[str | None]
+    proposed_by: Named[str]
+    proposer_made_by: Named[str | None]
+    proposed_at: Named[datetime] = Column(Instant)
+    expires_at: Named[datetime] = Column(Instant)
+    state: Named[str]
+    decided_by: Named[str | None]
+    decided_at: Named[datetime | None] = Column(Instant)
+    decision_note: Named[str | None]
+
+
+limit_proposals = Table("limit_proposals", metadata, LimitProposalsColumns, schema="withdrawals")
+
+
 class JobsColumns(TypedColumns):
     """What one producer asked for."""
 
@@ -175,6 +197,7 @@ class JobsColumns(TypedColumns):
     reinstates: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
     file_name: Named[str | None]
     deactivated_external_id: Named[str | None]
+    correct_due: Named[bool]
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -463,6 +486,7 @@ class TokensColumns(TypedColumns):
     created_by: Named[str]
     last_used_at: Named[datetime | None] = Column(Instant)
     revoked_at: Named[datetime | None] = Column(Instant)
+    owner: Named[bool]
 
 
 tokens = Table("tokens", metadata, TokensColumns, schema="withdrawals")

@@ -111,6 +111,8 @@ class Subject:
 
     released: bool
     learners: int
+    """Whom the rules would withdraw now."""
+    door: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,11 @@ class Brake:
 
     def room(self, *, before: int, population: int) -> int:
         """How many learners more are not too many, with `before` in the window."""
-        return max(max(self.floor, int(self.share * population)) - before, 0)
+        return max(self.limit(population) - before, 0)
+
+    def limit(self, population: int) -> int:
+        """So many learners are not too many."""
+        return max(self.floor, int(self.share * population))
 
     def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
         """What the decision about `learners` more rests on."""

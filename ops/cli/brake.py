@@ -1,52 +1,123 @@
-"""The brake's limits of an organisation."""
+"""The brake of an organisation: its limits, its window, and limits that two people change."""
 
 from typing import Annotated
 
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Organisation
-from schemas.answers import BrakeLimits
-from schemas.control import BrakeSetting
-from worker.jobs import brake
+from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
+from schemas.brake import BrakeLimits, LimitProposal, LimitRequest
+from worker.access.persons import Actor
+from worker.ids import next_cursor
+from worker.jobs import brake, limits
 
 group = typer.Typer(
-    no_args_is_help=True, help="Show and set the limits of the brake, which holds an abnormal volume of withdrawals."
+    no_args_is_help=True,
+    help="The brake, which holds an abnormal volume of withdrawals: show it; propose limits, approve or reject them.",
 )
+ProposalId = Annotated[int, typer.Argument(help="The proposal's id.", callback=common.refuse_large_id("proposal"))]
+Floor = Annotated[int | None, typer.Option(help="Learners that may always be withdrawn in one window.")]
+Share = Annotated[
+    float | None, typer.Option(help="Share of the learners, from 0 to 1, that may be withdrawn in one window.")
+]
+Hours = Annotated[int | None, typer.Option(help="Length of the rolling window in hours, from 1 to 720.")]
 
 
 @group.command("show")
 def show(organisation: Organisation = None, json: AsJson = False) -> None:
-    """Show the limits, and how much of the window is used."""
+    """Show the limits, how much of the window is used, and what used it."""
     with common.database() as db:
         found = brake.show(db, organisation_id=common.organisation_id(db, organisation))
     _print(found, json)
 
 
-@group.command("set")
-def set_limits(
-    floor: Annotated[int | None, typer.Option(help="Learners that may always be withdrawn in one window.")] = None,
-    share: Annotated[
-        float | None, typer.Option(help="Share of the learners, from 0 to 1, that may be withdrawn in one window.")
-    ] = None,
-    hours: Annotated[int | None, typer.Option(help="Length of the rolling window in hours, from 1 to 720.")] = None,
+@group.command("propose")
+@group.command("set", hidden=True)  # its name while one person could change the limits
+def propose(
+    floor: Floor = None,
+    share: Share = None,
+    hours: Hours = None,
+    note: Note = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Set all limits: a limit that is left out follows the service's default."""
-    wanted = common.parse(BrakeSetting, floor=floor, share=share, hours=hours)
+    """Propose all limits: one that is left out follows the default. They apply once somebody else approves them."""
+    wanted = common.parse(LimitRequest, floor=floor, share=share, hours=hours, note=note)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        found = brake.set_limits(db, organisation_id=org, wanted=wanted, actor=common.actor(acting))
-    _print(found, json)
+        found = limits.propose(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
+    _print_proposal(found, json)
+    if not json:
+        common.err.print(f"Somebody else approves it: withdrawals brake approve {found.id}")
+
+
+@group.command("proposals")
+def list_proposals(
+    limit: Limit = None, cursor: Cursor = None, organisation: Organisation = None, json: AsJson = False
+) -> None:
+    """List proposed limits, newest first, with what was decided."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        most = common.page_size(limit, json)
+        found = limits.list_proposals(db, organisation_id=org, before=cursor, limit=most)
+    if json:
+        items = [one.model_dump(mode="json") for one in found]
+        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
+        return
+    rows = [(one.id, one.state, _describe(one), one.proposed_by, one.expires_at, one.decided_by) for one in found]
+    common.out.print(common.table("proposal", "state", "limits", "proposed by", "expires", "decided by", rows=rows))
+    common.say_more(found, most)
+
+
+@group.command("approve")
+def approve(
+    proposal_id: ProposalId,
+    note: Note = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Let proposed limits apply from now on. Nobody approves what they proposed."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        who = Actor(common.actor(acting))
+        found = limits.approve(db, organisation_id=org, proposal_id=proposal_id, who=who, note=note)
+    _print_proposal(found, json)
+
+
+@group.command("reject")
+def reject(
+    proposal_id: ProposalId,
+    note: Annotated[str, typer.Option(help="Why.")],
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Refuse proposed limits, with the reason. Nobody rejects what they proposed."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        who = Actor(common.actor(acting))
+        found = limits.reject(db, organisation_id=org, proposal_id=proposal_id, who=who, note=note)
+    _print_proposal(found, json)
+
+
+@group.command("withdraw")
+def withdraw(
+    proposal_id: ProposalId, organisation: Organisation = None, acting: As = None, json: AsJson = False
+) -> None:
+    """Take back what you have proposed."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        who = Actor(common.actor(acting))
+        found = limits.withdraw(db, organisation_id=org, proposal_id=proposal_id, who=who)
+    _print_proposal(found, json)
 
 
 def _print(found: BrakeLimits, json: bool) -> None:
     if json:
-        common.print_json(found.model_dump())
+        common.print_json(found.model_dump(mode="json"))
         return
-    limit = max(found.floor, int(found.share * found.population))
     rows = [
         (name, f"{getattr(found, name):,}" if name != "share" else f"{found.share:.4g}", meaning)
         for name, meaning in (
@@ -54,11 +125,31 @@ def _print(found: BrakeLimits, json: bool) -> None:
             ("share", "share of the learners that may be withdrawn in one window" + _default("share", found)),
             ("hours", "the rolling window, in hours" + _default("hours", found)),
             ("population", "learners active now, and those deactivated in the window"),
-            ("volume", f"learners admitted in the window; past {limit:,} work is held"),
+            ("volume", f"learners admitted in the window; past {found.limit:,} work is held"),
+            ("redrives", "of these: attempts at dead letters"),
             ("held", "jobs that wait for a second person"),
         )
     ]
     common.out.print(common.table("", "", "", rows=rows))
+    if found.used_by:
+        jobs = [(one.job_id, f"{one.learners:,}", one.requested_by, one.admitted_at) for one in found.used_by]
+        common.out.print(common.table("largest jobs of the window", "learners", "requested by", "admitted", rows=jobs))
+    if found.proposal is not None:
+        _print_proposal(found.proposal, json=False)
+
+
+def _print_proposal(found: LimitProposal, json: bool) -> None:
+    if json:
+        common.print_json(found.model_dump(mode="json"))
+        return
+    by = f", by {found.decided_by}" if found.decided_by else f", proposed by {found.proposed_by}"
+    common.out.print(f"proposal {found.id}: {_describe(found)}; {found.state}{by}", markup=False)
+
+
+def _describe(found: LimitProposal) -> str:
+    floor = "default floor" if found.floor is None else f"floor {found.floor:,}"
+    share = "default share" if found.share is None else f"share {found.share:.4g}"
+    return f"{floor}, {share}, {'default' if found.hours is None else found.hours} hours"
 
 
 def _default(name: str, found: BrakeLimits) -> str:

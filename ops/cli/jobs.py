@@ -11,6 +11,7 @@ from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisa
 from ops.cli.filters import parse_filter
 from ops.files import read_ids
 from schemas import answers
+from schemas.brake import BrakeForecast
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
@@ -124,7 +125,7 @@ def bulk(
         if selected is not None:
             selection = common.parse(JobRequest, **given, filter=selected)
             if dry_run:
-                print_plan(plan.of_request(db, who.organisation_id, selection), json)
+                print_plan(plan.of_request(db, who.organisation_id, selection, door="cli"), json)
                 return
             with common.reporting_key(who):
                 submitted = submit(db, who, selection)
@@ -132,7 +133,7 @@ def bulk(
             return
         with read_ids(Path(file or "-")) as rows:
             if dry_run:
-                print_plan(plan.of_file(db, who.organisation_id, request, rows), json)
+                print_plan(plan.of_file(db, who.organisation_id, request, rows, door="cli"), json)
                 return
             with common.reporting_key(who):
                 submitted = submit_file(db, who, request, rows, name=None if file == "-" else file)
@@ -271,10 +272,20 @@ def print_plan(found: answers.Plan, json: bool) -> None:
     rows = [(name, f"{count:,}", _describe_all(found.samples.get(name, []))) for name, count in found.outcomes.items()]
     if rows:
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
-    if found.brake:
-        common.out.print(f"The brake would hold the job: {found.brake_why}")
+    print_forecast(found.brake_forecast)
     common.err.print(f"Valid until {found.expires_at:%Y-%m-%d %H:%M:%SZ}. To apply this plan, pass --plan-hash:")
     common.out.print(found.plan_hash, markup=False)
+
+
+def print_forecast(found: BrakeForecast) -> None:
+    """Print what the brake would do to a job, and the way on."""
+    common.out.print(f"The brake would {'hold' if found.holds else 'not hold'} the job. {found.why}")
+    for one in found.used_by:
+        common.out.print(
+            f"  job {one.job_id}: {one.learners:,} learners, requested by {one.requested_by}", markup=False
+        )
+    if found.way_on:
+        common.out.print(found.way_on)
 
 
 def _describe_all(samples: Sequence[answers.PlanSample]) -> str:

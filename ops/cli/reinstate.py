@@ -57,5 +57,3 @@ def _print_plan(found: ReinstatePlan, json: bool) -> None:
             for outcome, count in sorted(found.outcomes.items())
         ]
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
-    if found.brake:
-        common.out.print(f"the brake would hold it until a second person releases it: {found.learners:,} learners")

@@ -11,7 +11,7 @@ from worker.access import tokens
 from worker.ledger.tokens import Token
 
 _ROLE_HELP = " ".join(f"{role}: {entry.sentence}" for role, entry in ROLES.items()) + (
-    " Each role from producer on includes those before it."
+    " From viewer on, each role includes those before it; operator includes producer."
 )
 group = typer.Typer(no_args_is_help=True, help="Bearer tokens for the HTTP API: create, list, revoke.")
 

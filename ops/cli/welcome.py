@@ -92,9 +92,9 @@ def lines(address: str) -> list[str]:
 def invitation(address: str, organisations: Sequence[str], secret: str | None) -> list[str]:
     """The console's address and a token to sign in with; without a secret, the command that makes one."""
     found = [f"Console: {address}/console"]
-    make = "withdrawals tokens create --name NAME --role approver"
+    make = "withdrawals tokens create --name NAME --role owner"
     if secret is not None:
-        return [*found, f"Sign in with: {secret}", "(role approver; shown only now. The next start makes a new one.)"]
+        return [*found, f"Sign in with: {secret}", "(role owner; shown only now. The next start makes a new one.)"]
     if not organisations:
         return [*found, f"# There is no organisation yet. Once there is one: {make}"]
     name = shlex.quote(organisations[0]) if len(organisations) == 1 else "NAME"
@@ -102,12 +102,12 @@ def invitation(address: str, organisations: Sequence[str], secret: str | None) -
 
 
 def fresh_token(database: Database, organisation_id: int) -> str | None:
-    """The secret of a new approver token; the last one is revoked. None if a token of somebody else has the name."""
+    """The secret of a new owner token; the last one is revoked. None if a token of somebody else has the name."""
     for token in tokens.list_tokens(database, organisation_id=organisation_id):
         if (token.name, token.created_by, token.revoked_at) == (TOKEN, _ACTOR, None):
             tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)
     try:
-        made = tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.APPROVER, actor=_ACTOR)
+        made = tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.OWNER, actor=_ACTOR)
     except ConflictError:
         return None
     return made.secret

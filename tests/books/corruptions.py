@@ -648,4 +648,39 @@ GUARDS = [
     ),
 ]
 
-ALL = JOBS + CHUNKS + OUTCOMES + LETTERS + PLATFORM + GUARDS
+BRAKE = [
+    Corruption(
+        "somebody makes room in the brake's window",
+        "brake-window-low",
+        """UPDATE withdrawals.brake_volume SET jobs = jobs - 1 WHERE jobs > 0
+            RETURNING 'organisation ' || organisation_id || ' at ' || minute""",
+    ),
+    Corruption(
+        "a minute of the brake's window is removed",
+        "brake-window-low",
+        """DELETE FROM withdrawals.brake_volume WHERE jobs > 0
+            RETURNING 'organisation ' || organisation_id || ' at ' || minute""",
+    ),
+    Corruption(
+        "the brake's window has learners of no job",
+        "brake-window-high",
+        """UPDATE withdrawals.brake_volume SET jobs = jobs + 1
+            RETURNING 'organisation ' || organisation_id || ' at ' || minute""",
+    ),
+    Corruption(
+        "an ended job and the window say fewer learners than it withdrew",
+        "brake-learners",
+        """WITH job AS (UPDATE withdrawals.jobs SET learners = learners - 1 WHERE id = 1 RETURNING admitted_at),
+        minutes AS (UPDATE withdrawals.brake_volume SET jobs = jobs - 1 FROM job
+            WHERE minute = date_trunc('minute', admitted_at))
+        SELECT 'job 1: withdrew'""",
+    ),
+    Corruption(
+        "a job that was cancelled long ago was never corrected",
+        "brake-uncorrected",
+        """UPDATE withdrawals.jobs SET correct_due = true, finished_at = now() - interval '3 hours' WHERE id = 1
+            RETURNING 'job 1'""",
+    ),
+]
+
+ALL = JOBS + BRAKE + CHUNKS + OUTCOMES + LETTERS + PLATFORM + GUARDS

@@ -48,9 +48,33 @@ def test_a_job_is_paused_resumed_and_moved(world: World, db: Database, environme
     assert withdrawals("jobs", "move", 999, "--effective-at", "2020-01-01").code == 1
 
 
+def two_people_set(*limits: str) -> None:
+    """Ada proposes limits, and Bea approves them."""
+    proposal = done("brake", "propose", *limits, "--as", "ada")
+    assert done("brake", "approve", proposal["id"], "--as", "bea")["state"] == "approved"
+
+
+def test_limits_are_proposed_and_decided_on_by_two_people(world: World) -> None:
+    first = done("brake", "set", "--floor", "3", "--note", "why", "--as", "ada")
+    assert (first["state"], first["floor"], first["share"], first["note"]) == ("pending", 3, None, "why")
+    assert done("brake", "show")["proposal"] == first
+    own = withdrawals("brake", "approve", first["id"], "--as", "cli:Ada")
+    assert (own.code, "not a second person" in own.err) == (1, True)
+    assert "--note" in refused("brake", "reject", first["id"], "--as", "bea")
+    assert done("brake", "reject", first["id"], "--note", "no", "--as", "bea")["state"] == "rejected"
+    second = done("brake", "propose", "--hours", "48", "--as", "ada")
+    assert done("brake", "withdraw", second["id"], "--as", "ada")["state"] == "withdrawn"
+    assert done("brake", "show")["own"] == []
+    listed = done("brake", "proposals")["items"]
+    assert [(one["id"], one["state"]) for one in listed] == [(second["id"], "withdrawn"), (first["id"], "rejected")]
+    assert "default share" in withdrawals("brake", "proposals").out
+    assert withdrawals("brake", "approve", 999).code == 1
+
+
 def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Database, environment: Settings) -> None:
-    limits = done("brake", "set", "--floor", "1", "--share", "0.1", "--as", "ada")
-    assert (limits["floor"], limits["own"]) == (1, ["floor", "share"])
+    two_people_set("--floor", "1", "--share", "0.1")
+    limits = done("brake", "show")
+    assert (limits["floor"], limits["own"], limits["proposal"]) == (1, ["floor", "share"], None)
     ids = world.enrolments(20)
     held = [done("submit", *ids[first : first + 3], "--reason", "not_required", "--as", "carla") for first in (0, 3, 6)]
     assert {one["held_because"] for one in held} == {"brake"}

@@ -125,7 +125,7 @@ def test_each_start_makes_a_token_and_ends_the_last_one(db: Database, world: Wor
     assert second
     assert tokens.authenticate(db, first) is None
     known = tokens.authenticate(db, second)
-    assert (known.name, known.role) == ("console", "approver") if known else False
+    assert (known.name, known.role) == ("console", "owner") if known else False
     theirs = world.organisation("Other")
     tokens.create(db, organisation_id=theirs, name="console", role="viewer", actor="cli:mia")
     assert welcome.fresh_token(db, theirs) is None, "what somebody made by that name stays theirs"

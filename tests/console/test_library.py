@@ -63,7 +63,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
     """The library, the Series, the learner, the reason: the record shows Withdrawn."""
     series_id = people(world, f"Fire safety {NASTY}", 3)
     world.run(f"UPDATE lms.learners SET display_name = 'Ada {NASTY}' WHERE id = (SELECT min(id) FROM lms.learners)")
-    page = sign_in("viewer", name="mia", js=js)
+    page = sign_in("operator", name="mia", js=js)
     page.get_by_role("link", name="Series", exact=True).click()
     accessible(page) if js else None
     page.get_by_label("Code or title").fill("fire")
@@ -136,7 +136,7 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
     sign_in: SignIn, world: World, db: Database, deciding: None
 ) -> None:
     series_id = people(world, "Ladders", 4)
-    page = sign_in("viewer", js=False, viewport={"width": 390, "height": 800})
+    page = sign_in("operator", js=False, viewport={"width": 390, "height": 800})
     page.goto(f"/console/series/{series_id}")
     for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all()[:2]:
         box.check()
@@ -149,7 +149,7 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
 
 def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) -> None:
     series_id = people(world, "Ladders", 4)
-    page = sign_in("viewer")
+    page = sign_in("operator")
     page.goto(f"/console/series/{series_id}")
     page.get_by_label("Tick all rows of this page").check()
     assert all(box.is_checked() for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all())
@@ -157,7 +157,7 @@ def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) ->
 
 def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: World, db: Database) -> None:
     ids = world.enrolments(3)
-    page = sign_in("viewer")
+    page = sign_in("operator")
     page.goto("/console/withdraw")
     accessible(page)
     content = "enrolment_id\n" + "".join(f"{one}\n" for one in ids)
@@ -189,7 +189,7 @@ def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: Wor
 def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(
     client: TestClient, world: World, db: Database, environment: Settings, token: MakeToken
 ) -> None:
-    csrf = signed_in(client, token("viewer"))
+    csrf = signed_in(client, token("operator"))
     pathway = world.pathway("Onboarding")
     owned = world.enrolment("anna", pathway_id=pathway)
     for enrolment_id, said in {
@@ -213,7 +213,7 @@ def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(
 
 
 def test_the_same_form_sent_twice_makes_one_job(client: TestClient, world: World, token: MakeToken) -> None:
-    csrf = signed_in(client, token("viewer"))
+    csrf = signed_in(client, token("operator"))
     series_id = people(world, "Ladders", 3)
     plan = client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=enrolment_error").text
     sent = {"csrf": csrf, "key": key_of(plan), "what": "all", "series_id": series_id, "reason": "enrolment_error"}
@@ -226,7 +226,7 @@ def test_the_same_form_sent_twice_makes_one_job(client: TestClient, world: World
 def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(
     client: TestClient, world: World, token: MakeToken
 ) -> None:
-    csrf = signed_in(client, token("viewer"))
+    csrf = signed_in(client, token("operator"))
     series_id = people(world, "Ladders", 10)
     plan = client.get(f"/console/withdraw?what=all&series_id={series_id}&reason=not_required").text
     found = re.search(r'name="plan_hash" value="([^"]+)"', plan)
@@ -242,7 +242,7 @@ def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(
 
 
 def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, world: World, token: MakeToken) -> None:
-    csrf = signed_in(client, token("viewer"))
+    csrf = signed_in(client, token("operator"))
     series_id = people(world, "Ladders", 2)
     (enrolment_id, _) = sorted(row[0] for row in world.run("SELECT id FROM lms.enrolments"))
     for path, said in {
@@ -272,7 +272,7 @@ def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, wo
 
 
 def test_filters_find_what_they_say(client: TestClient, world: World, token: MakeToken) -> None:
-    signed_in(client, token("viewer"))
+    signed_in(client, token("operator"))
     series_id = people(world, "Ladders", 3)
     enrol(world, series_id, 2, prefix="done", status="mastered")
     enrol(world, series_id, 1, prefix="owned_", pathway_id=world.pathway("Onboarding"))
@@ -309,7 +309,7 @@ def test_the_series_library_goes_on_from_page_to_page(client: TestClient, token:
         "SELECT :o, 'code-' || to_char(n, 'FM000'), 'Series' FROM generate_series(1, 120) n",
         o=world.organisation_id,
     )
-    signed_in(client, token("viewer"))
+    signed_in(client, token("operator"))
     address: str | None = "/console/series"
     seen: list[str] = []
     pages = 0

@@ -164,9 +164,16 @@ def test_past_the_brake_a_run_halts_and_a_single_act_is_refused(
     assert (ended.resolved, ended.waiting) == (3, 5)
     world.run("DELETE FROM withdrawals.brake_volume")
     rest = [letter.id for letter in world.letters() if letter.state == "open"]
+    override: dict[str, Any] = {
+        "organisation_id": world.organisation_id,
+        "remedy": "override",
+        "actor": SUPPORT,
+        "note": "why",
+    }
     with pytest.raises(BrakeError):
-        letters.redrive(db, organisation_id=world.organisation_id, letter_ids=rest, actor=SUPPORT)
-    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=rest[:2], actor=SUPPORT)
+        letters.resolve(db, letter_ids=rest, **override)
+    letters.resolve(db, letter_ids=rest[:2], **override)
+    letters.redrive(db, organisation_id=world.organisation_id, letter_ids=rest[2:], actor=SUPPORT)  # withdraws nobody
     assert sum(world.status(enrolment_id) == "withdrawn" for enrolment_id in ids) == 3
     assert_balanced(db)
 

@@ -13,12 +13,11 @@ from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
-from schemas.reinstate import ReinstateRequest
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
-from worker.jobs import admission, brake, control, plan, reinstate
+from worker.jobs import admission, brake, control, plan
 from worker.jobs.control import cancel
 from worker.jobs.show import show
 from worker.jobs.submit import submit
@@ -126,7 +125,9 @@ def test_held_cancelled_and_superseded_jobs_do_not_count(db: Database, world: Wo
     assert_balanced(db)
 
 
-def test_a_job_cancelled_after_it_began_still_counts(db: Database, world: World, environment: Settings) -> None:
+def test_a_job_cancelled_after_it_began_counts_those_whom_it_withdrew(
+    db: Database, world: World, environment: Settings
+) -> None:
     """Else a large job could be cancelled near its end to make room for the next."""
     limit(db, world, floor=4)
     job = world.submit(db, world.enrolments(4), chunk_size=2)
@@ -137,7 +138,10 @@ def test_a_job_cancelled_after_it_began_still_counts(db: Database, world: World,
     decide_due(db, environment)
     cancel(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:admin")
     assert now(db, world, job).outcomes == {"withdrawn": 2, "cancelled": 2}
-    assert world.submit(db, world.enrolments(1)).state == JobState.HELD
+    assert brake.show(db, organisation_id=world.organisation_id).volume == 2
+    assert world.submit(db, world.enrolments(3)).state == JobState.HELD
+    assert world.submit(db, world.enrolments(2)).state == JobState.QUEUED
+    assert_balanced(db)
 
 
 def test_work_outside_the_window_counts_no_longer(db: Database, world: World) -> None:
@@ -281,20 +285,6 @@ def test_limits_follow_the_settings_until_an_organisation_has_its_own(
     assert (found.floor, found.share, found.hours, found.own) == (environment.brake_floor, 0.5, 24, ["share"])
     assert world.one("SELECT count(*) FROM withdrawals.audit WHERE action = 'brake.set'") == 1
     assert brake.show(db, organisation_id=world.organisation("Other")).own == []
-
-
-def test_an_undo_counts_and_is_held_like_any_other_job(db: Database, world: World, environment: Settings) -> None:
-    """Its plan says so beforehand; a second person releases it."""
-    job = world.submit(db, world.enrolments(6))
-    decide_due(db, environment)
-    limit(db, world, floor=5)
-    assert reinstate.plan(db, world.organisation_id, job.id, None).brake
-    back = reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest()).job
-    assert (back.state, back.held_because) == ("held", "brake")
-    control.release(db, organisation_id=world.organisation_id, job_id=back.id, actor="test:approver")
-    decide_due(db, environment)
-    assert world.outcomes(back.id) == dict.fromkeys(world.outcomes(job.id), "reinstated")
-    assert_balanced(db)
 
 
 def test_a_job_that_was_moved_while_it_was_about_to_be_held_is_not_held_early(

@@ -5,19 +5,26 @@ approvers at once, pause against finish, cancel against claim … results always
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
+import pytest
+
+from schemas.brake import LimitProposal, LimitRequest
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
-from tests.support.racing import Threads, await_waiters, decide, held, job_state, take, workers
-from tests.world import PATIENCE, World, assert_balanced, eventually
+from tests.support.racing import Threads, await_waiters, decide, finish, held, job_state, take, workers
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
+from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
-from worker.jobs import brake, control
+from worker.jobs import brake, control, limits
+from worker.queue.apply import apply
 from worker.queue.drain import Drain
+from worker.queue.leftovers import Leftovers
 from worker.records import Job
 
 
@@ -147,3 +154,106 @@ def test_a_move_against_a_cancel_leaves_one_of_the_legal_ends(db: Database, worl
         assert isinstance(moved, Job | ConflictError)
         assert job_state(world, job.id) == JobState.CANCELLED
         assert_balanced(db)
+
+
+def _proposal(db: Database, world: World, floor: int) -> int:
+    made = limits.propose(
+        db, organisation_id=world.organisation_id, wanted=LimitRequest(floor=floor, share=0.0), who=Actor("ada")
+    )
+    return made.id
+
+
+def _decide(act: str, db: Database, world: World, proposal_id: int, name: str) -> LimitProposal:
+    given: dict[str, Any] = {"organisation_id": world.organisation_id, "proposal_id": proposal_id, "who": Actor(name)}
+    if act == "reject":
+        return limits.reject(db, **given, note="no")
+    return limits.approve(db, **given) if act == "approve" else limits.withdraw(db, **given)
+
+
+def test_of_two_decisions_at_once_about_limits_one_stands(db: Database, world: World, threads: Threads) -> None:
+    """Approve against reject, against another approval, and against the proposer who takes it back."""
+    pairs = [("approve", "reject", "bea"), ("approve", "approve", "bea"), ("approve", "withdraw", "ada")]
+    for number, (one, other, who) in enumerate(pairs * 3):
+        proposal_id = _proposal(db, world, 100 + number)
+        before = brake.show(db, organisation_id=world.organisation_id).floor
+        results = threads.together(
+            partial(_decide, one, db, world, proposal_id, "carl"), partial(_decide, other, db, world, proposal_id, who)
+        )
+        done = [result for result in results if isinstance(result, LimitProposal)]
+        assert len(done) == 1, results
+        assert [type(result) for result in results if result not in done] == [ConflictError]
+        after = brake.show(db, organisation_id=world.organisation_id)
+        assert after.floor == (100 + number if done[0].state == "approved" else before)
+        acts = "SELECT count(*) FROM withdrawals.audit WHERE action IN ('brake.set', 'brake.reject', 'brake.withdraw')"
+        assert world.one(f"{acts} AND (detail ->> 'proposal')::bigint = :id", id=proposal_id) == 1
+
+
+def test_a_job_is_admitted_by_the_limits_before_or_after_an_approval(
+    db: Database, world: World, threads: Threads
+) -> None:
+    for _ in range(6):
+        _limit(db, world, 10**6)
+        proposal_id = _proposal(db, world, 0)
+        jobs = [partial(world.submit, db, world.enrolments(2)) for _ in range(3)]
+        decided, *made = threads.together(partial(_decide, "approve", db, world, proposal_id, "bea"), *jobs)
+        assert isinstance(decided, LimitProposal)
+        for job in made:
+            assert isinstance(job, Job)
+            assert (job.brake["floor"] == 0) if job.state == JobState.HELD and job.brake else job.state == "queued"
+        assert world.submit(db, world.enrolments(1)).state == JobState.HELD
+        assert_balanced(db)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_cancel_while_a_chunk_is_being_decided_counts_what_it_withdrew(
+    db: Database, world: World, dies: bool
+) -> None:
+    """The job ends before the chunk commits. Whoever finishes it corrects the count, else the relay."""
+    ids = world.enrolments(5)
+    job = world.submit(db, ids, chunk_size=2)
+    claim = take(db, budget=2)
+    with db.begin() as connection:
+        apply(connection, claim)
+        assert _act(control.cancel, db, world, job.id).state == JobState.CANCELLED
+        assert brake.show(db, organisation_id=world.organisation_id).volume == 5
+        assert_balanced(db)
+    if dies:
+        assert_balanced(db)
+        Leftovers(timedelta(seconds=30)).finish(db)
+    else:
+        assert finish(db, job.id) == []
+    assert brake.show(db, organisation_id=world.organisation_id).volume == 2
+    assert world.run("SELECT learners, correct_due FROM withdrawals.jobs") == [(2, False)]
+    assert finish(db, job.id) == []
+    assert_balanced(db)
+
+
+def test_corrections_and_admissions_at_once_leave_an_exact_window(
+    db: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    """Jobs end with fewer learners than they were admitted with, while others are admitted, cancelled and undone."""
+    _limit(db, world, 20)
+    ids = world.enrolments(60)
+    jobs = [world.submit(db, ids[n : n + 5]) for n in range(0, 20, 5)]
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = ANY(:ids)", ids=ids[:20:2])
+    with workers(db, environment, 2):
+        threads.together(
+            *[partial(world.submit, db, ids[n : n + 4]) for n in range(20, 60, 4)],
+            *[partial(_act, control.cancel, db, world, job.id) for job in jobs[:2]],
+        )
+        eventually(
+            lambda: (
+                not world.one(
+                    "SELECT count(*) FROM withdrawals.jobs WHERE state NOT IN ('held') AND finished_at IS NULL"
+                )
+            ),
+            what="every job ended or held",
+        )
+    decide_due(db, environment)
+    withdrawn = world.one("SELECT count(DISTINCT learner_id) FROM lms.enrolments WHERE status = 'withdrawn'")
+    leftovers = Leftovers(timedelta(seconds=30))  # a chunk that was claimed before the cancel comes back
+    leftovers.close_cancelled(db)
+    leftovers.finish(db)
+    assert not world.one("SELECT count(*) FROM withdrawals.jobs WHERE correct_due")
+    assert brake.show(db, organisation_id=world.organisation_id).volume == withdrawn
+    assert_balanced(db)

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from schemas.brake import LimitRequest
 from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
 from worker.access import tokens
+from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
+from worker.jobs import limits
 from worker.jobs.submit import Requester, submit
 from worker.ledger import webhook_deliveries
 from worker.people import events
@@ -103,6 +106,9 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
     )
     make_source(db, settings, organisation_id, f"hr-{mark}")
     back = PersonEvent(type="user.reactivated", external_id=learner)
+    proposal = limits.propose(
+        db, organisation_id=organisation_id, wanted=LimitRequest(note=mark, floor=1000), who=Actor(f"test:{mark}")
+    )
     receipt = events.record(db, Requester(organisation_id, f"hr:{mark}", f"hr:{mark}", mark), mark, back)
     return Holding(
         organisation_id,
@@ -114,6 +120,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "webhook_id": endpoint.id,
             "delivery_id": delivery_id,
             "receipt_id": receipt.id,
+            "proposal_id": proposal.id,
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },

@@ -53,7 +53,7 @@ def packed() -> dict[str, bytes]:
 
 
 def test_a_json_bomb_is_refused_by_every_call_that_takes_json(client: TestClient, estate: Estate) -> None:
-    document, headers = client.get("/openapi.json").json(), {**JSON, **estate.bearer("approver")}
+    document, headers = client.get("/openapi.json").json(), {**JSON, **estate.bearer("owner")}
     for path, method, operation in _operations(document):
         if "application/json" not in operation.get("requestBody", {}).get("content", {}):
             continue
@@ -76,7 +76,7 @@ def test_a_json_bomb_for_a_directory_is_refused(client: TestClient, estate: Esta
 
 
 def test_a_compressed_body_is_refused_unread(client: TestClient, estate: Estate) -> None:
-    headers, directory = estate.bearer("approver"), estate.bearer("scim")
+    headers, directory = estate.bearer("owner"), estate.bearer("scim")
     for coding, body in packed().items():
         for path in ("/v1/jobs", "/hooks/hr/x", "/hooks/okta/x", "/hooks/bamboohr/x", "/scim/v2/Users"):
             kind = "application/scim+json" if "scim" in path else "application/json"
@@ -105,8 +105,8 @@ FORMS = {
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_multipart_bomb_is_refused(client: TestClient, estate: Estate) -> None:
     kind = {"Content-Type": "multipart/form-data; boundary=x", "Idempotency-Key": "k"}
-    client.post("/console/sign-in", data={"token": estate.token("approver")})
-    token = estate.bearer("approver")
+    client.post("/console/sign-in", data={"token": estate.token("owner")})
+    token = estate.bearer("owner")
     for name, body in FORMS.items():
         for path, who in (("/v1/jobs/file", token), ("/console/withdraw/file", {})):
             answer = client.post(path, content=body, headers={**kind, **who})
@@ -120,7 +120,7 @@ CHARSETS = ["punycode", "undefined", "idna", "unicode_escape", "utf-7", "utf-16"
 def test_a_form_in_another_charset_is_refused_unread(client: TestClient, estate: Estate) -> None:
     """`punycode` would take minutes for a megabyte, in the thread that answers everybody."""
     body = PART + b"\r\nb-" + b"a" * 1_000_000 + b"\r\n--x--\r\n"
-    token = estate.bearer("approver")
+    token = estate.bearer("owner")
     for charset in CHARSETS:
         kind = f"multipart/form-data; boundary=x; charset={charset}".encode("latin-1")
         for path in ("/v1/jobs/file", "/console/sign-in"):
@@ -214,7 +214,7 @@ LIES = [
 def test_a_parameter_that_lies_is_refused_or_finds_nothing(client: TestClient, estate: Estate) -> None:
     """Every parameter of every query and every id in a path, such as cursors and ids beyond bigint."""
     document = client.get("/openapi.json").json()
-    approver, scim = estate.bearer("approver"), estate.bearer("scim")
+    approver, scim = estate.bearer("owner"), estate.bearer("scim")
     for path, method, operation in _operations(document):
         headers = {**(scim if path.startswith("/scim") else approver), "Last-Event-ID": "end", **JSON}
         body = b'{"note":"x","assignee":"x","remedy":"keep","reason":"not_required"}' if method != "get" else None

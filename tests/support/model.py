@@ -260,8 +260,19 @@ class Model(PeopleModel):
             return {job.state}
         allowed = {job.state}
         if job.state == "scheduled" and not job.later:
-            allowed |= {"queued", "held"} if braked and not job.released else {"queued"}
+            may_be_held = braked and not job.released and job.reinstates is None  # an undo is not held
+            allowed |= {"queued", "held"} if may_be_held else {"queued"}
         return allowed if job.open else allowed | job.ends()
+
+    def is_counted(self, key: LetterKey, act: str) -> bool:
+        """Whether the brake must count an attempt at a letter: it would withdraw its learner for certain."""
+        if key[2] is not None:
+            return self.learner((key[0], key[2])) is not None
+        enrolment = self.enrolments.get(key[1] or 0)
+        if enrolment is None or act == "cascade":
+            return enrolment is not None
+        may_take = enrolment.pathway is None or (act == "override" and enrolment.pathway == self.letters[key].pathway)
+        return enrolment.status in ACTIVE and may_take
 
     def _still(self, job_id: int, enrolment: int) -> bool:
         """Whether the enrolment shows just what the job wrote, and nobody took it back."""

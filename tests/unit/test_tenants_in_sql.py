@@ -28,8 +28,7 @@ _CLAIM = "by the ids of chunks and the token of the claim, which a worker makes 
 _DELIVERY = "by the id of a delivery and the token of the claim, which a worker makes over all organisations"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
-    "brake._FORGET": _LOCKED,
-    "brake.keep_learners": _LOCKED,
+    "brake_correction._LOCK_ENDED": "the jobs that jobs which have just ended take back, of their organisation",
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,
@@ -50,6 +49,7 @@ REASONS = {
     "jobs.set_counts": _LOCKED,
     "jobs._ADMIT": _LOCKED,
     "jobs._HOLD": _LOCKED,
+    "jobs._CORRECTED": "by the ids of jobs that `_FINISH` has found",
     "jobs._FINISH": "by the ids of jobs whose chunks this worker has decided, or the relay's sweep",
     "leader._CONFIRM": "one relay leads for all organisations",
     "leader._RESIGN": "one relay leads for all organisations",
@@ -129,5 +129,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
         "decide._LOCK_LEARNERS", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
-        "reinstate._LOCK_LEARNERS",
+        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT",
     }  # fmt: skip

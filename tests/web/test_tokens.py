@@ -84,14 +84,30 @@ def test_a_wrong_field_of_a_new_token_is_named(db: Database, world: World, name:
         make(db, world, "good", "admin")
 
 
-def test_each_role_includes_those_before_it_and_scim_stands_alone() -> None:
-    ranked = [Role.PRODUCER, Role.VIEWER, Role.OPERATOR, Role.APPROVER]
+def test_each_role_includes_those_before_it_and_machines_stand_apart() -> None:
+    ranked = [Role.VIEWER, Role.OPERATOR, Role.APPROVER, Role.OWNER]
     for one, other in product(ranked, ranked):
         assert one.includes(other) == (ranked.index(one) >= ranked.index(other))
-    for role in ranked:
-        assert not role.includes(Role.SCIM)
-        assert not Role.SCIM.includes(role)
-    assert Role.SCIM.includes(Role.SCIM)
+    assert [role for role in Role if role.includes(Role.PRODUCER)] == [Role.PRODUCER, *ranked[1:]]
+    assert [role for role in Role if role.includes(Role.SCIM)] == [Role.SCIM]
+    assert [role for role in Role if Role.PRODUCER.includes(role)] == [Role.PRODUCER]
+    assert [role for role in Role if Role.SCIM.includes(role)] == [Role.SCIM]
+
+
+def test_a_viewer_reads_and_submits_nothing(client: TestClient, bearer: Bearer, world: World) -> None:
+    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    viewer = {**bearer("viewer"), "Idempotency-Key": "k"}
+    assert client.post("/v1/jobs", headers=viewer, json=body).status_code == 403
+    assert client.post("/v1/jobs/plan", headers=viewer, json=body).status_code == 403
+    assert client.get("/v1/jobs", headers=viewer).json()["items"] == []
+
+
+def test_an_owner_is_stored_as_an_approver_whom_older_versions_know(db: Database, world: World) -> None:
+    made = make(db, world, "Ada", "owner")
+    assert tokens.authenticate(db, made.secret) == made.token
+    assert made.token.role is Role.OWNER
+    rows = world.run("SELECT role, owner FROM withdrawals.tokens WHERE id = :id", id=made.token.id)
+    assert [tuple(row) for row in rows] == [("approver", True)]
 
 
 def test_a_refused_call_names_the_role_that_it_needs(client: TestClient, bearer: Bearer) -> None:

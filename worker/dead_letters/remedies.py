@@ -212,7 +212,7 @@ def _act(
         if dead_letters.is_on_record(connection, letter_ids, act_id):
             return  # the answer to the first commit was lost
         if act in acts.ATTEMPTS:
-            _count_for_brake(connection, organisation_id, letter_ids)
+            _count_for_brake(connection, organisation_id, letter_ids, act)
         locked = dead_letters.lock_letters(connection, organisation_id, letter_ids, nowait=True)
         missing = sorted(set(letter_ids) - {letter.id for letter in locked})
         if missing:
@@ -229,8 +229,10 @@ def _act(
     log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
 
 
-def _count_for_brake(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> None:
-    learners = attempts_preview.count_learners(connection, organisation_id, letter_ids)
+def _count_for_brake(
+    connection: Connection, organisation_id: int, letter_ids: Sequence[int], act: LetterAct
+) -> None:  # fmt: skip
+    learners = attempts_preview.count_learners(connection, organisation_id, letter_ids, act)
     count_or_refuse(connection, organisation_id, learners=learners)
 
 

@@ -253,7 +253,7 @@ def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
     still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
     if act in acts.ATTEMPTS:
         try:
-            learners = attempts_preview.count_learners(connection, run.organisation_id, still_open)
+            learners = attempts_preview.count_learners(connection, run.organisation_id, still_open, act)
             count_or_refuse(connection, run.organisation_id, learners=learners)
         except BrakeError as error:  # raised before anything was written
             _halt(connection, run, str(error))

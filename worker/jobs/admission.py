@@ -1,10 +1,11 @@
 """Admission: the one function through which a job becomes due work, and the brake that can hold it.
 
-Volume counts learners of what was admitted in a rolling window, over all sources; past a floor and a share of
-the organisation's learners a job is held until a second person releases it. Redrives and remedies count, and
-are refused instead of held.
+Volume counts the learners whom admitted work withdraws in a rolling window, over all sources; past a floor and a share
+of the organisation's learners a job is held until a second person releases it. Redrives and remedies count, and are
+refused instead of held. An undo neither counts nor is held. One learner of a signed-in person counts and is never held.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,15 @@ class Admission:
     held: bool = False
 
 
+SIGNED_IN = "console"
+"""The door of people who have signed in; a token or a command can be a machine that asks for one after the other."""
+
+
+def is_never_held(door: str, learners: int) -> bool:
+    """Whether the brake lets a job of so many learners pass, whatever was admitted before."""
+    return learners == 0 or (learners == 1 and door == SIGNED_IN)
+
+
 def defaults(current: Settings | None = None) -> Brake:
     """The brake of an organisation without limits of its own."""
     current = current or settings()
@@ -39,7 +49,7 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     """
     subject = brake.subject(connection, job_id)
     limits = brake.lock(connection, organisation_id, defaults(current))
-    if subject.learners and not subject.released:
+    if not subject.released and not is_never_held(subject.door, subject.learners):
         figures = _past(connection, organisation_id, limits, subject.learners)
         if figures is not None:
             held = jobs.hold(connection, job_id, because="brake", learners=subject.learners, figures=figures)
@@ -48,24 +58,24 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
 
 
 def admit_persons(
-    connection: Connection, organisation_id: int, count: int, *, current: Settings | None = None
+    connection: Connection, organisation_id: int, learners: Sequence[int], *, current: Settings | None = None
 ) -> list[dict[str, Any] | None]:
-    """Decide about so many new person jobs that are due, one after the other, as `admit` would; counts those admitted.
+    """Decide about new person jobs that are due, one after the other, as `admit` would; counts those admitted.
 
-    The caller has locked the organisation's settings row, and inserts each as admitted (None) or as held by these
-    figures. One lock and one count serve all of them.
+    `learners`: of each job, 0 or 1. The caller has locked the organisation's settings row, and inserts each as admitted
+    (None) or as held by these figures. One lock and one count serve all of them.
     """
     limits = brake.lock(connection, organisation_id, defaults(current))
     before, population = brake.volume(connection, organisation_id, limits.hours)
     admitted, found = 0, list[dict[str, Any] | None]()
-    for _job in range(count):
+    for counted in learners:
         figures = None
-        if before + admitted + 1 > limits.floor:
+        if counted and before + admitted + counted > limits.floor:
             if population is None:
                 population = brake.recount(connection, organisation_id, limits.hours)
                 before, _ = brake.volume(connection, organisation_id, limits.hours)
-            figures = _figures(limits, 1, before + admitted, population)
-        admitted += figures is None
+            figures = _figures(limits, counted, before + admitted, population)
+        admitted += counted if figures is None else 0
         found.append(figures)
     if admitted:
         brake.add_jobs(connection, organisation_id, admitted)
@@ -84,7 +94,8 @@ def count_or_refuse(
     figures = _past(connection, organisation_id, limits, learners) if learners else None
     if figures is not None:
         raise BrakeError(
-            f"the brake is on: {explain(figures)} Go on later with fewer, or let an approver raise the limits.", figures
+            f"the brake is on: {explain(figures)} Go on later or with fewer, or let an owner propose other limits.",
+            figures,
         )
     brake.add_redrives(connection, organisation_id, learners)
 
@@ -103,18 +114,6 @@ def count_what_fits(
     if learners:
         brake.add_redrives(connection, organisation_id, learners)
     return learners
-
-
-def would_hold(
-    connection: Connection, organisation_id: int, *, learners: int, current: Settings | None = None
-) -> dict[str, Any] | None:
-    """The figures that would hold a job of so many learners now, None when nothing would; without a lock."""
-    limits = brake.read(connection, organisation_id, defaults(current))
-    before, _ = brake.volume(connection, organisation_id, limits.hours)
-    if not learners or before + learners <= limits.floor:
-        return None
-    population = brake.count_population(connection, organisation_id, limits.hours)
-    return _figures(limits, learners, before, population)
 
 
 def _past(connection: Connection, organisation_id: int, limits: Brake, learners: int) -> dict[str, Any] | None:

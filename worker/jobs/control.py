@@ -22,7 +22,7 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJo
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.show import show
-from worker.ledger import brake, closing, control, job_lists, jobs
+from worker.ledger import closing, control, job_lists, jobs
 from worker.ledger.control import LockedJob
 from worker.records import Job
 
@@ -211,8 +211,8 @@ def cancel(database: Database, *, organisation_id: int, job_id: int, actor: str,
         if not jobs.cancel(connection, job_id, organisation_id):
             return False
         closing.close_job(connection, job_id)
-        brake.forget(connection, job_id)
         _audit(connection, organisation_id, job_id, actor, "job.cancel", note=note)
+        jobs.finish(connection, [job_id])  # counts whom it has withdrawn, unless a chunk is being decided
         return True
 
     return _act(database, organisation_id, job_id, work, "job.cancelled")

@@ -24,13 +24,13 @@ from worker.errors import (
     PlanExpiredError,
     PlanMismatchError,
 )
-from worker.jobs.admission import would_hold
 from worker.jobs.csv_input import Row
+from worker.jobs.forecast import forecast
 from worker.jobs.selection import Selection, StagedFile, selection_of
 from worker.ledger import job_lists
 from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
-from worker.records import Job, explain
+from worker.records import Job
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""
@@ -43,20 +43,22 @@ class Planned:
     outcomes: dict[str, int]
 
 
-def of_request(database: Database, organisation_id: int, request: JobRequest) -> answers.Plan:
-    """The plan of a job over ids, a filter or a person."""
+def of_request(database: Database, organisation_id: int, request: JobRequest, *, door: str = "api") -> answers.Plan:
+    """The plan of a job over ids, a filter or a person. `door`: through which it would come."""
     with database.begin() as connection:
-        return _plan(connection, organisation_id, selection_of(request), request.reason)
+        return _plan(connection, organisation_id, selection_of(request), request.reason, door)
 
 
-def of_file(database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row]) -> answers.Plan:
-    """The plan of a job over a stream of lines and ids.
+def of_file(
+    database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row], *, door: str = "api"
+) -> answers.Plan:
+    """The plan of a job over a stream of lines and ids. `door`: through which it would come.
 
     Raises:
         InvalidInputError: as `submit_file`.
     """
     with database.begin() as connection:
-        return _plan(connection, organisation_id, StagedFile(connection, rows), request.reason)
+        return _plan(connection, organisation_id, StagedFile(connection, rows), request.reason, door)
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:
@@ -75,7 +77,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         if job.reason is None:
             raise ConflictError(f"job {job_id} takes withdrawals back; only a job that withdraws can be planned")
         found = _of_job(connection, job)
-        return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason)
+        return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason, door="")
 
 
 def open_plan(organisation_id: int, reason: str | None, selection: Selection, plan_hash: str | None) -> Planned | None:
@@ -133,17 +135,26 @@ def _of_job(connection: Connection, job: Job) -> Preview:
     return ledger.by_job(connection, job.organisation_id, job.id)
 
 
-def _plan(connection: Connection, organisation_id: int, selection: Selection, reason: str) -> answers.Plan:
+def _plan(
+    connection: Connection, organisation_id: int, selection: Selection, reason: str, door: str
+) -> answers.Plan:  # fmt: skip
     found = selection.preview(connection, organisation_id)
     duplicates = selection.count(found.accepted).duplicates
-    return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason)
+    return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason, door=door)
 
 
 def _answer(
-    connection: Connection, organisation_id: int, found: Preview, duplicates: int, selected: str, reason: str
+    connection: Connection,
+    organisation_id: int,
+    found: Preview,
+    duplicates: int,
+    selected: str,
+    reason: str,
+    *,
+    door: str,
 ) -> answers.Plan:
     named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
-    held = would_hold(connection, organisation_id, learners=found.learners)
+    brake = forecast(connection, organisation_id, learners=found.withdrawn_learners, door=door)
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
     expires_at = datetime.now(UTC).replace(microsecond=0) + GOOD_FOR  # the seal has whole seconds
     return answers.Plan(
@@ -157,8 +168,9 @@ def _answer(
             for outcome, ids in found.samples.items()
         },
         learners=found.learners,
-        brake=held is not None,
-        brake_why=explain(held) if held else None,
+        brake=brake.holds,
+        brake_why=brake.why if brake.holds else None,
+        brake_forecast=brake,
     )
 
 

@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
-from worker.jobs.admission import would_hold
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester, accept, reinstate_job
 from worker.ledger import freeze, job_lists, jobs
@@ -82,13 +81,12 @@ def plan(database: Database, organisation_id: int, job_id: int, part: ReinstateF
     with database.begin() as connection:
         _refuse(connection, organisation_id, job_id)
         found = StillWithdrawn(job_id, part).preview(connection, organisation_id)
-        held = would_hold(connection, organisation_id, learners=found.learners)
     return ReinstatePlan(
         accepted=found.accepted,
         outcomes=found.outcomes,
         samples=found.samples,
         learners=found.learners,
-        brake=held is not None,
+        brake=False,
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from schemas.catalogue import JobState
 from worker.database import notify_after_commit
 from worker.errors import IdempotencyConflictError
-from worker.jobs.admission import defaults
+from worker.jobs.admission import defaults, is_never_held
 from worker.ledger import brake, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
@@ -120,7 +120,8 @@ class _Admission:
         row = NewRow(one.job, LANE_BULK, one.ids, JobState.QUEUED, found.learners)
         if not found.is_due:
             return replace(row, state=JobState.SCHEDULED)
-        figures = self._past(one.job.organisation_id, found.learners) if found.learners else None
+        passes = is_never_held(one.job.door, found.learners)
+        figures = None if passes else self._past(one.job.organisation_id, found.learners)
         if figures is not None:
             return replace(row, state=JobState.HELD, figures=figures)
         organisation_id = one.job.organisation_id

@@ -25,7 +25,7 @@ from worker.jobs.calendar import effective_time
 from worker.jobs.csv_input import Row
 from worker.jobs.selection import Counts, Ids, Selection, StagedFile, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
-from worker.ledger import brake, job_lists, jobs
+from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 
@@ -140,8 +140,6 @@ def accept(
         notify_after_commit(connection)
         if counts.accepted == 0:
             jobs.finish(connection, [job_id])
-    else:
-        brake.keep_learners(connection, job_id)
     return Submitted(_read(connection, new, job_id), created=True)
 
 

@@ -15,17 +15,17 @@ from sqlalchemy import (
     case,
     cast,
     exists,
+    false,
     func,
     literal,
     literal_column,
-    or_,
     select,
     true,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from schemas.catalogue import LetterCode, LetterState, Outcome
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterAct, LetterFilter
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import among, one_of
 from worker.ledger.letter_filter import conditions
@@ -56,8 +56,11 @@ def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[st
     return found
 
 
-def _verdicts(organisation_id: int, wanted: LetterFilter, *, override: bool, codes: Sequence[str] | None) -> CTE:
-    """What an attempt at each open letter that matches would find now: its id and the outcome."""
+def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_superseded: bool = True) -> CTE:
+    """What an attempt at each of these letters would find now: its id, the outcome and the learner.
+
+    `may_be_superseded`: by the job that opened the letter; else whatever the newer events of its person say.
+    """
     # Superseded: the job was a deactivation, and the person has had a newer event since.
     superseded = (
         select(func.bool_and(and_(persons.c.epoch.is_not(None), jobs.c.epoch != persons.c.epoch)))
@@ -82,9 +85,9 @@ def _verdicts(organisation_id: int, wanted: LetterFilter, *, override: bool, cod
             dead_letters.c.organisation_id,
             literal(override).label("override"),
             _PATHWAY_SEEN.label("override_pathway"),
-            func.coalesce(superseded, False).label("superseded"),
+            (func.coalesce(superseded, False) if may_be_superseded else false()).label("superseded"),
         )
-        .where(*matching_open(organisation_id, wanted, codes))
+        .where(*letters)
         .cte("a")
     )
     e = enrolments.alias("e")
@@ -100,7 +103,11 @@ def _verdicts(organisation_id: int, wanted: LetterFilter, *, override: bool, cod
         else_=literal_column(RULES, Text),
     )
     return (
-        select(a.c.id, outcome.label("outcome"))
+        select(
+            a.c.id,
+            outcome.label("outcome"),
+            func.coalesce(cast(e.c.learner_id, Text), a.c.learner_external_id).label("learner"),
+        )
         .select_from(a.outerjoin(e, and_(e.c.id == a.c.enrolment_id, e.c.organisation_id == a.c.organisation_id)))
         .cte("verdicts")
     )
@@ -115,7 +122,7 @@ def preview(
     codes: Sequence[str] | None,
 ) -> list[PreviewedOutcome]:
     """What attempts at all open letters that match would find now, by outcome."""
-    verdicts = _verdicts(organisation_id, wanted, override=override, codes=codes)
+    verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=override)
     ids = func.array_agg(aggregate_order_by(verdicts.c.id, verdicts.c.id), type_=ARRAY(BigInteger))
     statement = select(verdicts.c.outcome, func.count().label("letters"), ids[1:SAMPLES].label("sample")).group_by(
         verdicts.c.outcome
@@ -125,7 +132,7 @@ def preview(
 
 def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None) -> Select[int]:
     """The ids of open letters that match and that an attempt would resolve now, without any that was given up."""
-    verdicts = _verdicts(organisation_id, wanted, override=False, codes=codes)
+    verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
     given_up = exists().where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
     return select(verdicts.c.id).where(one_of(verdicts.c.outcome, _SETTLED), ~given_up)
 
@@ -140,22 +147,18 @@ def any_would_settle(
 _SETTLED = [Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED]
 
 
-def count_learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> int:
-    """How many learners these letters of an organisation are about."""
-    learner = func.coalesce(cast(enrolments.c.learner_id, Text), dead_letters.c.learner_external_id)
-    statement = (
-        select(func.count(learner.distinct()))
-        .select_from(dead_letters)
-        .outerjoin(
-            enrolments,
-            and_(
-                enrolments.c.id == dead_letters.c.enrolment_id,
-                enrolments.c.organisation_id == dead_letters.c.organisation_id,
-            ),
-        )
-        .where(among(dead_letters.c.id, letter_ids), dead_letters.c.organisation_id == organisation_id)
-        .where(or_(enrolments.c.id.is_not(None), dead_letters.c.learner_external_id.is_not(None)))
-    )
+def count_learners(connection: Connection, organisation_id: int, letter_ids: Sequence[int], act: LetterAct) -> int:
+    """How many learners attempts at these letters of an organisation would withdraw now.
+
+    A cascade withdraws more than the letter is about, so that each of its learners counts. So does the learner of a
+    superseded deactivation: another job may wait for the same letter.
+    """
+    letters = [among(dead_letters.c.id, letter_ids), dead_letters.c.organisation_id == organisation_id]
+    override = act in (LetterAct.OVERRIDE, LetterAct.CASCADE)
+    verdicts = _verdicts(letters, override=override, may_be_superseded=False)
+    statement = select(func.count(verdicts.c.learner.distinct()))
+    if act is not LetterAct.CASCADE:
+        statement = statement.where(verdicts.c.outcome == Outcome.WITHDRAWN)
     return connection.scalar(statement) or 0
 
 

@@ -1,31 +1,35 @@
-"""What the brake counts: learners of admitted work in the window, and the learners of an organisation.
+"""What the brake counts: learners whom admitted work withdraws, in the window; and the learners of an organisation.
 
-Every statement except the counts for show runs under the lock of the organisation's settings row (`lock`).
+A job counts those whom the rules would withdraw when it is admitted, and from its end on those whom it withdrew and
+nobody has taken back. Its row and its minute of the window change in one transaction, so that they agree at any time.
+Every statement except corrections and the counts for show runs under the lock of the organisation's settings row.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Interval, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from schemas.catalogue import JobState
-from worker.ledger.fragments import plan_by_index
-from worker.models import brake_volume, jobs, learners, organisation_settings, persons
+from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
+from worker.models import brake_volume, learners, organisation_settings, persons
 from worker.records import Brake, Subject
 
 AT_ONCE = 10_000
 """Ids whose learners are counted in well under a second; a statement about more gets all the time that it needs."""
 
-# Of a job over ids: distinct, those that exist. A person job has one learner. The ids of a chunk are one array, which a
-# single scan of the index goes along; looked up one by one they took three times as long.
-_LEARNERS = """SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdrawals.job_chunks c
+# Of a job over ids: distinct. A person job has one learner, or none. The ids of a chunk are one array, which a single
+# scan of the index goes along; looked up one by one they took three times as long.
+_LEARNERS = f"""SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdrawals.job_chunks c
     CROSS JOIN LATERAL (SELECT e.learner_id FROM lms.enrolments e
-        WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
-    WHERE c.job_id = {job}) l"""
+        WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id AND {WOULD_WITHDRAW} OFFSET 0) e
+    WHERE c.job_id = {{job}}) l"""
 _SUBJECT = text(f"""
-SELECT j.released_at IS NOT NULL AS released, CASE WHEN j.learners IS NOT NULL THEN j.learners
-    WHEN j.learner_external_id IS NOT NULL THEN 1
+SELECT j.released_at IS NOT NULL AS released, j.door, CASE WHEN j.kind = 'reinstate' THEN 0
+    WHEN j.learner_external_id IS NOT NULL
+        THEN ({IS_WITHDRAWN.format(organisation="j.organisation_id", person="j.learner_external_id")})::integer
     WHEN j.accepted <= :at_once THEN ({_LEARNERS.format(job="j.id")}) END AS learners
 FROM withdrawals.jobs j WHERE j.id = :job_id
 """)
@@ -35,28 +39,41 @@ _SET_TIMEOUT = text("SELECT set_config('statement_timeout', :value, true)")
 
 
 def subject(connection: Connection, job_id: int) -> Subject:
-    """Whether a job was released, and how many learners it is about.
+    """Whether a job was released, and how many learners the rules would withdraw now.
 
     Call it before `lock`: the learners of a large job take a while to count.
     """
     row = connection.execute(_SUBJECT, {"job_id": job_id, "at_once": AT_ONCE}).one()
-    return Subject(row.released, _count_many(connection, job_id) if row.learners is None else int(row.learners))
+    learners = _count_many(connection, job_id) if row.learners is None else int(row.learners)
+    return Subject(row.released, learners, row.door)
+
+
+_COUNT_PERSONS = text(f"""
+SELECT g.person FROM unnest(CAST(:persons AS text[])) AS g(person)
+WHERE {IS_WITHDRAWN.format(organisation=":organisation_id", person="g.person")}
+""")
+
+
+def find_withdrawn_persons(connection: Connection, organisation_id: int, external_ids: Sequence[str]) -> set[str]:
+    """Those of the persons of whom the rules would withdraw anything now."""
+    values = {"organisation_id": organisation_id, "persons": list(external_ids)}
+    return set(connection.scalars(_COUNT_PERSONS, values))
 
 
 def _count_many(connection: Connection, job_id: int) -> int:
-    """The learners of a large job, without the limit on the time of a statement."""
+    """The learners of a large job."""
     plan_by_index(connection)
+    with without_timeout(connection):
+        return int(connection.scalar(_COUNT, {"job_id": job_id}) or 0)
+
+
+@contextmanager
+def without_timeout(connection: Connection) -> Iterator[None]:
+    """Let statements about many ids take the time that they need; an error ends the transaction, and this with it."""
     limit = connection.scalar(_TIMEOUT)
     connection.execute(_SET_TIMEOUT, {"value": "0"})
-    learners = connection.scalar(_COUNT, {"job_id": job_id})
+    yield
     connection.execute(_SET_TIMEOUT, {"value": limit})
-    return int(learners or 0)
-
-
-def keep_learners(connection: Connection, job_id: int) -> None:
-    """Count the learners of a job that was just frozen and is not due yet, so that its admission reads a number."""
-    learners = subject(connection, job_id).learners
-    connection.execute(update(jobs).where(jobs.c.id == job_id).values(learners=learners))
 
 
 _LIMITS = (
@@ -154,25 +171,30 @@ def _add(connection: Connection, organisation_id: int, **learners: int) -> None:
     connection.execute(row.on_conflict_do_update(index_elements=["organisation_id", "minute"], set_=added))
 
 
-# The window's minutes, counted again from the jobs that were admitted in them.
-_RECOUNT_JOBS = text("""
-WITH
--- A job that was superseded counts no longer, nor one cancelled before anything of it was decided (no learners).
+# Minutes that do not say what their jobs say; nothing but a fault makes one. They are locked first: then no correction
+# is under way, and the statement that writes them sees every one before.
+_DIFFERING = """
 counted AS (
+    -- A job that an older version ended as superseded kept its learners, and counts no longer.
     SELECT date_trunc('minute', admitted_at) AS minute, sum(learners) AS learners FROM withdrawals.jobs
     WHERE organisation_id = :organisation_id AND admitted_at > now() - make_interval(hours => :hours, mins => 2)
         AND state <> 'superseded'
     GROUP BY 1
-),
--- Minutes that are older than the longest window (720 hours).
-dropped AS (
-    DELETE FROM withdrawals.brake_volume
-    WHERE organisation_id = :organisation_id AND minute < now() - interval '721 hours'
-)
-UPDATE withdrawals.brake_volume v
-SET jobs = coalesce((SELECT c.learners FROM counted c WHERE c.minute = v.minute), 0)
-WHERE v.organisation_id = :organisation_id AND v.minute > now() - make_interval(hours => :hours, mins => 1)
-    AND v.jobs <> coalesce((SELECT c.learners FROM counted c WHERE c.minute = v.minute), 0)
+), differing AS (
+    SELECT v.minute, coalesce(c.learners, 0) AS learners FROM withdrawals.brake_volume v
+    LEFT JOIN counted c ON c.minute = v.minute
+    WHERE v.organisation_id = :organisation_id AND v.minute > now() - make_interval(hours => :hours, mins => 1)
+        AND v.jobs <> coalesce(c.learners, 0)
+)"""
+_LOCK_DIFFERING = text(f"""
+WITH {_DIFFERING}
+SELECT v.minute FROM withdrawals.brake_volume v
+WHERE v.organisation_id = :organisation_id AND v.minute IN (SELECT minute FROM differing) ORDER BY 1 FOR UPDATE
+""")
+_RECOUNT_JOBS = text(f"""
+WITH {_DIFFERING}
+UPDATE withdrawals.brake_volume v SET jobs = d.learners FROM differing d
+WHERE v.organisation_id = :organisation_id AND v.minute = d.minute AND v.minute = ANY(:minutes)
 """)
 
 
@@ -193,7 +215,10 @@ def delete_old(connection: Connection, *, most: int = 5000) -> int:
 
 def recount(connection: Connection, organisation_id: int, hours: int) -> int:
     """Count the window's jobs again, and the learners, and keep both; the learners."""
-    connection.execute(_RECOUNT_JOBS, {"organisation_id": organisation_id, "hours": hours})
+    window = {"organisation_id": organisation_id, "hours": hours}
+    minutes = list(connection.scalars(_LOCK_DIFFERING, window))
+    if minutes:
+        connection.execute(_RECOUNT_JOBS, {**window, "minutes": minutes})
     statement = (
         update(organisation_settings)
         .where(organisation_settings.c.organisation_id == organisation_id)
@@ -223,34 +248,3 @@ def _population(organisation_id: int, hours: int) -> Select[int]:
     return select(func.count(learners.c.id)).where(
         learners.c.organisation_id == organisation_id, or_(learners.c.active, deactivated)
     )
-
-
-_FORGET = text("""
-WITH
--- A job that was cancelled before anything of it was decided has no learners any more.
-forgotten AS (
-    UPDATE withdrawals.jobs j SET learners = NULL WHERE j.id = :job_id AND NOT EXISTS (
-        SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state <> 'cancelled')
-    RETURNING organisation_id
-)
--- The next admission counts again; a settings row that an admission has locked is left alone.
-UPDATE withdrawals.organisation_settings SET counted_at = NULL
-WHERE organisation_id IN (SELECT s.organisation_id FROM withdrawals.organisation_settings s
-    JOIN forgotten USING (organisation_id) FOR UPDATE OF s SKIP LOCKED)
-""")
-
-
-def forget(connection: Connection, job_id: int) -> None:
-    """Take a job that was cancelled before anything of it was decided out of the count.
-
-    At once, unless an admission is running: a cancel does not wait for that; the count is right within 30 seconds.
-    """
-    connection.execute(_FORGET, {"job_id": job_id})
-
-
-def count_held(connection: Connection, organisation_id: int) -> int:
-    """Jobs of an organisation that wait for a second person, whatever the cause."""
-    statement = select(func.count(jobs.c.id)).where(
-        jobs.c.organisation_id == organisation_id, jobs.c.state == JobState.HELD
-    )
-    return int(connection.scalar(statement) or 0)

@@ -92,6 +92,8 @@ picked AS (
 -- Those that are due are admitted.
 released AS (
     UPDATE withdrawals.jobs j SET released_at = now(), released_by = :actor,
+        -- An undo does not count; versions before 0020 held it all the same.
+        learners = CASE WHEN kind = 'withdraw' THEN learners ELSE 0 END,
         state = CASE WHEN effective_at <= now() THEN 'queued' ELSE 'scheduled' END,
         admitted_at = CASE WHEN effective_at <= now() THEN now() END
     FROM picked WHERE j.id = picked.id

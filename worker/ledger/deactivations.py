@@ -50,6 +50,8 @@ class NewDeactivation:
     held_because: str | None = None
     brake: dict[str, Any] | None = None
     """The figures of the brake that holds it."""
+    learners: int = 0
+    """Whom the rules would withdraw now: the person, or nobody."""
 
 
 # `learners` is what it counts in the brake's window, or will once it is released.
@@ -59,11 +61,12 @@ WITH made AS (
         state, learner_external_id, epoch, accepted, effective_at, admitted_at, held_because, learners, brake)
     SELECT :organisation_id, '{IMPLIED_REASON[Source.HR]}', '{Source.HR}', g.actor, g.door, g.key, g.request_hash,
         g.state, g.person, g.epoch, 1, coalesce(g.effective_at, now()), CASE WHEN g.state = 'queued' THEN now() END,
-        g.held_because, CASE WHEN g.state <> 'scheduled' THEN 1 END, CAST(g.brake AS jsonb)
+        g.held_because, CASE WHEN g.state <> 'scheduled' THEN g.learners END, CAST(g.brake AS jsonb)
     FROM unnest(CAST(:actors AS text[]), CAST(:doors AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
         CAST(:states AS text[]), CAST(:persons AS text[]), CAST(:epochs AS bigint[]),
-        CAST(:effective AS timestamptz[]), CAST(:causes AS text[]), CAST(:brakes AS text[])) WITH ORDINALITY
-        AS g(actor, door, key, request_hash, state, person, epoch, effective_at, held_because, brake, place)
+        CAST(:effective AS timestamptz[]), CAST(:causes AS text[]), CAST(:brakes AS text[]),
+        CAST(:learners AS bigint[])) WITH ORDINALITY
+        AS g(actor, door, key, request_hash, state, person, epoch, effective_at, held_because, brake, learners, place)
     ORDER BY g.place
     ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
     RETURNING id, organisation_id, learner_external_id, state
@@ -94,5 +97,6 @@ def insert(connection: Connection, organisation_id: int, new: Sequence[NewDeacti
         "effective": [one.effective_at for one in new],
         "causes": [one.held_because for one in new],
         "brakes": [None if one.brake is None else json.dumps(one.brake) for one in new],
+        "learners": [one.learners for one in new],
     }
     return {row.learner_external_id: row.id for row in connection.execute(_INSERT, values)}

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, lit
 
 from worker.ids import LARGEST
 from worker.models import Ids
+from worker.rules import ACTIVE
 
 UNFINISHED = ("waiting", "ready", "claimed")
 """States of a chunk that is not decided yet."""
@@ -24,13 +25,23 @@ LIVE = ("open", "redriven")
 CLOSED = ("resolved", "discarded")
 """States of a dead letter that is closed."""
 
-DEACTIVATED = "coalesce(j.deactivated_external_id, j.learner_external_id)"
-"""Of a job `j` with an epoch: the person whose deactivation it carries out, as a person job or as its cascade."""
-
 
 def sql_list(values: Iterable[str]) -> str:
     """Codes of the catalogue as the inside of SQL's `IN (…)`: `'a', 'b'`, sorted."""
     return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+WOULD_WITHDRAW = f"e.status IN ({sql_list(ACTIVE)}) AND e.pathway_id IS NULL"
+"""Of an enrolment `e`: whether the rules withdraw it if it is asked for. The brake counts the learners of these."""
+
+# OFFSET 0: the learner is looked up first, then the enrolments of that one.
+IS_WITHDRAWN = f"""EXISTS (SELECT 1 FROM (SELECT l.id FROM lms.learners l
+    WHERE l.organisation_id = {{organisation}} AND l.external_id = {{person}} OFFSET 0) l
+    JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = {{organisation}} WHERE {WOULD_WITHDRAW})"""
+"""Whether the rules would withdraw anything of the person `{person}` of `{organisation}`."""
+
+DEACTIVATED = "coalesce(j.deactivated_external_id, j.learner_external_id)"
+"""Of a job `j` with an epoch: the person whose deactivation it carries out, as a person job or as its cascade."""
 
 
 def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:

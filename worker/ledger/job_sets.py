@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, text
 
-from worker.ledger.fragments import plan_by_index
+from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
 from worker.models import Ids
 from worker.records import Brake, NewJob
 
@@ -24,7 +24,7 @@ class Candidate:
     """The job that its key has made already (None: an event without one), with the hash of its request."""
     is_due: bool
     learners: int
-    """So many learners it is about."""
+    """So many the rules would withdraw now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,14 @@ class Inserted:
     effective_at: datetime
 
 
-_LOOK = text("""
+_LOOK = text(f"""
 SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_hash) AS request_hash,
     coalesce(a.effective_at <= now(), true) AS is_due,
-    CASE WHEN a.learner_external_id IS NOT NULL THEN 1 ELSE (
-        SELECT count(DISTINCT e.learner_id) FROM unnest(a.enrolment_ids) AS asked(id)
-        JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = a.organisation_id) END AS learners
+    CASE WHEN a.learner_external_id IS NOT NULL THEN
+        ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM unnest(a.enrolment_ids) AS asked(id)
+        JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = a.organisation_id
+        WHERE {WOULD_WITHDRAW}) END AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
     effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
 -- each by its whole key: joined, tables that were never analysed were read from one end to the other

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Select,
     Table,
+    any_,
     bindparam,
     func,
     insert,
@@ -22,8 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from schemas.catalogue import JobState
+from worker.ledger import brake_correction
 from worker.ledger.fragments import UNFINISHED, one_of, plan_by_index, sql_list
-from worker.models import Instant, job_chunks, receipts
+from worker.models import Ids, Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
@@ -148,8 +150,11 @@ def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
     return [(row.id, row.organisation_id) for row in connection.execute(found)]
 
 
+_NO_CHUNK_IS_UNFINISHED = f"""NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
+        AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)"""
+
 _FINISH = text(f"""
-UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
+WITH ended AS (UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
     -- every chunk was closed as superseded (a split one stands for its halves), or the job selected nothing
     WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
             WHERE c.job_id = j.id AND c.state NOT IN ('superseded', 'split'))
@@ -159,21 +164,32 @@ UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
     ELSE 'completed' END
 WHERE j.id = ANY(:ids) AND j.state IN ({sql_list(STANDING)})
     -- OFFSET 0: looked up for each job, however many chunks of others are unfinished
-    AND NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
-        AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
+    AND {_NO_CHUNK_IS_UNFINISHED}
     -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
     AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
-RETURNING j.id, j.state
+RETURNING j.id, j.state)
+SELECT id, state FROM ended
+UNION ALL
+-- Cancelled before, while a chunk was being decided that is closed now. What it withdrew is known only now.
+SELECT j.id, NULL FROM withdrawals.jobs j
+WHERE j.id = ANY(:ids) AND j.correct_due AND {_NO_CHUNK_IS_UNFINISHED}
 """)
+_CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", type_=Ids))).values(correct_due=False)
 
 
 def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, str]]:
-    """End those jobs whose chunks are all decided; the jobs that ended, with their state.
+    """End those jobs whose chunks are all decided, and count whom they withdrew; the jobs that ended, with their state.
 
     Its own guarded statement after the chunk's commit: of two workers that decide the last two chunks, the
     one that commits last sees both; the sweep repeats it should that one die.
     """
-    return [(row.id, row.state) for row in connection.execute(_FINISH, {"ids": list(job_ids)})]
+    rows = connection.execute(_FINISH, {"ids": list(job_ids)}).all()
+    cancelled = [row.id for row in rows if row.state is None]
+    if cancelled:
+        connection.execute(_CORRECTED, {"ids": cancelled})
+    if rows:
+        brake_correction.correct(connection, [row.id for row in rows])
+    return [(row.id, row.state) for row in rows if row.state is not None]
 
 
 _TOUCHED = text(f"""
@@ -203,11 +219,20 @@ def list_standing(connection: Connection, *, after: int, most: int) -> list[int]
     return list(connection.scalars(_STANDING, {"after": after, "most": most}))
 
 
+_TO_CORRECT = select(jobs_table.c.id).where(jobs_table.c.correct_due).order_by(jobs_table.c.id).limit(1000)
+
+
+def list_to_correct(connection: Connection) -> list[int]:
+    """Jobs that were cancelled while a chunk was being decided: `finish` corrects those whose chunks are closed."""
+    plan_by_index(connection)
+    return list(connection.scalars(_TO_CORRECT))
+
+
 def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:
-    """Cancel a job that has not ended; the claim reads this state."""
+    """Cancel a job that has not ended; the claim reads this state. `finish` corrects what the brake counts of it."""
     standing = one_of(jobs_table.c.state, STANDING)
     ours = update(jobs_table).where(jobs_table.c.id == job_id, jobs_table.c.organisation_id == organisation_id)
-    ended = {"state": JobState.CANCELLED, "finished_at": func.now()}
+    ended = {"state": JobState.CANCELLED, "finished_at": func.now(), "correct_due": True}
     return connection.execute(ours.where(standing).values(ended)).rowcount == 1
 
 

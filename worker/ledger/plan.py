@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Select, and_, exists, func, literal, literal_column, select, text
 from sqlalchemy.sql.expression import false
 
+from schemas.catalogue import Outcome
 from schemas.jobs import Filter
 from worker.ledger import enrolment_filter
 from worker.ledger.decide import RULES
@@ -25,6 +26,8 @@ class Preview:
     outcomes: dict[str, int]
     samples: dict[str, list[int]]
     learners: int
+    withdrawn_learners: int = 0
+    """Those of whom anything would be withdrawn, which is what the brake counts."""
 
     @property
     def accepted(self) -> int:
@@ -58,7 +61,7 @@ def by_person(connection: Connection, organisation_id: int, external_id: str) ->
     )
     found = _preview(connection, organisation_id, ids)
     known = connection.scalar(select(exists().where(is_theirs)))
-    return Preview(found.outcomes if known else {"failed": 1}, found.samples, 1)
+    return Preview(found.outcomes if known else {"failed": 1}, found.samples, 1, found.withdrawn_learners)
 
 
 def by_job(connection: Connection, organisation_id: int, job_id: int) -> Preview:
@@ -104,15 +107,16 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
             (func.grouping(learner) == 1).label("is_outcome"),
             func.count().label("n"),
             func.array_agg(verdicts.c.id)[1:SAMPLES].label("sample"),
+            func.bool_or(outcome == Outcome.WITHDRAWN).label("withdraws"),
         )
         .group_by(func.grouping_sets(outcome, learner))
         .cte("groups")
     )
-    learners_found = (
-        select(func.count()).where(~groups.c.is_outcome, groups.c.learner_id.is_not(None)).scalar_subquery()
-    )
+    of_learners = select(func.count()).where(~groups.c.is_outcome, groups.c.learner_id.is_not(None))
+    learners_found = of_learners.scalar_subquery().label("learners")
+    withdrawn = of_learners.where(groups.c.withdraws).scalar_subquery().label("withdrawn_learners")
     rows = connection.execute(
-        select(groups.c.outcome, groups.c.n, groups.c.sample, learners_found.label("learners"))
+        select(groups.c.outcome, groups.c.n, groups.c.sample, learners_found, withdrawn)
         .where(groups.c.is_outcome)
         .order_by(groups.c.outcome)
     ).all()
@@ -120,4 +124,5 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         {row.outcome: int(row.n) for row in rows},
         {row.outcome: sorted(row.sample) for row in rows},
         int(rows[0].learners) if rows else 0,
+        int(rows[0].withdrawn_learners) if rows else 0,
     )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Double, Select, cast, exists, func, or_, select, true, union
+from sqlalchemy import Connection, Double, Select, cast, exists, func, or_, select, text, true, union
 
-from schemas.catalogue import Outcome
-from worker.ledger.fragments import LIVE, among, one_of
+from schemas.catalogue import JobState, Outcome
+from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
 from worker.models import dead_letters, enrolments, learners, outcomes, pathways, series
 from worker.rules import ACTIVE
 
@@ -172,6 +172,44 @@ def find_job_that_withdrew(connection: Connection, organisation_id: int, enrolme
         outcomes.c.reinstated_by.is_(None),
     )
     return connection.scalar(withdrawals.order_by(outcomes.c.decided_at.desc()).limit(1))
+
+
+# As in `decision_receipts.list_undecided`: what is unfinished is a backlog, and looked through.
+_LIVE_REQUEST = text(f"""
+SELECT j.id, j.state, j.effective_at, j.held_because FROM (
+    SELECT c.job_id FROM withdrawals.job_chunks c
+    WHERE c.state IN ({sql_list(UNFINISHED)}) AND c.organisation_id = :organisation_id
+        AND c.enrolment_ids @> ARRAY[CAST(:enrolment_id AS bigint)]
+    UNION
+    SELECT c.job_id FROM withdrawals.job_chunks c
+    WHERE c.state IN ({sql_list(UNFINISHED)}) AND c.organisation_id = :organisation_id
+        AND c.learner_external_id = CAST(:learner AS text)
+) c JOIN withdrawals.jobs j ON j.id = c.job_id
+WHERE j.kind = 'withdraw' AND j.finished_at IS NULL ORDER BY j.state = 'scheduled', j.id LIMIT 1
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A job that is to withdraw an enrolment, and has not decided it yet."""
+
+    job_id: int
+    state: JobState
+    """As it is stored: `queued` while it runs."""
+    effective_at: datetime
+    held_because: str | None
+
+
+def find_live_request(
+    connection: Connection, organisation_id: int, enrolment_id: int, *, learner: str
+) -> LiveRequest | None:
+    """The job that has been asked for already, and is to withdraw an enrolment of this learner; the first of several.
+
+    One that is due, or waits for a second person, comes before one with a later time.
+    """
+    values = {"organisation_id": organisation_id, "enrolment_id": enrolment_id, "learner": learner}
+    row = connection.execute(_LIVE_REQUEST, values).one_or_none()
+    return LiveRequest(row.id, JobState(row.state), row.effective_at, row.held_because) if row else None
 
 
 def list_open_letters(connection: Connection, organisation_id: int, enrolment_id: int) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import Role
@@ -30,7 +30,8 @@ COLUMNS = (
     tokens.c.id,
     tokens.c.organisation_id,
     tokens.c.name,
-    tokens.c.role,
+    # In the table an owner is an approver, whom versions before 0020 know.
+    case((tokens.c.owner, Role.OWNER), else_=tokens.c.role).label("role"),
     tokens.c.created_at,
     tokens.c.created_by,
     tokens.c.last_used_at,
@@ -60,7 +61,8 @@ def insert_token(
     row = insert(tokens).values(
         organisation_id=organisation_id,
         name=name,
-        role=role,
+        role=Role.APPROVER if role is Role.OWNER else role,
+        owner=role is Role.OWNER,
         selector=selector,
         hash=hash_,
         created_by=created_by,

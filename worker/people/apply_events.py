@@ -19,7 +19,7 @@ from schemas.catalogue import JobState, ReceiptStatus
 from worker.database import notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.admission import admit_persons
-from worker.ledger import closing, deactivations, hr_sources, jobs, person_events
+from worker.ledger import brake, closing, deactivations, hr_sources, jobs, person_events
 from worker.ledger.deactivations import NewDeactivation
 from worker.ledger.person_events import LockedLearners
 from worker.records import ArrivedEvent, DeactivationPolicy, Person, StoredEvent
@@ -240,11 +240,15 @@ def _deactivate(
         add_grace(max(turn.newest.effective_at, turn.arrived.received_at), policy.grace) for turn, policy in asking
     ]
     to_admit = [time <= now and policy.on_deactivate != "hold" for time, (_, policy) in zip(times, asking, strict=True)]
-    verdicts = iter(admit_persons(connection, organisation_id, sum(to_admit)) if any(to_admit) else [])
+    due = [turn.external_id for (turn, _), time in zip(asking, times, strict=True) if time <= now]
+    withdrawn = brake.find_withdrawn_persons(connection, organisation_id, due) if due else set()
+    learners = [int(turn.external_id in withdrawn) for turn, _ in asking]
+    admitted = [count for count, admits in zip(learners, to_admit, strict=True) if admits]
+    verdicts = iter(admit_persons(connection, organisation_id, admitted) if admitted else [])
     new: list[NewDeactivation] = []
-    for (turn, policy), time, admits in zip(asking, times, to_admit, strict=True):
+    for (turn, policy), time, admits, count in zip(asking, times, to_admit, learners, strict=True):
         figures = next(verdicts) if admits else None
-        new.append(_new_job(turn, time, policy, now, figures))
+        new.append(_new_job(turn, time, policy, now, figures, count))
     made = deactivations.insert(connection, organisation_id, new)
     if len(made) < len(new):
         raise IdempotencyConflictError(REUSED)  # by a job of another command that committed meanwhile
@@ -259,12 +263,17 @@ def _deactivate(
 
 
 def _new_job(
-    turn: _Turn, time: datetime, policy: DeactivationPolicy, now: datetime, figures: dict[str, object] | None
+    turn: _Turn,
+    time: datetime,
+    policy: DeactivationPolicy,
+    now: datetime,
+    figures: dict[str, object] | None,
+    learners: int,
 ) -> NewDeactivation:
     is_due = time <= now
     cause = "policy" if policy.on_deactivate == "hold" else "brake" if figures is not None else None
     state = JobState.HELD if cause else JobState.QUEUED if is_due else JobState.SCHEDULED
-    return NewDeactivation(turn.arrived, turn.epoch, None if is_due else time, state, cause, figures)
+    return NewDeactivation(turn.arrived, turn.epoch, None if is_due else time, state, cause, figures, learners)
 
 
 def add_grace(time: datetime, grace: timedelta) -> datetime:

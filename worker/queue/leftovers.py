@@ -68,6 +68,7 @@ class Leftovers:
             # A chunk bears the time at which its transaction began: the second look finds one that committed late.
             touched = jobs.list_touched(connection, after=seen - _OVERLAP, until=now)
             touched += jobs.list_touched(connection, after=settled, until=settled_now)
+            touched += jobs.list_to_correct(connection)
         found = sorted({*of_pass, *touched})
         ended = database.run(lambda connection: jobs.finish(connection, found)) if found else []
         self._to_finish.advance(of_pass)

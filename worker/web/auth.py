@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.catalogue import Role
 from worker.access import tokens
 from worker.access.memory import NEEDS_DATABASE
+from worker.access.persons import Actor
 from worker.ledger.tokens import Token
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
@@ -32,6 +33,13 @@ class Caller:
     organisation_id: int
     name: str
     role: Role
+    made_by: str | None = None
+    """Who created the token."""
+
+    @property
+    def person(self) -> Actor:
+        """Who it is, for decisions that need a second person."""
+        return Actor(self.actor, self.made_by)
 
     @property
     def actor(self) -> str:
@@ -43,14 +51,15 @@ class Caller:
         """The requester whose jobs this caller may read: a producer its own; None: all."""
         return self.actor if self.role is Role.PRODUCER else None
 
-    def must_be(self, needed: Role) -> None:
-        """Refuse what this token's role does not include.
+    def must_be(self, *needed: Role) -> None:
+        """Refuse a role that includes none of `needed`.
 
         Raises:
-            ProblemError: 403; names both roles.
+            ProblemError: 403; names the roles.
         """
-        if not self.role.includes(needed):
-            raise ProblemError(403, "forbidden", f"This needs the role {needed}. The token has the role {self.role}.")
+        if not any(self.role.includes(one) for one in needed):
+            roles = " or ".join(needed)
+            raise ProblemError(403, "forbidden", f"This needs the role {roles}. The token has the role {self.role}.")
 
 
 class TokenFirst:
@@ -123,7 +132,7 @@ async def identify(context: Services, request: Request) -> Caller:
             headers={"WWW-Authenticate": "Bearer"},
         )
     limit_calls(context, token.id)
-    return Caller(token.id, token.organisation_id, token.name, token.role)
+    return Caller(token.id, token.organisation_id, token.name, token.role, token.created_by)
 
 
 def limit_calls(context: Services, token_id: int) -> None:
@@ -158,15 +167,14 @@ def _pass_or_wait(wait: int | None, per_minute: int) -> None:
 
 
 async def authorise(needed: SecurityScopes, who: Annotated[Caller, Depends(caller)]) -> Caller:
-    """The caller, if their role includes the role that the endpoint needs.
+    """The caller, if their role includes one of the roles that the endpoint names.
 
     The roles are OpenAPI's `security` of the operation, from which the document says who may call.
 
     Raises:
         ProblemError: 403, the role is not enough.
     """
-    for role in needed.scopes:
-        who.must_be(Role(role))
+    who.must_be(*map(Role, needed.scopes))
     return who
 
 
@@ -177,6 +185,9 @@ def needs(role: Role) -> list[dict[str, list[str]]]:
 
 Scim = Annotated[Caller, Security(authorise, scopes=[Role.SCIM])]
 Producer = Annotated[Caller, Security(authorise, scopes=[Role.PRODUCER])]
+ReaderOfJobs = Annotated[Caller, Security(authorise, scopes=[Role.PRODUCER, Role.VIEWER])]
+"""A producer reads its own jobs (`only_own`), a viewer all."""
 Viewer = Annotated[Caller, Security(authorise, scopes=[Role.VIEWER])]
 Operator = Annotated[Caller, Security(authorise, scopes=[Role.OPERATOR])]
 Approver = Annotated[Caller, Security(authorise, scopes=[Role.APPROVER])]
+Owner = Annotated[Caller, Security(authorise, scopes=[Role.OWNER])]

@@ -24,6 +24,7 @@ from worker.errors import (
     InvalidInputError,
     NotFoundError,
     OwnJobError,
+    OwnProposalError,
     PreconditionError,
     SessionError,
     SettingsError,
@@ -147,6 +148,7 @@ def _described(status: int) -> dict[str, Any]:
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
     (OwnJobError, 403),
+    (OwnProposalError, 403),
     (ForbiddenError, 403),
     (PreconditionError, 412),
     (ConflictError, 409),

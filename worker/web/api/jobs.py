@@ -13,7 +13,7 @@ from worker.errors import JobEndedError, NotFoundError
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import control, show
 from worker.records import Job
-from worker.web.auth import Caller, Operator, Producer
+from worker.web.auth import Caller, Operator, ReaderOfJobs
 from worker.web.context import Context, Cursor, Limit, RowId, Services
 from worker.web.problems import WITH_BODY, describes
 
@@ -30,7 +30,7 @@ class JobQuery(JobFilter):
 
 
 @router.get("")
-def list_jobs(context: Context, who: Producer, wanted: Annotated[JobQuery, Query()]) -> answers.Page[answers.Job]:
+def list_jobs(context: Context, who: ReaderOfJobs, wanted: Annotated[JobQuery, Query()]) -> answers.Page[answers.Job]:
     """Jobs that match, newest first; a producer sees its own."""
     if who.only_own is not None:
         if wanted.requested_by not in (None, who.only_own):
@@ -45,7 +45,7 @@ def list_jobs(context: Context, who: Producer, wanted: Annotated[JobQuery, Query
 
 
 @router.get("/{job_id}", responses=describes(404))
-def show_job(context: Context, who: Producer, job_id: RowId) -> answers.Job:
+def show_job(context: Context, who: ReaderOfJobs, job_id: RowId) -> answers.Job:
     """One job with its counts; a producer sees its own."""
     return answers.Job.model_validate(find_visible(context, who, job_id))
 

@@ -34,7 +34,8 @@ with the reason.
 Errors are problems (RFC 9457) with a stable `type`. Lists come in pages: `next_cursor` leads to the next one. Times are
 RFC 3339 in UTC. Every call that creates a job needs an `Idempotency-Key`: the same key again returns the same job.
 
-Each operation says which role its token needs. From `producer` on, each role includes those before it:
+Each operation says which role its token needs. From `viewer` on, each role includes those before it, and `operator`
+includes `producer`:
 
 {describe(ROLES)}
 """
@@ -151,10 +152,15 @@ def _complete_operation(path: str, operation: dict[str, Any]) -> None:
 
 
 def _describe_role(operation: dict[str, Any]) -> None:
-    """Add the role that the operation's `security` names, unless its own words say more about roles."""
-    roles = [role for scheme in operation.get("security", []) for scopes in scheme.values() for role in scopes]
+    """Add the role that the operation's `security` names, unless its own words say more about roles.
+
+    Of several roles one is enough: each becomes an alternative of its own, as OpenAPI has it.
+    """
+    required = [(name, role) for scheme in operation.get("security", []) for name, of in scheme.items() for role in of]
+    if required:
+        operation["security"] = [{name: [role]} for name, role in required]
     if "Role: " not in operation["description"]:
-        operation["description"] += f" Role: {' and '.join(roles) or 'none'}."
+        operation["description"] += f" Role: {' or '.join(role for _, role in required) or 'none'}."
 
 
 def _as_scim(answer: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from schemas.catalogue import Outcome
 from worker.ids import parse_cursor
 from worker.ledger import outcomes
 from worker.web.api.jobs import find_visible
-from worker.web.auth import Producer
+from worker.web.auth import ReaderOfJobs
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
 @router.get("/{job_id}/outcomes")
 def list_outcomes(
     context: Context,
-    who: Producer,
+    who: ReaderOfJobs,
     job_id: RowId,
     outcome: Annotated[Outcome | None, Query(description="Only enrolments with this outcome.")] = None,
     limit: Limit = 50,

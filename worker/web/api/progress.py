@@ -25,7 +25,7 @@ from worker.errors import describe
 from worker.ledger import job_lists, sessions
 from worker.ledger import tokens as access
 from worker.web.api.jobs import show_job
-from worker.web.auth import Producer
+from worker.web.auth import ReaderOfJobs
 from worker.web.context import Context
 from worker.web.problems import ProblemError, describes
 
@@ -171,7 +171,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 @router.get("/{job_id}/events", response_class=Response, responses=_STREAM)
 async def events(
     context: Context,
-    who: Producer,
+    who: ReaderOfJobs,
     request: Request,
     job_id: int,
     last_event_id: Annotated[str | None, Header()] = None,

@@ -8,7 +8,7 @@ from schemas import answers
 from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import webhook_deliveries, webhook_endpoints
-from worker.web.auth import Approver, Operator, Viewer
+from worker.web.auth import Operator, Owner, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
 from worker.webhooks import deliveries, endpoints
@@ -25,7 +25,7 @@ def list_webhooks(context: Context, who: Viewer) -> answers.Page[Endpoint]:
 
 
 @router.post("", status_code=201)
-def create_webhook(context: Context, who: Approver, request: EndpointRequest, response: Response) -> NewEndpoint:
+def create_webhook(context: Context, who: Owner, request: EndpointRequest, response: Response) -> NewEndpoint:
     """Send events to an address from now on. The secret is shown only once."""
     created = endpoints.create(
         context.database,
@@ -41,7 +41,7 @@ def create_webhook(context: Context, who: Approver, request: EndpointRequest, re
 
 
 @router.post("/{webhook_id}/disable", responses=describes(404))
-def disable_webhook(context: Context, who: Approver, webhook_id: RowId) -> Endpoint:
+def disable_webhook(context: Context, who: Owner, webhook_id: RowId) -> Endpoint:
     """Send an endpoint nothing more."""
     found = endpoints.disable(
         context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor

@@ -6,6 +6,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.web.console import (
+    brake,
     desk,
     job_acts,
     jobs,
@@ -26,6 +27,7 @@ from worker.web.console.render import HEADERS, PATH, STATIC, asset
 ROUTERS = [
     sign_in.router,
     overview.router,
+    brake.router,
     library.router,
     withdraw.router,
     job_acts.router,

@@ -22,7 +22,7 @@ from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
-from worker.web.console.view import Looking, Submitting, View
+from worker.web.console.view import Looking, Operating, View
 from worker.web.context import Cursor, RowId
 
 ROWS = 50
@@ -102,7 +102,7 @@ def enrolment(view: Looking, enrolment_id: RowId) -> Response:
 
 @router.post("/enrolments/{enrolment_id}/withdraw")
 def withdraw(
-    view: Submitting,
+    view: Operating,
     enrolment_id: RowId,
     reason: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",
@@ -121,7 +121,8 @@ def withdraw(
     )
     job = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size).job
     job = _wait_for(view, job)
-    return view.go(f"{PATH}/enrolments/{enrolment_id}", said=_message(job))
+    said, tone = _message(job)
+    return view.go(f"{PATH}/enrolments/{enrolment_id}", said, tone=tone)
 
 
 def source_of(reason: str) -> str:
@@ -161,9 +162,16 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
             raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
         job_id = series_library.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
         letters = series_library.list_open_letters(connection, view.organisation_id, enrolment_id)
+        request = (
+            series_library.find_live_request(
+                connection, view.organisation_id, enrolment_id, learner=found.learner_external_id
+            )
+            if found.is_active
+            else None
+        )
     return view.page(
         "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
-        job_id=job_id if found.status == WITHDRAWN else None, ended=found.status in ENDED,
+        job_id=job_id if found.status == WITHDRAWN else None, request_job=request, ended=found.status in ENDED,
     )  # fmt: skip
 
 
@@ -188,14 +196,17 @@ def _wait_for(view: View, job: Job) -> Job:
     return job
 
 
-def _message(job: Job) -> str:
+def _message(job: Job) -> tuple[str, str]:
+    """What became of a request, and its tone."""
     if job.held_why:
-        return f"Job {job.id}: {job.held_why}"
+        return f"Requested, not withdrawn yet. Job {job.id}: {job.held_why}", "warn"
     if job.finished_at is None:
-        return f"Accepted as job {job.id}. It is not decided yet."
+        return f"Accepted as job {job.id}. It is not decided yet.", "warn"
     (outcome,) = job.outcomes or (Outcome.CANCELLED,)
     entry = OUTCOMES[Outcome(outcome)]
-    return f"{entry.label}." if outcome == Outcome.WITHDRAWN else f"{entry.label}. {entry.sentence}"
+    if outcome == Outcome.WITHDRAWN:
+        return f"{entry.label}.", "good"
+    return f"{entry.label}. {entry.sentence}", "good" if outcome == Outcome.ALREADY_WITHDRAWN else "warn"
 
 
 def _clean(given: str) -> str:

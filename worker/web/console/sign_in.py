@@ -10,7 +10,7 @@ from worker.access import sessions
 from worker.errors import ForbiddenError
 from worker.web.auth import limit_refusals
 from worker.web.console.render import PATH, render
-from worker.web.console.view import COOKIE, MESSAGE, Submitting
+from worker.web.console.view import COOKIE, MESSAGE, SigningOut
 from worker.web.context import Context
 from worker.web.problems import ProblemError
 
@@ -53,7 +53,7 @@ def sign_in(
 
 
 @router.post("/sign-out")
-def sign_out(view: Submitting) -> Response:
+def sign_out(view: SigningOut) -> Response:
     """End the session in the browser and on the server."""
     sessions.sign_out(view.database, view.request.cookies[COOKIE])
     answer = RedirectResponse(f"{PATH}/sign-in", 303)

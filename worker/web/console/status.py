@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from schemas.answers import BrakeLimits
+from schemas.brake import BrakeLimits
 from schemas.desk import Overview as LettersOverview
 from schemas.job_filter import JobFilter
 from worker.config import Settings

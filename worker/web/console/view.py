@@ -19,6 +19,7 @@ from worker.access.sealing import Seal
 from worker.access.sessions import Session
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
 from worker.web.auth import Caller, limit_calls
 from worker.web.console.render import PATH, render
@@ -73,25 +74,26 @@ class View:
         """
         if not 0 < len(key) <= 255 or not key.isprintable():
             raise ProblemError(422, "invalid", "The form is incomplete. Go back, reload the page, and send it again.")
-        return Requester(self.organisation_id, self.actor, "console", key)
+        return Requester(self.organisation_id, self.actor, SIGNED_IN, key)
 
     def page(self, template: str, *, status: int = 200, **shown: Any) -> Response:
         """A page, with the message of the last act if it was not shown yet."""
         sealed = self.request.cookies.get(MESSAGE)
-        message = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
-        tools = {"csrf": self._csrf_field, "key": _key_field, "message": message.decode() if message else ""}
+        opened = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
+        tone, _, message = opened.decode().partition(" ") if opened else ("", "", "")
+        tools = {"csrf": self._csrf_field, "key": _key_field, "message": message, "message_tone": tone}
         answer = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
         if sealed:
             answer.delete_cookie(MESSAGE, path=PATH)
         return answer
 
-    def go(self, path: str, said: str = "") -> Response:
-        """Redirect to another page (303), which shows `said` once."""
+    def go(self, path: str, said: str = "", *, tone: str = "good") -> Response:
+        """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet."""
         answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
             answer.set_cookie(
-                MESSAGE, self._seal().seal(said.encode()), max_age=_MESSAGE_SECONDS, path=PATH,
+                MESSAGE, self._seal().seal(f"{tone} {said}".encode()), max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
             )  # fmt: skip
         return answer
@@ -124,7 +126,7 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
         raise SignInNeededError
     token = session.token
     limit_calls(found, token.id)
-    caller = Caller(token.id, token.organisation_id, token.name, token.role)
+    caller = Caller(token.id, token.organisation_id, token.name, token.role, token.created_by)
     request.state.view = View(request, found, caller, session, _zone(request.cookies.get(ZONE), session.timezone))
     return request.state.view  # type: ignore[no-any-return]
 
@@ -184,9 +186,10 @@ class Acting:
 Looking = Annotated[View, Depends(Seeing(Role.VIEWER))]
 LookingAsOperator = Annotated[View, Depends(Seeing(Role.OPERATOR))]
 LookingAsApprover = Annotated[View, Depends(Seeing(Role.APPROVER))]
-Submitting = Annotated[View, Depends(Acting(Role.PRODUCER))]
+SigningOut = Annotated[View, Depends(Acting(Role.VIEWER))]
 Operating = Annotated[View, Depends(Acting(Role.OPERATOR))]
 Approving = Annotated[View, Depends(Acting(Role.APPROVER))]
+Owning = Annotated[View, Depends(Acting(Role.OWNER))]
 
 
 def _zone(*names: str | None) -> ZoneInfo:

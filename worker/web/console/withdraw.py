@@ -12,17 +12,19 @@ from fastapi import APIRouter, Depends, Form, Query, UploadFile
 from starlette.responses import Response
 
 from schemas import answers
-from schemas.catalogue import Reason
+from schemas.catalogue import JobState, Reason
 from schemas.jobs import FileRequest, JobRequest
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import csv_input, plan, submit
+from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
+from worker.records import Job
 from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days, parse_time
-from worker.web.console.view import Looking, SignedInFirst, Submitting, View
+from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
 from worker.web.console.words import word
 
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
@@ -131,14 +133,16 @@ def _choice(
 
 
 @router.get("/withdraw")
-def show_plan(view: Looking, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = "") -> Response:
+def show_plan(
+    view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = ""
+) -> Response:
     """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
     return _file_page(view) if choice is None else _plan_page(view, choice, reason)
 
 
 @router.post("/withdraw")
 def confirm(
-    view: Submitting,
+    view: Operating,
     choice: Annotated[Choice, Depends(_from_form)],
     reason: Annotated[str, Form()] = "",
     note: Annotated[str, Form()] = "",
@@ -158,12 +162,12 @@ def confirm(
         return _plan_page(view, choice, reason, error=_explain(changed), error_status=409, **typed)
     except InvalidInputError as refused:
         return _plan_page(view, choice, reason, error=str(refused), error_status=422, **typed)
-    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+    return _go_to_job(view, submitted.job)
 
 
 @router.post("/withdraw/file")
 def plan_or_submit_file(
-    view: Submitting,
+    view: Operating,
     file: UploadFile,
     reason: Annotated[str, Form()] = "",
     act: Annotated[str, Form()] = "plan",
@@ -179,7 +183,7 @@ def plan_or_submit_file(
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         with csv_input.uploaded_ids(file.file) as rows:
             if act != "withdraw":
-                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows)
+                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows, door=SIGNED_IN)
                 return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
             submitted = submit.submit_file(
                 view.database, view.requester(key), request, rows, name=file.filename,
@@ -189,7 +193,15 @@ def plan_or_submit_file(
         return _file_page(view, error=f"{_explain(changed)} Show the plan again.", status=409, reason=reason)
     except InvalidInputError as refused:
         return _file_page(view, error=str(refused), status=422, reason=reason)
-    return view.go(f"{PATH}/jobs/{submitted.job.id}", f"Accepted as job {submitted.job.id}.")
+    return _go_to_job(view, submitted.job)
+
+
+def _go_to_job(view: View, job: Job) -> Response:
+    """The page of the job that was asked for; there the form is gone, so that it is not sent twice."""
+    path = f"{PATH}/jobs/{job.id}"
+    if job.state is not JobState.HELD:
+        return view.go(path, f"Accepted as job {job.id}.")
+    return view.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
 
 
 def _plan_page(
@@ -200,7 +212,7 @@ def _plan_page(
     if reason and not (error and error_status == 422 and not choice.enrolment_ids and choice.what == "ticked"):
         try:
             request = choice.request(view, reason=reason, source=source_of(reason))
-            found = plan.of_request(view.services.pools.reports, view.organisation_id, request)
+            found = plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(

@@ -1,0 +1,274 @@
+"""What the brake counts: learners whom the rules would withdraw, at admission; and at the end those whom the job did.
+
+"Undo is not counted and not held … and gives its learners back to the window. One learner withdrawn by a signed-in
+person is counted and never held."
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from schemas.catalogue import JobState
+from schemas.control import BrakeSetting
+from schemas.dead_letters import LetterAct
+from schemas.jobs import JobRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
+from tests.support.racing import job_state
+from tests.world import World, assert_balanced, decide_due
+from worker.config import Settings
+from worker.database import Database
+from worker.jobs import admission, brake, control, plan, reinstate
+from worker.jobs.submit import submit
+from worker.ledger import attempts_preview
+from worker.ledger import brake as ledger
+from worker.records import Job
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+def on_read(world: World, what: str) -> None:
+    """Do this for each enrolment that the service reads from now on."""
+    world.run(f"CREATE FUNCTION public.reads() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN {what} RETURN true; END $$")
+    world.run("ALTER TABLE lms.enrolments ENABLE ROW LEVEL SECURITY")
+    world.run("CREATE POLICY reads ON lms.enrolments USING (public.reads())")
+
+
+def admit(db: Database, world: World, job_id: int) -> admission.Admission:
+    world.run("UPDATE withdrawals.jobs SET effective_at = now() WHERE id = :id", id=job_id)
+    return db.run(lambda connection: admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id))
+
+
+def learners(world: World, job_id: int) -> int | None:
+    found: int | None = world.one("SELECT learners FROM withdrawals.jobs WHERE id = :id", id=job_id)
+    return found
+
+
+def volume(db: Database, world: World) -> int:
+    return brake.show(db, organisation_id=world.organisation_id).volume
+
+
+def limit(db: Database, world: World, floor: int) -> None:
+    wanted = BrakeSetting(floor=floor, share=0.0)
+    brake.set_limits(db, organisation_id=world.organisation_id, wanted=wanted, actor="test:approver")
+
+
+def of_every_kind(world: World) -> list[int]:
+    """Three of two learners that the rules withdraw, and one for each other outcome."""
+    return [
+        world.enrolment("anna"),
+        world.enrolment("anna", "waiting_to_start"),
+        world.enrolment("boris", "no_attempts"),
+        world.enrolment("clara", "mastered"),
+        world.enrolment("dora", "withdrawn"),
+        world.enrolment("emil", "on_hold"),
+        world.enrolment("fritz", pathway_id=world.pathway()),
+        world.enrolment("gerda", organisation_id=world.organisation("Other")),
+        999_999,
+    ]
+
+
+@pytest.mark.parametrize("how", ["list", "set", "scheduled"])
+def test_learners_count_whom_the_rules_would_withdraw(db: Database, world: World, how: str) -> None:
+    ids = of_every_kind(world)
+    chunk_size = 2 if how == "list" else 1000  # smaller jobs are accepted in sets
+    job = world.submit(db, ids, chunk_size=chunk_size, effective_at=TOMORROW if how == "scheduled" else None)
+    if how == "scheduled":
+        assert volume(db, world) == 0, "it is not admitted yet"
+        assert admit(db, world, job.id).admitted
+    assert learners(world, job.id) == volume(db, world) == 2
+    assert_balanced(db)
+
+
+def test_the_limit_is_for_learners_whom_the_rules_would_withdraw(db: Database, world: World) -> None:
+    limit(db, world, 1)
+    ids = of_every_kind(world)
+    assert world.submit(db, ids[2:]).state == JobState.QUEUED
+    held = world.submit(db, ids[:2])
+    assert (held.state, held.brake and held.brake["learners"]) == (JobState.HELD, 1)
+
+
+def test_a_person_of_whom_nothing_would_be_withdrawn_does_not_count(
+    db: Database, world: World, environment: Settings
+) -> None:
+    limit(db, world, 0)
+    world.enrolment("ended", "mastered")
+    world.enrolment("owned", pathway_id=world.pathway())
+    world.enrolment("active")
+    for person, state in (("ended", "queued"), ("owned", "queued"), ("nobody", "queued"), ("active", "held")):
+        request = JobRequest(reason="not_required", learner_external_id=person)
+        assert submit(db, world.requester(), request).job.state == state, person
+        assert world.event(db, "deactivated", person).status == ("held" if state == "held" else "accepted"), person
+    assert volume(db, world) == 0
+    assert_balanced(db)
+
+
+def test_a_scheduled_job_is_counted_by_what_its_enrolments_are_when_it_falls_due(db: Database, world: World) -> None:
+    limit(db, world, 1)
+    ids = world.enrolments(3)
+    fewer, more = (world.submit(db, ids, effective_at=TOMORROW, chunk_size=size) for size in (2, 1000))
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = ANY(:ids)", ids=ids[:2])
+    assert admit(db, world, fewer.id).admitted
+    assert learners(world, fewer.id) == 1
+    world.run("UPDATE lms.enrolments SET status = 'in_progress' WHERE id = ANY(:ids)", ids=ids[:2])
+    assert admit(db, world, more.id).held
+
+
+def test_a_job_that_is_moved_into_the_past_is_counted_then(db: Database, world: World) -> None:
+    job = world.submit(db, world.enrolments(3), effective_at=TOMORROW)
+    for when in (TOMORROW + timedelta(days=1), datetime.now(UTC) - timedelta(hours=1)):
+        control.move(db, organisation_id=world.organisation_id, job_id=job.id, effective_at=when, actor="x")
+    assert job_state(world, job.id) == JobState.QUEUED
+    assert learners(world, job.id) == volume(db, world) == 3
+
+
+def test_a_large_job_is_counted_without_a_limit_of_time(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy of the platform makes the count take longer than a statement may; afterwards the limit is back."""
+    job_id = world.submit(db, world.enrolments(2), effective_at=TOMORROW).id
+    world.run("UPDATE withdrawals.jobs SET effective_at = now() WHERE id = :id", id=job_id)
+    monkeypatch.setattr(ledger, "AT_ONCE", 1)
+    on_read(world, "PERFORM pg_sleep(0.4);")
+    hurried = Database(environment.model_copy(update={"lease_seconds": 1.0}))
+    with hurried.begin() as connection:
+        before = connection.scalar(text("SHOW statement_timeout"))
+        found = admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id)
+        assert found.admitted
+        assert connection.scalar(text("SHOW statement_timeout")) == before == "500ms"
+    hurried.close()
+    assert learners(world, job_id) == 2
+
+
+def test_at_its_end_a_job_counts_those_whom_it_withdrew(db: Database, world: World, environment: Settings) -> None:
+    ids = world.enrolments(6)
+    fewer, same = world.submit(db, ids[:4], chunk_size=3), world.submit(db, ids[3:])
+    assert volume(db, world) == 7, "one enrolment is asked for twice"
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = ANY(:ids)", ids=ids[:2])
+    assert_balanced(db)
+    decide_due(db, environment)
+    assert (learners(world, fewer.id), learners(world, same.id), volume(db, world)) == (2, 2, 4)
+    assert_balanced(db)
+
+
+def test_a_person_counts_who_is_enrolled_between_the_admission_and_the_decision(
+    db: Database, world: World, environment: Settings
+) -> None:
+    world.learner("anna")
+    request = JobRequest(reason="not_required", learner_external_id="anna")
+    job = submit(db, world.requester(), request).job
+    assert volume(db, world) == 0
+    world.enrolment("anna")
+    decide_due(db, environment)
+    assert learners(world, job.id) == volume(db, world) == 1
+    assert_balanced(db)
+
+
+def test_a_superseded_deactivation_gives_its_learner_back(db: Database, world: World) -> None:
+    world.enrolment("anna")
+    world.event(db, "deactivated", "anna")
+    assert volume(db, world) == 1
+    world.event(db, "reactivated", "anna")
+    assert volume(db, world) == 0
+    assert_balanced(db)
+
+
+def undo(db: Database, world: World, job: Job, ids: list[int] | None = None) -> Job:
+    part = ReinstateFilter(enrolment_ids=ids) if ids else None
+    return reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest(filter=part)).job
+
+
+def test_an_undo_is_not_held_and_gives_its_learners_back(db: Database, world: World, environment: Settings) -> None:
+    ids = [*world.enrolments(3), world.enrolment("anna"), world.enrolment("anna")]
+    job = world.submit(db, ids)
+    decide_due(db, environment)
+    limit(db, world, 0)
+    assert volume(db, world) == 4
+    assert not reinstate.plan(db, world.organisation_id, job.id, None).brake
+    part = undo(db, world, job, [ids[0], ids[3]])
+    assert (part.state, learners(world, part.id)) == (JobState.QUEUED, 0)
+    decide_due(db, environment)
+    assert volume(db, world) == 3, "one of anna's two is withdrawn still"
+    assert_balanced(db)
+    undo(db, world, job)
+    decide_due(db, environment)
+    assert volume(db, world) == learners(world, job.id) == 0
+    assert_balanced(db)
+
+
+def test_an_undo_that_an_older_version_held_counts_nothing_when_released(
+    db: Database, world: World, environment: Settings
+) -> None:
+    job = world.submit(db, world.enrolments(2))
+    decide_due(db, environment)
+    back = undo(db, world, job)
+    world.run(
+        "UPDATE withdrawals.jobs SET state = 'held', held_because = 'brake', learners = 2, admitted_at = NULL"
+        " WHERE id = :id", id=back.id,
+    )  # fmt: skip
+    world.run("UPDATE withdrawals.chunks SET state = 'waiting' WHERE job_id = :id", id=back.id)
+    control.release(db, organisation_id=world.organisation_id, job_id=back.id, actor="test:approver")
+    assert volume(db, world) == 2
+    decide_due(db, environment)
+    assert volume(db, world) == 0
+    assert_balanced(db)
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_one_learner_of_a_signed_in_person_counts_and_is_never_held(db: Database, world: World, later: bool) -> None:
+    limit(db, world, 0)
+    when = {"effective_at": TOMORROW} if later else {}
+    anna = [world.enrolment("anna"), world.enrolment("anna")]
+    expected = {"console": JobState.QUEUED, "cli": JobState.HELD, "api": JobState.HELD}
+    for door, state in expected.items():
+        request = JobRequest(reason="not_required", enrolment_ids=anna, **when)
+        job = submit(db, world.requester(door=door), request).job
+        if later:
+            admit(db, world, job.id)
+        assert job_state(world, job.id) == state, door
+    assert volume(db, world) == 1
+    two = JobRequest(reason="not_required", enrolment_ids=[anna[0], world.enrolment("boris")], **when)
+    job = submit(db, world.requester(door="console"), two).job
+    if later:
+        admit(db, world, job.id)
+    assert job_state(world, job.id) == JobState.HELD
+    assert_balanced(db)
+
+
+def test_an_attempt_at_a_letter_counts_if_it_would_withdraw(db: Database, world: World, environment: Settings) -> None:
+    pathway = world.pathway()
+    for learner in ("anna", "boris"):
+        world.submit(db, [world.enrolment(learner, pathway_id=pathway), world.enrolment(learner, "on_hold")])
+    decide_due(db, environment)
+    letters = [row.id for row in world.letters()]
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = (SELECT min(id) FROM lms.enrolments)")
+    with db.begin() as connection:
+        counted = {
+            act: attempts_preview.count_learners(connection, world.organisation_id, letters, act)
+            for act in (LetterAct.REDRIVE, LetterAct.OVERRIDE)
+        }
+    assert counted == {LetterAct.REDRIVE: 1, LetterAct.OVERRIDE: 2}
+
+
+def test_a_plan_says_what_the_brake_will_do_and_the_way_on(db: Database, world: World, environment: Settings) -> None:
+    limit(db, world, 3)
+    used = world.submit(db, world.enrolments(2))
+    ids = of_every_kind(world)
+    request = JobRequest(reason="not_required", enrolment_ids=ids)
+    found = plan.of_request(db, world.organisation_id, request)
+    forecast = found.brake_forecast
+    assert (found.brake, forecast.holds, found.brake_why) == (True, True, forecast.why)
+    assert (forecast.learners, forecast.used, forecast.limit, forecast.hours) == (2, 2, 3, 24)
+    assert [(one.job_id, one.learners) for one in forecast.used_by] == [(used.id, 2)]
+    assert forecast.room_at is not None
+    assert timedelta(hours=23) < forecast.room_at - datetime.now(UTC) < timedelta(hours=25)
+    assert forecast.way_on is not None
+    assert "approver" in forecast.way_on
+    assert submit(db, world.requester(), request).job.state == JobState.HELD
+    one = JobRequest(reason="not_required", enrolment_ids=ids[:1])
+    assert not plan.of_request(db, world.organisation_id, one).brake_forecast.holds
+    too_many = JobRequest(reason="not_required", enrolment_ids=world.enrolments(4))
+    assert plan.of_request(db, world.organisation_id, too_many).brake_forecast.room_at is None
+    limit(db, world, 0)
+    by_door = {door: plan.of_request(db, world.organisation_id, one, door=door).brake for door in ("api", "console")}
+    assert by_door == {"api": True, "console": False}

@@ -1,0 +1,60 @@
+"""What the brake would do to a job now: for plans and other previews. Nothing is locked or written."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from schemas.brake import BrakeForecast
+from worker.jobs.admission import defaults, is_never_held
+from worker.ledger import brake, brake_window
+from worker.records import Brake
+
+_BY_OTHERS = "Submit it all the same: it waits until an approver who did not request it releases it."
+_BY_LIMITS = "An owner can propose other limits, which a second person approves."
+
+
+def forecast(connection: Connection, organisation_id: int, *, learners: int, door: str) -> BrakeForecast:
+    """What the brake would do to a job that withdraws so many learners and comes through this door."""
+    limits = brake.read(connection, organisation_id, defaults())
+    used, population = brake.volume(connection, organisation_id, limits.hours)
+    if population is None and used + learners <= limits.floor:  # then the share decides nothing
+        population = brake_window.known_population(connection, organisation_id)
+    if population is None:
+        population = brake.count_population(connection, organisation_id, limits.hours)
+    passes = is_never_held(door, learners)
+    holds = not passes and limits.holds(volume=used + learners, population=population)
+    limit = limits.limit(population)
+    room_at = _find_room(connection, organisation_id, limits, used + learners - limit) if holds else None
+    return BrakeForecast(
+        holds=holds,
+        learners=learners,
+        used=used,
+        limit=limit,
+        hours=limits.hours,
+        used_by=brake_window.list_largest(connection, organisation_id, limits.hours) if holds else [],
+        room_at=room_at,
+        why=_explain(learners, used, limit, limits.hours)
+        + (" One learner is never held." if learners and passes else ""),
+        way_on=_way_on(room_at) if holds else None,
+    )
+
+
+def _explain(learners: int, used: int, limit: int, hours: int) -> str:
+    would = "1 learner" if learners == 1 else f"{learners:,} learners"
+    return (
+        f"The job would withdraw {would}. In the last {hours:,} hours {used:,} of {limit:,} that are allowed were used."
+    )
+
+
+def _way_on(room_at: datetime | None) -> str:
+    wait = "" if room_at is None else f" Or wait: from {room_at:%Y-%m-%d %H:%M} UTC on there is room for it."
+    return f"{_BY_OTHERS}{wait} {_BY_LIMITS}"
+
+
+def _find_room(connection: Connection, organisation_id: int, limits: Brake, too_many: int) -> datetime | None:
+    """When so many learners have left the window; None: that is more than it has."""
+    for leaves_at, learners in brake_window.list_minutes(connection, organisation_id, limits.hours):
+        too_many -= learners
+        if too_many <= 0:
+            return leaves_at
+    return None

@@ -1,0 +1,192 @@
+"""Limits of the brake are changed by two people: an owner proposes them, another person approves or rejects them.
+
+One proposal of an organisation waits at a time. Every act takes the lock of the settings row first, which admissions
+take as well: a job is admitted by the limits before an approval or by those after it.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.brake import LimitProposal, LimitRequest
+from worker.access.persons import Actor
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProposalError
+from worker.ledger import brake, jobs, limit_proposals
+
+log = structlog.get_logger(__name__)
+
+LIFETIME = timedelta(days=7)
+"""After so long a proposal can be approved no more."""
+
+
+def propose(database: Database, *, organisation_id: int, wanted: LimitRequest, who: Actor) -> LimitProposal:
+    """Propose all limits of an organisation; a limit that is left out follows the default. They do not apply yet.
+
+    Raises:
+        InvalidInputError: they are the organisation's limits already.
+        ConflictError: another proposal waits.
+    """
+
+    def work(connection: Connection) -> LimitProposal:
+        jobs.lock_settings(connection, organisation_id)
+        waiting = limit_proposals.find_pending(connection, organisation_id)
+        if waiting is not None:
+            if waiting.proposed_by == who.name and _limits(waiting) == _limits(wanted):
+                return waiting  # the same request again
+            raise ConflictError(
+                f"proposal {waiting.id} by {waiting.proposed_by} waits: it is approved, rejected or withdrawn first"
+            )
+        if _limits(wanted) == brake.own(connection, organisation_id):
+            raise InvalidInputError("floor, share, hours: these are the limits already. Nothing was proposed.")
+        proposal_id = limit_proposals.insert_proposal(
+            connection,
+            organisation_id,
+            wanted,
+            note=wanted.note,
+            proposed_by=who.name,
+            made_by=who.made_by,
+            lifetime=LIFETIME,
+        )
+        _audit(connection, organisation_id, who, "brake.propose", wanted.note, proposal_id, after=_limits(wanted))
+        return _find(connection, organisation_id, proposal_id)
+
+    return _logged("limits.proposed", organisation_id, database.run(work))
+
+
+def approve(
+    database: Database, *, organisation_id: int, proposal_id: int, who: Actor, note: str | None = None
+) -> LimitProposal:
+    """Let proposed limits apply from now on, by somebody who did not propose them. A job that is held stays held.
+
+    Raises:
+        NotFoundError: this organisation has no such proposal.
+        OwnProposalError: the actor proposed them, as far as anybody can tell.
+        ConflictError: the proposal does not wait any more.
+    """
+
+    def work(connection: Connection, found: LimitProposal) -> None:
+        _refuse_own(connection, found, who, "approve")
+        before = brake.own(connection, organisation_id)
+        after = _limits(found)
+        brake.set_limits(connection, organisation_id, floor=found.floor, share=found.share, hours=found.hours)
+        _audit(connection, organisation_id, who, "brake.set", note, proposal_id, before=before, after=after)
+
+    return _decide(database, organisation_id, proposal_id, who, "approved", note, work)
+
+
+def reject(database: Database, *, organisation_id: int, proposal_id: int, who: Actor, note: str) -> LimitProposal:
+    """Refuse proposed limits, with the reason, by somebody who did not propose them.
+
+    Raises:
+        InvalidInputError: there is no reason.
+        NotFoundError, OwnProposalError, ConflictError: as `approve`.
+    """
+    if not note.strip():
+        raise InvalidInputError("note: a rejection needs a note that says why.")
+
+    def work(connection: Connection, found: LimitProposal) -> None:
+        _refuse_own(connection, found, who, "reject")
+        _audit(connection, organisation_id, who, "brake.reject", note, proposal_id)
+
+    return _decide(database, organisation_id, proposal_id, who, "rejected", note, work)
+
+
+def withdraw(database: Database, *, organisation_id: int, proposal_id: int, who: Actor) -> LimitProposal:
+    """Take a proposal back, by its proposer.
+
+    Raises:
+        NotFoundError: this organisation has no such proposal.
+        ConflictError: somebody else proposed it, or it does not wait any more.
+    """
+
+    def work(connection: Connection, found: LimitProposal) -> None:
+        if found.proposed_by != who.name:
+            raise ConflictError(f"proposal {found.id} was made by {found.proposed_by}; reject it, with the reason")
+        _audit(connection, organisation_id, who, "brake.withdraw", None, proposal_id)
+
+    return _decide(database, organisation_id, proposal_id, who, "withdrawn", None, work)
+
+
+def list_proposals(
+    database: Database, *, organisation_id: int, before: int | None = None, limit: int = 50
+) -> list[LimitProposal]:
+    """Proposals of an organisation, newest first."""
+    with database.begin() as connection:
+        return list(limit_proposals.list_proposals(connection, organisation_id, before=before, limit=limit))
+
+
+def _decide(
+    database: Database,
+    organisation_id: int,
+    proposal_id: int,
+    who: Actor,
+    state: str,
+    note: str | None,
+    act: Callable[[Connection, LimitProposal], None],
+) -> LimitProposal:
+    """End a proposal that waits; asked again by the same person, the answer is the same and nothing is recorded."""
+
+    def work(connection: Connection) -> LimitProposal:
+        jobs.lock_settings(connection, organisation_id)
+        found = _find(connection, organisation_id, proposal_id)
+        if (found.state, found.decided_by) == (state, who.name):
+            return found
+        if found.state != "pending":
+            by = f" by {found.decided_by}" if found.decided_by else ""
+            raise ConflictError(f"proposal {proposal_id} is {found.state}{by}; propose the limits again if needed")
+        act(connection, found)
+        if not limit_proposals.decide(
+            connection, organisation_id, proposal_id, state=state, actor=who.name, note=note
+        ):  # it has expired between two statements; what `act` wrote is rolled back
+            raise ConflictError(f"proposal {proposal_id} is expired; propose the limits again if needed")
+        return _find(connection, organisation_id, proposal_id)
+
+    return _logged(f"limits.{state}", organisation_id, database.run(work))
+
+
+def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: str) -> None:
+    proposer = Actor(found.proposed_by, limit_proposals.find_maker(connection, found.id))
+    if who.is_known_to_be(proposer):
+        raise OwnProposalError(
+            f"proposal {found.id} was made by {found.proposed_by}, and {who.name} is not a second person; "
+            f"another owner or approver can {act} it"
+        )
+
+
+def _find(connection: Connection, organisation_id: int, proposal_id: int) -> LimitProposal:
+    found = limit_proposals.find(connection, organisation_id, proposal_id)
+    if found is None:
+        raise NotFoundError(f"there is no proposal {proposal_id} in this organisation")
+    return found
+
+
+def _limits(of: LimitRequest | LimitProposal) -> dict[str, float | int | None]:
+    return {"floor": of.floor, "share": of.share, "hours": of.hours}
+
+
+def _audit(
+    connection: Connection,
+    organisation_id: int,
+    who: Actor,
+    action: str,
+    note: str | None,
+    proposal_id: int,
+    **detail: object,
+) -> None:
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=who.name,
+        action=action,
+        note=note,
+        detail=json.dumps({"proposal": proposal_id, **detail}),
+    )
+
+
+def _logged(event: str, organisation_id: int, proposal: LimitProposal) -> LimitProposal:
+    log.info(event, proposal_id=proposal.id, organisation_id=organisation_id)
+    return proposal
