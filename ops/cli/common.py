@@ -7,10 +7,10 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import uuid4
 
 import sqlalchemy.exc
@@ -21,16 +21,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.local.servers import LocalServers, default_state_dir
 from ops.migrate import head, migrate
-from schemas import answers
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST
-from worker.jobs.submit import Requester
 from worker.ledger import jobs, processes
 from worker.records import Job
+
+if TYPE_CHECKING:
+    from worker.jobs.submit import Requester
 
 log = structlog.get_logger(__name__)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
@@ -73,6 +73,8 @@ EnrolmentId = Annotated[int, typer.Argument(help="The enrolment's id.", callback
 
 def local_dir() -> Path:
     """Where embedded servers keep their data."""
+    from ops.local.servers import default_state_dir  # noqa: PLC0415 - most processes have servers elsewhere
+
     chosen = os.environ.get("WITHDRAWALS_LOCAL_DIR")
     return Path(chosen) if chosen else default_state_dir()
 
@@ -88,21 +90,19 @@ def environment(*, keep_servers: bool = False) -> Iterator[Settings]:
     need_redis = not given.broker_url.get_secret_value()
     if need_postgres and given.database_direct_url.get_secret_value():
         raise SettingsError("DATABASE_DIRECT_URL: is set without DATABASE_URL. Set both, or none.")
-    servers = (
-        LocalServers(local_dir(), postgres=need_postgres, redis=need_redis)
-        if need_postgres or need_redis
-        else nullcontext()
-    )
     with ExitStack() as stack:
-        running = stack.enter_context(servers)
-        if running is not None and keep_servers:
-            stack.enter_context(running.kept_running())
-        if running is not None and need_postgres:
-            os.environ["DATABASE_URL"] = running.database_url
-            if given.secret_key is None:
-                os.environ["WITHDRAWALS_SECRET_KEY"] = local_secret_key(local_dir())
-        if running is not None and need_redis:
-            os.environ["BROKER_URL"] = running.broker_url
+        if need_postgres or need_redis:
+            from ops.local.servers import LocalServers  # noqa: PLC0415 - most processes have servers elsewhere
+
+            running = stack.enter_context(LocalServers(local_dir(), postgres=need_postgres, redis=need_redis))
+            if keep_servers:
+                stack.enter_context(running.kept_running())
+            if need_postgres:
+                os.environ["DATABASE_URL"] = running.database_url
+                if given.secret_key is None:
+                    os.environ["WITHDRAWALS_SECRET_KEY"] = local_secret_key(local_dir())
+            if need_redis:
+                os.environ["BROKER_URL"] = running.broker_url
         settings.cache_clear()
         current = settings()
         if need_postgres:  # an embedded database has nobody else to migrate it
@@ -206,15 +206,17 @@ def actor(name: str | None) -> str:
     return name or f"cli:{getpass.getuser()}"
 
 
-def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> Requester:
+def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> "Requester":
     """Who makes a request on the command line, with a new idempotency key if none was given."""
+    from worker.jobs.submit import Requester  # noqa: PLC0415 - only some commands make requests
+
     if key is not None and (not key.strip() or len(key) > 255):
         raise InvalidInputError("--key: give 1 to 255 characters")
     return Requester(organisation_id(db, organisation), actor(name), "cli", key or uuid4().hex)
 
 
 @contextmanager
-def reporting_key(who: Requester) -> Iterator[None]:
+def reporting_key(who: "Requester") -> Iterator[None]:
     """If the connection breaks before the answer, print the key with which the request can be repeated safely."""
     try:
         yield
@@ -264,6 +266,8 @@ def print_json(value: Any) -> None:
 
 def job_document(job: Job) -> dict[str, Any]:
     """A job as over HTTP."""
+    from schemas import answers  # noqa: PLC0415 - only commands on jobs print one
+
     return answers.Job.model_validate(job).model_dump(mode="json")
 
 
