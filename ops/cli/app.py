@@ -65,8 +65,9 @@ def main() -> None:
     except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InternalError) as error:
         first = (str(driver_error(error)).splitlines() or ["no connection"])[0]
         code = _report(f"PostgreSQL cannot be reached, or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
-    except BrokenPipeError:
-        code = DONE
+    except SystemExit as ended:
+        # `withdrawals … | head` has read enough: typer and rich take that for an error of their own.
+        code = DONE if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

@@ -262,6 +262,7 @@ def as_json(value: Any) -> Any:
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(as_json(value), indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()  # here and not when Python ends: then a reader that has gone away cannot be passed over
 
 
 def job_document(job: Job) -> dict[str, Any]:
