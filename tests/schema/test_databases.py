@@ -54,7 +54,7 @@ def test_a_database_that_is_used_again_is_as_the_template(
         "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "ANALYZE lms.organisations",
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 1000', current_database()); END $$",
-        "INSERT INTO lms.organisations (name, timezone) SELECT repeat('x', 999) || n, '' FROM generate_series(1, 4000) n",
+        "INSERT INTO lms.organisations (name, timezone) SELECT repeat('x',999) || n, '' FROM generate_series(1,4000) n",
     ],
 )
 def test_a_database_that_was_changed_is_not_used_again(databases: Databases, cluster: Cluster, change: str) -> None:
