@@ -85,7 +85,7 @@ def _pages() -> dict[str, tuple[str, ...]]:
         for router in ROUTERS
         for route in router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
     return {page: found[page] for page in sorted(found) if "sign-" not in page and not page.endswith("/events")}
 
