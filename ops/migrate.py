@@ -3,24 +3,28 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import sqlalchemy.exc
 import tenacity
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from ops import grants
 from worker.errors import SettingsError
 from worker.ledger import processes
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_TIMEOUT = 2000
 """Milliseconds."""
 PATIENCE = 120.0
 """Seconds."""
+_DIGITS = 4
+"""The name of a migration's file begins with its revision."""
 _LOCK = 7_270_001
 """Number of the advisory lock that lets one migration run at a time."""
 
@@ -62,6 +66,8 @@ def _upgrade(connection: Connection, *, role: str, grant: bool) -> None:
     # Even IF NOT EXISTS needs the right to create schemas, which the owner of this one may not have.
     if connection.scalar(text("SELECT to_regnamespace('withdrawals') IS NULL")):
         connection.execute(text("CREATE SCHEMA withdrawals"))
+    from alembic import command  # noqa: PLC0415 - takes longer to import than most commands run
+
     command.upgrade(_config(connection=connection), "head")
     if grant:
         grant_rights(connection, role)
@@ -73,7 +79,7 @@ def _is_lock_timeout(error: BaseException) -> bool:
 
 def head() -> str:
     """The newest revision, which this code needs."""
-    return _scripts().get_current_head() or ""
+    return max(file.name for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))[:_DIGITS]
 
 
 def plan(connection: Connection) -> list[Step]:
@@ -85,6 +91,8 @@ def plan(connection: Connection) -> list[Step]:
 
 def script(found: str | None, *, role: str, grant: bool) -> str:
     """The SQL that `migrate` would run on a database at revision `found` (None: an empty one), as one transaction."""
+    from alembic import command  # noqa: PLC0415 - takes longer to import than most commands run
+
     out = io.StringIO()
     config = _config(connection=None)
     config.output_buffer = out
@@ -141,11 +149,15 @@ def _try(connection: Connection, statement: str) -> bool:
     return True
 
 
-def _config(*, connection: Connection | None) -> Config:
+def _config(*, connection: Connection | None) -> "Config":
+    from alembic.config import Config  # noqa: PLC0415 - takes longer to import than most commands run
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
 
 
-def _scripts() -> ScriptDirectory:
+def _scripts() -> "ScriptDirectory":
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - takes longer to import than most commands run
+
     return ScriptDirectory.from_config(_config(connection=None))

@@ -1,26 +1,26 @@
-"""Real PostgreSQL and Redis for every test that asks: started once, a database cloned from a template each."""
+"""Real PostgreSQL and Redis for every test that asks: started once, a database of its own each."""
 
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
 import sqlalchemy
 
 from ops.local.postgres import USER
 from ops.local.servers import LocalServers
 from ops.migrate import migrate
+from tests.support.databases import Cluster, Databases
 from tests.world import World
 from worker.config import Settings, settings
 from worker.database import Database
 
 ROLE = "withdrawals_service"
+FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 
 # A limit on the time of one example would depend on the machine.
 hypothesis.settings.register_profile("suite", deadline=None)
@@ -39,51 +39,15 @@ def servers() -> Iterator[LocalServers]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-class Cluster:
-    """Makes and drops databases through one connection, which is made again when a test has restarted the server."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
-
-    def run(self, statement: str) -> list[tuple[object, ...]]:
-        """Run a statement outside of a transaction; its rows if it has any."""
-        kept, self._connection = self._connection, None
-        if kept is not None:
-            try:
-                found = kept.execute(statement)
-            except psycopg.OperationalError:
-                broken = kept.broken
-                kept.close()
-                if not broken:
-                    raise
-            else:
-                self._connection = kept
-                return found.fetchall() if found.description else []
-        self._connection = psycopg.connect(self._url, autocommit=True)
-        found = self._connection.execute(statement)
-        return found.fetchall() if found.description else []
-
-    def drop(self, name: str) -> None:
-        """Drop a database and end its sessions."""
-        # PostgreSQL looks for sessions ten times a second. Those that were closed just now are gone sooner.
-        for _ in range(50):
-            if not self.run(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' LIMIT 1"):
-                break
-            time.sleep(0.001)
-        self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
 @pytest.fixture(scope="session")
 def cluster(servers: LocalServers) -> Iterator[Cluster]:
     """The databases of this test run."""
     found = Cluster(_url(servers, "postgres"))
     # A race that ends in a deadlock need not wait a second until PostgreSQL looks for one.
     found.run(f"ALTER ROLE {USER} SET deadlock_timeout = '100ms'")
+    if not FULL:  # a database is used for less time than it takes, and plans must not depend on when it comes
+        found.run("ALTER SYSTEM SET autovacuum = off")
+        found.run("SELECT pg_reload_conf()")
     yield found
     found.close()
 
@@ -98,15 +62,19 @@ def template(servers: LocalServers, cluster: Cluster) -> str:
     return "template_withdrawals"
 
 
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster, template: str) -> Iterator[Databases]:
+    """Empty databases for the tests, one after the other."""
+    found = Databases(cluster, template)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def environment(
-    servers: LocalServers, cluster: Cluster, template: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Settings]:
+def environment(servers: LocalServers, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of this test: its own database, an empty Redis; also what child processes see."""
-    name = f"test_{next(_numbers)}"
+    name = databases.take()
     monkeypatch.delenv("DATABASE_DIRECT_URL", raising=False)
-    # Copying files takes half the time of the default, which writes every page to the log.
-    cluster.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
     for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("DATABASE_URL", _url(servers, name))
@@ -121,7 +89,7 @@ def environment(
     settings.cache_clear()
     yield settings()
     settings.cache_clear()
-    cluster.drop(name)
+    databases.give_back(name)
 
 
 @pytest.fixture
@@ -153,9 +121,6 @@ def _quick() -> str:
         if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**31:
             return str(memory)
     return tempfile.gettempdir()
-
-
-_numbers = iter(range(1, 1_000_000))
 
 
 def _url(servers: LocalServers, name: str, *, driver: bool = False) -> str:

@@ -1,35 +1,16 @@
-"""The command tree, and the one place that turns an error into a message and an exit code."""
+"""The program `withdrawals`, and the one place that turns an error into a message and an exit code."""
 
 import os
 import signal
 import sys
-from importlib import metadata
 from typing import Annotated
 
 import sqlalchemy.exc
 import typer
 
-from ops.cli import (
-    brake,
-    check,
-    control,
-    data,
-    dead_letters,
-    desk,
-    explain,
-    jobs,
-    letter_acts,
-    processes,
-    receipts,
-    reinstate,
-    report,
-    sources,
-    tokens,
-    watch,
-    webhooks,
-)
 from ops.cli.common import err
-from ops.local.servers import LocalServerError
+from ops.cli.tree import OnDemand
+from ops.local.process import LocalServerError
 from worker import logs
 from worker.errors import (
     IdempotencyConflictError,
@@ -42,29 +23,19 @@ from worker.errors import (
 
 app = typer.Typer(
     name="withdrawals",
+    cls=OnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments. Each request is done once, or support sees it with the reason.",
 )
-for module in (processes, data, check, jobs, watch, explain, reinstate):
-    module.register(app)
-control.register(jobs.group)
-desk.register(dead_letters.group)
-letter_acts.register(dead_letters.group)
-app.add_typer(jobs.group, name="jobs")
-app.add_typer(brake.group, name="brake")
-app.add_typer(dead_letters.group, name="dead-letters")
-app.add_typer(receipts.group, name="receipts")
-app.add_typer(report.group, name="report")
-app.add_typer(sources.group, name="sources")
-app.add_typer(tokens.group, name="tokens")
-app.add_typer(webhooks.group, name="webhooks")
 
 DONE, FOUND_WRONG, WRONG_USE = 0, 1, 2
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata  # noqa: PLC0415 - no other option needs it
+
         typer.echo(f"{app.info.name} {metadata.version('withdrawals')}")
         raise typer.Exit
 
@@ -93,8 +64,9 @@ def main() -> None:
     except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InternalError) as error:
         first = (str(driver_error(error)).splitlines() or ["no connection"])[0]
         code = _report(f"PostgreSQL cannot be reached, or refused: {first}\nCheck DATABASE_URL.", FOUND_WRONG)
-    except BrokenPipeError:
-        code = DONE
+    except SystemExit as ended:
+        # `withdrawals … | head` has read enough: typer and rich take that for an error of their own.
+        code = DONE if isinstance(ended.__context__, BrokenPipeError) else ended.code
     except KeyboardInterrupt:
         code = 130
     except Exception as error:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import uuid4
 
 import sqlalchemy.exc
@@ -20,13 +20,14 @@ from rich.text import Text
 
 from ops.cli import servers
 from ops.migrate import head
-from schemas import answers
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST
-from worker.jobs.submit import Requester
 from worker.ledger import jobs, processes
 from worker.records import Job
+
+if TYPE_CHECKING:
+    from worker.jobs.submit import Requester
 
 log = structlog.get_logger(__name__)
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
@@ -138,15 +139,17 @@ def actor(name: str | None) -> str:
     return name or f"cli:{getpass.getuser()}"
 
 
-def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> Requester:
+def requester(db: Database, organisation: str | None, name: str | None, key: str | None) -> "Requester":
     """Who makes a request on the command line, with a new idempotency key if none was given."""
+    from worker.jobs.submit import Requester  # noqa: PLC0415 - only some commands make requests
+
     if key is not None and (not key.strip() or len(key) > 255):
         raise InvalidInputError("--key: give 1 to 255 characters")
     return Requester(organisation_id(db, organisation), actor(name), "cli", key or uuid4().hex)
 
 
 @contextmanager
-def reporting_key(who: Requester) -> Iterator[None]:
+def reporting_key(who: "Requester") -> Iterator[None]:
     """If the connection breaks before the answer, print the key with which the request can be repeated safely."""
     try:
         yield
@@ -192,10 +195,13 @@ def as_json(value: Any) -> Any:
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(as_json(value), indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()  # here and not when Python ends: then a reader that has gone away cannot be passed over
 
 
 def job_document(job: Job) -> dict[str, Any]:
     """A job as over HTTP."""
+    from schemas import answers  # noqa: PLC0415 - only commands on jobs print one
+
     return answers.Job.model_validate(job).model_dump(mode="json")
 
 

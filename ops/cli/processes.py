@@ -10,17 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ops import doctor as examination
-from ops.cli import common, servers, welcome
+from ops.cli import common, servers
 from ops.cli.common import AsJson
 from ops.local import python, supervisor
 from worker import logs
-from worker.access.sealing import Seal
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
-from worker.queue.broker import make_broker
 
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
@@ -61,6 +58,8 @@ def up(
 
     Prints a token for the console if the database is embedded and has one organisation, or for --demo on a terminal.
     """
+    from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
+
     embedded = not settings().database_url.get_secret_value()
     _say_embedded()
     with servers.embedded(keep=True) as current:
@@ -100,6 +99,8 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
 
     The token of an embedded database is printed wherever the output goes, any other only on a terminal.
     """
+    from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
+
     database = Database(current, pool_size=1)
     try:
         with database.begin() as connection:
@@ -122,6 +123,8 @@ def web(
     ] = None,
 ) -> None:
     """Serve HTTP: the API, webhooks, SCIM, the console; /healthz and /readyz."""
+    from worker.access.sealing import Seal  # noqa: PLC0415 - only this command needs it
+
     with servers.environment(broker=True, join=False) as current:
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
         if socket_ is None and current.web_processes > 1:
@@ -138,7 +141,8 @@ def web(
 
 
 def _serve(current: Settings, listening: socket.socket | None) -> None:
-    from worker.web.app import make_app  # noqa: PLC0415 - only this command needs it
+    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+    from worker.web.app import make_app  # noqa: PLC0415 - likewise
     from worker.web.pools import Pools  # noqa: PLC0415 - likewise
     from worker.web.server import serve  # noqa: PLC0415 - likewise
 
@@ -165,7 +169,8 @@ def worker(
 
 def relay() -> None:
     """Notify workers of due work and recover after crashes. Any number may run; one of them leads."""
-    from worker.queue.relay import Relay  # noqa: PLC0415 - only this command needs it
+    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+    from worker.queue.relay import Relay  # noqa: PLC0415 - likewise
 
     with servers.environment(broker=True, join=False) as current:
         logs.configure(current)
@@ -203,8 +208,10 @@ def config(json: AsJson = False) -> None:
 
 def doctor(json: AsJson = False) -> None:
     """Check that everything the service needs can be reached, has the right version and is set up safely."""
+    from ops.doctor import examine  # noqa: PLC0415 - only this command needs it
+
     with servers.environment(broker=True) as current:
-        findings = examination.examine(current)
+        findings = examine(current)
     if json:
         common.print_json({"items": findings, "next_cursor": None})
     else:

@@ -11,9 +11,9 @@ from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
 from worker.jobs import reinstate
 
 
-def register(_: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add the command to the group `jobs`."""
-    jobs.group.command("reinstate")(reinstate_job)
+    group.command("reinstate")(reinstate_job)
 
 
 def reinstate_job(

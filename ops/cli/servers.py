@@ -10,14 +10,18 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ops.local.servers import LocalServers, NotRunningError, default_state_dir
+from ops.local.process import NotRunningError
 from ops.migrate import head, migrate
 from worker import variables
 from worker.config import Settings, known_variables, settings
 from worker.database import Database
 from worker.errors import SettingsError
 from worker.ledger import processes
+
+if TYPE_CHECKING:
+    from ops.local.servers import LocalServers
 
 _DATABASE, _BROKER = "DATABASE_URL", "BROKER_URL"
 _PLEASE_SET = {
@@ -28,6 +32,8 @@ _PLEASE_SET = {
 
 def local_dir() -> Path:
     """Where embedded servers keep their data."""
+    from ops.local.servers import default_state_dir  # noqa: PLC0415 - most processes have servers elsewhere
+
     chosen = os.environ.get("WITHDRAWALS_LOCAL_DIR")
     return Path(chosen) if chosen else default_state_dir()
 
@@ -135,11 +141,13 @@ def _say_missing(missing: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _servers(missing: Sequence[str], *, start: bool) -> LocalServers:
+def _servers(missing: Sequence[str], *, start: bool) -> "LocalServers":
+    from ops.local.servers import LocalServers  # noqa: PLC0415 - most processes have servers elsewhere
+
     return LocalServers(local_dir(), postgres=_DATABASE in missing, redis=_BROKER in missing, start=start)
 
 
-def _use(running: LocalServers, missing: Sequence[str]) -> Settings:
+def _use(running: "LocalServers", missing: Sequence[str]) -> Settings:
     """Settings that name the running servers; child processes see them as well."""
     if _DATABASE in missing:
         os.environ[_DATABASE] = running.database_url

@@ -22,9 +22,9 @@ GIVE_UP_SECONDS = 300.0
 """How long PostgreSQL may be out of reach before the command fails."""
 
 
-def register(_: typer.Typer) -> None:
+def register(group: typer.Typer) -> None:
     """Add the command to the group `jobs`."""
-    jobs.group.command("watch")(watch)
+    group.command("watch")(watch)
 
 
 def watch(

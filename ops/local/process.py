@@ -20,6 +20,10 @@ class LocalServerError(Exception):
     """An embedded server cannot be used; the message says what to do about it."""
 
 
+class NotRunningError(LocalServerError):
+    """An embedded server does not run, and whoever asked may not start it."""
+
+
 @dataclass(frozen=True)
 class Account:
     """The system user that runs PostgreSQL when this process is root, because PostgreSQL refuses to run as root."""

@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import unquote
 
 from ops.local.postgres import Postgres, state_id
-from ops.local.process import Account, LocalServerError, make_private_directory, wait_until
+from ops.local.process import Account, LocalServerError, NotRunningError, make_private_directory, wait_until
 from ops.local.redis import Redis
 
 __all__ = ["LocalServerError", "LocalServers", "NotRunningError", "default_state_dir", "is_embedded"]
@@ -30,10 +30,6 @@ _SOCKETS = "/tmp"  # noqa: S108 - a socket needs a short path
 def is_embedded(url: str) -> bool:
     """Whether a URL leads to an embedded server, of whatever state directory."""
     return f"{_SOCKETS}/wd-" in unquote(url)
-
-
-class NotRunningError(LocalServerError):
-    """An embedded server does not run, and whoever asked may not start it."""
 
 
 def default_state_dir() -> Path:

@@ -7,8 +7,8 @@ import sqlalchemy
 from pydantic import SecretStr
 
 from ops.local.servers import LocalServers
-from tests.conftest import Cluster
 from tests.support import full_world
+from tests.support.databases import Cluster, Databases
 from worker.config import Settings
 from worker.database import Database
 
@@ -34,3 +34,9 @@ def template(servers: LocalServers, cluster: Cluster, template: str) -> str:
     ):
         full_world.build(db, owner, settings)
     return NAME
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster, template: str) -> Databases:
+    """Copies of that template. Each is used once: to put back so many rows takes longer."""
+    return Databases(cluster, template, prefix="books", again=False)

@@ -1,7 +1,10 @@
 """The package: its version, its wheel, its lock, and the links of its documents."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 import zipfile
 from importlib import metadata
@@ -15,6 +18,7 @@ from packaging.utils import canonicalize_name
 from ops import sbom
 from tests.support import wheels
 from tests.support.commandline import program
+from tests.world import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worker", "schemas", "ops")
@@ -40,6 +44,19 @@ def test_version_prints_the_name_and_the_version_of_the_package(project: dict[st
     ran = program("--version")
     assert (ran.code, ran.out) == (0, f"withdrawals {project['project']['version']}\n")
     assert metadata.version("withdrawals") == project["project"]["version"], "run `make .venv/.dev`"
+
+
+@pytest.mark.parametrize("words", [("config",), ("config", "--json"), ("--help",)])
+def test_a_reader_that_has_read_enough_is_no_error(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "ops", *words], stdout=writer, stderr=subprocess.PIPE, check=False, timeout=PATIENCE
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr.decode()) == (0, "")
 
 
 def test_the_changelog_has_a_heading_for_the_version(project: dict[str, Any]) -> None:

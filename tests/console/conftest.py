@@ -54,12 +54,13 @@ def sign_in(browser: Browser, console: str, token: MakeToken) -> Iterator[SignIn
     watched = Watched()
 
     def make(role: str, *, name: str | None = None, js: bool = True, **context: Any) -> Page:
-        page = browser.new_context(base_url=console, java_script_enabled=js, **context).new_page()
+        visitor = browser.new_context(base_url=console, java_script_enabled=js, **context)
+        # As the form does, without two pages to draw; test_sign_in fills in the form.
+        answer = visitor.request.post("/console/sign-in", form={"token": token(role, name=name)}, max_redirects=0)
+        assert answer.status == 303, answer.text()
+        page = visitor.new_page()
         watched.watch(page)
-        page.goto("/console/sign-in")
-        page.get_by_label("Token").fill(token(role, name=name))
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Sign out").wait_for()
+        page.goto("/console")
         return page
 
     yield make

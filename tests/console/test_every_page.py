@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
@@ -75,6 +76,7 @@ def _addresses(shown: dict[str, list[str]]) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(300)  # it looks at some forty pages, twice
 def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
     sign_in: SignIn, db: Database, world: World, environment: Settings
 ) -> None:

@@ -2,7 +2,6 @@
 
 import re
 
-from playwright.sync_api import Browser
 from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, SignIn, accessible, says
@@ -24,8 +23,12 @@ def _signed_in(client: TestClient, secret: str) -> str:
     return found[1]
 
 
-def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, browser: Browser) -> None:
-    page = sign_in("operator", name="mia")
+def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, token: MakeToken) -> None:
+    page = sign_in("viewer")
+    page.context.clear_cookies()
+    page.goto("/console/sign-in")
+    page.get_by_label("Token").fill(token("operator", name="mia"))
+    page.get_by_role("button", name="Sign in").click()
     says(page, "mia (operator)")
     cookie = next(item for item in page.context.cookies() if item["name"] == COOKIE)
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")

@@ -9,10 +9,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection
 
+from schemas.catalogue import JobState
+from schemas.job_filter import JobFilter
 from tests.support.costs import counting
 from tests.world import World
 from worker.database import Database
-from worker.ledger import claims, gauges, inbox_sets
+from worker.ledger import claims, gauges, inbox_sets, job_lists
 from worker.people import due
 from worker.people.due import DueDeactivations
 from worker.queue.leftovers import Leftovers
@@ -189,6 +191,27 @@ def test_a_round_looks_at_what_changed_and_not_at_what_waits(world: World, db: D
     for _ in range(2):
         getattr(leftovers, step)(db)
     assert_bounded(reads_at_each_size(world, db, Backlog.jobs, lambda: getattr(leftovers, step)(db)))
+
+
+def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db: Database) -> None:
+    """It has the job of which a part is decided, and the one that a worker has claimed."""
+    begun, claimed = world.submit(db, world.enrolments(4), chunk_size=2).id, world.submit(db, world.enrolments(1)).id
+    world.run(
+        "UPDATE withdrawals.chunks SET state = 'done', closed_at = now() WHERE job_id = :id AND number = 0", id=begun
+    )
+    world.run(
+        "UPDATE withdrawals.chunks SET state = 'claimed', token = gen_random_uuid(), claimed_at = now(), claims = 1, "
+        "lease_until = now() + interval '1 hour' WHERE job_id = :id",
+        id=claimed,
+    )
+
+    def act() -> None:
+        with db.begin() as connection:
+            found = job_lists.list_jobs(connection, world.organisation_id, JobFilter(state=JobState.RUNNING))
+            assert [job.id for job in found] == [claimed, begun]
+            assert {job.state for job in found} == {JobState.RUNNING}
+
+    assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
 
 
 def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(

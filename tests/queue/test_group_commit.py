@@ -4,13 +4,17 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
+from worker.config import Settings
 from worker.database import Database
 from worker.group_commit import GroupCommit
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
 
 
 class Work:
@@ -99,6 +103,19 @@ def test_closing_commits_what_waits_and_takes_nothing_more(
     assert [item.result(0) for item in waiting] == [10, 20, 30]
     with pytest.raises(RuntimeError, match="closed"):
         group_commit.submit(4)
+
+
+def test_the_end_of_the_process_commits_what_waits_while_there_are_connections(environment: Settings) -> None:
+    """A web process closes its connections last of all; what it has taken in by then is not lost."""
+    with closing(Database(environment)) as database:
+        services = make_app(
+            database, make_broker(environment.broker_url.get_secret_value()), environment
+        ).state.services
+    anything: Any = object()
+    with pytest.raises(RuntimeError, match="closed"):
+        services.singles.submit(anything)
+    with pytest.raises(RuntimeError, match="closed"):
+        services.inbox.submit(anything, anything)
 
 
 def test_a_database_out_of_reach_fails_all_that_wait_and_then_goes_on(

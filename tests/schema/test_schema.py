@@ -8,12 +8,14 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
 from ops import migrate as migrating
-from ops.migrate import head, migrate
+from ops.migrate import MIGRATIONS, head, migrate
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -32,6 +34,12 @@ UNION ALL SELECT 'rights', table_schema, table_name, grantee, privilege_type, is
     FROM information_schema.table_privileges WHERE table_schema = ANY(:schemas)
 ORDER BY 1, 2, 3, 4, 5, 6, 7
 """
+
+
+def test_the_revision_that_the_code_needs_is_the_newest_of_alembics_chain() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert head() == ScriptDirectory.from_config(config).get_current_head()
 
 
 @pytest.fixture

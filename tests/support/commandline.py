@@ -59,13 +59,15 @@ def withdrawals(*words: object) -> Ran:
         except SystemExit as ended:
             code = ended.code
     assert isinstance(code, int)
-    return Ran(code, out.getvalue(), err.getvalue())
+    ran = Ran(code, out.getvalue(), err.getvalue())
+    assert ran.code == 0 or ran.out or ran.err, f"{words} ended with {code} and without a word"
+    return ran
 
 
 def done(*words: object) -> Any:
     """Run a command with `--json` that must succeed; its document."""
     ran = withdrawals(*words, "--json")
-    assert ran.code == 0, ran.err
+    assert ran.code == 0, ran
     return ran.document
 
 

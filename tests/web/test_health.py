@@ -6,6 +6,7 @@ from starlette.testclient import TestClient
 
 from ops.local.servers import LocalServers
 from tests.support import processes
+from tests.support.web import Hr, apply_inbox_of, event
 from tests.world import World
 
 
@@ -69,6 +70,23 @@ def test_a_step_that_fails_while_work_flows_is_named_and_it_stays_ready(client: 
     metrics = client.get("/metrics").text
     assert 'withdrawals_relay_step_failures{step="sessions"} 30.0' in metrics
     assert 'withdrawals_relay_step_failures{step="admit"} 0.0' in metrics
+
+
+def test_the_gauges_tell_how_many_events_wait_and_for_how_long(client: TestClient, hr: Hr, world: World) -> None:
+    def gauges() -> dict[str, float]:
+        lines = client.get("/metrics").text.splitlines()
+        return {
+            name: float(value) for name, value in (line.split() for line in lines if line.startswith("withdrawals_in"))
+        }
+
+    for person in ("anna", "ben"):
+        assert hr.send(event(person)).status_code == 202
+    world.run("UPDATE withdrawals.receipts SET received_at = now() - interval '1 hour' WHERE external_id = 'ben'")
+    waiting = gauges()
+    assert waiting["withdrawals_inbox_events"] == 2
+    assert waiting["withdrawals_inbox_oldest_seconds"] >= 3600
+    apply_inbox_of(client)
+    assert gauges() == {"withdrawals_inbox_events": 0, "withdrawals_inbox_oldest_seconds": 0}
 
 
 def test_a_broker_that_is_gone_is_named_and_the_process_still_answers(

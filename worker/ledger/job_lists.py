@@ -49,6 +49,30 @@ def _in_state(state: JobState) -> ColumnElement[bool]:
     return jobs.c.state == state
 
 
+def _may_run(organisation_id: int) -> ColumnElement[bool]:
+    """Jobs that can be `running`, found without those of one id that wait, of which there may be very many.
+
+    A job of one id has one chunk, which is claimed; or it was closed a moment ago, and the job is about to finish.
+    """
+    claimed = select(job_chunks.c.job_id).where(
+        job_chunks.c.organisation_id == organisation_id, job_chunks.c.state == literal_column("'claimed'")
+    )
+    several = jobs.alias("several")
+    begun = (
+        select(job_chunks.c.id)
+        .where(job_chunks.c.job_id == several.c.id, job_chunks.c.state.not_in(("waiting", "ready")))
+        .correlate(several)
+        .exists()
+    )
+    of_several = select(several.c.id).where(
+        several.c.organisation_id == organisation_id,
+        several.c.state == literal_column("'queued'"),
+        several.c.accepted > literal_column("1"),
+        begun,
+    )
+    return jobs.c.id.in_(claimed.union_all(of_several))
+
+
 def _select_jobs() -> Select[*tuple[Any, ...]]:
     """Jobs with their counts, as `Job` names them."""
     held = jobs.c.state == JobState.HELD
@@ -149,6 +173,8 @@ def list_jobs(
     conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(wanted)]
     if wanted.state is not None:
         conditions.append(_in_state(wanted.state))
+    if wanted.state is JobState.RUNNING:
+        conditions.append(_may_run(organisation_id))
     if before is not None:
         conditions.append(jobs.c.id < before)
     return _read(connection, _JOBS.where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
