@@ -20,7 +20,8 @@ WITH seen AS MATERIALIZED (
     FOR UPDATE OF c
 
 -- Withdraw, in id order. A row that somebody changed since it was seen is checked again as it is now: the update waits
--- for its lock, reads the newest version, and leaves it out unless all that the rules look at is as it was seen.
+-- for its lock, reads the newest version, and leaves it out unless all that the rules look at is as it was seen. Minor
+-- versions of PostgreSQL differ in whether they check `ctid` again, so every condition is repeated.
 ), withdrawn AS (
     UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = p.reason,
         withdrawn_by = p.requested_by
