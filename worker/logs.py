@@ -11,6 +11,7 @@ import structlog
 
 from worker.config import Settings
 from worker.errors import describe
+from worker.telemetry import request
 
 
 def configure(settings: Settings) -> None:
@@ -18,6 +19,7 @@ def configure(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,6 +46,14 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 logs whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+def _add_request_id(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """The id that the line names, of the request that a row came with; else that of the request in hand, if any."""
+    request_id = event.pop("request_id", None) or request.current()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _describe_exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

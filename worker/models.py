@@ -175,6 +175,9 @@ class JobsColumns(TypedColumns):
     reinstates: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
     file_name: Named[str | None]
     deactivated_external_id: Named[str | None]
+    request_id: Named[str | None]
+    traceparent: Named[str | None]
+    received_at: Named[datetime | None] = Column(Instant)
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -410,6 +413,8 @@ class ReceiptsColumns(TypedColumns):
     own_failures: Named[int]
     tried_for: Named[timedelta] = Column(Interval)
     applied_at: Named[datetime | None] = Column(Instant)
+    request_id: Named[str | None]
+    traceparent: Named[str | None]
 
 
 receipts = Table("receipts", metadata, ReceiptsColumns, schema="withdrawals")

@@ -8,19 +8,22 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Annotated, Any
 
+import redis
 import typer
 
 from ops import doctor as examination
 from ops.cli import common, welcome
 from ops.cli.common import AsJson
 from ops.local import supervisor
-from worker import logs
+from worker import logs, telemetry
 from worker.access.sealing import Seal
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
-from worker.queue.broker import make_broker
+from worker.queue.broker import HintBroker, make_broker
+from worker.telemetry import health, shared
+from worker.telemetry.family import Family
 
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
@@ -120,12 +123,13 @@ def web(
         if socket_ is None and current.web_processes > 1:
             with closing(Database(current, pool_size=1)) as database:  # here, because each process would be restarted
                 common.verify_sessions(database)
-            supervisor.run_sharing(
-                _listen(current.host, current.port),
-                [sys.executable, "-m", "ops", "web", "--socket"],
-                count=current.web_processes,
-                stop_seconds=current.shutdown_seconds + 5,
-            )
+            with shared.directory():  # each of them answers /metrics for all
+                supervisor.run_sharing(
+                    _listen(current.host, current.port),
+                    [sys.executable, "-m", "ops", "web", "--socket"],
+                    count=current.web_processes,
+                    stop_seconds=current.shutdown_seconds + 5,
+                )
         else:
             _serve(current, socket.socket(fileno=socket_) if socket_ is not None else None)
 
@@ -136,12 +140,14 @@ def _serve(current: Settings, listening: socket.socket | None) -> None:
     from worker.web.server import serve  # noqa: PLC0415 - likewise
 
     logs.configure(current)
+    telemetry.start(current, "web")
     pools = Pools.open(current)
     try:
         common.verify_sessions(pools.requests)
         serve(make_app(pools, make_broker(current.broker_url.get_secret_value()), current), current, listening)
     finally:
         pools.close()
+        telemetry.stop()
 
 
 def worker(
@@ -153,7 +159,21 @@ def worker(
         count, each = processes or current.processes, threads or current.threads
         with closing(Database(current, pool_size=1)) as database:  # here, because each of its processes would restart
             common.verify_sessions(database)
-        raise typer.Exit(supervisor.run_until_signalled(_dramatiq(current, count, each), _worker_environment(each)))
+        command, variables = _dramatiq(current, count, each), _worker_environment(each)
+        if current.health_port is None:
+            raise typer.Exit(supervisor.run_until_signalled(command, variables))
+        broker = make_broker(current.broker_url.get_secret_value())
+        with shared.directory() as path:
+            family = Family(path, count, reaches_broker=lambda: _answers(broker))
+            with health.serving(current, alive=family.alive, ready=family.ready):
+                raise typer.Exit(supervisor.run_until_signalled(command, variables))
+
+
+def _answers(broker: HintBroker) -> bool:
+    try:
+        return bool(broker.client.ping())
+    except redis.RedisError:
+        return False
 
 
 def relay() -> None:
@@ -162,13 +182,17 @@ def relay() -> None:
 
     with common.environment() as current:
         logs.configure(current)
+        telemetry.start(current, "relay")
         database = Database(current, retry_seconds=_RELAY_RETRY)
+        database.show_use("relay")
         common.verify_sessions(database)
         running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())
-        running.run()
+        with health.serving(current, alive=running.alive, ready=running.ready):
+            running.run()
         database.close()
+        telemetry.stop()
 
 
 def config(json: AsJson = False) -> None:

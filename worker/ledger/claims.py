@@ -102,7 +102,10 @@ def count_due(connection: Connection, *, most: int) -> int:
 _LOCK = """
 SELECT c.id, c.job_id, c.size, c.attempts, c.own_failures, c.claims,
     c.tried_for + (clock_timestamp() - c.claimed_at) AS tried_for, c.learner_external_id, c.redrives AS letter_id,
-    j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
+    j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed, c.lane, j.request_id, j.traceparent,
+    clock_timestamp() - CASE WHEN c.redrives IS NOT NULL THEN c.created_at
+        WHEN j.released_at IS NULL AND j.effective_at <= j.created_at THEN coalesce(j.received_at, j.created_at)
+        ELSE coalesce(j.admitted_at, j.created_at) END AS waited
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
 ORDER BY c.id FOR UPDATE OF c {skip}

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -28,6 +28,7 @@ from worker.ledger.inbox_sets import WaitingEvent
 from worker.people.apply_events import EventResult, add_grace, apply_events, lock_people
 from worker.people.events import AHEAD, MAX_CLOCK_SKEW, EventReceipt
 from worker.records import ArrivedEvent, StoredEvent
+from worker.telemetry import request, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,9 @@ class IncomingEvent:
     event: PersonEvent | None = None
     fault: str | None = None
     """What is wrong with it, free of personal data."""
+    request_id: str | None = field(default_factory=request.current)
+    """Of the request that it came with, as is `traceparent`."""
+    traceparent: str | None = field(default_factory=tracing.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Inbox:
     """The door of one process: events that wait at the same time are committed together."""
 
     def __init__(self, database: Database) -> None:
-        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _accept, name="inbox")
+        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _store, name="inbox")
 
     def submit(self, source: RegisteredSource, incoming: IncomingEvent) -> "Future[Answer]":
         """Store an event that could be read; its answer is there once it is committed.
@@ -102,6 +106,11 @@ def reject(database: Database, source: RegisteredSource, incoming: IncomingEvent
     while answer is None:  # None: somebody stored the same id meanwhile, so the next round finds it
         answer = database.run(lambda connection: _reject(connection, source, incoming), patient=True)
     return answer
+
+
+def _store(connection: Connection, given: Sequence[_Given]) -> list[Answer | Exception]:
+    with tracing.batch("inbox.store", (incoming.traceparent for _, incoming in given), events=len(given)):
+        return _accept(connection, given)
 
 
 def _accept(connection: Connection, given: Sequence[_Given]) -> list[Answer | Exception]:
@@ -154,6 +163,8 @@ def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, st
         incoming.key,
         hashlib.sha256(incoming.body).digest(),
         ReceiptStatus.ACCEPTED if event is not None else ReceiptStatus.IGNORED,
+        request_id=incoming.request_id,
+        traceparent=incoming.traceparent,
     )
     if event is None:
         return receipt
@@ -278,6 +289,8 @@ def _arrived(waiting: WaitingEvent) -> ArrivedEvent:
         door=waiting.door,
         key=waiting.key,
         request_hash=bytes(waiting.request_hash),
+        request_id=waiting.request_id,
+        traceparent=waiting.traceparent,
     )
 
 

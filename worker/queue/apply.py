@@ -15,6 +15,7 @@ from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
 from worker.ledger.person_events import NewerEvents
 from worker.records import Chunk, Claim, Decided
+from worker.telemetry import tracing
 
 EVENT_WAIT = timedelta(milliseconds=500)
 """After so long a deactivation is looked at again that waits for another event of its person."""
@@ -45,6 +46,8 @@ class Applied:
     """Jobs that may have finished."""
     letters: list[tuple[int, str]] = field(default_factory=list)
     """Letters whose attempt ended, with their new state."""
+    chunks: dict[int, Chunk] = field(default_factory=dict)
+    """Those of the claim that were still its own."""
 
 
 def apply(connection: Connection, claim: Claim) -> Applied:
@@ -52,9 +55,15 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     decide.lock_letters(connection, claim.chunk_ids)
     chunks = claims.lock(connection, claim)
     applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})
+    applied.chunks = {chunk.id: chunk for chunk in chunks}
     if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
         applied.job_ids |= claims.done_by(connection, claim)
+    with tracing.batch("claim.decide", (chunk.traceparent for chunk in chunks), chunks=len(chunks)):
+        return _decide(connection, claim, chunks, applied)
 
+
+def _decide(connection: Connection, claim: Claim, chunks: Sequence[Chunk], applied: Applied) -> Applied:
+    """Decide locked chunks."""
     if len(chunks) == 1 and chunks[0].is_plain and decide.lock_plain(connection, chunks[0].id):
         applied.decided = decide.decide_plain(connection, chunks[0].id)
         return applied

@@ -7,6 +7,7 @@ A commit whose answer was lost is found done by the token check when the attempt
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,10 +22,11 @@ from worker.config import Settings
 from worker.database import Database, driver
 from worker.errors import Fault, classify, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
-from worker.queue import recovery
+from worker.queue import counts, recovery
 from worker.queue.apply import Applied, apply
 from worker.queue.inbox import InboxDrain
 from worker.records import Claim
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -81,13 +83,22 @@ class Drain:
         )
 
     def _handle(self, claim: Claim) -> None:
+        started = time.monotonic()
         try:
             applied = self._decide(claim)
         except Exception as error:
+            counts.failed(time.monotonic() - started)
             self._recover(claim, error)
             return
+        counts.decided(applied, time.monotonic() - started)
         for item in applied.decided:
-            log.info("chunk.decided", chunk_id=item.chunk_id, job_id=item.job_id, outcomes=item.counts)
+            log.info(
+                "chunk.decided",
+                chunk_id=item.chunk_id,
+                job_id=item.job_id,
+                outcomes=item.counts,
+                request_id=applied.chunks[item.chunk_id].request_id,
+            )
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)
         self._finish(sorted(applied.job_ids))
@@ -130,6 +141,7 @@ class Drain:
         try:
             if self._stopping.is_set() and classify(error) is Fault.TIMEOUT:
                 self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
+                metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
                 log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
             else:
                 recovery.record_failure(self._database, self._settings, claim, error)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -20,7 +21,10 @@ from worker.errors import Fault, WithdrawalsError, classify, describe
 from worker.ledger import inbox_sets, jobs
 from worker.ledger.inbox_sets import WaitingEvent
 from worker.people import inbox
+from worker.people.inbox import AppliedSet
+from worker.queue import counts
 from worker.queue.recovery import SURROUNDINGS, backoff
+from worker.telemetry import error_reports, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +32,7 @@ SET = 1000
 """Events that are applied together at the most."""
 AT_ONCE = 20
 """Organisations that are looked at for one whose inbox no other worker has."""
+_IDS_OF_A_LINE = 50
 BUSY_WAIT = timedelta(milliseconds=500)
 """After so long an event is tried again whose person was locked by another transaction."""
 
@@ -38,6 +43,7 @@ class _InHand:
 
     organisation_id: int = 0
     events: list[WaitingEvent] = field(default_factory=list)
+    applied: AppliedSet = field(default_factory=lambda: AppliedSet({}, []))
 
 
 class InboxDrain:
@@ -60,9 +66,13 @@ class InboxDrain:
         """Apply one set of events that are due; how many were taken in hand, 0 when there was nothing to do."""
         in_hand = _InHand()
         try:
-            return self._database.run(lambda connection: self._apply(connection, in_hand))
+            taken = self._database.run(lambda connection: self._apply(connection, in_hand))
         except Exception as error:
             return self._recover(in_hand, error)
+        if taken:
+            counts.events_applied(in_hand.events, in_hand.applied.results)
+            _log_applied(in_hand)
+        return taken
 
     def _apply(self, connection: Connection, in_hand: _InHand) -> int:
         in_hand.events = []
@@ -75,12 +85,11 @@ class InboxDrain:
             in_hand.events = inbox_sets.take(connection, organisation_id, most=SET)
             if not in_hand.events:  # applied since they were found
                 return 0
-            applied = inbox.apply_set(connection, organisation_id, in_hand.events)
-            if applied.busy:
-                inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
-        log.info(
-            "inbox.applied", organisation_id=organisation_id, events=len(applied.results), busy=len(applied.busy)
-        )  # fmt: skip
+            traces = (event.traceparent for event in in_hand.events)
+            with tracing.batch("inbox.apply", traces, events=len(in_hand.events)):
+                in_hand.applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+            if in_hand.applied.busy:
+                inbox_sets.postpone(connection, organisation_id, in_hand.applied.busy, wait=BUSY_WAIT)
         return len(in_hand.events)
 
     def _recover(self, in_hand: _InHand, error: Exception) -> int:
@@ -91,7 +100,9 @@ class InboxDrain:
         error_class, message, fingerprint = describe(error)
         details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
         fault = classify(error)
-        log.warning("inbox.failed", organisation_id=in_hand.organisation_id, events=len(in_hand.events), **details)
+        log.warning("inbox.failed", **_ids_of(in_hand), events=len(in_hand.events), **details)
+        if fault not in SURROUNDINGS:
+            error_reports.report(error, "inbox.failed", organisation_id=in_hand.organisation_id)
         if not in_hand.events or (self._stopping.is_set() and fault is Fault.TIMEOUT):  # none of them is to blame
             return 0
         try:
@@ -100,6 +111,21 @@ class InboxDrain:
             log.warning("inbox.left", error_class=type(second).__name__)
             return 0
         return len(in_hand.events)
+
+
+def _ids_of(in_hand: _InHand) -> dict[str, Any]:
+    """The ids of a set that failed: of many requests none is to blame, and each comes again in a smaller set."""
+    ids: dict[str, Any] = {"organisation_id": in_hand.organisation_id}
+    return {**ids, "request_id": in_hand.events[0].request_id} if len(in_hand.events) == 1 else ids
+
+
+def _log_applied(in_hand: _InHand) -> None:
+    """Log a set, and the requests that its events came with, as many on a line as a line can hold."""
+    ids, applied = {"organisation_id": in_hand.organisation_id}, in_hand.applied
+    log.info("inbox.applied", **ids, events=len(applied.results), busy=len(applied.busy))
+    known = [event.request_id for event in in_hand.events if event.request_id is not None]
+    for start in range(0, len(known), _IDS_OF_A_LINE):
+        log.info("inbox.requests_applied", **ids, request_ids=known[start : start + _IDS_OF_A_LINE])
 
 
 def _choose(connection: Connection) -> int | None:
@@ -142,7 +168,7 @@ def _give_up(connection: Connection, organisation_id: int, event: WaitingEvent, 
     fault = str(error) if refused else f"{error_class}: {message}"
     kind = inbox.kind_of(fault) if refused else fingerprint
     letter_id = inbox_sets.give_up(connection, organisation_id, event, fault=fault, kind=kind)
-    log.warning("inbox.given_up", receipt_id=event.id, dead_letter_id=letter_id)
+    log.warning("inbox.given_up", receipt_id=event.id, dead_letter_id=letter_id, request_id=event.request_id)
 
 
 def _ids(events: Sequence[WaitingEvent]) -> list[int]:

@@ -22,6 +22,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import Fault, classify, describe
 from worker.ledger import claims, closing, dead_letters, decide, jobs
 from worker.records import Chunk, Claim
+from worker.telemetry import error_reports, metrics
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +80,8 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
     error_class, message, fingerprint = describe(error)
     details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
     log.warning("attempt.failed", token=str(claim.token), chunks=len(claim.chunk_ids), fault=fault, **details)
+    if fault not in SURROUNDINGS:
+        error_reports.report(error, "attempt.failed", chunk_ids=claim.chunk_ids[:10])
 
     def work(connection: Connection) -> list[int]:
         decide.lock_letters(connection, claim.chunk_ids)
@@ -102,6 +105,7 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
         return [chunk.job_id for chunk in chunks]
 
     _and_finish(database, [database.run(work)])
+    metrics.ATTEMPTS.labels("failed").inc(len(claim.chunk_ids))
 
 
 def take_over(database: Database, settings: Settings) -> int:
@@ -111,7 +115,9 @@ def take_over(database: Database, settings: Settings) -> int:
     """
     with database.begin() as connection:
         lost = claims.vanished(connection)
-    _and_finish(database, database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over"))
+    taken = database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over")
+    metrics.ATTEMPTS.labels("vanished").inc(sum(map(len, taken)))
+    _and_finish(database, taken)
     return len(lost)
 
 
@@ -120,7 +126,8 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
     chunks = claims.lock_lost(connection, claim)
     if not chunks:
         return []
-    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks))
+    requests = sorted({chunk.request_id for chunk in chunks if chunk.request_id is not None})
+    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks), request_ids=requests[:50])
     details = {
         "error_class": "Vanished",
         "message": "The worker that had claimed it stopped without recording a result.",
@@ -160,7 +167,8 @@ def _carry_out(
             notify_after_commit(connection)
         case NextStep.GIVE_UP:
             _give_up(connection, chunk, code, details)
-    log.info("chunk." + step.name.lower(), chunk_id=chunk.id, job_id=chunk.job_id, size=chunk.size)
+    ids = {"chunk_id": chunk.id, "job_id": chunk.job_id, "request_id": chunk.request_id}
+    log.info("chunk." + step.name.lower(), **ids, size=chunk.size)
 
 
 def _give_up(connection: Connection, chunk: Chunk, code: LetterCode, details: dict[str, str]) -> None:
