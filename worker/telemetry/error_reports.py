@@ -37,7 +37,6 @@ def start(settings: Settings, process: str, *, transport: Any = None) -> None:
             transport=transport,
             default_integrations=False,
             auto_enabling_integrations=False,
-            send_default_pii=False,
             include_local_variables=False,
             server_name=f"withdrawals-{process}",
             max_breadcrumbs=0,

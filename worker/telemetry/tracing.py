@@ -5,7 +5,7 @@ What is done for several requests in one transaction is one span of its own, wit
 traces gets a span with the same times that links back.
 
 Spans carry ids, codes and the text of statements without values: no personal data. While traces are off, nothing of
-OpenTelemetry is imported, and a span is one comparison.
+OpenTelemetry is imported here, and a span is one comparison.
 """
 
 import time
@@ -93,13 +93,13 @@ def span(
 def batch(name: str, parents: Iterable[str | None], **attributes: Any) -> AbstractContextManager[Any]:
     """A span around what is done for several requests at once. `parents`: their `traceparent`s.
 
-    For one request alone it belongs to its trace, statements included.
+    For one request alone it belongs to its trace, statements included; for none that is traced there is no span.
     """
     if _tracer is None:
         return _OFF
     distinct = sorted({one for one in parents if one is not None})
     if len(distinct) <= 1:
-        return _span(name, distinct[0] if distinct else None, False, attributes)
+        return _span(name, distinct[0], False, attributes) if distinct else _OFF
     return _batch(name, distinct, attributes)
 
 
