@@ -223,12 +223,13 @@ class Relay:
 
     def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""
+        failed = metrics.STEPS.labels(step, "failed")  # shown from the first round on: a rate needs a first value
         try:
             act()
         except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
-            metrics.STEPS.labels(step, "failed").inc()
+            failed.inc()
             if not is_passing(error):
                 error_reports.report(error, "relay.step_failed", step=step)
             self._failures.record(step, error)

@@ -13,12 +13,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from schemas.catalogue import Outcome, ReceiptStatus
 from worker.telemetry import shared
 
+disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each, which only some processes can show
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OWN = CollectorRegistry()
 """The metrics of this process."""
