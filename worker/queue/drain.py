@@ -25,6 +25,7 @@ from worker.ledger import claims, jobs
 from worker.queue import counts, recovery
 from worker.queue.apply import Applied, apply
 from worker.queue.inbox import InboxDrain
+from worker.queue.recovery import request_ids
 from worker.records import Claim
 from worker.telemetry import metrics
 
@@ -97,7 +98,7 @@ class Drain:
                 chunk_id=item.chunk_id,
                 job_id=item.job_id,
                 outcomes=item.counts,
-                request_id=applied.chunks[item.chunk_id].request_id,
+                request_ids=request_ids(applied.chunks[item.chunk_id]),
             )
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)

@@ -126,8 +126,7 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
     chunks = claims.lock_lost(connection, claim)
     if not chunks:
         return []
-    requests = sorted({chunk.request_id for chunk in chunks if chunk.request_id is not None})
-    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks), request_ids=requests[:50])
+    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks), request_ids=request_ids(*chunks))
     details = {
         "error_class": "Vanished",
         "message": "The worker that had claimed it stopped without recording a result.",
@@ -142,6 +141,11 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
             _carry_out(step, connection, chunk, claim, lambda _: None, LetterCode.POISON, details)
     notify_after_commit(connection)
     return [chunk.job_id for chunk in chunks]
+
+
+def request_ids(*chunks: Chunk) -> list[str]:
+    """The requests that chunks came with, for the log."""
+    return sorted({chunk.request_id for chunk in chunks if chunk.request_id is not None})
 
 
 def _share_blame(claim: Claim, chunks: list[Chunk]) -> bool:
