@@ -1,6 +1,5 @@
 """One id from the door to the outcome: of the caller or made here, answered, stored, and in every line of the log."""
 
-import io
 import json
 import logging
 from collections.abc import Iterator
@@ -20,15 +19,16 @@ from worker.database import Database
 class Lines:
     """The log of this process, as JSON lines."""
 
-    def __init__(self) -> None:
-        self.stream = io.StringIO()
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys, self._text = capsys, ""
 
     @property
     def text(self) -> str:
-        return self.stream.getvalue()
+        self._text += self._capsys.readouterr().err
+        return self._text
 
     def named(self, name: str) -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self.text.splitlines()]
+        found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
         return [line for line in found if line["event"] == name]
 
     def named_by(self, name: str) -> list[str]:
@@ -37,13 +37,14 @@ class Lines:
 
 
 @pytest.fixture
-def lines(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    root, found = logging.getLogger(), Lines()
+def lines(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Lines]:
+    root = logging.getLogger()
     configured, level = structlog.get_config(), root.level
     monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr("sys.stderr", found.stream)
     logs.configure(environment.model_copy(update={"log_format": "json"}))
-    yield found
+    yield Lines(capsys)
     root.setLevel(level)
     structlog.configure(**configured)
 

@@ -69,7 +69,7 @@ class InboxDrain:
             taken = self._database.run(lambda connection: self._apply(connection, in_hand))
         except Exception as error:
             return self._recover(in_hand, error)
-        if taken:
+        if in_hand.events:
             counts.events_applied(in_hand.events, in_hand.applied.results)
             _log_applied(in_hand)
         return taken
