@@ -1,5 +1,6 @@
 """One id from the door to the outcome: of the caller or made here, answered, stored, and in every line of the log."""
 
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ from worker.database import Database
 class Lines:
     """The log of this process, as JSON lines."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys, self._text = capsys, ""
+    def __init__(self, stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+        """`stream`: what the standard library's handler writes to; the rest goes to stderr as it is now."""
+        self._stream, self._capsys, self._direct = stream, capsys, ""
 
     @property
     def text(self) -> str:
-        self._text += self._capsys.readouterr().err
-        return self._text
+        self._direct += self._capsys.readouterr().err
+        return self._stream.getvalue() + self._direct
 
     def named(self, name: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
@@ -43,8 +45,11 @@ def lines(
     root = logging.getLogger()
     configured, level = structlog.get_config(), root.level
     monkeypatch.setattr(root, "handlers", [])
-    logs.configure(environment.model_copy(update={"log_format": "json"}))
-    yield Lines(capsys)
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stderr", stream)
+        logs.configure(environment.model_copy(update={"log_format": "json"}))
+    yield Lines(stream, capsys)
     root.setLevel(level)
     structlog.configure(**configured)
 
