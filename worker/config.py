@@ -146,6 +146,19 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field("console", description="format of the logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    health_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port on which a worker or relay answers /healthz, /readyz and /metrics; unset: none",
+    )
+    traces: bool = Field(
+        False,
+        description="whether traces are exported over OTLP; OTEL_EXPORTER_OTLP_ENDPOINT and its like say where to",
+    )
+    sentry_dsn: SecretStr | None = Field(
+        None, description="where unexpected errors are reported, without personal data; unset: nowhere"
+    )
 
     @field_validator("port", "health_port", mode="before", check_fields=False)
     @classmethod

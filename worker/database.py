@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psycopg
 import sqlalchemy
@@ -17,11 +17,13 @@ import tenacity
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.pool import QueuePool
 
 from worker import session_settings
 from worker.config import Settings
 from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
+from worker.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -32,6 +34,8 @@ CHANNEL = "withdrawals_due"
 _NOTIFY = sqlalchemy.text(f"NOTIFY {CHANNEL}")
 
 _AFTER_COMMIT = "withdrawals_after_commit"
+_MORE = 2
+"""Connections beyond the size of a pool, for moments."""
 
 
 def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
@@ -96,7 +100,7 @@ class Database:
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
             pool_size=pool_size,
-            max_overflow=2,
+            max_overflow=_MORE,
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
@@ -113,6 +117,8 @@ class Database:
         prepare = self._prepare_owner_session if as_owner else self._prepare_service_session
         sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
+        tracing.watch(self.engine)
+        self._most = pool_size + _MORE
         self._notifier = Notifier(self._notify)
         self._before_close: list[Callable[[], None]] = []
 
@@ -204,12 +210,23 @@ class Database:
                 log.warning("item.failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
         return results
 
+    def show_use(self, pool: str) -> None:
+        """Show in the metrics how many of these connections are in use, as those of `pool`, until they are closed."""
+        most, in_use = metrics.POOL.labels(pool, "most"), metrics.POOL.labels(pool, "in_use")
+
+        def read() -> None:
+            most.set(self._most)
+            in_use.set(cast(QueuePool, self.engine.pool).checkedout())
+
+        metrics.sample_with(self, read)
+
     def before_close(self, act: Callable[[], None]) -> None:
         """Call `act` when these connections are closed, while they still work."""
         self._before_close.append(act)
 
     def close(self) -> None:
         """Send the notification that is still to be sent, and close every connection."""
+        metrics.forget(self)
         for act in self._before_close:
             act()
         self._notifier.close()

@@ -11,6 +11,7 @@ import structlog
 
 from worker.config import Settings
 from worker.errors import describe
+from worker.telemetry import request
 
 
 def configure(settings: Settings) -> None:
@@ -18,6 +19,7 @@ def configure(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,6 +55,14 @@ class _NamedLogger(structlog.WriteLogger):
     def __init__(self, name: str = "root") -> None:
         super().__init__(sys.stderr)
         self.name = name
+
+
+def _add_request_id(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """The id that the line names, of the request that a row came with; else that of the request in hand, if any."""
+    request_id = event.pop("request_id", None) or request.current()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _describe_exception(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

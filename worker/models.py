@@ -198,6 +198,9 @@ class JobsColumns(TypedColumns):
     file_name: Named[str | None]
     deactivated_external_id: Named[str | None]
     correct_due: Named[bool]
+    request_id: Named[str | None]
+    traceparent: Named[str | None]
+    received_at: Named[datetime | None] = Column(Instant)
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -433,6 +436,8 @@ class ReceiptsColumns(TypedColumns):
     own_failures: Named[int]
     tried_for: Named[timedelta] = Column(Interval)
     applied_at: Named[datetime | None] = Column(Instant)
+    request_id: Named[str | None]
+    traceparent: Named[str | None]
 
 
 receipts = Table("receipts", metadata, ReceiptsColumns, schema="withdrawals")

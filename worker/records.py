@@ -86,6 +86,10 @@ class NewJob:
     """None: at once. A date is the end of that day in the organisation's time zone."""
     accepted: int = 0
     duplicates: int = 0
+    request_id: str | None = None
+    """Of the request that asks for it."""
+    traceparent: str | None = None
+    """The context of its trace (W3C Trace Context), while traces are on."""
 
 
 LANE_HR, LANE_LETTERS, LANE_BULK = 0, 1, 2
@@ -188,6 +192,10 @@ class Chunk:
     reinstates: int | None
     proceed: bool
     """False when the job was paused or cancelled after the claim: hand it back."""
+    lane: int = LANE_BULK
+    waited: timedelta = timedelta(0)
+    """Since it was asked for; for what was scheduled or held, since it fell due or was released."""
+    request_id: str | None = None
 
     @property
     def is_person(self) -> bool:
@@ -198,6 +206,15 @@ class Chunk:
     def is_splittable(self) -> bool:
         """A person chunk is never split: its letter names the person."""
         return self.size > 1 and not self.is_person
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How long ago, and by which request, a chunk was asked for; as a `Chunk` says it."""
+
+    lane: int
+    waited: timedelta
+    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +297,8 @@ class ArrivedEvent:
     door: str
     key: str
     request_hash: bytes
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,24 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import redis
 import typer
 
 from ops.cli import common, servers
 from ops.cli.common import AsJson
 from ops.local import python, supervisor
-from worker import logs
+from worker import logs, telemetry
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
+from worker.telemetry import health, shared
+from worker.telemetry.family import Family
+
+if TYPE_CHECKING:
+    from worker.queue.broker import HintBroker
 
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
@@ -130,12 +136,13 @@ def web(
         if socket_ is None and current.web_processes > 1:
             with closing(Database(current, pool_size=1)) as database:  # here, because each process would be restarted
                 common.verify_sessions(database)
-            supervisor.run_sharing(
-                _listen(current.host, current.port),
-                python.module("ops", "web", "--socket"),
-                count=current.web_processes,
-                stop_seconds=current.shutdown_seconds + 5,
-            )
+            with shared.directory():  # each of them answers /metrics for all
+                supervisor.run_sharing(
+                    _listen(current.host, current.port),
+                    python.module("ops", "web", "--socket"),
+                    count=current.web_processes,
+                    stop_seconds=current.shutdown_seconds + 5,
+                )
         else:
             _serve(current, socket.socket(fileno=socket_) if socket_ is not None else None)
 
@@ -147,12 +154,14 @@ def _serve(current: Settings, listening: socket.socket | None) -> None:
     from worker.web.server import serve  # noqa: PLC0415 - likewise
 
     logs.configure(current)
+    telemetry.start(current, "web")
     pools = Pools.open(current)
     try:
         common.verify_sessions(pools.requests)
         serve(make_app(pools, make_broker(current.broker_url.get_secret_value()), current), current, listening)
     finally:
         pools.close()
+        telemetry.stop()
 
 
 def worker(
@@ -160,11 +169,27 @@ def worker(
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_THREADS.")] = None,
 ) -> None:
     """Withdraw what is due. On SIGTERM, finish or give back the current chunks in WITHDRAWALS_SHUTDOWN_SECONDS."""
+    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+
     with servers.environment(broker=True, join=False) as current:
         count, each = processes or current.processes, threads or current.threads
         with closing(Database(current, pool_size=1)) as database:  # here, because each of its processes would restart
             common.verify_sessions(database)
-        raise typer.Exit(supervisor.run_until_signalled(_dramatiq(current, count, each), _worker_environment(each)))
+        command, variables = _dramatiq(current, count, each), _worker_environment(each)
+        if current.health_port is None:
+            raise typer.Exit(supervisor.run_until_signalled(command, variables))
+        broker = make_broker(current.broker_url.get_secret_value())
+        with shared.directory() as path:
+            family = Family(path, count, reaches_broker=lambda: _answers(broker))
+            with health.serving(current, alive=family.alive, ready=family.ready):
+                raise typer.Exit(supervisor.run_until_signalled(command, variables))
+
+
+def _answers(broker: "HintBroker") -> bool:
+    try:
+        return bool(broker.client.ping())
+    except redis.RedisError:
+        return False
 
 
 def relay() -> None:
@@ -174,13 +199,17 @@ def relay() -> None:
 
     with servers.environment(broker=True, join=False) as current:
         logs.configure(current)
+        telemetry.start(current, "relay")
         database = Database(current, retry_seconds=_RELAY_RETRY)
+        database.show_use("relay")
         common.verify_sessions(database)
         running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())
-        running.run()
+        with health.serving(current, alive=running.alive, ready=running.ready):
+            running.run()
         database.close()
+        telemetry.stop()
 
 
 def config(json: AsJson = False) -> None:

@@ -93,6 +93,25 @@ class Backlog:
             count=count,
         )
 
+    def claimed(self, count: int) -> None:
+        """Chunks in the hands of workers."""
+        self.jobs(count)
+        self._world.run(
+            """UPDATE withdrawals.chunks SET state = 'claimed', token = gen_random_uuid(), claimed_at = now(),
+                lease_until = now() WHERE state = 'ready'"""
+        )
+
+    def deliveries(self, count: int) -> None:
+        """Deliveries that are due, and as many that were given up."""
+        self._world.run(
+            """WITH e AS (INSERT INTO withdrawals.endpoints (organisation_id, url, events, secret, created_by)
+                VALUES (:o, 'https://example.org/' || gen_random_uuid(), '{job.held}', '', 'test') RETURNING id)
+            INSERT INTO withdrawals.deliveries (endpoint_id, organisation_id, type, data, state)
+            SELECT e.id, :o, 'test', '{}', s FROM e, generate_series(1, :count), unnest(ARRAY['due', 'failed']) s""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
     def letters(self, count: int) -> None:
         self._world.run(
             """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint)
@@ -115,7 +134,7 @@ def reads_at_each_size(
         if size == FEW:
             world.run(
                 "ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.persons, withdrawals.dead_letters, "
-                "withdrawals.receipts"
+                "withdrawals.receipts, withdrawals.deliveries"
             )
         act()
         with counting(db) as costs:
@@ -235,8 +254,12 @@ def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(
         (lambda backlog, count: backlog.jobs(count, state="held", chunk="waiting"), gauges.held_jobs),
         (Backlog.letters, gauges.open_letters),
         (Backlog.events, gauges.waiting_events),
+        (Backlog.jobs, gauges.due_by_lane),
+        (lambda backlog, count: backlog.jobs(count, state="held", chunk="waiting"), gauges.held_seconds),
+        (Backlog.claimed, gauges.claimed_chunks),
+        (Backlog.deliveries, gauges.deliveries),
     ],
-    ids=["due chunks", "held jobs", "open letters", "events in the inbox"],
+    ids=["due chunks", "held jobs", "open letters", "events in the inbox", "lanes", "held since", "claims", "webhooks"],
 )
 def test_a_scrape_counts_up_to_a_limit(
     world: World,

@@ -17,6 +17,7 @@ from worker.jobs.admission import defaults, is_never_held
 from worker.ledger import brake, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
+from worker.telemetry import tracing
 
 MOST_IDS = 100
 """Ids of a small job: its learners are counted in no time, while others wait."""
@@ -41,6 +42,11 @@ class Single:
 
 def accept_singles(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
     """Accept small jobs in one transaction: for each its job, or why it is refused."""
+    with tracing.batch("jobs.accept", (one.job.traceparent for one in wanted), jobs=len(wanted)):
+        return _accept(connection, wanted)
+
+
+def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
     first_at: dict[_Key, int] = {}
     for n, one in enumerate(wanted):
         first_at.setdefault(one.key, n)

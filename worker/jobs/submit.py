@@ -28,6 +28,8 @@ from worker.jobs.singles import MOST_IDS, Single, accept_singles
 from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
+from worker.telemetry import request as request_context
+from worker.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -223,6 +225,8 @@ def _who(requester: Requester) -> dict[str, Any]:
         "requested_by": requester.actor,
         "door": requester.door,
         "key": requester.key,
+        "request_id": request_context.current(),
+        "traceparent": tracing.current(),
     }
 
 

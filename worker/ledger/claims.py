@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
-from worker.ledger.fragments import among, plan_by_index
+from worker.ledger.fragments import ASKED_AT, among, plan_by_index
 from worker.models import chunks
 from worker.records import Chunk, Claim
 
@@ -116,13 +116,25 @@ def count_due(connection: Connection, *, most: int) -> int:
     return int(connection.scalar(_COUNT_DUE, {"most": most}) or 0)
 
 
-_LOCK = """
+_TRACES = text("""
+SELECT DISTINCT j.traceparent FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
+WHERE c.id = ANY(:ids) AND j.traceparent IS NOT NULL
+""")
+
+
+def traces(connection: Connection, claim: Claim) -> list[str]:
+    """The contexts of the traces of a claim's jobs."""
+    return list(connection.scalars(_TRACES, {"ids": claim.chunk_ids}))
+
+
+_LOCK = f"""
 SELECT c.id, c.job_id, c.size, c.attempts, c.own_failures, c.claims,
     c.tried_for + (clock_timestamp() - c.claimed_at) AS tried_for, c.learner_external_id, c.redrives AS letter_id,
-    j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed
+    j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed, c.lane, j.request_id,
+    clock_timestamp() - CASE WHEN c.redrives IS NOT NULL THEN c.created_at ELSE {ASKED_AT} END AS waited
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
-WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {lost}
-ORDER BY c.id FOR UPDATE OF c {skip}
+WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {{lost}}
+ORDER BY c.id FOR UPDATE OF c {{skip}}
 """
 _LOCK_HELD = text(_LOCK.format(lost="", skip=""))
 _LOCK_LOST = text(_LOCK.format(lost="AND c.lease_until < clock_timestamp()", skip="SKIP LOCKED"))

@@ -58,15 +58,19 @@ class NewDeactivation:
 _INSERT = text(f"""
 WITH made AS (
     INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key, request_hash,
-        state, learner_external_id, epoch, accepted, effective_at, admitted_at, held_because, learners, brake)
+        state, learner_external_id, epoch, accepted, effective_at, admitted_at, held_because, learners, brake,
+        request_id, traceparent, received_at)
     SELECT :organisation_id, '{IMPLIED_REASON[Source.HR]}', '{Source.HR}', g.actor, g.door, g.key, g.request_hash,
         g.state, g.person, g.epoch, 1, coalesce(g.effective_at, now()), CASE WHEN g.state = 'queued' THEN now() END,
-        g.held_because, CASE WHEN g.state <> 'scheduled' THEN g.learners END, CAST(g.brake AS jsonb)
+        g.held_because, CASE WHEN g.state <> 'scheduled' THEN g.learners END, CAST(g.brake AS jsonb), g.request_id,
+        g.traceparent, g.received_at
     FROM unnest(CAST(:actors AS text[]), CAST(:doors AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
         CAST(:states AS text[]), CAST(:persons AS text[]), CAST(:epochs AS bigint[]),
         CAST(:effective AS timestamptz[]), CAST(:causes AS text[]), CAST(:brakes AS text[]),
-        CAST(:learners AS bigint[])) WITH ORDINALITY
-        AS g(actor, door, key, request_hash, state, person, epoch, effective_at, held_because, brake, learners, place)
+        CAST(:learners AS bigint[]), CAST(:requests AS text[]), CAST(:traces AS text[]),
+        CAST(:received AS timestamptz[])) WITH ORDINALITY
+        AS g(actor, door, key, request_hash, state, person, epoch, effective_at, held_because, brake, learners,
+            request_id, traceparent, received_at, place)
     ORDER BY g.place
     ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
     RETURNING id, organisation_id, learner_external_id, state
@@ -98,5 +102,8 @@ def insert(connection: Connection, organisation_id: int, new: Sequence[NewDeacti
         "causes": [one.held_because for one in new],
         "brakes": [None if one.brake is None else json.dumps(one.brake) for one in new],
         "learners": [one.learners for one in new],
+        "requests": [one.arrived.request_id for one in new],
+        "traces": [one.arrived.traceparent for one in new],
+        "received": [one.arrived.received_at for one in new],
     }
     return {row.learner_external_id: row.id for row in connection.execute(_INSERT, values)}

@@ -8,11 +8,11 @@ is decided from rows alone, without anything joined: there one statement checks 
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import load_sql, plan_by_index, sql_list
-from worker.records import Claim, Decided
+from worker.ledger.fragments import ASKED_AT, load_sql, plan_by_index, sql_list
+from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
 RULES = f"""CASE
@@ -115,12 +115,24 @@ _PLAIN_RULES = f"""CASE
         WHEN e.status IN ({sql_list(ENDED)}) THEN 'enrolment_ended'
         ELSE 'withdrawn' END"""
 """`RULES`, where the statement leaves out all of the rest."""
-_DECIDE_PLAIN = load_sql(
-    "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED)
-)
 
 
-def decide_plain(connection: Connection, claim: Claim) -> list[Decided]:
+def _decide_plain(*, version: str, is_version: str) -> TextClause:
+    return load_sql(
+        "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
+        version=version, is_version=is_version, asked_at=ASKED_AT,
+    )  # fmt: skip
+
+
+# Where the platform's enrolments are a view, its rows have no place in a table at which they are found again.
+_DECIDE_PLAIN = {
+    True: _decide_plain(version="e.ctid", is_version="e.ctid = s.version AND"),
+    False: _decide_plain(version="NULL", is_version=""),
+}
+_IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('lms.enrolments')")
+
+
+def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
     """Lock and decide the one chunk of a claim, if there is nothing special in it; else nothing was locked or written.
 
     It decides from what it saw before the locks, and checks under the locks that this is still so.
@@ -130,12 +142,19 @@ def decide_plain(connection: Connection, claim: Claim) -> list[Decided]:
     """
     plan_by_index(connection)
     values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_DECIDE_PLAIN, values).one_or_none()
+    row = connection.execute(_DECIDE_PLAIN[_enrolments_are_a_table(connection)], values).one_or_none()
     if row is None:
-        return []
+        return None
     if not row.is_as_seen:
         raise ChangedMeanwhileError("an enrolment was changed while its chunk was decided")
-    return [Decided(row.chunk_id, row.job_id, row.counts)]
+    return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
+
+
+def _enrolments_are_a_table(connection: Connection) -> bool:
+    """Asked once a connection."""
+    if "enrolments_are_a_table" not in connection.info:
+        connection.info["enrolments_are_a_table"] = bool(connection.scalar(_IS_TABLE))
+    return bool(connection.info["enrolments_are_a_table"])
 
 
 _DECIDE = load_sql(

@@ -4,7 +4,7 @@
 
 -- What the enrolments are in this snapshot, without a lock. The rules, in the order of rule 9, on each row by itself.
 WITH seen AS MATERIALIZED (
-    SELECT e.id, e.ctid AS version, e.status, e.pathway_id, {rules} AS outcome FROM lms.enrolments e
+    SELECT e.id, {version} AS version, e.status, e.pathway_id, {rules} AS outcome FROM lms.enrolments e
     WHERE e.id = ANY((SELECT c.enrolment_ids FROM withdrawals.chunks c WHERE c.id = :chunk)::bigint[])
         AND e.organisation_id = (SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)
         AND (e.status IN ('{withdrawn}', {ended}) OR (e.status IN ({active}) AND e.pathway_id IS NULL))
@@ -12,7 +12,8 @@ WITH seen AS MATERIALIZED (
 
 -- The chunk, locked if it is still the claim's own.
 ), plain AS MATERIALIZED (
-    SELECT c.id AS chunk_id, c.job_id, c.organisation_id, j.reason, j.requested_by
+    SELECT c.id AS chunk_id, c.job_id, c.organisation_id, j.reason, j.requested_by, c.lane,
+        j.request_id, {asked_at} AS asked_at
     FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
     WHERE c.id = :chunk AND c.token = :token AND c.state = 'claimed' AND c.size = (SELECT count(*) FROM seen)
         AND c.redrives IS NULL AND c.learner_external_id IS NULL AND NOT c.override
@@ -26,7 +27,7 @@ WITH seen AS MATERIALIZED (
     UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = p.reason,
         withdrawn_by = p.requested_by
     FROM plain p CROSS JOIN seen s
-    WHERE s.outcome = 'withdrawn' AND e.ctid = s.version AND e.id = s.id AND e.organisation_id = p.organisation_id
+    WHERE s.outcome = 'withdrawn' AND {is_version} e.id = s.id AND e.organisation_id = p.organisation_id
         AND e.status = s.status AND e.pathway_id IS NULL
     RETURNING e.id
 ), changed AS MATERIALIZED (
@@ -50,5 +51,5 @@ WITH seen AS MATERIALIZED (
 UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL,
     counts = (SELECT counts FROM counts)
 FROM plain p WHERE c.id = p.chunk_id
-RETURNING c.id AS chunk_id, c.job_id, c.counts,
+RETURNING c.id AS chunk_id, c.job_id, c.counts, p.lane, p.request_id, clock_timestamp() - p.asked_at AS waited,
     c.size = (SELECT ids FROM changed) + (SELECT count(*) FROM kept) AS is_as_seen

@@ -75,3 +75,8 @@ def load_sql(name: str, **values: str) -> TextClause:
     for key, value in values.items():
         statement = statement.replace(f"{{{key}}}", value)
     return text(statement)
+
+
+ASKED_AT = """CASE WHEN j.released_at IS NULL AND j.effective_at <= j.created_at
+        THEN coalesce(j.received_at, j.created_at) ELSE coalesce(j.admitted_at, j.created_at) END"""
+"""Since when a job `j` waits: since it was asked for, or, scheduled or held, since it fell due or was released."""

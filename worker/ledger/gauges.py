@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Select, Text, case, func, literal, select, te
 from schemas.catalogue import JobState, LetterCode, LetterState
 from worker.ledger.fragments import one_of, plan_by_index
 from worker.models import dead_letters, job_chunks, jobs
+from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS
 
 COUNTED_AT_MOST = 1000
 """Jobs of one state that are counted. Of more, a page says that there are more."""
@@ -57,6 +58,68 @@ def due_chunks(connection: Connection) -> tuple[int, float]:
     plan_by_index(connection)
     found = connection.execute(_DUE_CHUNKS, {"most": GAUGED_AT_MOST}).one()
     return int(found.chunks), float(found.seconds)
+
+
+# In the order in which claims take them: per lane, so that a long lane does not hide another.
+_DUE_OF_LANE = """
+(SELECT {lane} AS lane, count(*) AS chunks, coalesce(extract(epoch FROM now() - min(run_after)), 0) AS seconds FROM (
+    SELECT c.run_after FROM withdrawals.chunks c
+    WHERE c.state = 'ready' AND NOT c.deferred AND c.run_after <= now() AND c.lane = {lane}
+        AND (c.redrives IS NOT NULL OR (SELECT j.state FROM withdrawals.jobs j WHERE j.id = c.job_id) = 'queued')
+    ORDER BY c.number, c.id LIMIT :most) due)
+"""
+_DUE_BY_LANE = text(" UNION ALL ".join(_DUE_OF_LANE.format(lane=lane) for lane in (LANE_HR, LANE_LETTERS, LANE_BULK)))
+
+
+def due_by_lane(connection: Connection) -> dict[int, tuple[int, float]]:
+    """Of each lane: its due chunks, and the seconds that the oldest of them has waited.
+
+    Of each the `GAUGED_AT_MOST` that come next are looked at.
+    """
+    plan_by_index(connection)
+    rows = connection.execute(_DUE_BY_LANE, {"most": GAUGED_AT_MOST})
+    return {row.lane: (int(row.chunks), float(row.seconds)) for row in rows}
+
+
+_CLAIMED = text("""
+SELECT count(*) FILTER (WHERE lease_until >= now()) AS held, count(*) FILTER (WHERE lease_until < now()) AS expired
+FROM (SELECT lease_until FROM withdrawals.chunks WHERE state = 'claimed' ORDER BY lease_until LIMIT :most) claimed
+""")
+
+
+def claimed_chunks(connection: Connection) -> dict[str, int]:
+    """Claimed chunks by their lease, `held` or `expired`; those whose lease ends first, up to `GAUGED_AT_MOST`."""
+    plan_by_index(connection)
+    found = connection.execute(_CLAIMED, {"most": GAUGED_AT_MOST}).one()
+    return {"held": int(found.held), "expired": int(found.expired)}
+
+
+_DELIVERIES = text("""
+SELECT 'due' AS state, count(*) AS deliveries FROM (
+    SELECT 1 FROM withdrawals.deliveries WHERE state IN ('due', 'sending') ORDER BY endpoint_id, attempts, id
+    LIMIT :most) due
+UNION ALL
+SELECT 'failed', count(*) FROM (
+    SELECT 1 FROM withdrawals.deliveries WHERE state = 'failed' ORDER BY created_at LIMIT :most) failed
+""")
+
+
+def deliveries(connection: Connection) -> dict[str, int]:
+    """Webhook deliveries of all organisations that are on their way (`due`) or were given up (`failed`)."""
+    plan_by_index(connection)
+    return {row.state: int(row.deliveries) for row in connection.execute(_DELIVERIES, {"most": GAUGED_AT_MOST})}
+
+
+_HELD_SINCE = text("""
+SELECT coalesce(extract(epoch FROM now() - min(greatest(created_at, effective_at))), 0) FROM (
+    SELECT created_at, effective_at FROM withdrawals.jobs WHERE state = 'held' ORDER BY held_because LIMIT :most) held
+""")
+
+
+def held_seconds(connection: Connection) -> float:
+    """Seconds since the oldest held job could have begun. `GAUGED_AT_MOST` are looked at."""
+    plan_by_index(connection)
+    return max(float(connection.scalar(_HELD_SINCE, {"most": GAUGED_AT_MOST}) or 0), 0.0)
 
 
 _WAITING_EVENTS = text("""

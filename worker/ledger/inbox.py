@@ -31,6 +31,8 @@ class NewReceipt:
     sequence: int | None = None
     occurred_at: datetime | None = None
     effective_at: datetime | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
     @property
     def unique_key(self) -> ReceiptKey:
@@ -41,14 +43,16 @@ class NewReceipt:
 # Events that came together bear different times, in the order in which they came.
 _INSERT_ALL = text("""
 INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, waiting, type,
-    external_id, sequence, occurred_at, effective_at, received_at, run_after)
+    external_id, sequence, occurred_at, effective_at, received_at, run_after, request_id, traceparent)
 SELECT g.organisation_id, g.door, g.key, g.request_hash, g.status, g.type IS NOT NULL, g.type, g.external_id,
-    g.sequence, g.occurred_at, g.effective_at, t.received_at, CASE WHEN g.type IS NOT NULL THEN t.received_at END
+    g.sequence, g.occurred_at, g.effective_at, t.received_at, CASE WHEN g.type IS NOT NULL THEN t.received_at END,
+    g.request_id, g.traceparent
 FROM unnest(CAST(:organisations AS bigint[]), CAST(:doors AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
     CAST(:statuses AS text[]), CAST(:types AS text[]), CAST(:persons AS text[]), CAST(:sequences AS bigint[]),
-    CAST(:occurred AS timestamptz[]), CAST(:effective AS timestamptz[])) WITH ORDINALITY
+    CAST(:occurred AS timestamptz[]), CAST(:effective AS timestamptz[]), CAST(:requests AS text[]),
+    CAST(:traces AS text[])) WITH ORDINALITY
     AS g(organisation_id, door, key, request_hash, status, type, external_id, sequence, occurred_at, effective_at,
-        place)
+        request_id, traceparent, place)
 CROSS JOIN LATERAL (SELECT now() + g.place * interval '1 microsecond' AS received_at) t
 WHERE g.occurred_at IS NULL OR g.occurred_at <= clock_timestamp() + CAST(:skew AS interval)
 ORDER BY g.organisation_id, g.door, g.key
@@ -74,6 +78,8 @@ def insert_all(connection: Connection, new: Sequence[NewReceipt], *, skew: timed
         "sequences": [one.sequence for one in new],
         "occurred": [one.occurred_at for one in new],
         "effective": [one.effective_at for one in new],
+        "requests": [one.request_id for one in new],
+        "traces": [one.traceparent for one in new],
     }
     rows = connection.execute(_INSERT_ALL, values)
     return {(row.organisation_id, row.door, row.idempotency_key): row.id for row in rows}

@@ -36,6 +36,10 @@ class WaitingEvent:
     attempts: int
     own_failures: int
     tried_for: timedelta
+    request_id: str | None
+    traceparent: str | None
+    waited: timedelta
+    """Since it was received."""
 
 
 # The organisations are found by jumping through the index: however many events wait, each costs one look.
@@ -80,7 +84,8 @@ WITH near AS MATERIALIZED (
     ORDER BY external_id, run_after, id
 )
 SELECT r.id, r.door, r.idempotency_key AS key, r.request_hash, r.type, r.external_id, r.sequence, r.occurred_at,
-    r.effective_at, r.received_at, r.attempts, r.own_failures, r.tried_for, (SELECT count(*) FROM near) AS seen
+    r.effective_at, r.received_at, r.attempts, r.own_failures, r.tried_for, r.request_id, r.traceparent,
+    clock_timestamp() - r.received_at AS waited, (SELECT count(*) FROM near) AS seen
 FROM withdrawals.receipts r
 WHERE r.organisation_id = :organisation_id AND r.waiting AND r.id = ANY(ARRAY(
     SELECT id FROM one_a_person ORDER BY run_after, id LIMIT (SELECT least(together, :most) FROM head)))

@@ -149,16 +149,16 @@ asked AS (
         door text, idempotency_key text, request_hash text, reason text, source text, note text, kind text,
         learner_external_id text, epoch bigint, deactivated_external_id text, effective_at timestamptz,
         accepted integer, duplicates integer, state text, learners bigint, brake jsonb, lane smallint,
-        enrolment_ids bigint[])
+        enrolment_ids bigint[], request_id text, traceparent text)
 ),
 -- In the order of their keys, so that two sets with the same keys wait for each other and not both for the other.
 made AS (
     INSERT INTO withdrawals.jobs (organisation_id, requested_by, door, idempotency_key, request_hash, reason, source,
         note, kind, learner_external_id, epoch, deactivated_external_id, effective_at, accepted, duplicates, state,
-        learners, held_because, brake, admitted_at)
+        learners, held_because, brake, request_id, traceparent, admitted_at)
     SELECT organisation_id, requested_by, door, idempotency_key, decode(request_hash, 'hex'), reason, source,
         note, kind, learner_external_id, epoch, deactivated_external_id, coalesce(effective_at, now()), accepted,
-        duplicates, state, learners, CASE WHEN state = 'held' THEN 'brake' END, brake,
+        duplicates, state, learners, CASE WHEN state = 'held' THEN 'brake' END, brake, request_id, traceparent,
         CASE WHEN state = 'queued' THEN now() END
     FROM asked ORDER BY organisation_id, door, idempotency_key
     ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
@@ -225,6 +225,8 @@ def _as_json(row: NewRow) -> dict[str, Any]:
         "brake": row.figures,
         "lane": row.lane,
         "enrolment_ids": row.enrolment_ids,
+        "request_id": job.request_id,
+        "traceparent": job.traceparent,
     }
 
 

@@ -61,6 +61,29 @@ def count_by_kind(connection: Connection) -> dict[str, ProcessCount]:
     }
 
 
+LATE = timedelta(seconds=7)
+"""A process beats every three seconds: one that is silent for longer has missed two beats."""
+_LOST = timedelta(minutes=10)
+
+_STATES = (
+    select(
+        processes.c.kind,
+        func.count().filter(processes.c.seen_at > func.clock_timestamp() - LATE).label("running"),
+        func.count().filter(processes.c.seen_at <= func.clock_timestamp() - LATE).label("lost"),
+    )
+    .where(processes.c.seen_at > func.clock_timestamp() - _LOST)
+    .group_by(processes.c.kind)
+)
+
+
+def count_by_state(connection: Connection) -> dict[str, dict[str, int]]:
+    """By kind, the processes that are `running`, and those `lost`: silent for seconds without having signed off.
+
+    One that stays silent is told as lost for ten minutes.
+    """
+    return {row.kind: {"running": row.running, "lost": row.lost} for row in connection.execute(_STATES)}
+
+
 def takes_writes(connection: Connection) -> bool:
     """Whether the server takes writes. A standby, or one that an operator made read-only, answers reads alone."""
     return bool(connection.scalar(text("SELECT current_setting('transaction_read_only') = 'off'")))

@@ -22,6 +22,7 @@ from worker.ledger import due_deactivations, inbox, jobs, person_events
 from worker.people.apply_events import REUSED, EventResult, apply_events, lock_people
 from worker.people.due import DueDeactivations
 from worker.records import ArrivedEvent, StoredEvent
+from worker.telemetry import request, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +119,16 @@ def _apply(
         effective_at=effective_time(connection, organisation_id, event.effective_at) or now,
     )
     arrived = ArrivedEvent(
-        external_id, stored, now, requester.actor, requester.door, requester.key, request_hash
-    )  # fmt: skip
+        external_id,
+        stored,
+        now,
+        requester.actor,
+        requester.door,
+        requester.key,
+        request_hash,
+        request.current(),
+        tracing.current(),
+    )
     return apply_events(connection, organisation_id, [arrived], people, now)[external_id]
 
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -28,6 +29,7 @@ from worker.ledger.inbox_sets import WaitingEvent
 from worker.people.apply_events import EventResult, add_grace, apply_events, lock_people
 from worker.people.events import AHEAD, MAX_CLOCK_SKEW, EventReceipt
 from worker.records import ArrivedEvent, StoredEvent
+from worker.telemetry import request, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,9 @@ class IncomingEvent:
     event: PersonEvent | None = None
     fault: str | None = None
     """What is wrong with it, free of personal data."""
+    request_id: str | None = field(default_factory=request.current)
+    """Of the request that it came with, as is `traceparent`."""
+    traceparent: str | None = field(default_factory=tracing.current)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Inbox:
     """The door of one process: events that wait at the same time are committed together."""
 
     def __init__(self, database: Database) -> None:
-        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _accept, name="inbox", autocommit=True)
+        self._commits: GroupCommit[_Given, Answer] = GroupCommit(database, _store, name="inbox", autocommit=True)
 
     def submit(self, source: RegisteredSource, incoming: IncomingEvent) -> "Future[Answer]":
         """Store an event that could be read; its answer is there once it is committed.
@@ -109,6 +114,11 @@ def reject(database: Database, source: RegisteredSource, incoming: IncomingEvent
     return answer
 
 
+def _store(connection: Connection, given: Sequence[_Given]) -> list[Answer | Exception]:
+    with tracing.batch("inbox.store", (incoming.traceparent for _, incoming in given), events=len(given)):
+        return _accept(connection, given)
+
+
 def _accept(connection: Connection, given: Sequence[_Given]) -> list[Answer | Exception]:
     """Store events: for each, in order, its answer or why it is refused. One statement writes; the others only read."""
     zones = _time_zones(connection, given)
@@ -152,9 +162,11 @@ def _time_zones(connection: Connection, given: Sequence[_Given]) -> dict[int, st
 
 def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, str]) -> NewReceipt | Exception:
     """The row of an event, or the fault of its times."""
-    event, key, request_hash = incoming.event, incoming.key, hashlib.sha256(incoming.body).digest()
+    event, request_hash = incoming.event, hashlib.sha256(incoming.body).digest()
+    came: dict[str, Any] = {"request_id": incoming.request_id, "traceparent": incoming.traceparent}
+    of = (source.organisation_id, _door(source), incoming.key, request_hash)
     if event is None:
-        return NewReceipt(source.organisation_id, _door(source), key, request_hash, ReceiptStatus.IGNORED)
+        return NewReceipt(*of, ReceiptStatus.IGNORED, **came)
     effective_at = event.effective_at
     try:
         if effective_at is not None and not isinstance(effective_at, datetime):
@@ -163,16 +175,14 @@ def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, st
     except InvalidInputError as error:
         return error
     return NewReceipt(
-        source.organisation_id,
-        _door(source),
-        key,
-        request_hash,
+        *of,
         ReceiptStatus.ACCEPTED,
         type=event.type,
         external_id=event.external_id,
         sequence=event.sequence,
         occurred_at=event.occurred_at,
         effective_at=effective_at,
+        **came,
     )
 
 
@@ -280,6 +290,8 @@ def _arrived(waiting: WaitingEvent) -> ArrivedEvent:
         door=waiting.door,
         key=waiting.key,
         request_hash=bytes(waiting.request_hash),
+        request_id=waiting.request_id,
+        traceparent=waiting.traceparent,
     )
 
 

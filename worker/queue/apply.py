@@ -4,7 +4,7 @@ Lock order: letters, chunks, persons, learners, enrolments, each in id order. No
 locked, except what never changes (a job's reason, requester and epoch).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
 from worker.ledger.person_events import NewerEvents
-from worker.records import Chunk, Claim, Decided
+from worker.records import Asked, Chunk, Claim, Decided
+from worker.telemetry import tracing
 
 EVENT_WAIT = timedelta(milliseconds=500)
 """After so long a deactivation is looked at again that waits for another event of its person."""
@@ -45,6 +46,8 @@ class Applied:
     """Jobs that may have finished."""
     letters: list[tuple[int, str]] = field(default_factory=list)
     """Letters whose attempt ended, with their new state."""
+    asked: Mapping[int, Asked | Chunk] = field(default_factory=dict)
+    """Of each chunk of the claim that was still its own."""
 
 
 def apply(connection: Connection, claim: Claim) -> Applied:
@@ -53,14 +56,21 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     Raises:
         ChangedMeanwhileError: of a plain claim; apply it again as one that is not.
     """
-    if claim.is_plain:
-        decided = decide.decide_plain(connection, claim)
-        if decided:
-            return Applied(decided=decided, job_ids={decided[0].job_id})
+    traces = claims.traces(connection, claim) if tracing.is_on() else ()
+    with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
+        return _apply(connection, claim)
+
+
+def _apply(connection: Connection, claim: Claim) -> Applied:
+    plain = decide.decide_plain(connection, claim) if claim.is_plain else None
+    if plain is not None:
+        decided, asked = plain
+        return Applied([decided], {decided.job_id}, asked={decided.chunk_id: asked})
 
     decide.lock_letters(connection, claim.chunk_ids)
     chunks = claims.lock(connection, claim)
     applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})
+    applied.asked = {chunk.id: chunk for chunk in chunks}
     if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
         applied.job_ids |= claims.done_by(connection, claim)
 

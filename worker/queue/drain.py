@@ -26,10 +26,12 @@ from worker.config import Settings
 from worker.database import Database, driver
 from worker.errors import ChangedMeanwhileError, Fault, classify, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
-from worker.queue import recovery
+from worker.queue import counts, recovery
 from worker.queue.apply import Applied, apply
 from worker.queue.inbox import InboxDrain
+from worker.queue.recovery import IDS_OF_A_LINE, request_ids
 from worker.records import Claim
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 clock = time.monotonic
@@ -97,18 +99,25 @@ class Drain:
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that."""
+        started = time.monotonic()
         try:
             applied, following = self._decide(claim, go_on=go_on)
         except Exception as error:
+            counts.failed(time.monotonic() - started)
             self._recover(claim, error)
             return None
+        counts.decided(applied, time.monotonic() - started)
         if applied.decided:  # one line a claim: a storm's thousand jobs have no thousand lines
+            ids = request_ids(*applied.asked.values())
             log.info(
                 "chunk.decided",
                 chunk_ids=[item.chunk_id for item in applied.decided],
                 job_ids=sorted({item.job_id for item in applied.decided}),
                 outcomes=sum((Counter(item.counts) for item in applied.decided), Counter()),
+                request_ids=ids[:IDS_OF_A_LINE],
             )
+            for start in range(IDS_OF_A_LINE, len(ids), IDS_OF_A_LINE):
+                log.info("chunk.requests_decided", request_ids=ids[start : start + IDS_OF_A_LINE])
         for letter_id, state in applied.letters:
             log.info("dead_letter." + state, dead_letter_id=letter_id)
         # A job of the next claim has not ended: this thread looks again after that claim.
@@ -162,6 +171,7 @@ class Drain:
         try:
             if self._stopping.is_set() and classify(error) is Fault.TIMEOUT:
                 self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
+                metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
                 log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
             else:
                 recovery.record_failure(self._database, self._settings, claim, error)

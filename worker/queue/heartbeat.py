@@ -1,6 +1,7 @@
 """The one heartbeat: every process of the service records that it lives, and signs off when it ends."""
 
 import threading
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import structlog
 from worker.database import Database, notify_after_commit
 from worker.errors import describe
 from worker.ledger import processes
+from worker.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +27,7 @@ class Heartbeat:
         self._kind = kind
         self._threads = threads
         self.process_id = uuid4()
+        self._recorded = 0.0
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -42,6 +45,12 @@ class Heartbeat:
             processes.record_alive(connection, self.process_id, self._kind, self._threads)
             if notify:
                 notify_after_commit(connection)
+        self._recorded = time.monotonic()
+        metrics.beat(self._kind, of="database")
+
+    def is_recorded(self, within: float) -> bool:
+        """Whether the database has taken a beat in the last `within` seconds."""
+        return self._recorded > 0 and time.monotonic() - self._recorded < within
 
     def stop(self) -> None:
         """End the thread, and take the process off the record; a database out of reach is logged."""
@@ -57,6 +66,8 @@ class Heartbeat:
     def _run(self, after_each: Callable[[], None]) -> None:
         notify = self._kind == "worker"
         while not self._ended.is_set():
+            metrics.beat(self._kind, of="thread")
+            metrics.sample()
             try:
                 self.beat(notify=notify)
                 notify = False

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -20,7 +21,10 @@ from worker.errors import Fault, WithdrawalsError, classify, describe
 from worker.ledger import inbox_sets, jobs
 from worker.ledger.inbox_sets import WaitingEvent
 from worker.people import inbox
-from worker.queue.recovery import SURROUNDINGS, backoff
+from worker.people.inbox import AppliedSet
+from worker.queue import counts
+from worker.queue.recovery import IDS_OF_A_LINE, SURROUNDINGS, backoff
+from worker.telemetry import error_reports, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,7 @@ class _InHand:
 
     organisation_id: int = 0
     events: list[WaitingEvent] = field(default_factory=list)
+    applied: AppliedSet = field(default_factory=lambda: AppliedSet({}, []))
 
 
 class InboxDrain:
@@ -60,9 +65,13 @@ class InboxDrain:
         """Apply one set of events that are due; whether it left others that are due too."""
         in_hand = _InHand()
         try:
-            return self._database.run(lambda connection: self._apply(connection, in_hand))
+            taken = self._database.run(lambda connection: self._apply(connection, in_hand))
         except Exception as error:
             return self._recover(in_hand, error)
+        if in_hand.events:
+            counts.events_applied(in_hand.events, in_hand.applied.results)
+            _log_applied(in_hand)
+        return taken
 
     def _apply(self, connection: Connection, in_hand: _InHand) -> bool:
         in_hand.events = []
@@ -76,14 +85,13 @@ class InboxDrain:
             in_hand.events, rest = inbox_sets.take(connection, organisation_id, most=SET)
             if not in_hand.events:  # applied since they were found
                 return False
-            applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+            traces = (event.traceparent for event in in_hand.events)
+            with tracing.batch("inbox.apply", traces, events=len(in_hand.events)):
+                in_hand.applied = inbox.apply_set(connection, organisation_id, in_hand.events)
             # Another worker may have come in vain meanwhile, for events that came later.
             notify_after_commit(connection)
-            if applied.busy:
-                inbox_sets.postpone(connection, organisation_id, applied.busy, wait=BUSY_WAIT)
-        log.info(
-            "inbox.applied", organisation_id=organisation_id, events=len(applied.results), busy=len(applied.busy)
-        )  # fmt: skip
+            if in_hand.applied.busy:
+                inbox_sets.postpone(connection, organisation_id, in_hand.applied.busy, wait=BUSY_WAIT)
         return rest or len(due) > 1
 
     def _recover(self, in_hand: _InHand, error: Exception) -> bool:
@@ -94,7 +102,9 @@ class InboxDrain:
         error_class, message, fingerprint = describe(error)
         details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
         fault = classify(error)
-        log.warning("inbox.failed", organisation_id=in_hand.organisation_id, events=len(in_hand.events), **details)
+        log.warning("inbox.failed", **_ids_of(in_hand), events=len(in_hand.events), **details)
+        if fault not in SURROUNDINGS:
+            error_reports.report(error, "inbox.failed", organisation_id=in_hand.organisation_id)
         if not in_hand.events or (self._stopping.is_set() and fault is Fault.TIMEOUT):  # none of them is to blame
             return False
         try:
@@ -103,6 +113,21 @@ class InboxDrain:
             log.warning("inbox.left", error_class=type(second).__name__)
             return False
         return True
+
+
+def _ids_of(in_hand: _InHand) -> dict[str, Any]:
+    """The ids of a set that failed: of many requests none is to blame, and each comes again in a smaller set."""
+    ids: dict[str, Any] = {"organisation_id": in_hand.organisation_id}
+    return {**ids, "request_id": in_hand.events[0].request_id} if len(in_hand.events) == 1 else ids
+
+
+def _log_applied(in_hand: _InHand) -> None:
+    """Log a set, and the requests that its events came with, as many on a line as a line can hold."""
+    ids, applied = {"organisation_id": in_hand.organisation_id}, in_hand.applied
+    log.info("inbox.applied", **ids, events=len(applied.results), busy=len(applied.busy))
+    known = [event.request_id for event in in_hand.events if event.request_id is not None]
+    for start in range(0, len(known), IDS_OF_A_LINE):
+        log.info("inbox.requests_applied", **ids, request_ids=known[start : start + IDS_OF_A_LINE])
 
 
 def record_failure(connection: Connection, settings: Settings, in_hand: _InHand, error: Exception) -> None:
@@ -137,7 +162,7 @@ def _give_up(connection: Connection, organisation_id: int, event: WaitingEvent, 
     fault = str(error) if refused else f"{error_class}: {message}"
     kind = inbox.kind_of(fault) if refused else fingerprint
     letter_id = inbox_sets.give_up(connection, organisation_id, event, fault=fault, kind=kind)
-    log.warning("inbox.given_up", receipt_id=event.id, dead_letter_id=letter_id)
+    log.warning("inbox.given_up", receipt_id=event.id, dead_letter_id=letter_id, request_id=event.request_id)
 
 
 def _ids(events: Sequence[WaitingEvent]) -> list[int]:

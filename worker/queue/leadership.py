@@ -126,6 +126,11 @@ class Leadership:
         """Whether it leads for sure: a process that was stopped for a while has to look first."""
         return self._leads and time.monotonic() - self._confirmed < leader.STALE_AFTER.total_seconds()
 
+    @property
+    def progress(self) -> float:
+        """When the thread of the rounds last got on, by `time.monotonic`."""
+        return self._progress
+
     def seek(self, session: Session) -> bool:
         """Lead if nobody else does; whether it leads.
 

@@ -7,7 +7,7 @@ import threading
 import dramatiq
 import structlog
 
-from worker import logs
+from worker import logs, telemetry
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.drain import Drain
@@ -31,8 +31,10 @@ class Lifecycle(dramatiq.Middleware):
 
     def after_process_boot(self, broker: dramatiq.Broker) -> None:
         logs.configure(self._settings)
+        telemetry.start(self._settings, "worker")
         self._parent = os.getppid()
         self.database = Database(self._settings, pool_size=self._settings.threads + 1)
+        self.database.show_use("worker")
         self.drain = Drain(self.database, self._settings)
         self.deliverer = Deliverer(self.database, self._settings)
 
@@ -52,6 +54,7 @@ class Lifecycle(dramatiq.Middleware):
         self._last_call.cancel()
         self._heartbeat.stop()
         self.database.close()
+        telemetry.stop()
         log.info("worker.stopped")
 
     def _end_with_parent(self) -> None:

@@ -21,7 +21,8 @@ from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import Fault, classify, describe
 from worker.ledger import claims, closing, dead_letters, decide, jobs
-from worker.records import Chunk, Claim
+from worker.records import Asked, Chunk, Claim
+from worker.telemetry import error_reports, metrics
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,8 @@ class NextStep(Enum):
 
 SURROUNDINGS = (Fault.TRANSIENT, Fault.TIMEOUT)
 """What passes by itself: it is bounded by time."""
+IDS_OF_A_LINE = 50
+"""Ids of requests that a line of the log holds at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
     error_class, message, fingerprint = describe(error)
     details = {"error_class": error_class, "message": message, "fingerprint": fingerprint}
     log.warning("attempt.failed", token=str(claim.token), chunks=len(claim.chunk_ids), fault=fault, **details)
+    if fault not in SURROUNDINGS:
+        error_reports.report(error, "attempt.failed", chunk_ids=claim.chunk_ids[:10])
 
     def work(connection: Connection) -> list[int]:
         decide.lock_letters(connection, claim.chunk_ids)
@@ -102,6 +107,7 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
         return [chunk.job_id for chunk in chunks]
 
     _and_finish(database, [database.run(work)])
+    metrics.ATTEMPTS.labels("failed").inc(len(claim.chunk_ids))
 
 
 def take_over(database: Database, settings: Settings) -> int:
@@ -111,7 +117,9 @@ def take_over(database: Database, settings: Settings) -> int:
     """
     with database.begin() as connection:
         lost = claims.vanished(connection)
-    _and_finish(database, database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over"))
+    taken = database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over")
+    metrics.ATTEMPTS.labels("vanished").inc(sum(map(len, taken)))
+    _and_finish(database, taken)
     return len(lost)
 
 
@@ -120,7 +128,7 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
     chunks = claims.lock_lost(connection, claim)
     if not chunks:
         return []
-    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks))
+    log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks), request_ids=request_ids(*chunks))
     details = {
         "error_class": "Vanished",
         "message": "The worker that had claimed it stopped without recording a result.",
@@ -135,6 +143,11 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
             _carry_out(step, connection, chunk, claim, lambda _: None, LetterCode.POISON, details)
     notify_after_commit(connection)
     return [chunk.job_id for chunk in chunks]
+
+
+def request_ids(*chunks: Asked | Chunk) -> list[str]:
+    """The requests that chunks came with, for the log."""
+    return sorted({chunk.request_id for chunk in chunks if chunk.request_id is not None})
 
 
 def _share_blame(claim: Claim, chunks: list[Chunk]) -> bool:
@@ -160,7 +173,8 @@ def _carry_out(
             notify_after_commit(connection)
         case NextStep.GIVE_UP:
             _give_up(connection, chunk, code, details)
-    log.info("chunk." + step.name.lower(), chunk_id=chunk.id, job_id=chunk.job_id, size=chunk.size)
+    ids = {"chunk_id": chunk.id, "job_id": chunk.job_id, "request_id": chunk.request_id}
+    log.info("chunk." + step.name.lower(), **ids, size=chunk.size)
 
 
 def _give_up(connection: Connection, chunk: Chunk, code: LetterCode, details: dict[str, str]) -> None:

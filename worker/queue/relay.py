@@ -25,11 +25,13 @@ from worker.ledger import brake, claims, inbox_sets, jobs, processes, webhook_de
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
-from worker.queue.broker import WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
+from worker.queue.broker import QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
 from worker.reports.seals import Sealer
+from worker.telemetry import error_reports, metrics
+from worker.telemetry.health import HUNG_AFTER, LATE_AFTER, Report
 
 log = structlog.get_logger(__name__)
 
@@ -60,17 +62,36 @@ class Relay:
         self._sealer = Sealer(database)
         self._broker_failed = False
         """Whether Redis failed since the last round began: until the next one nothing waits for it again."""
+        self._turned = time.monotonic()
+        """When the thread of the rounds last gave a sign of life."""
 
     def stop(self) -> None:
         """End after the current round."""
         self._stopping.set()
+
+    def alive(self) -> Report:
+        """Whether its rounds go on, wherever the database is. For another thread."""
+        silent = time.monotonic() - max(self._turned, self._leadership.progress)
+        return Report(silent < HUNG_AFTER, {"silent_seconds": round(silent, 1)})
+
+    def ready(self) -> Report:
+        """Whether it works or stands by: the database takes its heartbeats, and Redis its hints. For another thread."""
+        database = self._heartbeat.is_recorded(LATE_AFTER)
+        parts = {
+            "database": {"ok": database},
+            "broker": {"ok": not self._broker_failed},
+            "relay": {"ok": True, "leads": self._leadership.leads},
+        }
+        return Report(database and not self._broker_failed, parts)
 
     def run(self) -> None:
         """Publish and sweep until stopped; a lost connection is made again."""
         log.info("relay.started")
         self._leadership.begin()
         self._heartbeat.start(after_each=self._leadership.beat)
+        metrics.sample_with(self, lambda: metrics.LEADS.labels("relay").set(self._leadership.leads))
         while not self._stopping.is_set():
+            self._turned = time.monotonic()
             try:
                 self._serve()
             except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
@@ -82,6 +103,7 @@ class Relay:
                 self._leadership.leave_session()
         self._leadership.resign()
         self._heartbeat.stop()
+        metrics.forget(self)
         log.info("relay.stopped")
 
     def _serve(self) -> None:
@@ -89,6 +111,7 @@ class Relay:
             session.execute(f"LISTEN {CHANNEL}")
             next_round, pause = 0.0, _SHORTEST
             while not self._stopping.is_set():
+                self._turned = time.monotonic()
                 if time.monotonic() >= next_round:
                     next_round = self._round(session)
                 if self._leadership.leads:
@@ -132,8 +155,11 @@ class Relay:
             webhooks_due = webhook_deliveries.any_due(connection)
         try:
             if webhooks_due:
-                self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-            return self._broker.top_up(due) if due else 0
+                added = self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
+                metrics.HINTS.labels(WEBHOOKS_QUEUE).inc(added)
+            added = self._broker.top_up(due) if due else 0
+            metrics.HINTS.labels(QUEUE).inc(added)
+            return added
         except redis.RedisError:
             self._broker_failed = True
             raise
@@ -201,13 +227,18 @@ class Relay:
 
     def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""
+        failed = metrics.STEPS.labels(step, "failed")  # shown from the first round on: a rate needs a first value
         try:
             act()
         except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
+            failed.inc()
+            if not is_passing(error):
+                error_reports.report(error, "relay.step_failed", step=step)
             self._failures.record(step, error)
             if is_read_only(error):  # then no step succeeds here: look for the server that takes writes
                 raise
         else:
+            metrics.STEPS.labels(step, "done").inc()
             self._failures.record(step, None)

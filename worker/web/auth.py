@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.concurrency import run_in_threadpool
@@ -14,8 +15,12 @@ from worker.access import tokens
 from worker.access.memory import NEEDS_DATABASE
 from worker.access.persons import Actor
 from worker.ledger.tokens import Token
+from worker.telemetry import metrics
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError
+from worker.web.scim.errors import PREFIX as SCIM_PREFIX
+
+log = structlog.get_logger(__name__)
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -146,14 +151,27 @@ def limit_calls(context: Services, token_id: int) -> None:
 
 
 def limit_refusals(context: Services, request: Request) -> None:
-    """Count a refused call, by its address. It waits for Redis.
+    """Log and count a refused call, by its address. It waits for Redis. What was presented is not logged.
 
     Raises:
         ProblemError: 429, with the seconds to wait.
     """
     address = request.client.host if request.client else ""
+    door = _door(request.url.path)
+    metrics.REFUSED.labels(door).inc()
     per_minute = context.settings.refusal_limit
-    _pass_or_wait(context.limiter.retry_after(f"address:{address}", per_minute), per_minute)
+    wait = context.limiter.retry_after(f"address:{address}", per_minute)
+    if wait is None:  # beyond the limit they are only counted, so that nobody can fill the log
+        log.warning("sign_in.refused", door=door, address=address)
+    _pass_or_wait(wait, per_minute)
+
+
+def _door(path: str) -> str:
+    """Which door a path belongs to."""
+    return next((door for start, door in _DOORS.items() if path.startswith(start)), "api")
+
+
+_DOORS = {"/hooks/": "hook", f"{SCIM_PREFIX}/": "scim", "/console": "console"}
 
 
 def _pass_or_wait(wait: int | None, per_minute: int) -> None:

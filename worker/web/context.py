@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar, cast
@@ -55,7 +56,8 @@ class Services:
 
     async def at_the_door(self, work: Callable[..., T], *given: Any) -> T:
         """Wait for `work` in a thread of the door."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(work, *given))
+        within = copy_context()  # what is logged there bears the request's id
+        return await asyncio.get_running_loop().run_in_executor(self.threads, partial(within.run, work, *given))
 
 
 def find_services(request: Request) -> Services:

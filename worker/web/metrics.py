@@ -1,42 +1,44 @@
-"""`/metrics` in Prometheus' text format, counted from the database at each scrape.
+"""`/metrics` in Prometheus' text format: what this command counts, and what waits in the database at the scrape.
 
 No token is needed, as usual where Prometheus scrapes inside a cluster or on loopback: the metrics are sums over all
-organisations, without names or personal data. A proxy in front should block the path.
+organisations, without names or personal data. A proxy in front should block the path. While the database is away the
+rest is still answered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.database import Database
+from worker.errors import is_passing
 from worker.ledger import gauges, leader, processes
+from worker.telemetry import metrics as own
 from worker.web.context import Context
-from worker.web.problems import describes
 
 router = APIRouter(tags=["health"])
+
+_KINDS = ("web", "worker", "relay")
+_MOST = f", counted up to {gauges.GAUGED_AT_MOST:,}"
 
 
 @router.get(
     "/metrics",
     response_class=Response,
     responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."},
-        503: describes(503)[503],
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text format."}
     },
 )
 def metrics(context: Context) -> Response:
-    """Gauges of work that waits and of work that failed. No token is needed."""
-    registry = CollectorRegistry()
-    registry.register(_Gauges(context.database))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    """Requests, events and errors, work that waits and work that failed. No token is needed."""
+    return Response(own.exposition(_Waiting(context.database)), media_type=own.CONTENT_TYPE)
 
 
-class _Gauges(Collector):
-    """All gauges, read in one transaction."""
+class _Waiting(Collector):
+    """What the database knows, read in one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,51 +48,96 @@ class _Gauges(Collector):
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        with self._database.begin() as connection:
-            held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
-            due, age = gauges.due_chunks(connection)
-            events, events_age = gauges.waiting_events(connection)
-            leads = leader.read(connection)
-            threads = processes.worker_threads(connection, at_least=0)
-        most = f", counted up to {gauges.GAUGED_AT_MOST:,}"
-        yield _labelled(
-            "withdrawals_held_jobs",
-            f"Jobs that wait for a second person{most}",
-            "cause",
-            {cause: held.get(cause, 0) for cause in gauges.HELD_BECAUSE},
-        )
-        yield _labelled(
-            "withdrawals_open_dead_letters",
-            f"Dead letters that wait for support{most}",
-            "code",
-            {code: letters.get(code, 0) for code in LetterCode},
-        )
-        yield GaugeMetricFamily("withdrawals_due_chunks", f"Chunks that are due and not claimed{most}", value=due)
-        yield GaugeMetricFamily(
-            "withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", value=age
-        )
-        yield GaugeMetricFamily(
-            "withdrawals_inbox_events", f"Events that are accepted and not applied yet{most}", value=events
-        )
-        yield GaugeMetricFamily(
-            "withdrawals_inbox_oldest_seconds", "Seconds since the oldest event in the inbox came in", value=events_age
-        )
-        yield GaugeMetricFamily("withdrawals_worker_threads", "Worker threads seen in the last 15 s", value=threads)
-        if leads.seconds_since_seen is not None:
-            yield GaugeMetricFamily(
-                "withdrawals_relay_seen_seconds",
-                "Seconds since the heartbeat of the relay that leads",
-                value=leads.seconds_since_seen,
-            )
-        yield _labelled(
-            "withdrawals_relay_step_failures",
-            "Failures in a row of a step of the relay's rounds, from the third on",
-            "step",
-            {**dict.fromkeys(leader.ESSENTIAL, 0), **{found.step: found.failures for found in leads.failing}},
-        )
+        found: list[GaugeMetricFamily] = []
+        try:
+            with self._database.begin() as connection:
+                found = [*_work(connection), *_letters(connection), *_processes(connection)]
+        except Exception as error:
+            if not is_passing(error):
+                raise
+        yield _one("withdrawals_database_up", "Whether the database answered this scrape", int(bool(found)))
+        yield from found
 
 
-def _labelled(name: str, meaning: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+def _work(connection: Connection) -> Iterator[GaugeMetricFamily]:
+    due, age = gauges.due_chunks(connection)
+    yield _one("withdrawals_due_chunks", f"Chunks that are due and not claimed{_MOST}", due)
+    yield _one("withdrawals_oldest_due_seconds", "Seconds since the oldest due chunk is due", age)
+    lanes = {own.LANES[lane]: found for lane, found in gauges.due_by_lane(connection).items()}
+    chunks, ages = ({lane: found[n] for lane, found in lanes.items()} for n in (0, 1))
+    yield _labelled("withdrawals_lane_due_chunks", f"Due chunks of a lane{_MOST}", "lane", chunks)
+    yield _labelled("withdrawals_lane_oldest_due_seconds", "Seconds since the oldest of them is due", "lane", ages)
+    yield _labelled(
+        "withdrawals_claimed_chunks",
+        f"Chunks in the hands of workers, by whether the lease runs{_MOST}",
+        "lease",
+        gauges.claimed_chunks(connection),
+    )
+    events, events_age = gauges.waiting_events(connection)
+    yield _one("withdrawals_inbox_events", f"Events that are accepted and not applied yet{_MOST}", events)
+    yield _one("withdrawals_inbox_oldest_seconds", "Seconds since the oldest event in the inbox came in", events_age)
+
+
+def _letters(connection: Connection) -> Iterator[GaugeMetricFamily]:
+    held, letters = gauges.held_jobs(connection), gauges.open_letters(connection)
+    yield _labelled(
+        "withdrawals_held_jobs",
+        f"Jobs that wait for a second person{_MOST}",
+        "cause",
+        {cause: held.get(cause, 0) for cause in gauges.HELD_BECAUSE},
+    )
+    yield _one(
+        "withdrawals_held_oldest_seconds",
+        "Seconds since the oldest held job could have begun",
+        gauges.held_seconds(connection),
+    )
+    yield _labelled(
+        "withdrawals_open_dead_letters",
+        f"Dead letters that wait for support{_MOST}",
+        "code",
+        {code: letters.get(code, 0) for code in LetterCode},
+    )
+    yield _labelled(
+        "withdrawals_webhook_deliveries",
+        f"Deliveries that are on their way or were given up{_MOST}",
+        "state",
+        gauges.deliveries(connection),
+    )
+
+
+def _processes(connection: Connection) -> Iterator[GaugeMetricFamily]:
+    threads = processes.worker_threads(connection, at_least=0)
+    yield _one("withdrawals_worker_threads", "Worker threads seen in the last 15 s", threads)
+    known = processes.count_by_state(connection)
+    states = GaugeMetricFamily(
+        "withdrawals_processes",
+        "Processes by their heartbeats: running, or lost, silent for over 7 s without having signed off",
+        labels=["kind", "state"],
+    )
+    for kind in _KINDS:
+        for state in ("running", "lost"):
+            states.add_metric([kind, state], known.get(kind, {}).get(state, 0))
+    yield states
+    leads = leader.read(connection)
+    if leads.seconds_since_seen is not None:
+        yield _one(
+            "withdrawals_relay_seen_seconds",
+            "Seconds since the heartbeat of the relay that leads",
+            leads.seconds_since_seen,
+        )
+    yield _labelled(
+        "withdrawals_relay_step_failures",
+        "Failures in a row of a step of the relay's rounds, from the third on",
+        "step",
+        {**dict.fromkeys(leader.ESSENTIAL, 0), **{found.step: found.failures for found in leads.failing}},
+    )
+
+
+def _one(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, meaning, value=value)
+
+
+def _labelled(name: str, meaning: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, meaning, labels=[label])
     for value, count in values.items():
         family.add_metric([value], count)

@@ -26,14 +26,16 @@ class Pools:
     def open(cls, settings: Settings) -> "Pools":
         """The pools of a web process, as large as the settings say."""
 
-        def pool(size: int) -> Database:
-            return Database(settings, pool_size=size, retry_seconds=RETRY_SECONDS)
+        def pool(name: str, size: int) -> Database:
+            made = Database(settings, pool_size=size, retry_seconds=RETRY_SECONDS)
+            made.show_use(name)
+            return made
 
         return cls(
-            pool(settings.web_connections),
-            pool(settings.door_connections),
-            pool(settings.report_connections),
-            pool(1),
+            pool("requests", settings.web_connections),
+            pool("door", settings.door_connections),
+            pool("reports", settings.report_connections),
+            pool("watchers", 1),
         )
 
     @classmethod

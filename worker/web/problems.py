@@ -32,6 +32,7 @@ from worker.errors import (
     classify,
     describe,
 )
+from worker.telemetry import error_reports
 from worker.web.console.render import HEADERS, PATH, render
 from worker.web.scim import errors as scim
 
@@ -277,4 +278,5 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     name, message, fingerprint = describe(error)
     route = getattr(request.scope.get("route"), "path", "")
     log.error("web.failed", error_class=name, message=message, fingerprint=fingerprint, route=route)
+    error_reports.report(error, "web.failed", route=route)
     return _respond(request, 500, "unexpected", f"An unexpected error. Please report the fingerprint {fingerprint}.")

@@ -19,6 +19,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import jobs, webhook_deliveries
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
+from worker.telemetry import metrics
 from worker.webhooks import safe_post
 from worker.webhooks.endpoints import webhook_seal
 
@@ -125,6 +126,7 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
     if answer.ok:
         status = answer.status or 200
         database.run(lambda connection: webhook_deliveries.record_delivered(connection, claimed, status))
+        metrics.WEBHOOK_ATTEMPTS.labels("delivered").inc()
         log.info("webhook.delivered", **fields)
         return
     rest = timedelta(seconds=answer.retry_after or _rest_seconds(claimed.failures))
@@ -133,6 +135,7 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
             connection, claimed, status=answer.status, error=answer.error, rest=rest, most_attempts=MOST_ATTEMPTS
         )
     )
+    metrics.WEBHOOK_ATTEMPTS.labels("failed").inc()
     log.warning("webhook.not_delivered", **fields, error=answer.error, state=state)
 
 

@@ -24,6 +24,7 @@ from schemas.catalogue import (
 )
 from schemas.jobs import JobRequest
 from worker.web.hooks.common import TAG as HR_EVENTS
+from worker.web.observe import ObservedApi
 from worker.web.problems import WITH_BODY, describes
 from worker.web.scim import errors as scim
 
@@ -91,7 +92,7 @@ _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 def application() -> FastAPI:
     """An application without routes, whose document will be complete."""
-    app = FastAPI(
+    app = ObservedApi(
         title="Withdrawals",
         description=_DESCRIPTION.strip(),
         version=importlib.metadata.version("withdrawals"),

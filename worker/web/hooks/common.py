@@ -21,7 +21,9 @@ from worker.access.memory import NEEDS_DATABASE
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources, inbox
+from worker.people.events import EventReceipt
 from worker.people.inbox import Answer, IncomingEvent, RejectedEvent
+from worker.telemetry import metrics
 from worker.web.auth import limit_refusals
 from worker.web.body import NotJsonError, parse
 from worker.web.context import Services
@@ -134,6 +136,8 @@ async def _store(context: Services, source: RegisteredSource, event: IncomingEve
     if event.fault is not None:
         stored = await context.at_the_door(inbox.reject, context.door, source, event)
     status = ReceiptStatus.INVALID if isinstance(stored, RejectedEvent) else stored.status
+    again = isinstance(stored, EventReceipt) and stored.repeated
+    metrics.EVENTS.labels(source.kind, "repeated" if again else status).inc()
     log.info("hook.received", source_id=source.id, organisation_id=source.organisation_id, status=status)
     return stored
 

@@ -1,0 +1,1 @@
+"""What watches the service: Prometheus' rules with their tests, and Grafana's dashboards, generated from here."""
