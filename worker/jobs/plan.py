@@ -46,7 +46,7 @@ class Planned:
 def of_request(database: Database, organisation_id: int, request: JobRequest) -> answers.Plan:
     """The plan of a job over ids, a filter or a person."""
     with database.begin() as connection:
-        return _plan(connection, organisation_id, selection_of(request), request.reason)
+        return of_selection(connection, organisation_id, selection_of(request), request.reason)
 
 
 def of_file(database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row]) -> answers.Plan:
@@ -56,7 +56,7 @@ def of_file(database: Database, organisation_id: int, request: FileRequest, rows
         InvalidInputError: as `submit_file`.
     """
     with database.begin() as connection:
-        return _plan(connection, organisation_id, StagedFile(connection, rows), request.reason)
+        return of_selection(connection, organisation_id, StagedFile(connection, rows), request.reason)
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:
@@ -133,7 +133,8 @@ def _of_job(connection: Connection, job: Job) -> Preview:
     return ledger.by_job(connection, job.organisation_id, job.id)
 
 
-def _plan(connection: Connection, organisation_id: int, selection: Selection, reason: str) -> answers.Plan:
+def of_selection(connection: Connection, organisation_id: int, selection: Selection, reason: str) -> answers.Plan:
+    """The plan of a job over what is selected, in the caller's transaction."""
     found = selection.preview(connection, organisation_id)
     duplicates = selection.count(found.accepted).duplicates
     return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason)
