@@ -113,6 +113,22 @@ class FilePlan(BaseModel):
     plan: Plan | None = Field(description="Null if no row is good.")
 
 
+class FileResult(BaseModel):
+    """What became of the rows of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upload: UUID | None = Field(description="Under which the file, or its rows with faults, are kept for a day.")
+    faults_file: str | None = Field(description="Where the rows with faults are, as a file; null if there are none.")
+    check: FileCheck
+
+
+class FileJob(Job):
+    """The job of a file, with what became of its rows where `upload`, `faults` or `batch` was given."""
+
+    file: FileResult
+
+
 class BrakeLimits(BaseModel):
     """The brake of an organisation, and how much of its window is used."""
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli import common
+from ops.cli import bulk_files, common
+from ops.cli.bulk_files import Batch, FaultsTo, FileArguments, LeaveOut
 from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
 from ops.cli.filters import parse_filter
-from ops.files import read_ids
 from schemas import answers
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
@@ -21,7 +21,8 @@ from worker.errors import InvalidInputError
 from worker.ids import next_cursor
 from worker.jobs import plan, show
 from worker.jobs.control import cancel
-from worker.jobs.submit import submit, submit_file
+from worker.jobs.files.submit import Options
+from worker.jobs.submit import Requester, submit
 from worker.people import events
 from worker.records import Job, Submitted
 from worker.reports.filters import find_series_id
@@ -82,7 +83,7 @@ def submit_ids(
 def bulk(
     reason: Reason,
     file: Annotated[
-        str | None, typer.Argument(help="A CSV file with a column enrolment_id; - reads standard input.")
+        str | None, typer.Argument(help="CSV, XLSX or ODS with enrolment ids, or learners and Series; - reads it.")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -101,6 +102,9 @@ def bulk(
         str | None,
         typer.Option(help="The hash that --dry-run printed. Changed enrolments are refused."),
     ] = None,
+    leave_out_faults: LeaveOut = False,
+    faults: FaultsTo = None,
+    batch: Batch = None,
     source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
     note: Note = None,
     effective_at: EffectiveAt = None,
@@ -109,12 +113,19 @@ def bulk(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Withdraw many enrolments: from a CSV file, from standard input, or all that match a filter."""
+    """Withdraw many enrolments: from a file, from standard input, or all that match a filter.
+
+    A file is CSV with any delimiter, XLSX or ODS. Its header names enrolment_id, or learner_external_id or email
+    together with series_code, and pathway_title where a learner has several enrolments in one Series.
+    """
     if (file is None) == (not where and series is None):
         raise InvalidInputError("give FILE.csv (or -), or --filter NAME=VALUE and --series CODE, not both")
     given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
     given["plan_hash"] = plan_hash
     request = common.parse(FileRequest, **given)
+    sent = FileArguments(Path(file or "-"), Options(leave_out_faults, batch), faults)
+    if file is None and sent.is_extended:
+        raise InvalidInputError("--leave-out-faults, --faults and --batch go with FILE")
     wanted = parse_filter(Filter, where) if where else None
     if series is not None and wanted and wanted.series_id is not None:
         raise InvalidInputError("give --series or --filter series_id, not both")
@@ -130,13 +141,31 @@ def bulk(
                 submitted = submit(db, who, selection)
             print_submitted(submitted, json)
             return
-        with read_ids(Path(file or "-")) as rows:
-            if dry_run:
-                print_plan(plan.of_file(db, who.organisation_id, request, rows), json)
-                return
-            with common.reporting_key(who):
-                submitted = submit_file(db, who, request, rows, name=None if file == "-" else file)
-            print_submitted(submitted, json)
+        _plan_or_submit_file(db, who, request, sent, dry_run=dry_run, json=json)
+
+
+def _plan_or_submit_file(
+    db: Database, who: Requester, request: FileRequest, sent: FileArguments, *, dry_run: bool, json: bool
+) -> None:
+    if dry_run:
+        planned = bulk_files.plan(db, who, request, sent)
+        if json and sent.is_extended:
+            document = planned.plan and planned.plan.model_dump(mode="json")
+            common.print_json({"check": planned.check.model_dump(mode="json"), "plan": document})
+        elif planned.plan is not None:
+            print_plan(planned.plan, json)
+        if not json:
+            bulk_files.tell_left_out(planned.check, sent, None)
+        return
+    with common.reporting_key(who):
+        done = bulk_files.submit(db, who, request, sent)
+    if json and sent.is_extended:
+        document = common.job_document(done.submitted.job)
+        common.print_json({**document, "file": {"check": done.check.model_dump(mode="json")}})
+        return
+    print_submitted(done.submitted, json)
+    if not json:
+        bulk_files.tell_left_out(done.check, sent, sent.options.batch or done.submitted.job.id)
 
 
 def deactivate(

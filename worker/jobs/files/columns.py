@@ -111,9 +111,10 @@ def _find_columns(line: int, header: Sequence[str]) -> dict[str, int]:
 
 
 def _choose(column: str, places: Sequence[int], header: Sequence[str]) -> int | None:
-    """Where a column stands; if several names could mean it, the one that is spelt like it. None: it stands twice."""
-    exact = [place for place in places if header[place].strip().lower() == column] if len(places) > 1 else places
-    return exact[0] if len(exact) == 1 else None
+    """Where a column stands, None if it stands twice. Beside a column `enrolment_id` none with another name is one."""
+    if column == ENROLMENT and len(places) > 1:
+        places = [place for place in places if header[place].strip().lower() == column]
+    return places[0] if len(places) == 1 else None
 
 
 def _missing(line: int, header: Sequence[str], columns: Columns) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import python_calamine
 
 UNREADABLE, LOCKED, NO_SHEET, TOO_LARGE = 3, 4, 5, 6
+_MOST_ROWS, _MOST_COLUMNS = 1_048_576, 16_384
+"""Of a sheet. A file can name cells beyond."""
 _LARGEST_EXACT = 2**53
 """Spreadsheets keep numbers as 64-bit floats: whole numbers beyond this one were rounded."""
 
@@ -51,10 +53,10 @@ def _convert() -> int:
     sheet = book.get_sheet_by_name(shown[0])
     out = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", errors="replace")
     writer = csv.writer(out, lineterminator="\n")
-    first = sheet.start or (0, 0)
-    for _ in range(first[0]):  # a row has the number that the spreadsheet shows
-        out.write("\n")
-    for row in sheet.iter_rows():
+    end = sheet.end or (0, 0)
+    if end[0] >= _MOST_ROWS or end[1] >= _MOST_COLUMNS:
+        return TOO_LARGE
+    for row in sheet.iter_rows():  # from the first row of the sheet on, so a row has the number that people see
         cells = [_text(cell) for cell in row]
         if any(cells):
             writer.writerow(cells)

@@ -40,11 +40,13 @@ class NothingNewError(ConflictError):
 class Options:
     """How a file is taken.
 
-    `leave_out`: accept the good rows, and give the faulty ones back. `batch`: a job of the batch that it belongs to.
+    `leave_out`: accept the good rows, and give the faulty ones back. `batch`: a job of the batch that it belongs to;
+    `only_own`: the requester whose jobs these may be, None: anybody's.
     """
 
     leave_out: bool = False
     batch: int | None = None
+    only_own: str | None = None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -115,19 +117,19 @@ def plan_file(
     request: FileRequest,
     stream: IO[bytes],
     *,
-    batch: int | None = None,
+    options: Options = Options(),
     faults_to: IO[bytes] | None = None,
 ) -> FilePlan:
     """Check every row of a file, and plan the job over its good ones; nothing is written but `faults_to`.
 
-    `batch`: a job of the batch that the file belongs to. `faults_to`: takes the rows with faults, if there are any.
+    `faults_to`: takes the rows with faults, if there are any.
 
     Raises:
         InvalidInputError: it is no file of enrolments at all, or too large.
         NotFoundError, ConflictError, InvalidInputError: the batch does not fit.
     """
     with rows.opened(stream) as table, database.begin() as connection:
-        first = find_batch(connection, organisation_id, batch, request.reason) if batch is not None else None
+        first = _find_batch(connection, organisation_id, options, request.reason)
         staged = stage(connection, table)
         look_up(connection, organisation_id, staged, first)
         _write_faults(connection, staged, faults_to)
@@ -173,9 +175,8 @@ def submit_file(
         if known is not None:
             look_up(connection, organisation_id, staged, None)
             return FileSubmitted(submit.logged(known), _check(staged))
-        first = None
-        if options.batch is not None:
-            first = find_batch(connection, organisation_id, options.batch, request.reason)
+        first = _find_batch(connection, organisation_id, options, request.reason)
+        if first is not None:
             file_rows.lock_batch(connection, first)
         look_up(connection, organisation_id, staged, first)
         if staged.faults.count and (refuse or not staged.good):
@@ -188,26 +189,6 @@ def submit_file(
             file_rows.join_batch(connection, organisation_id, job_id=made.job.id, batch=first)
         _keep_faults(connection, staged, keep_faults, faults_to)
     return FileSubmitted(submit.logged(made), _check(staged))
-
-
-def find_batch(connection: Connection, organisation_id: int, job_id: int, reason: str) -> int:
-    """The first job of the batch of a job.
-
-    Raises:
-        NotFoundError: no job of this organisation with this id was made from a file.
-        ConflictError: a job of the batch was cancelled, so that what it took was not done.
-        InvalidInputError: the batch has another reason (rule 5).
-    """
-    found = file_rows.find_batch(connection, organisation_id, job_id) if 0 < job_id <= LARGEST else None
-    if found is None:
-        raise NotFoundError(f"batch: no job {job_id} of this organisation was made from a file")
-    if found.cancelled is not None:
-        raise ConflictError(f"batch: job {found.cancelled} was cancelled. Send the file without a batch.")
-    if found.reason != reason:
-        raise InvalidInputError(
-            f"batch: job {found.id} has the reason {found.reason}. A batch has one reason (rule 5)."
-        )
-    return found.id
 
 
 def stage(connection: Connection, table: Table) -> Staged:
@@ -242,6 +223,28 @@ def look_up(connection: Connection, organisation_id: int, staged: Staged, batch:
             staged.faults.add_found(found.faulty, first)
     if batch is not None:
         staged.taken = file_rows.drop_taken(connection, organisation_id, batch)
+
+
+def _find_batch(connection: Connection, organisation_id: int, options: Options, reason: str) -> int | None:
+    """The first job of the batch, None for a file that belongs to none.
+
+    Raises:
+        NotFoundError: no job that the requester may read was made from a file and has this id.
+        ConflictError: a job of the batch was cancelled, so that what it took was not done.
+        InvalidInputError: the batch has another reason (rule 5).
+    """
+    if options.batch is None:
+        return None
+    found = file_rows.find_batch(connection, organisation_id, options.batch) if 0 < options.batch <= LARGEST else None
+    if found is None or options.only_own not in (None, found.requested_by):
+        raise NotFoundError(f"batch: no job {options.batch} of this organisation was made from a file")
+    if found.cancelled is not None:
+        raise ConflictError(f"batch: job {found.cancelled} was cancelled. Send the file without a batch.")
+    if found.reason != reason:
+        raise InvalidInputError(
+            f"batch: job {found.id} has the reason {found.reason}. A batch has one reason (rule 5)."
+        )
+    return found.id
 
 
 def _refuse(connection: Connection, staged: Staged, faults_to: IO[bytes] | None) -> None:

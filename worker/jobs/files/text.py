@@ -84,7 +84,8 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
             except csv.Error as error:
                 yield Broken(reader.line_num, f"not valid CSV ({error}).")
     finally:
-        text.detach()
+        if not stream.closed:  # else whoever reads has stopped before the end
+            text.detach()
 
 
 def _skip_sep(reader: Iterator[list[str]]) -> None:

@@ -22,7 +22,7 @@ MEMORY = 2**30
 """Bytes of address space of the process: a million rows of three columns take a third of it."""
 OUTPUT = 2**29
 """Bytes of CSV that one workbook may become."""
-SECONDS = 120
+SECONDS = 60
 """Of processor time; a million rows of three columns take ten."""
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Conversions that run at the same time in one process of the service."""
