@@ -28,7 +28,7 @@ _SPREADSHEET = "application/vnd.oasis.opendocument.spreadsheet"
 def xlsx(rows: Sequence[Sequence[Any]], *, first_row: int = 0) -> bytes:
     """An XLSX file with these rows, as Excel writes it."""
     made = io.BytesIO()
-    book = xlsxwriter.Workbook(made, {"default_date_format": "yyyy-mm-dd"})
+    book = xlsxwriter.Workbook(made, {"default_date_format": "yyyy-mm-dd", "strings_to_formulas": False})
     sheet = book.add_worksheet("Leavers")
     for number, row in enumerate(rows, start=first_row):
         sheet.write_row(number, 0, row)

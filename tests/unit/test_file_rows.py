@@ -157,7 +157,7 @@ def test_a_file_takes_a_million_rows() -> None:
         read("enrolment_id\n" + "1\n" * 1_000_001)
 
 
-cells = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
+cells = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)
 
 
 @given(
@@ -171,8 +171,9 @@ def test_whatever_stands_beside_the_ids_they_are_read(
     table: list[tuple[int, str]], delimiter: str, encoding: str, sep: bool, end: str
 ) -> None:
     text = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if end == "\n" else csv.QUOTE_MINIMAL  # Python's writer leaves a lone "\r" bare before "\n"
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting)
+    if end == "\n":  # before which Python's writer leaves a lone "\r" without quotes
+        table = [(row_id, remark.replace("\r", "")) for row_id, remark in table]
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end)
     writer.writerows([("Enrolment ID", "remark"), *table])
     content = (f"sep={delimiter}{end}" if sep else "") + text.getvalue()
     found, faults = read(content.encode(encoding))

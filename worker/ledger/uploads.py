@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, delete, func, insert, literal, select, text
 
@@ -22,7 +22,7 @@ class Upload:
 
 def insert_upload(connection: Connection, organisation_id: int, *, requested_by: str, file_name: str | None) -> Upload:
     """Begin to keep a file."""
-    row = {"organisation_id": organisation_id, "requested_by": requested_by, "file_name": file_name}
+    row = {"id": uuid4(), "organisation_id": organisation_id, "requested_by": requested_by, "file_name": file_name}
     made = connection.execute(insert(uploads).values(row).returning(uploads.c.id, uploads.c.created_at)).one()
     return Upload(made.id, file_name, None, made.created_at)
 

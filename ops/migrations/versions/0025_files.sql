@@ -1,7 +1,7 @@
 -- Files that were sent, kept for a day: the plan and the confirmation of a large one send it once, whichever web process
 -- answers. Parts, because no more than one of them is in memory at a time; compressed by nobody, because a workbook is.
 CREATE TABLE withdrawals.uploads (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    id uuid PRIMARY KEY,
     organisation_id bigint NOT NULL,
     requested_by text NOT NULL,
     file_name text,

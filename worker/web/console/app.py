@@ -20,6 +20,7 @@ from worker.web.console import (
     summary,
     undo,
     withdraw,
+    withdraw_file,
 )
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
 
@@ -28,6 +29,7 @@ ROUTERS = [
     overview.router,
     library.router,
     withdraw.router,
+    withdraw_file.router,
     job_acts.router,
     undo.router,
     jobs.router,
