@@ -11,6 +11,7 @@ import typer
 
 from ops.cli import (
     brake,
+    bulk,
     check,
     control,
     data,
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Withdraw learners from enrolments. Each request is done once, or support sees it with the reason.",
 )
-for module in (processes, data, check, jobs, watch, explain, reinstate):
+for module in (processes, data, check, jobs, bulk, watch, explain, reinstate):
     module.register(app)
 control.register(jobs.group)
 desk.register(dead_letters.group)

@@ -1,5 +1,6 @@
 """The administrators' way: the Series library, a Series' enrolments, one withdrawal, many."""
 
+import io
 import re
 from html import unescape
 from typing import Any
@@ -199,11 +200,12 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     says(page, "Line 3: enrolment_id: 'oops' is not a positive whole number")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
     says(page, "Rows that were left out")
-    accessible(page)
+    if js:  # axe is a script
+        accessible(page)
     with page.expect_download() as started:
         page.get_by_role("link", name="Download the rows with faults").click()
     assert started.value.suggested_filename == "leavers faults.xlsx"
-    sheet = openpyxl.load_workbook(started.value.path()).worksheets[0]
+    sheet = openpyxl.load_workbook(io.BytesIO(started.value.path().read_bytes())).worksheets[0]
     header, row = ([cell.value for cell in cells] for cells in sheet.iter_rows())
     assert header == ["Enrolment ID", "Name", "problem"]
     assert row == ["oops", "b", "enrolment_id: 'oops' is not a positive whole number"]

@@ -44,6 +44,14 @@ class Sent:
             raise InvalidInputError("file: send the file, or the id of its upload, and not both")
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFaults:
+    """An upload, and the name of the file that has its rows with faults."""
+
+    upload: Upload
+    name: str
+
+
 def plan(services: Services, caller: Caller, request: FileRequest, sent: Sent) -> answers.FilePlan:
     """Check and plan a file, and keep it for a day with its rows that have a fault.
 
@@ -98,22 +106,35 @@ def submit_file(
     return made.submitted, answers.FileResult(upload=upload_id, faults_file=faults_file, check=made.check)
 
 
-def send_faults(services: Services, caller: Caller, upload_id: UUID) -> StreamingResponse:
+def send_faults(services: Services, caller: Caller, upload_id: str) -> StreamingResponse:
     """The rows with faults of a file that this caller sent.
 
     Raises:
         NotFoundError: there are none, or the file was sent more than a day ago.
     """
-    upload = _find(services, caller, upload_id)
-    if upload.faults is None:
-        raise NotFoundError(f"upload {upload_id} has no rows with faults")
+    kept = find_faults(services, caller, upload_id)
     stack = ExitStack()
-    spool = stack.enter_context(uploads.opened(services.database, upload, "faults"))
+    spool = stack.enter_context(uploads.opened(services.database, kept.upload, "faults"))
     headers = {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.faults)}",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(kept.name)}",
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(_pieces(stack, spool), headers=headers, media_type=_MEDIA[upload.faults.rsplit(".", 1)[1]])
+    return StreamingResponse(_pieces(stack, spool), headers=headers, media_type=_MEDIA[kept.name.rsplit(".", 1)[1]])
+
+
+def find_faults(services: Services, caller: Caller, upload_id: str) -> KeptFaults:
+    """The rows with faults of a file that this caller sent.
+
+    Raises:
+        NotFoundError: there are none, or the file was sent more than a day ago.
+    """
+    try:
+        upload = _find(services, caller, UUID(upload_id))
+    except ValueError:
+        raise NotFoundError(f"there is no upload {upload_id[:40]} of yours") from None
+    if upload.faults is None:
+        raise NotFoundError(f"upload {upload_id} has no rows with faults")
+    return KeptFaults(upload, upload.faults)
 
 
 def _faults_path(upload_id: UUID) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -97,16 +96,16 @@ def plan_file(context: Context, who: Producer, form: Annotated[FormData, Depends
 
 
 @router.get(
-    "/file/{upload}/faults",
+    "/file/{upload_id}/faults",
     response_class=Response,
     responses={200: {"content": {"text/csv": {}}, "description": "CSV for CSV, else XLSX."}, **describes("not_found")},
 )
-def read_faults(context: Context, who: Producer, upload: UUID) -> Response:
+def read_faults(context: Context, who: Producer, upload_id: str) -> Response:
     """The rows with faults of a file that you planned or submitted, as a file, with a column that says what is wrong.
 
     Mend it, and send it with the job's id as `batch`: what that job has taken is not taken again.
     """
-    return sent_files.send_faults(context, who, upload)
+    return sent_files.send_faults(context, who, upload_id)
 
 
 def _parts(form: FormData) -> tuple[Sent, dict[str, Any]]:

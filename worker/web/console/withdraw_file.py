@@ -1,7 +1,6 @@
 """Withdraw from a file: what is wrong with it, its plan, and the confirmation, for which it is not sent again."""
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Form, UploadFile
 from starlette.responses import Response
@@ -62,16 +61,17 @@ def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
     return view.go(f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}", said)
 
 
-@router.get("/withdraw/file/{upload}")
-def show_left_out(view: Looking, upload: UUID, job: str = "") -> Response:
+@router.get("/withdraw/file/{upload_id}")
+def show_left_out(view: Looking, upload_id: str, job: str = "") -> Response:
     """The rows that a job has left out, as a file, and the form to send it again once it is mended."""
-    return file_page(view, left_out=upload, batch=str(parse_choice(job, "job") or ""))
+    sent_files.find_faults(view.services, view.caller, upload_id)
+    return file_page(view, left_out=upload_id, batch=str(parse_choice(job, "job") or ""))
 
 
-@router.get("/withdraw/file/{upload}/faults")
-def read_faults(view: Looking, upload: UUID) -> Response:
+@router.get("/withdraw/file/{upload_id}/faults")
+def read_faults(view: Looking, upload_id: str) -> Response:
     """The rows with faults of a file that this person sent."""
-    return sent_files.send_faults(view.services, view.caller, upload)
+    return sent_files.send_faults(view.services, view.caller, upload_id)
 
 
 def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -> Response:
