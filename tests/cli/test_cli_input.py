@@ -240,7 +240,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "an empty cell": ("enrolment_id,name\n,anna\n", "Line 2: enrolment_id: ''"),
     "a row too long": ("enrolment_id\n1\n1,2\n", "Line 3: the line has 2 columns"),
     "no delimiter that is known": ("enrolment_id%name\n1%anna\n", "Line 1: the header has no column `enrolment_id`"),
-    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "Line 3"),
+    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "Line 2: not valid CSV"),
     "text after a quote": ('enrolment_id,name\n1,"an"na\n', "Line 2"),
     "a NUL byte": (b"enrolment_id\n1\n\x002\n", "Line 3: has a NUL byte"),
     "half of UTF-16": ("enrolment_id\n1\n".encode("utf-16")[:-1], "UTF-16"),

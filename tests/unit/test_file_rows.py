@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +23,12 @@ def read(content: str | bytes) -> tuple[list[Asked], Faults]:
     faults = Faults()
     with rows.opened(io.BytesIO(raw)) as table:
         return list(table.rows(faults).asked()), faults
+
+
+@contextmanager
+def rows_of(content: str) -> Iterator[Iterator[tuple[int, list[str], Asked | Fault]]]:
+    with rows.opened(io.BytesIO(content.encode())) as table:
+        yield table.read_all()
 
 
 def ids(content: str | bytes) -> list[tuple[int, int | None]]:
@@ -125,6 +133,17 @@ def test_faults_are_counted_exactly_and_listed_up_to_a_limit() -> None:
     assert (faults.count, len(faults.first)) == (5000, SHOWN)
 
 
+@pytest.mark.parametrize("end", [4, 60_000])
+def test_a_quote_that_does_not_end_swallows_no_other_row(end: int) -> None:
+    """Else these rows would be neither taken nor given back."""
+    content = 'enrolment_id,name\n1,a\n2,"b\n' + "".join(f"{n},c\n" for n in range(3, end)) + '9,"d\n'
+    found, faults = read(content)
+    assert [row.enrolment_id for row in found] == [1, *range(3, end)]
+    assert [fault.line for fault in faults.first] == [3, end + 1]
+    with rows_of(content) as parsed:
+        assert [cells for _, cells, one in parsed if isinstance(one, Fault)] == [['2,"b'], ['9,"d']]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -143,7 +162,7 @@ def test_faults_are_counted_exactly_and_listed_up_to_a_limit() -> None:
         (b"enrolment_id\n\x81\n", "UTF-8, UTF-16 or Windows-1252"),
         (b"\xff\xfee\0n\0", "no column"),
         ("enrolment_id\n".encode("utf-16")[:-1], "UTF-8, UTF-16"),
-        (b'"enrolment_id\n1\n', "Line 2: not valid CSV"),
+        (b'"enrolment_id\n1\n', "Line 1: not valid CSV"),
     ],
 )
 def test_what_is_no_table_of_enrolments_is_refused_whole(content: str | bytes, said: str) -> None:

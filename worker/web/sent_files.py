@@ -5,6 +5,7 @@ A file comes with the request, or was kept when it was planned (`worker/jobs/fil
 
 import errno
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from starlette.responses import StreamingResponse
 from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.files import submit, uploads
+from worker.jobs.files import submit, uploads, workbook
 from worker.jobs.files.submit import Options
 from worker.jobs.submit import Requester
 from worker.ledger.uploads import Upload
@@ -29,6 +30,9 @@ from worker.web.context import Services
 from worker.web.problems import ProblemError
 
 _PIECE = 1 << 16
+_WORKBOOKS_AT_ONCE = 8
+"""Requests of this process that convert a workbook or wait for it: the other threads answer other requests."""
+_free_slots = threading.BoundedSemaphore(_WORKBOOKS_AT_ONCE)
 _MEDIA = {"csv": "text/csv; charset=utf-8", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
 
 
@@ -59,7 +63,12 @@ def plan(services: Services, caller: Caller, request: FileRequest, sent: Sent) -
         InvalidInputError, NotFoundError, ConflictError: as `submit.plan_file`; also when the upload is gone.
     """
     organisation_id, options = caller.organisation_id, _options(caller, sent)
-    with _read(services, caller, sent) as (stream, kept, name), tempfile.TemporaryFile() as faults, _room():
+    with (
+        _read(services, caller, sent) as (stream, kept, name),
+        _slot(stream),
+        tempfile.TemporaryFile() as faults,
+        _room(),
+    ):
         found = submit.plan_file(
             services.pools.reports, organisation_id, request, stream, options=options, faults_to=faults
         )  # fmt: skip
@@ -88,7 +97,7 @@ def submit_file(
         InvalidInputError, NotFoundError, ConflictError: as `submit.submit_file`; also when the upload is gone.
     """
     kept_as: list[UUID] = []
-    with _read(services, caller, sent) as (stream, kept, name), _room():
+    with _read(services, caller, sent) as (stream, kept, name), _slot(stream), _room():
 
         def keep(connection: Connection, faults: IO[bytes], suffix: str) -> None:
             upload = kept or uploads.keep_in(
@@ -159,6 +168,25 @@ def _read(services: Services, caller: Caller, sent: Sent) -> Iterator[tuple[IO[b
 
 def _find(services: Services, caller: Caller, upload_id: UUID) -> Upload:
     return uploads.find(services.database, caller.organisation_id, requested_by=caller.actor, upload_id=upload_id)
+
+
+@contextmanager
+def _slot(stream: IO[bytes]) -> Iterator[None]:
+    """Hold one of the slots for workbooks; CSV needs none.
+
+    Raises:
+        ProblemError: 503; too many workbooks are being read.
+    """
+    if not workbook.is_workbook(stream):
+        yield
+        return
+    if not _free_slots.acquire(blocking=False):
+        detail = "Too many workbooks are being read. Nothing was accepted. Try again in a few seconds, or send CSV."
+        raise ProblemError(503, "too_many_files", detail, headers={"Retry-After": "10"})
+    try:
+        yield
+    finally:
+        _free_slots.release()
 
 
 @contextmanager

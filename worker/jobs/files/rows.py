@@ -62,7 +62,7 @@ class Table:
         parse = Parser(self.columns)
         for row in self.read_lines():
             found = parse.any_row(row)
-            yield found.line, [] if isinstance(row, Broken) else row[1], found
+            yield found.line, [row.raw] if isinstance(row, Broken) else row[1], found
 
     def read_lines(self) -> Iterator[tuple[int, list[str]] | Broken]:
         """Every row below the header.

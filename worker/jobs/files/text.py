@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -37,10 +38,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A row that is no row: a quote that does not end, or a cell that never does."""
+    """A line that is no row: a quote that does not end, or a cell that never does. `raw`: the line as it came."""
 
     line: int
     why: str
+    raw: str
 
 
 def read_layout(stream: IO[bytes], known: Callable[[list[str]], int]) -> Layout:
@@ -66,26 +68,58 @@ def read_layout(stream: IO[bytes], known: Callable[[list[str]], int]) -> Layout:
 def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str]] | Broken]:
     """Rows with the line on which each ends, blank ones left out; the first is the header.
 
+    Of a row that is no CSV the first line is broken, and reading goes on with the next: no line is lost.
+
     Raises:
         InvalidInputError: a line is too long or has a NUL: this is no table of text. The line is named.
     """
     stream.seek(0)
     text = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
     try:
-        reader = csv.reader(_read_lines(text), delimiter=layout.delimiter, strict=True)
+        lines = _Lines(_read_lines(text))
+        reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         if layout.has_sep:
             _skip_sep(reader)
+        taken = lines.taken
+        taken.clear()
         while True:
             try:
                 for cells in reader:
                     if any(cells) and any(cell.strip() for cell in cells):
-                        yield reader.line_num, cells
+                        yield taken[-1][0], cells
+                    taken.clear()
                 return
             except csv.Error as error:
-                yield Broken(reader.line_num, f"not valid CSV ({error}).")
+                line, raw = lines.give_back()
+                yield Broken(line, f"not valid CSV ({error}).", raw.rstrip("\r\n"))
     finally:
         if not stream.closed:  # else whoever reads has stopped before the end
             text.detach()
+
+
+class _Lines:
+    """Lines of a file, of which those after a broken one can be read again: its open quote has swallowed them."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = enumerate(lines, start=1)
+        self._again: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] = []
+        """The lines of the row that is being read, with their numbers."""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        found = self._again.popleft() if self._again else next(self._lines)
+        self.taken.append(found)
+        return found[1]
+
+    def give_back(self) -> tuple[int, str]:
+        """The first line of the row that is being read; the lines after it are read again."""
+        first, *others = self.taken
+        self._again.extendleft(reversed(others))
+        self.taken.clear()
+        return first
 
 
 def _skip_sep(reader: Iterator[list[str]]) -> None:
