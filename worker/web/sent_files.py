@@ -140,9 +140,9 @@ def find_faults(services: Services, caller: Caller, upload_id: str) -> KeptFault
     try:
         upload = _find(services, caller, UUID(upload_id))
     except ValueError:
-        raise NotFoundError(f"there is no upload {upload_id[:40]} of yours") from None
+        raise NotFoundError(uploads.NOT_KEPT) from None
     if upload.faults is None:
-        raise NotFoundError(f"upload {upload_id} has no rows with faults")
+        raise NotFoundError("this file has no rows with faults")
     return KeptFaults(upload, upload.faults)
 
 

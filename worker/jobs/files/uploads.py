@@ -22,6 +22,7 @@ from worker.ledger.uploads import Upload
 
 KEPT = timedelta(days=1)
 """For how long."""
+NOT_KEPT = "there is no such upload of yours. A file is kept for a day. Send it again."
 _MOST = 20
 """Files that are kept of one requester; an older one is forgotten."""
 _PART = 1 << 20
@@ -74,7 +75,7 @@ def find(database: Database, organisation_id: int, *, requested_by: str, upload_
     with database.begin() as connection:
         found = ledger.find_upload(connection, organisation_id, requested_by=requested_by, upload_id=upload_id)
     if found is None:
-        raise NotFoundError(f"there is no upload {upload_id} of yours. A file is kept for a day; send it again.")
+        raise NotFoundError(NOT_KEPT)
     return found
 
 
@@ -90,7 +91,7 @@ def opened(database: Database, upload: Upload, kind: str = "file") -> Iterator[I
             for part in ledger.read_parts(connection, upload.id, kind):
                 copy.write(part)
         if not copy.tell():
-            raise NotFoundError(f"upload {upload.id} has no such file. A file is kept for a day; send it again.")
+            raise NotFoundError(NOT_KEPT)
         copy.seek(0)
         yield copy
 
