@@ -1,9 +1,11 @@
 """Files that a person names on the command line: opened, and read line by line."""
 
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import copyfileobj
 from typing import IO
 
 from worker.errors import InvalidInputError
@@ -25,14 +27,29 @@ def read_rows(path: Path, *, required: Sequence[str]) -> Iterator[Iterator[tuple
 
 
 @contextmanager
-def read_ids(path: Path) -> Iterator[Iterator[csv_input.Row]]:
-    """Line and `enrolment_id` of each row of a CSV file.
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """A file that can be read again from its start; `-` is standard input. What is a pipe is copied first.
 
     Raises:
-        InvalidInputError: as `read_rows`; also for a column `reason`: one bulk job, one reason (rule 5).
+        InvalidInputError: the file cannot be read; also while it is read.
     """
-    with read_rows(path, required=("enrolment_id",)) as found:
-        yield csv_input.read_ids(found)
+    with ExitStack() as stack:
+        try:
+            is_input = str(path) == "-"
+            stream: IO[bytes] = open(sys.stdin.fileno(), "rb", closefd=False) if is_input else path.open("rb")  # noqa: SIM115
+            stack.enter_context(stream)
+            if not stream.seekable():
+                copy = stack.enter_context(tempfile.TemporaryFile())
+                copyfileobj(stream, copy)
+                stream = copy
+            stream.seek(0)
+            yield stream
+        except IsADirectoryError as error:
+            raise InvalidInputError(f"{path}: {error.strerror}") from None
+        except OSError as error:
+            if error.filename is not None and Path(str(error.filename)) != path:
+                raise
+            raise InvalidInputError(f"{path}: {error.strerror or 'cannot be read'}") from None
 
 
 def read_line(path: Path) -> str:

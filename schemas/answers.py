@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,6 +77,58 @@ class Plan(BaseModel):
     brake: bool = Field(description="Whether the brake would hold the job now.")
     brake_why: str | None
     brake_forecast: BrakeForecast = Field(description="What the brake would do now, and the way on.")
+
+
+class FileFault(BaseModel):
+    """What is wrong with one row of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    line: int
+    column: str | None = Field(description="Null if it is the row as a whole.")
+    message: str
+
+
+class FileCheck(BaseModel):
+    """What was found in a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: str = Field(description="`csv` or `workbook` (XLSX, ODS).")
+    columns: dict[str, str] = Field(description="The columns that are read, with their names in the file.")
+    rows: int = Field(description="Rows below the header.")
+    good: int = Field(description="Rows that name an enrolment.")
+    taken_before: int = Field(description="Of the good rows, those that an earlier job of the batch has taken.")
+    fault_count: int = Field(description="Rows with a fault.")
+    faults: list[FileFault] = Field(description="The first hundred of them.")
+
+
+class FilePlan(BaseModel):
+    """What was found in a file, and what a job over its good rows would do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upload: UUID = Field(description="The file is kept under this id: send it instead of the file.")
+    expires_at: datetime = Field(description="When the file is forgotten.")
+    faults_file: str | None = Field(description="Where the rows with faults are, as a file; null if there are none.")
+    check: FileCheck
+    plan: Plan | None = Field(description="Null if no row is good.")
+
+
+class FileResult(BaseModel):
+    """What became of the rows of a file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    upload: UUID | None = Field(description="Under which the file, or its rows with faults, are kept for a day.")
+    faults_file: str | None = Field(description="Where the rows with faults are, as a file; null if there are none.")
+    check: FileCheck
+
+
+class FileJob(Job):
+    """The job of a file, with what became of its rows where `upload`, `faults` or `batch` was given."""
+
+    file: FileResult
 
 
 class Released(BaseModel):

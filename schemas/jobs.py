@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -142,6 +143,19 @@ class FileRequest(Request):
         if self.source == "correction" and self.reason != "enrolment_error":
             raise ValueError("source correction implies reason enrolment_error (rule 1)")
         return self
+
+
+class FileOptions(Request):
+    """How a file is taken; the same for its plan and its job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    upload: UUID | None = None
+    """A file that was planned before: it is sent once."""
+    batch: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    """A job of an earlier file: what it and the files after it have taken is not taken again."""
+    faults: Literal["refuse", "leave_out"] = "refuse"
+    """Whether rows with a fault refuse the file, or are left out and given back."""
 
 
 class JobRequest(FileRequest):

@@ -218,6 +218,43 @@ class FileLinesColumns(TypedColumns):
 file_lines = Table("file_lines", metadata, FileLinesColumns, schema="withdrawals")
 
 
+class BatchJobsColumns(TypedColumns):
+    """A job of a file that was sent after others of the same batch; what those have taken is not taken again."""
+
+    job_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"), primary_key=True)
+    first_job_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    organisation_id: Named[int] = Column(BigInteger)
+
+
+batch_jobs = Table("batch_jobs", metadata, BatchJobsColumns, schema="withdrawals")
+
+
+class UploadsColumns(TypedColumns):
+    """A file that was sent, kept for a day."""
+
+    id: Named[UUID] = Column(primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    requested_by: Named[str]
+    file_name: Named[str | None]
+    faults: Named[str | None]
+    created_at: Named[datetime] = Column(Instant)
+
+
+uploads = Table("uploads", metadata, UploadsColumns, schema="withdrawals")
+
+
+class UploadPartsColumns(TypedColumns):
+    """A part of an upload: of the file as it came, or of its rows with faults."""
+
+    upload_id: Named[UUID] = Column(ForeignKey("withdrawals.uploads.id"), primary_key=True)
+    kind: Named[str] = Column(primary_key=True)
+    number: Named[int] = Column(primary_key=True)
+    content: Named[bytes] = Column(LargeBinary)
+
+
+upload_parts = Table("upload_parts", metadata, UploadPartsColumns, schema="withdrawals")
+
+
 class ChunkColumns(TypedColumns):
     """What job chunks and letter chunks share."""
 

@@ -1,31 +1,26 @@
 """Submit, list, show and cancel jobs."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
-from ops.cli.filters import parse_filter
-from ops.files import read_ids
 from schemas import answers
 from schemas.brake import BrakeForecast
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
 from schemas.job_filter import JobFilter
-from schemas.jobs import FileRequest, Filter, JobRequest
-from worker.database import Database
+from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError
 from worker.ids import next_cursor
-from worker.jobs import plan, show
+from worker.jobs import show
 from worker.jobs.control import cancel
-from worker.jobs.submit import submit, submit_file
+from worker.jobs.submit import submit
 from worker.people import events
 from worker.records import Job, Submitted
-from worker.reports.filters import find_series_id
 
 group = typer.Typer(no_args_is_help=True, help="List and show jobs; pause, resume, move, cancel, release, reinstate.")
 
@@ -44,7 +39,6 @@ EffectiveAt = Annotated[
 def register(app: typer.Typer) -> None:
     """Put this module's top-level commands on the tree."""
     app.command("submit")(submit_ids)
-    app.command("bulk")(bulk)
     app.command("deactivate")(deactivate)
     app.command("reactivate")(reactivate)
 
@@ -78,66 +72,6 @@ def submit_ids(
         with common.reporting_key(who):
             submitted = submit(db, who, request)
         print_submitted(submitted, json)
-
-
-def bulk(
-    reason: Reason,
-    file: Annotated[
-        str | None, typer.Argument(help="A CSV file with a column enrolment_id; - reads standard input.")
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            help="NAME=VALUE, repeatable: series_id, pathway_id, status and learner_ids (commas allowed), "
-            "enrolled_before and enrolled_after (2026-03-01T00:00:00Z).",
-        ),
-    ] = None,
-    series: Annotated[
-        str | None,
-        typer.Option(help="The code of a Series. Add --filter to select fewer."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Show the plan, the outcomes by count. Writes nothing.")] = False,
-    plan_hash: Annotated[
-        str | None,
-        typer.Option(help="The hash that --dry-run printed. Changed enrolments are refused."),
-    ] = None,
-    source: Annotated[str, typer.Option(help="bulk, admin or correction.")] = "bulk",
-    note: Note = None,
-    effective_at: EffectiveAt = None,
-    key: Key = None,
-    organisation: Organisation = None,
-    acting: As = None,
-    json: AsJson = False,
-) -> None:
-    """Withdraw many enrolments: from a CSV file, from standard input, or all that match a filter."""
-    if (file is None) == (not where and series is None):
-        raise InvalidInputError("give FILE.csv (or -), or --filter NAME=VALUE and --series CODE, not both")
-    given: dict[str, Any] = {"reason": reason, "source": source, "note": note, "effective_at": effective_at}
-    given["plan_hash"] = plan_hash
-    request = common.parse(FileRequest, **given)
-    wanted = parse_filter(Filter, where) if where else None
-    if series is not None and wanted and wanted.series_id is not None:
-        raise InvalidInputError("give --series or --filter series_id, not both")
-    with common.database() as db:
-        who = common.requester(db, organisation, acting, key)
-        selected = _select(db, who.organisation_id, wanted, series)
-        if selected is not None:
-            selection = common.parse(JobRequest, **given, filter=selected)
-            if dry_run:
-                print_plan(plan.of_request(db, who.organisation_id, selection, door="cli"), json)
-                return
-            with common.reporting_key(who):
-                submitted = submit(db, who, selection)
-            print_submitted(submitted, json)
-            return
-        with read_ids(Path(file or "-")) as rows:
-            if dry_run:
-                print_plan(plan.of_file(db, who.organisation_id, request, rows, door="cli"), json)
-                return
-            with common.reporting_key(who):
-                submitted = submit_file(db, who, request, rows, name=None if file == "-" else file)
-            print_submitted(submitted, json)
 
 
 def deactivate(
@@ -243,14 +177,6 @@ def cancel_job(
     if job.state != JobState.CANCELLED:
         common.err.print(f"job {job.id} had already ended, so nothing was cancelled")
         raise typer.Exit(1)
-
-
-def _select(db: Database, organisation_id: int, wanted: Filter | None, series: str | None) -> Filter | None:
-    """The filter, with the Series of this code as one of its conditions; None selects nothing: there is a file."""
-    if series is None:
-        return wanted
-    series_id = find_series_id(db, organisation_id, series)
-    return wanted.model_copy(update={"series_id": series_id}) if wanted else Filter(series_id=series_id)
 
 
 def print_submitted(submitted: Submitted, json: bool) -> None:

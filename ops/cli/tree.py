@@ -14,7 +14,8 @@ _ALONE = {
     "processes": ("demo", "up", "web", "worker", "relay", "config", "doctor"),
     "data": ("load", "migrate", "grants"),
     "check": ("check",),
-    "jobs": ("submit", "bulk", "deactivate", "reactivate"),
+    "jobs": ("submit", "deactivate", "reactivate"),
+    "bulk": ("bulk",),
     "explain": ("explain",),
 }
 """Modules with commands that stand alone: `register(app)` adds them."""

@@ -17,8 +17,9 @@ from tests.acceptance import (
     test_05_stopping,
     test_06_everything_together,
 )
-from tests.conftest import ROLE, Cluster
+from tests.conftest import ROLE
 from tests.support.commandline import withdrawals
+from tests.support.databases import Cluster
 from tests.world import World
 
 ROOT = Path(__file__).parents[2]

@@ -239,16 +239,13 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "digits of another script": ("enrolment_id\n\u0661\n", "Line 2: enrolment_id"),
     "an empty cell": ("enrolment_id,name\n,anna\n", "Line 2: enrolment_id: ''"),
     "a row too long": ("enrolment_id\n1\n1,2\n", "Line 3: the line has 2 columns"),
-    "semicolons": ("enrolment_id;name\n1;anna\n", "Line 1: the header has no column `enrolment_id`"),
-    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "Line 3"),
+    "no delimiter that is known": ("enrolment_id%name\n1%anna\n", "Line 1: the header has no column `enrolment_id`"),
+    "a quote left open": ('enrolment_id,name\n1,"anna\n2,ben\n', "Line 2: not valid CSV"),
     "text after a quote": ('enrolment_id,name\n1,"an"na\n', "Line 2"),
     "a NUL byte": (b"enrolment_id\n1\n\x002\n", "Line 3: has a NUL byte"),
-    "UTF-16": ("enrolment_id\n1\n".encode("utf-16"), "UTF-8"),
-    "Latin-1": ("enrolment_id,name\n1,Ren\xe9\n".encode("latin-1"), "UTF-8"),
-    "Latin-1 far below": (
-        b"enrolment_id,name\n" + b"1,anna\n" * 20_000 + "2,Ren\xe9\n".encode("latin-1"),
-        "UTF-8",
-    ),
+    "half of UTF-16": ("enrolment_id\n1\n".encode("utf-16")[:-1], "UTF-16"),
+    "no text": (b"enrolment_id,name\n1,Ren\x81\n", "Windows-1252"),
+    "no text far below": (b"enrolment_id,name\n" + b"1,anna\n" * 20_000 + b"2,Ren\x81\n", "Windows-1252"),
     "a line without end": ("enrolment_id,name\n1," + "x" * 1_000_001 + "\n", "Line 2: longer than"),
     "a cell without end": ("enrolment_id,name\n1," + "x" * 200_000 + "\n", "Line 2"),
     "a bad row after many": ("enrolment_id\n" + "1\n" * 30_000 + "x\n", "Line 30002"),
@@ -268,6 +265,8 @@ def test_a_bad_file_is_refused_whole_and_says_where(world: World, tmp_path: Path
 
 GOOD_FILES = {
     "a byte order mark": b"\xef\xbb\xbfenrolment_id\n{0}\n{1}\n",
+    "semicolons": b"enrolment_id;name\n{0};anna\n{1};ben\n",
+    "Latin-1": "enrolment_id,name\n{0},Ren\xe9\n{1},\n".encode("latin-1"),
     "Windows' ends of lines": b"enrolment_id\r\n{0}\r\n{1}\r\n",
     "old ends of lines": b"enrolment_id\r{0}\r{1}\r",
     "no last end of line": b"enrolment_id\n{0}\n{1}",
@@ -313,7 +312,8 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
     world: World, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_FILE_IDS == 1_000_000
-    monkeypatch.setattr("worker.ledger.freeze.MAX_FILE_IDS", 5000)
+    for reader in ("worker.ledger.freeze", "worker.jobs.files.rows"):
+        monkeypatch.setattr(f"{reader}.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
         door.submit_file(db, world.requester(), request, enumerate(range(1, 5002), 2))
@@ -462,8 +462,8 @@ def test_a_request_whose_answer_is_lost_names_the_key_that_repeats_it(
         raise OperationalError("COMMIT", {}, psycopg.OperationalError("the connection is lost"))
 
     with monkeypatch.context() as patch:
-        for name in ("submit", "submit_file"):
-            patch.setattr(f"ops.cli.jobs.{name}", cut_off)
+        for name in ("jobs.submit", "bulk_files.submit_file"):
+            patch.setattr(f"ops.cli.{name}", cut_off)
         patch.setattr("worker.people.events.record", cut_off)
         lost = withdrawals(*words[command])
     assert lost.code == 1

@@ -1,6 +1,7 @@
 """Every page of the console is accessible in both colour schemes, fits a phone and respects the roles."""
 
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
 from playwright.sync_api import expect
@@ -11,12 +12,14 @@ from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
+from worker.jobs.files import uploads
 from worker.web.console.app import ROUTERS
 
 NO_PAGES = {
     "/console/jobs/{job_id}/events",
     "/console/reports/enrolments.{format}",
     "/console/reports/outcomes.{format}",
+    "/console/withdraw/file/{upload_id}/faults",
 }
 
 
@@ -33,6 +36,9 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     later = ask(db, world, [active], effective_at=world.one("SELECT now()") + timedelta(days=2))
     held = held_job(db, world)
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=owned)
+    with db.begin() as connection:
+        kept = uploads.keep_in(connection, world.organisation_id, requested_by="token:anna", name="a.csv", stream=None)
+        uploads.keep_faults(connection, world.organisation_id, kept, BytesIO(b"enrolment_id,problem"), "csv")
     letters = [str(letter.id) for letter in world.letters()]
     jobs = [str(job.id) for job in (done, later, held)]
     return {
@@ -44,6 +50,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/enrolments/{enrolment_id}": [f"/{owned}", f"/{active}", f"/{gone}"],
         "/console/enrolments/{enrolment_id}/history": [f"/{owned}/history", f"/{gone}/history"],
         "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
+        "/console/withdraw/file/{upload_id}": [f"/{kept.id}?job={done.id}"],
         "/console/jobs": ["", "?state=held"],
         "/console/jobs/{job_id}": [f"/{job}" for job in jobs],
         "/console/jobs/{job_id}/cancel": [f"/{later.id}/cancel"],

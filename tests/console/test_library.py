@@ -1,16 +1,19 @@
 """The administrators' way: the Series library, a Series' enrolments, one withdrawal, many."""
 
+import io
 import re
 from html import unescape
 from typing import Any
 from urllib.parse import urljoin
 from uuid import uuid4
 
+import openpyxl
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, SignIn, accessible, says
+from tests.support.workbooks import xlsx
 from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -155,7 +158,7 @@ def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) ->
     assert all(box.is_checked() for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all())
 
 
-def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: World, db: Database) -> None:
+def test_a_file_is_planned_and_confirmed_without_sending_it_again(sign_in: SignIn, world: World, db: Database) -> None:
     ids = world.enrolments(3)
     page = sign_in("operator")
     page.goto("/console/withdraw")
@@ -169,21 +172,53 @@ def test_a_file_is_planned_and_sent_again_to_confirm(sign_in: SignIn, world: Wor
     upload("enrolment_id\n1\nseven\n")
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
+    says(page, "1 of 2 rows has a fault")
     says(page, "Line 3: enrolment_id: 'seven' is not a positive whole number")
+    accessible(page)
     upload(content)
     page.get_by_role("button", name="Show the plan").click()
     says(page, "3 enrolments of 3 learners.")
     accessible(page)
-    upload(content + "9999\n")
-    page.get_by_role("button", name="Withdraw 3 enrolments").click()
-    says(page, "Show the plan again.")
-    upload(content)
-    page.get_by_role("button", name="Show the plan").click()
-    upload(content)
     page.get_by_role("button", name="Withdraw 3 enrolments").click()
     page.wait_for_url("**/console/jobs/*")
     (job,) = world.run("SELECT file_name, accepted, door FROM withdrawals.jobs")
     assert tuple(job) == (f"leavers {NASTY}.csv", 3, "console")
+
+
+@pytest.mark.parametrize("js", [True, False])
+def test_an_excel_file_with_faults_is_mended_and_finished(
+    sign_in: SignIn, world: World, js: bool, db: Database
+) -> None:
+    series_id = people(world, "Ladders", 3)
+    ids = [row[0] for row in world.run("SELECT id FROM lms.enrolments ORDER BY id")]
+    page = sign_in("operator", js=js)
+    page.goto("/console/withdraw")
+    book = xlsx([["Enrolment ID", "Name"], [ids[0], "a"], ["oops", "b"], [ids[2], "c"]])
+    page.get_by_label("File").set_input_files([FilePayload(name="leavers.xlsx", mimeType="", buffer=book)])
+    page.get_by_label("Reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    says(page, "Line 3: enrolment_id: 'oops' is not a positive whole number")
+    page.get_by_role("button", name="Withdraw 2 enrolments").click()
+    says(page, "Rows that were left out")
+    if js:  # axe is a script
+        accessible(page)
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download the rows with faults").click()
+    assert started.value.suggested_filename == "leavers faults.xlsx"
+    sheet = openpyxl.load_workbook(io.BytesIO(started.value.path().read_bytes())).worksheets[0]
+    header, row = ([cell.value for cell in cells] for cells in sheet.iter_rows())
+    assert header == ["Enrolment ID", "Name", "problem"]
+    assert row == ["oops", "b", "enrolment_id: 'oops' is not a positive whole number"]
+    mended = xlsx([header, [ids[1], "b", row[2]], [ids[0], "a", ""]])
+    page.get_by_label("File").set_input_files([FilePayload(name="mended.xlsx", mimeType="", buffer=mended)])
+    page.get_by_label("Reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    says(page, "1 were taken by an earlier job")
+    page.get_by_role("button", name="Withdraw 1 enrolment").click()
+    page.wait_for_url("**/console/jobs/*")
+    jobs = world.run("SELECT accepted, duplicates FROM withdrawals.jobs ORDER BY id")
+    assert [tuple(job) for job in jobs] == [(2, 0), (1, 1)]
+    assert series_id
 
 
 def test_what_may_not_be_withdrawn_says_why_and_whom_to_ask(

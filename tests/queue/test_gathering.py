@@ -35,8 +35,9 @@ class Busy(Drain):
         self._left -= 1
         return Claim(uuid.uuid4(), [1], more=self._left > 0)
 
-    def _handle(self, claim: Claim) -> None:
+    def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         self.now += self.each
+        return None
 
 
 @pytest.mark.parametrize(("each", "looks"), [(0.0, 1), (INBOX_EVERY / 5, 2), (INBOX_EVERY, 8)])

@@ -12,7 +12,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.ledger import decide as short
-from worker.records import Claim, Decided
+from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, IMPLIED_REASON, WITHDRAWN, Enrolment, decide
 
 STATUSES = [*ACTIVE, *ENDED, WITHDRAWN, "on_hold", ""]
@@ -114,10 +114,11 @@ def test_a_plain_chunk_is_decided_as_every_other(
     taken: list[Decided] = []
     short_way = short.decide_plain
 
-    def noted(connection: Connection, claim: Claim) -> list[Decided]:
-        decided = short_way(connection, claim)
-        taken.extend(decided)
-        return decided
+    def noted(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
+        found = short_way(connection, claim)
+        if found is not None:
+            taken.append(found[0])
+        return found
 
     monkeypatch.setattr(short, "decide_plain", noted)
     first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])

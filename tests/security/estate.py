@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
 from worker.jobs import limits
+from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
 from worker.ledger import webhook_deliveries
 from worker.people import events
@@ -121,10 +123,21 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "delivery_id": delivery_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
+            "upload_id": _keep_faults(db, organisation_id, mark),
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },
     )
+
+
+def _keep_faults(db: Database, organisation_id: int, mark: str) -> str:
+    """The upload of a file with faults, sent by nobody who has a token."""
+    with db.begin() as connection:
+        made = uploads.keep_in(
+            connection, organisation_id, requested_by=f"test:{mark}", name=f"{mark}.csv", stream=None
+        )
+        uploads.keep_faults(connection, organisation_id, made, BytesIO(mark.encode()), "csv")
+    return str(made.id)
 
 
 def _restart_ids(world: World) -> None:

@@ -27,7 +27,10 @@ from worker.database import parse_url
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError, SettingsError
 from worker.ids import LARGEST, next_cursor, parse_cursor, parse_id, parse_pair_cursor
-from worker.jobs import csv_input, plan
+from worker.jobs import plan
+from worker.jobs.files import rows
+from worker.jobs.files.faults import Faults
+from worker.jobs.files.rows import Asked
 from worker.jobs.selection import selection_of
 from worker.people.inbox import IncomingEvent
 from worker.web import body
@@ -143,13 +146,23 @@ def _scim_user(data: bytes) -> None:
     assert user.user_name
 
 
+def _read_file(data: bytes) -> tuple[Faults, list[Asked]]:
+    faults = Faults()
+    with rows.opened(io.BytesIO(data)) as table:
+        read = table.rows(faults)
+        found = list(read.asked())
+    assert read.count == len(found) + faults.count
+    return faults, found
+
+
 def _csv(data: bytes) -> None:
-    with csv_input.uploaded_ids(io.BytesIO(data)) as rows:
-        found = list(rows)
-    written = "enrolment_id\n" + "".join(f"{row_id}\n" for _, row_id in found)
-    with csv_input.uploaded_ids(io.BytesIO(written.encode())) as rows:
-        assert [row_id for _, row_id in rows] == [row_id for _, row_id in found]
-    assert all(0 < row_id <= LARGEST for _, row_id in found)
+    faults, found = _read_file(data)
+    written = "enrolment_id\n" + "".join(f"{row.enrolment_id}\n" for row in found if row.enrolment_id)
+    _, again = _read_file(written.encode())
+    assert [row.enrolment_id for row in again] == [row.enrolment_id for row in found if row.enrolment_id]
+    assert all(0 < (row.enrolment_id or 1) <= LARGEST for row in found)
+    assert all(row.enrolment_id or (row.series_code and (row.external_id or row.email or row.learner)) for row in found)
+    assert all(fault.line > 1 and fault.message for fault in faults.first)
 
 
 @dataclass
@@ -283,7 +296,8 @@ PARSERS: dict[str, Parser] = {
     "scim_patch": Parser(_scim_patch, (SCIMException,), _SCIM),
     "scim_path": Parser(_scim_path, (SCIMException,), _SCIM),
     "scim_user": Parser(_scim_user, (SCIMException,), _SCIM),
-    "csv": Parser(_csv, (InvalidInputError,), ("enrolment_id", "reason", "\n", "\r", ",", '"', "1", "-1", "\ufeff")),
+    "csv": Parser(_csv, (InvalidInputError,), ("enrolment_id", "reason", "\n", "\r", ",", '"', "1", "-1", "\ufeff", ";",
+                  "sep=;", "email", "series", "pathway", "user id", "a@b.example", "'=", "PK\x03\x04", "\0")),
     "cursor": Parser(_cursor, (InvalidInputError,), ("1", "9" * 18, "-", " ", "\u0661", "0")),
     "pair_cursor": Parser(_pair_cursor, (InvalidInputError,), ("1", "9" * 18, "-", " ", "\u0661", "0")),
     "desk_cursor": Parser(_desk_cursor, (InvalidInputError,), ("closed", "-", "1", "9" * 18, "0")),

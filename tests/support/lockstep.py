@@ -219,10 +219,16 @@ class Lockstep(Comparison):
     def follow_acts(self, keys: list[LetterKey], act: str) -> None:
         """Somebody did this to letters."""
         made = self.new_jobs()
+        self._follow(keys, act, made)
+        assert not made, made
+
+    def _follow(self, keys: list[LetterKey], act: str, made: list[Any]) -> None:
+        """`made`: new jobs; those that the acts have made are taken away."""
         for key in keys:
             siblings = self.model.siblings(key) if act == LetterAct.CASCADE else None
             if siblings:
-                new, of = made.pop(0), self.model.asking(key)
+                new, of = next(job for job in made if job.organisation_id == key[0]), self.model.asking(key)
+                made.remove(new)
                 assert (new.epoch, new.deactivated_external_id) == (of.epoch, of.about)
                 pathway = self.model.letters[key].pathway
                 self.model.submit(new.id, Job(key[0], siblings, epoch=of.epoch, about=of.about, override=pathway))
@@ -231,7 +237,6 @@ class Lockstep(Comparison):
                 self.model.redrive(key, override=act != LetterAct.REDRIVE)
             else:
                 self.model.close(key)
-        assert not made, made
 
     def follow_runs(self, *, steps: int = 0) -> None:
         """What runs have begun and driven since the last look, in up to so many steps of the relay."""
@@ -241,6 +246,7 @@ class Lockstep(Comparison):
                 key: LetterKey = tuple(letter[1:5])
                 self.runs[row.id].listed[letter.id] = Listed(key, letter.fingerprint, letter.canary)
             self.runs[row.id].begin()
+        made = self.new_jobs()  # of all runs that went on in this step
         for run_id, run in self.runs.items():
             driven = []
             for letter in self.run(_LISTED, run=run_id):
@@ -251,7 +257,8 @@ class Lockstep(Comparison):
             if run.organisation in self.braked and run.act in acts.ATTEMPTS:
                 counted = [key for key in keys if self.model.is_counted(key, run.act)]
                 assert not counted, f"past the brake: {counted}"
-            self.follow_acts(keys, run.act)
+            self._follow(keys, run.act, made)
+        assert not made, made
         for row in self.run("SELECT id, state, organisation_id FROM withdrawals.runs"):
             run = self.runs[row.id]
             halts, run.under_way = run.under_way and row.state == "halted", row.state in ("canary", "running")

@@ -64,6 +64,8 @@ REASONS = {
     "runs.freeze": _LOCKED,
     "runs.record_step": _LOCKED,
     "tokens.record_uses": "the tokens that have just been presented",
+    "uploads._FORGET_FAULTS": _LOCKED,
+    "uploads.delete_old": _SWEEP,
     "webhook_deliveries._CLAIM": "a worker takes deliveries of all organisations, and skips those that are locked",
     "webhook_deliveries._DELIVERED": _DELIVERY,
     "webhook_deliveries._FAILED": _DELIVERY,

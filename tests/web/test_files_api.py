@@ -78,7 +78,7 @@ def test_the_same_key_and_ids_are_the_same_job_and_a_known_key_answers_first(
         (b"enrolment_id\n1\n99999999999999999999\n", "Line 3"),
         (b"enrolment_id\n1\n2,3\n", "Line 3: the line has 2 columns"),
         (b"enrolment_id\n1\n\0\n", "NUL"),
-        (b"enrolment_id,name\n1,Ren\xe9e\n", "UTF-8"),
+        (b"enrolment_id,name\n1,Ren\x81e\n", "UTF-8"),
         (b"enrolment_id\n" + b"1" * 1_000_001, "longer than"),
         (b'enrolment_id\n"1\n', "Line 2"),
         (None, "file"),

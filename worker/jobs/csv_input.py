@@ -1,35 +1,16 @@
 """CSV from people: read line by line, never whole in memory; an error names its line."""
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import IO
 
 from worker.errors import InvalidInputError
-from worker.ids import parse_id
 
 LONGEST_LINE = 1_000_000
 """Characters; a longer line is not a row of ids."""
 
 Row = tuple[int, int]
 """The line on which an id stands, and the id."""
-
-
-@contextmanager
-def uploaded_ids(stream: IO[bytes]) -> Iterator[Iterator[Row]]:
-    """Line and `enrolment_id` of each row of an uploaded file; UTF-8, with or without a byte order mark.
-
-    Raises:
-        InvalidInputError: as `read_rows`; also when it is not UTF-8.
-    """
-    decoded = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    try:
-        yield read_ids(read_rows(decoded, ("enrolment_id",)))
-    except UnicodeDecodeError:
-        raise InvalidInputError("file: is not UTF-8; save it as CSV UTF-8") from None
-    finally:
-        decoded.detach()
 
 
 def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -54,16 +35,6 @@ def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, d
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise InvalidInputError(f"Line {reader.line_num}: not valid CSV ({error}).") from None
-
-
-def read_ids(rows: Iterator[tuple[int, dict[str, str]]]) -> Iterator[Row]:
-    """Line and `enrolment_id` of rows.
-
-    Raises:
-        InvalidInputError: a value is not an id; the line is named.
-    """
-    for line, row in rows:
-        yield line, parse_id(row["enrolment_id"], f"Line {line}: enrolment_id")
 
 
 def _check_header(header: Sequence[str], required: Sequence[str]) -> None:

@@ -46,7 +46,7 @@ class Planned:
 def of_request(database: Database, organisation_id: int, request: JobRequest, *, door: str = "api") -> answers.Plan:
     """The plan of a job over ids, a filter or a person. `door`: through which it would come."""
     with database.begin() as connection:
-        return _plan(connection, organisation_id, selection_of(request), request.reason, door)
+        return of_selection(connection, organisation_id, selection_of(request), request.reason, door=door)
 
 
 def of_file(
@@ -58,7 +58,7 @@ def of_file(
         InvalidInputError: as `submit_file`.
     """
     with database.begin() as connection:
-        return _plan(connection, organisation_id, StagedFile(connection, rows), request.reason, door)
+        return of_selection(connection, organisation_id, StagedFile(connection, rows), request.reason, door=door)
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:
@@ -135,9 +135,10 @@ def _of_job(connection: Connection, job: Job) -> Preview:
     return ledger.by_job(connection, job.organisation_id, job.id)
 
 
-def _plan(
-    connection: Connection, organisation_id: int, selection: Selection, reason: str, door: str
-) -> answers.Plan:  # fmt: skip
+def of_selection(
+    connection: Connection, organisation_id: int, selection: Selection, reason: str, *, door: str
+) -> answers.Plan:
+    """The plan of a job over what is selected, in the caller's transaction. `door`: through which it would come."""
     found = selection.preview(connection, organisation_id)
     duplicates = selection.count(found.accepted).duplicates
     return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason, door=door)

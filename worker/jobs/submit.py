@@ -96,10 +96,24 @@ def submit_file(
     """
     with database.begin() as connection:  # not repeated: a stream can be read only once
         selection = StagedFile(connection, rows)
-        body = {**_body(request), "sha256_of_ids": selection.sha256_of_ids}
-        new = replace(_new_job(requester, request, body), file_name=_file_name(name))
+        new = new_file_job(requester, request, {"sha256_of_ids": selection.sha256_of_ids}, name=name)
         submitted = accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
     return logged(submitted)
+
+
+def new_file_job(requester: Requester, request: FileRequest, content: dict[str, Any], *, name: str | None) -> NewJob:
+    """The job of a file. `content`: what its key knows the file by, beside the request."""
+    return replace(_new_job(requester, request, {**_body(request), **content}), file_name=file_name(name))
+
+
+def answer_known(connection: Connection, new: NewJob) -> Submitted | None:
+    """The job that the key of a new one has made already, None if it has made none.
+
+    Raises:
+        IdempotencyConflictError: the key was used for another request.
+    """
+    known = _find(connection, new.organisation_id, new.door, new.key)
+    return None if known is None else _answer_again(connection, new, known)
 
 
 def is_known(database: Database, requester: Requester) -> bool:
@@ -230,7 +244,7 @@ def _who(requester: Requester) -> dict[str, Any]:
     }
 
 
-def _file_name(given: str | None) -> str | None:
+def file_name(given: str | None) -> str | None:
     """The last part of a file's name as its sender has it, without characters that cannot be shown."""
     last = re.split(r"[/\\]", given or "")[-1]
     return "".join(filter(str.isprintable, last)).strip()[:255] or None

@@ -28,6 +28,10 @@ from worker.models import chunks as chunks_table
 from worker.records import NewChunks
 
 
+class NoRowsError(InvalidInputError):
+    """The file has no row that names an enrolment."""
+
+
 def _insert(ids: Select[Any]) -> ReturningInsert[Any]:
     """The statement that freezes what a query finds (one column `id`, distinct) into chunks by rising id."""
     found = ids.subquery("ids")
@@ -109,7 +113,8 @@ def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int,
     """Stream lines and ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
 
     Raises:
-        InvalidInputError: there are none, or more than a million.
+        NoRowsError: there are none.
+        InvalidInputError: there are more than a million.
     """
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
@@ -121,7 +126,7 @@ def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int,
             copy.write_row(row)
     found = connection.execute(_DIGEST).one()
     if found.given == 0:
-        raise InvalidInputError("the file has no rows; it needs at least one enrolment_id")
+        raise NoRowsError("the file has no rows; it needs at least one enrolment_id")
     return found.given, found.digest
 
 

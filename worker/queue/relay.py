@@ -21,6 +21,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
+from worker.jobs.files import uploads
 from worker.ledger import brake, claims, inbox_sets, jobs, processes, webhook_deliveries
 from worker.people import events
 from worker.people.due import DueDeactivations
@@ -218,6 +219,7 @@ class Relay:
             webhook_deliveries.delete_old(connection, keep=keep)
         with self._database.begin() as connection:
             brake.delete_old(connection)
+        uploads.delete_old(self._database)
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""

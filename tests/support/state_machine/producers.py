@@ -17,9 +17,9 @@ from tests.support.lockstep import Fault
 from tests.support.model_values import STANDING, Job
 from tests.support.state_machine.base import Base, numbers, passing, whom
 from worker.errors import ConflictError, IdempotencyConflictError
-from worker.jobs.csv_input import uploaded_ids
+from worker.jobs.files.submit import submit_file
 from worker.jobs.reinstate import reinstate
-from worker.jobs.submit import Requester, submit, submit_file
+from worker.jobs.submit import Requester, submit
 from worker.rules import ENDED, WITHDRAWN
 
 
@@ -86,16 +86,14 @@ class Producers(Base):
 
     @rule(organisation=st.integers(0, 1), picks=st.lists(numbers, min_size=1, max_size=6), fault=passing)
     def submit_file(self, organisation: int, picks: list[int], fault: Fault | None) -> None:
-        """A stream can be read only once, so it is not repeated: who sent it sends it again."""
+        """It may take a minute, so it is not repeated: who sent it sends it again."""
         of, ids = self.organisations[organisation], self._ids(organisation, picks)
         body = "\n".join(["enrolment_id", *map(str, ids)]).encode()
         requester = Requester(of, "test:admin", "api", f"key-{next(self.keys)}")
 
         def send() -> int:
-            with uploaded_ids(io.BytesIO(body)) as rows:
-                return submit_file(
-                    self.both.db, requester, FileRequest(reason="not_required"), rows, chunk_size=3
-                ).job.id
+            request = FileRequest(reason="not_required")
+            return submit_file(self.both.db, requester, request, io.BytesIO(body), chunk_size=3).submitted.job.id
 
         with suppress(sqlalchemy.exc.DBAPIError, psycopg.Error):
             self.both.survive(send, fault)

@@ -21,6 +21,7 @@ from worker.web.console import (
     summary,
     undo,
     withdraw,
+    withdraw_file,
 )
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
 
@@ -30,6 +31,7 @@ ROUTERS = [
     brake.router,
     library.router,
     withdraw.router,
+    withdraw_file.router,
     job_acts.router,
     undo.router,
     jobs.router,

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from schemas.catalogue import Role
+from schemas.catalogue import JobState, Role
 from worker.access import sessions
 from worker.access.sealing import Seal
 from worker.access.sessions import Session
@@ -21,6 +21,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
+from worker.records import Job
 from worker.web.auth import Caller, limit_calls
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
@@ -86,6 +87,13 @@ class View:
         if sealed:
             answer.delete_cookie(MESSAGE, path=PATH)
         return answer
+
+    def go_on(self, job: Job, path: str = "") -> Response:
+        """Go on after a job was asked for: to its page, where the form is gone, so that it is not sent twice."""
+        path = path or f"{PATH}/jobs/{job.id}"
+        if job.state is not JobState.HELD:
+            return self.go(path, f"Accepted as job {job.id}.")
+        return self.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
 
     def go(self, path: str, said: str = "", *, tone: str = "good") -> Response:
         """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet."""

@@ -1,4 +1,4 @@
-"""Withdraw in bulk: ticked rows, all rows of a filtered list, or a file; the plan; the confirmation.
+"""Withdraw in bulk: ticked rows, or all rows of a filtered list; the plan; the confirmation.
 
 The choice stands in the address of the plan page, so going back, reloading and sharing the link are safe. Only the
 confirmation writes, with the plan's hash and the idempotency key that came with the page.
@@ -8,28 +8,27 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from schemas import answers
-from schemas.catalogue import JobState, Reason
-from schemas.jobs import FileRequest, JobRequest
-from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
-from worker.jobs import csv_input, plan, submit
+from schemas.catalogue import Reason
+from schemas.jobs import JobRequest
+from worker.errors import InvalidInputError
+from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
-from worker.records import Job
 from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
+from worker.web.console.plan_errors import PLAN_ERRORS, explain
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days, parse_time
 from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
+from worker.web.console.withdraw_file import file_page
 from worker.web.console.words import word
 
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
-
-_PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def show_plan(
     view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = ""
 ) -> Response:
     """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
-    return _file_page(view) if choice is None else _plan_page(view, choice, reason)
+    return file_page(view) if choice is None else _plan_page(view, choice, reason)
 
 
 @router.post("/withdraw")
@@ -158,50 +157,11 @@ def confirm(
             plan_hash=plan_hash or None, effective_at=parse_time(effective_at, "not before", view.zone),
         )  # fmt: skip
         submitted = submit.submit(view.database, view.requester(key), request, chunk_size=view.settings.chunk_size)
-    except _PLAN_ERRORS as changed:
-        return _plan_page(view, choice, reason, error=_explain(changed), error_status=409, **typed)
+    except PLAN_ERRORS as changed:
+        return _plan_page(view, choice, reason, error=explain(changed), error_status=409, **typed)
     except InvalidInputError as refused:
         return _plan_page(view, choice, reason, error=str(refused), error_status=422, **typed)
-    return _go_to_job(view, submitted.job)
-
-
-@router.post("/withdraw/file")
-def plan_or_submit_file(
-    view: Operating,
-    file: UploadFile,
-    reason: Annotated[str, Form()] = "",
-    act: Annotated[str, Form()] = "plan",
-    note: Annotated[str, Form()] = "",
-    plan_hash: Annotated[str, Form()] = "",
-    key: Annotated[str, Form()] = "",
-) -> Response:
-    """Plan a file; the same file sent again with the plan's hash is submitted."""
-    if not reason:
-        return _file_page(view, error="Choose the reason.", status=422)
-    values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
-    try:
-        request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        with csv_input.uploaded_ids(file.file) as rows:
-            if act != "withdraw":
-                found = plan.of_file(view.services.pools.reports, view.organisation_id, request, rows, door=SIGNED_IN)
-                return _file_page(view, plan=found, reason=reason, file_name=file.filename or "")
-            submitted = submit.submit_file(
-                view.database, view.requester(key), request, rows, name=file.filename,
-                chunk_size=view.settings.chunk_size,
-            )  # fmt: skip
-    except _PLAN_ERRORS as changed:
-        return _file_page(view, error=f"{_explain(changed)} Show the plan again.", status=409, reason=reason)
-    except InvalidInputError as refused:
-        return _file_page(view, error=str(refused), status=422, reason=reason)
-    return _go_to_job(view, submitted.job)
-
-
-def _go_to_job(view: View, job: Job) -> Response:
-    """The page of the job that was asked for; there the form is gone, so that it is not sent twice."""
-    path = f"{PATH}/jobs/{job.id}"
-    if job.state is not JobState.HELD:
-        return view.go(path, f"Accepted as job {job.id}.")
-    return view.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
+    return view.go_on(submitted.job)
 
 
 def _plan_page(
@@ -220,11 +180,6 @@ def _plan_page(
         fields=choice.fields, described=_describe(view, choice), back=_list_address(choice),
         note=note, effective_at=effective_at,
     )  # fmt: skip
-
-
-def _file_page(view: View, *, status: int = 200, error: str = "", reason: str = "", **shown: Any) -> Response:
-    shown = {"plan": None, "note": "", "file_name": "", **shown}
-    return view.page("withdraw_file.html", status=status, error=error, reason=reason, reasons=list(Reason), **shown)
 
 
 def _describe(view: View, choice: Choice) -> str:
@@ -256,14 +211,3 @@ def _list_address(choice: Choice) -> str:
     skipped = ("what", "series_id", "enrolment_ids", "learner_ids")
     kept = [(name, value) for name, value in choice.fields if name not in skipped]
     return f"{PATH}/series/{choice.series_id}" + (f"?{urlencode(kept)}" if kept else "")
-
-
-def _explain(changed: Exception) -> str:
-    """What differs from the plan."""
-    if not isinstance(changed, PlanDriftedError):
-        return str(changed)
-    planned, now = (
-        ", ".join(f"{count:,} {word(outcome).lower()}" for outcome, count in changed.more[when].items())
-        for when in ("planned", "now")
-    )
-    return f"The enrolments have changed since the plan was made. Planned: {planned}. Now: {now}."

@@ -1,0 +1,129 @@
+"""`withdrawals bulk FILE`: what is wrong with a file, its plan, its job, and its rows with faults as a file to mend."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfileobj
+from typing import IO, Annotated
+
+import typer
+
+from ops.cli import common
+from ops.files import open_binary
+from schemas import answers
+from schemas.jobs import FileRequest
+from worker.database import Database
+from worker.errors import InvalidInputError
+from worker.ids import LARGEST
+from worker.jobs.files.faults import FileFaultsError
+from worker.jobs.files.submit import FilePlan, FileSubmitted, Options, plan_file, submit_file
+from worker.jobs.submit import Requester
+
+LeaveOut = Annotated[
+    bool, typer.Option("--leave-out-faults", help="Accept the good rows of the file. By default a fault refuses it.")
+]
+FaultsTo = Annotated[
+    Path | None,
+    typer.Option("--faults", help="Write the rows with faults there: CSV, or XLSX for a workbook. Mend, send again."),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, max=LARGEST, help="A job of an earlier file: what it has taken is not taken again."),
+]
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileArguments:
+    """The file that was named, and how it is to be taken."""
+
+    path: Path
+    options: Options
+    faults: Path | None
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether more was asked for than a file that is refused by its first fault."""
+        return self.faults is not None or self.options != Options()
+
+
+def plan(db: Database, who: Requester, request: FileRequest, given: FileArguments) -> FilePlan:
+    """Check a file and plan its job.
+
+    Raises:
+        InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
+    """
+    with open_binary(given.path) as stream, _faults(given) as sink:
+        found = plan_file(
+            db, who.organisation_id, request, stream, options=given.options, faults_to=sink, door="cli"
+        )  # fmt: skip
+    if found.check.fault_count and (found.plan is None or not given.options.leave_out):
+        raise InvalidInputError(_describe(found.check))
+    return found
+
+
+def submit(db: Database, who: Requester, request: FileRequest, given: FileArguments) -> FileSubmitted:
+    """Submit a file.
+
+    Raises:
+        InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
+    """
+    name = None if str(given.path) == "-" else str(given.path)
+    with open_binary(given.path) as stream, _faults(given) as sink:
+        try:
+            return submit_file(db, who, request, stream, name=name, options=given.options, faults_to=sink)
+        except FileFaultsError as error:
+            raise InvalidInputError(
+                _describe_faults([str(one) for one in error.faults.first], error.faults.count)
+            ) from None
+
+
+def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | None) -> None:
+    """Tell people which rows were left out, and how to send them again."""
+    if check.taken_before:
+        common.err.print(f"{check.taken_before:,} rows were taken by an earlier job of the batch.")
+    if not check.fault_count:
+        return
+    common.err.print(f"{check.fault_count:,} of {check.rows:,} rows have a fault and are left out:")
+    common.err.print(_describe(check), markup=False)
+    if batch is not None:
+        where = f"Mend {given.faults}" if given.faults else "Mend these rows"
+        common.err.print(f"{where} and send them with --batch {batch}: nothing is done twice.")
+
+
+@contextmanager
+def _faults(given: FileArguments) -> Iterator[IO[bytes] | None]:
+    """Where the rows with faults are written. The file appears only if there are any, also if the work fails."""
+    if given.faults is None:
+        yield None
+        return
+    with tempfile.TemporaryFile() as sink:
+        try:
+            yield sink
+        finally:
+            if sink.seek(0, 2):
+                sink.seek(0)
+                _save(sink, given.faults)
+
+
+def _save(sink: IO[bytes], path: Path) -> None:
+    try:
+        with path.open("wb") as target:
+            copyfileobj(sink, target)
+    except OSError as error:
+        raise InvalidInputError(f"--faults {path}: {error.strerror or 'cannot be written'}") from None
+
+
+def _describe(check: answers.FileCheck) -> str:
+    texts = [
+        f"Line {one.line}: {one.column}: {one.message}" if one.column else f"Line {one.line}: {one.message}"
+        for one in check.faults[:_LISTED]
+    ]
+    return _describe_faults(texts, check.fault_count)
+
+
+def _describe_faults(texts: list[str], count: int) -> str:
+    more = count - min(len(texts), _LISTED)
+    return "\n".join([*texts[:_LISTED], *([f"… and {more:,} more rows with a fault."] if more else [])])

@@ -1,0 +1,189 @@
+"""What is wrong with rows: each fault by its line, and the rows that have one as a file to mend and send again."""
+
+import csv
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+import xlsxwriter
+
+from worker.errors import InvalidInputError
+from worker.jobs.files.columns import PROBLEM, is_formula, meaning
+from worker.jobs.files.text import Layout
+
+SHOWN = 100
+"""Faults that an answer lists; all of them are counted, and stand in the file of faults."""
+
+LOOKUP = {
+    "unknown_learner": ("learner", "no learner of this organisation has this external id or e-mail."),
+    "several_learners": ("learner", "several learners have this e-mail. Give the external id."),
+    "other_learner": ("learner", "the external id and the e-mail belong to different learners."),
+    "unknown_series": ("series_code", "this organisation has no Series with this code."),
+    "several_series": ("series_code", "several Series have this code. Give the enrolment_id."),
+    "unknown_pathway": ("pathway", "this organisation has no Learning Pathway with this title."),
+    "not_enrolled": ("series_code", "the learner is not enrolled in this Series."),
+    "not_in_pathway": ("pathway", "the learner is not enrolled in this Series by this Learning Pathway."),
+    "several_enrolments": (
+        "pathway", "the learner has several active enrolments in this Series. Give the pathway, or the enrolment_id."
+    ),
+}  # fmt: skip
+"""Column and message of each fault that only the platform's tables show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one row. The message names no learner: it may be shown and logged."""
+
+    line: int
+    column: str | None
+    message: str
+
+    @property
+    def text(self) -> str:
+        """The message with its column: what the file of faults says beside the row."""
+        return f"{self.column}: {self.message}" if self.column else self.message
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.text}"
+
+
+@dataclass(slots=True)
+class Faults:
+    """How many there are, and the first of them by line."""
+
+    count: int = 0
+    first: list[Fault] = field(default_factory=list)
+
+    def add(self, fault: Fault) -> None:
+        """Count one; it is kept if it is among the first."""
+        self.count += 1
+        if len(self.first) < SHOWN:
+            self.first.append(fault)
+
+    def add_found(self, count: int, first: Sequence[Fault]) -> None:
+        """Count those that the platform's tables have shown, of which the first are given."""
+        self.count += count
+        self.first = sorted([*self.first, *first], key=lambda fault: fault.line)[:SHOWN]
+
+
+class FileFaultsError(InvalidInputError):
+    """Rows of the file are wrong, so that nothing of it was accepted."""
+
+    def __init__(self, faults: Faults) -> None:
+        others = faults.count - 1
+        more = f" {others:,} more {'line has' if others == 1 else 'lines have'} a fault." if others else ""
+        super().__init__(f"{faults.first[0]}{more}")
+        self.faults = faults
+        self.more = {"fault_count": faults.count, "faults": [_document(fault) for fault in faults.first]}
+
+
+def _document(fault: Fault) -> dict[str, object]:
+    return {"line": fault.line, "column": fault.column, "message": fault.message}
+
+
+def lookup_fault(line: int, code: str) -> Fault:
+    """The fault of a row that was looked up."""
+    column, message = LOOKUP[code]
+    return Fault(line, column, message)
+
+
+class FaultyRows(ABC):
+    """Writes the rows that have a fault: the columns as they came, and one that says what is wrong."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._width = len(header)
+        self._kept = [place for place, name in enumerate(header) if meaning(name) != PROBLEM]
+
+    def add(self, cells: Sequence[str], problem: str) -> None:
+        """Write one row, or the header; the answer to an earlier file of faults is left out."""
+        padded = [*cells, *[""] * (self._width - len(cells))]
+        self._write([*(padded[place] for place in self._kept), *padded[self._width :], problem])
+
+    @abstractmethod
+    def _write(self, cells: Sequence[str]) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left; the sink stays open."""
+
+
+class _Csv(FaultyRows):
+    """UTF-8 with a byte order mark, so that every spreadsheet shows the letters rightly. A cell that a spreadsheet
+    would evaluate gets an apostrophe in front, which is taken off when the file is read again."""
+
+    def __init__(self, sink: IO[bytes], header: Sequence[str], layout: Layout) -> None:
+        super().__init__(header)
+        self._text = io.TextIOWrapper(sink, encoding="utf-8-sig", errors="replace", newline="")
+        if layout.has_sep:
+            self._text.write(f"sep={layout.delimiter}\r\n")
+        self._writer = csv.writer(self._text, delimiter=layout.delimiter)
+
+    def _write(self, cells: Sequence[str]) -> None:
+        self._writer.writerow([guarded(cell) for cell in cells])
+
+    def close(self) -> None:
+        self._text.detach()
+
+
+class _Sheet(FaultyRows):
+    """XLSX with nothing but text: as CSV, a spreadsheet would read an external id `00123` as the number 123."""
+
+    def __init__(self, sink: IO[bytes], header: Sequence[str]) -> None:
+        super().__init__(header)
+        self._book = xlsxwriter.Workbook(sink, {"constant_memory": True})
+        self._sheet = self._book.add_worksheet("Faults")
+        self._row = 0
+
+    def _write(self, cells: Sequence[str]) -> None:
+        for place, cell in enumerate(cells[:_SHEET_COLUMNS]):
+            if cell:
+                self._sheet.write_string(self._row, place, cell[:_LONGEST_CELL])
+        self._row += 1
+
+    def close(self) -> None:
+        self._book.close()
+
+
+@contextmanager
+def faulty_rows(kind: str, sink: IO[bytes], header: Sequence[str], layout: Layout) -> Iterator[FaultyRows]:
+    """Write rows with faults in the format that the file came in: CSV for CSV, XLSX for XLSX and ODS."""
+    writer = _Csv(sink, header, layout) if kind == "csv" else _Sheet(sink, header)
+    writer.add(header, PROBLEM)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+_SHEET_COLUMNS, _LONGEST_CELL = 16_384, 32_000
+"""What a sheet can hold: columns, and characters of a cell."""
+
+
+def guarded(cell: str) -> str:
+    """A cell that no spreadsheet evaluates."""
+    return f"'{cell}" if is_formula(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """A cell without the apostrophe that keeps a spreadsheet from evaluating it."""
+    return cell[1:] if cell[:1] == "'" and is_formula(cell[1:]) else cell
+
+
+def merge(parsed: Iterator[tuple[int, list[str], Fault | None]], found: Iterator[tuple[int, str]]) -> Iterator[
+    tuple[list[str], Fault]
+]:  # fmt: skip
+    """The rows with a fault: those that were wrong when they were read, and those that were looked up in vain.
+
+    `parsed`: every row by line, with its fault if it has one; `found`: line and code by line.
+    """
+    line, code = next(found, (None, ""))
+    for at, cells, fault in parsed:
+        if fault is not None:
+            yield cells, fault
+        while line is not None and line <= at:
+            if line == at and fault is None:
+                yield cells, lookup_fault(at, code)
+            line, code = next(found, (None, ""))

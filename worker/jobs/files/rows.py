@@ -1,0 +1,195 @@
+"""Rows of a file as what they ask for: an enrolment by its id, or by learner and Series; or what is wrong with them."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, NamedTuple
+
+from schemas.jobs import MAX_FILE_IDS
+from worker.errors import InvalidInputError
+from worker.ids import parse_id
+from worker.jobs.files import columns as names
+from worker.jobs.files import text, workbook
+from worker.jobs.files.columns import Columns
+from worker.jobs.files.faults import Fault, Faults, unguarded
+from worker.jobs.files.text import Broken, Layout
+
+_LONGEST = {names.EMAIL: 320, names.LEARNER: 320}
+_LONGEST_CELL = 255
+"""Characters of a cell that is looked up; 320 of an e-mail address (RFC 3696, errata)."""
+_SHORT_ID = 18
+"""Digits that are an id whatever they are; with more the value has to be compared."""
+
+
+class Asked(NamedTuple):
+    """One row that names an enrolment: by its id, or by learner, Series and maybe pathway."""
+
+    line: int
+    enrolment_id: int | None
+    external_id: str | None = None
+    email: str | None = None
+    learner: str | None = None
+    series_code: str | None = None
+    pathway: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A file that can be read, again and again."""
+
+    kind: str
+    """`csv` or `workbook`."""
+    stream: IO[bytes]
+    layout: Layout
+    columns: Columns
+
+    @property
+    def faults_suffix(self) -> str:
+        """How the name of its file of faults ends."""
+        return "csv" if self.kind == "csv" else "xlsx"
+
+    def rows(self, faults: Faults) -> "Rows":
+        """What its rows ask for. Faults are counted while it is read."""
+        return Rows(self, faults)
+
+    def read_all(self) -> Iterator[tuple[int, list[str], Asked | Fault]]:
+        """Every row by line, with its cells and what it asks for.
+
+        Raises:
+            InvalidInputError: as `read_lines`.
+        """
+        parse = Parser(self.columns)
+        for row in self.read_lines():
+            found = parse.any_row(row)
+            yield found.line, [row.raw] if isinstance(row, Broken) else row[1], found
+
+    def read_lines(self) -> Iterator[tuple[int, list[str]] | Broken]:
+        """Every row below the header.
+
+        Raises:
+            InvalidInputError: the file has too many rows, or is no text from some line on.
+        """
+        read = text.read_rows(self.stream, self.layout)
+        next(read, None)
+        for count, row in enumerate(read, start=1):
+            if count > MAX_FILE_IDS:
+                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+            yield row
+
+
+class Rows:
+    """Iterates over what the rows of a table ask for; counts rows and faults, and hashes what is asked for."""
+
+    def __init__(self, table: Table, faults: Faults) -> None:
+        self._table, self._faults = table, faults
+        self._hash = hashlib.sha256()
+        self.count = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of all that is asked for, in the order of the file, as hexadecimal digits."""
+        return self._hash.hexdigest()
+
+    def asked(self) -> Iterator[Asked]:
+        """Every row that has no fault."""
+        for _, _, found in self._table.read_all():
+            self.count += 1
+            if isinstance(found, Fault):
+                self._faults.add(found)
+            else:
+                self._hash.update(repr(found[1:]).encode("utf-8", "surrogatepass"))
+                yield found
+
+    def ids(self) -> Iterator[tuple[int, int]]:
+        """Line and id of every row that has no fault, for a table whose rows name nothing but ids."""
+        place, width = self._table.columns.at[names.ENROLMENT], self._table.columns.width
+        parse = Parser(self._table.columns)
+        for row in self._table.read_lines():
+            self.count += 1
+            if not isinstance(row, Broken) and len(row[1]) == width:
+                cell = row[1][place]  # nearly every row of a large file ends here
+                if len(cell) <= _SHORT_ID and cell.isdecimal() and cell.isascii() and (found := int(cell)):
+                    yield row[0], found
+                    continue
+            parsed = parse.any_row(row)
+            if isinstance(parsed, Fault):
+                self._faults.add(parsed)
+            elif parsed.enrolment_id is not None:
+                yield parsed.line, parsed.enrolment_id
+
+
+class Parser:
+    """What one row asks for."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._width = columns.width
+        self._id = columns.at.get(names.ENROLMENT)
+        wanted = (names.EXTERNAL_ID, names.EMAIL, names.LEARNER, names.SERIES, names.PATHWAY)
+        self._lookup = [(name, columns.at.get(name)) for name in wanted] if columns.has_lookup else []
+
+    def any_row(self, row: tuple[int, list[str]] | Broken) -> Asked | Fault:
+        """What a row asks for, or what is wrong with it."""
+        return Fault(row.line, None, row.why) if isinstance(row, Broken) else self._row(*row)
+
+    def _row(self, line: int, cells: list[str]) -> Asked | Fault:
+        if len(cells) != self._width:
+            return Fault(line, None, f"the line has {_count(len(cells))}, the header has {self._width}.")
+        if self._id is not None and (not self._lookup or cells[self._id].strip()):
+            return self._by_id(line, cells[self._id])
+        return self._by_learner(line, cells)
+
+    def _by_id(self, line: int, cell: str) -> Asked | Fault:
+        if len(cell) <= _SHORT_ID and cell.isdecimal() and cell.isascii() and (found := int(cell)):
+            return Asked(line, found)
+        try:
+            return Asked(line, parse_id(cell, names.ENROLMENT))
+        except InvalidInputError as error:
+            column, _, message = str(error).partition(": ")
+            return Fault(line, column, message)
+
+    def _by_learner(self, line: int, cells: list[str]) -> Asked | Fault:
+        found = {name: self._cell(name, place, cells) for name, place in self._lookup}
+        for name, value in found.items():
+            if value is not None and len(value) > _LONGEST.get(name, _LONGEST_CELL):
+                return Fault(line, name, f"is longer than {_LONGEST.get(name, _LONGEST_CELL)} characters.")
+        external_id, email, learner, series, pathway = found.values()
+        if external_id is None and email is None and learner is None:
+            return Fault(line, "learner", "is missing: give the external id or the e-mail.")
+        if series is None:
+            return Fault(line, names.SERIES, "is missing.")
+        return Asked(line, None, external_id, email, learner, series, pathway)
+
+    def _cell(self, name: str, place: int | None, cells: list[str]) -> str | None:
+        if place is None:
+            return None
+        value = unguarded(cells[place])
+        return (value if name == names.EXTERNAL_ID and value.strip() else value.strip()) or None
+
+
+def _count(columns: int) -> str:
+    return "1 column" if columns == 1 else f"{columns:,} columns"
+
+
+@contextmanager
+def opened(stream: IO[bytes]) -> Iterator[Table]:
+    """A file as a table: CSV, XLSX or ODS. The stream can be read from its start again.
+
+    Raises:
+        InvalidInputError: it is none of these, is empty, or its header names no enrolment.
+    """
+    if not workbook.is_workbook(stream):
+        yield _table("csv", stream)
+        return
+    with workbook.to_csv(stream) as converted:
+        yield _table("workbook", converted)
+
+
+def _table(kind: str, stream: IO[bytes]) -> Table:
+    layout = text.read_layout(stream, names.count_known) if kind == "csv" else Layout("utf-8", ",", False)
+    header = next(text.read_rows(stream, layout), None)
+    if header is None:
+        raise InvalidInputError("The file is empty. It needs a header and at least one row.")
+    if isinstance(header, Broken):
+        raise InvalidInputError(f"Line {header.line}: {header.why}")
+    return Table(kind, stream, layout, names.read_header(*header))

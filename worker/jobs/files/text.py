@@ -1,0 +1,183 @@
+"""CSV as spreadsheets write it: its encoding, its delimiter, and its rows with their lines.
+
+Nothing of it is whole in memory. A row that cannot be read is a fault, and reading goes on with the next one; a file
+that is no text at all is refused whole.
+"""
+
+import codecs
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from worker.errors import InvalidInputError
+
+LONGEST_LINE = 1_000_000
+"""Characters; a longer line is not a row of ids."""
+MOST_COLUMNS = 16_384
+"""As many as a sheet of a spreadsheet has."""
+
+_PIECE = 1 << 20
+_DELIMITERS = ",;\t|:^~"
+"""What is tried when no `sep=` line says it, in this order."""
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a text file is to be read."""
+
+    encoding: str
+    delimiter: str
+    has_sep: bool
+    """Whether its first line is `sep=` with the delimiter, as Excel reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A line that is no row: a quote that does not end, or a cell that never does. `raw`: the line as it came."""
+
+    line: int
+    why: str
+    raw: str
+
+
+def read_layout(stream: IO[bytes], known: Callable[[list[str]], int]) -> Layout:
+    """Find encoding and delimiter. `known`: how many of a header's names have a meaning.
+
+    Raises:
+        InvalidInputError: it is no text in UTF-8, UTF-16 or Windows-1252.
+    """
+    encoding = _find_encoding(stream)
+    stream.seek(0)
+    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
+    try:
+        lines = _read_lines(text)
+        first = next((line for line in lines if line.strip()), "")
+        declared = _SEP.fullmatch(first.strip("\r\n"))
+        if declared:
+            return Layout(encoding, declared[1], True)
+        return Layout(encoding, _find_delimiter(first, known), False)
+    finally:
+        text.detach()
+
+
+def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str]] | Broken]:
+    """Rows with the line on which each ends, blank ones left out; the first is the header.
+
+    Of a row that is no CSV the first line is broken, and reading goes on with the next: no line is lost.
+
+    Raises:
+        InvalidInputError: a line is too long or has a NUL: this is no table of text. The line is named.
+    """
+    stream.seek(0)
+    text = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
+    try:
+        lines = _Lines(_read_lines(text))
+        reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
+        if layout.has_sep:
+            _skip_sep(reader)
+        taken = lines.taken
+        taken.clear()
+        while True:
+            try:
+                for cells in reader:
+                    if any(cells) and any(cell.strip() for cell in cells):
+                        yield taken[-1][0], cells
+                    taken.clear()
+                return
+            except csv.Error as error:
+                line, raw = lines.give_back()
+                yield Broken(line, f"not valid CSV ({error}).", raw.rstrip("\r\n"))
+    finally:
+        if not stream.closed:  # else whoever reads has stopped before the end
+            text.detach()
+
+
+class _Lines:
+    """Lines of a file, of which those after a broken one can be read again: its open quote has swallowed them."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = enumerate(lines, start=1)
+        self._again: deque[tuple[int, str]] = deque()
+        self.taken: list[tuple[int, str]] = []
+        """The lines of the row that is being read, with their numbers."""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        found = self._again.popleft() if self._again else next(self._lines)
+        self.taken.append(found)
+        return found[1]
+
+    def give_back(self) -> tuple[int, str]:
+        """The first line of the row that is being read; the lines after it are read again."""
+        first, *others = self.taken
+        self._again.extendleft(reversed(others))
+        self.taken.clear()
+        return first
+
+
+def _skip_sep(reader: Iterator[list[str]]) -> None:
+    for cells in reader:
+        if any(cells):
+            return
+
+
+def _find_encoding(stream: IO[bytes]) -> str:
+    """The encoding of a file, as Python names it; all of it is read, because one byte decides."""
+    stream.seek(0)
+    start = stream.read(4)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        candidates = ["utf-16"]
+    elif start[1:2] == b"\0" and start[:1] != b"\0" and start[3:4] == b"\0":
+        candidates = ["utf-16-le"]
+    elif start[:1] == b"\0" and start[1:2] != b"\0" and start[2:3] == b"\0":
+        candidates = ["utf-16-be"]
+    elif start.startswith(codecs.BOM_UTF8):
+        candidates = ["utf-8-sig"]
+    else:
+        candidates = ["utf-8", "cp1252"]
+    for encoding in candidates:
+        if _decodes(stream, encoding):
+            return encoding
+    raise InvalidInputError("The file is not text in UTF-8, UTF-16 or Windows-1252. Save it as CSV UTF-8.")
+
+
+def _decodes(stream: IO[bytes], encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    stream.seek(0)
+    try:
+        while piece := stream.read(_PIECE):
+            decoder.decode(piece)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _find_delimiter(header: str, known: Callable[[list[str]], int]) -> str:
+    """The delimiter for which most names of the header have a meaning; else the one that it has most often."""
+    found = {delimiter: known(_split(header, delimiter)) for delimiter in _DELIMITERS}
+    best = max(_DELIMITERS, key=lambda delimiter: found[delimiter])
+    return best if found[best] else max(_DELIMITERS, key=header.count)
+
+
+def _split(header: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
+def _read_lines(stream: IO[str]) -> Iterator[str]:
+    for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
+        if len(text) == LONGEST_LINE:
+            raise InvalidInputError(f"Line {line}: longer than {LONGEST_LINE:,} characters.")
+        if "\0" in text:
+            raise InvalidInputError(f"Line {line}: has a NUL byte, so this is not a text file.")
+        yield text

@@ -1,0 +1,17 @@
+"""What differs from a plan that was looked at, in the words of the pages."""
+
+from worker.errors import PlanDriftedError, PlanExpiredError, PlanMismatchError
+from worker.web.console.words import word
+
+PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
+
+
+def explain(changed: Exception) -> str:
+    """What differs from the plan."""
+    if not isinstance(changed, PlanDriftedError):
+        return str(changed)
+    planned, now = (
+        ", ".join(f"{count:,} {word(outcome).lower()}" for outcome, count in changed.more[when].items())
+        for when in ("planned", "now")
+    )
+    return f"The enrolments have changed since the plan was made. Planned: {planned}. Now: {now}."

@@ -1,0 +1,83 @@
+"""Withdraw from a file: what is wrong with it, its plan, and the confirmation, for which it is not sent again."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, UploadFile
+from starlette.responses import Response
+
+from schemas.catalogue import Reason
+from schemas.jobs import FileOptions, FileRequest
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.jobs.admission import SIGNED_IN
+from worker.web import sent_files
+from worker.web.api.submit import validated
+from worker.web.console.forms import parse_choice
+from worker.web.console.library import source_of
+from worker.web.console.plan_errors import PLAN_ERRORS, explain
+from worker.web.console.render import PATH
+from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
+from worker.web.sent_files import Sent
+
+router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
+
+
+@router.post("/withdraw/file")
+def plan_or_submit_file(
+    view: Operating,
+    file: UploadFile | None = None,
+    reason: Annotated[str, Form()] = "",
+    act: Annotated[str, Form()] = "plan",
+    note: Annotated[str, Form()] = "",
+    plan_hash: Annotated[str, Form()] = "",
+    upload: Annotated[str, Form()] = "",
+    batch: Annotated[str, Form()] = "",
+    faults: Annotated[str, Form()] = "refuse",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Plan a file; the upload that the plan names is submitted with the plan's hash."""
+    typed: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
+    if not reason:
+        return file_page(view, error="Choose the reason.", status=422, **typed)
+    try:
+        options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
+        sent = Sent(None if upload else file, validated(FileOptions, options))
+        values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
+        request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
+        if act == "withdraw":
+            return _submit(view, key, request, sent)
+        planned = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
+    except PLAN_ERRORS as changed:
+        return file_page(view, error=f"{explain(changed)} Show the plan again.", status=409, **typed)
+    except (NotFoundError, ConflictError, InvalidInputError) as refused:
+        status = 422 if isinstance(refused, InvalidInputError) else 409
+        return file_page(view, error=str(refused), status=status, **typed)
+    return file_page(view, planned=planned, file_name=file.filename if file else "", **typed)
+
+
+def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
+    made, result = sent_files.submit_file(view.services, view.caller, view.requester(key), request, sent)
+    if not result.check.fault_count or result.upload is None:
+        return view.go_on(made.job)
+    return view.go_on(made.job, f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}")
+
+
+@router.get("/withdraw/file/{upload_id}")
+def show_left_out(view: LookingAsOperator, upload_id: str, job: str = "") -> Response:
+    """The rows that a job has left out, as a file, and the form to send it again once it is mended."""
+    sent_files.find_faults(view.services, view.caller, upload_id)
+    return file_page(view, left_out=upload_id, batch=str(parse_choice(job, "job") or ""))
+
+
+@router.get("/withdraw/file/{upload_id}/faults")
+def read_faults(view: LookingAsOperator, upload_id: str) -> Response:
+    """The rows with faults of a file that this person sent."""
+    return sent_files.send_faults(view.services, view.caller, upload_id)
+
+
+def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -> Response:
+    """The form for a file, with its plan once there is one."""
+    shown = {"planned": None, "note": "", "file_name": "", "reason": "", "batch": "", "left_out": None, **shown}
+    planned = shown["planned"]
+    return view.page(
+        "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=planned and planned.plan, **shown
+    )
