@@ -121,7 +121,8 @@ def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(
     broker.client.flushall()
     eventually(lambda: _hints(broker) == 1, what="the second publishes")
     eventually(lambda: second.published > 0, what="the second has published")
-    assert world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 1
+    alone = "SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'"
+    eventually(lambda: world.one(alone) == 1, what="the first, which has given way, has ended")
     assert_balanced(db)
 
 

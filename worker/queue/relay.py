@@ -192,7 +192,8 @@ class Relay:
             self._try(name, step)
             if time.monotonic() - self._published_at > _LONGEST:  # a long step keeps nobody waiting
                 self._publish()
-        self._publish()
+        if go_on():
+            self._publish()
 
     def _admit_due(self) -> None:
         with self._database.begin() as connection:
