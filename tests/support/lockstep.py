@@ -219,10 +219,10 @@ class Lockstep(Comparison):
     def follow_acts(self, keys: list[LetterKey], act: str) -> None:
         """Somebody did this to letters."""
         made = self.new_jobs()
-        self._follow(keys, act, made)
+        self._follow_acts_of(keys, act, made)
         assert not made, made
 
-    def _follow(self, keys: list[LetterKey], act: str, made: list[Any]) -> None:
+    def _follow_acts_of(self, keys: list[LetterKey], act: str, made: list[Any]) -> None:
         """`made`: new jobs; those that the acts have made are taken away."""
         for key in keys:
             siblings = self.model.siblings(key) if act == LetterAct.CASCADE else None
@@ -257,7 +257,7 @@ class Lockstep(Comparison):
             if run.organisation in self.braked and run.act in acts.ATTEMPTS:
                 counted = [key for key in keys if self.model.is_counted(key, run.act)]
                 assert not counted, f"past the brake: {counted}"
-            self._follow(keys, run.act, made)
+            self._follow_acts_of(keys, run.act, made)
         assert not made, made
         for row in self.run("SELECT id, state, organisation_id FROM withdrawals.runs"):
             run = self.runs[row.id]
