@@ -143,12 +143,17 @@ def test_processes_of_the_previous_release_run_beside_those_of_this_one(
     """On the schema of this release, as during a deployment: both kinds of worker, relay and producer."""
     previous = _previous_release(tmp_path / "previous")
     older = {**CHILDREN, "PYTHONPATH": str(previous), "PYTHONSAFEPATH": "1"}
-    assert _imports_from(previous, older)
+    there = [
+        "env",
+        "-C",
+        str(previous),
+    ]  # Dramatiq looks for modules in the folder in which it is started, before all others
+    assert _imports_from(previous, there, older)
     port = _free_port()
     older |= {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_RATE_LIMIT": "0"}
     with (
         Supervisor({"worker-a": WORKER, "relay-a": RELAY}, CHILDREN) as newer,
-        Supervisor({"worker-b": WORKER, "relay-b": RELAY, "web": WEB}, older) as old,
+        Supervisor({"worker-b": there + WORKER, "relay-b": there + RELAY, "web": there + WEB}, older) as old,
         Client(f"http://127.0.0.1:{port}", _token(load), patience=DEADLINE) as client,
     ):
         load.send = lambda key, ids: (
@@ -207,9 +212,10 @@ def _previous_release(directory: Path) -> Path:
     return directory
 
 
-def _imports_from(directory: Path, environment: dict[str, str]) -> bool:
+def _imports_from(directory: Path, there: list[str], environment: dict[str, str]) -> bool:
+    """Whether even Dramatiq's processes, which put their folder first, find the code in `directory`."""
     done = subprocess.run(
-        [sys.executable, "-c", "import worker; print(worker.__file__)"],
+        [*there, sys.executable, "-c", "import sys; sys.path.insert(0, '.'); import worker; print(worker.__file__)"],
         env={**os.environ, **environment}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return Path(done.stdout.strip()).is_relative_to(directory)
+    return Path(directory, done.stdout.strip()).resolve().is_relative_to(directory)
