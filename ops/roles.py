@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from schemas.catalogue import ROLES, Role
 from worker.dead_letters.acts import ACTS
 from worker.web.api import openapi
-from worker.web.app import ROUTERS as API_ROUTERS
+from worker.web.app import add_routes
 from worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from worker.web.console.view import Acting, Seeing
 
@@ -44,8 +44,7 @@ class Call:
 def api_calls() -> list[Call]:
     """Every operation of the OpenAPI document, with the roles that its `security` names."""
     app = openapi.application()
-    for router in API_ROUTERS:
-        app.include_router(router)
+    add_routes(app)
     return [
         Call(method.upper(), path, _summary(operation["description"]), _roles_of(operation))
         for path, methods in app.openapi()["paths"].items()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
-import redis
 import typer
 
 from ops.cli import common, servers
@@ -186,6 +185,8 @@ def worker(
 
 
 def _answers(broker: "HintBroker") -> bool:
+    import redis  # noqa: PLC0415 - a supervisor without a health port needs it not
+
     try:
         return bool(broker.client.ping())
     except redis.RedisError:

@@ -24,7 +24,7 @@ PRODUCERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "another service, over HTTP",
         (
-            'TOKEN=$(withdrawals tokens create --name "trial-$(date +%s)" --role viewer --organisation Acme)',
+            'TOKEN=$(withdrawals tokens create --name "trial-$(date +%s)" --role operator --organisation Acme)',
             'curl -sS {address}/v1/jobs -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: trial-$(date +%s)" '
             '-H \'Content-Type: application/json\' -d \'{{"reason": "not_required", "enrolment_ids": [4, 5]}}\'; echo',
             'curl -sS {address}/v1/jobs -H "Authorization: Bearer $TOKEN"; echo',

@@ -5,14 +5,13 @@ from typing import Any
 
 from ops.docs.text import page, table
 from worker.web.api import openapi
-from worker.web.app import ROUTERS
+from worker.web.app import add_routes
 
 
 def make_page() -> str:
     """Every call with its role, parameters, body and answers."""
     app = openapi.application()
-    for router in ROUTERS:
-        app.include_router(router)
+    add_routes(app)
     document = app.openapi()
     grouped: dict[str, list[str]] = {}
     for path, methods in document["paths"].items():

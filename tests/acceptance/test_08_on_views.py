@@ -1,5 +1,6 @@
 """The same stories on a platform of another shape: schema `lms` is views over tables with other names and words."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,7 @@ from tests.acceptance import (
 )
 from tests.conftest import ROLE
 from tests.support.commandline import withdrawals
-from tests.support.databases import Cluster
+from tests.support.databases import Cluster, Databases
 from tests.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +36,8 @@ for story in STORIES:
 
 
 @pytest.fixture(scope="module")
-def template(servers: LocalServers, cluster: Cluster) -> str:
-    """A migrated database over the tables of the example."""
+def databases(servers: LocalServers, cluster: Cluster) -> Iterator[Databases]:
+    """Clones of a migrated database over the tables of the example."""
     name = "template_views"
     cluster.run(f"CREATE DATABASE {name}")
     url = sqlalchemy.make_url(servers.database_url).set(database=name)
@@ -46,7 +47,9 @@ def template(servers: LocalServers, cluster: Cluster) -> str:
     engine = sqlalchemy.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sqlalchemy.NullPool)
     migrate(engine, role=ROLE)
     engine.dispose()
-    return name
+    found = Databases(cluster, name, prefix="views", again=False)
+    yield found
+    found.close()
 
 
 def test_the_platform_is_of_another_shape(world: World) -> None:

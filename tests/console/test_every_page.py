@@ -44,6 +44,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     return {
         "/console/sign-in": [""],
         "/console": [""],
+        "/console/brake": [""],
         "/console/series": ["", "?q=nothing-is-called-so"],
         "/console/series/{series_id}": [f"/{series}", f"/{series}?status=mastered", f"/{series}?enrolled_from=soon"],
         "/console/enrolments": ["", "?learner=anna"],

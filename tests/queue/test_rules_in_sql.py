@@ -124,7 +124,7 @@ def test_a_plain_chunk_is_decided_as_every_other(
     first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert bool(taken) is plain
-    monkeypatch.setattr(short, "decide_plain", lambda *_: [])
+    monkeypatch.setattr(short, "decide_plain", lambda *_: None)
     second = world.submit(db, [_enrolment(world, kind, f"b{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert len(taken) == plain

@@ -40,7 +40,11 @@ def assert_within(costs: Costs, per: float, *, statements: float, written: float
 
 
 def test_a_thousand_enrolments_of_a_bulk_job(db: Database, environment: Settings, world: World) -> None:
-    """Two rows for each: the enrolment and its outcome. The commit and what a job costs once are in it."""
+    """Two rows for each: the enrolment and its outcome. The commit and what a job costs once are in it.
+
+    Each enrolment is read three times: to count the learners at admission, to decide, and to count again at the end,
+    when the index still has its old version, too.
+    """
     given = iter([world.enrolments(THOUSANDS * 1000) for _ in range(4)])
 
     def act() -> None:
@@ -49,7 +53,7 @@ def test_a_thousand_enrolments_of_a_bulk_job(db: Database, environment: Settings
 
     costs = smallest(db, act)
     assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 4 * THOUSANDS * 1000
-    assert_within(costs, THOUSANDS, statements=12, written=2_010, read=2_500, wal=790_000)
+    assert_within(costs, THOUSANDS, statements=12, written=2_010, read=4_500, wal=790_000)
     assert_balanced(db)
 
 

@@ -74,9 +74,11 @@ def test_a_step_that_fails_while_work_flows_is_named_and_it_stays_ready(client: 
 
 def test_the_gauges_tell_how_many_events_wait_and_for_how_long(client: TestClient, hr: Hr, world: World) -> None:
     def gauges() -> dict[str, float]:
-        lines = client.get("/metrics").text.splitlines()
+        lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
         return {
-            name: float(value) for name, value in (line.split() for line in lines if line.startswith("withdrawals_in"))
+            name: float(value)
+            for name, value in (line.split() for line in lines)
+            if name in ("withdrawals_inbox_events", "withdrawals_inbox_oldest_seconds")
         }
 
     for person in ("anna", "ben"):

@@ -28,17 +28,24 @@ _CORRECT = text(f"""
 WITH
 -- The learner of a cascade was counted with its letter.
 ended AS MATERIALIZED (
-    SELECT id, organisation_id, admitted_at, coalesce(learners, 0) AS learners FROM withdrawals.jobs
+    SELECT id, organisation_id, admitted_at, coalesce(learners, 0) AS learners, learner_external_id IS NULL
+        AND accepted = (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::bigint) FROM withdrawals.job_chunks c
+            WHERE c.job_id = j.id)
+        AND NOT EXISTS (SELECT 1 FROM withdrawals.jobs u WHERE u.reinstates = j.id) AS is_whole
+    FROM withdrawals.jobs j
     WHERE id = ANY(:ids) AND kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL
 ),
--- What an attempt at a letter withdrew was counted with the attempt.
+-- Of a job that withdrew all that it names, its chunks say whom. What an attempt at a letter withdrew was counted with
+-- the attempt. OFFSET 0: enrolments are looked up by their ids, however large the tables are.
 withdrawn AS MATERIALIZED (
-    SELECT j.*, (SELECT count(DISTINCT e.learner_id)
-        FROM (SELECT o.enrolment_id FROM withdrawals.outcomes o WHERE o.job_id = j.id
-            AND o.outcome = '{Outcome.WITHDRAWN}' AND o.reinstated_by IS NULL AND o.dead_letter_id IS NULL OFFSET 0) o
-        -- OFFSET 0: looked up for each, however large the tables are
+    SELECT j.*, CASE WHEN j.is_whole THEN (SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
         CROSS JOIN LATERAL (SELECT e.learner_id FROM lms.enrolments e
-            WHERE e.id = o.enrolment_id AND e.organisation_id = j.organisation_id OFFSET 0) e) AS after
+            WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
+        WHERE c.job_id = j.id)
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM lms.enrolments e
+        WHERE e.organisation_id = j.organisation_id AND e.id = ANY(ARRAY(SELECT o.enrolment_id
+            FROM withdrawals.outcomes o WHERE o.job_id = j.id AND o.outcome = '{Outcome.WITHDRAWN}'
+                AND o.reinstated_by IS NULL AND o.dead_letter_id IS NULL))) END AS after
     FROM ended j
 ),
 changed AS MATERIALIZED (

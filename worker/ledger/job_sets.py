@@ -65,8 +65,8 @@ SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_ha
     coalesce(a.effective_at <= now(), true) AS is_due,
     CASE WHEN a.learner_external_id IS NOT NULL THEN
         ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM unnest(a.enrolment_ids) AS asked(id)
-        JOIN lms.enrolments e ON e.id = asked.id AND e.organisation_id = a.organisation_id
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM (SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+        WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
         WHERE {WOULD_WITHDRAW}) END AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
     effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])

@@ -113,7 +113,7 @@ class Drain:
                 "chunk.decided",
                 chunk_ids=[item.chunk_id for item in applied.decided],
                 job_ids=sorted({item.job_id for item in applied.decided}),
-                outcomes=sum((Counter(item.counts) for item in applied.decided), Counter()),
+                outcomes=dict(sum((Counter(item.counts) for item in applied.decided), Counter())),
                 request_ids=ids[:IDS_OF_A_LINE],
             )
             for start in range(IDS_OF_A_LINE, len(ids), IDS_OF_A_LINE):

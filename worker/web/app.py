@@ -67,6 +67,13 @@ ROUTERS = [
 ]
 
 
+def add_routes(app: FastAPI) -> None:
+    """Everything but the console."""
+    app.router.routes.extend(LEAN)
+    for router in ROUTERS:
+        app.include_router(router)
+
+
 def make_app(connections: Pools | Database, broker: HintBroker, settings: Settings) -> FastAPI:
     """The application, with the connections of its process; one `Database` serves everything."""
     pools = connections if isinstance(connections, Pools) else Pools.of(connections)
@@ -82,9 +89,7 @@ def make_app(connections: Pools | Database, broker: HintBroker, settings: Settin
     app.state.services = Services(pools, broker, settings, singles, inbox, limiter)
     app.state.watchers = progress.Watchers(pools.watchers)
     problems.install(app)
-    app.router.routes.extend(LEAN)
-    for router in ROUTERS:
-        app.include_router(router)
+    add_routes(app)
     console.install(app)
     public.install(app, settings)
     return app
