@@ -30,9 +30,10 @@ CREATE TEMP TABLE wanted ON COMMIT DROP AS
     FROM generate_series(1, {rows} / 2 / {large}) n
     UNION ALL SELECT {rows} / 2 / {large} + n, {rows} / 2 + n, {rows} / 2 + n, 1 FROM generate_series(1, {rows} / 2) n;
 INSERT INTO withdrawals.jobs (organisation_id, reason, source, requested_by, door, idempotency_key, request_hash,
-    state, accepted, effective_at, admitted_at, finished_at)
-    SELECT 1, 'not_required', 'bulk', 'bench', 'cli', 'k' || job, '', 'completed', size, now(), now(), now()
+    state, accepted, learners, effective_at, admitted_at, finished_at)
+    SELECT 1, 'not_required', 'bulk', 'bench', 'cli', 'k' || job, '', 'completed', size, size, now(), now(), now()
     FROM wanted ORDER BY job;
+INSERT INTO withdrawals.brake_volume (organisation_id, minute, jobs) VALUES (1, date_trunc('minute', now()), {rows});
 INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id)
     SELECT 1, 'bench', 'job.submit', job FROM wanted ORDER BY job;
 INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state, counts, closed_at,
