@@ -38,10 +38,10 @@ docs: $(VENV)/.dev ## the site of the documentation, into site/; without a netwo
 bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
 	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)
 
-FUZZ := tests/security/test_fuzz.py tests/security/test_fuzz_doors.py
+LONG := tests/security/test_fuzz.py tests/security/test_fuzz_doors.py tests/telemetry/test_monitoring.py
 
 chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n repeats a run, CHAOS_ONLY=name runs one
-	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults $(FUZZ) -n 0 --show-capture=no; \
+	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults $(LONG) -n 0 --show-capture=no; \
 		code=$$?; $(BIN)/python -m ops.chaos; exit $$code
 
 # The lock is the five files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
