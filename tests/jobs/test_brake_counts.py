@@ -274,15 +274,14 @@ def test_a_plan_says_what_the_brake_will_do_and_the_way_on(db: Database, world: 
     assert by_door == {"api": True, "console": False}
 
 
-def test_a_job_that_counted_nobody_when_it_was_admitted_counts_whom_it_withdrew(
+def test_a_person_who_counted_nobody_when_admitted_counts_when_withdrawn(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """The first of its minute: nobody has made the minute's row."""
+    """The first of its minute: the minute is kept at the admission, so that the correction finds it."""
     enrolment_id = world.enrolment("anna", "mastered")
-    world.submit(db, [enrolment_id])
-    world.run("DELETE FROM withdrawals.brake_volume WHERE jobs = 0")  # as where HR events counted nobody
+    world.event(db, "deactivated", "anna")
     world.run("UPDATE lms.enrolments SET status = 'in_progress' WHERE id = :id", id=enrolment_id)
     decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
-    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+    assert volume(db, world) == 1
     assert_balanced(db)

@@ -245,6 +245,20 @@ def test_a_letter_of_a_deactivation_stands_after_the_next_night(
     assert world.one("SELECT epoch FROM withdrawals.persons") == epoch
 
 
+def test_a_held_person_who_counted_nobody_counts_when_withdrawn(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The release keeps its minute of the brake's window, so that the correction finds it."""
+    enrolment_id = world.enrolment("anna", "mastered")
+    job_id = away(db, world, source(db, world, environment, "hold"), 1).job_id
+    release(db, world, job_id)
+    world.run("UPDATE lms.enrolments SET status = 'in_progress' WHERE id = :id", id=enrolment_id)
+    decide_due(db, environment)
+    assert world.status(enrolment_id) == "withdrawn"
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+    assert_balanced(db)
+
+
 ACTS = ("night", "late night", "release", "apply", "due")
 
 

@@ -77,7 +77,7 @@ def admit_persons(
             figures = _figures(limits, counted, before + admitted, population)
         admitted += counted if figures is None else 0
         found.append(figures)
-    if admitted:
+    if None in found:
         brake.add_jobs(connection, organisation_id, admitted)
     return found
 

@@ -24,14 +24,8 @@ WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND
 """)
 _LOCK_ENDED = text("SELECT id, accepted FROM withdrawals.jobs WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 
-# A minute in which nobody counted at admission has no row yet.
-_MAKE_MINUTES = text("""
-INSERT INTO withdrawals.brake_volume (organisation_id, minute, jobs)
-SELECT DISTINCT organisation_id, date_trunc('minute', admitted_at), 0 FROM withdrawals.jobs
-WHERE id = ANY(:ids) AND kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL
-ORDER BY 1, 2 ON CONFLICT DO NOTHING
-""")
-# The jobs are locked, and no chunk of them is unfinished. Each step can be repeated: it writes what is found now.
+# The jobs are locked, and no chunk of them is unfinished. Each step can be repeated: it writes what is found now. The
+# minute of a job has its row since the admission, also where nobody counted then.
 _CORRECT = text(f"""
 WITH
 -- The learner of a cascade was counted with its letter.
@@ -87,8 +81,6 @@ def correct(connection: Connection, job_ids: Sequence[int]) -> None:
     undone_ids = {row.reinstates for row in found if row.reinstates is not None}
     undone = connection.execute(_LOCK_ENDED, {"ids": sorted(undone_ids)}).all() if undone_ids else []
     rows = [*found, *undone]
-    ids = {"ids": [row.id for row in rows]}
-    connection.execute(_MAKE_MINUTES, ids)
     is_large = sum(row.accepted for row in rows) > AT_ONCE
     with without_timeout(connection) if is_large else nullcontext():
-        connection.execute(_CORRECT, ids)
+        connection.execute(_CORRECT, {"ids": [row.id for row in rows]})

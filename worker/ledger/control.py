@@ -107,8 +107,8 @@ readied AS (
 -- Their learners count in the brake's window from this minute on.
 counted AS (
     INSERT INTO withdrawals.brake_volume AS known (organisation_id, minute, jobs)
-    SELECT organisation_id, date_trunc('minute', now()), sum(learners) FROM released
-    WHERE state = 'queued' GROUP BY 1 HAVING sum(learners) > 0
+    SELECT organisation_id, date_trunc('minute', now()), coalesce(sum(learners), 0) FROM released
+    WHERE state = 'queued' GROUP BY 1
     ON CONFLICT (organisation_id, minute) DO UPDATE SET jobs = known.jobs + excluded.jobs
 )
 -- One row of the audit for each.
