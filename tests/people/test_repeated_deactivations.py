@@ -245,6 +245,16 @@ def test_a_letter_of_a_deactivation_stands_after_the_next_night(
     assert world.one("SELECT epoch FROM withdrawals.persons") == epoch
 
 
+def test_a_person_held_for_a_later_day_counts_from_the_release_on(
+    db: Database, world: World, environment: Settings
+) -> None:
+    world.enrolment("anna")
+    job_id = away(db, world, source(db, world, environment, "hold"), 1, effective_at=LATER).job_id
+    world.run("UPDATE withdrawals.jobs SET effective_at = now()")
+    release(db, world, job_id)
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+
+
 def test_a_held_person_who_counted_nobody_counts_when_withdrawn(
     db: Database, world: World, environment: Settings
 ) -> None:

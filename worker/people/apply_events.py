@@ -240,8 +240,13 @@ def _deactivate(
         add_grace(max(turn.newest.effective_at, turn.arrived.received_at), policy.grace) for turn, policy in asking
     ]
     to_admit = [time <= now and policy.on_deactivate != "hold" for time, (_, policy) in zip(times, asking, strict=True)]
-    due = [turn.external_id for (turn, _), time in zip(asking, times, strict=True) if time <= now]
-    withdrawn = brake.find_withdrawn_persons(connection, organisation_id, due) if due else set()
+    # One that is held can be released without another count; one that is scheduled is counted when it falls due.
+    counted = [
+        turn.external_id
+        for (turn, policy), time in zip(asking, times, strict=True)
+        if time <= now or policy.on_deactivate == "hold"
+    ]
+    withdrawn = brake.find_withdrawn_persons(connection, organisation_id, counted) if counted else set()
     learners = [int(turn.external_id in withdrawn) for turn, _ in asking]
     admitted = [count for count, admits in zip(learners, to_admit, strict=True) if admits]
     verdicts = iter(admit_persons(connection, organisation_id, admitted) if admitted else [])
