@@ -37,7 +37,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     held = held_job(db, world)
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=owned)
     with db.begin() as connection:
-        kept = uploads.keep_in(connection, world.organisation_id, requested_by="token:anna", name="a.csv", stream=None)
+        kept = uploads.keep(connection, world.organisation_id, requested_by="token:anna", name="a.csv", stream=None)
         uploads.keep_faults(connection, world.organisation_id, kept, BytesIO(b"enrolment_id,problem"), "csv")
     letters = [str(letter.id) for letter in world.letters()]
     jobs = [str(job.id) for job in (done, later, held)]

@@ -1,5 +1,6 @@
 """Files are kept for a day, so that plan and confirmation send them once; whoever sent one reads it, nobody else."""
 
+import io
 import tempfile
 import tracemalloc
 from typing import Any
@@ -16,6 +17,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.files import uploads
 from worker.jobs.files.submit import plan_file
+from worker.ledger import uploads as ledger
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
 
@@ -69,6 +71,21 @@ def test_a_requester_keeps_no_more_than_so_many_files(
     assert kept == set(sent[1:])
 
 
+def test_a_file_that_is_forgotten_while_it_is_read_is_read_whole(db: Database, world: World) -> None:
+    """A part that is missing would be a shorter file, and its job would leave people out."""
+    content = b"enrolment_id\n" + b"1\n" * 1_500_000
+    with db.begin() as connection:
+        kept = uploads.keep(
+            connection, world.organisation_id, requested_by="me", name=None, stream=io.BytesIO(content)
+        )  # fmt: skip
+    with db.begin() as connection:
+        parts = ledger.read_parts(connection, kept.id, "file")
+        first = next(parts)
+        world.run("DELETE FROM withdrawals.uploads")
+        assert len(first) < len(content)
+        assert first + b"".join(parts) == content
+
+
 def test_a_file_that_is_none_is_not_kept(send: Send, world: World) -> None:
     for content in (b"", b"id\n1\n", b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"enrolment_id\n\0\n"):
         assert send("/file/plan", content).status_code == 422, content
@@ -88,7 +105,8 @@ def test_a_large_file_with_faults_takes_no_memory_of_its_size(db: Database, worl
             file.write(line)
         request = FileRequest(reason="not_required")
         found = plan_file(db, world.organisation_id, request, file, faults_to=faults)
-        kept = uploads.keep(db, world.organisation_id, requested_by="me", name="a.csv", stream=file)
+        with db.begin() as connection:
+            kept = uploads.keep(connection, world.organisation_id, requested_by="me", name="a.csv", stream=file)
         with uploads.opened(db, kept) as again:
             assert again.seek(0, 2) > rows * len(line)
         assert faults.seek(0, 2) > rows * len(line)

@@ -59,19 +59,11 @@ def find_upload(connection: Connection, organisation_id: int, *, requested_by: s
 
 
 def read_parts(connection: Connection, upload_id: UUID, kind: str) -> Iterator[bytes]:
-    """The content of a file, one part in memory at a time."""
-    numbers = connection.scalars(
-        select(upload_parts.c.number)
-        .where(upload_parts.c.upload_id == upload_id, upload_parts.c.kind == kind)
-        .order_by(upload_parts.c.number)
-    ).all()
-    for number in numbers:
-        found = connection.scalar(
-            select(upload_parts.c.content).where(
-                upload_parts.c.upload_id == upload_id, upload_parts.c.kind == kind, upload_parts.c.number == number
-            )
-        )
-        yield bytes(found or b"")
+    """The content of a file, one part in memory at a time; whole, also when it is forgotten meanwhile."""
+    of_file = upload_parts.c.upload_id == upload_id, upload_parts.c.kind == kind
+    in_order = select(upload_parts.c.content).where(*of_file).order_by(upload_parts.c.number)
+    for part in connection.scalars(in_order, execution_options={"yield_per": 1}):
+        yield bytes(part)
 
 
 def delete_more(connection: Connection, organisation_id: int, *, requested_by: str, most: int) -> None:

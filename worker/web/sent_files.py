@@ -77,7 +77,7 @@ def plan(
             services.pools.reports, organisation_id, request, stream, options=options, faults_to=faults, door=door
         )  # fmt: skip
         with services.database.begin() as connection:
-            upload = kept or uploads.keep_in(
+            upload = kept or uploads.keep(
                 connection, organisation_id, requested_by=caller.actor, name=name, stream=stream
             )  # fmt: skip
             suffix = "csv" if found.check.format == "csv" else "xlsx"
@@ -104,7 +104,7 @@ def submit_file(
     with _read(services, caller, sent) as (stream, kept, name), _slot(stream), _room():
 
         def keep(connection: Connection, faults: IO[bytes], suffix: str) -> None:
-            upload = kept or uploads.keep_in(
+            upload = kept or uploads.keep(
                 connection, caller.organisation_id, requested_by=caller.actor, name=name, stream=None
             )  # fmt: skip
             uploads.keep_faults(connection, caller.organisation_id, upload, faults, suffix)

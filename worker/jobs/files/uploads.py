@@ -30,17 +30,9 @@ _PART = 1 << 20
 
 
 def keep(
-    database: Database, organisation_id: int, *, requested_by: str, name: str | None, stream: IO[bytes] | None
-) -> Upload:
-    """Keep a file for a day; without `stream`, only the place for its rows with faults."""
-    with database.begin() as connection:
-        return keep_in(connection, organisation_id, requested_by=requested_by, name=name, stream=stream)
-
-
-def keep_in(
     connection: Connection, organisation_id: int, *, requested_by: str, name: str | None, stream: IO[bytes] | None
 ) -> Upload:
-    """As `keep`, in the caller's transaction."""
+    """Keep a file for a day, in the caller's transaction; without `stream`, only the place for its rows with faults."""
     made = ledger.insert_upload(
         connection, organisation_id, requested_by=requested_by, file_name=file_name(name)
     )  # fmt: skip

@@ -75,6 +75,7 @@ def _check(stream: IO[bytes]) -> None:
             names = archive.namelist()
             encrypted = any(part.flag_bits & 1 for part in archive.infolist())
             kind = archive.read("mimetype")[:100] if _small(archive, "mimetype") else b""
+    # All that zipfile raises for an archive that is damaged, encrypted, or made by somebody who means harm.
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error):
         raise _unreadable() from None
     if encrypted:
