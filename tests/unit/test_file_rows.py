@@ -75,6 +75,17 @@ def test_a_sep_line_says_the_delimiter(delimiter: str) -> None:
     assert ids(content.replace(", b;", "")) == [(3, 1)]
 
 
+@pytest.mark.parametrize("first", ['sep="', '"sep=""', "sep=", 'sep="\r'])
+def test_a_quote_or_the_end_of_a_line_is_no_delimiter(first: str) -> None:
+    with pytest.raises(InvalidInputError):
+        read(f"{first}\nenrolment_id\n1\n")
+
+
+def test_lines_before_the_sep_line_may_be_blank() -> None:
+    assert ids("\n  \nsep=!\nname!enrolment_id\nanna!1\n") == [(5, 1)]
+    assert ids('"sep=!\nname!enrolment_id\nanna!1\n') == [(3, 1)]
+
+
 def test_blank_lines_are_passed_over_and_lines_keep_their_numbers() -> None:
     assert ids("\n \nenrolment_id\n\n1\n \n2\n") == [(5, 1), (7, 2)]
     assert ids('name,enrolment_id\n"two\nlines",1\nb,2\n') == [(3, 1), (4, 2)]

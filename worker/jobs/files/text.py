@@ -28,7 +28,7 @@ MOST_AGAIN = 100_000
 _PIECE = 1 << 20
 _DELIMITERS = ",;\t|:^~"
 """What is tried when no `sep=` line says it, in this order."""
-_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP = re.compile(r'"?sep=([^"\r\n])"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
