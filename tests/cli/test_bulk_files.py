@@ -46,6 +46,21 @@ def test_a_workbook_is_finished_in_two_calls(world: World, db: Database, environ
     assert [world.status(i) for i in (one, two, three)] == ["withdrawn"] * 3
 
 
+def test_a_repeated_call_writes_its_faults_again(world: World, tmp_path: Path) -> None:
+    """The first answer may be what was lost."""
+    (one,) = world.enrolments(1)
+    file, mend = csv_file(tmp_path, f"enrolment_id\nx\n{one}\n"), tmp_path / "mend.csv"
+    given = ("bulk", file, *REASON, "--leave-out-faults", "--faults", mend, "--key", "k")
+    first, written = done(*given), mend.read_bytes()
+    mend.unlink()
+    assert done(*given)["id"] == first["id"]
+    assert mend.read_bytes() == written
+    mend.unlink()
+    said = refused("bulk", file, *REASON, "--leave-out-faults", "--faults", mend, "--batch", first["id"])
+    assert "Line 2: enrolment_id: 'x'" in said
+    assert mend.read_bytes() == written
+
+
 def test_people_read_what_was_left_out_and_how_to_go_on(world: World, tmp_path: Path) -> None:
     (one,) = world.enrolments(1)
     said = withdrawals("bulk", csv_file(tmp_path, f"enrolment_id\nx\n{one}\n"), *REASON, "--leave-out-faults")
