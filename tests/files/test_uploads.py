@@ -65,6 +65,21 @@ def test_the_relay_forgets_files_after_a_day(send: Send, world: World, db: Datab
     assert (gone.status_code, "kept for a day" in gone.json()["detail"]) == (404, True)
 
 
+def test_a_known_key_whose_upload_is_gone_is_answered_once_the_file_is_sent_again(send: Send, world: World) -> None:
+    """Its content cannot be compared any more: another file with the same key must not be told that it was taken."""
+    one, two = world.enrolments(2)
+    content = f"enrolment_id\n{one}\n".encode()
+    upload = send("/file/plan", content).json()["upload"]
+    made = send("/file", None, upload=upload, key="k")
+    assert made.status_code == 202, made.text
+    world.run("DELETE FROM withdrawals.uploads")
+    gone = send("/file", None, upload=upload, key="k")
+    assert (gone.status_code, "Send it again" in gone.json()["detail"]) == (404, True)
+    again = send("/file", content, key="k")
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+    assert send("/file", f"enrolment_id\n{two}\n".encode(), key="k").status_code == 409
+
+
 def test_a_requester_keeps_no_more_than_so_many_files(
     send: Send, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
