@@ -175,7 +175,7 @@ def test_a_file_of_open_quotes_is_not_read_once_for_each_line(monkeypatch: pytes
 
 def test_a_row_spans_no_more_lines_than_a_cell_can_have(subtests: pytest.Subtests) -> None:
     for spanned, good in ((text.MOST_LINES, [1, 2]), (text.MOST_LINES + 1, [2])):
-        with subtests.test(spanned):
+        with subtests.test(str(spanned)):
             note = '"' + "\n" * (spanned - 1) + '"'
             assert [row.enrolment_id for row in read(f"enrolment_id,note\n1,{note}\n2,b\n")[0]] == good
 
