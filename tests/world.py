@@ -1,10 +1,11 @@
 """A small platform to withdraw from, and shorthands for what tests do over and over."""
 
+import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import text
@@ -24,6 +25,11 @@ from worker.reports.books import check
 T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds after which what has not come counts as missing: far beyond what the slowest machine needs."""
+
+
+def id_file(ids: Iterable[int]) -> IO[bytes]:
+    """A file with a column of ids, as people send it."""
+    return io.BytesIO("\n".join(["enrolment_id", *map(str, ids)]).encode())
 
 
 class World:

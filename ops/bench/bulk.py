@@ -9,11 +9,13 @@ from functools import partial
 from sqlalchemy import text
 
 from ops.bench import peers
+from ops.bench.load import id_file
 from ops.bench.memory import peak
 from ops.bench.results import Results
 from ops.bench.site import PATIENCE, BenchError, Site, Size, World, alternate, until
 from schemas.jobs import MAX_IDS, FileRequest, Filter, JobRequest
-from worker.jobs.submit import Requester, submit, submit_file
+from worker.jobs.files.submit import submit_file
+from worker.jobs.submit import Requester, submit
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,9 @@ def by_filter(world: World) -> None:
 
 
 def by_file(world: World) -> None:
-    """Ask for all by a file, as one stream of ids."""
-    rows = enumerate(range(1, world.size.bulk + 1), 2)
-    submit_file(world.database, _requester(world, "file"), FileRequest(reason="not_required"), rows)
+    """Ask for all by a file, as every door reads it."""
+    file = id_file(range(1, world.size.bulk + 1))
+    submit_file(world.database, _requester(world, "file"), FileRequest(reason="not_required"), file)
 
 
 def by_ids(world: World) -> None:

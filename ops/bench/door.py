@@ -15,12 +15,13 @@ from itertools import count
 from standardwebhooks import Webhook
 
 from ops.bench import bare, peers
-from ops.bench.load import Storm, fire, make_request
+from ops.bench.load import Storm, fire, id_file, make_request
 from ops.bench.results import Results
 from ops.bench.site import PYTHON, BenchError, Processes, Site, Size, World, alternate, open_site, until
 from schemas.jobs import FileRequest
 from worker.access import tokens
-from worker.jobs.submit import Requester, submit_file
+from worker.jobs.files.submit import submit_file
+from worker.jobs.submit import Requester
 from worker.people import hr_sources
 from worker.reports.books import check
 
@@ -240,7 +241,7 @@ def _start_bulk(world: World) -> None:
         world.database,
         Requester(world.organisation_id, "bench", "api", "bulk"),
         FileRequest(reason="not_required"),
-        enumerate(range(first, first + world.size.bulk), 2),
+        id_file(range(first, first + world.size.bulk)),
     )
 
 

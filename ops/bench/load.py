@@ -5,13 +5,15 @@ answer ends `Content-Length` bytes after its headers.
 """
 
 import asyncio
+import io
 import multiprocessing
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import IO
 
 _PATIENCE = 300.0
 """Seconds after which a storm whose answers do not come is a failure."""
@@ -57,6 +59,11 @@ def make_request(path: str, headers: dict[str, str], body: bytes) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: bench", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def id_file(ids: Iterable[int]) -> IO[bytes]:
+    """A file with a column of ids, as people send it."""
+    return io.BytesIO("\n".join(["enrolment_id", *map(str, ids)]).encode())
 
 
 def _fire(port: int, requests: Sequence[bytes], connections: int) -> Storm:

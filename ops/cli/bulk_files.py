@@ -1,12 +1,14 @@
 """`withdrawals bulk FILE`: what is wrong with a file, its plan, its job, and its rows with faults as a file to mend."""
 
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, Annotated
+from uuid import uuid4
 
 import typer
 
@@ -55,7 +57,7 @@ def plan(db: Database, who: Requester, request: FileRequest, given: FileArgument
     Raises:
         InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
     """
-    with open_binary(given.path) as stream, _faults(given) as sink:
+    with open_binary(given.path) as stream, _faults(given, stream) as sink:
         found = plan_file(
             db, who.organisation_id, request, stream, options=given.options, faults_to=sink, door="cli"
         )  # fmt: skip
@@ -71,7 +73,7 @@ def submit(db: Database, who: Requester, request: FileRequest, given: FileArgume
         InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
     """
     name = None if str(given.path) == "-" else str(given.path)
-    with open_binary(given.path) as stream, _faults(given) as sink:
+    with open_binary(given.path) as stream, _faults(given, stream) as sink:
         try:
             return submit_file(db, who, request, stream, name=name, options=given.options, faults_to=sink)
         except FileFaultsError as error:
@@ -94,24 +96,61 @@ def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | N
 
 
 @contextmanager
-def _faults(given: FileArguments) -> Iterator[IO[bytes] | None]:
-    """Where the rows with faults are written. The file appears only if there are any, also if the work fails."""
+def _faults(given: FileArguments, stream: IO[bytes]) -> Iterator[IO[bytes] | None]:
+    """Where the rows with faults are written. The file appears only if there are any, also if the work fails.
+
+    It is opened before the work: nothing is accepted if it cannot be written.
+
+    Raises:
+        InvalidInputError: it cannot be written, or is the file that is read.
+    """
     if given.faults is None:
         yield None
         return
-    with tempfile.TemporaryFile() as sink:
+    path = given.faults
+    with _named(path), ExitStack() as stack:
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+            raise InvalidInputError(f"--faults {path}: is the file that is read. Name another one.")
+        is_plain = path.is_file() or not path.exists()
+        sink = stack.enter_context(_beside(path.resolve()) if is_plain else _through(path))
+        held = stack.pop_all()
+    try:
+        yield sink
+    finally:
+        with _named(path):
+            held.close()
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its name once it is whole and has a fault. Until then an earlier file stays."""
+    beside = path.with_name(f".{uuid4().hex}.part")
+    with beside.open("w+b") as sink:
         try:
             yield sink
         finally:
-            if sink.seek(0, 2):
-                sink.seek(0)
-                _save(sink, given.faults)
+            if sink.seek(0, os.SEEK_END):
+                sink.flush()
+                beside.replace(path)
+            else:
+                beside.unlink()
 
 
-def _save(sink: IO[bytes], path: Path) -> None:
-    try:
-        with path.open("wb") as target:
+@contextmanager
+def _through(path: Path) -> Iterator[IO[bytes]]:
+    """What is no file on a disk, such as a pipe: a workbook is not written from its start to its end."""
+    with path.open("wb") as target, tempfile.TemporaryFile() as sink:
+        try:
+            yield sink
+        finally:
+            sink.seek(0)
             copyfileobj(sink, target)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InvalidInputError(f"--faults {path}: {error.strerror or 'cannot be written'}") from None
 

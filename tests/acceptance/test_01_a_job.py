@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from schemas.catalogue import JobState
 from schemas.jobs import FileRequest, Filter, JobRequest
-from tests.world import World, assert_balanced
+from tests.world import World, assert_balanced, id_file
 from worker.database import Database
-from worker.jobs import plan
+from worker.jobs.files.submit import plan_file
 from worker.jobs.submit import Requester, submit
 from worker.records import Job
 
@@ -74,7 +74,8 @@ def test_a_plan_says_what_a_job_would_do_and_writes_nothing(
     active, mastered = world.enrolment("anna"), world.enrolment("anna", "mastered")
     owned = world.enrolment("ben", pathway_id=world.pathway())
     ids = [active, mastered, owned, 999_999, active]
-    found = plan.of_file(db, world.organisation_id, FileRequest(reason="not_required"), enumerate(ids, 2))
+    found = plan_file(db, world.organisation_id, FileRequest(reason="not_required"), id_file(ids)).plan
+    assert found is not None
     assert found.outcomes == {"withdrawn": 1, "enrolment_ended": 1, "pathway_owned": 1, "not_found": 1}
     assert found.duplicates == 1
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from schemas.catalogue import JobState
 from schemas.jobs import FileRequest, JobRequest
-from tests.world import World, assert_balanced, eventually
+from tests.world import World, assert_balanced, eventually, id_file
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.jobs import plan
+from worker.jobs.files.submit import plan_file
 from worker.jobs.show import show
 from worker.jobs.submit import Requester, submit
 from worker.records import Job
@@ -21,7 +21,8 @@ def test_a_request_from_the_door_to_the_books(processes: None, db: Database, wor
     mastered = world.enrolment("anna", "mastered")
     owned = world.enrolment("ben", pathway_id=world.pathway("Onboarding"))
     ids = [*active, mastered, owned, 999_999, active[0]]
-    dry = plan.of_file(db, world.organisation_id, FileRequest(reason="not_required"), enumerate(ids, 2))
+    dry = plan_file(db, world.organisation_id, FileRequest(reason="not_required"), id_file(ids)).plan
+    assert dry is not None
 
     requester = Requester(world.organisation_id, "test:admin", "api", "order-4711")
     request = JobRequest(reason="not_required", note="course closed", enrolment_ids=ids)

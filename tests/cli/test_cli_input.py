@@ -12,11 +12,11 @@ from sqlalchemy.exc import OperationalError
 
 from schemas.jobs import MAX_FILE_IDS, MAX_IDS, FileRequest, JobRequest
 from tests.support.commandline import csv_file, done, program, refused, withdrawals
-from tests.world import World, assert_balanced, decide_due
+from tests.world import World, assert_balanced, decide_due, id_file
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import InvalidInputError
-from worker.jobs import submit as door
+from worker.jobs.files.submit import submit_file
 
 REASON = ("--reason", "not_required")
 
@@ -311,8 +311,8 @@ def test_a_file_that_is_not_there_or_no_file_is_named(world: World, tmp_path: Pa
 
 
 def test_a_file_of_two_hundred_thousand_ids_is_one_job(world: World, db: Database) -> None:
-    given = enumerate(itertools.chain(range(1, 200_001), range(1, 11)), 2)
-    made = door.submit_file(db, world.requester(), FileRequest(reason="not_required"), given).job
+    given = id_file(itertools.chain(range(1, 200_001), range(1, 11)))
+    made = submit_file(db, world.requester(), FileRequest(reason="not_required"), given).submitted.job
     assert (made.accepted, made.duplicates, made.in_flight) == (200_000, 10, 200_000)
     sizes = world.run("SELECT count(*), min(size), max(size) FROM withdrawals.chunks")
     assert tuple(sizes[0]) == (200, 1000, 1000)
@@ -327,13 +327,13 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
         monkeypatch.setattr(f"{reader}.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
-        door.submit_file(db, world.requester(), request, enumerate(range(1, 5002), 2))
+        submit_file(db, world.requester(), request, id_file(range(1, 5002)))
     assert nothing_written(world)
     file = csv_file(tmp_path, "enrolment_id\n" + "".join(f"{n}\n" for n in range(1, 5002)))
     for dry_run in ((), ("--dry-run",)):
         assert "up to 5,000 rows" in refused("bulk", file, *REASON, *dry_run)
     assert nothing_written(world)
-    assert door.submit_file(db, world.requester(), request, enumerate(range(1, 5001), 2)).job.accepted == 5000
+    assert submit_file(db, world.requester(), request, id_file(range(1, 5001))).submitted.job.accepted == 5000
 
 
 LOAD_HEADER = "enrolment_id,learner_external_id,series_code,pathway_title,status,enrolled_at,progress\n"

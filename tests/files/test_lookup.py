@@ -161,6 +161,9 @@ def test_the_same_key_and_rows_are_the_same_job_whatever_they_would_mean_now(
     assert (repeated.created, repeated.job.id) == (False, first.job.id)
     decide_due(db, environment)
     assert world.status(again) == "in_progress"
+    series(world, again, "OTHER")
+    check = submit_file(db, who, REQUEST, io.BytesIO(content)).check
+    assert (check.good, check.fault_count) == (1, 0), "its row was taken"
 
 
 def test_a_plan_of_rows_is_kept_by_its_hash(db: Database, world: World, anna: int) -> None:

@@ -56,6 +56,7 @@ def test_good_rows_are_taken_and_the_mended_ones_follow_in_the_same_batch(
     assert first["accepted"] == 2
     repeated = send("/file", f"enrolment_id\n{one}\noops\n{three}\n".encode(), faults="leave_out", key="k")
     assert (repeated.status_code, repeated.json()["id"]) == (200, first["id"])
+    assert faults(client, headers, repeated.json()["file"]) == faults(client, headers, first["file"])
     mended = faults(client, headers, first["file"]).replace(b"oops", str(two).encode())
     second = send("/file", mended + f"{one},again\n".encode(), batch=first["id"], key="m")
     assert second.status_code == 202, second.text
@@ -88,8 +89,20 @@ def test_who_was_withdrawn_by_a_batch_and_enrolled_again_is_left_alone_by_it(
     world.run("INSERT INTO lms.learners (organisation_id, external_id) VALUES (:o, 'nobody')", o=world.organisation_id)
     planned = send("/file/plan", content, batch=first["id"]).json()
     assert (planned["check"]["taken_before"], planned["plan"]) == (1, None)
-    assert send("/file", content, batch=first["id"], faults="leave_out").status_code == 409
+    again = send("/file", content, batch=first["id"], faults="leave_out")
+    assert (again.status_code, again.json()["fault_count"]) == (422, 1), "anna is taken, and nobody has a fault"
     assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'in_progress'") == 1
+
+
+def test_when_only_faults_are_new_they_are_named(send: Send, world: World) -> None:
+    (one,) = world.enrolments(1)
+    content = f"enrolment_id\n{one}\noops\n".encode()
+    first = send("/file", content, faults="leave_out").json()
+    again = send("/file", content, faults="leave_out", batch=first["id"])
+    assert (again.status_code, again.json()["type"]) == (422, "urn:withdrawals:problem:invalid")
+    assert "Line 3: enrolment_id: 'oops'" in again.json()["detail"]
+    none = send("/file", f"enrolment_id\n{one}\n".encode(), faults="leave_out", batch=first["id"])
+    assert (none.status_code, none.json()["type"]) == (409, "urn:withdrawals:problem:nothing_new")
 
 
 @pytest.mark.parametrize("make", [xlsx, ods])

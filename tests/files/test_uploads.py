@@ -1,7 +1,9 @@
 """Files are kept for a day, so that plan and confirmation send them once; whoever sent one reads it, nobody else."""
 
+import errno
 import io
 import tempfile
+import threading
 import tracemalloc
 from typing import Any
 from uuid import uuid4
@@ -11,7 +13,7 @@ from starlette.testclient import TestClient
 
 from schemas.jobs import FileRequest
 from tests.files.conftest import Send
-from tests.support.workbooks import raw_xlsx
+from tests.support.workbooks import raw_xlsx, xlsx
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
@@ -20,6 +22,7 @@ from worker.jobs.files.submit import plan_file
 from worker.ledger import uploads as ledger
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
+from worker.web import sent_files
 
 
 def test_a_file_is_planned_and_submitted_by_its_upload(send: Send, world: World) -> None:
@@ -62,6 +65,21 @@ def test_the_relay_forgets_files_after_a_day(send: Send, world: World, db: Datab
     assert (gone.status_code, "kept for a day" in gone.json()["detail"]) == (404, True)
 
 
+def test_a_known_key_whose_upload_is_gone_is_answered_once_the_file_is_sent_again(send: Send, world: World) -> None:
+    """Its content cannot be compared any more: another file with the same key must not be told that it was taken."""
+    one, two = world.enrolments(2)
+    content = f"enrolment_id\n{one}\n".encode()
+    upload = send("/file/plan", content).json()["upload"]
+    made = send("/file", None, upload=upload, key="k")
+    assert made.status_code == 202, made.text
+    world.run("DELETE FROM withdrawals.uploads")
+    gone = send("/file", None, upload=upload, key="k")
+    assert (gone.status_code, "Send it again" in gone.json()["detail"]) == (404, True)
+    again = send("/file", content, key="k")
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+    assert send("/file", f"enrolment_id\n{two}\n".encode(), key="k").status_code == 409
+
+
 def test_a_requester_keeps_no_more_than_so_many_files(
     send: Send, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +102,39 @@ def test_a_file_that_is_forgotten_while_it_is_read_is_read_whole(db: Database, w
         world.run("DELETE FROM withdrawals.uploads")
         assert len(first) < len(content)
         assert first + b"".join(parts) == content
+
+
+def test_too_many_workbooks_at_once_are_told_to_come_again(
+    send: Send, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a known key: it may be the same request, which is answered once there is a slot."""
+    (one,) = world.enrolments(1)
+    book = xlsx([["enrolment_id"], [one]])
+    made = send("/file", book, name="leavers.xlsx", key="known")
+    assert made.status_code == 202, made.text
+    with monkeypatch.context() as patch:
+        patch.setattr(sent_files, "_free_slots", threading.BoundedSemaphore(1))
+        with sent_files._free_slots:
+            for path, key in (("/file", "known"), ("/file", "new"), ("/file/plan", "new")):
+                busy = send(path, book, name="leavers.xlsx", key=key)
+                assert (busy.status_code, busy.json()["type"]) == (503, "urn:withdrawals:problem:too_many_files")
+                assert busy.headers["Retry-After"] == "10"
+            assert send("/file", f"enrolment_id\n{one}\n".encode()).status_code == 202, "CSV needs no slot"
+        assert send("/file", book, name="leavers.xlsx", key="new").status_code == 202, "the slot is free again"
+    again = send("/file", book, name="leavers.xlsx", key="known")
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+
+
+def test_a_full_disk_is_no_other_request(send: Send, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = f"enrolment_id\n{world.enrolments(1)[0]}\n".encode()
+    assert send("/file", content, key="known").status_code == 202
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("worker.jobs.files.submit.submit_file", full)
+    answer = send("/file", content, key="known")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:withdrawals:problem:no_room")
 
 
 def test_a_file_that_is_none_is_not_kept(send: Send, world: World) -> None:

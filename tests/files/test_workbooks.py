@@ -3,6 +3,7 @@
 import datetime
 import io
 import zipfile
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,26 @@ def test_a_hostile_workbook_is_refused_whole_or_by_line(name: str) -> None:
         assert not said
         assert not found
         assert faults.count
+
+
+@pytest.mark.parametrize("parts", [60_000, 70_000])
+def test_a_huge_directory_is_refused_before_it_is_read(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more than 65,535 parts its length stands in the record of ZIP64."""
+    made, read_parts = io.BytesIO(), 0
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("xl/workbook.xml", b"")
+        archive.filelist *= parts
+
+    class Counted(zipfile.ZipInfo):
+        def __init__(self, *given: Any) -> None:
+            nonlocal read_parts
+            read_parts += 1
+            super().__init__(*given)
+
+    monkeypatch.setattr(zipfile, "ZipInfo", Counted)
+    with pytest.raises(InvalidInputError, match="too large"):
+        read(made.getvalue())
+    assert not read_parts
 
 
 def test_a_conversion_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ from unittest import mock
 import pytest
 
 from schemas.jobs import FileRequest, JobRequest
-from tests.world import World, assert_balanced, decide_due
+from tests.world import World, assert_balanced, decide_due, id_file
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError, PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.jobs import plan
+from worker.jobs.files.submit import plan_file, submit_file
 from worker.jobs.show import show
-from worker.jobs.submit import submit, submit_file
+from worker.jobs.submit import submit
 
 
 def of(**selection: Any) -> JobRequest:
@@ -51,7 +52,8 @@ def test_a_plan_is_what_the_job_then_does(
     given, org, file = [*mixed, mixed[0]], world.organisation_id, FileRequest(reason="not_required")
     statuses = ["in_progress", "no_attempts", "mastered", "withdrawn", "on_hold"]
     asked = of(filter={"status": statuses}) if how == "filter" else of(enrolment_ids=given)
-    found = plan.of_file(db, org, file, enumerate(given, 2)) if how == "file" else plan.of_request(db, org, asked)
+    found = plan_file(db, org, file, id_file(given)).plan if how == "file" else plan.of_request(db, org, asked)
+    assert found is not None
     want = {name: n for name, n in OUTCOMES.items() if how != "filter" or name != "not_found"}
     assert found.outcomes == want
     assert (found.accepted, found.duplicates) == (sum(want.values()), 0 if how == "filter" else 1)
@@ -65,7 +67,7 @@ def test_a_plan_is_what_the_job_then_does(
         assert world.one(f"SELECT count(*) FROM withdrawals.{table}") == 0, "a plan writes nothing"
     planned = {"plan_hash": found.plan_hash}
     if how == "file":
-        job = submit_file(db, world.requester(), file.model_copy(update=planned), enumerate(given, 2)).job
+        job = submit_file(db, world.requester(), file.model_copy(update=planned), id_file(given)).submitted.job
     else:
         job = submit(db, world.requester(), asked.model_copy(update=planned)).job
     decide_due(db, environment)
@@ -86,7 +88,7 @@ def test_a_plan_made_of_a_list_is_good_for_the_same_ids_in_a_file(db: Database, 
     ids = world.enrolments(4)
     found = plan.of_request(db, world.organisation_id, of(enrolment_ids=ids[::-1]))
     request = FileRequest(reason="not_required", plan_hash=found.plan_hash)
-    assert submit_file(db, world.requester(), request, enumerate(ids, 2)).job.accepted == 4
+    assert submit_file(db, world.requester(), request, id_file(ids)).submitted.job.accepted == 4
 
 
 def test_a_plan_of_something_else_is_refused_and_nothing_is_written(db: Database, world: World) -> None:

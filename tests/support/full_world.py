@@ -9,13 +9,14 @@ from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
 from schemas.reinstate import ReinstateRequest
 from tests.support.racing import leases_run_out, take
-from tests.world import World, decide_due
+from tests.world import World, decide_due, id_file
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.jobs import control
+from worker.jobs.files.submit import submit_file
 from worker.jobs.reinstate import reinstate
-from worker.jobs.submit import Requester, submit, submit_file
+from worker.jobs.submit import Requester, submit
 from worker.ledger import hr_sources as source_rows
 from worker.people import hr_sources, inbox, scim_users
 from worker.people.inbox import IncomingEvent
@@ -47,7 +48,7 @@ def _ended_jobs(world: World, db: Database, settings: Settings) -> None:
         db,
         world.requester(),
         FileRequest(reason="enrolment_error", source="correction"),
-        enumerate(world.enrolments(3), 2),
+        id_file(world.enrolments(3)),
         name="errors.csv",
     )
     other = world.organisation("Other")

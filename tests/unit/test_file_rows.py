@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import InvalidInputError
-from worker.jobs.files import columns, rows
+from worker.jobs.files import columns, rows, text
 from worker.jobs.files.columns import SPELLINGS
 from worker.jobs.files.faults import SHOWN, Fault, Faults, faulty_rows, guarded, lookup_fault, merge, unguarded
 from worker.jobs.files.rows import Asked
@@ -73,6 +73,17 @@ def test_a_sep_line_says_the_delimiter(delimiter: str) -> None:
     if delimiter != ";":
         assert ids(content) == [(3, 1)]
     assert ids(content.replace(", b;", "")) == [(3, 1)]
+
+
+@pytest.mark.parametrize("first", ['sep="', '"sep=""', "sep=", 'sep="\r'])
+def test_a_quote_or_the_end_of_a_line_is_no_delimiter(first: str) -> None:
+    with pytest.raises(InvalidInputError):
+        read(f"{first}\nenrolment_id\n1\n")
+
+
+def test_lines_before_the_sep_line_may_be_blank() -> None:
+    assert ids("\n  \nsep=!\nname!enrolment_id\nanna!1\n") == [(5, 1)]
+    assert ids('"sep=!\nname!enrolment_id\nanna!1\n') == [(3, 1)]
 
 
 def test_blank_lines_are_passed_over_and_lines_keep_their_numbers() -> None:
@@ -142,6 +153,31 @@ def test_a_quote_that_does_not_end_swallows_no_other_row(end: int) -> None:
     assert [fault.line for fault in faults.first] == [3, end + 1]
     with rows_of(content) as parsed:
         assert [cells for _, cells, one in parsed if isinstance(one, Fault)] == [['2,"b'], ['9,"d']]
+
+
+def test_a_file_of_open_quotes_is_not_read_once_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line leaves a quote open: without a limit the reader runs to the end of the file from every one of them."""
+    lines, read_again = 5_000, 0
+
+    class Counted(text._Lines):
+        def __next__(self) -> str:
+            nonlocal read_again
+            read_again += 1
+            return super().__next__()
+
+    monkeypatch.setattr(text, "_Lines", Counted)
+    found, faults = read(b"enrolment_id,x\n" + b'a","c\n' * lines + b"7,x\n")
+    assert faults.count == lines
+    assert str(faults.first[0]) == "Line 2: not valid CSV (a quote does not end)."
+    assert [(row.line, row.enrolment_id) for row in found] == [(lines + 2, 7)]
+    assert read_again < 30 * lines, f"{read_again:,} lines were read of {lines:,}"
+
+
+def test_a_row_spans_no_more_lines_than_a_cell_can_have(subtests: pytest.Subtests) -> None:
+    for spanned, good in ((text.MOST_LINES, [1, 2]), (text.MOST_LINES + 1, [2])):
+        with subtests.test(str(spanned)):
+            note = '"' + "\n" * (spanned - 1) + '"'
+            assert [row.enrolment_id for row in read(f"enrolment_id,note\n1,{note}\n2,b\n")[0]] == good
 
 
 @pytest.mark.parametrize(

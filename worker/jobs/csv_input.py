@@ -9,9 +9,6 @@ from worker.errors import InvalidInputError
 LONGEST_LINE = 1_000_000
 """Characters; a longer line is not a row of ids."""
 
-Row = tuple[int, int]
-"""The line on which an id stands, and the id."""
-
 
 def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of CSV with a header, each with its line number; empty lines are left out.

@@ -5,14 +5,13 @@
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
 from schemas import answers
-from schemas.jobs import FileRequest, JobRequest
+from schemas.jobs import JobRequest
 from worker.access.sealing import Seal
 from worker.config import settings
 from worker.database import Database
@@ -24,9 +23,8 @@ from worker.errors import (
     PlanExpiredError,
     PlanMismatchError,
 )
-from worker.jobs.csv_input import Row
 from worker.jobs.forecast import forecast
-from worker.jobs.selection import Selection, StagedFile, selection_of
+from worker.jobs.selection import Selection, selection_of
 from worker.ledger import job_lists
 from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
@@ -47,18 +45,6 @@ def of_request(database: Database, organisation_id: int, request: JobRequest, *,
     """The plan of a job over ids, a filter or a person. `door`: through which it would come."""
     with database.begin() as connection:
         return of_selection(connection, organisation_id, selection_of(request), request.reason, door=door)
-
-
-def of_file(
-    database: Database, organisation_id: int, request: FileRequest, rows: Iterable[Row], *, door: str = "api"
-) -> answers.Plan:
-    """The plan of a job over a stream of lines and ids. `door`: through which it would come.
-
-    Raises:
-        InvalidInputError: as `submit_file`.
-    """
-    with database.begin() as connection:
-        return of_selection(connection, organisation_id, StagedFile(connection, rows), request.reason, door=door)
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:

@@ -1,4 +1,4 @@
-"""What a job is about: ids, a filter, a person or a staged file.
+"""What a job is about: ids, a filter or a person; `worker/jobs/files/submit.py` has that of a file.
 
 A selection knows its digest (by which a request and a plan are known again), its preview (what a job over it would do
 now) and how it is frozen into chunks when the job is accepted.
@@ -7,13 +7,12 @@ now) and how it is frozen into chunks when the job is accepted.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from schemas.jobs import Filter, JobRequest
-from worker.jobs.csv_input import Row
 from worker.ledger import freeze, plan
 from worker.ledger.plan import Preview
 from worker.records import NewChunks
@@ -100,30 +99,6 @@ class AllOfPerson(Selection):
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
         freeze.person(connection, self._external_id, chunks)
         return self.counts
-
-
-class StagedFile(Selection):
-    """The ids of a file, streamed into a temporary table of this transaction; the lines they stood on are kept."""
-
-    def __init__(self, connection: Connection, rows: Iterable[Row]) -> None:
-        """Stage the file.
-
-        Raises:
-            InvalidInputError: a row is wrong, the file is empty, or it has more than a million rows.
-        """
-        self._rows, self.sha256_of_ids = freeze.stage(connection, rows)
-
-    def digest(self) -> str:
-        return digest("ids", self.sha256_of_ids)
-
-    def preview(self, connection: Connection, organisation_id: int) -> Preview:
-        return plan.by_staged(connection, organisation_id)
-
-    def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
-        return self.count(freeze.staged(connection, chunks))
-
-    def count(self, accepted: int) -> Counts:
-        return Counts(accepted, self._rows - accepted)
 
 
 def selection_of(request: JobRequest) -> Selection:

@@ -6,7 +6,6 @@ The jobs of deactivations follow from events; `worker/people/apply_events.py` wr
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,8 +21,7 @@ from worker.errors import IdempotencyConflictError
 from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
-from worker.jobs.csv_input import Row
-from worker.jobs.selection import Counts, Ids, Selection, StagedFile, selection_of
+from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
 from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
@@ -73,32 +71,6 @@ def single(requester: Requester, request: JobRequest, *, chunk_size: int = 1000)
     if request.enrolment_ids is None:
         return Single(replace(new, accepted=1), None)
     return Single(replace(new, accepted=len(ids), duplicates=len(request.enrolment_ids) - len(ids)), tuple(ids))
-
-
-def submit_file(
-    database: Database,
-    requester: Requester,
-    request: FileRequest,
-    rows: Iterable[Row],
-    *,
-    name: str | None = None,
-    chunk_size: int = 1000,
-) -> Submitted:
-    """Accept a job over a stream of lines and ids, of which no more than a few are in memory at a time.
-
-    `name`: of the file, for the decision receipts; whatever it is called, the same ids are the same request.
-    `rows` may raise `InvalidInputError` for a bad row; nothing is accepted then.
-
-    Raises:
-        IdempotencyConflictError: the key was used for another request.
-        InvalidInputError: the file is empty, or has more than a million rows.
-        PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
-    """
-    with database.begin() as connection:  # not repeated: a stream can be read only once
-        selection = StagedFile(connection, rows)
-        new = new_file_job(requester, request, {"sha256_of_ids": selection.sha256_of_ids}, name=name)
-        submitted = accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
-    return logged(submitted)
 
 
 def new_file_job(requester: Requester, request: FileRequest, content: dict[str, Any], *, name: str | None) -> NewJob:

@@ -157,7 +157,7 @@ def submit_file(
     `faults_to`: takes the rows with faults, also of a file that is refused for them.
 
     Raises:
-        FileFaultsError: rows are wrong, and `options` do not leave them out, or no row is good.
+        FileFaultsError: rows are wrong, and `options` do not leave them out, or no other row is good and new.
         InvalidInputError: it is no file of enrolments at all, or too large.
         NothingNewError: the batch has taken all of it before.
         IdempotencyConflictError: the key was used for another request.
@@ -174,15 +174,18 @@ def submit_file(
         new = submit.new_file_job(requester, request, {**staged.content, **options.body}, name=name)
         known = submit.answer_known(connection, new)
         if known is not None:
-            look_up(connection, organisation_id, staged, None)
+            if not refuse:  # else every row was taken, whatever it would mean now
+                look_up(connection, organisation_id, staged, None)
+                _keep_faults(connection, staged, keep_faults, faults_to)
             return FileSubmitted(submit.logged(known), _check(staged))
         first = _find_batch(connection, organisation_id, options, request.reason)
         if first is not None:
             file_rows.lock_batch(connection, first)
         look_up(connection, organisation_id, staged, first)
-        if staged.faults.count and (refuse or not staged.good):
+        is_nothing_new = staged.good == staged.taken
+        if staged.faults.count and (refuse or is_nothing_new):
             _refuse(connection, staged, faults_to)
-        if staged.good == staged.taken:
+        if is_nothing_new:
             raise NothingNewError(f"Every row of this file was taken before, by job {options.batch} or its batch.")
         selection = StagedRows(staged)
         made = submit.accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)

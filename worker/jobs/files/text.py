@@ -20,10 +20,15 @@ LONGEST_LINE = 1_000_000
 MOST_COLUMNS = 16_384
 """As many as a sheet of a spreadsheet has."""
 
+MOST_LINES = 1_000
+"""Lines that one row may span: a quote that is open for longer does not end. A cell of Excel has up to 253."""
+MOST_AGAIN = 100_000
+"""Lines of a file that are read a second time, after quotes that did not end; then a row ends with its line."""
+
 _PIECE = 1 << 20
 _DELIMITERS = ",;\t|:^~"
 """What is tried when no `sep=` line says it, in this order."""
-_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP = re.compile(r'"?sep=([^"\r\n])"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,8 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
         lines = _Lines(_read_lines(text))
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         if layout.has_sep:
-            _skip_sep(reader)
+            lines.skip_first()
         taken = lines.taken
-        taken.clear()
         while True:
             try:
                 for cells in reader:
@@ -98,11 +102,16 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
 
 
 class _Lines:
-    """Lines of a file, of which those after a broken one can be read again: its open quote has swallowed them."""
+    """Lines of a file, of which those after a broken one can be read again: its open quote has swallowed them.
+
+    Without limits, a file of nothing but lines that leave a quote open would be read once for each of its lines.
+    """
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = enumerate(lines, start=1)
         self._again: deque[tuple[int, str]] = deque()
+        self._again_left = MOST_AGAIN
+        self._characters = 0
         self.taken: list[tuple[int, str]] = []
         """The lines of the row that is being read, with their numbers."""
 
@@ -110,22 +119,31 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
+        if self.taken:
+            self._must_go_on()
+        else:
+            self._characters = 0
         found = self._again.popleft() if self._again else next(self._lines)
+        self._characters += len(found[1])
         self.taken.append(found)
         return found[1]
+
+    def skip_first(self) -> None:
+        """Skip the first line that is not blank."""
+        next((line for _, line in self._lines if line.strip()), None)
+
+    def _must_go_on(self) -> None:
+        most = MOST_LINES if self._again_left > 0 else 1
+        if len(self.taken) >= most or self._characters >= LONGEST_LINE:
+            raise csv.Error("a quote does not end")
 
     def give_back(self) -> tuple[int, str]:
         """The first line of the row that is being read; the lines after it are read again."""
         first, *others = self.taken
+        self._again_left -= len(others)
         self._again.extendleft(reversed(others))
         self.taken.clear()
         return first
-
-
-def _skip_sep(reader: Iterator[list[str]]) -> None:
-    for cells in reader:
-        if any(cells):
-            return
 
 
 def _find_encoding(stream: IO[bytes]) -> str:

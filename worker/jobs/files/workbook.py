@@ -13,7 +13,7 @@ import threading
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from worker.errors import InvalidInputError
 from worker.jobs.files import convert
@@ -28,6 +28,8 @@ _AT_ONCE = threading.BoundedSemaphore(2)
 """Conversions that run at the same time in one process of the service."""
 _MOST_PARTS = 10_000
 """Files inside a workbook; a real one has a few for each sheet."""
+_LONGEST_READ = 2 * 2**20
+"""Bytes that are read at once of an archive before its process; a directory of so many parts is shorter."""
 
 _ENVIRONMENT = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
 """Of the process: it gets none of the service's secrets."""
@@ -71,7 +73,7 @@ def _check(stream: IO[bytes]) -> None:
             "Save it as an Excel workbook (.xlsx) without a password."
         )
     try:
-        with zipfile.ZipFile(stream) as archive:
+        with zipfile.ZipFile(cast(IO[bytes], _InParts(stream))) as archive:
             names = archive.namelist()
             encrypted = any(part.flag_bits & 1 for part in archive.infolist())
             kind = archive.read("mimetype")[:100] if _small(archive, "mimetype") else b""
@@ -84,6 +86,25 @@ def _check(stream: IO[bytes]) -> None:
         raise _too_large()
     if "xl/workbook.xml" not in names and kind != b"application/vnd.oasis.opendocument.spreadsheet":
         raise InvalidInputError("The file is a ZIP archive, and neither XLSX nor ODS. Send the spreadsheet itself.")
+
+
+class _InParts:
+    """A stream of which nobody reads much at once: zipfile makes objects of a whole directory, of whatever length."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any stream.
+
+        Raises:
+            InvalidInputError: it is more than a directory has.
+        """
+        found = self._stream.read(size if 0 <= size <= _LONGEST_READ else _LONGEST_READ + 1)
+        if len(found) > _LONGEST_READ:
+            raise _too_large()
+        return found
 
 
 def _small(archive: zipfile.ZipFile, name: str) -> bool:

@@ -126,13 +126,16 @@ def idempotency_key(request: Request) -> str:
 def known_key_first(context: Services, requester: Requester) -> Iterator[None]:
     """A known key answers before anything else is checked: whatever is wrong, it was another request.
 
+    That the service is busy says nothing about the request: it may be the one that its key knows.
+
     Raises:
         IdempotencyConflictError: the request is refused, and its key made a job before.
     """
     try:
         yield
-    except (InvalidInputError, RequestValidationError, ProblemError):
-        if submit.is_known(context.database, requester):
+    except (InvalidInputError, RequestValidationError, ProblemError) as refused:
+        is_busy = isinstance(refused, ProblemError) and refused.status >= 500
+        if not is_busy and submit.is_known(context.database, requester):
             raise IdempotencyConflictError(
                 "this idempotency key was used before, for another request; a new request takes a new key"
             ) from None
