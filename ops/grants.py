@@ -99,22 +99,32 @@ def to_grant(rights: list[Right], role: str) -> list[str]:
     return made
 
 
-def script(role: Needed, *, database: str, owner: str | None = None, login: str = LOGIN) -> list[str]:
+OWNER = "withdrawals_owner"
+"""The login that runs migrations, where nobody names one."""
+
+
+def script(role: Needed, *, database: str, owner: str = OWNER, login: str = LOGIN) -> list[str]:
     """Everything that a DBA runs so that migrations and service need neither a superuser nor CREATEROLE.
 
     `owner`: the login that runs migrations. Placeholders are in capital letters.
     """
+    owned_by = _quoted(owner)
     nobody = Found(0, "", "", database, "", 0, 0, 0, is_privileged=True, role_exists=True)
     return [
         "-- 1. As a superuser, or a login with CREATEROLE: the role with the rights, and the service's own login.",
         f"CREATE ROLE {role.role};",
-        *(line.replace(f'"{LOGIN}"', f'"{login}"') for line in login_statements(nobody, role)),
+        *(line.replace(f'"{LOGIN}"', _quoted(login)) for line in login_statements(nobody, role)),
         "-- 2. As the owner of the database: a schema for the login that runs `withdrawals migrate --no-grants`.",
-        f"CREATE SCHEMA withdrawals AUTHORIZATION {owner or 'OWNER'};",
+        f"CREATE SCHEMA withdrawals AUTHORIZATION {owned_by};",
         "-- 3. As the owner of schema lms.",
         *statements(role.role, platform=True),
-        f"GRANT USAGE ON SCHEMA lms TO {owner or 'OWNER'};",
-        f"GRANT SELECT ON lms.learners TO {owner or 'OWNER'};",
-        f"-- 4. As {owner or 'OWNER'}, after each `withdrawals migrate --no-grants`.",
+        f"GRANT USAGE ON SCHEMA lms TO {owned_by};",
+        f"GRANT SELECT ON lms.learners TO {owned_by};",
+        f"-- 4. As {owned_by}, after each `withdrawals migrate --no-grants`.",
         *statements(role.role, platform=False),
     ]
+
+
+def _quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

@@ -20,7 +20,7 @@ class Rejection(Request):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    note: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+    note: Annotated[Note, StringConstraints(min_length=1)]
 
 
 class LimitProposal(BaseModel):

@@ -1,6 +1,7 @@
 """Settings, only from the environment. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
 
 import ipaddress
+import re
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal
@@ -238,18 +239,23 @@ def _parse_networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Ne
 
 
 def _parse_public_url(value: str) -> str:
-    if value and not _is_origin(value):
-        raise ValueError("must be scheme, host and perhaps a port. Example: https://withdrawals.example")
-    return value.rstrip("/")
-
-
-def _is_origin(value: str) -> bool:
+    """An origin as browsers write it: in lower case, without the port that the scheme implies (RFC 6454, 6.2)."""
+    if not value:
+        return ""
     try:
         parts = urlsplit(value)
-        whole = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port is not None else "")
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and value.lower().rstrip("/") == whole
+        host, parts, port = "", urlsplit(""), None
+    host = f"[{host}]" if ":" in host else host
+    whole = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+    if parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or value.lower().rstrip("/") != whole:
+        raise ValueError("must be scheme, host and perhaps a port. Example: https://withdrawals.example")
+    return whole.removesuffix(f":{_PORTS[parts.scheme]}")
+
+
+_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
 @cache

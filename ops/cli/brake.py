@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
-from schemas.brake import BrakeLimits, LimitProposal, LimitRequest
+from schemas.brake import BrakeLimits, LimitProposal, LimitRequest, Rejection
 from worker.access.persons import Actor
 from worker.ids import next_cursor
 from worker.jobs import brake, limits
@@ -95,10 +95,11 @@ def reject(
     json: AsJson = False,
 ) -> None:
     """Refuse proposed limits, with the reason. Nobody rejects what they proposed."""
+    wanted = common.parse(Rejection, note=note)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         who = Actor(common.actor(acting))
-        found = limits.reject(db, organisation_id=org, proposal_id=proposal_id, who=who, note=note)
+        found = limits.reject(db, organisation_id=org, proposal_id=proposal_id, who=who, note=wanted.note)
     _print_proposal(found, json)
 
 

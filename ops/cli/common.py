@@ -132,10 +132,15 @@ def _list_names(known: Sequence[tuple[int, str, str]]) -> str:
     return f"Known: {shown}" + (" …" if len(known) > 10 else "") if known else "None exists yet."
 
 
+_LONGEST_NAME = 255
+
+
 def actor(name: str | None) -> str:
     """Who acts: `--as`, else `cli:` and the name of the system user."""
     if name is not None and not name.strip():
         raise InvalidInputError("--as: give a name")
+    if name is not None and (len(name) > _LONGEST_NAME or not name.isprintable()):
+        raise InvalidInputError(f"--as: give at most {_LONGEST_NAME} characters that can be shown")
     return name or f"cli:{getpass.getuser()}"
 
 

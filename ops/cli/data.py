@@ -9,6 +9,7 @@ from ops import grants as rights
 from ops import migrate as migrations
 from ops.cli import common, servers
 from ops.cli.common import AsJson
+from ops.grants import OWNER
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
 from worker.config import Settings, settings
@@ -52,7 +53,7 @@ def migrate(
     Exit code 1: the schema is up to date, but its role lacks rights on schema lms that this login may not grant. The
     SQL is printed, for the owner of that schema.
     """
-    if sum((plan, sql, json and not plan)) > 1:
+    if (plan and sql) or (json and not plan):
         raise InvalidInputError("give one of --plan and --sql; --json only with --plan")
     with servers.environment() as current:
         owner = Database(current, pool_size=1, as_owner=True)
@@ -92,14 +93,18 @@ def _print_missing(missing: list[rights.Right], role: str) -> None:
 
 def grants(
     print_: Annotated[bool, typer.Option("--print", help="Print the SQL, and run none. Needs no database.")] = False,
-    owner: Annotated[str, typer.Option(help="With --print: the login that runs migrations.")] = "withdrawals_owner",
-    login: Annotated[str, typer.Option(help="With --print: the login of the service.")] = LOGIN,
+    owner: Annotated[str | None, typer.Option(help="With --print: the login that runs migrations.")] = None,
+    login: Annotated[str | None, typer.Option(help="With --print: the login of the service.")] = None,
 ) -> None:
     """Grant the service's role what it needs, or print the SQL for a DBA: roles, logins, timeouts, rights."""
     current = settings()
+    if not print_ and (owner or login):
+        raise InvalidInputError("--owner and --login: only with --print")
     if print_:
         database = parse_url(current.database_url.get_secret_value() or "postgresql://").get("dbname", "DATABASE")
-        for line in rights.script(Needed.by(current), database=str(database), owner=owner, login=login):
+        for line in rights.script(
+            Needed.by(current), database=str(database), owner=owner or OWNER, login=login or LOGIN
+        ):
             common.out.print(line, markup=False)
         return
     with common.database(as_owner=True) as db, db.begin() as connection:

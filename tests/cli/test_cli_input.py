@@ -164,6 +164,17 @@ def test_bytes_that_are_no_text_are_refused_and_not_stored(world: World) -> None
     assert nothing_written(world)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("submit", 1, *REASON, "--as", "x" * 256), "--as: give at most 255"),
+        (("brake", "reject", 1, "--note", "x" * 2001), "note"),
+    ],
+)
+def test_words_that_are_too_long_to_be_kept_are_refused(world: World, words: tuple[object, ...], says: str) -> None:
+    assert says in refused(*words)
+
+
 def test_an_empty_list_and_a_list_of_rows_are_refused_by_the_schema() -> None:
     for ids in ([], [{"id": 1, "reason": "not_required"}], ["1"], [1.5], [True], None):
         with pytest.raises(ValidationError):

@@ -81,7 +81,7 @@ def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Dat
     ran = withdrawals("jobs", "show", held[0]["id"])
     assert (ran.code, "Held by the brake" in ran.out) == (0, True), ran
     own = withdrawals("jobs", "release", held[0]["id"], "--as", "carla")
-    assert (own.code, "cannot release it" in own.err) == (1, True)
+    assert (own.code, "carla is not a second person" in own.err) == (1, True)
     assert done("jobs", "release", held[0]["id"], "--as", "dora")["state"] == "queued"
     by_filter = (
         "jobs",

@@ -94,7 +94,10 @@ def test_a_standby_alone_is_told_from_a_primary(
         monkeypatch.setenv("DATABASE_URL", pair.url)
         assert withdrawals("migrate").code == 0
         monkeypatch.setenv("DATABASE_URL", pair.standby.url)
-        assert [item["level"] for item in _examine() if "read-only" in item["finding"]] == ["wrong"]
+        eventually(
+            lambda: [item["level"] for item in _examine() if "read-only" in item["finding"]] == ["wrong"],
+            what="the standby has all of the migration, and the doctor names what it is",
+        )
         refused = withdrawals("deactivate", "anna", "--organisation", "Acme")
         assert refused.code == 1
 

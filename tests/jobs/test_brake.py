@@ -14,13 +14,14 @@ from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import JobRequest
 from tests.world import World, assert_balanced, decide_due
+from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import BrakeError, ConflictError, InvalidInputError, OwnJobError
 from worker.jobs import admission, brake, control, plan
 from worker.jobs.control import cancel
 from worker.jobs.show import show
-from worker.jobs.submit import submit
+from worker.jobs.submit import Requester, submit
 from worker.ledger import control as ledger
 from worker.ledger import jobs as job_ledger
 from worker.queue.broker import make_broker
@@ -192,6 +193,27 @@ def test_only_a_second_person_releases_and_it_is_not_held_again(
     acts = world.run("SELECT actor, detail ->> 'held_because' FROM withdrawals.audit WHERE action = 'job.release'")
     assert [tuple(row) for row in acts] == [("test:approver", "brake")]
     assert_balanced(db)
+
+
+@pytest.mark.parametrize(
+    ("actor", "made_by"), [("cli:ADA", None), ("token:bob", "token:ada"), ("cli:root", None), ("token:ada", None)]
+)
+def test_no_second_name_of_a_person_releases_what_they_requested(
+    db: Database, world: World, actor: str, made_by: str | None
+) -> None:
+    """As for limits: a name with another case or door, whoever made the token, and whose token they made."""
+    limit(db, world, floor=0)
+    tokens.create(db, organisation_id=world.organisation_id, name="ada", role="operator", actor="cli:root")
+    requester = Requester(world.organisation_id, "token:ada", "api", "key")
+    held = submit(db, requester, JobRequest(reason="not_required", enrolment_ids=world.enrolments(2))).job
+    org, wanted = world.organisation_id, ReleaseFilter(held_because="brake")
+    with pytest.raises(OwnJobError, match="not a second person"):
+        control.release(db, organisation_id=org, job_id=held.id, actor=actor, made_by=made_by)
+    seen = control.preview_release(db, organisation_id=org, wanted=wanted, actor=actor, made_by=made_by)
+    assert (seen.released, seen.own) == (0, 1)
+    done = control.release_matching(db, organisation_id=org, wanted=wanted, actor=actor, made_by=made_by)
+    assert (done.released, done.own) == (0, 1)
+    assert control.release_matching(db, organisation_id=org, wanted=wanted, actor="token:eve").released == 1
 
 
 def test_a_job_released_before_its_time_waits_for_it_and_is_not_held_again(

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support.racing import Threads, await_waiters, decide, finish, hold_enrolments, job_state, take
+from tests.support.racing import Threads, await_waiters, decide, finish, held, hold_enrolments, job_state, take
 from tests.world import PATIENCE, World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
@@ -88,3 +88,32 @@ def test_a_job_whose_last_worker_died_before_it_finished_is_ended_by_the_sweep(
         assert Leftovers(timedelta(seconds=30)).finish(db) == [(job.id, "completed")]
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)
+
+
+def test_a_job_that_cannot_be_finished_now_does_not_lose_the_next_claim(
+    quick_db: Database, owner: Database, world: World, environment: Settings
+) -> None:
+    """The decision has claimed what comes next; the sweep finishes the job."""
+    small = environment.model_copy(update={"chunk_size": 2, "lease_seconds": 3.0})
+    first, second = (world.submit(quick_db, world.enrolments(2), chunk_size=2) for _ in range(2))
+    with held(owner, "SELECT 1 FROM withdrawals.jobs WHERE id = :id FOR UPDATE", id=first.id):
+        assert Drain(quick_db, small).run() == 2
+        assert [row[0] for row in world.run("SELECT state FROM withdrawals.chunks")] == ["done", "done"]
+        assert (job_state(world, first.id), job_state(world, second.id)) == ("queued", "completed")
+    assert Leftovers(timedelta(seconds=30)).finish(quick_db) == [(first.id, "completed")]
+    assert job_state(world, first.id) == "completed"
+    assert_balanced(quick_db)
+
+
+def test_a_worker_that_stops_gives_back_what_it_has_claimed_and_not_begun(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = environment.model_copy(update={"chunk_size": 2})
+    for _ in range(2):
+        world.submit(db, world.enrolments(2), chunk_size=2)
+    drain = Drain(db, small)
+    monkeypatch.setattr(drain, "_finish", lambda _: drain.stop())
+    assert drain.run() == 1
+    assert [tuple(row) for row in world.run("SELECT state, claims FROM withdrawals.chunks ORDER BY id")] == [
+        ("done", 1), ("ready", 0),
+    ]  # fmt: skip

@@ -127,6 +127,14 @@ def test_rights_that_only_the_platform_may_grant_are_printed_exactly(site: Site)
     assert withdrawals("grants").code == 0
 
 
+def test_names_are_printed_as_identifiers_and_options_without_their_act_are_refused() -> None:
+    printed = withdrawals("grants", "--print", "--owner", "wd-owner", "--login", 'a"b').out
+    assert 'AUTHORIZATION "wd-owner"' in printed
+    assert '"a""b"' in printed
+    for words in (("grants", "--owner", "x"), ("migrate", "--json"), ("migrate", "--plan", "--sql")):
+        assert withdrawals(*words).code == 2, words
+
+
 def test_the_plan_and_the_sql_change_nothing(site: Site) -> None:
     before = everything(site.engine, "lms", "withdrawals")
     planned = json.loads(withdrawals("migrate", "--plan", "--json").out)

@@ -133,9 +133,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
 def _keep_faults(db: Database, organisation_id: int, mark: str) -> str:
     """The upload of a file with faults, sent by nobody who has a token."""
     with db.begin() as connection:
-        made = uploads.keep(
-            connection, organisation_id, requested_by=f"test:{mark}", name=f"{mark}.csv", stream=None
-        )
+        made = uploads.keep(connection, organisation_id, requested_by=f"test:{mark}", name=f"{mark}.csv", stream=None)
         uploads.keep_faults(connection, organisation_id, made, BytesIO(mark.encode()), "csv")
     return str(made.id)
 

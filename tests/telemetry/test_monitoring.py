@@ -96,7 +96,7 @@ def use(port: int, db: Database, environment: Settings, world: World) -> None:
     address = f"http://127.0.0.1:{port}/hooks/hr/workday"
     for headers, answer in ((signed(secret, body), 202), (signed("whsec_" + "A" * 32, body), 401)):
         assert httpx2.post(address, content=body, headers=headers).status_code == answer
-    world.submit(db, [world.enrolment(), world.enrolment(pathway_id=world.pathway())])
+    world.submit(db, [world.enrolment("ben"), world.enrolment("ben", pathway_id=world.pathway())])
     eventually(lambda: world.one("SELECT count(*) FROM withdrawals.outcomes") == 3)
 
 

@@ -98,6 +98,8 @@ def test_the_settings_of_a_proxy_are_checked(monkeypatch: pytest.MonkeyPatch, su
         ("WITHDRAWALS_PUBLIC_URL", "https://withdrawals.example/path"),
         ("WITHDRAWALS_PUBLIC_URL", "https://me:hunter2@withdrawals.example"),
         ("WITHDRAWALS_PUBLIC_URL", "https://withdrawals.example:port"),
+        ("WITHDRAWALS_PUBLIC_URL", "https://withdrawals .example"),
+        ("WITHDRAWALS_PUBLIC_URL", "https://"),
     ]
     for name, value in wrong:
         with subtests.test(name, value=value), monkeypatch.context() as patched:
@@ -106,6 +108,19 @@ def test_the_settings_of_a_proxy_are_checked(monkeypatch: pytest.MonkeyPatch, su
             said = refused()
             assert name in said
             assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://Withdrawals.Example/", "https://withdrawals.example"),
+        ("https://withdrawals.example:443", "https://withdrawals.example"),
+        ("http://withdrawals.example:443", "http://withdrawals.example:443"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_public_address_is_kept_as_browsers_write_an_origin(given: str, origin: str) -> None:
+    assert Settings(public_url=given).public_url == origin
 
 
 def test_a_trusted_network_is_also_known_to_a_socket_that_takes_both_versions() -> None:

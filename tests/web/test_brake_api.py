@@ -89,7 +89,7 @@ def test_two_names_are_one_person_where_the_records_tell(proposer: Actor, other:
 def test_a_rejection_says_why_and_makes_room_for_another_proposal(client: TestClient, bearer: Bearer) -> None:
     owner, approver = bearer("owner"), bearer("approver")
     proposal = propose(client, owner)
-    for body in ({}, {"note": " "}):
+    for body in ({}, {"note": " "}, {"note": "\0"}):
         assert decide(client, approver, "reject", proposal, **body).status_code == 422
     rejected = decide(client, approver, "reject", proposal, note="too many").json()
     assert (rejected["state"], rejected["decision_note"]) == ("rejected", "too many")

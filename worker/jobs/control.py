@@ -5,7 +5,8 @@ decided commits. When the job already has the state that was asked for, the answ
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -17,13 +18,14 @@ from sqlalchemy import Connection
 from schemas.answers import Released
 from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
+from worker.access.persons import Actor
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.show import show
-from worker.ledger import closing, control, job_lists, jobs
-from worker.ledger.control import LockedJob
+from worker.ledger import closing, control, job_lists, jobs, tokens
+from worker.ledger.control import HeldJob, LockedJob
 from worker.records import Job
 
 log = structlog.get_logger(__name__)
@@ -111,12 +113,22 @@ def move(database: Database, *, organisation_id: int, job_id: int, effective_at:
     return _act(database, organisation_id, job_id, work, "job.moved")
 
 
-def release(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
+def release(
+    database: Database,
+    *,
+    organisation_id: int,
+    job_id: int,
+    actor: str,
+    made_by: str | None = None,
+    note: str | None = None,
+) -> Job:
     """Admit a held job, by somebody who did not request it; it is not held again.
+
+    `made_by`: who created the actor's token.
 
     Raises:
         NotFoundError: this organisation has no such job.
-        OwnJobError: the actor requested it.
+        OwnJobError: the actor requested it, as far as anybody can tell.
         ConflictError: it is not held.
     """
     act = uuid4().hex
@@ -124,8 +136,11 @@ def release(database: Database, *, organisation_id: int, job_id: int, actor: str
     def work(connection: Connection) -> bool:
         jobs.lock_settings(connection, organisation_id)
         found = _lock(connection, organisation_id, job_id)
-        if found.requested_by == actor:
-            raise OwnJobError(f"job {job_id} was requested by {actor}, who cannot release it; another approver can")
+        if _Requesters(connection, organisation_id).are_known_to_be(found.requested_by, Actor(actor, made_by)):
+            raise OwnJobError(
+                f"job {job_id} was requested by {found.requested_by}, and {actor} is not a second person; "
+                "another approver can release it"
+            )
         if found.state is not JobState.HELD:
             if found.released and found.state not in (JobState.CANCELLED, JobState.SUPERSEDED):
                 return False
@@ -138,9 +153,17 @@ def release(database: Database, *, organisation_id: int, job_id: int, actor: str
 
 
 def release_matching(
-    database: Database, *, organisation_id: int, wanted: ReleaseFilter, actor: str, note: str | None = None
+    database: Database,
+    *,
+    organisation_id: int,
+    wanted: ReleaseFilter,
+    actor: str,
+    made_by: str | None = None,
+    note: str | None = None,
 ) -> Released:
     """Release all held jobs that match, a thousand at a time; those that the actor requested stay held.
+
+    `made_by`: who created the actor's token.
 
     Raises:
         InvalidInputError: the filter has no condition.
@@ -157,15 +180,34 @@ def release_matching(
 
     while True:
         with database.begin() as connection:
-            held = control.list_held(connection, organisation_id, wanted, actor=actor, after=after)
+            held = control.list_held(connection, organisation_id, wanted, after=after)
+            ids = _of_others(connection, organisation_id, held, Actor(actor, made_by))
         if not held:
             break
-        ids = [job.id for job in held if not job.own]
         own += len(held) - len(ids)
         released += database.run(partial(work, ids=ids)) if ids else 0
         after = held[-1].id
     log.info("jobs.released", organisation_id=organisation_id, released=released, own=own)
     return Released(released=released, own=own)
+
+
+class _Requesters:
+    """Who is behind requests: a token's maker has seen it, and can act by it (decision record 0028)."""
+
+    def __init__(self, connection: Connection, organisation_id: int) -> None:
+        self._makers: defaultdict[str, list[str]] = defaultdict(list)
+        for name, maker in tokens.list_makers(connection, organisation_id):
+            self._makers[f"token:{name}"].append(maker)
+
+    def are_known_to_be(self, requested_by: str, who: Actor) -> bool:
+        makers = self._makers.get(requested_by, [None])
+        return any(who.is_known_to_be(Actor(requested_by, maker)) for maker in makers)
+
+
+def _of_others(connection: Connection, organisation_id: int, held: Sequence[HeldJob], who: Actor) -> list[int]:
+    """The ids of those jobs that somebody else has requested."""
+    requesters = _Requesters(connection, organisation_id)
+    return [job.id for job in held if not requesters.are_known_to_be(job.requested_by, who)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +225,13 @@ class ReleasePreview:
     """By the database's clock. Give it as the release's `created_before` to leave out jobs that came later."""
 
 
-def preview_release(database: Database, *, organisation_id: int, wanted: ReleaseFilter, actor: str) -> ReleasePreview:
+def preview_release(
+    database: Database, *, organisation_id: int, wanted: ReleaseFilter, actor: str, made_by: str | None = None
+) -> ReleasePreview:
     """What a release of all held jobs that match would do now, counted up to a thousand; writes nothing."""
     with database.begin() as connection:
-        held = control.list_held(connection, organisation_id, wanted, actor=actor, after=0, limit=PREVIEWED)
-        ids = [job.id for job in held if not job.own]
+        held = control.list_held(connection, organisation_id, wanted, after=0, limit=PREVIEWED)
+        ids = _of_others(connection, organisation_id, held, Actor(actor, made_by))
         shown = job_lists.find_jobs(connection, ids[:SHOWN])
         return ReleasePreview(
             released=len(ids),

@@ -59,14 +59,13 @@ class HeldJob:
     """A job that waits for a second person."""
 
     id: int
-    own: bool
-    """Whether the person who looks requested it, and so cannot release it."""
+    requested_by: str
 
 
 def list_held(
-    connection: Connection, organisation_id: int, wanted: ReleaseFilter, *, actor: str, after: int, limit: int = 1000
+    connection: Connection, organisation_id: int, wanted: ReleaseFilter, *, after: int, limit: int = 1000
 ) -> list[HeldJob]:
-    """Held jobs that match, by rising id from the one after `after`; not locked. `actor`: the person who looks."""
+    """Held jobs that match, by rising id from the one after `after`; not locked."""
     conditions = [
         jobs.c.organisation_id == organisation_id,
         jobs.c.state == JobState.HELD,
@@ -75,9 +74,8 @@ def list_held(
     ]
     if wanted.ids is not None:
         conditions.append(jobs.c.id == any_(literal(wanted.ids, Ids)))
-    own = (jobs.c.requested_by == actor).label("own")
-    statement = select(jobs.c.id, own).where(*conditions).order_by(jobs.c.id).limit(limit)
-    return [HeldJob(row.id, row.own) for row in connection.execute(statement)]
+    statement = select(jobs.c.id, jobs.c.requested_by).where(*conditions).order_by(jobs.c.id).limit(limit)
+    return [HeldJob(row.id, row.requested_by) for row in connection.execute(statement)]
 
 
 # The settings row is locked. A job with a later time waits for it as `scheduled`, and is not held again then.

@@ -152,8 +152,9 @@ class Batch:
 
 
 _BATCH = text("""
-SELECT j.id, j.reason, j.requested_by, (SELECT min(k.id) FROM withdrawals.jobs k WHERE k.state = 'cancelled' AND (
-    k.id = j.id OR k.id IN (SELECT job_id FROM withdrawals.batch_jobs WHERE first_job_id = j.id))) AS cancelled
+SELECT j.id, j.reason, j.requested_by, (SELECT min(k.id)
+    FROM (SELECT j.id UNION ALL SELECT b.job_id FROM withdrawals.batch_jobs b WHERE b.first_job_id = j.id) own
+    JOIN withdrawals.jobs k ON k.id = own.id WHERE k.state = 'cancelled') AS cancelled
 FROM withdrawals.jobs j
 WHERE j.organisation_id = :organisation_id AND EXISTS (SELECT FROM withdrawals.file_lines f WHERE f.job_id = j.id)
     AND j.id = coalesce((SELECT first_job_id FROM withdrawals.batch_jobs WHERE job_id = :job_id), :job_id)

@@ -103,6 +103,12 @@ def list_tokens(connection: Connection, organisation_id: int) -> list[Token]:
     return [as_token(row) for row in connection.execute(found)]
 
 
+def list_makers(connection: Connection, organisation_id: int) -> list[tuple[str, str]]:
+    """Name and maker of every token of an organisation, revoked ones included."""
+    found = select(tokens.c.name, tokens.c.created_by).where(tokens.c.organisation_id == organisation_id)
+    return [(row.name, row.created_by) for row in connection.execute(found)]
+
+
 def revoke(connection: Connection, organisation_id: int, token_id: int) -> Token | None:
     """End a token at once; None when the organisation has no such token."""
     changed = (

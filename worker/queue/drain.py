@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.config import Settings
 from worker.database import Database, driver
-from worker.errors import ChangedMeanwhileError, Fault, classify, is_enrolled_meanwhile
+from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
 from worker.queue import counts, recovery
 from worker.queue.apply import Applied, apply
@@ -98,7 +98,10 @@ class Drain:
         return claims.claim(connection, budget=self._settings.chunk_size, lease=lease, oldest=oldest, planned=planned)
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
-        """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that."""
+        """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that.
+
+        Nothing that fails after the commit may lose the next one, or it would lie until its lease runs out.
+        """
         started = time.monotonic()
         try:
             applied, following = self._decide(claim, go_on=go_on)
@@ -107,21 +110,15 @@ class Drain:
             self._recover(claim, error)
             return None
         counts.decided(applied, time.monotonic() - started)
-        if applied.decided:  # one line a claim: a storm's thousand jobs have no thousand lines
-            ids = request_ids(*applied.asked.values())
-            log.info(
-                "chunk.decided",
-                chunk_ids=[item.chunk_id for item in applied.decided],
-                job_ids=sorted({item.job_id for item in applied.decided}),
-                outcomes=dict(sum((Counter(item.counts) for item in applied.decided), Counter())),
-                request_ids=ids[:IDS_OF_A_LINE],
-            )
-            for start in range(IDS_OF_A_LINE, len(ids), IDS_OF_A_LINE):
-                log.info("chunk.requests_decided", request_ids=ids[start : start + IDS_OF_A_LINE])
-        for letter_id, state in applied.letters:
-            log.info("dead_letter." + state, dead_letter_id=letter_id)
-        # A job of the next claim has not ended: this thread looks again after that claim.
-        self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
+        _log_decided(applied)
+        try:
+            # A job of the next claim has not ended: this thread looks again after that claim.
+            self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
+        except Exception as error:  # the relay's sweep repeats it; the next claim is in hand already
+            log.warning("finish.left", error_class=describe(error)[0])
+        if following is not None and self._stopping.is_set():
+            self._give_back(following)
+            return None
         return following
 
     def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
@@ -170,10 +167,30 @@ class Drain:
         """
         try:
             if self._stopping.is_set() and classify(error) is Fault.TIMEOUT:
-                self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
-                metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
-                log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
+                self._give_back(claim)
             else:
                 recovery.record_failure(self._database, self._settings, claim, error)
         except Exception as second:
             log.warning("claim.left", token=str(claim.token), error_class=type(second).__name__)
+
+    def _give_back(self, claim: Claim) -> None:
+        self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
+        metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
+        log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
+
+
+def _log_decided(applied: Applied) -> None:
+    """Log what a claim has written."""
+    if applied.decided:  # one line a claim: a storm's thousand jobs have no thousand lines
+        ids = request_ids(*applied.asked.values())
+        log.info(
+            "chunk.decided",
+            chunk_ids=[item.chunk_id for item in applied.decided],
+            job_ids=sorted({item.job_id for item in applied.decided}),
+            outcomes=dict(sum((Counter(item.counts) for item in applied.decided), Counter())),
+            request_ids=ids[:IDS_OF_A_LINE],
+        )
+        for start in range(IDS_OF_A_LINE, len(ids), IDS_OF_A_LINE):
+            log.info("chunk.requests_decided", request_ids=ids[start : start + IDS_OF_A_LINE])
+    for letter_id, state in applied.letters:
+        log.info("dead_letter." + state, dead_letter_id=letter_id)

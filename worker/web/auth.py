@@ -84,7 +84,7 @@ class TokenFirst:
                 scope[_FOUND] = await _find_token(scope)
             except Exception as error:  # raised again by `identify`, where it becomes an answer
                 scope[_FOUND] = error
-            if scope[_FOUND] is None:
+            if not isinstance(scope[_FOUND], Token):
                 receive = _no_body
         await self.app(scope, receive, send)
 

@@ -31,6 +31,7 @@ from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester
 from worker.ledger import file_rows, freeze
 from worker.ledger import plan as ledger_plan
+from worker.ledger.file_rows import Batch
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
 
@@ -180,6 +181,7 @@ def submit_file(
             look_up(connection, organisation_id, staged, None)
             _refuse(connection, staged, faults_to)
         new = submit.new_file_job(requester, request, {**staged.content, **options.body}, name=name)
+        _lock_batch(connection, organisation_id, options)  # the same request may be making its job just now
         known = submit.answer_known(connection, new)
         if known is not None:
             if not refuse:  # else every row was taken, whatever it would mean now
@@ -187,19 +189,17 @@ def submit_file(
                 _keep_faults(connection, staged, keep_faults, faults_to)
             return FileSubmitted(submit.logged(known), _check(staged))
         first = _find_batch(connection, organisation_id, options, request.reason)
-        if first is not None:
-            file_rows.lock_batch(connection, first)
         look_up(connection, organisation_id, staged, first)
         is_nothing_new = staged.good == staged.taken
         if staged.faults.count and (refuse or is_nothing_new):
             _refuse(connection, staged, faults_to)
         if is_nothing_new:
             raise NothingNewError(f"Every row of this file was taken before, by job {options.batch} or its batch.")
+        _keep_faults(connection, staged, keep_faults, faults_to)  # before the admission locks what others wait for
         selection = StagedRows(staged)
         made = submit.accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
         if first is not None and made.created:
             file_rows.join_batch(connection, organisation_id, job_id=made.job.id, batch=first)
-        _keep_faults(connection, staged, keep_faults, faults_to)
     return FileSubmitted(submit.logged(made), _check(staged))
 
 
@@ -237,6 +237,19 @@ def look_up(connection: Connection, organisation_id: int, staged: Staged, batch:
         staged.taken = file_rows.drop_taken(connection, organisation_id, batch)
 
 
+def _lock_batch(connection: Connection, organisation_id: int, options: Options) -> None:
+    """Wait for other files of the batch: what is read of it from now on stays so until this file is accepted."""
+    found = _read_batch(connection, organisation_id, options)
+    if found is not None:
+        file_rows.lock_batch(connection, found.id)
+
+
+def _read_batch(connection: Connection, organisation_id: int, options: Options) -> Batch | None:
+    if options.batch is None or not 0 < options.batch <= LARGEST:
+        return None
+    return file_rows.find_batch(connection, organisation_id, options.batch)
+
+
 def _find_batch(connection: Connection, organisation_id: int, options: Options, reason: str) -> int | None:
     """The first job of the batch, None for a file that belongs to none.
 
@@ -247,7 +260,7 @@ def _find_batch(connection: Connection, organisation_id: int, options: Options, 
     """
     if options.batch is None:
         return None
-    found = file_rows.find_batch(connection, organisation_id, options.batch) if 0 < options.batch <= LARGEST else None
+    found = _read_batch(connection, organisation_id, options)
     if found is None or options.only_own not in (None, found.requested_by):
         raise NotFoundError(f"batch: no job {options.batch} of this organisation was made from a file")
     if found.cancelled is not None:

@@ -63,7 +63,12 @@ def move(context: Context, who: Operator, job_id: RowId, body: MoveRequest) -> a
 def release_matching(context: Context, who: Approver, body: ReleaseRequest) -> answers.Released:
     """Release all held jobs that match. Those that the caller requested stay held."""
     return control.release_matching(
-        context.database, organisation_id=who.organisation_id, wanted=body.filter, actor=who.actor, note=body.note
+        context.database,
+        organisation_id=who.organisation_id,
+        wanted=body.filter,
+        actor=who.actor,
+        made_by=who.made_by,
+        note=body.note,
     )
 
 
@@ -72,6 +77,11 @@ def release(context: Context, who: Approver, job_id: RowId, body: Act | None = N
     """Release a held job that somebody else requested."""
     note = body.note if body else None
     job = control.release(
-        context.database, organisation_id=who.organisation_id, job_id=job_id, actor=who.actor, note=note
+        context.database,
+        organisation_id=who.organisation_id,
+        job_id=job_id,
+        actor=who.actor,
+        made_by=who.made_by,
+        note=note,
     )
     return answers.Job.model_validate(job)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query
@@ -94,7 +95,7 @@ def _move_form(view: View, job: Job, *, day: str = "", at: str = "", error: str 
 @router.post("/jobs/{job_id}/release")
 def release(view: Approving, job_id: RowId, note: GivenNote = "") -> Response:
     """Release a held job that somebody else asked for. Role: approver."""
-    job = _act(view, control.release, job_id, note)
+    job = _act(view, partial(control.release, made_by=view.caller.made_by), job_id, note)
     then = "The job starts at its time." if job.state is JobState.SCHEDULED else "The job has started."
     return view.go(_path_of(job_id), f"Released. {then}")
 
@@ -109,8 +110,12 @@ def release_page(
     """The held jobs that match a filter, before they are released. Role: approver."""
     wanted = _release_filter(source, held_because, requested_by, None)
     found = control.preview_release(
-        view.database, organisation_id=view.organisation_id, wanted=wanted, actor=view.actor
-    )  # fmt: skip
+        view.database,
+        organisation_id=view.organisation_id,
+        wanted=wanted,
+        actor=view.actor,
+        made_by=view.caller.made_by,
+    )
     chosen = {"source": source, "held_because": held_because, "requested_by": requested_by}
     return view.page("jobs_release.html", found=found, chosen=chosen, sources=list(Source))
 
@@ -130,6 +135,7 @@ def release_matching(
         organisation_id=view.organisation_id,
         wanted=_release_filter(source, held_because, requested_by, seen_at),
         actor=view.actor,
+        made_by=view.caller.made_by,
         note=note or None,
     )
     message = f"Released: {_count_jobs(done.released)}." if done.released else "No matching job is held any more."
