@@ -88,6 +88,14 @@ class FileFault(BaseModel):
     column: str | None = Field(description="Null if it is the row as a whole.")
     message: str
 
+    @property
+    def text(self) -> str:
+        """The message with its column: what the file of faults says beside the row."""
+        return f"{self.column}: {self.message}" if self.column else self.message
+
+    def __str__(self) -> str:
+        return f"Line {self.line}: {self.text}"
+
 
 class FileCheck(BaseModel):
     """What was found in a file."""

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def plan(db: Database, who: Requester, request: FileRequest, given: FileArgument
             db, who.organisation_id, request, stream, options=given.options, faults_to=sink, door="cli"
         )  # fmt: skip
     if found.check.fault_count and (found.plan is None or not given.options.leave_out):
-        raise InvalidInputError(_describe(found.check))
+        raise InvalidInputError(_describe(found.check.faults, found.check.fault_count))
     return found
 
 
@@ -77,9 +77,7 @@ def submit(db: Database, who: Requester, request: FileRequest, given: FileArgume
         try:
             return submit_file(db, who, request, stream, name=name, options=given.options, faults_to=sink)
         except FileFaultsError as error:
-            raise InvalidInputError(
-                _describe_faults([str(one) for one in error.faults.first], error.faults.count)
-            ) from None
+            raise InvalidInputError(_describe(error.faults.first, error.faults.count)) from None
 
 
 def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | None) -> None:
@@ -89,7 +87,7 @@ def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | N
     if not check.fault_count:
         return
     common.err.print(f"{check.fault_count:,} of {check.rows:,} rows have a fault and are left out:")
-    common.err.print(_describe(check), markup=False)
+    common.err.print(_describe(check.faults, check.fault_count), markup=False)
     if batch is not None:
         where = f"Mend {given.faults}" if given.faults else "Mend these rows"
         common.err.print(f"{where} and send them with --batch {batch}: nothing is done twice.")
@@ -155,14 +153,7 @@ def _named(path: Path) -> Iterator[None]:
         raise InvalidInputError(f"--faults {path}: {error.strerror or 'cannot be written'}") from None
 
 
-def _describe(check: answers.FileCheck) -> str:
-    texts = [
-        f"Line {one.line}: {one.column}: {one.message}" if one.column else f"Line {one.line}: {one.message}"
-        for one in check.faults[:_LISTED]
-    ]
-    return _describe_faults(texts, check.fault_count)
-
-
-def _describe_faults(texts: list[str], count: int) -> str:
-    more = count - min(len(texts), _LISTED)
-    return "\n".join([*texts[:_LISTED], *([f"… and {more:,} more rows with a fault."] if more else [])])
+def _describe(faults: Sequence[answers.FileFault], count: int) -> str:
+    texts = [str(one) for one in faults[:_LISTED]]
+    more = count - len(texts)
+    return "\n".join([*texts, *([f"… and {more:,} more rows with a fault."] if more else [])])

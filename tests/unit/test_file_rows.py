@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files import columns, rows, text
 from worker.jobs.files.columns import SPELLINGS
-from worker.jobs.files.faults import SHOWN, Fault, Faults, faulty_rows, guarded, lookup_fault, merge, unguarded
+from worker.jobs.files.faults import SHOWN, Faults, faulty_rows, guarded, lookup_fault, merge, unguarded
 from worker.jobs.files.rows import Asked
 from worker.jobs.files.text import Layout
 
@@ -26,7 +27,7 @@ def read(content: str | bytes) -> tuple[list[Asked], Faults]:
 
 
 @contextmanager
-def rows_of(content: str) -> Iterator[Iterator[tuple[int, list[str], Asked | Fault]]]:
+def rows_of(content: str) -> Iterator[Iterator[tuple[int, list[str], Asked | FileFault]]]:
     with rows.opened(io.BytesIO(content.encode())) as table:
         yield table.read_all()
 
@@ -152,7 +153,7 @@ def test_a_quote_that_does_not_end_swallows_no_other_row(end: int) -> None:
     assert [row.enrolment_id for row in found] == [1, *range(3, end)]
     assert [fault.line for fault in faults.first] == [3, end + 1]
     with rows_of(content) as parsed:
-        assert [cells for _, cells, one in parsed if isinstance(one, Fault)] == [['2,"b'], ['9,"d']]
+        assert [cells for _, cells, one in parsed if isinstance(one, FileFault)] == [['2,"b'], ['9,"d']]
 
 
 def test_a_file_of_open_quotes_is_not_read_once_for_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +262,7 @@ def test_mended_faults_and_good_rows_together_are_the_whole_file(good: list[bool
     assert faults.count == good.count(False)
     sink = io.BytesIO()
     with rows.opened(io.BytesIO(text.getvalue().encode())) as table:
-        parsed = ((line, cells, one if isinstance(one, Fault) else None) for line, cells, one in table.read_all())
+        parsed = ((line, cells, one if isinstance(one, FileFault) else None) for line, cells, one in table.read_all())
         with faulty_rows("csv", sink, table.columns.header, table.layout) as writing:
             for row, fault in merge(parsed, iter(())):
                 writing.add(row, fault.text)
@@ -272,7 +273,7 @@ def test_mended_faults_and_good_rows_together_are_the_whole_file(good: list[bool
 
 
 def test_faults_of_reading_and_of_looking_up_come_out_by_line() -> None:
-    bad = Fault(3, None, "bad")
+    bad = FileFault(line=3, column=None, message="bad")
     parsed = [(2, ["a"], None), (3, ["b"], bad), (4, ["c"], None), (5, ["d"], None)]
     found = list(merge(iter(parsed), iter([(2, "unknown_learner"), (5, "unknown_series")])))
     assert [(row[0], fault) for row, fault in found] == [

@@ -21,6 +21,7 @@ from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
 from worker.errors import InvalidInputError, NotFoundError
 from worker.jobs.files import submit, uploads, workbook
+from worker.jobs.files.faults import faults_suffix
 from worker.jobs.files.submit import Options
 from worker.jobs.submit import Requester
 from worker.ledger.uploads import Upload
@@ -80,7 +81,7 @@ def plan(
             upload = kept or uploads.keep(
                 connection, organisation_id, requested_by=caller.actor, name=name, stream=stream
             )  # fmt: skip
-            suffix = "csv" if found.check.format == "csv" else "xlsx"
+            suffix = faults_suffix(found.check.format)
             with_faults = faults if found.check.fault_count else None
             uploads.keep_faults(connection, organisation_id, upload, with_faults, suffix)
     return answers.FilePlan(

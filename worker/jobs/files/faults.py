@@ -1,4 +1,7 @@
-"""What is wrong with rows: each fault by its line, and the rows that have one as a file to mend and send again."""
+"""What is wrong with rows: each fault by its line, and the rows that have one as a file to mend and send again.
+
+A fault names no learner: it may be shown and logged.
+"""
 
 import csv
 import io
@@ -10,6 +13,7 @@ from typing import IO
 
 import xlsxwriter
 
+from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files.columns import PROBLEM, is_formula, meaning
 from worker.jobs.files.text import Layout
@@ -33,37 +37,20 @@ LOOKUP = {
 """Column and message of each fault that only the platform's tables show."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with one row. The message names no learner: it may be shown and logged."""
-
-    line: int
-    column: str | None
-    message: str
-
-    @property
-    def text(self) -> str:
-        """The message with its column: what the file of faults says beside the row."""
-        return f"{self.column}: {self.message}" if self.column else self.message
-
-    def __str__(self) -> str:
-        return f"Line {self.line}: {self.text}"
-
-
 @dataclass(slots=True)
 class Faults:
     """How many there are, and the first of them by line."""
 
     count: int = 0
-    first: list[Fault] = field(default_factory=list)
+    first: list[FileFault] = field(default_factory=list)
 
-    def add(self, fault: Fault) -> None:
+    def add(self, fault: FileFault) -> None:
         """Count one; it is kept if it is among the first."""
         self.count += 1
         if len(self.first) < SHOWN:
             self.first.append(fault)
 
-    def add_found(self, count: int, first: Sequence[Fault]) -> None:
+    def add_found(self, count: int, first: Sequence[FileFault]) -> None:
         """Count those that the platform's tables have shown, of which the first are given."""
         self.count += count
         self.first = sorted([*self.first, *first], key=lambda fault: fault.line)[:SHOWN]
@@ -77,17 +64,13 @@ class FileFaultsError(InvalidInputError):
         more = f" {others:,} more {'line has' if others == 1 else 'lines have'} a fault." if others else ""
         super().__init__(f"{faults.first[0]}{more}")
         self.faults = faults
-        self.more = {"fault_count": faults.count, "faults": [_document(fault) for fault in faults.first]}
+        self.more = {"fault_count": faults.count, "faults": [fault.model_dump() for fault in faults.first]}
 
 
-def _document(fault: Fault) -> dict[str, object]:
-    return {"line": fault.line, "column": fault.column, "message": fault.message}
-
-
-def lookup_fault(line: int, code: str) -> Fault:
+def lookup_fault(line: int, code: str) -> FileFault:
     """The fault of a row that was looked up."""
     column, message = LOOKUP[code]
-    return Fault(line, column, message)
+    return FileFault(line=line, column=column, message=message)
 
 
 class FaultyRows(ABC):
@@ -147,10 +130,15 @@ class _Sheet(FaultyRows):
         self._book.close()
 
 
+def faults_suffix(kind: str) -> str:
+    """How the name of the file of faults ends: CSV for CSV, XLSX for XLSX and ODS."""
+    return "csv" if kind == "csv" else "xlsx"
+
+
 @contextmanager
 def faulty_rows(kind: str, sink: IO[bytes], header: Sequence[str], layout: Layout) -> Iterator[FaultyRows]:
-    """Write rows with faults in the format that the file came in: CSV for CSV, XLSX for XLSX and ODS."""
-    writer = _Csv(sink, header, layout) if kind == "csv" else _Sheet(sink, header)
+    """Write rows with faults in the format that `faults_suffix` has for the file."""
+    writer = _Csv(sink, header, layout) if faults_suffix(kind) == "csv" else _Sheet(sink, header)
     writer.add(header, PROBLEM)
     try:
         yield writer
@@ -172,8 +160,8 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and is_formula(cell[1:]) else cell
 
 
-def merge(parsed: Iterator[tuple[int, list[str], Fault | None]], found: Iterator[tuple[int, str]]) -> Iterator[
-    tuple[list[str], Fault]
+def merge(parsed: Iterator[tuple[int, list[str], FileFault | None]], found: Iterator[tuple[int, str]]) -> Iterator[
+    tuple[list[str], FileFault]
 ]:  # fmt: skip
     """The rows with a fault: those that were wrong when they were read, and those that were looked up in vain.
 

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
+from schemas.answers import FileFault
 from schemas.jobs import MAX_FILE_IDS
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.jobs.files import columns as names
 from worker.jobs.files import text, workbook
 from worker.jobs.files.columns import Columns
-from worker.jobs.files.faults import Fault, Faults, unguarded
+from worker.jobs.files.faults import Faults, unguarded
 from worker.jobs.files.text import Broken, Layout
 
 _LONGEST = {names.EMAIL: 320, names.LEARNER: 320}
@@ -44,16 +45,11 @@ class Table:
     layout: Layout
     columns: Columns
 
-    @property
-    def faults_suffix(self) -> str:
-        """How the name of its file of faults ends."""
-        return "csv" if self.kind == "csv" else "xlsx"
-
     def rows(self, faults: Faults) -> "Rows":
         """What its rows ask for. Faults are counted while it is read."""
         return Rows(self, faults)
 
-    def read_all(self) -> Iterator[tuple[int, list[str], Asked | Fault]]:
+    def read_all(self) -> Iterator[tuple[int, list[str], Asked | FileFault]]:
         """Every row by line, with its cells and what it asks for.
 
         Raises:
@@ -95,7 +91,7 @@ class Rows:
         """Every row that has no fault."""
         for _, _, found in self._table.read_all():
             self.count += 1
-            if isinstance(found, Fault):
+            if isinstance(found, FileFault):
                 self._faults.add(found)
             else:
                 self._hash.update(repr(found[1:]).encode("utf-8", "surrogatepass"))
@@ -113,7 +109,7 @@ class Rows:
                     yield row[0], found
                     continue
             parsed = parse.any_row(row)
-            if isinstance(parsed, Fault):
+            if isinstance(parsed, FileFault):
                 self._faults.add(parsed)
             elif parsed.enrolment_id is not None:
                 yield parsed.line, parsed.enrolment_id
@@ -128,36 +124,40 @@ class Parser:
         wanted = (names.EXTERNAL_ID, names.EMAIL, names.LEARNER, names.SERIES, names.PATHWAY)
         self._lookup = [(name, columns.at.get(name)) for name in wanted] if columns.has_lookup else []
 
-    def any_row(self, row: tuple[int, list[str]] | Broken) -> Asked | Fault:
+    def any_row(self, row: tuple[int, list[str]] | Broken) -> Asked | FileFault:
         """What a row asks for, or what is wrong with it."""
-        return Fault(row.line, None, row.why) if isinstance(row, Broken) else self._row(*row)
+        return FileFault(line=row.line, column=None, message=row.why) if isinstance(row, Broken) else self._row(*row)
 
-    def _row(self, line: int, cells: list[str]) -> Asked | Fault:
+    def _row(self, line: int, cells: list[str]) -> Asked | FileFault:
         if len(cells) != self._width:
-            return Fault(line, None, f"the line has {_count(len(cells))}, the header has {self._width}.")
+            return FileFault(
+                line=line, column=None, message=f"the line has {_count(len(cells))}, the header has {self._width}."
+            )
         if self._id is not None and (not self._lookup or cells[self._id].strip()):
             return self._by_id(line, cells[self._id])
         return self._by_learner(line, cells)
 
-    def _by_id(self, line: int, cell: str) -> Asked | Fault:
+    def _by_id(self, line: int, cell: str) -> Asked | FileFault:
         if len(cell) <= _SHORT_ID and cell.isdecimal() and cell.isascii() and (found := int(cell)):
             return Asked(line, found)
         try:
             return Asked(line, parse_id(cell, names.ENROLMENT))
         except InvalidInputError as error:
             column, _, message = str(error).partition(": ")
-            return Fault(line, column, message)
+            return FileFault(line=line, column=column, message=message)
 
-    def _by_learner(self, line: int, cells: list[str]) -> Asked | Fault:
+    def _by_learner(self, line: int, cells: list[str]) -> Asked | FileFault:
         found = {name: self._cell(name, place, cells) for name, place in self._lookup}
         for name, value in found.items():
             if value is not None and len(value) > _LONGEST.get(name, _LONGEST_CELL):
-                return Fault(line, name, f"is longer than {_LONGEST.get(name, _LONGEST_CELL)} characters.")
+                return FileFault(
+                    line=line, column=name, message=f"is longer than {_LONGEST.get(name, _LONGEST_CELL)} characters."
+                )
         external_id, email, learner, series, pathway = found.values()
         if external_id is None and email is None and learner is None:
-            return Fault(line, "learner", "is missing: give the external id or the e-mail.")
+            return FileFault(line=line, column="learner", message="is missing: give the external id or the e-mail.")
         if series is None:
-            return Fault(line, names.SERIES, "is missing.")
+            return FileFault(line=line, column=names.SERIES, message="is missing.")
         return Asked(line, None, external_id, email, learner, series, pathway)
 
     def _cell(self, name: str, place: int | None, cells: list[str]) -> str | None:

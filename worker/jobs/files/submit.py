@@ -17,7 +17,15 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ids import LARGEST
 from worker.jobs import plan, submit
 from worker.jobs.files import rows
-from worker.jobs.files.faults import SHOWN, Fault, Faults, FileFaultsError, faulty_rows, lookup_fault, merge
+from worker.jobs.files.faults import (
+    SHOWN,
+    Faults,
+    FileFaultsError,
+    faults_suffix,
+    faulty_rows,
+    lookup_fault,
+    merge,
+)
 from worker.jobs.files.rows import Table
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester
@@ -275,7 +283,7 @@ def _keep_faults(connection: Connection, staged: Staged, keep: KeepFaults | None
         return
     with tempfile.TemporaryFile() as made:
         _write_faults(connection, staged, made)
-        keep(connection, made, staged.table.faults_suffix)
+        keep(connection, made, faults_suffix(staged.table.kind))
 
 
 def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None) -> None:
@@ -289,9 +297,9 @@ def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None
     sink.seek(0)
 
 
-def _parsed(table: Table) -> Iterator[tuple[int, list[str], Fault | None]]:
+def _parsed(table: Table) -> Iterator[tuple[int, list[str], answers.FileFault | None]]:
     for line, cells, found in table.read_all():
-        yield line, cells, found if isinstance(found, Fault) else None
+        yield line, cells, found if isinstance(found, answers.FileFault) else None
 
 
 def _check(staged: Staged) -> answers.FileCheck:
@@ -303,5 +311,5 @@ def _check(staged: Staged) -> answers.FileCheck:
         good=staged.good,
         taken_before=staged.taken,
         fault_count=faults.count,
-        faults=[answers.FileFault(line=one.line, column=one.column, message=one.message) for one in faults.first],
+        faults=faults.first,
     )
