@@ -91,21 +91,26 @@ class Relay:
         self._leadership.begin()
         self._heartbeat.start(after_each=self._leadership.beat)
         metrics.sample_with(self, lambda: metrics.LEADS.labels("relay").set(self._leadership.leads))
-        while not self._stopping.is_set():
-            self._turned = time.monotonic()
-            try:
-                self._serve()
-            except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
-                if not is_passing(error):
-                    raise
-                log.warning("relay.database_unreachable", error_class=describe(error)[0])
-                self._stopping.wait(0.5)
-            finally:
-                self._leadership.leave_session()
-        self._leadership.resign()
-        self._heartbeat.stop()
-        metrics.forget(self)
+        try:
+            while not self._stopping.is_set():
+                self._turned = time.monotonic()
+                self._serve_until_lost()
+        finally:
+            self._leadership.resign()
+            self._heartbeat.stop()
+            metrics.forget(self)
         log.info("relay.stopped")
+
+    def _serve_until_lost(self) -> None:
+        try:
+            self._serve()
+        except (psycopg.Error, sqlalchemy.exc.DBAPIError) as error:
+            if not is_passing(error):
+                raise
+            log.warning("relay.database_unreachable", error_class=describe(error)[0])
+            self._stopping.wait(0.5)
+        finally:
+            self._leadership.leave_session()
 
     def _serve(self) -> None:
         with open_session(self._settings) as session:
