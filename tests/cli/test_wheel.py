@@ -74,11 +74,13 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
         port = probe.getsockname()[1]
     more = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1"}
     env = {**installed.environment(only=pins("production")), **more}
-    for words in (["--version"], ["migrate"], ["--show-completion", "bash"]):
+    completion = {"_WITHDRAWALS_COMPLETE": "source_bash"}  # a test has no shell to be detected by --show-completion
+    for words, shell in ((["--version"], {}), (["migrate"], {}), ([], completion)):
         ran = subprocess.run(
-            [installed.withdrawals, *words], env=env, cwd=folder, capture_output=True, text=True, check=False
+            [installed.withdrawals, *words], env=env | shell, cwd=folder, capture_output=True, text=True, check=False
         )
         assert ran.returncode == 0, ran.stderr
+    assert "_withdrawals_completion" in ran.stdout
     with subprocess.Popen([installed.withdrawals, "up"], env=env, cwd=folder, start_new_session=True) as up:
         try:
             with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
