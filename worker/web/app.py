@@ -1,6 +1,6 @@
 """The web process: thin endpoints over the services. Each parses, makes one call and maps the result."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from worker.config import Settings
 from worker.database import Database
@@ -65,13 +65,16 @@ ROUTERS = [
     users.root,
     webhooks.router,
 ]
+# A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
+# has an application of its own.
+_INCLUDED = APIRouter(generate_unique_id_function=openapi.operation_id)
+for _router in ROUTERS:
+    _INCLUDED.include_router(_router)
 
 
 def add_routes(app: FastAPI) -> None:
     """Everything but the console."""
-    app.router.routes.extend(LEAN)
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend([*LEAN, *_INCLUDED.routes])
 
 
 def make_app(connections: Pools | Database, broker: HintBroker, settings: Settings) -> FastAPI:

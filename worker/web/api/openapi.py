@@ -101,7 +101,7 @@ def application() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asks for its set-up at each request
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=operation_id,
     )
     generated = app.openapi
 
@@ -114,7 +114,7 @@ def application() -> FastAPI:
     return app
 
 
-def _operation_id(route: APIRoute) -> str:
+def operation_id(route: APIRoute) -> str:
     """The name of the endpoint's function."""
     return route.name
 

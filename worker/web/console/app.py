@@ -1,6 +1,6 @@
 """The console as part of the web process: its routes, its static files and its security headers."""
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,12 +43,15 @@ ROUTERS = [
     runs.router,
     receipt.router,
 ]
+# Once for the process, as the routes of the API.
+_INCLUDED = APIRouter()
+for _router in ROUTERS:
+    _INCLUDED.include_router(_router)
 
 
 def install(app: FastAPI) -> None:
     """Add the console to the application."""
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(_INCLUDED.routes)
     app.mount(f"{PATH}/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Headers)
 
