@@ -38,11 +38,14 @@ docs: $(VENV)/.dev ## the site of the documentation, into site/; without a netwo
 bench: $(VENV)/.bench ## beside other queues, a bare receiver and set SQL, see ops/bench.md; QUICK=1: a minute; LARGE=1: also 10 million
 	@$(BIN)/python -m ops.bench $(if $(QUICK),--quick) $(if $(LARGE),--large)
 
-LONG := tests/security/test_fuzz.py tests/security/test_fuzz_doors.py tests/telemetry/test_monitoring.py
+# What runs in full beside the scenarios: tests that draw their examples. Then, all over the tests, what is marked as long.
+DRAWN := tests/security/test_fuzz.py tests/security/test_fuzz_doors.py tests/people/test_event_order.py \
+	tests/people/test_inbox_sets.py tests/people/test_repeated_deactivations.py tests/races/test_race_event_order.py
+FULL  := WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest -n 0 --show-capture=no
 
 chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n repeats a run, CHAOS_ONLY=name runs one
-	@WITHDRAWALS_TEST_CHAOS=full $(BIN)/python -m pytest tests/faults $(LONG) -n 0 --show-capture=no; \
-		code=$$?; $(BIN)/python -m ops.chaos; exit $$code
+	@$(FULL) tests/faults $(DRAWN); code=$$?; $(if $(CHAOS_ONLY),,$(FULL) -m long --ignore tests/faults || code=1;) \
+		$(BIN)/python -m ops.chaos; exit $$code
 
 # The lock is the five files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
 # ones before: what production runs, plus the embedded servers and the build backend, the build backend alone (for the

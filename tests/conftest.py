@@ -27,6 +27,18 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: part of `make chaos` alone; a smaller test of the same is in the suite")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to `make chaos` what takes long."""
+    left = [item for item in items if not FULL and item.get_closest_marker("long")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
     """PostgreSQL and Redis of this test run; a plain user must be able to reach the directory when we are root."""

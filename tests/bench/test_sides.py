@@ -36,6 +36,7 @@ def books(world: World, up_to: int = COUNT) -> list[tuple[str, str | None, int]]
         return [(row[0], row[1], row[2]) for row in rows]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # three sets of processes start one after the other
 def test_a_storm_reaches_the_service_and_the_bare_receiver(site: Site) -> None:
     results = Results()
@@ -71,6 +72,7 @@ def test_another_queue_withdraws_all_of_it(site: Site, name: str) -> None:
         assert books(peer.world) == [("withdrawn", "not_required", COUNT)]
 
 
+@pytest.mark.long
 def test_an_idle_system_is_watched(site: Site) -> None:
     results = Results()
     idle.watch(site, results, 0.5)

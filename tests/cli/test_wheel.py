@@ -115,6 +115,7 @@ def empty(tmp_path: Path) -> Iterator[Path]:
     processes.erase(LocalServers(tmp_path / ".local/withdrawals"))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_demo_works_from_an_empty_folder(
     installed: Installed, empty: Path, monkeypatch: pytest.MonkeyPatch

@@ -137,7 +137,17 @@ def test_without_an_installation_nothing_of_the_driver_is_replaced() -> None:
     assert (PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy) == original
 
 
-@pytest.mark.parametrize("name", ["decide.decide_plain:after", "drain.claim:commit:after", "drain.decide:commit:after"])
+LONG = [pytest.mark.long]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "decide.decide_plain:after",
+        pytest.param("drain.claim:commit:after", marks=LONG),
+        pytest.param("drain.decide:commit:after", marks=LONG),
+    ],
+)
 def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     db: Database, world: World, tmp_path: Path, name: str
 ) -> None:
@@ -161,7 +171,14 @@ def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     assert_balanced(db)
 
 
-@pytest.mark.parametrize("name", ["inbox_sets.take:after", "inbox.step:commit:before", "inbox.step:commit:after"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("inbox_sets.take:after", marks=LONG),
+        "inbox.step:commit:before",
+        pytest.param("inbox.step:commit:after", marks=LONG),
+    ],
+)
 def test_a_worker_that_is_killed_while_it_applies_the_inbox_leaves_it_to_another(
     db: Database, world: World, environment: Settings, tmp_path: Path, name: str
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.events import PersonEvent
 from tests.races.test_race_event_order import FUTURE, START, Event, differ, newest
+from tests.support.load import MORE
 from tests.support.racing import due_now
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -79,7 +80,7 @@ def test_any_order_and_any_repetition_of_webhooks_ends_the_same(
         for policy in POLICIES
     }  # fmt: skip
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=MORE * 13, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(deliveries(), st.booleans())
     def hold(arrivals: list[tuple[Event, bool]], known: bool) -> None:
         person = f"person-{next(_numbers)}"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.control import BrakeSetting
 from schemas.events import PersonEvent
 from tests.support.incoming import START, counting_statements, incoming, make_registered, post, results, waiting
+from tests.support.load import MORE
 from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
@@ -112,7 +113,7 @@ def test_a_set_does_what_its_events_do_one_after_the_other(db: Database, world: 
         make_registered(db, environment, world.organisation_id, name, **policy)
         registered[name] = make_registered(db, environment, other_id, name, **policy)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=MORE * 20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.lists(st.tuples(said, st.booleans()), min_size=1, max_size=12))
     def hold(story: list[tuple[Said, bool]]) -> None:
         suffix = f"-{next(_numbers)}"

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.control import BrakeSetting
+from tests.support.load import MORE
 from tests.support.racing import falls_due, job_state
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -278,7 +279,7 @@ def test_nights_and_acts_in_any_order_make_one_job_that_is_released_once(
     """Whatever comes between: there is one job, and it withdraws once it was released, is due and was applied."""
     names = {grace: source(db, world, environment, "hold", f"grace-{grace}", grace) for grace in (0, 48)}
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=MORE * 20, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.lists(st.sampled_from(ACTS), max_size=8), st.sampled_from([0, 48]), st.booleans())
     def hold(acts: list[str], grace: int, later: bool) -> None:
         person = f"person-{next(_numbers)}"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.load import MORE
 from tests.support.racing import Threads, workers
 from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
@@ -88,7 +89,7 @@ def test_any_order_and_any_repetition_of_events_ends_the_same(
 ) -> None:
     """Nothing is applied before the last event; then the newest one decides, whatever came in between."""
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=MORE * 13, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(orders())
     def hold(given_events: tuple[list[Event], list[Event]]) -> None:
         events, arrivals = given_events
@@ -128,7 +129,7 @@ def test_events_that_arrive_at_once_end_the_same(
 ) -> None:
     """Two sources send at the same moment, while workers apply what there is: the newest decides who is active."""
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=MORE * 4, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(events_of_a_person)
     def hold(events: list[Event]) -> None:
         person = f"person-{next(_numbers)}"

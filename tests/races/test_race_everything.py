@@ -114,7 +114,7 @@ class Actors:
             self.relay.sweep()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=[pytest.mark.long])])
 def test_everything_at_once_loses_nothing_and_does_nothing_twice(
     slow_db: Database,
     world: World,

@@ -28,6 +28,8 @@ from worker.rules import ENDED
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 """Read at import: a test's environment begins without the service's variables."""
 
+MORE = 10 if FULL else 1
+"""How many times the examples of a property test in the suite."""
 SIZE = 3_000 if FULL else 240
 """Enrolments of the bulk job."""
 KILLS = 12 if FULL else 2

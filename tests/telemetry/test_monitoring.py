@@ -18,7 +18,6 @@ from ops.local.servers import LocalServers
 from ops.monitoring.__main__ import FOLDER, written
 from ops.monitoring.panels import BOARDS, RATE
 from tests.support import processes, prometheus
-from tests.support.load import FULL
 from tests.support.scraping import ask, free_port
 from tests.support.web import event, make_source, signed
 from tests.telemetry.test_processes import WEB, status
@@ -121,7 +120,7 @@ def test_each_metric_that_is_named_anywhere_exists(db: Database, environment: Se
     assert told == labels, "the labels in ops/metrics.md"
 
 
-@pytest.mark.skipif(not FULL, reason="takes a minute with a Prometheus that scrapes: part of `make chaos`")
+@pytest.mark.long
 def test_every_query_of_the_dashboards_has_data_and_what_dies_is_seen(
     db: Database, environment: Settings, world: World, servers: LocalServers, tmp_path: Path
 ) -> None:
