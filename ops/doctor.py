@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from sqlalchemy import text
 
-from ops import platform_contract, surroundings
+from ops import platform_contract, settings_check, surroundings
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from ops.migrate import head
@@ -42,6 +42,7 @@ def examine(current: Settings) -> list[Finding]:
         if not is_embedded(current.database_url.get_secret_value()):
             findings += _try("login", lambda: _ask(database, surroundings.login))
             findings += _try("tls", lambda: _ask(database, surroundings.database_tls, current))
+        findings += _try("connections", lambda: _ask(database, settings_check.connections, current))
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
@@ -52,7 +53,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += surroundings.broker_tls(current)
     findings += surroundings.proxies(current)
     findings += _secret_key(current)
-    findings += _settings(current)
+    findings += settings_check.examine(current)
     return findings
 
 
@@ -156,13 +157,6 @@ def _secret_key(current: Settings) -> list[Finding]:
         advice = f"a key is not random: put a new one of {MIN_KEY_LENGTH} random characters and a comma before it"
         return [Finding("warn", "secret key", advice)]
     return [Finding("ok", "secret key", f"{len(keys)} set; the first one encrypts")]
-
-
-def _settings(current: Settings) -> list[Finding]:
-    findings = []
-    if current.log_level == "debug":
-        findings.append(Finding("warn", "logs", "the level is debug, which is not for production"))
-    return findings
 
 
 def _ask(database: Database, look: Callable[..., list[Finding]], *given: object) -> list[Finding]:

@@ -40,7 +40,7 @@ def migrated(servers: LocalServers, cluster: Cluster) -> Iterator[str]:
     name = f"upgraded_{uuid4().hex[:8]}"
     cluster.run(f"CREATE DATABASE {name}")
     engine = sqlalchemy.create_engine(url.set(database=name), poolclass=sqlalchemy.NullPool)
-    _fill_at_the_version_before(engine)
+    fill_at_the_version_before(engine)
     assert migrate(engine, role=ROLE) == head() != BEFORE
     yield name
     cluster.drop(name)
@@ -119,7 +119,7 @@ def test_tokens_of_a_migrated_database_are_known_and_a_revoked_one_stays_revoked
     assert found == {"mia": False, "gone": True}
 
 
-def _fill_at_the_version_before(engine: sqlalchemy.Engine) -> None:
+def fill_at_the_version_before(engine: sqlalchemy.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
