@@ -130,7 +130,8 @@ def test_migrations_are_linted() -> None:
 
 def _waiting(connection: Connection, statement: str) -> int | None:
     """The process that waits for others to do such a thing with the index."""
-    return connection.scalar(_WAITS, {"query": f"{statement}%{INDEX}%"})
+    found: int | None = connection.scalar(_WAITS, {"query": f"{statement}%{INDEX}%"})
+    return found
 
 
 def _squawk() -> Path:

@@ -69,7 +69,7 @@ def test_everything_is_done_on_every_version(
     settings.cache_clear()
     assert withdrawals("migrate").code == 0
     (tmp_path / "some.csv").write_text(CSV, encoding="utf-8")
-    assert done("load", tmp_path / "some.csv", "--organisation", "Acme") ["created"] == 5
+    assert done("load", tmp_path / "some.csv", "--organisation", "Acme")["created"] == 5
     database = Database(settings(), pool_size=2)
     try:
         bulk = done("bulk", "--filter", "status=in_progress", "--filter", "status=mastered", "--reason", "not_required")

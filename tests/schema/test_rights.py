@@ -150,7 +150,7 @@ def test_the_printed_sql_makes_what_a_migration_makes(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", site.url(USER))
     printed = withdrawals("migrate", "--sql").out
-    psql = [find_programs() / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", site.url(USER)]
+    psql = [str(find_programs() / "psql"), "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", site.url(USER)]
     subprocess.run(psql, input=printed, text=True, check=True, capture_output=True)
     by_hand = everything(site.engine, "withdrawals")
     assert json.loads(withdrawals("migrate", "--plan", "--json").out)["items"] == []
