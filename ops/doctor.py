@@ -73,20 +73,23 @@ def _postgres(database: Database) -> list[Finding]:
         takes_writes = processes.takes_writes(connection)
     level = "ok" if number >= OLDEST_POSTGRES else "wrong"
     findings = [Finding(level, "database", f"PostgreSQL {version}" + ("" if level == "ok" else "; needs 15 or later"))]
-    migrated = revision == head()
-    findings.append(
-        Finding(
-            "ok" if migrated else "wrong",
-            "schema",
-            f"revision {revision or 'none'}" + ("" if migrated else f", needs {head()}: run `withdrawals migrate`"),
-        )
-    )
+    findings.append(_schema(revision))
     if not takes_writes:
         advice = "is read-only, so nothing is accepted: let DATABASE_URL name the primary, or every server"
         findings.append(Finding("wrong", "database", advice))
     if fsync != "on":
         findings.append(Finding("wrong", "database", "fsync is off, so a crash can lose accepted jobs: switch it on"))
     return findings
+
+
+def _schema(revision: str | None) -> Finding:
+    if revision is None or revision < head():
+        advice = f"revision {revision or 'none'}, needs {head()}: run `withdrawals migrate`"
+        return Finding("wrong", "schema", advice)
+    if revision > head():
+        advice = f"revision {revision} of a newer release, this one made {head()}: go on to that release soon"
+        return Finding("warn", "schema", advice)
+    return Finding("ok", "schema", f"revision {revision}")
 
 
 def _direct(current: Settings) -> list[Finding]:

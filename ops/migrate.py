@@ -61,6 +61,7 @@ def migrate(engine: Engine, *, role: str, grant: bool = True) -> str:
     Raises:
         SettingsError: another migration runs, or the role is missing and this login may not create it.
     """
+    _scripts()  # takes long at first, which a transaction must not
     with _session(engine) as connection:
         _take_turn(connection)
         for step in _attempt(connection, partial(_begin, connection, role=role, grant=grant)):
@@ -158,8 +159,17 @@ def head() -> str:
 
 
 def plan(connection: Connection) -> list[Step]:
-    """The migrations that `migrate` would run, in order."""
+    """The migrations that `migrate` would run, in order.
+
+    Raises:
+        SettingsError: the database is at a revision of a newer release.
+    """
     scripts, found = _scripts(), processes.revision(connection)
+    if found and found > head():
+        raise SettingsError(
+            f"the database is at revision {found}, of a newer release: this one has up to {head()}. Nothing was "
+            "changed. Processes of the release before that one work on it as it is."
+        )
     steps = list(scripts.iterate_revisions("head", found or "base"))
     return [
         Step(one.revision, (one.doc or "").strip(), getattr(one.module, "online", False)) for one in reversed(steps)
@@ -266,6 +276,7 @@ def _config(*, connection: Connection | None, alone: bool = False) -> "Config":
 
 
 def _scripts() -> "ScriptDirectory":
+    from alembic import command  # noqa: F401, PLC0415 - for `_upgrade`, before its transaction begins
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - takes longer to import than most commands run
 
     return ScriptDirectory.from_config(_config(connection=None))

@@ -16,8 +16,9 @@ from ops.local.postgres import find_programs
 from ops.migrate import MIGRATIONS, _config, head, migrate, plan, script
 from tests.conftest import ROLE
 from tests.schema.test_schema import empty, everything
+from tests.support.commandline import refused, withdrawals
 from tests.support.databases import Cluster
-from tests.world import eventually
+from tests.world import World, eventually
 from worker.config import Settings
 
 __all__ = ["empty"]
@@ -114,6 +115,19 @@ def test_the_sql_that_is_printed_for_an_upgrade_does_what_the_upgrade_does(
     assert ran.returncode == 0, ran.stderr
     assert everything(empty, "withdrawals") == everything(new, "withdrawals")
     assert migrate(empty, role=ROLE) == head(), "nothing is left to do"
+
+
+def test_a_release_works_on_the_schema_of_the_next_one_and_does_not_migrate_it(
+    world: World, environment: Settings
+) -> None:
+    world.run("UPDATE withdrawals.schema_version SET version_num = '9999'")
+    assert withdrawals("jobs", "list").code == 0
+    found = {item["what"]: item["level"] for item in withdrawals("doctor", "--json").document["items"]}
+    assert found["schema"] == "warn"
+    for words in (["migrate"], ["migrate", "--plan"], ["migrate", "--sql"]):
+        assert "of a newer release" in refused(*words)
+    world.run("UPDATE withdrawals.schema_version SET version_num = '0022'")
+    assert "Run `withdrawals migrate`" in refused("jobs", "list")
 
 
 def test_migrations_are_linted() -> None:
