@@ -156,6 +156,7 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
         "DATABASE_URL": site.url(site.login), "DATABASE_DIRECT_URL": site.url(site.owner),
         "BROKER_URL": acl_user(server, environment), "WITHDRAWALS_SECRET_KEY": secrets.token_urlsafe(32),
         "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1", "WITHDRAWALS_BRAKE_FLOOR": "100",
+        "WITHDRAWALS_REFUSAL_LIMIT": "2",
     }  # fmt: skip
 
     def run(*words: str) -> str:
@@ -186,7 +187,9 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
     ]
     try:
         eventually(lambda: answers(f"{address}/readyz"), what="web is ready")
-        assert httpx2.get(f"{address}/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        guessed = {"Authorization": "Bearer wrong"}
+        answered = [httpx2.get(f"{address}/v1/jobs", headers=guessed).status_code for _ in range(3)]
+        assert answered == [401, 401, 429], "refused requests are counted in Redis"
         body = json.dumps({
             "type": "user.deactivated", "timestamp": datetime.now(UTC).isoformat(), "data": {"external_id": "anna"},
         }).encode()  # fmt: skip
