@@ -12,6 +12,7 @@ import sqlalchemy
 from alembic import command
 from sqlalchemy import Connection, text
 
+from ops import migrate as migrating
 from ops.local.postgres import find_programs
 from ops.migrate import MIGRATIONS, _config, head, migrate, plan, script
 from tests.conftest import ROLE
@@ -115,6 +116,23 @@ def test_the_sql_that_is_printed_for_an_upgrade_does_what_the_upgrade_does(
     assert ran.returncode == 0, ran.stderr
     assert everything(empty, "withdrawals") == everything(new, "withdrawals")
     assert migrate(empty, role=ROLE) == head(), "nothing is left to do"
+
+
+def test_rights_come_with_the_tables_and_not_after_the_last_migration(
+    empty: sqlalchemy.Engine, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger of the new release may use its tables for a process of the previous one."""
+    at(empty, "0024")
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(migrating, "_complete", dies)
+    with pytest.raises(KeyboardInterrupt):
+        migrate(empty, role=ROLE)
+    with empty.connect() as connection:
+        asked = text("SELECT has_table_privilege(:role, 'withdrawals.uploads', 'INSERT')")
+        assert connection.scalar(asked, {"role": ROLE}) is True
 
 
 def test_a_release_works_on_the_schema_of_the_next_one_and_does_not_migrate_it(
