@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from sqlalchemy import text
 
-from ops import platform_contract, surroundings
+from ops import platform_contract, settings_check, surroundings
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from ops.migrate import head
@@ -42,6 +42,7 @@ def examine(current: Settings) -> list[Finding]:
         if not is_embedded(current.database_url.get_secret_value()):
             findings += _try("login", lambda: _ask(database, surroundings.login))
             findings += _try("tls", lambda: _ask(database, surroundings.database_tls, current))
+        findings += _try("connections", lambda: _ask(database, settings_check.connections, current))
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
@@ -52,7 +53,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += surroundings.broker_tls(current)
     findings += surroundings.proxies(current)
     findings += _secret_key(current)
-    findings += _settings(current)
+    findings += settings_check.examine(current)
     return findings
 
 
@@ -72,20 +73,23 @@ def _postgres(database: Database) -> list[Finding]:
         takes_writes = processes.takes_writes(connection)
     level = "ok" if number >= OLDEST_POSTGRES else "wrong"
     findings = [Finding(level, "database", f"PostgreSQL {version}" + ("" if level == "ok" else "; needs 15 or later"))]
-    migrated = revision == head()
-    findings.append(
-        Finding(
-            "ok" if migrated else "wrong",
-            "schema",
-            f"revision {revision or 'none'}" + ("" if migrated else f", needs {head()}: run `withdrawals migrate`"),
-        )
-    )
+    findings.append(_schema(revision))
     if not takes_writes:
         advice = "is read-only, so nothing is accepted: let DATABASE_URL name the primary, or every server"
         findings.append(Finding("wrong", "database", advice))
     if fsync != "on":
         findings.append(Finding("wrong", "database", "fsync is off, so a crash can lose accepted jobs: switch it on"))
     return findings
+
+
+def _schema(revision: str | None) -> Finding:
+    if revision is None or revision < head():
+        advice = f"revision {revision or 'none'}, needs {head()}: run `withdrawals migrate`"
+        return Finding("wrong", "schema", advice)
+    if revision > head():
+        advice = f"revision {revision} of a newer release, this one made {head()}: go on to that release soon"
+        return Finding("warn", "schema", advice)
+    return Finding("ok", "schema", f"revision {revision}")
 
 
 def _direct(current: Settings) -> list[Finding]:
@@ -156,13 +160,6 @@ def _secret_key(current: Settings) -> list[Finding]:
         advice = f"a key is not random: put a new one of {MIN_KEY_LENGTH} random characters and a comma before it"
         return [Finding("warn", "secret key", advice)]
     return [Finding("ok", "secret key", f"{len(keys)} set; the first one encrypts")]
-
-
-def _settings(current: Settings) -> list[Finding]:
-    findings = []
-    if current.log_level == "debug":
-        findings.append(Finding("warn", "logs", "the level is debug, which is not for production"))
-    return findings
 
 
 def _ask(database: Database, look: Callable[..., list[Finding]], *given: object) -> list[Finding]:

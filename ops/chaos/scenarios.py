@@ -63,5 +63,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         "two-releases",
         "web, worker and relay of the previous release run beside this one, on the new schema; needs its tag in git",
     ),
+    Scenario(
+        "up-and-down",
+        "under load, each from its wheel: the previous release, a migration by this one, both, this one alone, the "
+        "previous one alone on the new schema, this one again; needs its tag in git",
+    ),
     Scenario("storms", "single requests and HR events arrive in storms during a bulk job"),
 )

@@ -73,14 +73,14 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
     """A migrated database, as the service's role or as its owner.
 
     Raises:
-        SettingsError: the database is at another revision than this code, or its sessions are not as needed.
+        SettingsError: the database is at an older revision than this code, or its sessions are not as needed.
     """
     with servers.environment() as current:
         opened = Database(current, pool_size=2, as_owner=as_owner)
         try:
             with opened.begin() as connection:
                 found = processes.revision(connection)
-            if found != head():
+            if found is None or found < head():  # a release works on the schema of the next one
                 raise SettingsError(
                     f"the database is at revision {found or 'none'}, this code needs {head()}. "
                     "Run `withdrawals migrate`."

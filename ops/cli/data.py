@@ -77,12 +77,14 @@ def _print_migrations(owner: Database, current: Settings, *, as_sql: bool, grant
         found = processes.revision(connection)
         steps = migrations.plan(connection)
     if as_sql:
-        common.out.print(migrations.script(found, role=current.database_role, grant=grant), markup=False, end="")
+        printed = migrations.script(steps, found=found, role=current.database_role, grant=grant)
+        common.out.print(printed, markup=False, end="")
     elif json:
         common.print_json({"revision": found, "items": steps, "next_cursor": None})
     else:
         common.out.print(f"the database is at revision {found or 'none'}; {len(steps)} migrations would be run")
-        common.out.print(common.table("revision", "subject", rows=[(step.revision, step.subject) for step in steps]))
+        rows = [(step.revision, "alone" if step.online else "transaction", step.subject) for step in steps]
+        common.out.print(common.table("revision", "runs as", "subject", rows=rows))
 
 
 def _print_missing(missing: list[rights.Right], role: str) -> None:

@@ -1,13 +1,19 @@
 """`withdrawals doctor` on what an operator gets wrong: the platform's tables, rights, logins, TLS, clocks, proxies."""
 
-import pytest
+import importlib.util
+import socket
+import sys
 
-from ops import surroundings
+import pytest
+from pydantic import SecretStr
+
+from ops import settings_check, surroundings
 from ops.findings import Finding
 from tests.support.commandline import withdrawals
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
+from worker.telemetry import health
 
 
 def findings(level: str) -> list[tuple[str, str]]:
@@ -109,3 +115,78 @@ def test_proxies_are_looked_at(environment: Settings) -> None:
     assert "one limit" in found(public_url="https://w.example")[0].finding
     assert [one.level for one in found(public_url="https://w.example", trusted_proxies="10.0.0.7/32")] == ["ok"]
     assert found(trusted_proxies="10.0.0.7/32,0.0.0.0/0")[0].level == "wrong"
+
+
+SETTINGS: dict[str, tuple[dict[str, object], dict[str, str], str, str]] = {
+    "traces without an address": ({"traces": True}, {}, "warn", "set OTEL_EXPORTER_OTLP_ENDPOINT"),
+    "an address without traces": (
+        {}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"}, "warn", "set WITHDRAWALS_TRACES=1",
+    ),
+    "an address of traces without http": (
+        {"traces": True}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "otel:4318"}, "wrong", "must begin with http://",
+    ),
+    "a protocol that is not sent": (
+        {"traces": True}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://o", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        "warn", "(4318)",
+    ),
+    "a DSN that is none": ({"sentry_dsn": SecretStr("https://sentry.example/1")}, {}, "wrong", "https://KEY@host/1"),
+    "a DSN without TLS": ({"sentry_dsn": SecretStr("http://key@sentry.example/1")}, {}, "warn", "use https://"),
+    "one port for two": ({"health_port": 8123, "port": 8123}, {}, "wrong", "both 8123"),
+    "no limit of guesses": ({"refusal_limit": 0}, {}, "warn", "WITHDRAWALS_REFUSAL_LIMIT"),
+    "private webhooks": ({"webhooks_allow_private": True}, {}, "warn", "WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE"),
+    "a brake that never holds": ({"brake_share": 1.0}, {}, "warn", "WITHDRAWALS_BRAKE_SHARE"),
+    "a lease that is too short": ({"lease_seconds": 5.0}, {}, "warn", "WITHDRAWALS_LEASE_SECONDS"),
+    "waits that never grow": ({"backoff_seconds": 7200.0}, {}, "warn", "WITHDRAWALS_BACKOFF_SECONDS"),
+    "a log for developers": ({"log_level": "debug"}, {}, "warn", "WITHDRAWALS_LOG_LEVEL"),
+}  # fmt: skip
+QUIET = {"brake_floor": 100, "port": 0}
+
+
+def test_settings_that_nobody_wants_are_named_with_the_remedy(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    quiet = environment.model_copy(update=QUIET)
+    assert [one.level for one in settings_check.examine(quiet)] == ["ok"]
+    for what, (given, variables, level, advice) in SETTINGS.items():
+        with subtests.test(what), monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            (found,) = settings_check.examine(quiet.model_copy(update=given))
+            assert found.level == level
+            assert advice in found.finding
+
+
+def test_packages_and_ports_that_settings_need_are_looked_for(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = environment.model_copy(update=QUIET)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "sentry_sdk", None)
+        patch.setattr(importlib.util, "find_spec", lambda _: None)
+        wanted = quiet.model_copy(update={"traces": True, "sentry_dsn": SecretStr("https://key@sentry.example/1")})
+        said = [one.finding for one in settings_check.examine(wanted) if one.level == "wrong"]
+        assert ["[traces]" in said[0], "[sentry]" in said[1]] == [True, True]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        other.close()
+        with health.serving(quiet.model_copy(update={"health_port": port}), alive=_well, ready=_well):
+            assert settings_check.examine(quiet.model_copy(update={"health_port": port}))[0].level == "ok"
+    monkeypatch.setattr(settings_check, "_PROBE_SECONDS", 0.1)  # the stranger never answers
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = quiet.model_copy(update={"health_port": stranger.getsockname()[1]})
+        (found,) = settings_check.examine(taken)
+    assert (found.level, "WITHDRAWALS_HEALTH_PORT" in found.finding) == ("wrong", True)
+
+
+def test_more_connections_than_the_server_has_are_found(db: Database, environment: Settings) -> None:
+    def look(**given: int) -> Finding:
+        with db.begin() as connection:
+            (found,) = settings_check.connections(connection, environment.model_copy(update=given))
+        return found
+
+    assert look().level == "ok"
+    assert "WITHDRAWALS_WEB_CONNECTIONS" in look(web_processes=8).finding
+
+
+def _well() -> health.Report:
+    return health.Report(ok=True, parts={})

@@ -1,24 +1,34 @@
 """The wheels outside of the repository: what they hold, and that everything works from a foreign folder."""
 
+import json
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+import redis
+import sqlalchemy
 
 from ops.local.servers import LocalServers
 from tests.cli.test_package import pins
+from tests.schema.test_rights import Site, empty, parts, site
 from tests.support import processes, wheels
+from tests.support.web import signed
 from tests.support.wheels import Installed
 from tests.world import World, eventually
 from worker.config import Settings
 
+__all__ = ["empty", "site"]
 HOSTILE = "import pathlib, sys; pathlib.Path(__file__).with_name('ran').touch(); sys.exit('a stranger')\n"
 
 
@@ -109,7 +119,7 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
 
 
 @pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Path]:
+def empty_folder(tmp_path: Path) -> Iterator[Path]:
     """An empty folder; embedded servers that were started in it are removed."""
     yield tmp_path
     processes.erase(LocalServers(tmp_path / ".local/withdrawals"))
@@ -118,14 +128,105 @@ def empty(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_demo_works_from_an_empty_folder(
-    installed: Installed, empty: Path, monkeypatch: pytest.MonkeyPatch
+    installed: Installed, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in list(os.environ):
         if name.startswith(("WITHDRAWALS_", "DATABASE_", "BROKER_")):
             monkeypatch.delenv(name)
     ran = subprocess.run(
         [installed.withdrawals, "demo", "brake"],
-        env=installed.environment(only=pins("local")), cwd=empty, capture_output=True, text=True, check=False,
+        env=installed.environment(only=pins("local")), cwd=empty_folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
-    assert [path.name for path in empty.iterdir()] == [".local"]
+    assert [path.name for path in empty_folder.iterdir()] == [".local"]
+
+
+REDIS_RULES = re.compile(r"^ *ACL SETUSER (?P<words>.+)$", re.MULTILINE)
+
+
+@pytest.mark.timeout(300)
+def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
+    installed: Installed, site: Site, environment: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/operations/install.md, step by step: logins of a DBA's making, an ACL user, an event in, its withdrawal."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = redis.Redis.from_url(environment.broker_url.get_secret_value())
+    address = f"http://127.0.0.1:{port}"
+    env = {
+        **installed.environment(only=pins("production")),
+        "DATABASE_URL": site.url(site.login), "DATABASE_DIRECT_URL": site.url(site.owner),
+        "BROKER_URL": acl_user(server, environment), "WITHDRAWALS_SECRET_KEY": secrets.token_urlsafe(32),
+        "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1", "WITHDRAWALS_BRAKE_FLOOR": "100",
+        "WITHDRAWALS_REFUSAL_LIMIT": "2",
+    }  # fmt: skip
+
+    def run(*words: str) -> str:
+        ran = subprocess.run(
+            [installed.withdrawals, *words], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, (words, ran.stdout, ran.stderr)
+        return ran.stdout
+
+    superuser, database_owner, platform, owner = parts(site)
+    site.run(*superuser, *database_owner)
+    site.run(*platform, as_=site.platform)
+    run("migrate", "--no-grants")
+    site.run(*owner, as_=site.owner)
+    site.run(
+        "INSERT INTO lms.organisations (name) VALUES ('Acme')",
+        "INSERT INTO lms.learners (organisation_id, external_id) VALUES (1, 'anna')",
+        "INSERT INTO lms.series (organisation_id, code, title) VALUES (1, 'FIRE', 'Fire safety')",
+        "INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status) VALUES (1, 1, 1, 'in_progress')",
+        as_=site.platform,
+    )
+    env["DATABASE_DIRECT_URL"] = site.url(site.login)
+    run("tokens", "create", "--name", "first-approver", "--role", "approver", "--organisation", "Acme")
+    source = json.loads(run("sources", "create", "--name", "payroll", "--kind", "standard", "--json"))
+    running = [
+        subprocess.Popen([installed.withdrawals, name], env=env, cwd=tmp_path, start_new_session=True)
+        for name in ("web", "worker", "relay")
+    ]
+    try:
+        eventually(lambda: answers(f"{address}/readyz"), what="web is ready")
+        guessed = {"Authorization": "Bearer wrong"}
+        answered = [httpx2.get(f"{address}/v1/jobs", headers=guessed).status_code for _ in range(3)]
+        assert answered == [401, 401, 429], "refused requests are counted in Redis"
+        body = json.dumps({
+            "type": "user.deactivated", "timestamp": datetime.now(UTC).isoformat(), "data": {"external_id": "anna"},
+        }).encode()  # fmt: skip
+        sent = httpx2.post(f"{address}/hooks/hr/{source['id']}", content=body, headers=signed(source["secret"], body))
+        assert sent.status_code == 202, sent.text
+        done = sqlalchemy.text("""SELECT true FROM lms.enrolments e, withdrawals.jobs j
+            WHERE e.status = 'withdrawn' AND j.state = 'completed'""")
+        with site.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            eventually(lambda: connection.execute(done).scalar(), what="the withdrawal")
+        levels = {(item["what"], item["level"]) for item in json.loads(run("doctor", "--json"))["items"]}
+        assert {("session", "ok"), ("broker", "ok"), ("relay", "ok"), ("worker", "ok")} <= levels
+        run("check")
+    finally:
+        for one in running:
+            one.send_signal(signal.SIGTERM)
+        for one in running:
+            one.wait(60)
+    refused = [(entry["object"], entry["context"]) for entry in server.acl_log()]
+    assert refused == [], "what the page grants is enough"
+
+
+def acl_user(server: "redis.Redis", environment: Settings) -> str:
+    """Make the Redis user of docs/operations/least-privilege.md; its address."""
+    page = (wheels.ROOT / "docs/operations/least-privilege.md").read_text(encoding="utf-8")
+    words = REDIS_RULES.search(page)
+    assert words is not None
+    rules = words["words"].replace("PASSWORD", "secret").split()
+    server.acl_log_reset()
+    server.execute_command("ACL", "SETUSER", *rules)  # type: ignore[no-untyped-call]
+    url = urlsplit(environment.broker_url.get_secret_value())
+    return url._replace(netloc=f"withdrawals:secret@{url.netloc}").geturl()
+
+
+def answers(url: str) -> bool:
+    with suppress(httpx2.TransportError):
+        return httpx2.get(url).is_success
+    return False

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FIRST = [DOCS / "tutorial.md"]
 PAGES = [*FIRST, *sorted({*DOCS.glob("**/*.md"), ROOT / "ops" / "deploy" / "README.md"} - {*FIRST})]
+REPOSITORY = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "ops").glob("*.md"))]
+"""Pages that are read in the repository."""
 ADDRESS = "127.0.0.1:8000"
 """Where the pages say that the service listens."""
 PAGE_SECONDS = 300.0
@@ -52,8 +54,9 @@ def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: Path) -> None:
-    """One environment for all pages, the tutorial first: it loads the enrolments that the others name."""
+@pytest.mark.parametrize("pages", [PAGES, REPOSITORY], ids=["docs", "repository"])
+def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: Path, pages: list[Path]) -> None:
+    """One environment for all pages, the tutorial or README first: it loads the enrolments that the others name."""
     (tmp_path / "withdrawals_client").symlink_to(ROOT / "schemas")
     port = _free_port()
     web = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_WEB_CONNECTIONS": "2"}
@@ -67,12 +70,12 @@ def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: 
         quick_commands(programs),
     ):
         eventually(lambda: _answers(f"{address}/healthz"))
-        for page in PAGES:
+        for page in pages:
             _run(page, _shell(tmp_path, programs), address.removeprefix("http://"))
 
 
 def test_every_block_that_is_not_run_says_why() -> None:
-    found = [block for page in PAGES for block in blocks(page)]
+    found = [block for page in (*PAGES, *REPOSITORY) for block in blocks(page)]
     assert sum(block.reason is None for block in found) > len(found) / 2
     assert all(len(block.reason) > 10 for block in found if block.reason is not None)
 
@@ -82,6 +85,7 @@ def _run(page: Path, shell: dict[str, str], address: str) -> None:
     script = "set -euo pipefail\n" + "".join(ATTENTION.format(line=one.line) + one.commands for one in wanted)
     folder = Path(shell["HOME"]) / page.stem
     folder.mkdir()
+    (folder / "ops").symlink_to(ROOT / "ops")
     said = folder / "said.txt"
     with said.open("wb") as file:
         running = subprocess.Popen(

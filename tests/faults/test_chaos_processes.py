@@ -1,13 +1,9 @@
 """Processes that die anywhere, stand still, have another clock or are of another release: each request is done once."""
 
-import io
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -23,6 +19,7 @@ from tests.support import clocks, kills
 from tests.support.chaos import Chaos, administrator, seconds_pass
 from tests.support.load import DEADLINE, FULL, KILLS, Load, leader, service
 from tests.support.processes import CHILDREN, RELAY, WORKER, family, kill
+from tests.support.releases import free_port, previous_release
 from tests.world import eventually
 from worker.access import tokens
 from worker.config import Settings
@@ -36,7 +33,7 @@ WEB = [sys.executable, "-m", "ops", "web"]
 
 @pytest.mark.scenario("everything-killed")
 def test_producers_over_http_get_each_request_done_once_while_every_process_dies(load: Load, chaos: Chaos) -> None:
-    port = _free_port()
+    port = free_port()
     commands = {"worker-a": WORKER, "worker-b": WORKER, "relay-a": RELAY, "relay-b": RELAY, "web": WEB}
     environment = {**CHILDREN, "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_RATE_LIMIT": "0"}
     with (
@@ -141,7 +138,7 @@ def test_processes_of_the_previous_release_run_beside_those_of_this_one(
     load: Load, chaos: Chaos, tmp_path: Path
 ) -> None:
     """On the schema of this release, as during a deployment: both kinds of worker, relay and producer."""
-    previous = _previous_release(tmp_path / "previous")
+    previous = previous_release(tmp_path / "previous")
     older = {**CHILDREN, "PYTHONPATH": str(previous), "PYTHONSAFEPATH": "1"}
     there = [
         "env",
@@ -149,7 +146,7 @@ def test_processes_of_the_previous_release_run_beside_those_of_this_one(
         str(previous),
     ]  # Dramatiq looks for modules in the folder in which it is started, before all others
     assert _imports_from(previous, there, older)
-    port = _free_port()
+    port = free_port()
     older |= {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_RATE_LIMIT": "0"}
     with (
         Supervisor({"worker-a": WORKER, "relay-a": RELAY}, CHILDREN) as newer,
@@ -191,25 +188,6 @@ def _token(load: Load) -> str:
 
 def _by_http(client: Client, key: str, ids: list[int]) -> tuple[int, None]:
     return client.submit(JobRequest(reason="not_required", enrolment_ids=ids), key=key).id, None
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _previous_release(directory: Path) -> Path:
-    """The code of the release before this one, from the project's history; skipped without it."""
-    root = Path(__file__).parents[2]
-    revision = os.environ.get("CHAOS_PREVIOUS", "v0.1.0")
-    found = subprocess.run(
-        [shutil.which("git") or "git", "-C", root, "archive", revision], capture_output=True, check=False
-    )
-    if found.returncode:
-        pytest.skip(f"needs the project's git history with the tag {revision}, or CHAOS_PREVIOUS=a revision")
-    with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
-        archive.extractall(directory, filter="data")
-    return directory
 
 
 def _imports_from(directory: Path, there: list[str], environment: dict[str, str]) -> bool:

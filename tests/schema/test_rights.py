@@ -1,17 +1,17 @@
 """Under a DBA's rules: no superuser, no CREATEROLE, a platform of somebody else, and SQL that is read first."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
-import psycopg
 import pytest
 import sqlalchemy
 from sqlalchemy import text
 
 from ops import grants
-from ops.local.postgres import USER
+from ops.local.postgres import USER, find_programs
 from ops.migrate import MIGRATIONS, head, migrate
 from tests.schema.test_schema import empty, everything
 from tests.support.commandline import refused, withdrawals
@@ -150,8 +150,8 @@ def test_the_printed_sql_makes_what_a_migration_makes(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", site.url(USER))
     printed = withdrawals("migrate", "--sql").out
-    with psycopg.connect(site.url(USER), autocommit=True) as connection:
-        connection.execute(printed.encode())
+    psql = [str(find_programs() / "psql"), "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", site.url(USER)]
+    subprocess.run(psql, input=printed, text=True, check=True, capture_output=True)
     by_hand = everything(site.engine, "withdrawals")
     assert json.loads(withdrawals("migrate", "--plan", "--json").out)["items"] == []
     site.run("DROP SCHEMA withdrawals CASCADE")

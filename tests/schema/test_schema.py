@@ -73,20 +73,13 @@ def test_a_second_migration_changes_nothing(empty: sqlalchemy.Engine, environmen
 def test_two_processes_that_migrate_at_once_are_both_right(
     empty: sqlalchemy.Engine, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second comes while the first has made everything and not committed yet."""
+    """The second comes in the middle of the first; indexes are built while it waits."""
     monkeypatch.setenv("DATABASE_URL", empty.url.set(drivername="postgresql").render_as_string(hide_password=False))
     monkeypatch.setenv("WITHDRAWALS_DATABASE_ROLE", role := f"service_{uuid4().hex[:8]}")  # new to the server, too
-    watching = sqlalchemy.create_engine(empty.url, poolclass=sqlalchemy.NullPool)
+    watching = sqlalchemy.create_engine(empty.url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
     second = None
-
-    def waits(connection: Connection) -> bool:
-        connection.rollback()
-        return bool(
-            connection.scalar(
-                text("""SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND wait_event_type = 'Lock'""")
-            )
-        )
+    asks = text("""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name = 'withdrawals' AND query LIKE '%pg_try_advisory_lock%'""")
 
     def before_commit(_: Connection) -> None:
         nonlocal second
@@ -94,7 +87,7 @@ def test_two_processes_that_migrate_at_once_are_both_right(
             command = [sys.executable, "-m", "ops", "migrate"]
             second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             with watching.connect() as connection:
-                eventually(lambda: waits(connection), what="the second waits for the first")
+                eventually(lambda: connection.scalar(asks), what="the second waits for the first")
 
     sqlalchemy.event.listen(empty, "commit", before_commit)
     assert migrate(empty, role=role) == head()
@@ -127,13 +120,18 @@ def test_a_migration_waits_briefly_for_a_lock_and_begins_again(
     assert given_up == 2
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(empty: sqlalchemy.Engine, environment: Settings) -> None:
+def test_a_migration_that_fails_leaves_nothing_of_itself_and_is_repeated(
+    empty: sqlalchemy.Engine, environment: Settings
+) -> None:
     with empty.begin() as connection:
         connection.execute(text("CREATE SCHEMA withdrawals"))
         connection.execute(text("CREATE TABLE withdrawals.audit (it text)"))
     with pytest.raises(ProgrammingError, match="already exists"):
         migrate(empty, role=environment.database_role)
-    assert {row[2] for row in everything(empty, "lms", "withdrawals")} == {"audit"}
+    assert {row[2] for row in everything(empty, "withdrawals")} == {"audit"}
+    with empty.begin() as connection:
+        connection.execute(text("DROP TABLE withdrawals.audit"))
+    assert migrate(empty, role=environment.database_role) == head()
 
 
 def test_the_platforms_own_schema_is_left_untouched(empty: sqlalchemy.Engine, environment: Settings) -> None:

@@ -14,7 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from ops.local.servers import LocalServers
 from ops.migrate import MIGRATIONS, head, migrate
+from tests.conftest import ROLE
+from tests.support.databases import Cluster
 from tests.world import assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
@@ -30,22 +33,27 @@ ANSWERS: dict[str, list[dict[str, Any]]] = json.loads(DATA.with_suffix(".json").
 """What the API of that version answered about those rows: by path, the fields that are not sentences."""
 
 
-@pytest.fixture
-def upgraded(environment: Settings) -> Iterator[Settings]:
-    """Settings of a database that was made and filled at the version before and then migrated by this one."""
-    url = sqlalchemy.make_url(environment.database_url.get_secret_value()).set(drivername="postgresql+psycopg")
-    server = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+@pytest.fixture(scope="module")
+def migrated(servers: LocalServers, cluster: Cluster) -> Iterator[str]:
+    """A database that was made and filled at the version before and then migrated by this one; to be copied."""
+    url = sqlalchemy.make_url(servers.database_url).set(drivername="postgresql+psycopg")
     name = f"upgraded_{uuid4().hex[:8]}"
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+    cluster.run(f"CREATE DATABASE {name}")
     engine = sqlalchemy.create_engine(url.set(database=name), poolclass=sqlalchemy.NullPool)
-    _fill_at_the_version_before(engine)
-    assert migrate(engine, role=environment.database_role) == head() != BEFORE
-    engine.dispose()
-    address = url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+    fill_at_the_version_before(engine)
+    assert migrate(engine, role=ROLE) == head() != BEFORE
+    yield name
+    cluster.drop(name)
+
+
+@pytest.fixture
+def upgraded(environment: Settings, cluster: Cluster, migrated: str) -> Iterator[Settings]:
+    """Settings of such a database."""
+    cluster.run(f"CREATE DATABASE {(name := migrated + '_copy')} TEMPLATE {migrated} STRATEGY file_copy")
+    url = sqlalchemy.make_url(environment.database_url.get_secret_value()).set(database=name)
+    address = url.render_as_string(hide_password=False)
     yield environment.model_copy(update={"database_url": SecretStr(address)})
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    cluster.drop(name)
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def test_tokens_of_a_migrated_database_are_known_and_a_revoked_one_stays_revoked
     assert found == {"mia": False, "gone": True}
 
 
-def _fill_at_the_version_before(engine: sqlalchemy.Engine) -> None:
+def fill_at_the_version_before(engine: sqlalchemy.Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:

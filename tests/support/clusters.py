@@ -43,10 +43,12 @@ _SETTINGS = {
 class Cluster:
     """One server of a test's own, on a Unix socket in its directory; a context manager that ends it."""
 
-    def __init__(self, servers: LocalServers, directory: Path, *, log: Path | None = None) -> None:
-        """`log`: where its log goes; beside its data by default."""
+    def __init__(
+        self, servers: LocalServers, directory: Path, *, log: Path | None = None, programs: Path | None = None
+    ) -> None:
+        """`log`: where its log goes; beside its data by default. `programs`: of another version of PostgreSQL."""
         self._account = servers.postgres.account
-        self._programs = servers.postgres.reachable_programs()
+        self._programs = programs or servers.postgres.reachable_programs()
         self.sockets = directory / "s"
         self.data = directory / "data"
         self.log = log or directory / "log"
@@ -84,10 +86,15 @@ class Cluster:
         options = " ".join(f"-c {name}='{value}'" for name, value in given.items())
         self._run("pg_ctl", "start", "-w", "-s", "-t", "90", "-D", self.data, "-l", self.log, "-o", options)
 
-    def create_database(self) -> None:
-        """Create the service's database, empty."""
+    def create_database(self, name: str = "withdrawals") -> None:
+        """Create an empty database: the service's, or another."""
         with psycopg.connect(self.url.replace("/withdrawals?", "/postgres?"), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE withdrawals")
+            connection.execute(f"CREATE DATABASE {name}".encode())
+
+    def version(self) -> int:
+        """The major version of the server that runs."""
+        with self.connect() as connection:
+            return connection.info.server_version // 10_000
 
     def migrate(self, role: str) -> None:
         """Bring the service's database to the newest schema; `role`: of the service."""

@@ -41,7 +41,7 @@ class Cluster:
     """Makes and drops databases through one connection, which is made again when a test has restarted the server."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = self._url = url
         self._connection: Session | None = None
 
     def run(self, statement: str) -> list[tuple[object, ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^( *)```(?:bash|sh|console)\b([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_PROMPT = re.compile(r"^\$ ", re.MULTILINE)
 _REASON = re.compile(r'data-not-run="([^"]+)"')
 
 
@@ -24,4 +25,5 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in _BLOCK.finditer(text):
         reason = _REASON.search(found[2])
-        yield Block(text[: found.start()].count("\n") + 1, textwrap.dedent(found[3]), reason[1] if reason else None)
+        commands = _PROMPT.sub("", textwrap.dedent(found[3]))
+        yield Block(text[: found.start()].count("\n") + 1, commands, reason[1] if reason else None)

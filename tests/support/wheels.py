@@ -50,17 +50,19 @@ class Installed:
         return {**os.environ, HIDDEN: json.dumps(sorted(_hidden(set(only))))}
 
 
-def build(directory: Path) -> list[Path]:
-    """Build the wheels of the service and of the client."""
-    for project in (ROOT, ROOT / "schemas"):
+def build(directory: Path, root: Path = ROOT) -> list[Path]:
+    """Build the wheels of the service and, where there is one, of the client. `root`: of this release's code."""
+    for project in (root, root / "schemas"):
+        if not (project / "pyproject.toml").exists():
+            continue
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
         subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=120)
     return sorted(directory.glob("*.whl"))
 
 
-def install(directory: Path) -> Installed:
-    """Build and install both wheels below a directory."""
-    wheels = build(directory / "dist")
+def install(directory: Path, root: Path = ROOT) -> Installed:
+    """Build and install the wheels of a release below a directory."""
+    wheels = build(directory / "dist", root)
     venv = directory / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=120)
     installed = Installed(wheels, venv / "bin")

@@ -1,16 +1,13 @@
 -- A cascade of a deactivation is superseded with it: its job names the person and their epoch at that time.
 ALTER TABLE withdrawals.jobs ADD COLUMN deactivated_external_id text,
+    -- The next line puts a wider one in its place.
+    -- squawk-ignore ban-drop-constraint
     DROP CONSTRAINT only_hr_is_superseded,
     ADD CONSTRAINT only_a_deactivation_is_superseded CHECK (
         (epoch IS NOT NULL) = (source = 'hr' OR deactivated_external_id IS NOT NULL)
-        AND (state <> 'superseded' OR epoch IS NOT NULL)),
+        AND (state <> 'superseded' OR epoch IS NOT NULL)) NOT VALID,
     ADD CONSTRAINT only_a_cascade_follows_a_deactivation CHECK (deactivated_external_id IS NULL OR (
-        source = 'support' AND reason = 'user_deactivated' AND learner_external_id IS NULL));
-CREATE INDEX jobs_of_cascades ON withdrawals.jobs (organisation_id, deactivated_external_id)
-    WHERE deactivated_external_id IS NOT NULL;
--- The newest job of a person's deactivation, which a repetition of the same event is answered with.
-CREATE INDEX jobs_of_deactivations ON withdrawals.jobs (organisation_id, learner_external_id, id)
-    WHERE source = 'hr';
+        source = 'support' AND reason = 'user_deactivated' AND learner_external_id IS NULL)) NOT VALID;
 
 -- Two budgets of a chunk that fails. Errors of the surroundings are bounded by time: attempts, and the pauses that were
 -- planned between them; what a job was paused, or waited for a worker, does not count. All others are bounded by number.
@@ -19,10 +16,6 @@ ALTER TABLE withdrawals.chunks ADD COLUMN tried_for interval NOT NULL DEFAULT '0
 
 -- Through which door somebody asked for a run; null: by the relay, or before this was recorded.
 ALTER TABLE withdrawals.runs ADD COLUMN door text CHECK (door IN ('api', 'cli', 'console'));
-
--- Letters of unknown learners, a few of each organisation at a time.
-CREATE INDEX dead_letters_of_unknown_learners ON withdrawals.dead_letters (organisation_id, id)
-    WHERE code = 'unknown_learner' AND state = 'open';
 
 -- A key is of a request or of an event, never of both. Only the job that an event itself made shares the event's key.
 -- Jobs and receipts have a unique index each, and none reaches over both tables: so whoever takes a key locks it first.

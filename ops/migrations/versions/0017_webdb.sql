@@ -2,4 +2,3 @@
 ALTER TABLE withdrawals.scim_users ADD COLUMN external_id text;  -- null: the row was gone before this column was there
 UPDATE withdrawals.scim_users u SET external_id = l.external_id
     FROM lms.learners l WHERE l.id = u.learner_id AND l.organisation_id = u.organisation_id;
-CREATE INDEX scim_users_of_person ON withdrawals.scim_users (organisation_id, external_id);

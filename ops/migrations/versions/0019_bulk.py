@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0019"
-down_revision = "0018"
+down_revision = "0018b"
 
 
 def upgrade() -> None:

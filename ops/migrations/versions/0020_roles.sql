@@ -6,7 +6,6 @@ UPDATE withdrawals.tokens SET owner = true WHERE role = 'approver';
 -- The learners of a job are corrected when it ends by those whom it withdrew. One that is cancelled while a chunk is being
 -- decided ends before that is known.
 ALTER TABLE withdrawals.jobs ADD COLUMN correct_due boolean NOT NULL DEFAULT false;
-CREATE INDEX jobs_correct_due ON withdrawals.jobs (id) WHERE correct_due;
 
 -- Until now a minute was put right only before something was held; now it says at any time what its jobs say.
 UPDATE withdrawals.brake_volume v SET jobs = counted.jobs

@@ -1,14 +1,9 @@
--- What a bulk job writes for each enrolment. An entry in an index by organisation and time, and a queued check of a
+-- What a bulk job writes for each enrolment. An entry in an index by organisation and time (0021b), and a queued check of a
 -- foreign key that is almost always null, were a twelfth of deciding a thousand (decision record 0030).
-
--- Outcomes come in the order of time, so the time is summarised for each range of blocks, and costs a row nothing.
--- Reports find a small organisation's outcomes by its jobs instead.
-CREATE INDEX outcomes_by_time ON withdrawals.outcomes USING brin (decided_at)
-    WITH (pages_per_range = 32, autosummarize = on);
-DROP INDEX withdrawals.outcomes_in_time;
 
 -- A foreign key queues a check for every row, also where it is null. This looks only where there is a letter. It is as
 -- strict: letters are never deleted and keep their ids.
+-- squawk-ignore ban-drop-constraint
 ALTER TABLE withdrawals.outcomes DROP CONSTRAINT outcomes_dead_letter_id_fkey;
 CREATE FUNCTION withdrawals.outcome_has_letter() RETURNS trigger LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off AS $$ BEGIN

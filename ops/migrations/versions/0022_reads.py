@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from alembic import op
+from ops.online import run
 
 revision = "0022"
-down_revision = "0021"
+down_revision = "0021b"
+online = True
 
 
 def upgrade() -> None:
-    op.execute(Path(__file__).with_suffix(".sql").read_text(encoding="utf-8"))
+    run(Path(__file__).with_suffix(".sql"))
