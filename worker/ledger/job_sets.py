@@ -59,8 +59,8 @@ class Inserted:
     effective_at: datetime
 
 
-# Each by its whole key, from the one index that has the keys in their order (`plan_by_order`). Asked for by equality, and
-# planned while the table was small, a request read all jobs of its organisation, until the table was next analysed.
+# Each by its whole key, from the one index that has the keys in their order (`plan_by_order`). Asked for by equality,
+# and planned while the table was small, a request read all jobs of its organisation until the table was next analysed.
 _BY_KEY = """(k.organisation_id, k.door, k.idempotency_key) >= (a.organisation_id, a.door, a.key)
     AND (k.organisation_id, k.door, k.idempotency_key) <= (a.organisation_id, a.door, a.key)
     ORDER BY k.organisation_id, k.door, k.idempotency_key LIMIT 1"""
@@ -134,8 +134,8 @@ WITH
 limits AS MATERIALIZED (
     SELECT w.organisation_id, w.floor, coalesce((SELECT sum(v.jobs + v.redrives) FROM withdrawals.brake_volume v
             -- a minute counts until all of it has left the window
-            WHERE v.organisation_id = w.organisation_id AND v.minute > now() - make_interval(hours => w.hours, mins => 1)
-        ), 0) AS volume,
+            WHERE v.organisation_id = w.organisation_id
+            AND v.minute > now() - make_interval(hours => w.hours, mins => 1)), 0) AS volume,
         (SELECT s.population FROM withdrawals.organisation_settings s WHERE s.organisation_id = w.organisation_id
             AND s.counted_at > clock_timestamp() - interval '30 s') AS population
     FROM jsonb_to_recordset(CAST(:limits AS jsonb)) AS w(organisation_id bigint, floor bigint, hours integer)
