@@ -4,7 +4,7 @@ The retry budget here is seconds, for what passes by itself (serialization, dead
 away, a server that restarts or takes no writes); the budget of hours is `run_after` in the ledger.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ import tenacity
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from worker import session_settings
 from worker.config import Settings
@@ -32,6 +32,17 @@ Item = TypeVar("Item")
 CHANNEL = "withdrawals_due"
 """What is notified after a commit that made something due; the relay listens to it."""
 _NOTIFY = sqlalchemy.text(f"NOTIFY {CHANNEL}")
+# A notification is a commit, too. Nobody waits for the disk because of it: lost in a crash, it is one of those that the
+# relay's next round makes up for.
+_NOTIFY_ALONE = sqlalchemy.text(
+    f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHANNEL}', '') /* NOTIFY */"
+)
+
+BY_INDEX = ("enable_seqscan", "enable_bitmapscan")
+"""What is off where statements read a little of tables that grow (`worker/ledger/fragments.py`)."""
+BY_ORDER = (*BY_INDEX, "enable_sort", "enable_incremental_sort")
+PLANNER_OFF = "withdrawals_planner_off"
+"""In a connection's `info`: what is off in its whole session."""
 
 _AFTER_COMMIT = "withdrawals_after_commit"
 _MORE = 2
@@ -85,15 +96,24 @@ class Database:
     """The connections of one process, acting as the service's role with timeouts below the lease."""
 
     def __init__(
-        self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False, retry_seconds: float | None = None
+        self,
+        settings: Settings,
+        *,
+        pool_size: int = 5,
+        as_owner: bool = False,
+        retry_seconds: float | None = None,
+        planner_off: Sequence[str] = (),
     ) -> None:
         """`as_owner` keeps the login's own rights and goes past a pooler: for migrations and for loading sample data.
 
         `retry_seconds`: how long `run` tries again, and a connection of the pool is waited for; by default
         half a lease. Short where somebody waits for the answer and would rather be told to come back.
+        `planner_off`: `BY_INDEX` or `BY_ORDER` for connections whose statements are all planned like this. It saves
+        each transaction a round trip.
         """
         self.retry_seconds = retry_seconds or settings.lease_seconds / 2
         self._settings = settings
+        self._planner_off = planner_off
         self._needed = session_settings.Needed.by(settings)
         url = settings.database_url.get_secret_value()
         # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
@@ -132,9 +152,10 @@ class Database:
         with self.engine.connect() as connection:
             return session_settings.require(driver(connection), self._needed)
 
-    def _prepare_service_session(self, session: session_settings.Session, _: object) -> None:
-        prepares = self._settings.database_pooler_prepares
-        session_settings.prepare_service_session(session, self._needed, pooler_prepares=prepares)
+    def _prepare_service_session(self, session: session_settings.Session, record: ConnectionPoolEntry) -> None:
+        prepares, off = self._settings.database_pooler_prepares, self._planner_off
+        if session_settings.prepare_service_session(session, self._needed, pooler_prepares=prepares, planner_off=off):
+            record.info[PLANNER_OFF] = frozenset(off)
 
     def _prepare_owner_session(self, session: session_settings.Session, _: object) -> None:
         session_settings.prepare_owner_session(session, self._needed)
@@ -234,7 +255,7 @@ class Database:
 
     def _notify(self) -> None:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(_NOTIFY)
+            connection.execute(_NOTIFY_ALONE)
 
 
 def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connection) -> T:

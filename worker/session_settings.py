@@ -6,6 +6,7 @@ transaction mode hands the server's session to somebody else after each transact
 at the start, and whatever is set, is read back; a process refuses to work in a session that is not as needed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -108,8 +109,13 @@ def faults(found: Found, needed: Needed) -> list[str]:
     return wrong
 
 
-def prepare_service_session(session: Session, needed: Needed, *, pooler_prepares: bool) -> None:
+def prepare_service_session(
+    session: Session, needed: Needed, *, pooler_prepares: bool, planner_off: Sequence[str] = ()
+) -> bool:
     """Make a new connection the service's: check what its login brings, set the rest where it can be set.
+
+    `planner_off`: settings of the planner that are turned off for the whole session, where it is one of its own;
+    whether they are. Through a pooler each transaction has to do that.
 
     Raises:
         SessionError: the session is not as needed, and cannot be made so. The message has the SQL to run.
@@ -121,8 +127,12 @@ def prepare_service_session(session: Session, needed: Needed, *, pooler_prepares
         elif faults(found, needed):
             _set(session, found, needed)
             _require(read(session, needed.role), needed)
+        if planner_off and not found.pooled:
+            calls = ", ".join(["set_config(%s, 'off', false)"] * len(planner_off))
+            _execute(session, f"SELECT {calls}", *planner_off)
     if pooler_prepares or not found.pooled:
         session.prepare_threshold = PREPARE_AFTER
+    return not found.pooled
 
 
 def prepare_owner_session(session: Session, needed: Needed) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
@@ -147,16 +147,19 @@ def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(
     from worker.ledger import job_sets
 
     ids = world.enrolments(1)
-    lock = job_sets.lock_settings
+    look = job_sets.look_and_lock
     first: list[Submitted] = []
 
-    def lock_late(*given: Any) -> Any:
-        if not first:
-            first.append(None)  # type: ignore[arg-type]
-            first[:] = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
-        return lock(*given)
+    def look_early(connection: Connection, *given: Any) -> Any:
+        if first:
+            return look(connection, *given)
+        first.append(None)  # type: ignore[arg-type]
+        with db.begin() as other:
+            found = look(other, *given)
+        first[:] = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
+        return found
 
-    monkeypatch.setattr(job_sets, "lock_settings", lock_late)
+    monkeypatch.setattr(job_sets, "look_and_lock", look_early)
     (second,) = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
     assert (second.created, second.job.id) == (False, first[0].job.id)
     with db.begin() as connection:

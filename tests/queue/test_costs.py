@@ -178,6 +178,25 @@ def test_a_claim_reads_no_more_the_more_waits(
     assert_bounded(reads_at_each_size(world, db, behind, act))
 
 
+def test_a_single_request_reads_no_more_the_more_jobs_there_are(world: World, db: Database) -> None:
+    """The plan of its statements is made while there are hardly any, and kept."""
+    ids = iter(world.enrolments(20))
+
+    def act() -> None:
+        world.submit(db, [next(ids)])
+
+    for _ in range(8):
+        act()
+    found = []
+    for size in (FEW, MANY):
+        Backlog(world).jobs(size)
+        act()
+        with counting(db) as costs:
+            act()
+        found.append(costs.rows_read)
+    assert_bounded(found)
+
+
 def test_the_look_for_due_events_reads_no_more_the_more_waits(world: World, db: Database) -> None:
     def act() -> None:
         with db.begin() as connection:

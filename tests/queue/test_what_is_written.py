@@ -67,7 +67,7 @@ def test_a_single_request_and_its_withdrawal(
         submit(db, requester, JobRequest(reason="not_required", enrolment_ids=[next(ids)]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act), 1, statements=13, written=10, read=40, wal=4_400)
+    assert_within(smallest(db, act), 1, statements=11, written=10, read=32, wal=4_200)
 
 
 def test_an_event_at_the_door(db: Database, environment: Settings, world: World, numbers: Iterator[int]) -> None:

@@ -44,7 +44,6 @@ REASONS = {
     "dead_letters._SETTLE": "the letters that locked chunks redrive",
     "dead_letters.close": _LOCKED,
     "desk_acts.drop_evidence": _SWEEP,
-    "job_sets._INSERT": "inserts jobs of the organisations that ask, and counts them in their own brake",
     "jobs.let_override": _LOCKED,
     "jobs.set_counts": _LOCKED,
     "jobs._ADMIT": _LOCKED,

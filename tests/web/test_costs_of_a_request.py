@@ -50,7 +50,7 @@ def commands(server: redis.Redis) -> int:
     return int(found["total_commands_processed"])
 
 
-def test_a_single_request_is_one_transaction_of_five_statements_without_redis(
+def test_a_single_request_is_one_transaction_of_three_statements_without_redis(
     client: TestClient, db: Database, environment: Settings, world: World, bearer: Bearer
 ) -> None:
     first, second = world.enrolments(2)
@@ -63,7 +63,7 @@ def test_a_single_request_is_one_transaction_of_five_statements_without_redis(
         assert client.post("/v1/jobs", headers={**headers, "Idempotency-Key": "2"}, json=body).status_code == 202
         asked = commands(server) - before
     assert found.count("COMMIT") == 1
-    assert len(found) - 1 <= 5, found
+    assert len(found) - 1 <= 3, found
     assert asked == 1, "the question itself"
 
 

@@ -8,6 +8,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from starlette.testclient import TestClient
 
+from tests.support.costs import counting
 from tests.support.web import event, make_source, signed
 from tests.world import World
 from worker.config import Settings
@@ -25,6 +26,15 @@ def small(environment: Settings) -> Iterator[Pools]:
     pools = Pools.open(environment.model_copy(update=one))
     yield pools
     pools.close()
+
+
+def test_the_door_asks_for_its_plans_once_a_session(small: Pools, world: World) -> None:
+    """A single request saves a round trip by it. Other pools read much, and plan as PostgreSQL thinks best."""
+    with counting(small.door) as costs:
+        world.submit(small.door, world.enrolments(1))
+    assert len(costs.statements) == 2, costs.statements
+    with small.requests.begin() as connection:
+        assert connection.exec_driver_sql("SHOW enable_sort").scalar() == "on"
 
 
 def take_all(stack: ExitStack, pool: Database) -> None:

@@ -51,13 +51,13 @@ def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted 
     for n, one in enumerate(wanted):
         first_at.setdefault(one.key, n)
     firsts = [wanted[n] for n in first_at.values()]
-    found = job_sets.look(connection, [(one.job, one.ids) for one in firsts])
+    found, limits = job_sets.look_and_lock(connection, [(one.job, one.ids) for one in firsts], defaults())
     known = {one.key: item.known for one, item in zip(firsts, found, strict=True) if item.known is not None}
     new = [(one, item) for one, item in zip(firsts, found, strict=True) if item.known is None]
-    made = _insert(connection, new)
+    made = _insert(connection, new, limits)
     for one, _ in new:
         if one.key not in made:  # committed by another process after the look
-            (again,) = job_sets.look(connection, [(one.job, one.ids)])
+            ((again,), _) = job_sets.look_and_lock(connection, [(one.job, one.ids)], defaults())
             if again.known is not None:
                 known[one.key] = again.known
     jobs = _read(connection, known.values())
@@ -90,16 +90,30 @@ def _read(connection: Connection, known: Iterable[tuple[int | None, bytes]]) -> 
     return {job.id: job for job in job_lists.find_jobs(connection, ids)} if ids else {}
 
 
-def _insert(connection: Connection, new: Sequence[tuple[Single, Candidate]]) -> dict[_Key, tuple[Single, Job]]:
-    """Admit or hold those that are due, and insert all of them."""
+def _insert(
+    connection: Connection, new: Sequence[tuple[Single, Candidate]], limits: dict[int, Brake]
+) -> dict[_Key, tuple[Single, Job]]:
+    """Admit or hold those that are due, and insert all of them. The settings rows of `limits` are locked."""
     if not new:
         return {}
-    admission = _Admission(connection, {one.job.organisation_id for one, found in new if found.is_due})
-    rows = [admission.row(one, found) for one, found in new]
-    inserted = job_sets.insert_jobs(connection, rows)
+    rows = [_row(one, found) for one, found in new]
+    inserted, past = job_sets.insert_jobs(connection, rows, limits)
+    if past:  # one by one those of organisations that are past their floor
+        left = [n for n, row in enumerate(rows) if row.job.organisation_id in past]
+        admission = _Admission(connection, limits, past)
+        for n in left:
+            rows[n] = admission.decide(rows[n])
+        late, _ = job_sets.insert_jobs(connection, [rows[n] for n in left], {})
+        inserted |= {left[place]: item for place, item in late.items()}
     if any(rows[n].state == JobState.QUEUED for n in inserted):
         notify_after_commit(connection)
     return {new[n][0].key: (new[n][0], _job(rows[n], item)) for n, item in inserted.items()}
+
+
+def _row(one: Single, found: Candidate) -> NewRow:
+    """The job as it is inserted while the brake holds nothing."""
+    state = JobState.QUEUED if found.is_due else JobState.SCHEDULED
+    return NewRow(one.job, LANE_BULK, one.ids, state, found.learners)
 
 
 @dataclass(slots=True)
@@ -110,40 +124,33 @@ class _Admission:
     """
 
     connection: Connection
-    organisation_ids: set[int]
-    _limits: dict[int, Brake] = field(default_factory=dict)
-    _volumes: dict[int, job_sets.Volume] = field(default_factory=dict)
+    limits: dict[int, Brake]
+    volumes: dict[int, job_sets.Volume]
     _in_set: dict[int, int] = field(default_factory=dict)
     """Learners of those of the set that were admitted."""
 
-    def __post_init__(self) -> None:
-        if self.organisation_ids:
-            self._limits = job_sets.lock_settings(self.connection, self.organisation_ids, defaults())
-            self._volumes = job_sets.volumes(self.connection, self._limits)
-
-    def row(self, one: Single, found: Candidate) -> NewRow:
-        """The job as it is inserted."""
-        row = NewRow(one.job, LANE_BULK, one.ids, JobState.QUEUED, found.learners)
-        if not found.is_due:
-            return replace(row, state=JobState.SCHEDULED)
-        passes = is_never_held(one.job.door, found.learners)
-        figures = None if passes else self._past(one.job.organisation_id, found.learners)
+    def decide(self, row: NewRow) -> NewRow:
+        """The job as it is inserted: held with its figures if it is due and does not fit."""
+        organisation_id = row.job.organisation_id
+        if row.state != JobState.QUEUED:
+            return row
+        passes = is_never_held(row.job.door, row.learners)
+        figures = None if passes else self._past(organisation_id, row.learners)
         if figures is not None:
             return replace(row, state=JobState.HELD, figures=figures)
-        organisation_id = one.job.organisation_id
-        self._in_set[organisation_id] = self._in_set.get(organisation_id, 0) + found.learners
+        self._in_set[organisation_id] = self._in_set.get(organisation_id, 0) + row.learners
         return row
 
     def _past(self, organisation_id: int, learners: int) -> dict[str, Any] | None:
         """The figures when so many learners more go past the limits. Learners are counted only past the floor."""
-        limits, volume = self._limits[organisation_id], self._volumes[organisation_id]
+        limits, volume = self.limits[organisation_id], self.volumes[organisation_id]
         in_set = self._in_set.get(organisation_id, 0)
         if volume.before + in_set + learners <= limits.floor:
             return None
         if volume.population is None:
             population = brake.recount(self.connection, organisation_id, limits.hours)
             before, _ = brake.volume(self.connection, organisation_id, limits.hours)
-            volume = self._volumes[organisation_id] = job_sets.Volume(before, population)
+            volume = self.volumes[organisation_id] = job_sets.Volume(before, population)
         before, population = volume.before + in_set, volume.population or 0
         if not limits.holds(volume=before + learners, population=population):
             return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, literal_column, text
 
+from worker.database import BY_INDEX, BY_ORDER, PLANNER_OFF
 from worker.ids import LARGEST
 from worker.models import Ids
 from worker.rules import ACTIVE
@@ -57,7 +58,13 @@ def among(column: ColumnElement[int] | ColumnElement[int | None], ids: Iterable[
     return column == any_(literal([row_id for row_id in ids if abs(row_id) <= LARGEST], Ids))
 
 
-_PLAN_BY_INDEX = text("SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)")
+def _turn_off(settings: Iterable[str]) -> TextClause:
+    return text("SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in settings))
+
+
+_PLANNED = "withdrawals_planned"
+"""In a connection's `info`: the transaction that is planned by index already."""
+_PLAN_BY_INDEX, _PLAN_BY_ORDER = _turn_off(BY_INDEX), _turn_off(BY_ORDER)
 
 
 def plan_by_index(connection: Connection) -> None:
@@ -66,7 +73,23 @@ def plan_by_index(connection: Connection) -> None:
     For what reads a little of a table that grows: planned while the table is small, a statement reads all of it, and a
     connection keeps that plan until the table is analysed.
     """
-    connection.execute(_PLAN_BY_INDEX)
+    if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not connection.get_transaction():
+        connection.execute(_PLAN_BY_INDEX)
+        connection.info[_PLANNED] = connection.get_transaction()
+
+
+def is_planned_by_index(connection: Connection) -> bool:
+    """Whether all transactions of its session are planned by index."""
+    return bool(connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_INDEX))
+
+
+def plan_by_order(connection: Connection) -> None:
+    """As `plan_by_index`, and where rows are asked for in an order, from the index that has it.
+
+    Of two indexes with the same first column a statement that is planned while the table is small takes either.
+    """
+    if not connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER):
+        connection.execute(_PLAN_BY_ORDER)
 
 
 def load_sql(name: str, **values: str) -> TextClause:

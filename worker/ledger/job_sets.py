@@ -4,15 +4,14 @@ Rows go in as one JSON document, so that a statement is the same text, and keeps
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, text
 
-from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
-from worker.models import Ids
+from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order
 from worker.records import Brake, NewJob
 
 
@@ -60,28 +59,50 @@ class Inserted:
     effective_at: datetime
 
 
-_LOOK = text(f"""
-SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_hash) AS request_hash,
-    coalesce(a.effective_at <= now(), true) AS is_due,
-    CASE WHEN a.learner_external_id IS NOT NULL THEN
-        ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM (SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
-        WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
-        WHERE {WOULD_WITHDRAW}) END AS learners
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
-    effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
--- each by its whole key: joined, tables that were never analysed were read from one end to the other
-LEFT JOIN LATERAL (SELECT k.id, k.request_hash FROM withdrawals.jobs k WHERE k.organisation_id = a.organisation_id
-    AND k.door = a.door AND k.idempotency_key = a.key OFFSET 0) j ON true
-LEFT JOIN LATERAL (SELECT k.job_id, k.request_hash FROM withdrawals.receipts k
-    WHERE k.organisation_id = a.organisation_id AND k.door = a.door AND k.idempotency_key = a.key OFFSET 0) r ON true
-ORDER BY a.n
+# Each by its whole key, from the one index that has the keys in their order (`plan_by_order`). Asked for by equality,
+# and planned while the table was small, a request read all jobs of its organisation until the table was next analysed.
+_BY_KEY = """(k.organisation_id, k.door, k.idempotency_key) >= (a.organisation_id, a.door, a.key)
+    AND (k.organisation_id, k.door, k.idempotency_key) <= (a.organisation_id, a.door, a.key)
+    ORDER BY k.organisation_id, k.door, k.idempotency_key LIMIT 1"""
+
+_LOOK_AND_LOCK = text(f"""
+WITH asked AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
+        effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
+),
+looked AS MATERIALIZED (
+    SELECT a.n, a.organisation_id, coalesce(j.id, r.job_id) AS job_id,
+        coalesce(j.request_hash, r.request_hash) AS request_hash, coalesce(a.effective_at <= now(), true) AS is_due,
+        CASE WHEN a.learner_external_id IS NOT NULL THEN
+            ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
+        ELSE (SELECT count(DISTINCT e.learner_id) FROM (
+            SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+            WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
+            WHERE {WOULD_WITHDRAW}) END AS learners
+    FROM asked a
+    LEFT JOIN LATERAL (SELECT k.id, k.request_hash FROM withdrawals.jobs k WHERE {_BY_KEY}) j ON true
+    LEFT JOIN LATERAL (SELECT k.job_id, k.request_hash FROM withdrawals.receipts k WHERE {_BY_KEY}) r ON true
+),
+-- the settings of those for whom the brake is asked, locked in the order of their ids, made where missing
+locked AS (
+    INSERT INTO withdrawals.organisation_settings (organisation_id)
+    SELECT DISTINCT organisation_id FROM looked WHERE request_hash IS NULL AND is_due ORDER BY organisation_id
+    ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
+    RETURNING organisation_id, brake_floor, brake_share, brake_hours
+)
+SELECT looked.*, locked.organisation_id AS locked_id, brake_floor, brake_share, brake_hours
+FROM looked LEFT JOIN locked USING (organisation_id) ORDER BY n
 """)
 
 
-def look(connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int] | None]]) -> list[Candidate]:
-    """For each job that is asked for, with its ids: whether its key is known, and what admission has to know."""
-    plan_by_index(connection)
+def look_and_lock(
+    connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int] | None]], defaults: Brake
+) -> tuple[list[Candidate], dict[int, Brake]]:
+    """For each job that is asked for, with its ids: whether its key is known, and what admission has to know.
+
+    Then the limits of the organisations that ask for something new that is due: their settings rows are locked.
+    """
+    plan_by_order(connection)
     rows = [
         {
             "n": n,
@@ -94,62 +115,41 @@ def look(connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int] | 
         }
         for n, (job, ids) in enumerate(wanted)
     ]
-    return [
-        Candidate(
-            None if row.request_hash is None else (row.job_id, bytes(row.request_hash)), row.is_due, int(row.learners)
-        )
-        for row in connection.execute(_LOOK, {"rows": json.dumps(rows)})
-    ]
+    candidates, limits = [], dict[int, Brake]()
+    for row in connection.execute(_LOOK_AND_LOCK, {"rows": json.dumps(rows)}):
+        known = None if row.request_hash is None else (row.job_id, bytes(row.request_hash))
+        candidates.append(Candidate(known, row.is_due, int(row.learners)))
+        if row.locked_id is not None and row.locked_id not in limits:
+            limits[row.locked_id] = Brake(
+                defaults.floor if row.brake_floor is None else row.brake_floor,
+                defaults.share if row.brake_share is None else row.brake_share,
+                defaults.hours if row.brake_hours is None else row.brake_hours,
+            )
+    return candidates, limits
 
 
-_LOCK = text("""
-INSERT INTO withdrawals.organisation_settings (organisation_id)
-SELECT organisation_id FROM unnest(:organisation_ids) AS wanted(organisation_id) ORDER BY organisation_id
-ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
-RETURNING organisation_id, brake_floor, brake_share, brake_hours
-""").bindparams(bindparam("organisation_ids", type_=Ids))
-
-
-def lock_settings(connection: Connection, organisation_ids: Iterable[int], defaults: Brake) -> dict[int, Brake]:
-    """Lock the settings rows of organisations in the order of their ids, made where missing; their limits."""
-    found = connection.execute(_LOCK, {"organisation_ids": sorted(organisation_ids)})
-    return {
-        row.organisation_id: Brake(
-            defaults.floor if row.brake_floor is None else row.brake_floor,
-            defaults.share if row.brake_share is None else row.brake_share,
-            defaults.hours if row.brake_hours is None else row.brake_hours,
-        )
-        for row in found
-    }
-
-
-_VOLUMES = text("""
-SELECT w.organisation_id, coalesce(sum(v.jobs + v.redrives), 0) AS volume,
-    (SELECT s.population FROM withdrawals.organisation_settings s WHERE s.organisation_id = w.organisation_id
-        AND s.counted_at > clock_timestamp() - interval '30 s') AS population
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS w(organisation_id bigint, hours integer)
--- a minute counts until all of it has left the window
-LEFT JOIN withdrawals.brake_volume v ON v.organisation_id = w.organisation_id
-    AND v.minute > now() - make_interval(hours => w.hours, mins => 1)
-GROUP BY w.organisation_id
-""")
-
-
-def volumes(connection: Connection, limits: dict[int, Brake]) -> dict[int, Volume]:
-    """What the brake has counted of organisations whose settings rows are locked."""
-    rows = [{"organisation_id": found, "hours": limit.hours} for found, limit in limits.items()]
-    found = connection.execute(_VOLUMES, {"rows": json.dumps(rows)})
-    return {row.organisation_id: Volume(int(row.volume), row.population) for row in found}
-
-
+# The settings rows are locked by an earlier statement, so this one sees what was counted by whoever had them before.
 _INSERT = text("""
 WITH
-asked AS (
+limits AS MATERIALIZED (
+    SELECT w.organisation_id, w.floor, coalesce((SELECT sum(v.jobs + v.redrives) FROM withdrawals.brake_volume v
+            -- a minute counts until all of it has left the window
+            WHERE v.organisation_id = w.organisation_id
+            AND v.minute > now() - make_interval(hours => w.hours, mins => 1)), 0) AS volume,
+        (SELECT s.population FROM withdrawals.organisation_settings s WHERE s.organisation_id = w.organisation_id
+            AND s.counted_at > clock_timestamp() - interval '30 s') AS population
+    FROM jsonb_to_recordset(CAST(:limits AS jsonb)) AS w(organisation_id bigint, floor bigint, hours integer)
+),
+asked AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, requested_by text,
         door text, idempotency_key text, request_hash text, reason text, source text, note text, kind text,
         learner_external_id text, epoch bigint, deactivated_external_id text, effective_at timestamptz,
         accepted integer, duplicates integer, state text, learners bigint, brake jsonb, lane smallint,
         enrolment_ids bigint[], request_id text, traceparent text)
+),
+past AS MATERIALIZED (
+    SELECT organisation_id, volume, population FROM limits l WHERE l.floor <
+        l.volume + (SELECT sum(learners) FROM asked a WHERE a.organisation_id = l.organisation_id AND state = 'queued')
 ),
 -- In the order of their keys, so that two sets with the same keys wait for each other and not both for the other.
 made AS (
@@ -160,7 +160,8 @@ made AS (
         note, kind, learner_external_id, epoch, deactivated_external_id, coalesce(effective_at, now()), accepted,
         duplicates, state, learners, CASE WHEN state = 'held' THEN 'brake' END, brake, request_id, traceparent,
         CASE WHEN state = 'queued' THEN now() END
-    FROM asked ORDER BY organisation_id, door, idempotency_key
+    FROM asked WHERE organisation_id NOT IN (SELECT organisation_id FROM past)
+    ORDER BY organisation_id, door, idempotency_key
     ON CONFLICT (organisation_id, door, idempotency_key) DO NOTHING
     RETURNING id, organisation_id, door, idempotency_key, created_at, effective_at
 ),
@@ -188,18 +189,34 @@ audited AS (
     INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id)
     SELECT organisation_id, requested_by, 'job.submit', id FROM inserted ORDER BY id
 )
-SELECT n, id, created_at, effective_at FROM inserted
+SELECT n, id, created_at, effective_at, NULL AS organisation_id, NULL AS volume, NULL AS population FROM inserted
+UNION ALL SELECT NULL, NULL, NULL, NULL, organisation_id, volume, population FROM past
 """)
 
 
-def insert_jobs(connection: Connection, rows: Sequence[NewRow]) -> dict[int, Inserted]:
+def insert_jobs(
+    connection: Connection, rows: Sequence[NewRow], limits: Mapping[int, Brake]
+) -> tuple[dict[int, Inserted], dict[int, Volume]]:
     """Insert jobs, each with its chunk and its audit row, and count the learners of those that are queued.
 
     By the place of a row: what was inserted. A row is missing when its key was taken meanwhile.
+
+    `limits`: of organisations whose settings rows are locked. If its queued jobs are past the floor, nothing of such an
+    organisation is inserted; what the brake has counted of it is the second result.
     """
-    given = json.dumps([{"n": n, **_as_json(row)} for n, row in enumerate(rows)])
-    found = connection.execute(_INSERT, {"rows": given})
-    return {row.n: Inserted(row.id, row.created_at, row.effective_at) for row in found}
+    given = {
+        "rows": json.dumps([{"n": n, **_as_json(row)} for n, row in enumerate(rows)]),
+        "limits": json.dumps(
+            [{"organisation_id": key, "floor": one.floor, "hours": one.hours} for key, one in limits.items()]
+        ),
+    }
+    inserted, past = dict[int, Inserted](), dict[int, Volume]()
+    for row in connection.execute(_INSERT, given):
+        if row.n is not None:
+            inserted[row.n] = Inserted(row.id, row.created_at, row.effective_at)
+        else:
+            past[row.organisation_id] = Volume(int(row.volume), row.population)
+    return inserted, past
 
 
 def _as_json(row: NewRow) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import structlog
 
 from worker import logs, telemetry
 from worker.config import Settings
-from worker.database import Database
+from worker.database import BY_INDEX, Database
 from worker.queue.drain import Drain
 from worker.queue.heartbeat import Heartbeat
 from worker.webhooks.deliveries import Deliverer
@@ -33,7 +33,7 @@ class Lifecycle(dramatiq.Middleware):
         logs.configure(self._settings)
         telemetry.start(self._settings, "worker")
         self._parent = os.getppid()
-        self.database = Database(self._settings, pool_size=self._settings.threads + 1)
+        self.database = Database(self._settings, pool_size=self._settings.threads + 1, planner_off=BY_INDEX)
         self.database.show_use("worker")
         self.drain = Drain(self.database, self._settings)
         self.deliverer = Deliverer(self.database, self._settings)

@@ -26,7 +26,7 @@ from worker.ledger import brake, claims, inbox_sets, jobs, processes, webhook_de
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
-from worker.queue.broker import QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
+from worker.queue.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
@@ -40,6 +40,12 @@ _SHORTEST, _LONGEST = 0.01, 0.3
 """Seconds between two rounds of publishing: the first notification after a lull acts at once; while they keep
 coming the pause doubles, so that a storm of events or single requests is worked off in large sets."""
 
+_COUNT_AFTER = 0.03
+"""Seconds from the first hint after a lull to the count of what is due: a request that came alone is served by then."""
+
+_SELDOM = frozenset(("daily", "forget", "sessions", "strip", "seal"))
+_SELDOM_EVERY = 10.0
+"""Steps for which nobody waits, and seconds between two of their rounds."""
 _OVERDUE_EVERY = 60.0
 """Seconds between two looks for dead letters that have become overdue."""
 
@@ -57,7 +63,7 @@ class Relay:
         self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._due = DueDeactivations()
-        self._next_overdue = 0.0
+        self._next_overdue = self._next_seldom = 0.0
         self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
@@ -120,27 +126,39 @@ class Relay:
                 self._turned = time.monotonic()
                 if time.monotonic() >= next_round:
                     next_round = self._round(session)
-                if self._leadership.leads:
+                elif self._leadership.leads:
                     self._publish()
                 self._stopping.wait(pause)
                 if list(session.notifies(timeout=0)):
                     pause = min(pause * 2, _LONGEST)
                 else:
                     pause = _SHORTEST
-                    self._wait(session, next_round)
+                    if self._wait(session, next_round) and self._leadership.leads:
+                        self._wake_one()
+                        self._stopping.wait(_COUNT_AFTER)
 
     def _round(self, session: Session) -> float:
         """Look who leads, and sweep if it is this relay; when the next round is due."""
         leads = self._leadership.seek(session)
         if leads:
-            self.sweep(go_on=lambda: self._leadership.leads)
+            seldom = time.monotonic() >= self._next_seldom
+            self._next_seldom = time.monotonic() + _SELDOM_EVERY if seldom else self._next_seldom
+            self.sweep(go_on=lambda: self._leadership.leads, seldom=seldom)
         patience = self._settings.sweep_seconds
         return time.monotonic() + (patience if leads else min(patience, EVERY))
 
-    def _wait(self, session: Session, until: float) -> None:
-        """Until a notification comes or the next round is due."""
+    def _wait(self, session: Session, until: float) -> bool:
+        """Until a notification comes or the next round is due; whether one came."""
         patience = max(until - time.monotonic(), 0.001)
-        list(session.notifies(timeout=patience, stop_after=1))
+        return bool(list(session.notifies(timeout=patience, stop_after=1)))
+
+    def _wake_one(self) -> None:
+        """One hint, before anything is counted: after a lull a notification means that something is due.
+
+        It carries nothing, so one that was in vain costs a worker a look.
+        """
+        if not self._broker_failed:
+            self._try("publish", lambda: self._top_up(1))
 
     def _publish(self) -> None:
         """Publish, unless Redis has failed in this round: one that hangs would hold up every step."""
@@ -159,21 +177,24 @@ class Relay:
                 claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
             )
             webhooks_due = webhook_deliveries.any_due(connection)
+        if webhooks_due:
+            self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
+        return self._top_up(due) if due else 0
+
+    def _top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
         try:
-            if webhooks_due:
-                added = self._broker.top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-                metrics.HINTS.labels(WEBHOOKS_QUEUE).inc(added)
-            added = self._broker.top_up(due) if due else 0
-            metrics.HINTS.labels(QUEUE).inc(added)
-            return added
+            added = self._broker.top_up(wanted, queue=queue, actor=actor)
         except redis.RedisError:
             self._broker_failed = True
             raise
+        metrics.HINTS.labels(queue).inc(added)
+        return added
 
-    def sweep(self, *, go_on: Callable[[], bool] = lambda: True) -> None:
-        """One slow round: everything that a crash, a lost message or the passing of time may have left.
+    def sweep(self, *, go_on: Callable[[], bool] = lambda: True, seldom: bool = True) -> None:
+        """One slow round: everything that a crash, a lost message or the passing of time may have left; then publish.
 
         `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
+        `seldom`: with the steps for which nobody waits.
         """
         self._broker_failed = False
         steps: dict[str, Callable[[], object]] = {
@@ -192,6 +213,8 @@ class Relay:
             "seal": self._sealer.step,
         }
         for name, step in steps.items():
+            if name in _SELDOM and not seldom:
+                continue
             if not go_on():
                 return
             self._try(name, step)

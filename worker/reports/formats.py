@@ -20,7 +20,7 @@ Batches = Iterable[Sequence[Sequence[Any]]]
 
 SHEET_ROWS = 1_048_576
 """Rows that an XLSX sheet can hold, the header included."""
-ROW_GROUP = 20_000
+ROW_GROUP = 10_000
 """Rows of a Parquet row group, which stays in memory until it is full."""
 
 
@@ -128,24 +128,27 @@ def _parquet(columns: Sequence[Column], batches: Batches, sink: BinaryIO) -> int
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.type]) for column in columns])
     numbers = [index for index, column in enumerate(columns) if column.type is ColumnType.NUMBER]
-    count = 0
+    count = waiting = 0
+    group: list[Any] = []
+
+    def columnar(batch: Sequence[Sequence[Any]]) -> Any:
+        lists = [list(values) for values in zip(*batch, strict=True)]
+        for index in numbers:
+            lists[index] = [None if value is None else float(value) for value in lists[index]]
+        return pa.record_batch(lists, schema=schema)
+
     with pq.ParquetWriter(sink, schema) as writer:
-        group: list[Sequence[Any]] = []
-
-        def write_group() -> None:
-            lists = [list(values) for values in zip(*group, strict=True)]
-            for index in numbers:
-                lists[index] = [None if value is None else float(value) for value in lists[index]]
-            writer.write_table(pa.table(lists, schema=schema))
-            group.clear()
-
         for batch in batches:
-            count += len(batch)
-            group.extend(batch)
-            if len(group) >= ROW_GROUP:
-                write_group()
+            if not batch:
+                continue
+            # A batch at once: as Python's values the rows of a group take several times the room.
+            group.append(columnar(batch))
+            count, waiting = count + len(batch), waiting + len(batch)
+            if waiting >= ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(group))
+                group, waiting = [], 0
         if group:
-            write_group()
+            writer.write_table(pa.Table.from_batches(group))
     pa.default_memory_pool().release_unused()
     return count
 

@@ -1,9 +1,10 @@
 """The connections of a web process, in pools of their own: what is slow takes none from what must be quick."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.config import Settings
-from worker.database import Database
+from worker.database import BY_ORDER, Database
 
 RETRY_SECONDS = 3.0
 """After that a waiting caller gets 503 with Retry-After."""
@@ -26,14 +27,14 @@ class Pools:
     def open(cls, settings: Settings) -> "Pools":
         """The pools of a web process, as large as the settings say."""
 
-        def pool(name: str, size: int) -> Database:
-            made = Database(settings, pool_size=size, retry_seconds=RETRY_SECONDS)
+        def pool(name: str, size: int, planner_off: Sequence[str] = ()) -> Database:
+            made = Database(settings, pool_size=size, retry_seconds=RETRY_SECONDS, planner_off=planner_off)
             made.show_use(name)
             return made
 
         return cls(
             pool("requests", settings.web_connections),
-            pool("door", settings.door_connections),
+            pool("door", settings.door_connections, BY_ORDER),
             pool("reports", settings.report_connections),
             pool("watchers", 1),
         )
