@@ -294,4 +294,5 @@ def hold(connection: Connection, organisation_id: int, job_id: int) -> None:
 
 def pruned_at(connection: Connection, organisation_id: int, job_id: int) -> datetime | None:
     """When a job's details were pruned; None: they were not."""
-    return connection.scalar(_PRUNED_AT, {"organisation_id": organisation_id, "job_id": job_id})
+    found: datetime | None = connection.scalar(_PRUNED_AT, {"organisation_id": organisation_id, "job_id": job_id})
+    return found
