@@ -243,6 +243,8 @@ def test_pages_and_lists_of_a_pruned_job_say_that_it_was_pruned(
         for act in ("reinstate", "reinstate/plan"):
             answer = client.post(f"/v1/jobs/{job.id}/{act}", json={}, headers=headers)
             assert (answer.status_code, "cannot be undone" in answer.text) == (410, True), act
+        history = client.get(f"/v1/enrolments/{page['items'][0]['enrolment_id']}/history", headers=headers).json()
+        assert "No request that is kept names it. By its day, requester and reason, this service" in history["summary"]
         listed = client.get("/v1/outcomes", headers=headers)
         assert (listed.status_code, listed.json()["items"]) == (200, [])
     with pytest.raises(PrunedError):

@@ -296,3 +296,28 @@ def pruned_at(connection: Connection, organisation_id: int, job_id: int) -> date
     """When a job's details were pruned; None: they were not."""
     found: datetime | None = connection.scalar(_PRUNED_AT, {"organisation_id": organisation_id, "job_id": job_id})
     return found
+
+
+_FORGOTTEN = text("""
+SELECT EXISTS (SELECT FROM withdrawals.prunes WHERE organisation_id = :organisation_id AND kind = 'jobs') AS requests,
+    EXISTS (SELECT FROM lms.enrolments e JOIN withdrawals.pruned_withdrawals p
+        ON p.organisation_id = e.organisation_id AND p.requested_by = e.withdrawn_by
+            AND p.reason = e.withdrawal_reason AND p.day = CAST(e.withdrawn_at AT TIME ZONE 'UTC' AS date)
+        WHERE e.id = :enrolment_id AND e.organisation_id = :organisation_id AND e.status = 'withdrawn') AS withdrawal
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What may be missing of an enrolment's history."""
+
+    requests: bool
+    """Whether jobs of the organisation were pruned: one of them may have named it."""
+    withdrawal: bool
+    """Whether its withdrawal is one of those on record as pruned."""
+
+
+def find_forgotten(connection: Connection, organisation_id: int, enrolment_id: int) -> Forgotten:
+    """What was pruned that may be about an enrolment."""
+    values = {"organisation_id": organisation_id, "enrolment_id": enrolment_id}
+    return Forgotten(**connection.execute(_FORGOTTEN, values).mappings().one())

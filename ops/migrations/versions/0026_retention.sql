@@ -14,7 +14,7 @@ CREATE TABLE withdrawals.prunes (
     chain bigint NOT NULL DEFAULT 0,    -- written by `link`
     CONSTRAINT days_of_rows CHECK ((kind = 'jobs') = (day IS NULL))
 );
-CREATE INDEX prunes_of_day ON withdrawals.prunes (organisation_id, kind, day) WHERE day IS NOT NULL;
+CREATE INDEX prunes_of_organisation ON withdrawals.prunes (organisation_id, kind, day);
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON withdrawals.prunes
     FOR EACH STATEMENT EXECUTE FUNCTION withdrawals.never('records of prunes are never changed');
 
