@@ -98,6 +98,7 @@ class Relay:
                 self._turned = time.monotonic()
                 self._serve_until_lost()
         finally:
+            self._prune.stop()
             self._leadership.resign()
             self._heartbeat.stop()
             metrics.forget(self)
