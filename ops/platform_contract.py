@@ -52,7 +52,8 @@ WHERE c.relnamespace = to_regnamespace('lms') AND c.relkind IN ('r', 'p', 'v', '
     AND has_column_privilege(:role, c.oid, a.attnum, r.name) AND NOT has_table_privilege(:role, c.oid, r.name)
     AND r.name || ' lms.' || c.relname || '.' || a.attname <> ALL(:granted)
 UNION ALL
-SELECT r.name || ' ON ' || t.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals')) t(name)
+SELECT r.name || ' ON ' || t.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.prunes'),
+    ('withdrawals.pruned_withdrawals')) t(name)
 CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
 WHERE has_table_privilege(:role, to_regclass(t.name), r.name)
 ORDER BY 1""")

@@ -50,6 +50,7 @@ class Job(BaseModel):
     file_name: str | None = Field(None, description="Of the file that it came as.")
     reinstates: int | None = Field(None, description="The job that this one takes back.")
     reinstated: int = Field(0, description="How many of this job's withdrawals were taken back.")
+    pruned: bool = Field(False, description="Whether its details are gone: kept for as long as the service is set to.")
 
 
 class PlanSample(BaseModel):

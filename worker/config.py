@@ -145,6 +145,21 @@ class Settings(BaseSettings):
     letter_keep_days: int = Field(
         400, ge=1, le=36_500, description="days after which the evidence of a closed dead letter is deleted"
     )
+    job_keep_days: int | None = Field(
+        None,
+        ge=90,
+        le=36_500,
+        description="days after its end that a job's outcomes and chunks are kept for `prune`; unset: for ever",
+    )
+    receipt_keep_days: int | None = Field(
+        None, ge=90, le=36_500, description="days that receipts of events are kept for `prune`; unset: for ever"
+    )
+    audit_keep_days: int | None = Field(
+        None, ge=365, le=36_500, description="days that the audit is kept for `prune`; unset: for ever"
+    )
+    prune_daily: bool = Field(
+        False, description="whether the relay prunes jobs and receipts once a day, without an export"
+    )
     log_format: Literal["console", "json"] = Field("console", description="format of the logs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     health_port: int | None = Field(

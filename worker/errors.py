@@ -39,6 +39,12 @@ class NotFoundError(WithdrawalsError):
     type = "not_found"
 
 
+class PrunedError(WithdrawalsError):
+    """The record's details were kept long enough and are gone."""
+
+    type = "pruned"
+
+
 class ConflictError(WithdrawalsError):
     """The state of the record does not allow this."""
 

@@ -201,6 +201,8 @@ class JobsColumns(TypedColumns):
     request_id: Named[str | None]
     traceparent: Named[str | None]
     received_at: Named[datetime | None] = Column(Instant)
+    prune_id: Named[int | None] = Column(BigInteger)
+    pruned_counts: Named[dict[str, Any] | None] = Column(JSONB)
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
@@ -276,7 +278,7 @@ class ChunkColumns(TypedColumns):
     alone: Named[bool]
     override: Named[bool]
     dead_letter_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.dead_letters.id"))
-    parent_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.chunks.id"))
+    parent_id: Named[int | None] = Column(BigInteger)
     counts: Named[dict[str, Any]] = Column(JSONB)
     created_at: Named[datetime] = Column(Instant)
     closed_at: Named[datetime | None] = Column(Instant)
@@ -623,6 +625,39 @@ seals = Table(
     ForeignKeyConstraint(["table_name", "after"], ["withdrawals.seals.table_name", "withdrawals.seals.day"]),
     schema="withdrawals",
 )
+
+
+class PrunesColumns(TypedColumns):
+    """What was pruned, for the books; append-only. A day: of rows of a table; none: of jobs."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    kind: Named[str]
+    organisation_id: Named[int] = Column(BigInteger)
+    day: Named[date | None]
+    row_count: Named[int] = Column(BigInteger)
+    counts: Named[dict[str, Any]] = Column(JSONB)
+    digest: Named[int] = Column(BigInteger)
+    files: Named[list[dict[str, Any]]] = Column(JSONB)
+    pruned_by: Named[str]
+    pruned_at: Named[datetime] = Column(Instant)
+    chain: Named[int] = Column(BigInteger)
+
+
+prunes = Table("prunes", metadata, PrunesColumns, schema="withdrawals")
+
+
+class PrunedWithdrawalsColumns(TypedColumns):
+    """How many withdrawals of a requester were pruned, by their day and reason; append-only."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    day: Named[date] = Column(primary_key=True)
+    requested_by: Named[str] = Column(primary_key=True)
+    reason: Named[str] = Column(primary_key=True)
+    prune_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.prunes.id"), primary_key=True)
+    withdrawals: Named[int] = Column(BigInteger)
+
+
+pruned_withdrawals = Table("pruned_withdrawals", metadata, PrunedWithdrawalsColumns, schema="withdrawals")
 
 
 class ProcessesColumns(TypedColumns):

@@ -39,6 +39,8 @@ class Job:
     held_because: str | None = None
     brake: dict[str, Any] | None = None
     """The figures that held it (`worker.records.Brake.figures`)."""
+    pruned: bool = False
+    """Whether its details were kept long enough and are gone."""
 
     @property
     def held_why(self) -> str | None:

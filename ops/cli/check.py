@@ -76,7 +76,9 @@ def _print(books: Books) -> None:
     totals = books.totals
     common.out.print(
         f"accepted {totals['accepted']:,} = outcomes {totals['outcomes']:,} + unfinished {totals['unfinished']:,}"
-        f" + closed whole {totals['closed_whole']:,}  ({totals['jobs']:,} jobs)"
+        f" + closed whole {totals['closed_whole']:,}"
+        + (f" + pruned {totals['pruned']:,}" if totals["pruned"] else "")
+        + f"  ({totals['jobs']:,} jobs)"
     )
     for found in (books.violations, books.warnings):
         for code in dict.fromkeys(violation.rule for violation in found):

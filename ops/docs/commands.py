@@ -26,7 +26,9 @@ def make_page() -> str:
 
 
 def _commands(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):  # the first words are loaded when they are asked for
+        command = group.get_command(context, name)
         if isinstance(command, TyperGroup):
             yield from _commands(command, (*above, name))
         elif not command.hidden:

@@ -12,3 +12,5 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA withdrawals TO :rol
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA withdrawals TO :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit FROM :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.seals FROM :role;
+REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.prunes FROM :role;
+REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.pruned_withdrawals FROM :role;

@@ -173,6 +173,39 @@ JOBS = [
     ),
 ]
 
+PRUNED = [
+    Corruption(
+        "a job that was pruned says it accepted more",
+        "pruned-job",
+        "UPDATE withdrawals.jobs SET accepted = accepted + 1 WHERE prune_id IS NOT NULL RETURNING 'job ' || id",
+    ),
+    Corruption(
+        "a job that was pruned is removed",
+        "prune-record",
+        """WITH gone AS (DELETE FROM withdrawals.jobs WHERE prune_id IS NOT NULL RETURNING prune_id)
+        SELECT 'record ' || prune_id || ': jobs 0, on record 1' FROM gone""",
+    ),
+    Corruption(
+        "outcomes of a job are removed as if they had been pruned",
+        "prune-record",
+        """WITH gone AS (DELETE FROM withdrawals.outcomes WHERE job_id = 1), chunks AS (
+            DELETE FROM withdrawals.chunks WHERE job_id = 1)
+        UPDATE withdrawals.jobs SET prune_id = 1, pruned_counts = '{"withdrawn": 5}' WHERE id = 1
+        RETURNING 'record 1: jobs 2, on record 1'""",
+    ),
+    Corruption(
+        "the record of a prune is removed",
+        "prune-record",
+        """WITH gone AS (DELETE FROM withdrawals.prunes RETURNING id)
+        SELECT 'record ' || id || ': named by jobs 1' FROM gone""",
+    ),
+    Corruption(
+        "the record of a prune is changed",
+        "prune-chain",
+        "UPDATE withdrawals.prunes SET pruned_by = 'nobody' RETURNING 'record ' || id",
+    ),
+]
+
 CHUNKS = [
     Corruption(
         "a chunk is in another organisation",
@@ -683,4 +716,4 @@ BRAKE = [
     ),
 ]
 
-ALL = JOBS + BRAKE + CHUNKS + OUTCOMES + LETTERS + PLATFORM + GUARDS
+ALL = JOBS + PRUNED + BRAKE + CHUNKS + OUTCOMES + LETTERS + PLATFORM + GUARDS

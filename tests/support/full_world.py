@@ -8,6 +8,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
 from schemas.reinstate import ReinstateRequest
+from tests.support.ageing import years_pass
 from tests.support.racing import leases_run_out, take
 from tests.world import World, decide_due, id_file
 from worker.config import Settings
@@ -22,6 +23,7 @@ from worker.people import hr_sources, inbox, scim_users
 from worker.people.inbox import IncomingEvent
 from worker.people.scim_users import UserAttributes
 from worker.queue import recovery
+from worker.reports.prune import prune
 from worker.reports.seals import Sealer
 from worker.webhooks import endpoints
 
@@ -34,6 +36,7 @@ def build(db: Database, owner: Database, settings: Settings) -> None:
     _failures(world, db, settings)
     _people(world, db, settings)
     _undone(world, db, settings)
+    _pruned(world, db, settings)
     _seal(world, db)
     _unfinished(world, db, settings)
 
@@ -96,6 +99,17 @@ def _letters(world: World, db: Database, settings: Settings) -> None:
     runs.start(
         db, organisation_id=org, act="redrive", wanted=LetterFilter(code="unknown_status"), actor="test:operator"
     )
+
+
+def _pruned(world: World, db: Database, settings: Settings) -> None:
+    """A job of long ago, of which the record is left."""
+    past = world.organisation("Past")
+    ids = [world.enrolment(name, organisation_id=past) for name in ("then", "ended then")]
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=ids[1])
+    submit(db, Requester(past, "test:past", "api", "past"), JobRequest(reason="not_required", enrolment_ids=ids))
+    decide_due(db, settings)
+    years_pass(world.owner, days=100, organisation_id=past)
+    list(prune(db, {"jobs": 90}, actor="test:operator"))
 
 
 def _failures(world: World, db: Database, settings: Settings) -> None:

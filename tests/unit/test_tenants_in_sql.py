@@ -57,6 +57,7 @@ REASONS = {
     "processes._REMOVE": "processes belong to no organisation",
     "sessions.delete_expired": _SWEEP,
     "sessions.delete_session": "the session that has just been presented",
+    "retention_days.delete_rows": "rows of all organisations that are old enough; each has its record, or none goes",
     "runs._end": "`stop` names the organisation; the others end a run that this transaction has locked",
     "runs._record_results": _SWEEP,
     "runs.end_canary": _LOCKED,

@@ -9,7 +9,8 @@ from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ids import LARGEST
-from worker.ledger import decision_receipts, letter_lists
+from worker.ledger import decision_receipts, letter_lists, retention
+from worker.ledger.retention import Forgotten
 from worker.records import DeadLetter
 
 Row = Mapping[str, Any]
@@ -47,6 +48,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
         now = letter_lists.find_enrolment(connection, organisation_id, enrolment_id)
         learner = now["learner_external_id"] if now else None
         decided = decision_receipts.list_outcomes(connection, organisation_id, enrolment_id)
+        forgotten = retention.find_forgotten(connection, organisation_id, enrolment_id)
         undecided = decision_receipts.list_undecided(connection, organisation_id, enrolment_id, learner)
         ids = decision_receipts.find_letters_about(connection, organisation_id, enrolment_id, learner)
         about = letter_lists.find_letters(connection, organisation_id, ids)
@@ -63,7 +65,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     )
     return EnrolmentHistory(
         enrolment_id=enrolment_id,
-        summary=_summary(enrolment_id, now, decisions, about),
+        summary=_summary(enrolment_id, now, decisions, about, forgotten),
         now=now and dict(now),
         decisions=decisions,
         dead_letters=[_letter(letter) for letter in about],
@@ -185,26 +187,41 @@ def _in_file(asked: Asked) -> str:
     return f", line {asked.line} of " + (f'the file "{asked.file_name}"' if asked.file_name else "its input")
 
 
-def _summary(enrolment_id: int, now: Row | None, decisions: Sequence[Decision], about: Sequence[DeadLetter]) -> str:
+def _summary(
+    enrolment_id: int,
+    now: Row | None,
+    decisions: Sequence[Decision],
+    about: Sequence[DeadLetter],
+    forgotten: Forgotten,
+) -> str:
     if now is None:
         state = f"This organisation has no enrolment {enrolment_id}."
     else:
         title = f' in the Learning Pathway "{now["pathway_title"]}"' if now["pathway_title"] else ""
         state = f"Enrolment {enrolment_id} (Series {now['series_code']}{title}) is {now['status']}."
     if not decisions:
-        return f"{state} Nobody has asked this service to withdraw it."
+        nobody = (
+            "No request that is kept names it."
+            if forgotten.requests
+            else "Nobody has asked this service to withdraw it."
+        )
+        return f"{state} {nobody}" + (_by(now, decisions, forgotten) if forgotten.withdrawal else "")
     asked = f"{len(decisions)} requests named it." if len(decisions) > 1 else "One request named it."
     live = sum(letter.is_live for letter in about)
     waits = sum(decision.standing == "waiting" for decision in decisions)
     more = [f"{live} open dead letter{'s' if live > 1 else ''}"] if live else []
     more += [f"{waits} request{'s' if waits > 1 else ''} still waiting"] if waits else []
-    return f"{state} {asked}" + (f" {' and '.join(more).capitalize()}." if more else "") + _by(now, decisions)
+    return (
+        f"{state} {asked}" + (f" {' and '.join(more).capitalize()}." if more else "") + _by(now, decisions, forgotten)
+    )
 
 
-def _by(now: Row | None, decisions: Sequence[Decision]) -> str:
+def _by(now: Row | None, decisions: Sequence[Decision], forgotten: Forgotten) -> str:
     if now is None or now["status"] != "withdrawn":
         return ""
     for decision in decisions:
         if decision.outcome == Outcome.WITHDRAWN:
             return f" Job {decision.request.job_id}, requested by {decision.request.requested_by}, withdrew it."
+    if forgotten.withdrawal:
+        return " By its day, requester and reason, this service withdrew it; the job's outcomes were pruned since."
     return " This service did not withdraw it."

@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
+from worker.jobs import show
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester, accept, reinstate_job
-from worker.ledger import freeze, job_lists, jobs
+from worker.ledger import freeze, job_lists, jobs, retention
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
@@ -45,6 +46,7 @@ def reinstate(
     Raises:
         NotFoundError: this organisation has no such job.
         ConflictError: the job is itself a reinstate, or has work left.
+        PrunedError: what it withdrew is not kept any more.
         IdempotencyConflictError: the key was used for another request.
     """
     body = request.model_dump(mode="json", exclude_none=True)
@@ -57,6 +59,7 @@ def reinstate(
             connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
         )
         if known is None:  # a known key answers before anything else is checked
+            retention.hold(connection, requester.organisation_id, job_id)
             _refuse(connection, requester.organisation_id, job_id)
         new = reinstate_job(requester, job_id=job_id, note=request.note, body=body)
         return accept(connection, new, StillWithdrawn(job_id, request.filter), chunk_size=chunk_size)
@@ -76,7 +79,7 @@ def plan(database: Database, organisation_id: int, job_id: int, part: ReinstateF
     """The outcomes that a reinstate would have now, by the same rules; nothing is locked or written.
 
     Raises:
-        NotFoundError, ConflictError: as `reinstate`.
+        NotFoundError, ConflictError, PrunedError: as `reinstate`.
     """
     with database.begin() as connection:
         _refuse(connection, organisation_id, job_id)
@@ -99,3 +102,4 @@ def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
         raise ConflictError(f"job {job_id} is itself a reinstate; submit a new job to withdraw its enrolments again")
     if found.finished_at is None or found.in_flight:
         raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
+    show.require_kept(connection, organisation_id, job_id, "so it cannot be undone")

@@ -1,9 +1,12 @@
 """Jobs as people and producers read them, one or many, with the counts of their chunks."""
 
+from sqlalchemy import Connection
+
 from schemas.job_filter import JobFilter
 from worker.database import Database
-from worker.errors import NotFoundError
-from worker.ledger import job_lists
+from worker.errors import NotFoundError, PrunedError
+from worker.ledger import job_lists, outcomes, retention
+from worker.ledger.outcomes import ListedOutcome
 from worker.records import Job
 
 
@@ -18,6 +21,34 @@ def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     return found
+
+
+def list_outcomes(
+    connection: Connection, organisation_id: int, job_id: int, *, outcome: str | None, after: int, limit: int
+) -> list[ListedOutcome]:
+    """Outcomes of a job by rising enrolment id, from the one behind `after` (0: from the first).
+
+    Raises:
+        PrunedError: they are not kept any more.
+    """
+    found = outcomes.list_outcomes(connection, organisation_id, job_id, outcome=outcome, after=after, limit=limit)
+    # Asked afterwards: whoever sees that a row is gone sees that the job is on record as pruned.
+    require_kept(connection, organisation_id, job_id, "so they cannot be listed")
+    return found
+
+
+def require_kept(connection: Connection, organisation_id: int, job_id: int, so: str) -> None:
+    """Refuse what needs a job's details once they are pruned.
+
+    Raises:
+        PrunedError: says when they were, and what that means (`so`).
+    """
+    at = retention.pruned_at(connection, organisation_id, job_id)
+    if at is not None:
+        raise PrunedError(
+            f"the outcomes of job {job_id} were pruned on {at:%Y-%m-%d}, {so}. The job's counts and its key are kept. "
+            "Ask the operators of the service for the files that they may have exported before."
+        )
 
 
 def list_jobs(

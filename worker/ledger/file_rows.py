@@ -149,14 +149,20 @@ class Batch:
     reason: str
     requested_by: str
     cancelled: int | None
+    pruned: int | None
+    """A job among them whose lines are not kept any more."""
 
 
 _BATCH = text("""
-SELECT j.id, j.reason, j.requested_by, (SELECT min(k.id)
+SELECT j.id, j.reason, j.requested_by, own.cancelled, own.pruned
+FROM withdrawals.jobs j CROSS JOIN LATERAL (
+    SELECT min(k.id) FILTER (WHERE k.state = 'cancelled') AS cancelled,
+        min(k.id) FILTER (WHERE k.prune_id IS NOT NULL) AS pruned
     FROM (SELECT j.id UNION ALL SELECT b.job_id FROM withdrawals.batch_jobs b WHERE b.first_job_id = j.id) own
-    JOIN withdrawals.jobs k ON k.id = own.id WHERE k.state = 'cancelled') AS cancelled
-FROM withdrawals.jobs j
-WHERE j.organisation_id = :organisation_id AND EXISTS (SELECT FROM withdrawals.file_lines f WHERE f.job_id = j.id)
+    JOIN withdrawals.jobs k ON k.id = own.id) own
+WHERE j.organisation_id = :organisation_id
+    AND (EXISTS (SELECT FROM withdrawals.file_lines f WHERE f.job_id = j.id)
+        OR (j.prune_id IS NOT NULL AND j.file_name IS NOT NULL))
     AND j.id = coalesce((SELECT first_job_id FROM withdrawals.batch_jobs WHERE job_id = :job_id), :job_id)
 """)
 

@@ -96,12 +96,24 @@ def _select_jobs() -> Select[*tuple[Any, ...]]:
         case((held, jobs.c.held_because)).label("held_because"),
         case((held, jobs.c.brake)).label("brake"),
         case((_in_state(JobState.RUNNING), JobState.RUNNING.value), else_=jobs.c.state).label("state"),
-        case((of_person, func.coalesce(_TOTALS.c.size, 0)), else_=jobs.c.accepted).label("accepted"),
+        case(
+            (~of_person, jobs.c.accepted),
+            (jobs.c.prune_id.is_(None), func.coalesce(_TOTALS.c.size, 0)),
+            else_=_pruned(),
+        ).label("accepted"),
         func.coalesce(_TOTALS.c.unfinished, 0).label("in_flight"),
-        _outcomes().label("outcomes"),
+        func.coalesce(jobs.c.pruned_counts, _outcomes()).label("outcomes"),
         _reinstated().label("reinstated"),
         _open_dead_letters().label("open_dead_letters"),
+        jobs.c.prune_id.is_not(None).label("pruned"),
     ).join(_TOTALS, true())
+
+
+def _pruned() -> ColumnElement[int]:
+    """How many ids a pruned job had an outcome for."""
+    count = func.jsonb_each_text(jobs.c.pruned_counts).table_valued("key", "value").lateral("pruned_count")
+    total = func.coalesce(func.sum(cast(count.c.value, Integer)), 0)
+    return select(total).select_from(count).correlate(jobs).scalar_subquery()
 
 
 def _outcomes() -> ColumnElement[Any]:
@@ -126,13 +138,20 @@ def _reinstated() -> ColumnElement[int]:
     """How many of the job's withdrawals other jobs took back."""
     undo = jobs.alias("undo")
     count = cast(chunks.c.counts["reinstated"].astext, Integer)
-    return (
+    by_chunks = (
         select(func.coalesce(func.sum(count), 0))
         .select_from(undo.join(chunks, chunks.c.job_id == undo.c.id))
+        .where(undo.c.reinstates == jobs.c.id, undo.c.prune_id.is_(None))
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+    by_record = (
+        select(func.coalesce(func.sum(cast(undo.c.pruned_counts["reinstated"].astext, Integer)), 0))
         .where(undo.c.reinstates == jobs.c.id)
         .correlate(jobs)
         .scalar_subquery()
     )
+    return by_chunks + by_record
 
 
 def _open_dead_letters() -> ColumnElement[int]:

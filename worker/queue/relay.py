@@ -30,6 +30,7 @@ from worker.queue.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, Hi
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
+from worker.reports.prune_daily import DailyPrune
 from worker.reports.seals import Sealer
 from worker.telemetry import error_reports, metrics
 from worker.telemetry.health import HUNG_AFTER, LATE_AFTER, Report
@@ -67,6 +68,7 @@ class Relay:
         self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
+        self._prune = DailyPrune(database, settings)
         self._broker_failed = False
         """Whether Redis failed since the last round began: until the next one nothing waits for it again."""
         self._turned = time.monotonic()
@@ -102,6 +104,7 @@ class Relay:
                 self._turned = time.monotonic()
                 self._serve_until_lost()
         finally:
+            self._prune.stop()
             self._leadership.resign()
             self._heartbeat.stop()
             metrics.forget(self)
@@ -211,6 +214,7 @@ class Relay:
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
             "seal": self._sealer.step,
+            "prune": self._prune.step,
         }
         for name, step in steps.items():
             if name in _SELDOM and not seldom:

@@ -16,20 +16,19 @@ from worker.config import settings
 from worker.database import Database
 from worker.errors import NotFoundError
 from worker.ledger import books
-from worker.ledger.books import seals, slices
+from worker.ledger.books import prunes, seals, slices
 from worker.ledger.books.rule import By, Rule, Severity, Violation
 from worker.ledger.books.slices import Slice
 
 _DAY = timedelta(days=1)
+_TERMS = ("jobs", "accepted", "outcomes", "unfinished", "closed_whole", "pruned")
 
 
 @dataclass(slots=True)
 class Books:
     """Both sides of the formula, and whatever breaks a rule."""
 
-    totals: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("jobs", "accepted", "outcomes", "unfinished", "closed_whole"), 0)
-    )
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_TERMS, 0))
     violations: list[Violation] = field(default_factory=list)
     """What nothing but a fault explains."""
     warnings: list[Violation] = field(default_factory=list)
@@ -38,7 +37,7 @@ class Books:
     @property
     def clean(self) -> bool:
         """Whether nothing is lost and nothing is counted twice."""
-        accounted = self.totals["outcomes"] + self.totals["unfinished"] + self.totals["closed_whole"]
+        accounted = sum(self.totals[term] for term in _TERMS[2:])
         return not self.violations and self.totals["accepted"] == accounted
 
     def add(self, found: list[Violation], *, most: int) -> None:
@@ -74,21 +73,33 @@ def check(
     """
     found = Books()
     counted = {By.AUDIT: seals.Days("audit", {}), By.RECEIPT: seals.Days("receipts", {})}
+    pruned = prunes.PrunedJobs()
     with _snapshot(database) as connection:
+        horizon = prunes.newest(connection)
         parts = _slices(connection, job_id, since, rows)
     for done, part in enumerate(parts):
         on_step(done, len(parts))
         with _snapshot(database) as connection:
-            found.add(_scan(connection, part, found, most), most=most)
+            kept = prunes.without_pruned(connection, part)
+            found.add(_scan(connection, kept, found, most), most=most)
             if part.by is By.JOB:
-                part_totals = books.totals(connection, part)
-                found.totals = {name: total + part_totals[name] for name, total in found.totals.items()}
+                for name, number in books.totals(connection, kept).items():
+                    found.totals[name] += number
+            if kept is not part:
+                found.add(pruned.add(connection, part, most=most), most=most)
             if part.by in counted and job_id is None:
                 counted[part.by].add(connection, part.within)
     if job_id is None:
         with _snapshot(database) as connection:
             day = since.astimezone(UTC).date() if since is not None else None
-            found.add(seals.compare(connection, counted.values(), since=day), most=most)
+            gone = {table: prunes.days(connection, table, horizon=horizon) for table in seals.SEALED}
+            found.add(seals.compare(connection, counted.values(), gone, since=day), most=most)
+            found.add(prunes.check_chain(connection), most=most)
+            if since is None:
+                found.add(prunes.compare(connection, pruned, horizon=horizon), most=most)
+    found.totals["jobs"] += pruned.jobs.total()
+    found.totals["accepted"] += pruned.accepted
+    found.totals["pruned"] += pruned.ids
     on_step(len(parts), len(parts))
     return found
 

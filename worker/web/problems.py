@@ -27,6 +27,7 @@ from worker.errors import (
     OwnJobError,
     OwnProposalError,
     PreconditionError,
+    PrunedError,
     SessionError,
     SettingsError,
     WithdrawalsError,
@@ -54,6 +55,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "No longer kept",
     412: "The record has changed",
     413: "Body too large",
     415: "Unsupported content type",
@@ -105,6 +107,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "conflict": (409, "dead letter 7 is not open: it is resolved"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
+    "pruned": (410, "the outcomes of job 7 were pruned on 2026-03-01; …"),
     "too_large": (413, "The body may have at most 4,194,304 bytes."),
     "too_many_ids": (413, "enrolment_ids: up to 100,000; send more as a file to POST /v1/jobs/file"),
     "content_type": (415, "The content type must be application/json."),
@@ -116,7 +119,7 @@ KINDS: dict[str, tuple[int, str]] = {
 EVERYWHERE = ("unauthorised", "forbidden", "invalid", "too_many_requests", "unavailable")
 WITH_BODY = ("not_json", "too_large", "content_type")
 _HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
-_USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 413: "too_large", 415: "content_type"}
+_USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 410: "pruned", 413: "too_large", 415: "content_type"}
 
 
 def describes(*wanted: int | str) -> dict[int | str, dict[str, Any]]:
@@ -149,6 +152,7 @@ def _described(status: int) -> dict[str, Any]:
 
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
+    (PrunedError, 410),
     (OwnJobError, 403),
     (OwnProposalError, 403),
     (ForbiddenError, 403),

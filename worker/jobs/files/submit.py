@@ -255,7 +255,8 @@ def _find_batch(connection: Connection, organisation_id: int, options: Options, 
 
     Raises:
         NotFoundError: no job that the requester may read was made from a file and has this id.
-        ConflictError: a job of the batch was cancelled, so that what it took was not done.
+        ConflictError: a job of the batch was cancelled, so that what it took was not done, or pruned, so that what it
+            took is not known.
         InvalidInputError: the batch has another reason (rule 5).
     """
     if options.batch is None:
@@ -265,6 +266,8 @@ def _find_batch(connection: Connection, organisation_id: int, options: Options, 
         raise NotFoundError(f"batch: no job {options.batch} of this organisation was made from a file")
     if found.cancelled is not None:
         raise ConflictError(f"batch: job {found.cancelled} was cancelled. Send the file without a batch.")
+    if found.pruned is not None:
+        raise ConflictError(f"batch: job {found.pruned} was pruned. Send the file without a batch.")
     if found.reason != reason:
         raise InvalidInputError(
             f"batch: job {found.id} has the reason {found.reason}. A batch has one reason (rule 5)."

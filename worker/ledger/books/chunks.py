@@ -240,6 +240,9 @@ _OUTCOMES = Scan(
                 WHEN 'already_withdrawn' THEN o.prior_status IS DISTINCT FROM '{withdrawn}' AND (
                     SELECT count(*) FROM withdrawals.outcomes s WHERE s.enrolment_id = o.enrolment_id
                         AND s.outcome = 'withdrawn' AND s.decided_at = o.decided_at) = 0
+                    AND NOT EXISTS (SELECT FROM withdrawals.pruned_withdrawals p
+                        WHERE p.organisation_id = o.organisation_id
+                            AND p.day = CAST(o.decided_at AT TIME ZONE 'UTC' AS date))
                 ELSE false END""",
             "o.outcome || ' after ' || coalesce(o.prior_status, 'nothing')",
         ),

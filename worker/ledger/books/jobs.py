@@ -111,8 +111,9 @@ _JOBS = Scan(
             "job-audit",
             "The audit does not say who asked for a job, released it or cancelled it: a row was removed.",
             "Compare the audit with a backup, and find out who may write it as its owner.",
-            """(j.source <> 'hr' AND NOT j.asked_on_record) OR (j.released_at IS NOT NULL AND NOT j.released_on_record)
-                OR (j.state = 'cancelled' AND NOT j.cancelled_on_record)""",
+            """(j.source <> 'hr' AND NOT j.asked_on_record AND NOT {pruned audit j j.created_at})
+                OR (j.released_at IS NOT NULL AND NOT j.released_on_record AND NOT {pruned audit j j.released_at})
+                OR (j.state = 'cancelled' AND NOT j.cancelled_on_record AND NOT {pruned audit j j.finished_at})""",
         ),
     ),
 )
@@ -120,7 +121,8 @@ _JOBS = Scan(
 _DEACTIVATIONS = Scan(
     By.JOB,
     """(
-    SELECT j.id, j.epoch, p.epoch AS current, r.id AS receipt, j.idempotency_key || ' of ' || j.door AS key
+    SELECT j.id, j.organisation_id, j.received_at, j.created_at, j.epoch, p.epoch AS current,
+        r.id AS receipt, j.idempotency_key || ' of ' || j.door AS key
     FROM withdrawals.jobs j
     LEFT JOIN withdrawals.persons p ON p.organisation_id = j.organisation_id AND p.external_id = j.learner_external_id
     LEFT JOIN withdrawals.receipts r ON r.organisation_id = j.organisation_id AND r.door = j.door
@@ -139,7 +141,7 @@ _DEACTIVATIONS = Scan(
             "receipt-missing",
             "A deactivation has no receipt: the row was removed, and the same event would be taken in again.",
             "Restore the receipt from a backup before the HR system repeats the event.",
-            "j.receipt IS NULL",
+            "j.receipt IS NULL AND NOT {pruned receipts j j.received_at} AND NOT {pruned receipts j j.created_at}",
             "'key ' || j.key",
         ),
     ),
@@ -178,11 +180,12 @@ _TAKEN_BACK = Scan(
     """(
     SELECT coalesce(o.job_id, r.reinstates) AS job_id, coalesce(o.enrolment_id, r.enrolment_id) AS enrolment_id,
         o.job_id IS NULL OR r.id IS NULL AS one_sided
-    FROM (SELECT job_id, enrolment_id, reinstated_by FROM withdrawals.outcomes
-        WHERE reinstated_by IS NOT NULL AND {within job_id}) o
+    FROM (SELECT t.job_id, t.enrolment_id, t.reinstated_by FROM withdrawals.outcomes t
+        WHERE t.reinstated_by IS NOT NULL AND {within t.job_id} AND NOT EXISTS (SELECT FROM withdrawals.jobs u
+            WHERE u.id = t.reinstated_by AND u.prune_id IS NOT NULL)) o
     FULL JOIN (SELECT x.enrolment_id, j.id, j.reinstates FROM withdrawals.jobs j
         JOIN withdrawals.outcomes x ON x.job_id = j.id
-        WHERE j.reinstates IS NOT NULL AND {within j.reinstates} AND x.outcome = 'reinstated') r
+        WHERE j.reinstates IS NOT NULL AND j.prune_id IS NULL AND {within j.reinstates} AND x.outcome = 'reinstated') r
     ON r.id = o.reinstated_by AND r.reinstates = o.job_id AND r.enrolment_id = o.enrolment_id) x""",
     "'job ' || x.job_id || ', enrolment ' || x.enrolment_id",
     (

@@ -11,7 +11,8 @@ _LETTERS = Scan(
         EXISTS (SELECT FROM withdrawals.letter_chunks c WHERE c.letter_id = d.id AND c.state IN ('ready', 'claimed'))
             AS tried,
         d.remedy IN ('keep', 'discard') AND NOT EXISTS (SELECT FROM withdrawals.audit a
-            WHERE a.dead_letter_id = d.id AND a.action = 'dead_letter.' || d.remedy) AS unasked
+            WHERE a.dead_letter_id = d.id AND a.action = 'dead_letter.' || d.remedy)
+            AND NOT {pruned audit d d.closed_at} AS unasked
     FROM withdrawals.dead_letters d LEFT JOIN withdrawals.jobs j ON j.id = d.job_id
     WHERE {within d.id}) d""",
     "'dead letter ' || d.id",

@@ -12,7 +12,8 @@ from worker.ledger.books.rule import By, Rule, Scan, Severity
 _ENROLMENTS = Scan(
     By.ENROLMENT,
     """(
-    SELECT e.id, e.organisation_id, e.status, e.withdrawn_at, e.withdrawn_by, e.status = '{withdrawn}' AS withdrawn,
+    SELECT e.id, e.organisation_id, e.status, e.withdrawn_at, e.withdrawn_by, e.withdrawal_reason,
+        e.status = '{withdrawn}' AS withdrawn,
         coalesce(o.standing, 0) AS standing, coalesce(o.same_time, false) AS same_time,
         coalesce(o.moved, false) AS moved, coalesce(o.newest, '-infinity') AS newest,
         coalesce(o.reinstated, '-infinity') AS reinstated, o.shown_at, coalesce(o.shown, false) AS shown,
@@ -29,7 +30,7 @@ _ENROLMENTS = Scan(
         FROM lms.enrolments e
         JOIN withdrawals.outcomes o ON o.enrolment_id = e.id AND o.outcome IN ('withdrawn', 'reinstated')
             AND {within o.enrolment_id}
-        JOIN withdrawals.jobs j ON j.id = o.job_id
+        JOIN withdrawals.jobs j ON j.id = o.job_id AND j.prune_id IS NULL
         CROSS JOIN LATERAL (SELECT o.outcome = 'withdrawn' AND o.reinstated_by IS NULL AS stands,
             o.outcome = 'withdrawn' AND (e.withdrawal_reason, e.withdrawn_by, e.withdrawn_at)
                 IS NOT DISTINCT FROM (j.reason, j.requested_by, o.decided_at) AS marked) k
@@ -44,7 +45,11 @@ _ENROLMENTS = Scan(
             "withdrawal-unexplained",
             "An enrolment is withdrawn in the name of a requester of this service, and no outcome says so.",
             "Read it with `explain`. An outcome was removed, or somebody wrote to the platform's table by hand.",
-            "m.foreign_mark AND w.ours",
+            # A withdrawal that was pruned is on record by its day, its requester and its reason.
+            """m.foreign_mark AND w.ours AND NOT EXISTS (SELECT FROM withdrawals.pruned_withdrawals p
+                WHERE p.organisation_id = e.organisation_id AND p.requested_by = e.withdrawn_by
+                    AND p.reason = e.withdrawal_reason
+                    AND p.day = CAST(e.withdrawn_at AT TIME ZONE 'UTC' AS date))""",
             "'by ' || e.withdrawn_by || ' at ' || coalesce(e.withdrawn_at::text, 'no time')",
         ),
         Rule(

@@ -90,10 +90,16 @@ class Scan:
         return f"SELECT code, subject FROM ({fill(found, within)}) found WHERE nth <= :most ORDER BY code, nth"
 
 
+# Whether rows of a table (`audit`, `receipts`) were pruned of the organisation of a row, written on the day of a time.
+_PRUNED = r"""EXISTS (SELECT FROM withdrawals.prunes pruned WHERE pruned.kind = '\1'
+    AND pruned.organisation_id = \2.organisation_id AND pruned.day = CAST(\3 AT TIME ZONE 'UTC' AS date))"""
+
+
 def fill(statement: str, within: str) -> str:
     """Put the lists of codes and the slice into a statement."""
     for name, value in _LISTS.items():
         statement = statement.replace(f"{{{name}}}", value)
+    statement = re.sub(r"\{pruned (\w+) (\w+) ([a-z_.]+)\}", _PRUNED, statement)
     return re.sub(r"\{within ([a-z_.]+)\}", lambda found: f"({within.replace('{column}', found[1])})", statement)
 
 

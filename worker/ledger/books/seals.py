@@ -6,19 +6,20 @@ holds the digest of the seal before it, so that one cannot be exchanged alone. T
 hash for each row: it is the same in any order, and can be put together from slices.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from sqlalchemy import Connection, text
 
+from worker.ledger.books.prunes import PrunedDays
 from worker.ledger.books.rule import Rule, Severity, Violation, fill
 
 SEALED = {"audit": "at", "receipts": "received_at"}
 """The tables that are sealed, with the time of a row."""
 
-_ROW = {
+ROW = {
     "audit": "ROW(id, organisation_id, actor, action, job_id, dead_letter_id, note, detail, extract(epoch FROM at))",
     "receipts": """ROW(id, organisation_id, door, idempotency_key, encode(request_hash, 'hex'),
         extract(epoch FROM received_at))""",
@@ -114,7 +115,7 @@ def seal(connection: Connection, horizon: Horizon) -> int:
     """Seal each table up to the horizon's day; how many seals were written."""
     written = 0
     for table, at in SEALED.items():
-        statement = _SEAL.format(table=table, at=at, row=_ROW[table])
+        statement = _SEAL.format(table=table, at=at, row=ROW[table])
         values = {"day": horizon.day, "last_id": horizon.last_ids[table], "looked_at": horizon.looked_at}
         written += connection.execute(text(statement), values).rowcount
     return written
@@ -132,7 +133,7 @@ class Days:
         at = SEALED[self.table]
         statement = f"""
             SELECT CAST({at} AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
-                bit_xor(hashtextextended(CAST({_ROW[self.table]} AS text), 0)) AS digest
+                bit_xor(hashtextextended(CAST({ROW[self.table]} AS text), 0)) AS digest
             FROM withdrawals.{self.table} WHERE {{within id}} GROUP BY 1"""
         for row in connection.execute(text(fill(statement, within))):
             n, digest = self.found.get(row.day, (0, 0))
@@ -148,8 +149,13 @@ ORDER BY s.table_name, s.day
 """)
 
 
-def compare(connection: Connection, counted: Iterable[Days], *, since: date | None = None) -> list[Violation]:
-    """What the seals say against the rows that were counted. `since`: the first day whose rows were counted."""
+def compare(
+    connection: Connection, counted: Iterable[Days], pruned: Mapping[str, PrunedDays], *, since: date | None = None
+) -> list[Violation]:
+    """What the seals say against the rows that were counted and those that are on record as pruned.
+
+    `since`: the first day whose rows were counted.
+    """
     seals = connection.execute(_SEALS).all()
     broken: list[Violation] = []
     for days in counted:
@@ -160,10 +166,18 @@ def compare(connection: Connection, counted: Iterable[Days], *, since: date | No
         for seal in mine:
             if seal.after is None or (since is not None and seal.after < since - timedelta(days=1)):
                 continue
-            covered = [day for day in days.found if seal.after < day <= seal.day]
-            rows, digest = sum(days.found[day][0] for day in covered), seal.linked
-            for day in covered:
-                digest = digest ^ days.found[day][1] if digest is not None else None
+            gone = pruned[days.table]
+            if any(seal.after < day <= seal.day for day in gone.busy):
+                continue
+            covered = [
+                part
+                for found in (days.found, gone.found)
+                for day, part in found.items()
+                if seal.after < day <= seal.day
+            ]
+            rows, digest = sum(n for n, _ in covered), seal.linked
+            for _, part in covered:
+                digest = digest ^ part if digest is not None else None
             if rows != seal.row_count or digest != seal.digest:
                 found = f"{days.table} of {seal.day}: rows {rows}, sealed {seal.row_count}"
                 broken.append(Violation(f"{days.table}-removed", found))

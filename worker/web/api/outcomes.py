@@ -7,13 +7,13 @@ from fastapi import APIRouter, Query
 from schemas import answers
 from schemas.catalogue import Outcome
 from worker.ids import parse_cursor
-from worker.ledger import outcomes
+from worker.jobs import show
 from worker.web.api.jobs import find_visible
 from worker.web.auth import ReaderOfJobs
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404, 410))
 
 
 @router.get("/{job_id}/outcomes")
@@ -29,7 +29,7 @@ def list_outcomes(
     find_visible(context, who, job_id)
     after = parse_cursor(cursor) or 0
     with context.database.begin() as connection:
-        found = outcomes.list_outcomes(
+        found = show.list_outcomes(
             connection, who.organisation_id, job_id, outcome=outcome, after=after, limit=limit + 1
         )
     items = [answers.JobOutcome.model_validate(item) for item in found[:limit]]

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}/reinstate", tags=["jobs"])
     status_code=202,
     responses={
         **ACCEPTED,
-        **describes("idempotency_key_missing", "not_json", "not_found", "conflict", "idempotency_key_reused"),
+        **describes("idempotency_key_missing", "not_json", "not_found", "conflict", "idempotency_key_reused", "pruned"),
     },
     openapi_extra={"parameters": [KEY_HEADER]},
 )
@@ -47,7 +47,7 @@ def reinstate_job(
     return accepted(made, response)
 
 
-@router.post("/plan", responses=describes("not_json", "not_found", "conflict"))
+@router.post("/plan", responses=describes("not_json", "not_found", "conflict", "pruned"))
 def plan_reinstate(
     context: Context, who: Operator, job_id: RowId, request: ReinstateRequest | None = None
 ) -> ReinstatePlan:

@@ -15,6 +15,7 @@ from worker.dead_letters import timeline
 from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import plan
+from worker.jobs import show as show_jobs
 from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
@@ -106,7 +107,7 @@ def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] =
     """The outcome of each enrolment of a job so far."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
     with view.database.begin() as connection:
-        found = outcomes.list_outcomes(
+        found = show_jobs.list_outcomes(
             connection,
             view.organisation_id,
             job_id,
