@@ -12,3 +12,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA withdrawals TO :rol
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA withdrawals TO :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit FROM :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.seals FROM :role;
+-- Only the owner's login erases; the service may say that a person is back.
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erased_rows FROM :role;
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erasures FROM :role;
+GRANT UPDATE (lifted_at) ON withdrawals.erasures TO :role;

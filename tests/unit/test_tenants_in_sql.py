@@ -44,6 +44,8 @@ REASONS = {
     "dead_letters._SETTLE": "the letters that locked chunks redrive",
     "dead_letters.close": _LOCKED,
     "desk_acts.drop_evidence": _SWEEP,
+    "erased_texts._AFTER": _LOCKED,
+    "erased_texts.erase": "rows that it has found and locked by `_of_organisation`",
     "job_sets._INSERT": "inserts jobs of the organisations that ask, and counts them in their own brake",
     "jobs.let_override": _LOCKED,
     "jobs.set_counts": _LOCKED,
@@ -131,5 +133,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
         "decide._LOCK_LEARNERS", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
-        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT",
+        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT", "erased_texts._WITHDRAWN_BY",
     }  # fmt: skip

@@ -17,10 +17,11 @@ from sqlalchemy import ColumnElement, Connection
 
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
+from worker.access import erased
 from worker.database import Database
 from worker.errors import ConflictError, MutabilityError, NotFoundError, PreconditionError, UniquenessError
 from worker.jobs.submit import Requester
-from worker.ledger import jobs, person_events, scim_users
+from worker.ledger import erasures, jobs, person_events, scim_users
 from worker.ledger.scim_users import SOURCE, ScimUser
 from worker.people import events
 
@@ -272,6 +273,9 @@ def _set_active(
 
     The learner is read again after it: a success that has changed nothing, or somebody else, would be believed.
     """
+    if active:  # a directory that has the person as active knows them again
+        sealed_key = erasures.read_key(connection, organisation_id)
+        erased.lift(connection, organisation_id, sealed_key, user.external_id)
     event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=user.external_id)
     receipt = events.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)
     if receipt.status == ReceiptStatus.IGNORED:

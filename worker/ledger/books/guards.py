@@ -25,7 +25,8 @@ _RIGHTS = Scan(
         AND has_column_privilege(:role, c.oid, a.attnum, r.name) AND NOT has_table_privilege(:role, c.oid, r.name)
         AND (c.relname::text, a.attname::text, r.name) NOT IN (VALUES {_GRANTED})
     UNION ALL
-    SELECT t.name, r.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals')) t(name)
+    SELECT t.name, r.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.erased_rows'),
+        ('withdrawals.erasures')) t(name)
     CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
     WHERE has_table_privilege(:role, t.name, r.name)) g""",
     "'role ' || CAST(:role AS text)",
@@ -43,7 +44,8 @@ _GUARDS = Scan(
     By.WHOLE,
     """(
     SELECT 'trigger ' || g.name || ' on withdrawals.' || g.relation AS name
-    FROM (VALUES ('audit', 'append_only'), ('seals', 'append_only'), ('chunks', 'keep'), ('chunks', 'keep_id'),
+    FROM (VALUES ('audit', 'append_only'), ('audit', 'only_erasure'), ('erased_rows', 'append_only'),
+        ('seals', 'append_only'), ('chunks', 'keep'), ('chunks', 'keep_id'),
         ('outcomes', 'have_chunks'), ('outcomes', 'keep_chunk'), ('outcomes', 'has_letter'), ('dead_letters', 'keep'),
         ('dead_letters', 'keep_id')) g(relation, name)
     WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('withdrawals.' || g.relation)
