@@ -23,6 +23,7 @@ _GROUPS = {
     "jobs": ("jobs", "watch", "reinstate", "control"),
     "brake": ("brake",),
     "dead-letters": ("dead_letters", "desk", "letter_acts"),
+    "keys": ("keys",),
     "person": ("person",),
     "receipts": ("receipts",),
     "report": ("report",),

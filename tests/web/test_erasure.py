@@ -1,9 +1,7 @@
 """A person who asked for it is erased from every table; counts, outcomes and books stay (decision record 0038)."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
-
 from typing import Any
 from uuid import uuid4
 
@@ -199,16 +197,14 @@ def _find_mark(owner: Database) -> set[str]:
         ).all()
         for table, column, kind in columns:
             shown = f"encode({column}, 'escape')" if kind == "bytea" else f"CAST({column} AS text)"
-            values = connection.scalars(text(f"SELECT {shown} FROM withdrawals.{table}"))  # noqa: S608 - of the catalogue
+            values = connection.scalars(text(f"SELECT {shown} FROM withdrawals.{table}"))
             if any(value is not None and MARK.search(value) for value in values):
                 found.add(f"{table}.{column}")
     return found
 
 
 def _erase(owner: Database, world: World) -> None:
-    erasure.erase(
-        owner, organisation_id=world.organisation_id, external_id=PERSON, actor="dpo", note="request 12"
-    )
+    erasure.erase(owner, organisation_id=world.organisation_id, external_id=PERSON, actor="dpo", note="request 12")
 
 
 def _seal(world: World, db: Database) -> None:
@@ -224,5 +220,3 @@ def _seal(world: World, db: Database) -> None:
     sealer = Sealer(db)
     sealer.step()
     assert sealer.step() > 0
-
-

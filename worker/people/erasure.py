@@ -154,7 +154,7 @@ def _find(
     with database.begin() as connection:
         if not erasures.may_erase(connection):
             raise SettingsError(
-                "DATABASE_URL: this login may not erase. Use the login that owns schema withdrawals, as `migrate` does, "
+                "DATABASE_URL: this login may not erase. Use the one that owns schema withdrawals, as `migrate` does, "
                 "and grant it the service's role too: it reads and corrects the platform's rows."
             )
         known = erasures.find_on_platform(connection, organisation_id, external_id)

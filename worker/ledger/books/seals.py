@@ -35,7 +35,7 @@ def row_hash(table: str) -> str:
 
 
 def _with_erased(table: str) -> str:
-    """SQL: the rows of a table as `r`. `now`: its hash. `sealed`: what a seal counts. `remaining`: what was left of it."""
+    """SQL: the rows of a table as `r`. `now`: its hash. `sealed`: what a seal counts. `remaining`: what is left."""
     return f"""(SELECT t.*, {row_hash(table)} AS now, coalesce(x.sealed_hash, {row_hash(table)}) AS sealed,
         x.current_hash AS remaining FROM withdrawals.{table} t
         LEFT JOIN withdrawals.erased_rows x ON x.table_name = '{table}' AND x.row_id = t.id) r"""
