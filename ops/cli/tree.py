@@ -14,6 +14,7 @@ _ALONE = {
     "processes": ("demo", "up", "web", "worker", "relay", "config", "doctor"),
     "data": ("load", "migrate", "grants"),
     "check": ("check",),
+    "drill": ("drill",),
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
     "explain": ("explain",),

@@ -1,8 +1,5 @@
 """Every secret is rotated while requests come in, and none of them is refused (docs/operations/rotate-secrets.md)."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +13,7 @@ from standardwebhooks import Webhook
 from tests.conftest import ROLE
 from tests.support.commandline import done, withdrawals
 from tests.support.incoming import incoming, make_registered
+from tests.support.traffic import traffic
 from tests.world import World, decide_due, eventually
 from worker.access import keys, memory, tokens
 from worker.config import Settings, settings
@@ -28,36 +26,6 @@ from worker.webhooks import endpoints
 from worker.webhooks.deliveries import Deliverer
 
 OLD, NEW = "the-old-key-of-the-tests", "the-new-key-of-the-tests"
-
-
-@contextmanager
-def traffic(request: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Make requests all the time; what is yielded waits for two more. The first that fails fails the test."""
-    stop, made, failed = threading.Event(), [0], list[BaseException]()
-
-    def run() -> None:
-        try:
-            while not stop.is_set():
-                request()
-                made[0] += 1
-        except BaseException as error:
-            failed.append(error)
-
-    def more() -> None:
-        before = made[0]
-        eventually(lambda: made[0] >= before + 2 or failed)
-        assert not failed, failed
-
-    sender = threading.Thread(target=run)
-    sender.start()
-    try:
-        more()
-        yield more
-        more()
-    finally:
-        stop.set()
-        sender.join()
-    assert not failed, failed
 
 
 def test_the_secret_key_is_rotated_and_what_it_sealed_is_sealed_anew(
