@@ -21,8 +21,8 @@ PLACES: dict[str, tuple[str, Column[int], Column[str] | Column[str | None]]] = {
 def read_all(connection: Connection, place: str) -> Iterator[tuple[int, str]]:
     """The sealed values of a place, by the key of their row."""
     _, key, column = PLACES[place]
-    for row in connection.execute(select(key, column).where(column.is_not(None)).order_by(key)).all():
-        yield row[0], row[1]
+    for row_key, value in connection.execute(select(key, column).where(column.is_not(None)).order_by(key)).all():
+        yield row_key, str(value)
 
 
 def replace(connection: Connection, place: str, row_key: int, *, before: str, after: str) -> bool:

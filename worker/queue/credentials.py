@@ -1,10 +1,9 @@
 """The password of Redis, read anew for each connection when a file holds it: it is rotated without a restart."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
-from redis.connection import parse_url
 from redis.credentials import CredentialProvider
 
 from worker import config
@@ -26,9 +25,9 @@ class _FromUrl(CredentialProvider):
         self._given = SecretStr(url)
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        found = parse_url(config.newest("broker_url", self._given))
-        user, password = found.get("username"), str(found.get("password", ""))
-        return (str(user), password) if user else (password,)
+        parts = urlsplit(config.newest("broker_url", self._given))
+        password = unquote(parts.password or "")
+        return (unquote(parts.username), password) if parts.username else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         return self.get_credentials()
