@@ -100,7 +100,17 @@ def test_a_late_event_about_an_erased_person_stores_nobody(
     assert _find_mark(owner) == set()
     assert check(db).clean
     assert done("person", "admit", PERSON) == {"admitted": True}
+    assert withdrawals("person", "admit", PERSON).code == 1
     assert done("reactivate", PERSON)["status"] == "reactivated"
+    world.run("UPDATE lms.learners SET active = false WHERE external_id = :p", p=PERSON)
+    _erase(owner, world)
+    world.run("DELETE FROM lms.enrolments")
+    world.run("DELETE FROM lms.learners")  # the platform has erased them too, and their directory knows them again
+    headers = {**bearer("scim"), "Content-Type": "application/scim+json"}
+    user = {"userName": ADDRESS, "externalId": PERSON, "active": False}
+    assert client.post("/scim/v2/Users", json=user, headers=headers).status_code == 201
+    assert done("reactivate", PERSON)["status"] == "reactivated"
+    assert not check(db).violations
 
 
 @pytest.mark.parametrize("dies_after", (0, 9, 14))
