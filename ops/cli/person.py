@@ -6,6 +6,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
+from schemas.persons import ErasureRequest
 from worker.people import erasure
 
 group = typer.Typer(no_args_is_help=True, help="Persons: erase one who asked for it, admit one who is back.")
@@ -31,23 +32,13 @@ def erase(
     json: AsJson = False,
 ) -> None:
     """Erase a person from every table of the service. Needs the owner's login, as `migrate` does."""
+    request = common.parse(ErasureRequest, external_id=external_id, note=note, also=also, with_name=not without_name)
     with common.database(as_owner=True) as db:
         org = common.organisation_id(db, organisation)
         if dry_run:
-            found = erasure.plan(
-                db, organisation_id=org, external_id=external_id, also=also or [], with_name=not without_name
-            )
-            _print_plan(found, json)
+            _print_plan(erasure.plan(db, organisation_id=org, request=request), json)
             return
-        done = erasure.erase(
-            db,
-            organisation_id=org,
-            external_id=external_id,
-            actor=common.actor(acting),
-            note=note,
-            also=also or [],
-            with_name=not without_name,
-        )
+        done = erasure.erase(db, organisation_id=org, request=request, actor=common.actor(acting))
     if json:
         common.print_json({"pseudonym": done.pseudonym, "rows": done.counts})
         return
@@ -59,9 +50,10 @@ def erase(
 @group.command("admit")
 def admit(external_id: ExternalId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
     """Let events about an erased person count again, because the person is back."""
+    request = common.parse(ErasureRequest, external_id=external_id)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        lifted = erasure.admit(db, organisation_id=org, external_id=external_id, actor=common.actor(acting))
+        lifted = erasure.admit(db, organisation_id=org, external_id=request.external_id, actor=common.actor(acting))
     if json:
         common.print_json({"admitted": lifted})
     else:

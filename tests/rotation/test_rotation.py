@@ -10,6 +10,7 @@ import sqlalchemy
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from schemas.persons import ErasureRequest
 from tests.conftest import ROLE
 from tests.support.commandline import done, withdrawals
 from tests.support.incoming import incoming, make_registered
@@ -46,7 +47,8 @@ def test_the_secret_key_is_rotated_and_what_it_sealed_is_sealed_anew(
     endpoints.create(
         db, old, organisation_id=world.organisation_id, url="https://help.example", events=["job.held"], actor="test"
     )
-    erasure.erase(owner, organisation_id=world.organisation_id, external_id="mia", actor="dpo", note="request 12")
+    gone = ErasureRequest(external_id="mia", note="request 12")
+    erasure.erase(owner, organisation_id=world.organisation_id, request=gone, actor="dpo")
     current = [old]
 
     def authenticate() -> None:

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from schemas.persons import ErasureRequest
 from tests.support.commandline import done, withdrawals
 from tests.support.web import Hr, event
 from tests.world import World, apply_inbox, decide_due
-from worker.config import Settings
+from worker.config import Settings, settings
 from worker.database import Database
 from worker.ledger import erased_texts
 from worker.people import erasure
@@ -69,6 +70,21 @@ def test_what_an_erasure_left_cannot_be_changed_again(db: Database, owner: Datab
         world.run("UPDATE withdrawals.audit SET note = 'x' WHERE action = 'person.erase'")
     world.run("UPDATE withdrawals.audit SET note = 'forged' WHERE action = 'user.reactivated'")
     assert [found.rule for found in check(db).violations] == ["erased-row"]
+
+
+def test_a_short_id_and_other_peoples_words_are_left_in_texts(db: Database, owner: Database, world: World) -> None:
+    """`7` is somebody's external id, and also a number; `P-mark-7719` is not `P-mark-77190`."""
+    for person in ("7", PERSON, f"{PERSON}0"):
+        world.event(db, "reactivated", person)
+    job = world.submit(db, world.enrolments(1), note=f"7 of {PERSON}0, not {PERSON.lower()}, left")
+    decide_due(db, settings())
+    _erase(owner, world, "7")
+    _erase(owner, world)
+    hidden = world.run("SELECT pseudonym FROM withdrawals.erasures ORDER BY id")
+    note = world.one("SELECT note FROM withdrawals.jobs WHERE id = :i", i=job.id)
+    assert note == f"7 of {PERSON}0, not {hidden[1].pseudonym}, left"
+    people = world.run("SELECT detail ->> 'external_id' AS id FROM withdrawals.audit WHERE detail ? 'external_id'")
+    assert {row.id for row in people} == {f"{PERSON}0", *(row.pseudonym for row in hidden)}
 
 
 def test_a_late_event_about_an_erased_person_stores_nobody(
@@ -213,8 +229,9 @@ def _find_mark(owner: Database) -> set[str]:
     return found
 
 
-def _erase(owner: Database, world: World) -> None:
-    erasure.erase(owner, organisation_id=world.organisation_id, external_id=PERSON, actor="dpo", note="request 12")
+def _erase(owner: Database, world: World, person: str = PERSON) -> None:
+    request = ErasureRequest(external_id=person, note="request 12")
+    erasure.erase(owner, organisation_id=world.organisation_id, request=request, actor="dpo")
 
 
 def _seal(world: World, db: Database) -> None:

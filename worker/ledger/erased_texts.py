@@ -33,6 +33,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from worker.ledger.books.seals import SEALED, row_hash
 from worker.models import chunks, metadata, runs
 
+SHORTEST = 3
+"""Characters of the shortest word that is looked for in texts."""
 SPAN = 50_000
 """Ids of a table that one transaction goes through."""
 
@@ -77,19 +79,27 @@ _KEYS = {"receipts": ("id",)}
 class Words:
     """What to look for, and what to put in its place."""
 
+    external_id: str
     pattern: re.Pattern[str]
     variants: tuple[str, ...]
+    """What the database looks for: whatever `pattern` finds has one of these in it."""
     pseudonym: str
     shorten: Callable[[str], str]
     """A short keyed hash of a text."""
 
     @classmethod
-    def of(cls, terms: Sequence[str], pseudonym: str, shorten: Callable[[str], str]) -> "Words":
-        """`terms`: the external id, the address, names. They count as whole words, in any case and common encodings."""
-        variants = {variant for term in terms for variant in _variants(term)}
-        ordered = tuple(sorted(variants, key=lambda one: (-len(one), one)))
-        either = "|".join(map(re.escape, ordered))
-        return cls(re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE), ordered, pseudonym, shorten)
+    def of(cls, external_id: str, others: Sequence[str], pseudonym: str, shorten: Callable[[str], str]) -> "Words":
+        """`others`: the address, names. They count as whole words, in any case and common encodings.
+
+        A shorter word would be found in texts about others. So a very short external id counts only where JSON says
+        that it is one.
+        """
+        terms = [term.strip() for term in (external_id, *others) if len(term.strip()) >= SHORTEST]
+        written = sorted({one for term in terms for one in _variants(term)}, key=lambda one: (-len(one), one))
+        either = "|".join(map(re.escape, written)) or "(?!)"
+        pattern = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE)
+        in_json = json.dumps(external_id, ensure_ascii=False)
+        return cls(external_id, pattern, (*written, in_json), pseudonym, shorten)
 
     def erase(self, value: Any) -> Any:
         """A value without the words: of a text, a list, or JSON with its keys."""
@@ -98,8 +108,12 @@ class Words:
         if isinstance(value, list):
             return [self.erase(one) for one in value]
         if isinstance(value, dict):
-            return {self.erase(name): self.erase(one) for name, one in value.items()}
+            return {self.erase(name): self._erase_field(name, one) for name, one in value.items()}
         return value
+
+    def _erase_field(self, name: str, value: Any) -> Any:
+        is_person = name.endswith("external_id") and value == self.external_id
+        return self.pseudonym if is_person else self.erase(value)
 
     def erase_key(self, value: str) -> str:
         """An idempotency key without the words; different keys stay different, in jobs and receipts alike."""

@@ -9,13 +9,14 @@ dies in between leaves an erasure without its end on record: the same call goes 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 from sqlalchemy import Connection
 
+from schemas.persons import ErasureRequest
 from worker.access import erased
 from worker.database import Database
 from worker.errors import ErasureRefusedError, InvalidInputError, SettingsError
@@ -24,9 +25,6 @@ from worker.ledger.erased_texts import SPAN, Searched, Words
 from worker.ledger.erasures import Erasure, OnThePlatform
 
 log = structlog.get_logger(__name__)
-
-MIN_TERM = 2
-"""Characters of the shortest word that texts are searched for."""
 
 
 @dataclass(slots=True)
@@ -59,16 +57,13 @@ class _Person:
     terms: tuple[str, ...]
 
 
-def plan(
-    database: Database, *, organisation_id: int, external_id: str, also: Sequence[str] = (), with_name: bool = True
-) -> ErasurePlan:
+def plan(database: Database, *, organisation_id: int, request: ErasureRequest) -> ErasurePlan:
     """What `erase` would do, and what is in its way. Nothing is written.
 
     Raises:
-        InvalidInputError: a term is too short to be searched for.
         SettingsError: the login may not erase.
     """
-    person = _find(database, organisation_id, external_id, also, with_name=with_name)
+    person = _find(database, organisation_id, request)
 
     def look(connection: Connection) -> tuple[ErasurePlan, Words]:
         """In a transaction that is rolled back."""
@@ -97,26 +92,23 @@ def erase(
     database: Database,
     *,
     organisation_id: int,
-    external_id: str,
+    request: ErasureRequest,
     actor: str,
-    note: str,
-    also: Sequence[str] = (),
-    with_name: bool = True,
     on_table: Callable[[str], None] = lambda _: None,
 ) -> Erased:
     """Erase a person. Again: what was stored since, or what a run that was interrupted has left.
 
-    `database`: of the owner's login; the service's role may change no audit. `note`: why, without the person's data.
-    `also`: other words that mean the person. `with_name`: whether texts are searched for the display name.
+    `database`: of the owner's login; the service's role may change no audit.
 
     Raises:
         ErasureRefusedError: something about the person is not settled; nothing was changed.
-        InvalidInputError: the note is missing or names the person, or a term is too short.
+        InvalidInputError: the note is missing or names the person.
         SettingsError: the login may not erase.
     """
-    if not note.strip():
+    note = request.note
+    if not note:
         raise InvalidInputError("note: say why, for example the number of the request, without the person's data")
-    person = _find(database, organisation_id, external_id, also, with_name=with_name)
+    person = _find(database, organisation_id, request)
 
     def begin(connection: Connection) -> tuple[Erasure, Words]:
         key, hashed = _lock(connection, person)
@@ -148,21 +140,17 @@ def admit(database: Database, *, organisation_id: int, external_id: str, actor: 
     return database.run(work)
 
 
-def _find(
-    database: Database, organisation_id: int, external_id: str, also: Sequence[str], *, with_name: bool
-) -> _Person:
+def _find(database: Database, organisation_id: int, request: ErasureRequest) -> _Person:
     with database.begin() as connection:
         if not erasures.may_erase(connection):
             raise SettingsError(
                 "DATABASE_URL: this login may not erase. Use the one that owns schema withdrawals, as `migrate` does, "
                 "and grant it the service's role too: it reads and corrects the platform's rows."
             )
-        known = erasures.find_on_platform(connection, organisation_id, external_id)
-    name = known.display_name if with_name else None
-    terms = tuple(dict.fromkeys(term.strip() for term in (external_id, known.email, name, *also) if term))
-    if any(len(term) < MIN_TERM for term in terms if term != external_id):
-        raise InvalidInputError(f"--also: at least {MIN_TERM} characters, or texts about others would be changed")
-    return _Person(organisation_id, external_id, known, terms)
+        known = erasures.find_on_platform(connection, organisation_id, request.external_id)
+    name = known.display_name if request.with_name else None
+    terms = [term for term in (known.email, name, *request.also) if term]
+    return _Person(organisation_id, request.external_id, known, tuple(dict.fromkeys(terms)))
 
 
 def _lock(connection: Connection, person: _Person) -> tuple[bytes, bytes]:
@@ -173,7 +161,9 @@ def _lock(connection: Connection, person: _Person) -> tuple[bytes, bytes]:
 
 
 def _words(person: _Person, key: bytes, pseudonym: str) -> Words:
-    return Words.of(person.terms, pseudonym, lambda value: erased.person_hash(key, value).hex()[:12])
+    return Words.of(
+        person.external_id, person.terms, pseudonym, lambda value: erased.person_hash(key, value).hex()[:12]
+    )
 
 
 def _obstacles(connection: Connection, person: _Person, words: Words) -> list[str]:
