@@ -58,6 +58,7 @@ REASONS = {
     "leader._TAKE": "one relay leads for all organisations",
     "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
+    "sealed.replace": "a key of the whole service is rotated, by whoever holds it",
     "sessions.delete_expired": _SWEEP,
     "sessions.delete_session": "the session that has just been presented",
     "runs._end": "`stop` names the organisation; the others end a run that this transaction has locked",
