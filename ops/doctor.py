@@ -13,6 +13,7 @@ from ops import platform_contract, settings_check, surroundings
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from ops.migrate import head
+from worker.access import keys
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import SessionError, SettingsError, describe
@@ -46,6 +47,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
+        findings += _try("sealed", lambda: _sealed(database, current))
     finally:
         database.close()
     findings += _try("broker", lambda: _redis(current))
@@ -147,6 +149,22 @@ def _sources(database: Database, current: Settings) -> list[Finding]:
             advice = f"source {source.id} accepts two secrets until {until}: rotate it again to end the older one"
             findings.append(Finding("warn", "sources", advice))
     return findings
+
+
+def _sealed(database: Database, current: Settings) -> list[Finding]:
+    """Whether older keys are still needed."""
+    found = keys.look(database, current)
+    findings = []
+    if found.unreadable:
+        findings.append(Finding("wrong", "sealed", f"no key opens {_list(found.unreadable)}: put their key back"))
+    if found.older:
+        advice = "keep the older keys, and run `withdrawals keys reseal`"
+        findings.append(Finding("warn", "sealed", f"older keys have sealed {_list(found.older)}: {advice}"))
+    return findings or [Finding("ok", "sealed", "the first key opens everything; older ones may go after a day")]
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{place} ({n})" for place, n in counts.items())
 
 
 def _secret_key(current: Settings) -> list[Finding]:

@@ -268,6 +268,7 @@ class ReceiptStatus(StrEnum):
     REACTIVATED = "reactivated"
     IGNORED = "ignored"
     INVALID = "invalid"
+    ERASED = "erased"
 
 
 RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
@@ -281,6 +282,9 @@ RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
     ReceiptStatus.IGNORED: Entry("Ignored", "Nothing changed: a newer event is known, or the type is unknown."),
     ReceiptStatus.INVALID: Entry(
         "Invalid", "The event could not be read or applied. Support has it as a dead letter.", Tone.BAD
+    ),
+    ReceiptStatus.ERASED: Entry(
+        "Erased", "Nothing was done: the person was erased at their own request, and the platform does not have them."
     ),
 }
 

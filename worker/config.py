@@ -1,6 +1,7 @@
 """Settings, only from the environment. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
 
 import ipaddress
+import os
 import re
 from datetime import timedelta
 from functools import cache
@@ -292,6 +293,19 @@ def settings() -> Settings:
     if faults:
         raise SettingsError("\n".join(faults))
     return found
+
+
+def newest(field: str, given: SecretStr) -> str:
+    """A secret for a new connection: what its file has now, if the environment names a file, else `given`.
+
+    So a password is changed without a restart. `given` counts too where it is not this process's setting, and while the
+    file cannot be read.
+    """
+    name = variable(field)
+    if name + variables.FILE in os.environ and given == getattr(settings(), field):
+        found, _ = variables.read_secret_files([name])
+        return found.get(name, given.get_secret_value())
+    return given.get_secret_value()
 
 
 _SECRETS = [name for name, field in Settings.model_fields.items() if field.annotation in (SecretStr, SecretStr | None)]

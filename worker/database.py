@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from worker import session_settings
+from worker import config, session_settings
 from worker.config import Settings
 from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
@@ -77,10 +77,14 @@ def direct_parameters(settings: Settings) -> dict[str, Any]:
     Raises:
         SettingsError: it is not a PostgreSQL URL.
     """
-    direct = settings.database_direct_url.get_secret_value()
+    direct = config.newest("database_direct_url", settings.database_direct_url)
     if direct:
         return parse_url(direct, variable="DATABASE_DIRECT_URL")
-    return parse_url(settings.database_url.get_secret_value())
+    return _service_parameters(settings)
+
+
+def _service_parameters(settings: Settings) -> dict[str, Any]:
+    return parse_url(config.newest("database_url", settings.database_url))
 
 
 def _parse_one_server(rest: str) -> dict[str, Any] | None:
@@ -115,7 +119,7 @@ class Database:
         self._settings = settings
         self._planner_off = planner_off
         self._needed = session_settings.Needed.by(settings)
-        url = settings.database_url.get_secret_value()
+        self._parameters = direct_parameters if as_owner else _service_parameters
         # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
@@ -124,7 +128,7 @@ class Database:
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
-            connect_args=(direct_parameters(settings) if as_owner else parse_url(url))
+            connect_args=self._parameters(settings)
             | {
                 "application_name": "withdrawals",
                 "connect_timeout": 5,
@@ -135,6 +139,7 @@ class Database:
             },
         )
         prepare = self._prepare_owner_session if as_owner else self._prepare_service_session
+        sqlalchemy.event.listen(self.engine, "do_connect", self._use_newest_secret)
         sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
         tracing.watch(self.engine)
@@ -151,6 +156,10 @@ class Database:
         """
         with self.engine.connect() as connection:
             return session_settings.require(driver(connection), self._needed)
+
+    def _use_newest_secret(self, _: object, __: object, ___: object, parameters: dict[str, Any]) -> None:
+        """Connect with what the file of the secret has now: it may have been rotated since the start."""
+        parameters.update(self._parameters(self._settings))
 
     def _prepare_service_session(self, session: session_settings.Session, record: ConnectionPoolEntry) -> None:
         prepares, off = self._settings.database_pooler_prepares, self._planner_off

@@ -7,6 +7,7 @@ Errors of the database driver and of SQLAlchemy are interpreted here and nowhere
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +56,30 @@ class IdempotencyConflictError(ConflictError):
     """The idempotency key was used before, for another request."""
 
     type = "idempotency_key_reused"
+
+
+class ErasedPersonError(ConflictError):
+    """The person was erased at their own request, and the platform does not have them as active."""
+
+    type = "person_erased"
+
+    def __init__(self, erased_at: datetime) -> None:
+        super().__init__(
+            f"this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
+            "If they are back, make them active on the platform, or run `withdrawals person admit`."
+        )
+
+
+class ErasureRefusedError(ConflictError):
+    """Something about the person is not settled, so they cannot be erased yet."""
+
+    type = "erasure_refused"
+
+    def __init__(self, obstacles: list[str]) -> None:
+        super().__init__(
+            "the person cannot be erased yet. Let each of these end, or close it, then try again:\n"
+            + "\n".join(f"- {one}" for one in obstacles)
+        )
 
 
 class PlanExpiredError(ConflictError):

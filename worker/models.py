@@ -128,6 +128,7 @@ class OrganisationSettingsColumns(TypedColumns):
     population: Named[int | None] = Column(BigInteger)
     counted_at: Named[datetime | None] = Column(Instant)
     passed_at: Named[datetime] = Column(Instant)
+    erasure_key: Named[str | None]
 
 
 organisation_settings = Table("organisation_settings", metadata, OrganisationSettingsColumns, schema="withdrawals")
@@ -562,6 +563,8 @@ class EndpointsColumns(TypedColumns):
     created_by: Named[str]
     disabled_at: Named[datetime | None] = Column(Instant)
     disabled_because: Named[str | None]
+    previous_secret: Named[str | None]
+    previous_until: Named[datetime | None] = Column(Instant)
 
 
 endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")
@@ -658,6 +661,37 @@ class PrunedWithdrawalsColumns(TypedColumns):
 
 
 pruned_withdrawals = Table("pruned_withdrawals", metadata, PrunedWithdrawalsColumns, schema="withdrawals")
+
+
+class ErasuresColumns(TypedColumns):
+    """A person who was erased: a keyed hash of the external id, and the pseudonym that stands in its place."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    person_hash: Named[bytes]
+    pseudonym: Named[str]
+    erased_at: Named[datetime] = Column(Instant)
+    erased_by: Named[str]
+    note: Named[str]
+    counts: Named[dict[str, Any]] = Column(JSONB)
+    finished_at: Named[datetime | None] = Column(Instant)
+    lifted_at: Named[datetime | None] = Column(Instant)
+
+
+erasures = Table("erasures", metadata, ErasuresColumns, schema="withdrawals")
+
+
+class ErasedRowsColumns(TypedColumns):
+    """A row under a seal that an erasure has changed; never removed."""
+
+    table_name: Named[str] = Column(primary_key=True)
+    row_id: Named[int] = Column(BigInteger, primary_key=True)
+    erasure_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.erasures.id"))
+    sealed_hash: Named[int] = Column(BigInteger)
+    current_hash: Named[int] = Column(BigInteger)
+
+
+erased_rows = Table("erased_rows", metadata, ErasedRowsColumns, schema="withdrawals")
 
 
 class ProcessesColumns(TypedColumns):

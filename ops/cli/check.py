@@ -46,7 +46,7 @@ def check_books(
             }
         )
     else:
-        _print(books)
+        print_books(books)
     if not books.clean:
         raise typer.Exit(1)
 
@@ -72,7 +72,8 @@ def _document(violation: Violation) -> dict[str, str]:
     }
 
 
-def _print(books: Books) -> None:
+def print_books(books: Books) -> None:
+    """Print totals and findings for a person."""
     totals = books.totals
     common.out.print(
         f"accepted {totals['accepted']:,} = outcomes {totals['outcomes']:,} + unfinished {totals['unfinished']:,}"

@@ -15,7 +15,7 @@ from worker.ledger.webhook_endpoints import EndpointRecord
 from worker.webhooks import deliveries, endpoints
 
 group = typer.Typer(
-    no_args_is_help=True, help="Send events to a help desk or a chat: create, list, test, replay, disable."
+    no_args_is_help=True, help="Send events to a help desk or a chat: create, list, rotate, test, replay, disable."
 )
 WebhookId = Annotated[int, typer.Argument(help="The webhook's id.")]
 
@@ -55,8 +55,39 @@ def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> No
     if json:
         common.print_json({"items": [_endpoint_document(item) for item in found], "next_cursor": None})
         return
-    rows = [(e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.disabled_because) for e in found]
-    common.out.print(common.table("webhook", "url", "events", "failures", "rests until", "disabled", rows=rows))
+    rows = [
+        (e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.previous_until, e.disabled_because)
+        for e in found
+    ]
+    columns = ("webhook", "url", "events", "failures", "rests until", "two secrets until", "disabled")
+    common.out.print(common.table(*columns, rows=rows))
+
+
+@group.command("rotate")
+def rotate(
+    webhook_id: WebhookId,
+    keep_hours: Annotated[
+        int, typer.Option(help="Hours for which events are signed with the secret before, too.")
+    ] = 24,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Give a webhook a new secret. For some hours events bear both signatures, so that the receiver refuses none."""
+    with common.database() as db:
+        rotated = endpoints.rotate(
+            db,
+            settings(),
+            organisation_id=common.organisation_id(db, organisation),
+            endpoint_id=webhook_id,
+            actor=common.actor(acting),
+            keep_hours=keep_hours,
+        )
+    if json:
+        common.print_json({**_endpoint_document(rotated.endpoint), "secret": rotated.secret})
+        return
+    common.out.print(rotated.secret, markup=False)
+    common.err.print(f"Webhook {rotated.endpoint.id} has a new secret. Store it now: it is not shown again.")
 
 
 @group.command("disable")

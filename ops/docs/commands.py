@@ -26,9 +26,8 @@ def make_page() -> str:
 
 
 def _commands(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    context = typer.Context(group)
-    for name in group.list_commands(context):  # the first words are loaded when they are asked for
-        command = group.get_command(context, name)
+    for name in group.list_commands(None):  # the first word's command is loaded when it is asked for
+        command = group.get_command(None, name)
         if isinstance(command, TyperGroup):
             yield from _commands(command, (*above, name))
         elif not command.hidden:

@@ -14,3 +14,7 @@ REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit FROM :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.seals FROM :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.prunes FROM :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.pruned_withdrawals FROM :role;
+-- Only the owner's login erases; the service may say that a person is back.
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erased_rows FROM :role;
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erasures FROM :role;
+GRANT UPDATE (lifted_at) ON withdrawals.erasures TO :role;

@@ -668,6 +668,18 @@ GUARDS = [
         SELECT 'receipts of ' || max(day) FROM withdrawals.seals""",
     ),
     Corruption(
+        "what was left of an erased row is changed",
+        "erased-row",
+        """WITH one AS (SELECT id, at FROM withdrawals.audit ORDER BY id LIMIT 1),
+        person AS (INSERT INTO withdrawals.erasures (organisation_id, person_hash, pseudonym, erased_by, note)
+            VALUES (1, 'x', 'erased-x', 'dpo', 'asked') RETURNING id),
+        tombstone AS (INSERT INTO withdrawals.erased_rows (table_name, row_id, erasure_id, sealed_hash, current_hash)
+            SELECT 'audit', one.id, person.id, hashtextextended(CAST(ROW(a.id, a.organisation_id, a.actor, a.action,
+                a.job_id, a.dead_letter_id, a.note, a.detail, extract(epoch FROM a.at)) AS text), 0), 0
+            FROM one JOIN withdrawals.audit a USING (id), person)
+        SELECT 'audit of ' || (at AT TIME ZONE 'UTC')::date FROM one""",
+    ),
+    Corruption(
         "a seal is removed",
         "seal-chain",
         "DELETE FROM withdrawals.seals WHERE after IS NULL RETURNING 'seals of ' || table_name",

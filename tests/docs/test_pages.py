@@ -31,6 +31,8 @@ ATTENTION = "\necho 'page: line {line}' >&2\n"
 
 def test_the_reference_is_made_from_the_code() -> None:
     made = pages()
+    for words in ("check", "jobs show", "person erase"):
+        assert f"\n## withdrawals {words}\n" in made["cli.md"], "commands are loaded when they are asked for"
     assert {path.name for path in FOLDER.iterdir()} == made.keys()
     stale = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run `python -m ops.docs`"

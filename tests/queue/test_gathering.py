@@ -58,10 +58,12 @@ def test_what_comes_while_a_set_is_applied_waits_for_the_next_look(
     apply_set = inbox.apply_set
     late = [incoming("ben")]
 
-    def apply_slowly(connection: object, organisation_id: int, events: list[WaitingEvent]) -> AppliedSet:
+    def apply_slowly(
+        connection: object, organisation_id: int, events: list[WaitingEvent], **key: str | None
+    ) -> AppliedSet:
         if late:
             post(db, source, late.pop())
-        return apply_set(connection, organisation_id, events)  # type: ignore[arg-type]
+        return apply_set(connection, organisation_id, events, **key)  # type: ignore[arg-type]
 
     monkeypatch.setattr(inbox, "apply_set", apply_slowly)
     post(db, source, incoming("anna"))

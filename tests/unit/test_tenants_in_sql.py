@@ -44,6 +44,8 @@ REASONS = {
     "dead_letters._SETTLE": "the letters that locked chunks redrive",
     "dead_letters.close": _LOCKED,
     "desk_acts.drop_evidence": _SWEEP,
+    "erased_texts._AFTER": _LOCKED,
+    "erased_texts.erase": "rows that it has found and locked by `_of_organisation`",
     "jobs.let_override": _LOCKED,
     "jobs.set_counts": _LOCKED,
     "jobs._ADMIT": _LOCKED,
@@ -55,6 +57,7 @@ REASONS = {
     "leader._TAKE": "one relay leads for all organisations",
     "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
+    "sealed.replace": "a key of the whole service is rotated, by whoever holds it",
     "sessions.delete_expired": _SWEEP,
     "sessions.delete_session": "the session that has just been presented",
     "retention_days.delete_rows": "rows of all organisations that are old enough; each has its record, or none goes",
@@ -131,5 +134,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
         "decide._LOCK_LEARNERS", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
-        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT",
+        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT", "erased_texts._WITHDRAWN_BY",
     }  # fmt: skip

@@ -33,7 +33,8 @@ class Seal:
             raise SettingsError(f"WITHDRAWALS_SECRET_KEY: is not set. Set at least {MIN_KEY_LENGTH} random characters.")
         if any(len(key) < MIN_KEY_LENGTH for key in keys):
             raise SettingsError(f"WITHDRAWALS_SECRET_KEY: each key needs at least {MIN_KEY_LENGTH} characters")
-        self._fernet = MultiFernet([Fernet(_derive(key, purpose)) for key in keys])
+        fernets = [Fernet(_derive(key, purpose)) for key in keys]
+        self._fernet, self._newest = MultiFernet(fernets), fernets[0]
 
     def seal(self, value: bytes) -> str:
         """An opaque token, safe in a URL."""
@@ -45,6 +46,25 @@ class Seal:
             return self._fernet.decrypt(token, ttl=within)
         except (InvalidToken, ValueError):
             return None
+
+    def require(self, token: str, *, what: str) -> bytes:
+        """The bytes that were sealed.
+
+        Raises:
+            SettingsError: no key fits. `what`: what cannot be opened, for the message.
+        """
+        opened = self.open(token)
+        if opened is None:
+            raise SettingsError(f"WITHDRAWALS_SECRET_KEY: no key opens {what}. Put the key back that sealed it.")
+        return opened
+
+    def is_newest(self, token: str) -> bool:
+        """Whether the first key has sealed it."""
+        try:
+            self._newest.decrypt(token)
+        except (InvalidToken, ValueError):
+            return False
+        return True
 
 
 @cache

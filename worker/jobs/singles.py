@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.catalogue import JobState
+from worker.access import erased
 from worker.database import notify_after_commit
-from worker.errors import IdempotencyConflictError
+from worker.errors import ErasedPersonError, IdempotencyConflictError
 from worker.jobs.admission import defaults, is_never_held
-from worker.ledger import brake, job_lists, job_sets
+from worker.ledger import brake, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
 from worker.telemetry import tracing
@@ -53,7 +54,9 @@ def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted 
     firsts = [wanted[n] for n in first_at.values()]
     found, limits = job_sets.look_and_lock(connection, [(one.job, one.ids) for one in firsts], defaults())
     known = {one.key: item.known for one, item in zip(firsts, found, strict=True) if item.known is not None}
-    new = [(one, item) for one, item in zip(firsts, found, strict=True) if item.known is None]
+    unknown = [(one, item) for one, item in zip(firsts, found, strict=True) if item.known is None]
+    refused = _refuse_erased(connection, [one for one, _ in unknown])
+    new = [(one, item) for one, item in unknown if one.key not in refused]
     made = _insert(connection, new, limits)
     for one, _ in new:
         if one.key not in made:  # committed by another process after the look
@@ -61,7 +64,23 @@ def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted 
             if again.known is not None:
                 known[one.key] = again.known
     jobs = _read(connection, known.values())
-    return [_answer(one, made, known, jobs, is_first=first_at[one.key] == n) for n, one in enumerate(wanted)]
+    return [
+        refused[one.key] if one.key in refused else _answer(one, made, known, jobs, is_first=first_at[one.key] == n)
+        for n, one in enumerate(wanted)
+    ]
+
+
+def _refuse_erased(connection: Connection, new: Sequence[Single]) -> dict[_Key, ErasedPersonError]:
+    """Those that name a person who was erased."""
+    refused: dict[_Key, ErasedPersonError] = {}
+    for one in new:
+        person, organisation_id = one.job.learner_external_id, one.job.organisation_id
+        if person is not None:
+            sealed_key = erasures.read_key(connection, organisation_id)
+            erased_at = erased.find(connection, organisation_id, sealed_key, [person]).get(person)
+            if erased_at is not None:
+                refused[one.key] = ErasedPersonError(erased_at)
+    return refused
 
 
 def _answer(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, Source
 from schemas.jobs import FileRequest, JobRequest
+from worker.access import erased
 from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError
 from worker.jobs import plan
@@ -23,7 +24,7 @@ from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
-from worker.ledger import job_lists, jobs
+from worker.ledger import erasures, job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
@@ -50,6 +51,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
 
     Raises:
         IdempotencyConflictError: the key was used for another request.
+        ErasedPersonError: it names a person who was erased.
         PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
     one = single(requester, request, chunk_size=chunk_size)
@@ -103,11 +105,15 @@ def accept(
 
     Raises:
         IdempotencyConflictError: the key was used for another request.
+        ErasedPersonError: it names a person who was erased.
         PlanExpiredError, PlanMismatchError, PlanDriftedError, InvalidInputError: its plan does not fit.
     """
     known = _find(connection, new.organisation_id, new.door, new.key)
     if known is not None:  # a known key answers before anything else is checked
         return _answer_again(connection, new, known)
+    if new.learner_external_id is not None:
+        sealed_key = erasures.read_key(connection, new.organisation_id)
+        erased.require_not(connection, new.organisation_id, new.learner_external_id, sealed_key)
     when = effective_time(connection, new.organisation_id, new.effective_at)
     expected = selection.counts or Counts(0)
     inserted = jobs.insert_job(

@@ -35,12 +35,17 @@ from worker.rules import CLEAN, STANDING
 _LOCK_SETTINGS = text("""
 INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:organisation_id)
 ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
+RETURNING erasure_key
 """)
 
 
-def lock_settings(connection: Connection, organisation_id: int) -> None:
-    """Take the organisation's settings row, made if missing, so that admissions come one after the other."""
-    connection.execute(_LOCK_SETTINGS, {"organisation_id": organisation_id})
+def lock_settings(connection: Connection, organisation_id: int) -> str | None:
+    """Take the organisation's settings row, made if missing, so that admissions come one after the other.
+
+    Returns the sealed key by which erased persons are known; None: nobody was erased.
+    """
+    sealed_key: str | None = connection.scalar(_LOCK_SETTINGS, {"organisation_id": organisation_id})
+    return sealed_key
 
 
 def _by_key(table: Table, job_id: Any) -> Select[Any]:

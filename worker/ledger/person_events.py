@@ -77,6 +77,11 @@ def lock_all(
     return {row.external_id: Person(row.epoch, row.active, row.effective_at) for row in rows}
 
 
+def lock_known(connection: Connection, organisation_id: int, external_id: str) -> None:
+    """Wait for a person's row and lock it, if there is one."""
+    connection.execute(_WAIT_FOR_PERSON, _key(organisation_id, external_id))
+
+
 # The learners that are there are read beside the locks: one that is missing among the locked is taken.
 _LOCK_LEARNERS = """
 WITH free AS MATERIALIZED (

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from worker.ledger.books.seals import ROW, SEALED
+from worker.ledger.books.seals import SEALED, with_erased
 from worker.ledger.fragments import LIVE, sql_list
 
 # The audit of what is under way, and the notes of a letter that is open, are still read.
@@ -59,11 +59,11 @@ class Day:
 
 
 def count_days(connection: Connection, table: str, ids: Sequence[int]) -> list[Day]:
-    """Number and digest of these rows, by organisation and day."""
+    """Number and digest of these rows, as a seal counts them, by organisation and day."""
     statement = text(f"""
         SELECT organisation_id, CAST({SEALED[table]} AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
-            bit_xor(hashtextextended(CAST({ROW[table]} AS text), 0)) AS digest
-        FROM withdrawals.{table} WHERE id = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2""")
+            bit_xor(sealed) AS digest
+        FROM {with_erased(table)} WHERE id = ANY(:ids) GROUP BY 1, 2 ORDER BY 1, 2""")
     rows = connection.execute(statement, {"ids": list(ids)})
     return [Day(row.organisation_id, row.day, row.n, row.digest) for row in rows]
 

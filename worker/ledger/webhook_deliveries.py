@@ -45,6 +45,8 @@ class ClaimedDelivery:
     url: str
     secret: str
     """Sealed."""
+    previous_secret: str | None
+    """Sealed; the one before, while deliveries are signed with both."""
     failures: int
     """Failed attempts at the endpoint in a row."""
 
@@ -130,7 +132,7 @@ UPDATE withdrawals.deliveries d SET state = 'sending', token = :token, attempts 
     lease_until = clock_timestamp() + :lease
 FROM taken, withdrawals.endpoints e WHERE d.id = taken.id AND e.id = d.endpoint_id AND e.disabled_at IS NULL
 RETURNING d.id, d.endpoint_id, d.organisation_id, d.token, d.type, d.data, d.created_at, d.attempts, e.url, e.secret,
-    e.failures
+    CASE WHEN e.previous_until > now() THEN e.previous_secret END AS previous_secret, e.failures
 """
 _CLAIM_DUE = text(_CLAIM.format(which=f"d.id IN ({_SENDABLE.format(each=8)})"))
 _CLAIM_ONE = text(_CLAIM.format(which="d.id = :id"))

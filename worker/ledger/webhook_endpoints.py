@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
@@ -23,6 +23,8 @@ class EndpointRecord:
     created_by: str
     disabled_at: datetime | None
     disabled_because: str | None
+    previous_until: datetime | None
+    """Until when deliveries are signed with the secret before, too."""
 
 
 _COLUMNS = (
@@ -36,6 +38,7 @@ _COLUMNS = (
     endpoints.c.created_by,
     endpoints.c.disabled_at,
     endpoints.c.disabled_because,
+    case((endpoints.c.previous_until > func.now(), endpoints.c.previous_until)).label("previous_until"),
 )
 
 
@@ -60,6 +63,26 @@ def list_endpoints(connection: Connection, organisation_id: int) -> list[Endpoin
     """Every endpoint of an organisation, disabled ones included, newest first."""
     own = select(*_COLUMNS).where(endpoints.c.organisation_id == organisation_id).order_by(endpoints.c.id.desc())
     return [EndpointRecord(**row) for row in connection.execute(own).mappings()]
+
+
+def rotate_secret(
+    connection: Connection, organisation_id: int, endpoint_id: int, *, secret: str, keep: timedelta
+) -> EndpointRecord | None:
+    """Give an enabled endpoint a new sealed secret; deliveries are signed with the one before too, for `keep`.
+
+    None: the organisation has no such enabled endpoint.
+    """
+    rotated = (
+        update(endpoints)
+        .where(
+            endpoints.c.id == endpoint_id,
+            endpoints.c.organisation_id == organisation_id,
+            endpoints.c.disabled_at.is_(None),
+        )
+        .values(secret=secret, previous_secret=endpoints.c.secret, previous_until=func.now() + keep)
+    )
+    row = connection.execute(rotated.returning(*_COLUMNS)).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None
 
 
 def disable_endpoint(

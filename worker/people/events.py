@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
+from worker.access import erased
 from worker.database import Database
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.calendar import effective_time
@@ -48,6 +49,7 @@ def record(database: Database, requester: Requester, source: str, event: PersonE
     Raises:
         IdempotencyConflictError: the key was used for another event.
         InvalidInputError: a time of the event is not possible.
+        ErasedPersonError: the person was erased.
     """
     receipt = database.run(
         partial(record_in, requester=requester, source=source, event=event),
@@ -78,7 +80,7 @@ def record_in(
     `request_hash`: tells a repeated request from another one; None: the hash of the event's fields.
     """
     organisation_id = requester.organisation_id
-    jobs.lock_settings(connection, organisation_id)  # first: a deactivation is admitted under it
+    sealed_key = jobs.lock_settings(connection, organisation_id)  # first: a deactivation is admitted under it
     request_hash = request_hash or _digest(source, event)
     known = inbox.find_receipt(connection, organisation_id, requester.door, requester.key)
     if known is not None:
@@ -87,6 +89,7 @@ def record_in(
         return EventReceipt(known.id, ReceiptStatus(known.status), known.job_id, repeated=True)
     if jobs.find_by_key(connection, organisation_id=organisation_id, door=requester.door, key=requester.key):
         raise IdempotencyConflictError(REUSED)  # by a job of another command through the same door
+    erased.require_not(connection, organisation_id, event.external_id, sealed_key)
     result = _apply(connection, requester, source, event, request_hash)
     receipt_id = inbox.insert_receipt(
         connection,

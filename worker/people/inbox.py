@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
+from worker.access import erased
 from worker.database import Database, notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError, NotFoundError
 from worker.group_commit import GroupCommit
@@ -255,23 +256,29 @@ class AppliedSet:
     busy: list[int]
 
 
-def apply_set(connection: Connection, organisation_id: int, waiting: Sequence[WaitingEvent]) -> AppliedSet:
+def apply_set(
+    connection: Connection, organisation_id: int, waiting: Sequence[WaitingEvent], *, erasure_key: str | None
+) -> AppliedSet:
     """Apply locked events of the inbox, at most one a person, in the caller's transaction.
 
     The organisation's settings are locked, so this waits for nobody: events of persons whom another transaction has
-    locked are left for later.
+    locked are left for later. An event about somebody who was erased changes nothing, and nobody's id is kept.
+    `erasure_key`: what locking the settings returned.
     """
-    people = lock_people(connection, organisation_id, [event.external_id for event in waiting], skip_taken=True)
+    gone = erased.find(connection, organisation_id, erasure_key, [event.external_id for event in waiting])
+    results = {event.id: EventResult(ReceiptStatus.ERASED) for event in waiting if event.external_id in gone}
+    about = [event for event in waiting if event.id not in results]
+    people = lock_people(connection, organisation_id, [event.external_id for event in about], skip_taken=True)
     # No earlier than the receipts: the clock of another server may be behind.
     now = max([jobs.database_now(connection), *(event.received_at for event in waiting)])
-    arrived = {event.id: _arrived(event) for event in waiting if event.external_id in people.persons}
+    arrived = {event.id: _arrived(event) for event in about if event.external_id in people.persons}
     by_person = apply_events(connection, organisation_id, list(arrived.values()), people, now) if arrived else {}
-    results = {receipt_id: by_person[one.external_id] for receipt_id, one in arrived.items()}
+    results |= {receipt_id: by_person[one.external_id] for receipt_id, one in arrived.items()}
     if results:
         inbox_sets.record_results(
             connection, organisation_id, {key: (str(one.status), one.job_id) for key, one in results.items()}
         )
-    return AppliedSet(results, [event.id for event in waiting if event.id not in arrived])
+    return AppliedSet(results, [event.id for event in about if event.id not in arrived])
 
 
 def _arrived(waiting: WaitingEvent) -> ArrivedEvent:

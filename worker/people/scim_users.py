@@ -17,10 +17,11 @@ from sqlalchemy import ColumnElement, Connection
 
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
+from worker.access import erased
 from worker.database import Database
 from worker.errors import ConflictError, MutabilityError, NotFoundError, PreconditionError, UniquenessError
 from worker.jobs.submit import Requester
-from worker.ledger import jobs, person_events, scim_users
+from worker.ledger import erasures, jobs, person_events, scim_users
 from worker.ledger.scim_users import SOURCE, ScimUser
 from worker.people import events
 
@@ -223,6 +224,7 @@ def _not_deleted(user: ScimUser | None) -> ScimUser:
 
 
 def _create(connection: Connection, organisation_id: int, actor: str, call: UUID, wanted: UserAttributes) -> ScimUser:
+    _admit(connection, organisation_id, wanted.external_id)
     has_events = scim_users.has_events(connection, organisation_id, wanted.external_id)
     if has_events:
         person_events.lock(connection, organisation_id, wanted.external_id)
@@ -250,6 +252,7 @@ def _create(connection: Connection, organisation_id: int, actor: str, call: UUID
 def _revive(
     connection: Connection, organisation_id: int, actor: str, call: UUID, deleted: ScimUser, wanted: UserAttributes
 ) -> ScimUser:
+    _admit(connection, organisation_id, deleted.external_id)
     person_events.lock(connection, organisation_id, deleted.external_id)
     user = scim_users.find(connection, organisation_id, deleted.id, lock=True)
     if user is None:
@@ -265,6 +268,12 @@ def _revive(
     return _not_deleted(scim_users.find(connection, organisation_id, user.id))
 
 
+def _admit(connection: Connection, organisation_id: int, external_id: str) -> None:
+    """A directory that creates somebody, or makes them active, knows them again, although they were erased before."""
+    sealed_key = erasures.read_key(connection, organisation_id)
+    erased.lift(connection, organisation_id, sealed_key, external_id)
+
+
 def _set_active(
     connection: Connection, organisation_id: int, actor: str, key: str, user: ScimUser, *, active: bool
 ) -> None:
@@ -272,6 +281,8 @@ def _set_active(
 
     The learner is read again after it: a success that has changed nothing, or somebody else, would be believed.
     """
+    if active:
+        _admit(connection, organisation_id, user.external_id)
     event = PersonEvent(type="user.reactivated" if active else "user.deactivated", external_id=user.external_id)
     receipt = events.record_in(connection, Requester(organisation_id, actor, "scim", key), SOURCE, event)
     if receipt.status == ReceiptStatus.IGNORED:

@@ -16,6 +16,8 @@ from dramatiq.errors import ConnectionClosed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker.queue.credentials import with_newest_password
+
 NAMESPACE = "withdrawals"
 QUEUE = "due"
 ACTOR = "chunks.drain"
@@ -105,8 +107,10 @@ def make_broker(
     `timeout`: seconds. A Redis that hangs is not asked again. A connection that Redis has closed, as after a restart,
     is made again once.
     """
+    bare_url, credentials = with_newest_password(url)
     client = client or redis.Redis.from_url(
-        url,
+        bare_url,
+        **credentials,
         socket_timeout=timeout,
         socket_connect_timeout=TIMEOUT,
         health_check_interval=15,

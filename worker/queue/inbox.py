@@ -82,14 +82,14 @@ class InboxDrain:
             organisation_id = next((one for one in due if inbox_sets.try_lock(connection, one)), None)
             if organisation_id is None:
                 return False
-            jobs.lock_settings(connection, organisation_id)
+            erasure_key = jobs.lock_settings(connection, organisation_id)
             in_hand.organisation_id = organisation_id
             in_hand.events, rest = inbox_sets.take(connection, organisation_id, most=SET)
             if not in_hand.events:  # applied since they were found
                 return False
             traces = (event.traceparent for event in in_hand.events)
             with tracing.batch("inbox.apply", traces, events=len(in_hand.events)):
-                in_hand.applied = inbox.apply_set(connection, organisation_id, in_hand.events)
+                in_hand.applied = inbox.apply_set(connection, organisation_id, in_hand.events, erasure_key=erasure_key)
             # Another worker may have come in vain meanwhile, for events that came later.
             notify_after_commit(connection)
             if in_hand.applied.busy:

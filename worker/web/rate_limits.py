@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.errors import describe
+from worker.queue.credentials import with_newest_password
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +56,10 @@ class RateLimiter:
 
     def __init__(self, broker_url: str, *, pause: float = PAUSE) -> None:
         """`pause`: seconds without counting after Redis did not answer."""
+        bare_url, credentials = with_newest_password(broker_url)
         pool = redis.ConnectionPool.from_url(
-            broker_url,
+            bare_url,
+            **credentials,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),

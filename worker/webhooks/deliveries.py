@@ -117,11 +117,13 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
 
 def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> None:
     """Make one attempt. If this process dies first, the lease runs out and another sends it with the same id."""
-    secret = webhook_seal(settings).open(claimed.secret)
-    if secret is None:
+    seal = webhook_seal(settings)
+    newest, *older = [seal.open(one) for one in (claimed.secret, claimed.previous_secret) if one is not None]
+    if newest is None:
         answer = safe_post.Answer(error="the secret cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed")
     else:
-        answer = _post(claimed, secret.decode(), allow_private=settings.webhooks_allow_private)
+        secrets = [secret.decode() for secret in (newest, *older) if secret is not None]
+        answer = _post(claimed, secrets, allow_private=settings.webhooks_allow_private)
     fields = {"delivery_id": claimed.id, "endpoint_id": claimed.endpoint_id, "status": answer.status}
     if answer.ok:
         status = answer.status or 200
@@ -139,21 +141,22 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
     log.warning("webhook.not_delivered", **fields, error=answer.error, state=state)
 
 
-def _post(claimed: ClaimedDelivery, secret: str, *, allow_private: bool) -> safe_post.Answer:
+def _post(claimed: ClaimedDelivery, secrets: list[str], *, allow_private: bool) -> safe_post.Answer:
     event = {"type": claimed.type, "timestamp": _rfc3339(claimed.created_at), "data": claimed.data}
     body = json.dumps(event, separators=(",", ":"))
-    headers = _signed_headers(secret, f"msg_{claimed.id}", body)
+    headers = _signed_headers(secrets, f"msg_{claimed.id}", body)
     return safe_post.post(claimed.url, headers, body.encode(), allow_private=allow_private)
 
 
-def _signed_headers(secret: str, message_id: str, body: str) -> dict[str, str]:
+def _signed_headers(secrets: list[str], message_id: str, body: str) -> dict[str, str]:
+    """One signature for each secret, space-delimited, as Standard Webhooks has it for a rotation."""
     now = datetime.now(UTC)
     return {
         "Content-Type": "application/json",
         "User-Agent": "withdrawals",
         "webhook-id": message_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, now, body),
+        "webhook-signature": " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets),
     }
 
 

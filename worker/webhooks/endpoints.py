@@ -4,6 +4,7 @@ import base64
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import get_args
 
 import structlog
@@ -20,6 +21,7 @@ from worker.webhooks import safe_post
 
 log = structlog.get_logger(__name__)
 
+MAX_KEEP_HOURS = 8760
 EVENTS: tuple[str, ...] = get_args(Event)
 
 
@@ -42,8 +44,7 @@ def create(
     """
     safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
     _check_events(events)
-    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    sealed = webhook_seal(settings).seal(secret.encode())
+    secret, sealed = _new_secret(settings)
 
     def insert(connection: Connection) -> EndpointRecord:
         known = webhook_endpoints.find_by_secret(connection, organisation_id, sealed)
@@ -64,6 +65,37 @@ def create(
     return CreatedEndpoint(endpoint, secret)
 
 
+def rotate(
+    database: Database, settings: Settings, *, organisation_id: int, endpoint_id: int, actor: str, keep_hours: int = 24
+) -> CreatedEndpoint:
+    """Give an endpoint a new secret. For `keep_hours` deliveries bear both signatures, so that none is refused.
+
+    Raises:
+        NotFoundError: this organisation has no such enabled endpoint.
+        InvalidInputError: `keep_hours` is wrong.
+        SettingsError: no key is set to encrypt the secret with.
+    """
+    if not 0 <= keep_hours <= MAX_KEEP_HOURS:
+        raise InvalidInputError(f"keep_hours: must be from 0 to {MAX_KEEP_HOURS}")
+    secret, sealed = _new_secret(settings)
+
+    def work(connection: Connection) -> EndpointRecord:
+        known = webhook_endpoints.find_by_secret(connection, organisation_id, sealed)
+        if known is not None:  # the answer to the first commit was lost
+            return known
+        endpoint = webhook_endpoints.rotate_secret(
+            connection, organisation_id, endpoint_id, secret=sealed, keep=timedelta(hours=keep_hours)
+        )
+        if endpoint is None:
+            raise NotFoundError(f"there is no enabled webhook {endpoint_id} in this organisation")
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.rotate")
+        return endpoint
+
+    endpoint = database.run(work)
+    log.info("webhook.rotated", endpoint_id=endpoint.id, organisation_id=organisation_id)
+    return CreatedEndpoint(endpoint, secret)
+
+
 def disable(database: Database, *, organisation_id: int, endpoint_id: int, actor: str) -> EndpointRecord:
     """Send an endpoint nothing more. A second call changes nothing.
 
@@ -79,6 +111,12 @@ def disable(database: Database, *, organisation_id: int, endpoint_id: int, actor
         return endpoint
 
     return database.run(disable_and_audit)
+
+
+def _new_secret(settings: Settings) -> tuple[str, str]:
+    """A secret, and the same sealed."""
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    return secret, webhook_seal(settings).seal(secret.encode())
 
 
 def webhook_seal(settings: Settings) -> Seal:

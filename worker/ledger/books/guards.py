@@ -26,7 +26,7 @@ _RIGHTS = Scan(
         AND (c.relname::text, a.attname::text, r.name) NOT IN (VALUES {_GRANTED})
     UNION ALL
     SELECT t.name, r.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.prunes'),
-        ('withdrawals.pruned_withdrawals')) t(name)
+        ('withdrawals.pruned_withdrawals'), ('withdrawals.erased_rows'), ('withdrawals.erasures')) t(name)
     CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
     WHERE has_table_privilege(:role, t.name, r.name)) g""",
     "'role ' || CAST(:role AS text)",
@@ -44,7 +44,8 @@ _GUARDS = Scan(
     By.WHOLE,
     """(
     SELECT 'trigger ' || g.name || ' on withdrawals.' || g.relation AS name
-    FROM (VALUES ('audit', 'append_only'), ('audit', 'only_recorded'), ('receipts', 'only_recorded'),
+    FROM (VALUES ('audit', 'append_only'), ('audit', 'only_recorded'), ('audit', 'only_erasure'),
+        ('receipts', 'only_recorded'), ('erased_rows', 'append_only'),
         ('seals', 'append_only'), ('prunes', 'append_only'), ('prunes', 'link'), ('pruned_withdrawals', 'append_only'),
         ('chunks', 'keep'), ('chunks', 'keep_id'), ('outcomes', 'keep'), ('outcomes', 'have_chunks'),
         ('outcomes', 'keep_chunk'), ('outcomes', 'has_letter'), ('dead_letters', 'keep'),

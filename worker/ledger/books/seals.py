@@ -4,10 +4,13 @@ Numbers without gaps would not do: an identity column leaves gaps after a rollba
 writers in one line. So the relay counts each day once it has ended and nothing can be written into it any more; a seal
 holds the digest of the seal before it, so that one cannot be exchanged alone. The digest is the exclusive or of one
 hash for each row: it is the same in any order, and can be put together from slices.
+
+A row from which a person was erased keeps the hash that it had before, in `erased_rows`: the seal counts that one. The
+hash of what is left stands beside it, so that such a row cannot be changed again unseen (decision record 0038).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
@@ -19,12 +22,25 @@ from worker.ledger.books.rule import Rule, Severity, Violation, fill
 SEALED = {"audit": "at", "receipts": "received_at"}
 """The tables that are sealed, with the time of a row."""
 
-ROW = {
+_ROW = {
     "audit": "ROW(id, organisation_id, actor, action, job_id, dead_letter_id, note, detail, extract(epoch FROM at))",
     "receipts": """ROW(id, organisation_id, door, idempotency_key, encode(request_hash, 'hex'),
         extract(epoch FROM received_at))""",
 }
-"""What of a row never changes."""
+"""What of a row never changes, unless a person is erased."""
+
+
+def row_hash(table: str) -> str:
+    """SQL: the hash of what a row has now. The columns are named without their table."""
+    return f"hashtextextended(CAST({_ROW[table]} AS text), 0)"
+
+
+def with_erased(table: str) -> str:
+    """SQL: the rows of a table as `r`. `now`: its hash. `sealed`: what a seal counts. `remaining`: what is left."""
+    return f"""(SELECT t.*, {row_hash(table)} AS now, coalesce(x.sealed_hash, {row_hash(table)}) AS sealed,
+        x.current_hash AS remaining FROM withdrawals.{table} t
+        LEFT JOIN withdrawals.erased_rows x ON x.table_name = '{table}' AND x.row_id = t.id) r"""
+
 
 RULES = (
     Rule(
@@ -36,6 +52,11 @@ RULES = (
         "receipts-removed",
         "A finished day of the receipts has other rows than when it was sealed.",
         "Compare that day with a backup; an event without a receipt would be taken in again.",
+    ),
+    Rule(
+        "erased-row",
+        "A row from which a person was erased was changed again.",
+        "Compare the row with a backup from after the erasure, and find out who may write it as its owner.",
     ),
     Rule(
         "seal-chain",
@@ -101,8 +122,8 @@ SELECT '{table}', CAST(:day AS date), newest.day, rows.n, hashint8extended(newes
 FROM (SELECT day, digest, CAST(day + 1 AS timestamp) AT TIME ZONE 'UTC' AS begins FROM withdrawals.seals
     WHERE table_name = '{table}' ORDER BY day DESC LIMIT 1) newest
 CROSS JOIN LATERAL (
-    SELECT count(*) AS n, coalesce(bit_xor(hashtextextended(CAST({row} AS text), 0)), 0) AS digest
-    FROM withdrawals.{table} WHERE {at} >= newest.begins
+    SELECT count(*) AS n, coalesce(bit_xor(sealed), 0) AS digest
+    FROM {rows} WHERE {at} >= newest.begins
         AND {at} < CAST(CAST(:day AS date) + 1 AS timestamp) AT TIME ZONE 'UTC'
         AND id > (SELECT coalesce(max(last_id), 0) FROM withdrawals.seals
             WHERE table_name = '{table}' AND looked_at <= newest.begins)) rows
@@ -115,7 +136,7 @@ def seal(connection: Connection, horizon: Horizon) -> int:
     """Seal each table up to the horizon's day; how many seals were written."""
     written = 0
     for table, at in SEALED.items():
-        statement = _SEAL.format(table=table, at=at, row=ROW[table])
+        statement = _SEAL.format(table=table, at=at, rows=with_erased(table))
         values = {"day": horizon.day, "last_id": horizon.last_ids[table], "looked_at": horizon.looked_at}
         written += connection.execute(text(statement), values).rowcount
     return written
@@ -127,17 +148,21 @@ class Days:
 
     table: str
     found: dict[date, tuple[int, int]]
+    changed: dict[date, int] = field(default_factory=dict)
+    """Erased rows that are not what the erasure has left, by day."""
 
     def add(self, connection: Connection, within: str) -> None:
         """Count the rows of a slice."""
         at = SEALED[self.table]
         statement = f"""
-            SELECT CAST({at} AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
-                bit_xor(hashtextextended(CAST({ROW[self.table]} AS text), 0)) AS digest
-            FROM withdrawals.{self.table} WHERE {{within id}} GROUP BY 1"""
+            SELECT CAST({at} AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n, bit_xor(sealed) AS digest,
+                count(*) FILTER (WHERE remaining <> now) AS changed
+            FROM {with_erased(self.table)} WHERE {{within id}} GROUP BY 1"""
         for row in connection.execute(text(fill(statement, within))):
             n, digest = self.found.get(row.day, (0, 0))
             self.found[row.day] = (n + row.n, digest ^ row.digest)
+            if row.changed:
+                self.changed[row.day] = self.changed.get(row.day, 0) + row.changed
 
 
 # `linked`: what the digest of the seal before makes of this one, before its rows are put in.
@@ -181,6 +206,8 @@ def compare(
             if rows != seal.row_count or digest != seal.digest:
                 found = f"{days.table} of {seal.day}: rows {rows}, sealed {seal.row_count}"
                 broken.append(Violation(f"{days.table}-removed", found))
+        for day, rows in sorted(days.changed.items()):
+            broken.append(Violation("erased-row", f"{days.table} of {day}: rows {rows}"))
         if mine and mine[-1].days_since > 1:
             broken.append(Violation("seal-late", f"{days.table}: sealed up to {mine[-1].day}"))
     return broken
