@@ -13,6 +13,7 @@ from ops import platform_contract, surroundings
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from ops.migrate import head
+from ops.sign_in import sign_in
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import SessionError, SettingsError, describe
@@ -45,6 +46,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
+        findings += _try("sign-in", lambda: sign_in(database, current))
     finally:
         database.close()
     findings += _try("broker", lambda: _redis(current))
