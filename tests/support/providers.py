@@ -3,25 +3,35 @@
 import base64
 import hmac
 import json
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import httpx2
+import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
+from tests.support.processes import process
+from tests.world import eventually
 from worker.config import Settings
 
 PUBLIC = "http://localhost:8000"
-CLIENT = "withdrawals"
+CLIENT, SECRET = "withdrawals", "a-secret-of-the-tests-alone"
+FOLDER = Path(__file__).parents[1] / "provider"
+"""Of the certified provider."""
 
 
 def settings_for(environment: Settings, issuer: str, roles: str, **more: Any) -> Settings:
@@ -178,3 +188,46 @@ def sign_in_at(client: TestClient, forger: Forger, **claims: Any) -> httpx2.Resp
     forger.claims = claims
     begin(client, forger)
     return come_back(client, forger)
+
+
+@contextmanager
+def mock_provider() -> Iterator[str]:
+    """`oidc-provider-mock`, which accepts any client; its issuer. Ada is one of the staff."""
+    ada = {"sub": "ada@acme.example", "name": "Ada Lovelace", "email": "ada@acme.example", "groups": ["staff"]}
+    port = free_port()
+    command = [sys.executable, "-W", "ignore", "-m", "oidc_provider_mock", "-p", str(port)]
+    with process([*command, "--user-claims", json.dumps(ada)]):
+        issuer = f"http://127.0.0.1:{port}"
+        eventually(lambda: _answers(f"{issuer}/.well-known/openid-configuration"))
+        yield issuer
+
+
+@contextmanager
+def certified_provider(service: str) -> Iterator[str]:
+    """npm's certified `oidc-provider`; its issuer. Tests skip where it is not installed: npm is no package index."""
+    node = shutil.which("node")
+    if node is None or not (FOLDER / "node_modules" / "oidc-provider").is_dir():
+        pytest.skip("no oidc-provider here; to install it: npm ci --prefix tests/provider")
+    child = subprocess.Popen(
+        [node, "server.mjs", CLIENT, SECRET, service], cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    try:
+        yield child.stdout.readline().decode().strip()
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(address: str) -> bool:
+    with suppress(httpx2.HTTPError):
+        return httpx2.get(address).status_code == 200
+    return False
