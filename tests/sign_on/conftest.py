@@ -12,7 +12,7 @@ from tests.world import World
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
-from worker.sign_on import provider
+from worker.sign_on import kept, provider
 from worker.web.app import make_app
 
 Console = Callable[..., TestClient]
@@ -23,6 +23,7 @@ ROLES = "staff=viewer@Acme; bosses=owner@Acme; approvers=approver@Acme; staff=vi
 def forger(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forger]:
     """A provider that says what the test wants; its keys may be read again at once."""
     monkeypatch.setattr(provider, "KEYS_AGAIN", 0.0)
+    monkeypatch.setattr(kept, "FAILED_SECONDS", 0.0)
     with forging() as made:
         yield made
 

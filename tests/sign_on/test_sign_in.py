@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from tests.sign_on.conftest import Console
@@ -16,6 +17,7 @@ from tests.support.providers import (
     unsigned,
 )
 from tests.world import World
+from worker.sign_on import kept
 from worker.web.console.view import COOKIE
 
 
@@ -172,6 +174,15 @@ def test_while_the_provider_is_down_tokens_still_work(console: Console, forger: 
     assert refused(sign_in_at(console(forger.issuer), forger), 503)
     forger.down = True
     assert client.get("/console/sign-in/provider").status_code == 303, "what is known goes on counting"
+
+
+def test_a_provider_that_is_down_is_not_asked_by_every_request(
+    client: TestClient, forger: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FAILED_SECONDS", 3600.0)
+    forger.down = True
+    assert [client.get("/console/sign-in/provider").status_code for _ in range(3)] == [503, 503, 503]
+    assert forger.asked == ["/.well-known/openid-configuration"]
 
 
 def test_people_can_be_kept_from_signing_in_with_tokens(console: Console, forger: Forger) -> None:

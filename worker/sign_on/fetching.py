@@ -5,6 +5,7 @@ this service ask addresses of the private network. An answer has a limit in size
 """
 
 import ssl
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,8 @@ from worker.webhooks.safe_post import PrivateAddressError, PublicAddresses
 
 SECONDS = 8.0
 """Time limit of one exchange."""
+MOST, WAIT_SECONDS = 8, 2.0
+"""Exchanges at a time, and how long another one waits: a provider that hangs must not hold every thread."""
 MAX_BYTES = 1_048_576
 """Maximum size of an answer."""
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "withdrawals"}
@@ -30,6 +33,7 @@ class ProviderTransport(httpx2.BaseTransport):
     def __init__(self, issuer: str) -> None:
         self._host = urlsplit(issuer).hostname or ""
         self._tls = ssl.create_default_context()
+        self._places = threading.BoundedSemaphore(MOST)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and read the whole answer.
@@ -37,6 +41,8 @@ class ProviderTransport(httpx2.BaseTransport):
         Raises:
             TransportError: the host cannot be reached or is a private one, or the answer takes too long or is too long.
         """
+        if not self._places.acquire(timeout=WAIT_SECONDS):
+            raise httpx2.ConnectError("too many requests wait for the provider")
         try:
             return self._exchange(request)
         except PrivateAddressError:
@@ -49,6 +55,8 @@ class ProviderTransport(httpx2.BaseTransport):
             OSError,
         ) as error:
             raise httpx2.ConnectError(type(error).__name__) from None
+        finally:
+            self._places.release()
 
     def _exchange(self, request: httpx2.Request) -> httpx2.Response:
         backend = _ProviderAddresses(self._host, time.monotonic() + SECONDS)

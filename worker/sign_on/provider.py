@@ -1,7 +1,5 @@
 """The provider: its metadata (OpenID Connect Discovery 1.0), its keys, and the exchange of a code for an id token."""
 
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +15,14 @@ from worker.config import Settings
 from worker.errors import SettingsError
 from worker.sign_on.errors import ProviderUnreachableError, SignInRefusedError
 from worker.sign_on.fetching import HEADERS, ProviderTransport
+from worker.sign_on.kept import Kept
 from worker.single_sign_on import is_safe, parse_grants
 
 log = structlog.get_logger(__name__)
 
 METADATA_SECONDS = 3600.0
 KEYS_SECONDS = 3600.0
-"""How long metadata and keys count. After that they are read again; when that fails, they go on counting."""
+"""How long metadata and keys count before they are read again."""
 KEYS_AGAIN = 10.0
 """Seconds between two readings for a key that is not known: a forged token must not make every request ask."""
 CALLBACK = "/console/sign-in/callback"
@@ -31,8 +30,6 @@ SIGNED_OUT = "/console/sign-in"
 _NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _OTHERS = ("userinfo_endpoint", "end_session_endpoint")
 _MOST_KEYS = 50
-
-clock = time.monotonic
 
 Key = RSAKey | ECKey
 
@@ -74,9 +71,8 @@ class Provider:
         secret = settings.oidc_client_secret
         self._secret = secret.get_secret_value() if secret else None
         self._transport = ProviderTransport(self.issuer)
-        self._lock = threading.Lock()
-        self._metadata: tuple[float, dict[str, Any]] | None = None
-        self._keys: tuple[float, list[Key]] | None = None
+        self._metadata: Kept[dict[str, Any]] = Kept()
+        self._keys: Kept[list[Key]] = Kept()
 
     @classmethod
     def of(cls, settings: Settings) -> "Provider | None":
@@ -95,18 +91,7 @@ class Provider:
         Raises:
             ProviderUnreachableError: it cannot be read, and is not known from before; or it is not this issuer's.
         """
-        with self._lock:
-            known = self._metadata
-            if known is not None and clock() < known[0] + METADATA_SECONDS:
-                return known[1]
-            try:
-                found = self._read_metadata()
-            except ProviderUnreachableError:
-                if known is None:
-                    raise
-                found = known[1]
-            self._metadata = (clock(), found)
-            return found
+        return self._metadata.get(METADATA_SECONDS, self._read_metadata)
 
     def keys(self, kid: str | None) -> list[Key]:
         """The public keys that may have made a signature: that of the id, or all where the signature names none.
@@ -114,10 +99,10 @@ class Provider:
         Raises:
             ProviderUnreachableError: the keys cannot be read, and are not known from before.
         """
-        found = self._read_keys_after(KEYS_SECONDS)
+        found = self._keys.get(KEYS_SECONDS, self._read_keys)
         fitting = [key for key in found if kid is None or key.kid == kid]
         if not fitting:  # the provider may have changed its keys
-            fitting = [key for key in self._read_keys_after(KEYS_AGAIN) if key.kid == kid]
+            fitting = [key for key in self._keys.get(KEYS_AGAIN, self._read_keys) if key.kid == kid]
         return fitting
 
     def authorization_url(self, *, state: str, nonce: str, verifier: str) -> str:
@@ -200,21 +185,8 @@ class Provider:
             raise ProviderUnreachableError("The provider does not support PKCE with S256.")
         return found
 
-    def _read_keys_after(self, seconds: float) -> list[Key]:
-        """The keys; read again when that was longer ago than `seconds`."""
-        address = self.metadata()["jwks_uri"]
-        with self._lock:
-            known = self._keys
-            if known is not None and clock() < known[0] + seconds:
-                return known[1]
-            try:
-                found = _parse_keys(self._get(address))
-            except ProviderUnreachableError:
-                if known is None:
-                    raise
-                found = known[1]
-            self._keys = (clock(), found)
-            return found
+    def _read_keys(self) -> list[Key]:
+        return _parse_keys(self._get(self.metadata()["jwks_uri"]))
 
     def _get(self, address: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
         try:
