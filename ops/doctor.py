@@ -13,6 +13,7 @@ from ops import platform_contract, settings_check, surroundings
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from ops.migrate import head
+from ops.sign_in import sign_in
 from worker.access import keys
 from worker.config import Settings
 from worker.database import Database
@@ -48,6 +49,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
         findings += _try("sealed", lambda: _sealed(database, current))
+        findings += _try("sign-in", lambda: sign_in(database, current))
     finally:
         database.close()
     findings += _try("broker", lambda: _redis(current))

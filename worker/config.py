@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.catalogue import LetterCode
-from worker import variables
+from worker import single_sign_on, variables
 from worker.errors import SettingsError
 
 PREFIX = variables.PREFIX
@@ -133,6 +133,25 @@ class Settings(BaseSettings):
     body_bytes: int = Field(4_194_304, ge=1024, description="maximum body of any other request, in bytes")
     file_bytes: int = Field(104_857_600, ge=1024, description="maximum upload of a file, in bytes")
     session_hours: float = Field(12, gt=0, le=720, description="hours after which a console session ends")
+    session_idle_minutes: float = Field(
+        60, ge=5, le=43_200, description="minutes without a request after which a console session ends"
+    )
+    console_tokens: bool = Field(True, description="whether people may sign in to the console with a token")
+    oidc_issuer: str = Field(
+        "", description="issuer of the OpenID Connect provider that people sign in with; unset: none"
+    )
+    oidc_name: str = Field("", max_length=60, description="what people call that provider; unset: the issuer's host")
+    oidc_client_id: str = Field("", description="client id of this service at the provider")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="client secret of this service at the provider; unset: a public client, with PKCE alone"
+    )
+    oidc_scopes: str = Field("openid profile email", description="scopes that are asked for, separated by spaces")
+    oidc_groups_claim: str = Field(
+        "groups", min_length=1, description="claim that carries a person's groups; dots lead into objects"
+    )
+    oidc_roles: str = Field(
+        "", description="which groups have which role: GROUP=ROLE@ORGANISATION, separated by semicolons"
+    )
     webhooks_allow_private: bool = Field(
         False, description="whether outgoing webhooks may use private and loopback addresses, and plain http"
     )
@@ -191,6 +210,22 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: str) -> str:
         return ",".join(map(str, _parse_networks(value)))
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        return single_sign_on.check_issuer(value)
+
+    @field_validator("oidc_scopes")
+    @classmethod
+    def _scopes(cls, value: str) -> str:
+        return single_sign_on.check_scopes(value)
+
+    @field_validator("oidc_roles")
+    @classmethod
+    def _grants(cls, value: str) -> str:
+        single_sign_on.parse_grants(value)
+        return value
 
     @field_validator("letter_target_hours")
     @classmethod

@@ -16,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Integer,
     Interval,
     LargeBinary,
@@ -537,16 +538,61 @@ class TokensColumns(TypedColumns):
 tokens = Table("tokens", metadata, TokensColumns, schema="withdrawals")
 
 
+class MembersColumns(TypedColumns):
+    """People who have signed in with a provider."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    issuer: Named[str]
+    subject: Named[str]
+    name: Named[str]
+    email: Named[str | None]
+    created_at: Named[datetime] = Column(Instant)
+    signed_in_at: Named[datetime] = Column(Instant)
+
+
+members = Table("members", metadata, MembersColumns, schema="withdrawals")
+
+
 class SessionsColumns(TypedColumns):
-    """Who is signed in to the console."""
+    """Who is signed in to the console: a token or a member."""
 
     hash: Named[bytes] = Column(LargeBinary, primary_key=True)
-    token_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.tokens.id"))
+    id: Named[int] = Column(BigInteger, Identity(always=True))
+    token_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.tokens.id"))
+    member_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.members.id"))
+    role: Named[str | None]
+    provider_session: Named[str | None]
+    browser: Named[str | None]
     created_at: Named[datetime] = Column(Instant)
     expires_at: Named[datetime] = Column(Instant)
+    last_used_at: Named[datetime] = Column(Instant)
+    idle_limit: Named[timedelta] = Column(Interval)
 
 
 sessions = Table("sessions", metadata, SessionsColumns, schema="withdrawals")
+
+
+class LogoutTokensColumns(TypedColumns):
+    """Logout tokens of providers that were taken in."""
+
+    issuer: Named[str] = Column(Text, primary_key=True)
+    jti: Named[str] = Column(Text, primary_key=True)
+    expires_at: Named[datetime] = Column(Instant)
+
+
+logout_tokens = Table("logout_tokens", metadata, LogoutTokensColumns, schema="withdrawals")
+
+
+class SignInLinksColumns(TypedColumns):
+    """Links that sign in once."""
+
+    hash: Named[bytes] = Column(LargeBinary, primary_key=True)
+    token_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.tokens.id"))
+    expires_at: Named[datetime] = Column(Instant)
+
+
+sign_in_links = Table("sign_in_links", metadata, SignInLinksColumns, schema="withdrawals")
 
 
 class EndpointsColumns(TypedColumns):

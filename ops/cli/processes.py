@@ -18,6 +18,7 @@ from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
+from worker.single_sign_on import LOOPBACK
 from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
@@ -61,7 +62,8 @@ def up(
 ) -> None:
     """Run web, worker and relay until Ctrl-C, with embedded servers in place of URLs that are not set.
 
-    Prints a token for the console if the database is embedded and has one organisation, or for --demo on a terminal.
+    Prints a link and a token that open the console if the database is embedded and has one organisation, or for --demo
+    on a terminal.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
 
@@ -102,9 +104,10 @@ def _load_demo(current: Settings) -> None:
 def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
     """How to sign in to the console.
 
-    The token of an embedded database is printed wherever the output goes, any other only on a terminal.
+    The link and the token of an embedded database are printed wherever the output goes, any other only on a terminal.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
+    from worker.access import sessions  # noqa: PLC0415 - likewise
 
     database = Database(current, pool_size=1)
     try:
@@ -114,10 +117,12 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
             from ops.demo import tour  # noqa: PLC0415 - only the demo needs it
 
             known = {tour.ORGANISATION: known[tour.ORGANISATION]}
-        secret = None
+        made = code = None
         if len(known) == 1 and (embedded or (demo and sys.stdout.isatty())):
-            secret = welcome.fresh_token(database, next(iter(known.values())))
-        return welcome.invitation(address, list(known), secret)
+            made = welcome.fresh_token(database, next(iter(known.values())))
+            if made is not None and current.host in LOOPBACK:
+                code = sessions.make_link(database, made.token.id)
+        return welcome.invitation(address, list(known), made.secret if made else None, code)
     finally:
         database.close()
 
@@ -129,9 +134,11 @@ def web(
 ) -> None:
     """Serve HTTP: the API, webhooks, SCIM, the console; /healthz and /readyz."""
     from worker.access.sealing import Seal  # noqa: PLC0415 - only this command needs it
+    from worker.sign_on.provider import Provider  # noqa: PLC0415 - likewise
 
     with servers.environment(broker=True, join=False) as current:
         Seal(current, "start")  # fails now, not at the first webhook, if the key is missing
+        Provider.of(current)  # likewise
         if socket_ is None and current.web_processes > 1:
             with closing(Database(current, pool_size=1)) as database:  # here, because each process would be restarted
                 common.verify_sessions(database)

@@ -20,6 +20,10 @@ group = typer.Typer(no_args_is_help=True, help="Bearer tokens for the HTTP API: 
 def create(
     name: Annotated[str, typer.Option(help="Who or what uses it; recorded with everything it does.")],
     role: Annotated[str, typer.Option(help=_ROLE_HELP)],
+    member: Annotated[
+        int | None,
+        typer.Option(help="Id of the member who will use it (`members list`). It then counts as that person."),
+    ] = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
@@ -27,7 +31,9 @@ def create(
     """Create a token. It is shown only once."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        made = tokens.create(db, organisation_id=org, name=name, role=role, actor=common.actor(acting))
+        made = tokens.create(
+            db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
+        )
     if json:
         common.print_json({**document(made.token), "token": made.secret})
         return

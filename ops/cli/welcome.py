@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ops.local import python
 from schemas.catalogue import Role
 from worker.access import tokens
+from worker.access.tokens import NewToken
 from worker.database import Database
 from worker.errors import ConflictError
 
@@ -89,25 +90,29 @@ def lines(address: str) -> list[str]:
     return found
 
 
-def invitation(address: str, organisations: Sequence[str], secret: str | None) -> list[str]:
-    """The console's address and a token to sign in with; without a secret, the command that makes one."""
+def invitation(address: str, organisations: Sequence[str], secret: str | None, code: str | None = None) -> list[str]:
+    """The console's address, a link that signs in once, and a token; without a secret, the command that makes one.
+
+    The code stands behind a `#`: a browser keeps that to itself, so that no log has it.
+    """
     found = [f"Console: {address}/console"]
     make = "withdrawals tokens create --name NAME --role owner"
     if secret is not None:
-        return [*found, f"Sign in with: {secret}", "(role owner; shown only now. The next start makes a new one.)"]
+        link = [f"Open this link to sign in, once and within 15 minutes: {address}/console/link#{code}"] if code else []
+        again = "(role owner; shown only now. The next start makes a new one.)"
+        return [*found, *link, f"Sign in with: {secret}", again]
     if not organisations:
         return [*found, f"# There is no organisation yet. Once there is one: {make}"]
     name = shlex.quote(organisations[0]) if len(organisations) == 1 else "NAME"
     return [*found, f"# To make a token: {make} --organisation {name}"]
 
 
-def fresh_token(database: Database, organisation_id: int) -> str | None:
-    """The secret of a new owner token; the last one is revoked. None if a token of somebody else has the name."""
+def fresh_token(database: Database, organisation_id: int) -> NewToken | None:
+    """A new owner token; the last one is revoked. None if a token of somebody else has the name."""
     for token in tokens.list_tokens(database, organisation_id=organisation_id):
         if (token.name, token.created_by, token.revoked_at) == (TOKEN, _ACTOR, None):
             tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)
     try:
-        made = tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.OWNER, actor=_ACTOR)
+        return tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.OWNER, actor=_ACTOR)
     except ConflictError:
         return None
-    return made.secret

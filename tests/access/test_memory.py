@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,8 @@ from worker.access.memory import NEEDS_DATABASE, Memory
 from worker.config import Settings
 from worker.database import Database
 from worker.people import hr_sources
+
+LIMITS = sessions.Limits(timedelta(hours=1), timedelta(hours=1))
 
 
 class Clock:
@@ -101,7 +104,7 @@ def test_a_revoked_token_ends_within_a_second_in_every_process(
 
 
 def test_a_revoked_token_ends_at_once_where_it_is_revoked(db: Database, world: World, token: tokens.NewToken) -> None:
-    cookie = sessions.sign_in(db, token.secret, hours=1)
+    cookie = sessions.sign_in(db, token.secret, limits=LIMITS)
     assert cookie
     assert sessions.find(db, cookie) is not None
     tokens.revoke(db, organisation_id=world.organisation_id, token_id=token.token.id, actor="test:owner")

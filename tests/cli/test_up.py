@@ -20,6 +20,7 @@ from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
 
+LINK = re.compile(r"/console/link#([\w-]{43})")
 SECRET = re.compile(r"wdt_[0-9a-f]{16}_[\w-]{43}")
 
 
@@ -73,6 +74,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
     with _up("--demo") as (address, terminal):
         secret = eventually(lambda: SECRET.search(terminal.read()))[0]
         assert f"{address}/console" in terminal.shown
+        code = LINK.findall(terminal.shown)[0]
         with httpx2.Client(base_url=address) as client:
 
             def ready() -> bool:
@@ -81,7 +83,11 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
                 return False
 
             eventually(ready)
-            assert client.post("/console/sign-in", data={"token": secret}).status_code == 303
+            for _ in range(2):  # whoever only looks the link up does not use it
+                assert client.get("/console/link").status_code == 200
+            used = [client.post("/console/link", data={"code": code}) for _ in range(2)]
+            assert [answer.status_code for answer in used] == [303, 401], "a link signs in once"
+            assert client.get("/console").status_code == 200
             bearer = {"Authorization": f"Bearer {secret}"}
 
             def letters() -> int:
@@ -91,6 +97,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
             eventually(lambda: letters() == 292)
             assert "Learning Pathway GGG" in client.get("/console/reports?series=GGG-2014J").text
         assert len(SECRET.findall(terminal.read())) == 1, "no log has it"
+        assert terminal.shown.count(code) == 1, "no log has it"
 
 
 def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
@@ -123,8 +130,8 @@ def test_each_start_makes_a_token_and_ends_the_last_one(db: Database, world: Wor
     first, second = (welcome.fresh_token(db, world.organisation_id) for _ in range(2))
     assert first
     assert second
-    assert tokens.authenticate(db, first) is None
-    known = tokens.authenticate(db, second)
+    assert tokens.authenticate(db, first.secret) is None
+    known = tokens.authenticate(db, second.secret)
     assert (known.name, known.role) == ("console", "owner") if known else False
     theirs = world.organisation("Other")
     tokens.create(db, organisation_id=theirs, name="console", role="viewer", actor="cli:mia")

@@ -20,6 +20,8 @@ NO_PAGES = {
     "/console/reports/enrolments.{format}",
     "/console/reports/outcomes.{format}",
     "/console/withdraw/file/{upload_id}/faults",
+    "/console/sign-in/provider",
+    "/console/sign-in/callback",
 }
 
 
@@ -43,6 +45,9 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     jobs = [str(job.id) for job in (done, later, held)]
     return {
         "/console/sign-in": [""],
+        "/console/link": [""],
+        "/console/signed-out": [""],
+        "/console/sessions": [""],
         "/console": [""],
         "/console/brake": [""],
         "/console/series": ["", "?q=nothing-is-called-so"],

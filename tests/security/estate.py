@@ -12,8 +12,9 @@ from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
-from worker.access import tokens
+from worker.access import sessions, tokens
 from worker.access.persons import Actor
+from worker.access.sessions import Limits
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
@@ -123,11 +124,21 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "delivery_id": delivery_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
+            "session_id": _session(world, db, settings, organisation_id, mark),
             "upload_id": _keep_faults(db, organisation_id, mark),
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },
     )
+
+
+def _session(world: World, db: Database, settings: Settings, organisation_id: int, mark: str) -> int:
+    """The session of somebody else in the organisation."""
+    made = tokens.create(
+        db, organisation_id=organisation_id, name=f"session-{mark}", role="viewer", actor=f"test:{mark}"
+    )
+    assert sessions.sign_in(db, made.secret, limits=Limits.of(settings), browser=mark)
+    return int(world.one("SELECT max(id) FROM withdrawals.sessions"))
 
 
 def _keep_faults(db: Database, organisation_id: int, mark: str) -> str:

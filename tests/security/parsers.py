@@ -38,7 +38,7 @@ from worker.web.api.submit import idempotency_key
 from worker.web.body import NotJsonError
 from worker.web.console import times
 from worker.web.console.forms import parse_choice
-from worker.web.console.sign_in import _path_inside
+from worker.web.console.sign_in import path_inside
 from worker.web.console.view import _zone
 from worker.web.hooks import bamboohr, common, hr, okta
 from worker.web.problems import ProblemError
@@ -242,7 +242,7 @@ def _key(data: bytes) -> None:
 
 
 def _next_page(data: bytes) -> None:
-    path = _path_inside(data.decode("latin-1"))
+    path = path_inside(data.decode("latin-1"))
     assert path == "/console" or path.startswith(("/console/", "/console?"))
     assert "\\" not in path
     assert path.isprintable()

@@ -25,10 +25,10 @@ from worker.web.server import Server
 
 
 @contextmanager
-def serving(db: Database, settings: Settings) -> Iterator[str]:
-    """The service behind uvicorn on a free port; its address."""
+def serving(db: Database, settings: Settings, *, port: int = 0) -> Iterator[str]:
+    """The service behind uvicorn, on a free port if none is given; its address."""
     app = make_app(db, make_broker(settings.broker_url.get_secret_value()), settings)
-    server = Server(app, settings.model_copy(update={"port": 0}))
+    server = Server(app, settings.model_copy(update={"port": port}))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -4,7 +4,22 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-_KIND = re.compile(r"(token|cli):")
+_KIND = re.compile(r"(token|cli|person):")
+_MEMBER = re.compile(r"person:(.*)#(\d+)", re.DOTALL)
+
+
+def member_actor(name: str, member_id: int) -> str:
+    """How records name somebody who signs in with a provider: `person:Ada Lovelace#17`.
+
+    The name is for those who read the record, and changes with the person; the id stays.
+    """
+    return f"person:{name}#{member_id}"
+
+
+def shown_name(actor: str) -> str:
+    """An actor as pages show them: a person by their name, anybody else as recorded."""
+    found = _MEMBER.fullmatch(actor)
+    return found[1] if found else actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,20 +27,46 @@ class Actor:
     """Somebody who decides."""
 
     name: str
-    """As the audit has it: `token:ada`, `cli:ada`, or what `--as` says."""
+    """As the audit has it: `person:Ada Lovelace#17`, `token:ada`, `cli:ada`, or what `--as` says."""
     made_by: str | None = None
     """Who created the token; None: no token."""
 
     def is_known_to_be(self, other: "Actor") -> bool:
-        """Whether both have one name, whatever they came through, or one of them created the other's token.
+        """Whether the records tell that both are one person.
 
-        Whoever creates a token sees it, and can act by it.
+        They do when both are one member; when one created the other's token, because whoever creates a token sees it,
+        and can act by it; when one member created both tokens; and when both have one name, whatever they came through.
+        Only two members may share a name and be two.
         """
-        me, them = _person(self.name), _person(other.name)
-        made = self.made_by is not None and _person(self.made_by) == them
-        makes = other.made_by is not None and _person(other.made_by) == me
-        return me == them or made or makes
+        return (
+            _are_one(self.name, other.name)
+            or (self.made_by is not None and _are_one(self.made_by, other.name))
+            or (other.made_by is not None and _are_one(self.name, other.made_by))
+            or _are_one_member(self.made_by, other.made_by)
+        )
+
+    def is_same_as(self, recorded: str) -> bool:
+        """Whether a record names this very actor; a member also by the name of another time."""
+        return self.name == recorded or _are_one_member(self.name, recorded)
 
 
-def _person(name: str) -> str:
-    return unicodedata.normalize("NFKC", _KIND.sub("", name, count=1)).strip().casefold()
+def _are_one(one: str, other: str) -> bool:
+    if _member_id(one) is not None and _member_id(other) is not None:
+        return _are_one_member(one, other)
+    return _bare(one) == _bare(other)
+
+
+def _are_one_member(one: str | None, other: str | None) -> bool:
+    """That anybody else created both of two tokens tells nothing: an administrator creates everybody's."""
+    member = _member_id(one)
+    return member is not None and member == _member_id(other)
+
+
+def _member_id(actor: str | None) -> int | None:
+    found = _MEMBER.fullmatch(actor) if actor else None
+    return int(found[2]) if found else None
+
+
+def _bare(actor: str) -> str:
+    bare = _KIND.sub("", shown_name(actor), count=1)
+    return unicodedata.normalize("NFKC", bare).strip().casefold()

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import unicodedata
@@ -14,9 +15,10 @@ from sqlalchemy import Connection
 from schemas.catalogue import Role
 from worker.access import last_used
 from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
+from worker.access.persons import member_actor
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, unknown_value
-from worker.ledger import jobs, tokens
+from worker.ledger import jobs, members, tokens
 from worker.ledger.tokens import Token
 
 log = structlog.get_logger(__name__)
@@ -37,12 +39,17 @@ class NewToken:
     secret: str
 
 
-def create(database: Database, *, organisation_id: int, name: str, role: str, actor: str) -> NewToken:
-    """Create a token of an organisation.
+def create(
+    database: Database, *, organisation_id: int, name: str, role: str, actor: str, member_id: int | None = None
+) -> NewToken:
+    """Create a token of an organisation. `member_id`: who will use it, if that is a member.
+
+    A token of a member counts as that member wherever a second person is needed.
 
     Raises:
         InvalidInputError: the name is empty, too long or not printable, or the role is unknown.
         ConflictError: a live token has this name.
+        NotFoundError: the organisation has no such member.
     """
     name = unicodedata.normalize("NFKC", name).strip()  # no two look alike: nobody can pass for another person
     if not name or len(name) > 100 or not name.isprintable():
@@ -52,6 +59,7 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
 
     def work(connection: Connection) -> Token:
+        of = None if member_id is None else _member(connection, organisation_id, member_id)
         made = tokens.insert_token(
             connection,
             organisation_id=organisation_id,
@@ -59,19 +67,27 @@ def create(database: Database, *, organisation_id: int, name: str, role: str, ac
             role=Role(role),
             selector=selector,
             hash_=_hash(secret),
-            created_by=actor,
+            created_by=of or actor,
         )
         if made is None:
             known = tokens.find(connection, selector)
             if known is not None:  # the answer to the first commit was lost
                 return known[0]
             raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create")
+        detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create", detail=detail)
         return made
 
     token = database.run(work)
     log.info("token.created", token_id=token.id, organisation_id=organisation_id, role=role)
     return NewToken(token, f"{PREFIX}_{selector}_{secret}")
+
+
+def _member(connection: Connection, organisation_id: int, member_id: int) -> str:
+    found = members.find(connection, organisation_id, member_id)
+    if found is None:
+        raise NotFoundError(f"there is no member {member_id} in this organisation")
+    return member_actor(found.name, found.id)
 
 
 def revoke(database: Database, *, organisation_id: int, token_id: int, actor: str) -> Token:
@@ -129,7 +145,7 @@ def _check(database: Database, known: tuple[Token, bytes], secret: str) -> Token
     token, hash_ = known
     if not hmac.compare_digest(hash_, _hash(secret)):
         return None
-    last_used.note(database, token.id)
+    last_used.note(database, tokens.record_uses, token.id)
     return token
 
 

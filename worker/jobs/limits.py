@@ -35,7 +35,7 @@ def propose(database: Database, *, organisation_id: int, wanted: LimitRequest, w
         jobs.lock_settings(connection, organisation_id)
         waiting = limit_proposals.find_pending(connection, organisation_id)
         if waiting is not None:
-            if waiting.proposed_by == who.name and _limits(waiting) == _limits(wanted):
+            if who.is_same_as(waiting.proposed_by) and _limits(waiting) == _limits(wanted):
                 return waiting  # the same request again
             raise ConflictError(
                 f"proposal {waiting.id} by {waiting.proposed_by} waits: it is approved, rejected or withdrawn first"
@@ -104,7 +104,7 @@ def withdraw(database: Database, *, organisation_id: int, proposal_id: int, who:
     """
 
     def work(connection: Connection, found: LimitProposal) -> None:
-        if found.proposed_by != who.name:
+        if not who.is_same_as(found.proposed_by):
             raise ConflictError(f"proposal {found.id} was made by {found.proposed_by}; reject it, with the reason")
         _audit(connection, organisation_id, who, "brake.withdraw", None, proposal_id)
 
@@ -133,7 +133,7 @@ def _decide(
     def work(connection: Connection) -> LimitProposal:
         jobs.lock_settings(connection, organisation_id)
         found = _find(connection, organisation_id, proposal_id)
-        if (found.state, found.decided_by) == (state, who.name):
+        if found.state == state and found.decided_by is not None and who.is_same_as(found.decided_by):
             return found
         if found.state != "pending":
             by = f" by {found.decided_by}" if found.decided_by else ""

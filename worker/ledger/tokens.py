@@ -26,12 +26,13 @@ class Token:
     revoked_at: datetime | None
 
 
+# In the table an owner is an approver, whom versions before 0020 know.
+ROLE = case((tokens.c.owner, Role.OWNER), else_=tokens.c.role).label("role")
 COLUMNS = (
     tokens.c.id,
     tokens.c.organisation_id,
     tokens.c.name,
-    # In the table an owner is an approver, whom versions before 0020 know.
-    case((tokens.c.owner, Role.OWNER), else_=tokens.c.role).label("role"),
+    ROLE,
     tokens.c.created_at,
     tokens.c.created_by,
     tokens.c.last_used_at,
@@ -81,6 +82,12 @@ def find(connection: Connection, selector: str) -> tuple[Token, bytes] | None:
     """The live token of a selector, with the hash of its secret."""
     row = connection.execute(_FIND, {"selector": selector}).one_or_none()
     return (as_token(row[:-1]), row.hash) if row else None
+
+
+def find_live(connection: Connection, token_id: int) -> Token | None:
+    """A live token by its id."""
+    row = connection.execute(select(*COLUMNS).where(tokens.c.id == token_id, IS_LIVE)).one_or_none()
+    return as_token(row) if row else None
 
 
 def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:

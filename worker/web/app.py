@@ -8,6 +8,7 @@ from worker.group_commit import GroupCommit
 from worker.jobs.singles import accept_singles
 from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
+from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
     brake,
@@ -24,6 +25,7 @@ from worker.web.api import (
     reinstate,
     reports,
     runs,
+    sessions,
     submit,
     webhooks,
 )
@@ -64,6 +66,7 @@ ROUTERS = [
     users.router,
     users.root,
     webhooks.router,
+    sessions.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
 # has an application of its own.
@@ -89,7 +92,7 @@ def make_app(connections: Pools | Database, broker: HintBroker, settings: Settin
     inbox = Inbox(pools.door)
     for commits in (singles, inbox):
         pools.door.before_close(commits.close)
-    app.state.services = Services(pools, broker, settings, singles, inbox, limiter)
+    app.state.services = Services(pools, broker, settings, singles, inbox, limiter, Provider.of(settings))
     app.state.watchers = progress.Watchers(pools.watchers)
     problems.install(app)
     add_routes(app)

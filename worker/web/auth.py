@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from schemas.catalogue import Role
 from worker.access import tokens
 from worker.access.memory import NEEDS_DATABASE
-from worker.access.persons import Actor
+from worker.access.persons import Actor, member_actor
 from worker.ledger.tokens import Token
 from worker.telemetry import metrics
 from worker.web.context import Services, services
@@ -32,14 +32,21 @@ _bearer = HTTPBearer(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a token stands for."""
+    """Whom a token stands for, or a session: its token, or a member."""
 
-    token_id: int
+    token_id: int | None
     organisation_id: int
     name: str
     role: Role
     made_by: str | None = None
     """Who created the token."""
+    member_id: int | None = None
+    """Of somebody who has signed in with a provider."""
+
+    @property
+    def key(self) -> str:
+        """By which the calls of one caller are counted."""
+        return f"token:{self.token_id}" if self.member_id is None else f"member:{self.member_id}"
 
     @property
     def person(self) -> Actor:
@@ -49,7 +56,7 @@ class Caller:
     @property
     def actor(self) -> str:
         """The name in the audit."""
-        return f"token:{self.name}"
+        return f"token:{self.name}" if self.member_id is None else member_actor(self.name, self.member_id)
 
     @property
     def only_own(self) -> str | None:
@@ -64,7 +71,8 @@ class Caller:
         """
         if not any(self.role.includes(one) for one in needed):
             roles = " or ".join(needed)
-            raise ProblemError(403, "forbidden", f"This needs the role {roles}. The token has the role {self.role}.")
+            who = "The token has" if self.member_id is None else "You have"
+            raise ProblemError(403, "forbidden", f"This needs the role {roles}. {who} the role {self.role}.")
 
 
 class TokenFirst:
@@ -136,18 +144,19 @@ async def identify(context: Services, request: Request) -> Caller:
             "Send a live bearer token: Authorization: Bearer wdt_…",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    limit_calls(context, token.id)
-    return Caller(token.id, token.organisation_id, token.name, token.role, token.created_by)
+    found = Caller(token.id, token.organisation_id, token.name, token.role, token.created_by)
+    limit_calls(context, found)
+    return found
 
 
-def limit_calls(context: Services, token_id: int) -> None:
-    """Count a call of a token.
+def limit_calls(context: Services, who: Caller) -> None:
+    """Count a call.
 
     Raises:
         ProblemError: 429, with the seconds to wait.
     """
     per_minute = context.settings.rate_limit
-    _pass_or_wait(context.calls.retry_after(token_id, per_minute), per_minute)
+    _pass_or_wait(context.calls.retry_after(who.key, per_minute), per_minute)
 
 
 def limit_refusals(context: Services, request: Request) -> None:

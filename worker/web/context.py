@@ -20,6 +20,7 @@ from worker.jobs.singles import Single
 from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
 from worker.records import Submitted
+from worker.sign_on.provider import Provider
 from worker.web.pools import Pools
 from worker.web.rate_limits import CallLimiter, RateLimiter
 
@@ -39,8 +40,10 @@ class Services:
     """Commits HR events likewise."""
     limiter: RateLimiter
     """Of refused calls, by address."""
+    provider: Provider | None = None
+    """With which people sign in; None: tokens alone."""
     calls: CallLimiter = field(default_factory=CallLimiter)
-    """Of tokens."""
+    """Of tokens and members."""
     threads: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 8, "door"))
     """For the door alone: however many requests wait for something slow, it has threads."""
 

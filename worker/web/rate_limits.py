@@ -1,4 +1,4 @@
-"""Rate limits: refused calls by address, counted in Redis for all web processes; calls of a token, in each process.
+"""Rate limits: refused calls by address, counted in Redis for all web processes; those of a caller, in each process.
 
 Redis only counts here. Without Redis every call passes: to refuse work because a counter is missing would
 turn a small fault into a large one. A call that is let in asks Redis nothing.
@@ -7,6 +7,7 @@ turn a small fault into a large one. A call that is let in asks Redis nothing.
 import math
 import threading
 import time
+from collections.abc import Hashable
 
 import redis
 import structlog
@@ -28,25 +29,25 @@ PAUSE = 5.0
 
 
 class CallLimiter:
-    """Counts the calls of tokens in this process alone, so that no call waits for it.
+    """Counts the calls of each token or member in this process alone, so that no call waits for it.
 
     The generic cell rate algorithm (ITU-T I.371): those of a minute may come at once, then one comes free at a time.
     """
 
     def __init__(self) -> None:
-        self._free_at: dict[int, float] = {}
-        """When the calls so far, evenly spread, would be over. It has one entry for each token that called."""
+        self._free_at: dict[Hashable, float] = {}
+        """When the calls so far, evenly spread, would be over. It has one entry for each caller."""
         self._lock = threading.Lock()
 
-    def retry_after(self, token_id: int, per_minute: int) -> int | None:
+    def retry_after(self, caller: Hashable, per_minute: int) -> int | None:
         """Count a call. None when it may pass, else the seconds to wait; 0 `per_minute`: no limit."""
         if per_minute == 0:
             return None
         now = time.monotonic()
         with self._lock:
-            over = max(self._free_at.get(token_id, now), now) + 60 / per_minute
+            over = max(self._free_at.get(caller, now), now) + 60 / per_minute
             if over <= now + 60:
-                self._free_at[token_id] = over
+                self._free_at[caller] = over
                 return None
         return max(math.ceil(over - now - 60), 1)
 

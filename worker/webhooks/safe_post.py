@@ -84,7 +84,7 @@ def is_public(address: str) -> bool:
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Answer:
     """Send `body`. Whatever goes wrong is an answer, never an exception."""
-    backend = _PublicAddresses(allow_private=allow_private, deadline=time.monotonic() + SECONDS)
+    backend = PublicAddresses(allow_private=allow_private, deadline=time.monotonic() + SECONDS)
     limits = dict.fromkeys(("connect", "read", "write", "pool"), SECONDS)
     try:
         with (
@@ -98,7 +98,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
             ) as response,
         ):
             return Answer(status=response.status, retry_after=_retry_after(response.headers))
-    except _PrivateAddressError:
+    except PrivateAddressError:
         return Answer(error="private address")
     except (
         httpcore2.TimeoutException,
@@ -115,11 +115,11 @@ def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return min(int(value), 86_400) if value.isdigit() and len(value) < 10 else None
 
 
-class _PrivateAddressError(Exception):
-    pass
+class PrivateAddressError(Exception):
+    """A host name resolves to an address that is not public."""
 
 
-class _PublicAddresses(NetworkBackend):
+class PublicAddresses(NetworkBackend):
     """Connects only to public addresses, and only before a deadline."""
 
     def __init__(self, *, allow_private: bool, deadline: float) -> None:
@@ -140,7 +140,7 @@ class _PublicAddresses(NetworkBackend):
             raise httpcore2.ConnectError("the host name does not resolve") from None
         addresses = [str(item[4][0]).partition("%")[0] for item in found]
         if not self._allow_private and not all(is_public(address) for address in addresses):
-            raise _PrivateAddressError
+            raise PrivateAddressError
         stream = SyncBackend().connect_tcp(
             addresses[0], port, _seconds_left(self._deadline), local_address, socket_options
         )

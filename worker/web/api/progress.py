@@ -25,7 +25,7 @@ from worker.errors import describe
 from worker.ledger import job_lists, sessions
 from worker.ledger import tokens as access
 from worker.web.api.jobs import show_job
-from worker.web.auth import ReaderOfJobs
+from worker.web.auth import Caller, ReaderOfJobs
 from worker.web.context import Context
 from worker.web.problems import ProblemError, describes
 
@@ -53,10 +53,16 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=describes(404))
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What allows a client to watch: a token; for a page, also the hash of the session that the token opened."""
+    """What allows a client to watch: a token; for a page, also the hash of its session, or that alone."""
 
-    token_id: int
+    caller: str
+    """Whose watchers are counted together."""
+    token_id: int | None
     session: bytes | None = None
+
+    @classmethod
+    def of(cls, who: Caller, session: bytes | None = None) -> "Ticket":
+        return cls(who.key, who.token_id, session)
 
 
 @dataclass(eq=False, slots=True)
@@ -90,7 +96,7 @@ class Watchers:
         Raises:
             ProblemError: 503, the process or the token has too many watchers, or the server is stopping.
         """
-        of_token = sum(watcher.ticket.token_id == ticket.token_id for watcher in self._watchers)
+        of_token = sum(watcher.ticket.caller == ticket.caller for watcher in self._watchers)
         if self._stopping or len(self._watchers) >= MAX_WATCHERS or of_token >= MAX_PER_TOKEN:
             detail = "Too many clients watch jobs here. Try again in a moment, or read the job itself."
             raise ProblemError(503, "too_many_watchers", detail, headers={"Retry-After": "10"})
@@ -141,7 +147,8 @@ class Watchers:
         """The jobs as they are now, and the tickets that are still valid."""
         with self._database.begin() as connection:
             found = job_lists.find_jobs(connection, sorted(job_ids))
-            tokens = access.live(connection, sorted({ticket.token_id for ticket in tickets}))
+            asked = {ticket.token_id for ticket in tickets if ticket.token_id is not None}
+            tokens = {None, *access.live(connection, sorted(asked))}
             opened = [ticket.session for ticket in tickets if ticket.session is not None]
             live = {None, *(sessions.live(connection, opened) if opened else ())}
         valid = {ticket for ticket in tickets if ticket.token_id in tokens and ticket.session in live}
@@ -177,7 +184,7 @@ async def events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A job's progress until it ends; a producer sees its own. Each event has the whole state."""
-    return await stream(request, Ticket(who.token_id), partial(show_job, context, who, job_id), last_event_id)
+    return await stream(request, Ticket.of(who), partial(show_job, context, who, job_id), last_event_id)
 
 
 async def stream(request: Request, ticket: Ticket, show: Callable[[], Job], last_event_id: str | None) -> Response:

@@ -17,7 +17,9 @@ from worker.web.console import (
     receipt,
     reports,
     runs,
+    sessions,
     sign_in,
+    single_sign_on,
     summary,
     undo,
     withdraw,
@@ -27,6 +29,8 @@ from worker.web.console.render import HEADERS, PATH, STATIC, asset
 
 ROUTERS = [
     sign_in.router,
+    single_sign_on.router,
+    sessions.router,
     overview.router,
     brake.router,
     library.router,

@@ -98,7 +98,7 @@ async def events(
 ) -> Response:
     """A job's progress as server-sent events, until the job or the session ends."""
     find = partial(show, view.database, organisation_id=view.organisation_id, job_id=job_id)
-    ticket = Ticket(view.caller.token_id, hash_of(request.cookies[COOKIE]))
+    ticket = Ticket.of(view.caller, hash_of(request.cookies[COOKIE]))
     return await stream(request, ticket, lambda: answers.Job.model_validate(find()), last_event_id)
 
 

@@ -12,6 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 
+from worker.access.persons import shown_name
 from worker.web.console.words import plain, sentence, tone, word
 
 HERE = Path(__file__).parent
@@ -58,6 +59,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "span": span,
         "word": word, "sentence": sentence, "tone": tone, "plain": plain,
+        "who": _who,
     }  # fmt: skip
     environment.globals |= {"query": _query, "asset": asset}
     return environment
@@ -119,6 +121,12 @@ def local(at: datetime, zone: tzinfo) -> datetime:
         return at.astimezone(zone)
     except OverflowError:
         return at.astimezone(UTC)
+
+
+def _who(actor: str) -> str | Markup:
+    """Who acted: a person by their name, with the whole record on hover; anybody else as recorded."""
+    name = shown_name(actor)
+    return actor if name == actor else Markup('<span title="{}">{}</span>').format(actor, name)
 
 
 def _number(value: float | None) -> str:

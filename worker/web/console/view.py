@@ -123,7 +123,7 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
 
     Raises:
         SignInNeededError: there is no session, it has expired, or its token was revoked.
-        ProblemError: 429; the token makes too many requests.
+        ProblemError: 429; too many requests.
     """
     known: View | None = getattr(request.state, "view", None)
     if known is not None:
@@ -132,9 +132,11 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
     session = sessions.find(found.database, cookie) if cookie else None
     if session is None:
         raise SignInNeededError
-    token = session.token
-    limit_calls(found, token.id)
-    caller = Caller(token.id, token.organisation_id, token.name, token.role, token.created_by)
+    who = session.holder
+    if who.token_id is not None and not found.settings.console_tokens:  # switched off since
+        raise SignInNeededError
+    caller = Caller(who.token_id, who.organisation_id, who.name, who.role, who.made_by, who.member_id)
+    limit_calls(found, caller)
     request.state.view = View(request, found, caller, session, _zone(request.cookies.get(ZONE), session.timezone))
     return request.state.view  # type: ignore[no-any-return]
 

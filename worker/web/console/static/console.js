@@ -6,6 +6,16 @@ const each = (selector, act) => document.querySelectorAll(selector).forEach(act)
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone) document.cookie = `withdrawals_zone=${zone}; path=/console; samesite=lax; max-age=31536000`;
 
+// A link of `withdrawals up` has its code behind the `#`, which no server sees. A page that is only made ready waits.
+each("form[data-code]", (form) => {
+  const code = location.hash.slice(1);
+  if (!code) return;
+  history.replaceState(null, "", location.pathname);
+  form.elements.code.value = code;
+  const send = () => form.requestSubmit();
+  if (document.prerendering) document.addEventListener("prerenderingchange", send, { once: true }); else send();
+});
+
 // A form is sent once: while it is on its way, a second click does nothing.
 document.addEventListener("submit", (event) => {
   const form = event.target;

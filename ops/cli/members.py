@@ -1,0 +1,28 @@
+"""People who have signed in with the provider."""
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import AsJson, Organisation
+from worker.ledger import members
+
+group = typer.Typer(no_args_is_help=True, help="People who have signed in with the provider: list.")
+
+
+@group.callback()
+def _group() -> None:
+    """A group also while it has one command."""
+
+
+@group.command("list")
+def list_members(organisation: Organisation = None, json: AsJson = False) -> None:
+    """List everybody who has signed in with the provider, by name. Their groups decide what they may do."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        with db.begin() as connection:
+            found = members.list_members(connection, org)
+    if json:
+        common.print_json({"items": found, "next_cursor": None})
+        return
+    rows = [(one.id, one.name, one.email, one.created_at, one.signed_in_at) for one in found]
+    common.out.print(common.table("member", "name", "e-mail", "first sign-in", "last sign-in", rows=rows))

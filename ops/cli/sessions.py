@@ -1,0 +1,44 @@
+"""Who is signed in to the console: list, end."""
+
+from typing import Annotated
+
+import typer
+
+from ops.cli import common
+from ops.cli.common import As, AsJson, Organisation
+from schemas.sessions import Session
+from worker.access import sessions
+
+group = typer.Typer(no_args_is_help=True, help="Who is signed in to the console: list, end.")
+_MOST = 1000
+
+
+@group.command("list")
+def list_sessions(organisation: Organisation = None, json: AsJson = False) -> None:
+    """List live sessions, newest first."""
+    with common.database() as db:
+        found = sessions.list_open(db, organisation_id=common.organisation_id(db, organisation), limit=_MOST)
+    if json:
+        shown = [Session.model_validate(one).model_dump(mode="json") for one in found]
+        common.print_json({"items": shown, "next_cursor": None})
+        return
+    rows = [(one.id, one.name, one.email, one.role, one.created_at, one.last_used_at, one.expires_at) for one in found]
+    columns = ("session", "who", "e-mail", "role", "signed in", "last used", "ends")
+    common.out.print(common.table(*columns, rows=rows))
+
+
+@group.command("end")
+def end(
+    session_id: Annotated[int, typer.Argument(help="Id of the session.")],
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """End a session at once."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        ended = sessions.end(db, organisation_id=org, session_id=session_id, actor=common.actor(acting))
+    if json:
+        common.print_json(Session.model_validate(ended).model_dump(mode="json"))
+        return
+    common.out.print(f"session {session_id} of {ended.name} has ended", markup=False)
