@@ -39,6 +39,12 @@ class NotFoundError(WithdrawalsError):
     type = "not_found"
 
 
+class GoneError(WithdrawalsError):
+    """The place in a feed is no more: the reader has to begin again."""
+
+    type = "cursor_gone"
+
+
 class ConflictError(WithdrawalsError):
     """The state of the record does not allow this."""
 

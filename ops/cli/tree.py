@@ -17,6 +17,7 @@ _ALONE = {
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
     "explain": ("explain",),
+    "events": ("events",),
 }
 """Modules with commands that stand alone: `register(app)` adds them."""
 _GROUPS = {

@@ -21,6 +21,7 @@ from worker.errors import (
     ConflictError,
     Fault,
     ForbiddenError,
+    GoneError,
     InvalidInputError,
     NotFoundError,
     OwnJobError,
@@ -53,6 +54,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Gone",
     412: "The record has changed",
     413: "Body too large",
     415: "Unsupported content type",
@@ -104,6 +106,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "conflict": (409, "dead letter 7 is not open: it is resolved"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
+    "cursor_gone": (410, "after: what follows this place in the feed was deleted; …"),
     "too_large": (413, "The body may have at most 4,194,304 bytes."),
     "too_many_ids": (413, "enrolment_ids: up to 100,000; send more as a file to POST /v1/jobs/file"),
     "content_type": (415, "The content type must be application/json."),
@@ -115,7 +118,7 @@ KINDS: dict[str, tuple[int, str]] = {
 EVERYWHERE = ("unauthorised", "forbidden", "invalid", "too_many_requests", "unavailable")
 WITH_BODY = ("not_json", "too_large", "content_type")
 _HEADERS = {401: ("WWW-Authenticate", "string"), 429: ("Retry-After", "integer"), 503: ("Retry-After", "integer")}
-_USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 413: "too_large", 415: "content_type"}
+_USUAL = {400: "not_json", 404: "not_found", 409: "conflict", 410: "cursor_gone", 413: "too_large", 415: "content_type"}
 
 
 def describes(*wanted: int | str) -> dict[int | str, dict[str, Any]]:
@@ -153,6 +156,7 @@ _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (ForbiddenError, 403),
     (PreconditionError, 412),
     (ConflictError, 409),
+    (GoneError, 410),
     (InvalidInputError, 422),
     (SettingsError, 500),
 ]

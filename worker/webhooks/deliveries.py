@@ -5,30 +5,26 @@ duplicates. Events carry nothing but ids, codes and counts.
 """
 
 import json
-import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
-from standardwebhooks import Webhook
-
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import jobs, webhook_deliveries
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
 from worker.telemetry import metrics
-from worker.webhooks import safe_post
+from worker.webhooks import batches, safe_post
 from worker.webhooks.endpoints import webhook_seal
+from worker.webhooks.signing import rest_seconds, signed_headers
 
 log = structlog.get_logger(__name__)
 
 MOST_ATTEMPTS = 12
-"""After these, about a day and a half with the rests below, a delivery has `failed` and waits for a replay."""
-_FIRST_REST, _LONGEST_REST = 5.0, 4 * 3600.0
-"""Seconds that an endpoint rests after its first failure, doubling up to the longest rest, with jitter."""
+"""After these, about a day and a half with the rests between, a delivery has `failed` and waits for a replay."""
 _LEASE = timedelta(seconds=60)
 _SECONDS_OF_ONE_RUN = 10.0
 """After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
@@ -54,14 +50,19 @@ class Deliverer:
         try:
             started, attempts = time.monotonic(), 0
             while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
-                claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))
-                if claimed is None:
+                sent = self._send_next_delivery() + batches.send_next(self._database, self._settings)
+                if not sent:
                     break
-                _send(self._database, self._settings, claimed)
-                attempts += 1
+                attempts += sent
             return attempts
         finally:
             self._busy.release()
+
+    def _send_next_delivery(self) -> bool:
+        claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))
+        if claimed is not None:
+            _send(self._database, self._settings, claimed)
+        return claimed is not None
 
 
 def send_test(database: Database, settings: Settings, *, organisation_id: int, endpoint_id: int) -> DeliveryRecord:
@@ -129,7 +130,7 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
         metrics.WEBHOOK_ATTEMPTS.labels("delivered").inc()
         log.info("webhook.delivered", **fields)
         return
-    rest = timedelta(seconds=answer.retry_after or _rest_seconds(claimed.failures))
+    rest = timedelta(seconds=answer.retry_after or rest_seconds(claimed.failures))
     state = database.run(
         lambda connection: webhook_deliveries.record_failure(
             connection, claimed, status=answer.status, error=answer.error, rest=rest, most_attempts=MOST_ATTEMPTS
@@ -142,24 +143,8 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
 def _post(claimed: ClaimedDelivery, secret: str, *, allow_private: bool) -> safe_post.Answer:
     event = {"type": claimed.type, "timestamp": _rfc3339(claimed.created_at), "data": claimed.data}
     body = json.dumps(event, separators=(",", ":"))
-    headers = _signed_headers(secret, f"msg_{claimed.id}", body)
+    headers = signed_headers(secret, f"msg_{claimed.id}", body)
     return safe_post.post(claimed.url, headers, body.encode(), allow_private=allow_private)
-
-
-def _signed_headers(secret: str, message_id: str, body: str) -> dict[str, str]:
-    now = datetime.now(UTC)
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": "withdrawals",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message_id, now, body),
-    }
-
-
-def _rest_seconds(failures: int) -> float:
-    bound = min(_LONGEST_REST, _FIRST_REST * 2 ** min(failures, 20))
-    return random.uniform(bound / 2, bound)  # noqa: S311 - spreads load, guards nothing
 
 
 def _rfc3339(at: datetime) -> str:
