@@ -88,8 +88,8 @@ class UnreachableError(Exception):
 _longest_jitter = tenacity.wait_exponential(multiplier=0.2, max=10)
 
 _BY_STATUS: dict[int, type[ServiceError]] = {
-    400: InvalidError, 401: UnauthorisedError, 403: ForbiddenError, 404: NotFoundError, 409: ConflictError, 410: GoneError,
-    413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
+    400: InvalidError, 401: UnauthorisedError, 403: ForbiddenError, 404: NotFoundError, 409: ConflictError,
+    410: GoneError, 413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
 }  # fmt: skip
 
 

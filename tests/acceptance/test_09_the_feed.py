@@ -52,7 +52,7 @@ def test_another_system_rebuilds_the_withdrawn_enrolments_from_the_feed_alone(
 ) -> None:
     token = tokens.create(db, organisation_id=world.organisation_id, name="crm", role="viewer", actor="test:owner")
     app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
-    other, chance = OtherSystem(), random.Random(7)  # noqa: S311 - draws what a test does
+    other, chance = OtherSystem(), random.Random(7)
 
     with TestClient(app) as http, Client("http://testserver", token.secret, transport=http._transport) as client:
 

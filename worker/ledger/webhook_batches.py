@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, func, literal_column, text, update
+from sqlalchemy import ColumnElement, Connection, func, literal_column, text, update
 
 from worker.ledger.feed import Place
 from worker.models import endpoints
 
-
-_NO_REST = literal_column("CAST('-infinity' AS timestamptz)")
+_NO_REST: ColumnElement[Any] = literal_column("CAST('-infinity' AS timestamptz)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,11 @@ def claim(connection: Connection, *, lease: timedelta) -> ClaimedBatch | None:
 
 def advance(connection: Connection, claimed: ClaimedBatch, place: Place, *, arrived: bool) -> bool:
     """Record that everything up to a place arrived, or was not wanted. False: the claim was lost."""
-    values = {"feed_cursor": str(place), "feed_position": place.finished, "feed_lease_until": None}
+    values: dict[str, Any] = {
+        "feed_cursor": str(place),
+        "feed_position": place.finished,
+        "feed_lease_until": None,
+    }
     if arrived:
         values |= {"failures": 0, "failing_since": None, "rest_until": _NO_REST}
     still_ours = endpoints.c.id == claimed.endpoint_id, endpoints.c.feed_token == claimed.token
@@ -103,7 +107,7 @@ def resume(connection: Connection, organisation_id: int, endpoint_id: int, place
 
     A batch that is on its way loses its claim, and is not counted as arrived.
     """
-    values = {"paused_at": None, "paused_because": None, "failing_since": None, "failures": 0}
+    values: dict[str, Any] = {"paused_at": None, "paused_because": None, "failing_since": None, "failures": 0}
     values |= {"rest_until": _NO_REST, "feed_token": None, "feed_lease_until": None}
     if place is not None:
         values |= {"feed_cursor": str(place), "feed_position": place.finished}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
+
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
