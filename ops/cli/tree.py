@@ -21,6 +21,7 @@ _ALONE = {
 }
 """Modules with commands that stand alone: `register(app)` adds them."""
 _GROUPS = {
+    "audit": ("audit",),
     "jobs": ("jobs", "watch", "reinstate", "control"),
     "brake": ("brake",),
     "dead-letters": ("dead_letters", "desk", "letter_acts"),

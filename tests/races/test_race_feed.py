@@ -1,7 +1,7 @@
 """Readers of the feed while transactions that write into it overlap.
 
-Nothing is skipped that commits late, and the events of an enrolment come in the order in which they happened, also where
-the numbers of the transactions are in another order.
+Nothing is skipped that commits late, and the events of an enrolment come in the order in which they happened, also
+where the numbers of the transactions are in another order.
 """
 
 import threading

@@ -106,7 +106,7 @@ def test_a_place_holds_until_what_follows_it_is_old_enough(db: Database, world: 
     make_old(world, 2)
     assert delete_old(db) == 1
     for place in (start, first):
-        with pytest.raises(GoneError, match="what follows this place was deleted. Begin again"):
+        with pytest.raises(GoneError, match=r"what follows this place was deleted\. Begin again"):
             read(db, world, place)
     assert subjects(read(db, world)) == ids
 

@@ -1,4 +1,4 @@
-"""Webhooks that follow the feed: CloudEvents in batches, in order, each at least once, paused when nobody takes them."""
+"""Webhooks that follow the feed: CloudEvents in batches, in order, at least once, paused when nobody takes them."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ from worker.config import settings
 from worker.database import Database
 from worker.errors import NotFoundError
 from worker.ledger import books
-from worker.ledger.books import seals, slices
+from worker.ledger.books import audit_chain, seals, slices
 from worker.ledger.books.rule import By, Rule, Severity, Violation
 from worker.ledger.books.slices import Slice
 
@@ -74,6 +74,7 @@ def check(
     """
     found = Books()
     counted = {By.AUDIT: seals.Days("audit", {}), By.RECEIPT: seals.Days("receipts", {})}
+    chain = audit_chain.Chain()
     with _snapshot(database) as connection:
         parts = _slices(connection, job_id, since, rows)
     for done, part in enumerate(parts):
@@ -85,10 +86,13 @@ def check(
                 found.totals = {name: total + part_totals[name] for name, total in found.totals.items()}
             if part.by in counted and job_id is None:
                 counted[part.by].add(connection, part.within)
+            if part.by is By.AUDIT and job_id is None:
+                chain.add(connection, part.within)
     if job_id is None:
         with _snapshot(database) as connection:
             day = since.astimezone(UTC).date() if since is not None else None
             found.add(seals.compare(connection, counted.values(), since=day), most=most)
+            found.add(chain.compare(connection, since=day), most=most)
     on_step(len(parts), len(parts))
     return found
 

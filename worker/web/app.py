@@ -10,6 +10,7 @@ from worker.people.inbox import Inbox
 from worker.queue.broker import HintBroker
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
+    audit,
     brake,
     control,
     dead_letters,
@@ -62,6 +63,7 @@ ROUTERS = [
     dead_letters.router,
     receipts.router,
     events.router,
+    audit.router,
     discovery.router,
     users.router,
     users.root,

@@ -78,4 +78,4 @@ CREATE TABLE withdrawals.audit_days (
 CREATE UNIQUE INDEX audit_days_chain ON withdrawals.audit_days (organisation_id, after) NULLS NOT DISTINCT;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON withdrawals.audit_days
     FOR EACH STATEMENT EXECUTE FUNCTION withdrawals.never('the chain of the audit is never changed');
-CREATE INDEX audit_of_organisation ON withdrawals.audit (organisation_id, id);
+CREATE INDEX audit_of_organisation ON withdrawals.audit (organisation_id, at, id);
