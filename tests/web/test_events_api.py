@@ -8,7 +8,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from schemas import client as client_module
 from schemas.client import Client, GoneError
 from tests.world import World, decide_due
 from worker.config import Settings
@@ -53,7 +52,7 @@ def test_a_follower_waits_for_events_and_for_a_service_that_is_away(
         return ids
 
     ids: list[int] = []
-    monkeypatch.setattr(client_module.time, "sleep", pause)
+    monkeypatch.setattr("schemas.client.time.sleep", pause)
     token = bearer("viewer")["Authorization"].removeprefix("Bearer ")
     with Client("http://testserver", token, transport=flaky, patience=0) as following:
         start = following.feed_end()
