@@ -5,6 +5,28 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .jobs import Moment, Storable
+
+
+class AuditFilter(BaseModel):
+    """Which acts; what is left out is any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    actor: Annotated[
+        Annotated[str, Storable, Field(max_length=300)] | None, Field(description="Only acts of this actor.")
+    ] = None
+    action: Annotated[
+        Annotated[str, Storable, Field(max_length=100)] | None,
+        Field(description="Only this action. `job.` stands for all that begin so."),
+    ] = None
+    job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Only acts on this job.")] = None
+    dead_letter_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Only acts on this dead letter.")] = (
+        None
+    )
+    since: Annotated[Moment | None, Field(description="Only acts at or after this time.")] = None
+    until: Annotated[Moment | None, Field(description="Only acts before this time.")] = None
+
 
 class AuditAct(BaseModel):
     """An act of a person, a token or a source."""

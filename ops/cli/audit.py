@@ -9,11 +9,10 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import AsJson, Cursor, Limit, Organisation
-from schemas.audit import AuditAct, AuditDay
+from schemas.audit import AuditAct, AuditDay, AuditFilter
 from worker.errors import InvalidInputError
 from worker.ids import next_cursor
 from worker.ledger import audit_log
-from worker.ledger.audit_log import ActFilter
 from worker.ledger.books import audit_chain
 from worker.reports import audit_files
 
@@ -40,7 +39,7 @@ def list_acts(
     json: AsJson = False,
 ) -> None:
     """List acts, newest first."""
-    wanted = ActFilter(actor=actor, action=action, job_id=job, dead_letter_id=dead_letter)
+    wanted = common.parse(AuditFilter, actor=actor, action=action, job_id=job, dead_letter_id=dead_letter)
     most = common.page_size(limit, json)
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)

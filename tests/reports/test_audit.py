@@ -21,15 +21,21 @@ from worker.reports.seals import Sealer
 def export(db: Database, owner: Database, world: World, tmp_path: Path) -> Path:
     """Three finished days, one of them without an act, and acts of today; exported."""
     days_pass(owner, 2)
+    world.run(
+        """INSERT INTO withdrawals.audit (organisation_id, actor, action, note, detail)
+        VALUES (:o, 'test', 'dead_letter.note', :note, '{"share": 1.50, "big": 12345678901234567890}')""",
+        o=world.organisation_id,
+        note='two\r\nlines, Übung \u2028 \\ "',
+    )
     sealer = Sealer(db)
-    for times in (3, 2):
+    for times, days in ((2, 1), (2, 2)):
         act(owner, times)
-        days_pass(owner, 1 if times == 3 else 2)
+        days_pass(owner, days)
     other = world.organisation("Other")
     world.run("INSERT INTO withdrawals.audit (organisation_id, actor, action) VALUES (:o, 'x', 'job.submit')", o=other)
     while not sealer.step():
         pass
-    world.submit(db, [world.enrolment()], note="a note\nof two lines, Übung \u2028")
+    world.submit(db, [world.enrolment()])
     path = tmp_path / "audit.jsonl"
     assert withdrawals("audit", "export", str(path), "--organisation", "Acme").code == 0
     return path

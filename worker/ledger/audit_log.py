@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, text, tuple_
 
+from schemas.audit import AuditFilter
 from worker.ledger.books.audit_chain import RECORD
 from worker.models import audit
 
@@ -25,20 +26,6 @@ class Act:
     detail: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActFilter:
-    """Which acts; None: any."""
-
-    actor: str | None = None
-    action: str | None = None
-    """One action, or with a dot at its end all that begin so: `job.`."""
-    job_id: int | None = None
-    dead_letter_id: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    """Before this time."""
-
-
 _COLUMNS = (
     audit.c.id,
     audit.c.at,
@@ -52,7 +39,7 @@ _COLUMNS = (
 
 
 def list_acts(
-    connection: Connection, organisation_id: int, wanted: ActFilter, *, before: int | None, limit: int
+    connection: Connection, organisation_id: int, wanted: AuditFilter, *, before: int | None, limit: int
 ) -> list[Act]:
     """Acts that match, newest first. `before`: the last id of the page before."""
     conditions: list[ColumnElement[bool]] = [audit.c.organisation_id == organisation_id]

@@ -7,13 +7,11 @@ from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
-from pydantic import AwareDatetime
 
 from schemas import answers
-from schemas.audit import AuditAct, AuditDay
+from schemas.audit import AuditAct, AuditDay, AuditFilter
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import audit_log
-from worker.ledger.audit_log import ActFilter
 from worker.ledger.books import audit_chain
 from worker.reports import audit_files
 from worker.web.auth import Viewer
@@ -29,30 +27,27 @@ _FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "con
 _Day = Annotated[date | None, Query(description="A day in UTC.")]
 
 
+class AuditPage(AuditFilter):
+    """The filter, and the page."""
+
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
 @router.get("/audit")
 def list_acts(
     context: Context,
     who: Viewer,
-    actor: Annotated[str | None, Query(max_length=300, description="Only acts of this actor.")] = None,
-    action: Annotated[
-        str | None, Query(max_length=100, description="Only this action; `job.` stands for all that begin so.")
-    ] = None,
-    job_id: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only acts on this job.")] = None,
-    dead_letter_id: Annotated[
-        int | None, Query(ge=1, le=2**63 - 1, description="Only acts on this dead letter.")
-    ] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Only acts at or after this time.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Only acts before this time.")] = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    wanted: Annotated[AuditPage, Query()],
 ) -> answers.Page[AuditAct]:
     """Who did what, newest first."""
-    wanted = ActFilter(
-        actor=actor, action=action, job_id=job_id, dead_letter_id=dead_letter_id, since=since, until=until
-    )
     with context.database.begin() as connection:
-        found = audit_log.list_acts(connection, who.organisation_id, wanted, before=parse_cursor(cursor), limit=limit)
-    return answers.Page(items=[AuditAct.model_validate(one) for one in found], next_cursor=next_cursor(found, limit))
+        found = audit_log.list_acts(
+            connection, who.organisation_id, wanted, before=parse_cursor(wanted.cursor), limit=wanted.limit
+        )
+    return answers.Page(
+        items=[AuditAct.model_validate(one) for one in found], next_cursor=next_cursor(found, wanted.limit)
+    )
 
 
 @router.get("/audit/days")
