@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 from .answers import DeadLetter, Job, JobOutcome, Page, Problem, Receipt, ShownReceipt
 from .dead_letters import LetterFilter
 from .events import HrEvent
+from .feed import FeedEvent, FeedEventType, FeedPage
 from .jobs import FileRequest, JobRequest
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,6 +69,10 @@ class KeyReusedError(ConflictError):
     """409: the key, or the event's id, was used before for another request."""
 
 
+class GoneError(ServiceError):
+    """410: the place in the feed is no more; begin again, as the problem says."""
+
+
 class InvalidError(ServiceError):
     """400, 413, 415, 422: the request cannot be accepted as it stands; nothing was written."""
 
@@ -84,7 +89,7 @@ _longest_jitter = tenacity.wait_exponential(multiplier=0.2, max=10)
 
 _BY_STATUS: dict[int, type[ServiceError]] = {
     400: InvalidError, 401: UnauthorisedError, 403: ForbiddenError, 404: NotFoundError, 409: ConflictError,
-    413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
+    410: GoneError, 413: InvalidError, 415: InvalidError, 422: InvalidError, 429: BusyError, 503: BusyError,
 }  # fmt: skip
 
 
@@ -194,6 +199,52 @@ class Client(_Caller):
     def outcomes(self, job_id: int, *, outcome: str | None = None) -> Iterator[JobOutcome]:
         """What happened to each enrolment of a job so far, by rising id."""
         return self._pages(f"/v1/jobs/{job_id}/outcomes", JobOutcome, {"outcome": outcome})
+
+    def events(
+        self,
+        *,
+        after: str | None = None,
+        types: Sequence[FeedEventType] = (),
+        limit: int = 1000,
+        follow: bool = True,
+        poll_seconds: float = 2.0,
+    ) -> Iterator[FeedEvent]:
+        """What was withdrawn, reinstated and kept, in order; waits for more unless `follow` is false.
+
+        `after`: the `cursor` of the last event that you have stored, or of `feed_end`; without one the oldest event
+        that is kept comes first. Store an event and its cursor together, and no event is lost or counted twice.
+        While the service cannot be reached a follower waits for it.
+
+        Raises:
+            GoneError: the place is no more, because it is too old or the service was restored from a backup.
+        """
+        while True:
+            page = self._read_feed(after, types, limit, follow=follow)
+            if page is not None:
+                yield from page.items
+                after = page.next_cursor
+            if page is None or not page.more:
+                if not follow:
+                    return
+                time.sleep(poll_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - keeps followers apart
+
+    def feed_end(self) -> str:
+        """The cursor after everything that has happened: take it before you read a list that events then change."""
+        return FeedPage.model_validate(
+            self._call("GET", "/v1/events", again=True, params={"after": "latest"})
+        ).next_cursor
+
+    def _read_feed(
+        self, after: str | None, types: Sequence[FeedEventType], limit: int, *, follow: bool
+    ) -> FeedPage | None:
+        query = {"after": after, "type": list(types) or None, "limit": limit}
+        query = {name: value for name, value in query.items() if value is not None}
+        try:
+            return FeedPage.model_validate(self._call("GET", "/v1/events", again=True, params=query))
+        except (BusyError, UnreachableError):
+            if not follow:
+                raise
+            return None
 
     def cancel(self, job_id: int, *, note: str | None = None) -> Job:
         """Cancel what of a job is not decided yet; once more changes nothing."""

@@ -7,7 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from .jobs import Request
 
-Event = Literal["job.completed", "job.held", "dead_letter.opened", "dead_letter.overdue"]
+Event = Literal[
+    "job.completed",
+    "job.held",
+    "dead_letter.opened",
+    "dead_letter.overdue",
+    "enrolment.withdrawn",
+    "enrolment.reinstated",
+    "enrolment.kept",
+]
+"""Those of enrolments are sent as batches of the feed."""
 
 
 class EndpointRequest(Request):
@@ -37,6 +46,25 @@ class Endpoint(BaseModel):
     created_by: str
     disabled_at: datetime | None
     disabled_because: str | None
+    feed_cursor: Annotated[
+        str | None, Field(description="The place in the feed up to which everything arrived; null: it does not follow.")
+    ] = None
+    failing_since: Annotated[datetime | None, Field(description="Since when its batches have failed.")] = None
+    paused_at: Annotated[datetime | None, Field(description="It gets no batches since then.")] = None
+    paused_because: str | None = None
+
+
+class ResumeRequest(Request):
+    """From where a webhook gets batches of the feed again."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{}, {"after": "7.0.1767225600000000"}]}
+    )
+
+    after: Annotated[
+        str | None,
+        Field(max_length=60, description="A cursor of the feed, or `latest`. Leave it out to go on where it was."),
+    ] = None
 
 
 class NewEndpoint(Endpoint):

@@ -158,6 +158,9 @@ class Settings(BaseSettings):
     webhook_keep_days: int = Field(
         30, ge=1, le=36_500, description="days after which a webhook delivery that arrived or failed is deleted"
     )
+    event_keep_days: int = Field(
+        30, ge=1, le=36_500, description="days after which an event of the feed (`GET /v1/events`) is deleted"
+    )
     letter_target_hours: str = Field(
         "72,retries_exhausted=24,poison=8,invalid_event=24",
         description="hours until an open dead letter is overdue: for all codes, then CODE=HOURS, comma-separated",

@@ -46,6 +46,12 @@ class PrunedError(WithdrawalsError):
     type = "pruned"
 
 
+class GoneError(WithdrawalsError):
+    """The place in a feed is no more: the reader has to begin again."""
+
+    type = "cursor_gone"
+
+
 class ConflictError(WithdrawalsError):
     """The state of the record does not allow this."""
 

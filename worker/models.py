@@ -13,6 +13,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
+    Computed,
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
@@ -611,6 +612,14 @@ class EndpointsColumns(TypedColumns):
     disabled_because: Named[str | None]
     previous_secret: Named[str | None]
     previous_until: Named[datetime | None] = Column(Instant)
+    follows: Named[bool] = Column(Computed("events && ARRAY['enrolment.withdrawn', …]", persisted=True))
+    feed_cursor: Named[str | None]
+    feed_position: Named[int] = Column(BigInteger)
+    feed_token: Named[UUID | None]
+    feed_lease_until: Named[datetime | None] = Column(Instant)
+    failing_since: Named[datetime | None] = Column(Instant)
+    paused_at: Named[datetime | None] = Column(Instant)
+    paused_because: Named[str | None]
 
 
 endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")
@@ -637,6 +646,23 @@ class DeliveriesColumns(TypedColumns):
 deliveries = Table("deliveries", metadata, DeliveriesColumns, schema="withdrawals")
 
 
+class FeedColumns(TypedColumns):
+    """What one statement withdrew or reinstated in an organisation, or a letter that was closed by `keep`."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    position: Named[int | None] = Column(BigInteger)
+    chunk_ids: Named[list[int] | None] = Column(Ids)
+    job_id: Named[int | None] = Column(BigInteger)
+    enrolment_id: Named[int | None] = Column(BigInteger)
+    dead_letter_id: Named[int | None] = Column(BigInteger)
+    size: Named[int]
+    at: Named[datetime] = Column(Instant)
+
+
+feed = Table("feed", metadata, FeedColumns, schema="withdrawals")
+
+
 class AuditColumns(TypedColumns):
     """One row per act of a person or producer; append-only."""
 
@@ -652,6 +678,28 @@ class AuditColumns(TypedColumns):
 
 
 audit = Table("audit", metadata, AuditColumns, schema="withdrawals")
+
+
+class AuditDaysColumns(TypedColumns):
+    """A link of the chain of hashes over the audit of an organisation, one for each finished day; append-only."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    day: Named[date] = Column(primary_key=True)
+    after: Named[date | None]
+    row_count: Named[int] = Column(BigInteger)
+    hash: Named[bytes] = Column(LargeBinary)
+    sealed_at: Named[datetime] = Column(Instant)
+
+
+audit_days = Table(
+    "audit_days",
+    metadata,
+    AuditDaysColumns,
+    ForeignKeyConstraint(
+        ["organisation_id", "after"], ["withdrawals.audit_days.organisation_id", "withdrawals.audit_days.day"]
+    ),
+    schema="withdrawals",
+)
 
 
 class SealsColumns(TypedColumns):
@@ -735,6 +783,7 @@ class ErasedRowsColumns(TypedColumns):
     erasure_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.erasures.id"))
     sealed_hash: Named[int] = Column(BigInteger)
     current_hash: Named[int] = Column(BigInteger)
+    record_hash: Named[bytes | None]
 
 
 erased_rows = Table("erased_rows", metadata, ErasedRowsColumns, schema="withdrawals")

@@ -19,9 +19,11 @@ _ALONE = {
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
     "explain": ("explain",),
+    "events": ("events",),
 }
 """Modules with commands that stand alone: `register(app)` adds them."""
 _GROUPS = {
+    "audit": ("audit",),
     "jobs": ("jobs", "watch", "reinstate", "control"),
     "brake": ("brake",),
     "dead-letters": ("dead_letters", "desk", "letter_acts"),

@@ -12,10 +12,10 @@ from worker.ids import next_cursor
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
 from worker.ledger.webhook_endpoints import EndpointRecord
-from worker.webhooks import deliveries, endpoints
+from worker.webhooks import batches, deliveries, endpoints
 
 group = typer.Typer(
-    no_args_is_help=True, help="Send events to a help desk or a chat: create, list, rotate, test, replay, disable."
+    no_args_is_help=True, help="Send events to other systems: create, list, rotate, test, replay, resume, disable."
 )
 WebhookId = Annotated[int, typer.Argument(help="The webhook's id.")]
 
@@ -56,10 +56,10 @@ def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> No
         common.print_json({"items": [_endpoint_document(item) for item in found], "next_cursor": None})
         return
     rows = [
-        (e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.previous_until, e.disabled_because)
+        (e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.previous_until, _why_nothing(e))
         for e in found
     ]
-    columns = ("webhook", "url", "events", "failures", "rests until", "two secrets until", "disabled")
+    columns = ("webhook", "url", "events", "failures", "rests until", "two secrets until", "paused or disabled")
     common.out.print(common.table(*columns, rows=rows))
 
 
@@ -102,6 +102,28 @@ def disable(webhook_id: WebhookId, organisation: Organisation = None, acting: As
         common.print_json(_endpoint_document(found))
     else:
         common.out.print(f"Webhook {found.id} is disabled.")
+
+
+@group.command("resume")
+def resume(
+    webhook_id: WebhookId,
+    after: Annotated[
+        str | None, typer.Option(help="A cursor of the feed, or latest. Default: go on where it was.")
+    ] = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Send a webhook batches of the feed again; with --after from that place, also what has arrived before."""
+    with common.database() as db:
+        organisation_id = common.organisation_id(db, organisation)
+        found = batches.resume(
+            db, organisation_id=organisation_id, endpoint_id=webhook_id, after=after, actor=common.actor(acting)
+        )
+    if json:
+        common.print_json(_endpoint_document(found))
+    else:
+        common.out.print(f"Webhook {found.id} gets what follows {found.feed_cursor}.")
 
 
 @group.command("test")
@@ -168,6 +190,12 @@ def _endpoint_document(endpoint: EndpointRecord) -> dict[str, Any]:
 
 def _delivery_document(delivery: DeliveryRecord) -> dict[str, Any]:
     return Delivery.model_validate(delivery).model_dump(mode="json")
+
+
+def _why_nothing(endpoint: EndpointRecord) -> str:
+    if endpoint.disabled_because is not None:
+        return f"disabled: {endpoint.disabled_because}"
+    return f"paused: {endpoint.paused_because}" if endpoint.paused_because is not None else ""
 
 
 def _last_answer(delivery: DeliveryRecord) -> str:

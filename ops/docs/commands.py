@@ -26,7 +26,7 @@ def make_page() -> str:
 
 
 def _commands(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name in group.list_commands(None):  # the first word's command is loaded when it is asked for
+    for name in group.list_commands(None):  # not `commands`: the tree imports each when it is asked for
         command = group.get_command(None, name)
         if isinstance(command, TyperGroup):
             yield from _commands(command, (*above, name))

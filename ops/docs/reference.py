@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from ops.docs import api, commands
 from ops.docs.text import page, table
 from schemas import catalogue, webhooks
 from schemas.catalogue import Entry
 from schemas.events import KNOWN_TYPES, HrEvent, HrEventData
+from schemas.feed import BATCH_MEDIA_TYPE, FeedData, FeedEvent
 from worker.config import Settings, variable
 from worker.people.hr_sources import KINDS
 from worker.web.problems import KINDS as PROBLEMS
@@ -98,7 +102,30 @@ def _events() -> str:
         "## Events that the service sends",
         "They are signed after Standard Webhooks 1.0.0, and carry ids, codes and counts.",
         _bullets(get_args(webhooks.Event)),
+        "## Events of the feed",
+        "The events of enrolments are CloudEvents 1.0. `GET /v1/events` lists them, and webhooks get them as batches, "
+        f"each an array of content type `{BATCH_MEDIA_TYPE}`.",
+        f"```json\n{json.dumps(_feed_event(), indent=2)}\n```",
+        table(("attribute", "meaning"), _described(FeedEvent)),
+        table(("field of data", "meaning"), _described(FeedData)),
     )
+
+
+def _feed_event() -> dict[str, Any]:
+    data = FeedData(
+        enrolment_id=4711, status="withdrawn", prior_status="in_progress", job_id=12, reason="not_required",
+        source="bulk", dead_letter_id=None,
+    )  # fmt: skip
+    sequence = f"{7:019}.{4711:019}"
+    event = FeedEvent(
+        id="withdrawn-12-4711", source="/organisations/1", type="enrolment.withdrawn", subject="4711",
+        time=datetime(2026, 3, 1, 8, tzinfo=UTC), sequence=sequence, cursor="7.4711.1772352000000000", data=data,
+    )  # fmt: skip
+    return event.model_dump(mode="json")
+
+
+def _described(model: type[BaseModel]) -> list[tuple[str, ...]]:
+    return [(f"`{name}`", field.description or "") for name, field in model.model_fields.items()]
 
 
 def _bullets(items: Iterable[str]) -> str:

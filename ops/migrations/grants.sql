@@ -18,3 +18,4 @@ REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.pruned_withdrawals FROM :role;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erased_rows FROM :role;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erasures FROM :role;
 GRANT UPDATE (lifted_at) ON withdrawals.erasures TO :role;
+REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit_days FROM :role;

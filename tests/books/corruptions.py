@@ -685,6 +685,19 @@ GUARDS = [
         "DELETE FROM withdrawals.seals WHERE after IS NULL RETURNING 'seals of ' || table_name",
     ),
     Corruption(
+        "a link of the audit's chain is changed",
+        "audit-chain",
+        """UPDATE withdrawals.audit_days SET hash = sha256(hash) WHERE organisation_id = 1
+            RETURNING 'audit of organisation 1, ' || day""",
+    ),
+    Corruption(
+        "a link of the audit's chain is removed",
+        "audit-chain",
+        """WITH first AS (INSERT INTO withdrawals.audit_days VALUES (999, '2020-01-01', NULL, 0, sha256(''))),
+        gone AS (DELETE FROM withdrawals.audit_days WHERE organisation_id = 1 RETURNING day)
+        SELECT 'audit of organisation 1, ' || day || ': has no link' FROM gone""",
+    ),
+    Corruption(
         "nobody has sealed for days",
         "seal-late",
         """WITH back AS (UPDATE withdrawals.seals SET day = day - 5, after = after - 5 WHERE after IS NOT NULL),

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from ops.cli.tree import NAMES
 from ops.docs.reference import FOLDER, pages
 from tests.support.cli_server import quick_commands
 from tests.support.pages import blocks
@@ -36,6 +37,11 @@ def test_the_reference_is_made_from_the_code() -> None:
     assert {path.name for path in FOLDER.iterdir()} == made.keys()
     stale = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run `python -m ops.docs`"
+
+
+def test_the_reference_has_every_word_of_the_command_line() -> None:
+    page = (FOLDER / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"## withdrawals {name}" not in page] == []
 
 
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ BY_ORGANISATION = re.compile(
 _LOCKED = "by the id of a row that this transaction has locked with its organisation, or has inserted"
 _CLAIM = "by the ids of chunks and the token of the claim, which a worker makes over all organisations"
 _DELIVERY = "by the id of a delivery and the token of the claim, which a worker makes over all organisations"
+_BATCH = "by the id of an endpoint and the token of the claim, which a worker makes over all organisations"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
     "brake_correction._LOCK_ENDED": "the jobs that jobs which have just ended take back, of their organisation",
@@ -74,6 +75,10 @@ REASONS = {
     "tokens.record_uses": "the tokens that have just been presented",
     "uploads._FORGET_FAULTS": _LOCKED,
     "uploads.delete_old": _SWEEP,
+    "webhook_batches._CLAIM": "a worker takes batches of all organisations, and skips endpoints that are locked",
+    "webhook_batches._FAILED": _BATCH,
+    "webhook_batches.advance": _BATCH,
+    "webhook_batches.pause": _BATCH,
     "webhook_deliveries._CLAIM": "a worker takes deliveries of all organisations, and skips those that are locked",
     "webhook_deliveries._DELIVERED": _DELIVERY,
     "webhook_deliveries._FAILED": _DELIVERY,

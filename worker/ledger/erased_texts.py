@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from worker.ledger.books.audit_chain import RECORD_HASH
 from worker.ledger.books.seals import SEALED, row_hash
 from worker.models import chunks, metadata, runs
 
@@ -240,7 +241,8 @@ def under_seal(connection: Connection, table: str, erasure_id: int, row_ids: Seq
     """Put on record what the seal of a day has counted, before rows are changed, and what they have afterwards."""
     if table in SEALED and row_ids:
         values = {"table": table, "erasure": erasure_id, "rows": list(row_ids)}
-        connection.execute(text(_BEFORE.format(table=table, hash=row_hash(table))), values)
+        record = RECORD_HASH if table == "audit" else "NULL::bytea"
+        connection.execute(text(_BEFORE.format(table=table, hash=row_hash(table), record=record)), values)
         yield
         connection.execute(text(_AFTER.format(table=table, hash=row_hash(table))), values)
     else:
@@ -248,8 +250,8 @@ def under_seal(connection: Connection, table: str, erasure_id: int, row_ids: Seq
 
 
 _BEFORE = """
-INSERT INTO withdrawals.erased_rows (table_name, row_id, erasure_id, sealed_hash, current_hash)
-SELECT :table, id, :erasure, {hash}, {hash} FROM withdrawals.{table} WHERE id = ANY(CAST(:rows AS bigint[]))
+INSERT INTO withdrawals.erased_rows (table_name, row_id, erasure_id, sealed_hash, current_hash, record_hash)
+SELECT :table, id, :erasure, {hash}, {hash}, {record} FROM withdrawals.{table} a WHERE id = ANY(CAST(:rows AS bigint[]))
 ON CONFLICT (table_name, row_id) DO NOTHING
 """
 _AFTER = """

@@ -1,6 +1,7 @@
 """Counts of what waits: over all organisations for `/metrics`, which shows no names; of one for its pages."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, Text, case, func, literal, select, text, union_all
 
@@ -137,6 +138,36 @@ def waiting_events(connection: Connection) -> tuple[int, float]:
     plan_by_index(connection)
     found = connection.execute(_WAITING_EVENTS, {"most": GAUGED_AT_MOST}).one()
     return int(found.events), max(float(found.seconds), 0.0)
+
+
+_FEED = text("""
+SELECT coalesce((SELECT extract(epoch FROM now() - f.at) FROM withdrawals.feed f
+        WHERE f.position IS NULL ORDER BY f.id LIMIT 1), 0) AS unseen,
+    (SELECT coalesce(extract(epoch FROM now() - min(n.at)), 0) FROM withdrawals.endpoints e CROSS JOIN LATERAL (
+        SELECT f.at FROM withdrawals.feed f WHERE f.organisation_id = e.organisation_id AND f.position > e.feed_position
+        ORDER BY f.position LIMIT 1) n
+        WHERE e.follows AND e.disabled_at IS NULL AND e.paused_at IS NULL) AS unsent,
+    (SELECT count(*) FROM withdrawals.endpoints WHERE paused_at IS NOT NULL AND disabled_at IS NULL) AS paused
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedGauges:
+    """How far behind the feed and its webhooks are."""
+
+    unseen: float
+    """Seconds since the oldest event that readers do not see yet."""
+    unsent: float
+    """Seconds since the oldest event that a webhook has still to get; paused ones are left out."""
+    paused: int
+    """Webhooks that get no batches until somebody resumes them."""
+
+
+def feed(connection: Connection) -> FeedGauges:
+    """How far behind the feed and its webhooks are, over all organisations."""
+    plan_by_index(connection)
+    found = connection.execute(_FEED).one()
+    return FeedGauges(max(float(found.unseen), 0.0), max(float(found.unsent), 0.0), int(found.paused))
 
 
 def unfinished_jobs(connection: Connection, organisation_id: int) -> dict[str, int]:

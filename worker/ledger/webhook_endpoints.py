@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
+from worker.ledger import feed
 from worker.models import endpoints
 
 
@@ -25,6 +26,11 @@ class EndpointRecord:
     disabled_because: str | None
     previous_until: datetime | None
     """Until when deliveries are signed with the secret before, too."""
+    feed_cursor: str | None
+    """The place in the feed up to which everything arrived; None where it does not follow the feed."""
+    failing_since: datetime | None
+    paused_at: datetime | None
+    paused_because: str | None
 
 
 _COLUMNS = (
@@ -39,15 +45,26 @@ _COLUMNS = (
     endpoints.c.disabled_at,
     endpoints.c.disabled_because,
     case((endpoints.c.previous_until > func.now(), endpoints.c.previous_until)).label("previous_until"),
+    case((endpoints.c.follows, endpoints.c.feed_cursor)).label("feed_cursor"),
+    endpoints.c.failing_since,
+    endpoints.c.paused_at,
+    endpoints.c.paused_because,
 )
 
 
 def insert_endpoint(
     connection: Connection, *, organisation_id: int, url: str, events: Sequence[str], secret: str, created_by: str
 ) -> EndpointRecord:
-    """Insert an endpoint. `secret`: sealed."""
+    """Insert an endpoint, which follows the feed from its end on. `secret`: sealed."""
+    place = feed.find_end(connection, organisation_id)
     new = insert(endpoints).values(
-        organisation_id=organisation_id, url=url, events=list(events), secret=secret, created_by=created_by
+        organisation_id=organisation_id,
+        url=url,
+        events=list(events),
+        secret=secret,
+        created_by=created_by,
+        feed_cursor=str(place),
+        feed_position=place.position,
     )
     return EndpointRecord(**connection.execute(new.returning(*_COLUMNS)).mappings().one())
 
@@ -56,6 +73,13 @@ def find_by_secret(connection: Connection, organisation_id: int, secret: str) ->
     """The endpoint with this sealed secret: a call whose answer was lost has made it already."""
     found = select(*_COLUMNS).where(endpoints.c.organisation_id == organisation_id, endpoints.c.secret == secret)
     row = connection.execute(found).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None
+
+
+def find_endpoint(connection: Connection, organisation_id: int, endpoint_id: int) -> EndpointRecord | None:
+    """One endpoint of an organisation."""
+    one = select(*_COLUMNS).where(endpoints.c.id == endpoint_id, endpoints.c.organisation_id == organisation_id)
+    row = connection.execute(one).mappings().one_or_none()
     return EndpointRecord(**row) if row else None
 
 

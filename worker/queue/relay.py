@@ -22,7 +22,7 @@ from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
 from worker.jobs.files import uploads
-from worker.ledger import brake, claims, inbox_sets, jobs, processes, webhook_deliveries
+from worker.ledger import brake, claims, feed, inbox_sets, jobs, processes, webhook_batches, webhook_deliveries
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
@@ -49,6 +49,8 @@ _SELDOM_EVERY = 10.0
 """Steps for which nobody waits, and seconds between two of their rounds."""
 _OVERDUE_EVERY = 60.0
 """Seconds between two looks for dead letters that have become overdue."""
+_FORGET_EVENTS_EVERY = 60.0
+"""Seconds between two looks for events of the feed that were kept long enough."""
 
 
 class Relay:
@@ -64,7 +66,7 @@ class Relay:
         self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._due = DueDeactivations()
-        self._next_overdue = self._next_seldom = 0.0
+        self._next_overdue = self._next_seldom = self._next_forgotten_event = 0.0
         self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
@@ -179,7 +181,7 @@ class Relay:
             due = min(
                 claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
             )
-            webhooks_due = webhook_deliveries.any_due(connection)
+            webhooks_due = webhook_deliveries.any_due(connection) or webhook_batches.any_due(connection)
         if webhooks_due:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._top_up(due) if due else 0
@@ -209,6 +211,7 @@ class Relay:
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
+            "feed": self._number_feed,
             "forget": self._forget,
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
@@ -245,6 +248,11 @@ class Relay:
         for job_id, state in self._leftovers.finish(self._database):
             log.info("job." + state, job_id=job_id)
 
+    def _number_feed(self) -> None:
+        """Let readers of the feed see what has been decided since the last round."""
+        while self._database.run(feed.number) == feed.MOST:
+            pass
+
     def _forget(self) -> None:
         """Delete what was kept long enough, a batch a round."""
         keep = timedelta(days=self._settings.webhook_keep_days)
@@ -253,6 +261,10 @@ class Relay:
         with self._database.begin() as connection:
             brake.delete_old(connection)
         uploads.delete_old(self._database)
+        if time.monotonic() >= self._next_forgotten_event:  # it passes over the places of readers each time
+            with self._database.begin() as connection:
+                feed.delete_old(connection, keep=timedelta(days=self._settings.event_keep_days))
+            self._next_forgotten_event = time.monotonic() + _FORGET_EVENTS_EVERY
 
     def _tell_overdue(self) -> None:
         """Once a minute: it looks through what is overdue already, and hours are the unit of it."""

@@ -16,7 +16,7 @@ from worker.config import settings
 from worker.database import Database
 from worker.errors import NotFoundError
 from worker.ledger import books
-from worker.ledger.books import prunes, seals, slices
+from worker.ledger.books import audit_chain, prunes, seals, slices
 from worker.ledger.books.rule import By, Rule, Severity, Violation
 from worker.ledger.books.slices import Slice
 
@@ -73,7 +73,7 @@ def check(
     """
     found = Books()
     counted = {By.AUDIT: seals.Days("audit", {}), By.RECEIPT: seals.Days("receipts", {})}
-    pruned = prunes.PrunedJobs()
+    chain, pruned = audit_chain.Chain(), prunes.PrunedJobs()
     with _snapshot(database) as connection:
         horizon = prunes.newest(connection)
         parts = _slices(connection, job_id, since, rows)
@@ -89,11 +89,14 @@ def check(
                 found.add(pruned.add(connection, part, most=most), most=most)
             if part.by in counted and job_id is None:
                 counted[part.by].add(connection, part.within)
+            if part.by is By.AUDIT and job_id is None:
+                chain.add(connection, part.within)
     if job_id is None:
         with _snapshot(database) as connection:
             day = since.astimezone(UTC).date() if since is not None else None
             gone = {table: prunes.days(connection, table, horizon=horizon) for table in seals.SEALED}
             found.add(seals.compare(connection, counted.values(), gone, since=day), most=most)
+            found.add(chain.compare(connection, horizon=horizon, since=day), most=most)
             found.add(prunes.check_chain(connection), most=most)
             if since is None:
                 found.add(prunes.compare(connection, pruned, horizon=horizon), most=most)

@@ -11,11 +11,13 @@ from worker.queue.broker import HintBroker
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
+    audit,
     brake,
     control,
     dead_letters,
     decision_receipts,
     desk,
+    events,
     job_files,
     jobs,
     openapi,
@@ -62,6 +64,8 @@ ROUTERS = [
     desk.router,
     dead_letters.router,
     receipts.router,
+    events.router,
+    audit.router,
     discovery.router,
     users.router,
     users.root,

@@ -76,6 +76,10 @@ def _work(connection: Connection) -> Iterator[GaugeMetricFamily]:
     events, events_age = gauges.waiting_events(connection)
     yield _one("withdrawals_inbox_events", f"Events that are accepted and not applied yet{_MOST}", events)
     yield _one("withdrawals_inbox_oldest_seconds", "Seconds since the oldest event in the inbox came in", events_age)
+    feed = gauges.feed(connection)
+    yield _one("withdrawals_feed_unseen_seconds", "Seconds since the oldest event that no reader sees yet", feed.unseen)
+    yield _one("withdrawals_feed_unsent_seconds", "Seconds since the oldest event for a webhook", feed.unsent)
+    yield _one("withdrawals_webhooks_paused", "Webhooks that get no events until they are resumed", feed.paused)
 
 
 def _letters(connection: Connection) -> Iterator[GaugeMetricFamily]:

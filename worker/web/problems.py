@@ -22,6 +22,7 @@ from worker.errors import (
     ConflictError,
     Fault,
     ForbiddenError,
+    GoneError,
     InvalidInputError,
     NotFoundError,
     OwnJobError,
@@ -108,6 +109,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
     "pruned": (410, "the outcomes of job 7 were pruned on 2026-03-01; …"),
+    "cursor_gone": (410, "after: what follows this place in the feed was deleted; …"),
     "too_large": (413, "The body may have at most 4,194,304 bytes."),
     "too_many_ids": (413, "enrolment_ids: up to 100,000; send more as a file to POST /v1/jobs/file"),
     "content_type": (415, "The content type must be application/json."),
@@ -158,6 +160,7 @@ _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (ForbiddenError, 403),
     (PreconditionError, 412),
     (ConflictError, 409),
+    (GoneError, 410),
     (InvalidInputError, 422),
     (SettingsError, 500),
 ]

@@ -5,14 +5,12 @@ duplicates. Events carry nothing but ids, codes and counts.
 """
 
 import json
-import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
-from standardwebhooks import Webhook
 
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
@@ -20,15 +18,14 @@ from worker.errors import ConflictError, NotFoundError
 from worker.ledger import jobs, webhook_deliveries
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
 from worker.telemetry import metrics
-from worker.webhooks import safe_post
+from worker.webhooks import batches, safe_post
 from worker.webhooks.endpoints import webhook_seal
+from worker.webhooks.signing import CANNOT_DECRYPT, open_secrets, rest_seconds, signed_headers
 
 log = structlog.get_logger(__name__)
 
 MOST_ATTEMPTS = 12
-"""After these, about a day and a half with the rests below, a delivery has `failed` and waits for a replay."""
-_FIRST_REST, _LONGEST_REST = 5.0, 4 * 3600.0
-"""Seconds that an endpoint rests after its first failure, doubling up to the longest rest, with jitter."""
+"""After these, about a day and a half with the rests between, a delivery has `failed` and waits for a replay."""
 _LEASE = timedelta(seconds=60)
 _SECONDS_OF_ONE_RUN = 10.0
 """After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
@@ -54,14 +51,19 @@ class Deliverer:
         try:
             started, attempts = time.monotonic(), 0
             while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
-                claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))
-                if claimed is None:
+                sent = self._send_next_delivery() + batches.send_next(self._database, self._settings)
+                if not sent:
                     break
-                _send(self._database, self._settings, claimed)
-                attempts += 1
+                attempts += sent
             return attempts
         finally:
             self._busy.release()
+
+    def _send_next_delivery(self) -> bool:
+        claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))
+        if claimed is not None:
+            _send(self._database, self._settings, claimed)
+        return claimed is not None
 
 
 def send_test(database: Database, settings: Settings, *, organisation_id: int, endpoint_id: int) -> DeliveryRecord:
@@ -117,13 +119,11 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
 
 def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> None:
     """Make one attempt. If this process dies first, the lease runs out and another sends it with the same id."""
-    seal = webhook_seal(settings)
-    newest, *older = [seal.open(one) for one in (claimed.secret, claimed.previous_secret) if one is not None]
-    if newest is None:
-        answer = safe_post.Answer(error="the secret cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed")
-    else:
-        secrets = [secret.decode() for secret in (newest, *older) if secret is not None]
+    secrets = open_secrets(webhook_seal(settings), claimed.secret, claimed.previous_secret)
+    if secrets:
         answer = _post(claimed, secrets, allow_private=settings.webhooks_allow_private)
+    else:
+        answer = safe_post.Answer(error=CANNOT_DECRYPT)
     fields = {"delivery_id": claimed.id, "endpoint_id": claimed.endpoint_id, "status": answer.status}
     if answer.ok:
         status = answer.status or 200
@@ -131,7 +131,7 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
         metrics.WEBHOOK_ATTEMPTS.labels("delivered").inc()
         log.info("webhook.delivered", **fields)
         return
-    rest = timedelta(seconds=answer.retry_after or _rest_seconds(claimed.failures))
+    rest = timedelta(seconds=answer.retry_after or rest_seconds(claimed.failures))
     state = database.run(
         lambda connection: webhook_deliveries.record_failure(
             connection, claimed, status=answer.status, error=answer.error, rest=rest, most_attempts=MOST_ATTEMPTS
@@ -144,25 +144,8 @@ def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> N
 def _post(claimed: ClaimedDelivery, secrets: list[str], *, allow_private: bool) -> safe_post.Answer:
     event = {"type": claimed.type, "timestamp": _rfc3339(claimed.created_at), "data": claimed.data}
     body = json.dumps(event, separators=(",", ":"))
-    headers = _signed_headers(secrets, f"msg_{claimed.id}", body)
+    headers = signed_headers(secrets, f"msg_{claimed.id}", body)
     return safe_post.post(claimed.url, headers, body.encode(), allow_private=allow_private)
-
-
-def _signed_headers(secrets: list[str], message_id: str, body: str) -> dict[str, str]:
-    """One signature for each secret, space-delimited, as Standard Webhooks has it for a rotation."""
-    now = datetime.now(UTC)
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": "withdrawals",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(Webhook(secret).sign(message_id, now, body) for secret in secrets),
-    }
-
-
-def _rest_seconds(failures: int) -> float:
-    bound = min(_LONGEST_REST, _FIRST_REST * 2 ** min(failures, 20))
-    return random.uniform(bound / 2, bound)  # noqa: S311 - spreads load, guards nothing
 
 
 def _rfc3339(at: datetime) -> str:

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from sqlalchemy import Connection, text
 
+from worker.ledger.books import audit_chain
 from worker.ledger.books.prunes import PrunedDays
 from worker.ledger.books.rule import Rule, Severity, Violation, fill
 
@@ -135,6 +136,7 @@ ON CONFLICT DO NOTHING
 def seal(connection: Connection, horizon: Horizon) -> int:
     """Seal each table up to the horizon's day; how many seals were written."""
     written = 0
+    audit_chain.link(connection, horizon.day)
     for table, at in SEALED.items():
         statement = _SEAL.format(table=table, at=at, rows=with_erased(table))
         values = {"day": horizon.day, "last_id": horizon.last_ids[table], "looked_at": horizon.looked_at}

@@ -85,6 +85,11 @@ The receipt of an event has one status:
 
 {describe(RECEIPT_STATUSES)}""",
     },
+    {
+        "name": "events",
+        "description": "What was withdrawn, reinstated and kept, as CloudEvents 1.0, for systems that follow it.",
+    },
+    {"name": "audit", "description": "Who did what: a list, a file for a SIEM, and the hashes of finished days."},
     {"name": "health", "description": "For probes: no token is needed, and no rate limit applies."},
 ]
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from schemas import answers
-from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint
+from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint, ResumeRequest
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.web.auth import Operator, Owner, Viewer
 from worker.web.context import Context, Cursor, Limit, RowId
 from worker.web.problems import describes
-from worker.webhooks import deliveries, endpoints
+from worker.webhooks import batches, deliveries, endpoints
 
 router = APIRouter(prefix="/v1/webhooks", tags=["outgoing webhooks"], responses=describes())
 
@@ -45,6 +45,19 @@ def disable_webhook(context: Context, who: Owner, webhook_id: RowId) -> Endpoint
     """Send an endpoint nothing more."""
     found = endpoints.disable(
         context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor
+    )
+    return Endpoint.model_validate(found)
+
+
+@router.post("/{webhook_id}/resume", responses=describes(404, 409, "cursor_gone"))
+def resume_webhook(context: Context, who: Operator, webhook_id: RowId, request: ResumeRequest) -> Endpoint:
+    """Send batches of the feed again to an endpoint that was paused. With `after`, from that place: also a replay."""
+    found = batches.resume(
+        context.database,
+        organisation_id=who.organisation_id,
+        endpoint_id=webhook_id,
+        after=request.after,
+        actor=who.actor,
     )
     return Endpoint.model_validate(found)
 
