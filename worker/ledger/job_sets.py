@@ -65,9 +65,9 @@ SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_ha
     coalesce(a.effective_at <= now(), true) AS is_due,
     CASE WHEN a.learner_external_id IS NOT NULL THEN
         ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM (SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM (SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
         WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
-        WHERE {WOULD_WITHDRAW}) END AS learners
+        WHERE {WOULD_WITHDRAW.format(organisation="a.organisation_id")}) END AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
     effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
 -- each by its whole key: joined, tables that were never analysed were read from one end to the other

@@ -45,7 +45,7 @@ _GUARDS = Scan(
     SELECT 'trigger ' || g.name || ' on withdrawals.' || g.relation AS name
     FROM (VALUES ('audit', 'append_only'), ('seals', 'append_only'), ('chunks', 'keep'), ('chunks', 'keep_id'),
         ('outcomes', 'have_chunks'), ('outcomes', 'keep_chunk'), ('outcomes', 'has_letter'), ('dead_letters', 'keep'),
-        ('dead_letters', 'keep_id')) g(relation, name)
+        ('dead_letters', 'keep_id'), ('protections', 'keep'), ('protections', 'keep_terms')) g(relation, name)
     WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('withdrawals.' || g.relation)
         AND t.tgname = g.name AND t.tgenabled IN ('O', 'A'))
     UNION ALL
