@@ -282,7 +282,9 @@ PROTECTION_KINDS: dict[ProtectionKind, Entry] = {
     ProtectionKind.LEGAL_HOLD: Entry(
         "Legal hold", "The law, or a case, asks that the record stays as it is. It may have no end.", Tone.WARN
     ),
-    ProtectionKind.EXEMPTION: Entry("Exemption", "The learner goes on by agreement, until a day that is set.", Tone.WARN),
+    ProtectionKind.EXEMPTION: Entry(
+        "Exemption", "The learner goes on by agreement, until a day that is set.", Tone.WARN
+    ),
 }
 
 

@@ -28,7 +28,9 @@ class ProtectionRequest(Request):
     reason: Why
     until: Annotated[
         When | None,
-        Field(description="When it ends by itself. An exemption needs it; without it, a legal hold lasts until lifted."),
+        Field(
+            description="When it ends by itself. An exemption needs it; without it, a legal hold lasts until lifted."
+        ),
     ] = None
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ _GROUPS = {
     "jobs": ("jobs", "watch", "reinstate", "control"),
     "brake": ("brake",),
     "dead-letters": ("dead_letters", "desk", "letter_acts"),
+    "person": ("person",),
+    "protection": ("protection",),
     "receipts": ("receipts",),
     "report": ("report",),
     "sources": ("sources",),

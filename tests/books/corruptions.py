@@ -382,7 +382,8 @@ OUTCOMES = [
     Corruption(
         "a protection is put before a withdrawal",
         "protected-withdrawn",
-        f"""WITH made AS (INSERT INTO withdrawals.protections (organisation_id, enrolment_id, kind, reason, made_by, starts_at)
+        f"""WITH made AS (INSERT INTO withdrawals.protections (organisation_id, enrolment_id, kind, reason, made_by,
+                    starts_at)
                 SELECT organisation_id, enrolment_id, 'legal_hold', 'late', 'cli:eve', decided_at - interval '1 h'
                 FROM withdrawals.outcomes WHERE job_id = 1 AND enrolment_id = ({WITHDRAWN}) RETURNING enrolment_id)
             SELECT 'job 1, enrolment ' || enrolment_id FROM made""",

@@ -40,7 +40,7 @@ def protecting(db: Database, world: World, **subject: object) -> Iterator[Connec
         else:
             assert statements.lock_enrolment(connection, world.organisation_id, int(str(terms["enrolment_id"])))
         made = {"made_by": ADA.name, "maker_made_by": None}
-        assert statements.insert_protection(connection, world.organisation_id, **terms, **made)
+        assert statements.insert_protection(connection, world.organisation_id, {**terms, **made})
         yield connection
 
 
@@ -108,13 +108,14 @@ def test_a_letter_that_is_being_redriven_while_its_protection_is_lifted(
     job = world.submit(slow_db, [enrolment_id])
     decide_due(slow_db, environment)
     (letter,) = world.letters()
-    organisation = {"organisation_id": world.organisation_id}
-    remedies.redrive(slow_db, **organisation, letter_ids=[letter.id], actor="test:support")
+    organisation_id = world.organisation_id
+    remedies.redrive(slow_db, organisation_id=organisation_id, letter_ids=[letter.id], actor="test:support")
     claim = take(slow_db)
     with hold_enrolments(owner, enrolment_id) as hold:
         deciding = threads.go(decide, slow_db, claim)
         await_waiters(world)
-        protections.lift(slow_db, **organisation, protection_id=protection.id, who=EVE, note="case closed")
+        act = {"protection_id": protection.id, "who": EVE, "note": "case closed"}
+        protections.lift(slow_db, organisation_id=organisation_id, **act)  # type: ignore[arg-type]
         hold.release()
         deciding.result(PATIENCE)
     assert world.outcomes(job.id) == {enrolment_id: "protected"}

@@ -131,7 +131,7 @@ def _keep(letter: DeadLetter) -> str:
     return f"Closes the letter. Enrolment {letter.enrolment_id} stays as it is ({now['status']})."
 
 
-def _redrive(letter: DeadLetter) -> str:
+def _redrive(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return an outcome
     if letter.enrolment_id is None:
         return _redrive_person(letter)
     found = _predict(letter)
@@ -166,7 +166,7 @@ def _redrive_person(letter: DeadLetter) -> str:
     return f"{decided} A Learning Pathway owns {owned}."
 
 
-def _without_effect(letter: DeadLetter, found: Outcome) -> str:
+def _without_effect(letter: DeadLetter, found: Outcome) -> str:  # noqa: PLR0911 - one return an outcome
     """An attempt that withdraws nothing: it resolves the letter, or opens it again."""
     now = letter.evidence["now"] or {}
     match found:

@@ -154,8 +154,7 @@ def _answer(
         outcomes=found.outcomes,
         samples={
             outcome: [
-                _sample(one, *named.get(one, (None, None)), _protection(connection, organisation_id, outcome, one))
-                for one in ids
+                _sample(one, named.get(one), _protection(connection, organisation_id, outcome, one)) for one in ids
             ]
             for outcome, ids in found.samples.items()
         },
@@ -166,9 +165,8 @@ def _answer(
     )
 
 
-def _sample(
-    enrolment_id: int, series: str | None, pathway: str | None, protection: str | None
-) -> answers.PlanSample:
+def _sample(enrolment_id: int, titles: tuple[str, str | None] | None, protection: str | None) -> answers.PlanSample:
+    series, pathway = titles or (None, None)
     return answers.PlanSample(
         enrolment_id=enrolment_id, series_title=series, pathway_title=pathway, protection=protection
     )
@@ -178,4 +176,4 @@ def _protection(connection: Connection, organisation_id: int, outcome: str, enro
     if outcome != Outcome.PROTECTED:
         return None
     found = find_last(connection, organisation_id, enrolment_id)
-    return describe_protection(found.kind, found.until and found.until.isoformat()) if found else None
+    return describe_protection(found.kind, found.until.isoformat() if found.until else None) if found else None

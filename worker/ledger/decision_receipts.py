@@ -101,7 +101,8 @@ def list_jobs_of_letter(connection: Connection, letter_id: int) -> list[dict[str
 _OUTCOMES = text(f"""
 SELECT {_ASKED}, o.outcome, o.prior_status, o.pathway_id, p.title AS pathway_title, o.dead_letter_id, o.decided_at,
     o.reinstated_by, last.asked_by, coalesce(last.override, c.override) AS override,
-    guard.kind AS protection_kind, to_char(guard.until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS protected_until
+    guard.kind AS protection_kind,
+    to_char(guard.until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS protected_until
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id JOIN withdrawals.chunks c ON c.id = o.chunk_id
 LEFT JOIN lms.pathways p ON p.id = o.pathway_id AND p.organisation_id = o.organisation_id
 -- The attempt that decided, when support asked for it.

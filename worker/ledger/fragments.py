@@ -33,9 +33,9 @@ def sql_list(values: Iterable[str]) -> str:
 
 ANY_PROTECTION = """EXISTS (SELECT FROM withdrawals.protections g
     WHERE g.organisation_id = {organisation} AND g.ends_at > now())"""
-"""Whether anything of `{organisation}` is protected; few have it, and the rows of all others need no look of their own."""
+"""Whether anything of `{organisation}` is protected. Where nothing is, its rows need no look of their own."""
 
-# OFFSET 0: each is looked up from its index. The time is that of the transaction, which is also the time of the outcome.
+# OFFSET 0: each is looked up from its index. The time is the transaction's, which is also the time of the outcome.
 IS_PROTECTED = """(EXISTS (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
         AND p.enrolment_id = e.id AND p.ends_at > now() OFFSET 0)
     OR EXISTS (SELECT FROM lms.learners l JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id

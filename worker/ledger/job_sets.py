@@ -65,7 +65,8 @@ SELECT coalesce(j.id, r.job_id) AS job_id, coalesce(j.request_hash, r.request_ha
     coalesce(a.effective_at <= now(), true) AS is_due,
     CASE WHEN a.learner_external_id IS NOT NULL THEN
         ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM (SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+    ELSE (SELECT count(DISTINCT e.learner_id)
+        FROM (SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
         WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
         WHERE {WOULD_WITHDRAW.format(organisation="a.organisation_id")}) END AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,

@@ -4,8 +4,7 @@ Whoever decides an enrolment has locked it, and reads protections in a statement
 A protection takes the same locks before it is written. So it is seen, or it came after the decision.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, cast, exists, func, insert, or_, select, update
@@ -80,15 +79,14 @@ def lock_enrolment(connection: Connection, organisation_id: int, enrolment_id: i
     return connection.scalar(its) is not None
 
 
-def insert_protection(connection: Connection, organisation_id: int, **values: Any) -> int | None:
+def insert_protection(connection: Connection, organisation_id: int, terms: Mapping[str, Any]) -> int | None:
     """A new protection, which starts at this moment; its id, or None: `until` has passed by the database's clock."""
     moment = select(_NOW.label("now")).cte("moment").prefix_with("MATERIALIZED")
-    names = ["organisation_id", "starts_at", *values]
-    given = [_typed(value, name) for name, value in values.items()]
+    names = ["organisation_id", "starts_at", *terms]
+    given = [_typed(value, name) for name, value in terms.items()]
     row = select(_typed(organisation_id, "organisation_id"), moment.c.now, *given)
-    until = values["until"]
-    if until is not None:
-        row = row.where(_typed(until, "until") > moment.c.now)
+    if terms["until"] is not None:
+        row = row.where(_typed(terms["until"], "until") > moment.c.now)
     return connection.scalar(insert(protections).from_select(names, row).returning(protections.c.id))
 
 
@@ -96,28 +94,10 @@ def _typed(value: Any, name: str) -> ColumnElement[Any]:
     return cast(value, protections.c[name].type)
 
 
-def find_same(
-    connection: Connection,
-    organisation_id: int,
-    *,
-    made_by: str,
-    kind: str,
-    reason: str,
-    until: datetime | None,
-    learner_external_id: str | None,
-    enrolment_id: int | None,
-) -> int | None:
+def find_same(connection: Connection, organisation_id: int, terms: Mapping[str, Any]) -> int | None:
     """The live protection that the very same request has made before, as after a lost answer."""
-    statement = select(protections.c.id).where(
-        protections.c.organisation_id == organisation_id,
-        IS_LIVE,
-        protections.c.learner_external_id.is_not_distinct_from(learner_external_id),
-        protections.c.enrolment_id.is_not_distinct_from(enrolment_id),
-        protections.c.made_by == made_by,
-        protections.c.kind == kind,
-        protections.c.reason == reason,
-        protections.c.until.is_not_distinct_from(until),
-    )
+    same = (protections.c[name].is_not_distinct_from(value) for name, value in terms.items())
+    statement = select(protections.c.id).where(protections.c.organisation_id == organisation_id, IS_LIVE, *same)
     return connection.scalar(statement.order_by(protections.c.id).limit(1))
 
 

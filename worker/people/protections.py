@@ -39,10 +39,10 @@ def protect(database: Database, *, organisation_id: int, wanted: ProtectionReque
             "learner_external_id": wanted.learner_external_id,
             "enrolment_id": wanted.enrolment_id,
         }
-        known = protections.find_same(connection, organisation_id, **terms)
+        known = protections.find_same(connection, organisation_id, terms)
         if known is not None:
             return _find(connection, organisation_id, known)
-        made = protections.insert_protection(connection, organisation_id, **terms, maker_made_by=who.made_by)
+        made = protections.insert_protection(connection, organisation_id, {**terms, "maker_made_by": who.made_by})
         if made is None:
             raise InvalidInputError("until: that time has passed. Nothing was protected.")
         found = _find(connection, organisation_id, made)
@@ -107,7 +107,7 @@ def list_protections(
     before: int | None = None,
     limit: int = 50,
 ) -> list[Protection]:
-    """Protections of an organisation, newest first; of a learner: of their enrolments as well, and the other way round."""
+    """Protections of an organisation, newest first; of a learner also those of their enrolments, and vice versa."""
     with database.begin() as connection:
         return protections.list_protections(
             connection,

@@ -51,3 +51,6 @@ ALTER TABLE withdrawals.dead_letters
     DROP CONSTRAINT an_error_has_a_message,
     ADD CONSTRAINT an_error_has_a_message CHECK (message IS NOT NULL
         OR code IN ('pathway_owned', 'unknown_status', 'not_found', 'unknown_learner', 'protected')) NOT VALID;
+
+-- A person's whole history begins with every event that was received about them.
+CREATE INDEX receipts_of_person ON withdrawals.receipts (organisation_id, external_id, id) WHERE external_id IS NOT NULL;

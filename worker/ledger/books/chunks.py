@@ -256,8 +256,8 @@ _OUTCOMES = Scan(
                     AND a.learner_external_id IS NOT NULL)""",
             "'pathway ' || o.pathway_id",
         ),
-        # By the times of the outcome and of the protection alone: both are of the database's clock, and a protection starts
-        # once it has the locks that those who decide hold.
+        # By the times alone: both are of the database's clock, and a protection starts once it has the locks that those
+        # who decide hold.
         Rule(
             "protected-withdrawn",
             "An enrolment was withdrawn while a legal hold or an exemption protected it.",
