@@ -26,7 +26,8 @@ def make_page() -> str:
 
 
 def _commands(group: Any, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):  # the tree loads a command when it is asked for
+        command = group.get_command(None, name)
         if isinstance(command, TyperGroup):
             yield from _commands(command, (*above, name))
         elif not command.hidden:
