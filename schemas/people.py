@@ -43,19 +43,14 @@ class PersonEnrolment(_Read):
     withdrawn_by: str | None
 
 
-class PersonReceipt(_Read):
-    """An event that was received about the person."""
+class PersonNews(_Read):
+    """An event about the person."""
 
-    receipt_id: str
-    door: str
-    type: str | None
-    status: str
+    type: str
+    source: str = Field(description="The HR source, or the door, that it came through.")
+    at: datetime = Field(description="When it was applied; of one that waits: when it was received.")
     waits: bool = Field(description="It is stored, and not applied yet.")
-    received_at: datetime
-    occurred_at: datetime | None
-    effective_at: datetime | None
-    job_id: int | None
-    dead_letter_id: int | None
+    receipt_id: str | None = Field(description="Of one that waits.")
 
 
 class PersonJob(_Read):
@@ -81,7 +76,7 @@ class PersonHistory(_Read):
     profile: Profile | None = Field(description="Null: the platform does not know them.")
     state: PersonState | None = Field(description="Null: no HR event was about them.")
     enrolments: list[PersonEnrolment]
-    events: list[PersonReceipt]
+    events: list[PersonNews]
     jobs: list[PersonJob]
     dead_letters: list[LetterInHistory]
     protections: list[Protection]

@@ -30,11 +30,10 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
         learner = profile["learner_id"] if profile else 0
         enrolments = person_history.list_enrolments(connection, organisation_id, learner, most=more)
         ids = [row["id"] for row in enrolments]
-        events = person_history.list_receipts(connection, organisation_id, external_id, most=more)
+        events = person_history.list_events(connection, organisation_id, external_id, most=more)
         decided = person_history.list_outcomes(connection, organisation_id, ids, most=10 * MOST)
-        open_jobs = person_history.list_jobs_without_outcomes(connection, organisation_id, external_id, most=more)
-        of_events = {row["job_id"] for row in events} - {None}
-        job_ids = sorted({*open_jobs, *of_events, *(row["job_id"] for row in decided)})
+        named = person_history.list_jobs_of_person(connection, organisation_id, external_id, most=more)
+        job_ids = sorted({*named, *(row["job_id"] for row in decided)})
         jobs = person_history.list_jobs(connection, organisation_id, job_ids, most=more)
         letter_ids = person_history.list_letters(connection, organisation_id, external_id, ids, most=more)
         letters = letter_lists.find_letters(connection, organisation_id, letter_ids)
@@ -83,11 +82,9 @@ def _letter(letter: Any) -> LetterInHistory:
 def _of_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
-            "at": row["received_at"],
-            "what": f"{row['type'] or 'an event'} was received ({row['status']})",
-            "who": row["door"],
-            "job_id": row["job_id"],
-            "dead_letter_id": row["dead_letter_id"],
+            "at": row["at"],
+            "what": f"{row['type']} was received and waits" if row["waits"] else f"{row['type']} was applied",
+            "who": row["source"],
         }
         for row in events[:MOST]
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, select, text, union
+from sqlalchemy import Connection, Text, cast, false, null, select, text, true, union
 
 from worker.ledger.fragments import CLOSED_WHOLE, UNFINISHED, among, sql_list
 from worker.models import audit, dead_letters, enrolments, jobs, learners, outcomes, pathways, persons, receipts, series
@@ -51,21 +51,32 @@ def list_enrolments(connection: Connection, organisation_id: int, learner_id: in
     return _rows(connection, statement.order_by(enrolments.c.id.desc()).limit(most))
 
 
-def list_receipts(connection: Connection, organisation_id: int, external_id: str, *, most: int) -> Rows:
-    """Events that were received about a person, newest first."""
-    statement = select(
-        cast(receipts.c.id, Text).label("receipt_id"),
-        receipts.c.door,
+def list_events(connection: Connection, organisation_id: int, external_id: str, *, most: int) -> Rows:
+    """Events about a person, newest first: those that wait, then those that were applied.
+
+    The receipt of an event that was applied names nobody, so that the audit tells of those.
+    """
+    waiting = select(
         receipts.c.type,
-        receipts.c.status,
-        receipts.c.waiting.label("waits"),
-        receipts.c.received_at,
-        receipts.c.occurred_at,
-        receipts.c.effective_at,
-        receipts.c.job_id,
-        receipts.c.dead_letter_id,
-    ).where(receipts.c.organisation_id == organisation_id, receipts.c.external_id == external_id)
-    return _rows(connection, statement.order_by(receipts.c.id.desc()).limit(most))
+        receipts.c.door.label("source"),
+        receipts.c.received_at.label("at"),
+        cast(receipts.c.id, Text).label("receipt_id"),
+        true().label("waits"),
+    ).where(receipts.c.waiting, receipts.c.organisation_id == organisation_id, receipts.c.external_id == external_id)
+    applied = select(
+        audit.c.action.label("type"),
+        audit.c.detail["source"].astext.label("source"),
+        audit.c.at,
+        null().cast(Text).label("receipt_id"),
+        false().label("waits"),
+    ).where(
+        audit.c.organisation_id == organisation_id,
+        audit.c.detail.has_key("external_id"),
+        audit.c.detail["external_id"].astext == external_id,
+        audit.c.action.startswith("user."),
+    )
+    found = _rows(connection, waiting.order_by(receipts.c.id.desc()).limit(most))
+    return found + _rows(connection, applied.order_by(audit.c.id.desc()).limit(most - len(found)))
 
 
 def list_outcomes(connection: Connection, organisation_id: int, enrolment_ids: Sequence[int], *, most: int) -> Rows:
@@ -76,8 +87,11 @@ def list_outcomes(connection: Connection, organisation_id: int, enrolment_ids: S
     return _rows(connection, statement.order_by(outcomes.c.job_id.desc(), outcomes.c.enrolment_id).limit(most))
 
 
-# Of those that were decided the outcomes tell; each state has its own index by person.
-_OPEN_JOBS = text(f"""
+# Each has an index by person. Of what was decided for others than HR the outcomes tell.
+_JOBS_OF_PERSON = text(f"""
+SELECT j.id AS job_id FROM withdrawals.jobs j
+WHERE j.organisation_id = :organisation_id AND j.learner_external_id = CAST(:person AS text) AND j.source = 'hr'
+UNION
 SELECT c.job_id FROM withdrawals.job_chunks c WHERE c.state IN ({sql_list(UNFINISHED)})
     AND c.organisation_id = :organisation_id AND c.learner_external_id = CAST(:person AS text)
 UNION
@@ -87,12 +101,10 @@ ORDER BY 1 DESC LIMIT :most
 """)
 
 
-def list_jobs_without_outcomes(
-    connection: Connection, organisation_id: int, external_id: str, *, most: int
-) -> list[int]:
-    """Jobs that name the person and decided nothing of theirs: they wait, or were closed whole."""
+def list_jobs_of_person(connection: Connection, organisation_id: int, external_id: str, *, most: int) -> list[int]:
+    """Jobs that name the person: their deactivations, and those of anybody that wait or were closed whole."""
     values = {"organisation_id": organisation_id, "person": external_id, "most": most}
-    return list(connection.scalars(_OPEN_JOBS, values))
+    return list(connection.scalars(_JOBS_OF_PERSON, values))
 
 
 def list_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int], *, most: int) -> Rows:

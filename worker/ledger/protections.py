@@ -103,7 +103,8 @@ def find_same(connection: Connection, organisation_id: int, terms: Mapping[str, 
 
 def lock_protection(connection: Connection, organisation_id: int, protection_id: int) -> Protection | None:
     """A protection of an organisation, locked."""
-    return _one(connection, _of(organisation_id).where(protections.c.id == protection_id).with_for_update())
+    its = (protections.c.id == protection_id, protections.c.organisation_id == organisation_id)
+    return _one(connection, _PROTECTIONS.where(*its).with_for_update())
 
 
 def find_maker(connection: Connection, protection_id: int) -> str | None:

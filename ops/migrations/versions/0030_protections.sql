@@ -52,5 +52,6 @@ ALTER TABLE withdrawals.dead_letters
     ADD CONSTRAINT an_error_has_a_message CHECK (message IS NOT NULL
         OR code IN ('pathway_owned', 'unknown_status', 'not_found', 'unknown_learner', 'protected')) NOT VALID;
 
--- A person's whole history begins with every event that was received about them.
-CREATE INDEX receipts_of_person ON withdrawals.receipts (organisation_id, external_id, id) WHERE external_id IS NOT NULL;
+-- A person's whole history has every event that was about them. The receipt of one that was applied names nobody.
+CREATE INDEX audit_of_person ON withdrawals.audit (organisation_id, (detail ->> 'external_id'), id)
+    WHERE detail ? 'external_id';

@@ -14,6 +14,7 @@ from worker.web.console import (
     letters,
     library,
     overview,
+    people,
     receipt,
     reports,
     runs,
@@ -42,6 +43,7 @@ ROUTERS = [
     letters.router,
     runs.router,
     receipt.router,
+    people.router,
 ]
 
 
