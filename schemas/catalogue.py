@@ -341,11 +341,14 @@ ROLES: dict[Role, Entry] = {
     Role.SCIM: Entry("SCIM client", "Uses `/scim/v2`, and nothing else."),
     Role.PRODUCER: Entry("Producer", "For machines: submits and plans jobs, and reads its own."),
     Role.VIEWER: Entry("Viewer", "Reads everything of the organisation, and changes nothing."),
-    Role.OPERATOR: Entry("Operator", "Withdraws, steers and undoes jobs, and works on dead letters."),
-    Role.APPROVER: Entry(
-        "Approver", "Releases held jobs, overrides and cascades, decides on limits that an owner proposes."
+    Role.OPERATOR: Entry(
+        "Operator", "Withdraws, steers and undoes jobs, works on dead letters, and protects learners."
     ),
-    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks."),
+    Role.APPROVER: Entry(
+        "Approver",
+        "Releases held jobs, overrides and cascades, lifts protections, decides on limits that an owner proposes.",
+    ),
+    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks and what follows a protection."),
 }
 
 

@@ -49,4 +49,8 @@ def test_a_learner_is_protected_and_the_protection_lifted_on_their_page(
     assert "“case closed”" in shown
     assert "nothing withdraws this enrolment" not in bea.get(f"/console/enrolments/{two}")
     assert "nothing withdraws this enrolment" in bea.get(f"/console/enrolments/{one}")
+    link = "learner=Zo%C3%AB+%26"
+    assert link in bea.get("/console/enrolments?learner=zOE"), "a search finds it"
+    assert link in bea.get(f"/console/enrolments?learner={quote('ZOË &')}")
+    assert link not in bea.get("/console/enrolments?learner=zoo")
     assert "nothing is known about" in bea.get("/console/people?learner=nobody", 404)
