@@ -54,13 +54,14 @@ class Job(BaseModel):
 
 
 class PlanSample(BaseModel):
-    """One enrolment of a plan, with what owns it."""
+    """One enrolment of a plan, with what owns or protects it."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     enrolment_id: int
     series_title: str | None
     pathway_title: str | None
+    protection: str | None = Field(None, description="What protects it, and until when; null: nothing does.")
 
 
 class Plan(BaseModel):

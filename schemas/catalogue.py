@@ -124,6 +124,7 @@ class Outcome(StrEnum):
     ENROLLED_AGAIN = "enrolled_again"
     CHANGED_SINCE = "changed_since"
     LEARNER_INACTIVE = "learner_inactive"
+    PROTECTED = "protected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class OutcomeEntry(Entry):
     clean: bool = False
     """A job whose outcomes are all clean is `completed`; any other outcome makes it `completed_with_exceptions`."""
     needs_support: bool = False
-    """The outcome refers to a dead letter."""
+    """The outcome refers to a dead letter; `protected` only if the organisation wants one."""
 
 
 OUTCOMES: dict[Outcome, OutcomeEntry] = {
@@ -178,6 +179,12 @@ OUTCOMES: dict[Outcome, OutcomeEntry] = {
         "Changed since", "Not reinstated: the enrolment has changed since, or was reinstated before.", Tone.WARN
     ),
     Outcome.LEARNER_INACTIVE: OutcomeEntry("Learner inactive", "Not reinstated: the learner is inactive."),
+    Outcome.PROTECTED: OutcomeEntry(
+        "Protected",
+        "Not withdrawn: a legal hold or an exemption protects the enrolment or its learner.",
+        Tone.WARN,
+        needs_support=True,
+    ),
 }
 
 
@@ -220,6 +227,7 @@ class LetterCode(StrEnum):
     RETRIES_EXHAUSTED = "retries_exhausted"
     POISON = "poison"
     INVALID_EVENT = "invalid_event"
+    PROTECTED = "protected"
 
 
 LETTER_CODES: dict[LetterCode, Entry] = {
@@ -238,6 +246,11 @@ LETTER_CODES: dict[LetterCode, Entry] = {
         "Stops its worker", "The worker stopped again and again while it decided this. It is not tried again.", Tone.BAD
     ),
     LetterCode.INVALID_EVENT: Entry("Invalid event", "An HR event could not be read. Nothing was done.", Tone.BAD),
+    LetterCode.PROTECTED: Entry(
+        "Protected",
+        "A legal hold or an exemption protects the enrolment. The service tries again within a day after it ends.",
+        Tone.WARN,
+    ),
 }
 
 
@@ -255,6 +268,23 @@ LETTER_STATES: dict[LetterState, Entry] = {
     LetterState.REDRIVEN: Entry("Being tried", "A new attempt is in flight.", Tone.WARN),
     LetterState.RESOLVED: Entry("Resolved", "Nothing in it needs support any more.", Tone.GOOD),
     LetterState.DISCARDED: Entry("Discarded", "Closed without an answer; what was not done stays not done."),
+}
+
+
+class ProtectionKind(StrEnum):
+    """Why nothing withdraws a learner or an enrolment for a time."""
+
+    LEGAL_HOLD = "legal_hold"
+    EXEMPTION = "exemption"
+
+
+PROTECTION_KINDS: dict[ProtectionKind, Entry] = {
+    ProtectionKind.LEGAL_HOLD: Entry(
+        "Legal hold", "The law, or a case, asks that the record stays as it is. It may have no end.", Tone.WARN
+    ),
+    ProtectionKind.EXEMPTION: Entry(
+        "Exemption", "The learner goes on by agreement, until a day that is set.", Tone.WARN
+    ),
 }
 
 
@@ -315,11 +345,14 @@ ROLES: dict[Role, Entry] = {
     Role.SCIM: Entry("SCIM client", "Uses `/scim/v2`, and nothing else."),
     Role.PRODUCER: Entry("Producer", "For machines: submits and plans jobs, and reads its own."),
     Role.VIEWER: Entry("Viewer", "Reads everything of the organisation, and changes nothing."),
-    Role.OPERATOR: Entry("Operator", "Withdraws, steers and undoes jobs, and works on dead letters."),
-    Role.APPROVER: Entry(
-        "Approver", "Releases held jobs, overrides and cascades, decides on limits that an owner proposes."
+    Role.OPERATOR: Entry(
+        "Operator", "Withdraws, steers and undoes jobs, works on dead letters, and protects learners."
     ),
-    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks."),
+    Role.APPROVER: Entry(
+        "Approver",
+        "Releases held jobs, overrides and cascades, lifts protections, decides on limits that an owner proposes.",
+    ),
+    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks and what follows a protection."),
 }
 
 

@@ -64,7 +64,7 @@ def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
     try:
         found = _parse_one_server(rest) if separator else None
         parameters = found or conninfo_to_dict(f"postgresql://{rest}" if separator else "not a URL")
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeEncodeError):  # the latter: bytes of the environment that are not UTF-8
         raise SettingsError(f"{variable}: cannot be read; it looks like postgresql://user@host/name") from None
     if "," in str(parameters.get("host", "")):
         parameters.setdefault("target_session_attrs", "read-write")

@@ -132,6 +132,12 @@ class OwnProposalError(WithdrawalsError):
     type = "own_proposal"
 
 
+class OwnProtectionError(WithdrawalsError):
+    """Nobody lifts a protection they made."""
+
+    type = "own_protection"
+
+
 class ForbiddenError(WithdrawalsError):
     """The caller's role does not allow this."""
 

@@ -131,9 +131,32 @@ class OrganisationSettingsColumns(TypedColumns):
     counted_at: Named[datetime | None] = Column(Instant)
     passed_at: Named[datetime] = Column(Instant)
     erasure_key: Named[str | None]
+    protected_letters: Named[bool]
 
 
 organisation_settings = Table("organisation_settings", metadata, OrganisationSettingsColumns, schema="withdrawals")
+
+
+class ProtectionsColumns(TypedColumns):
+    """A learner or an enrolment that nothing withdraws for a time. `ends_at` is `infinity` for one without an end."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    learner_external_id: Named[str | None]
+    enrolment_id: Named[int | None] = Column(BigInteger)
+    kind: Named[str]
+    reason: Named[str]
+    made_by: Named[str]
+    maker_made_by: Named[str | None]
+    starts_at: Named[datetime] = Column(Instant)
+    until: Named[datetime | None] = Column(Instant)
+    lifted_by: Named[str | None]
+    lifted_at: Named[datetime | None] = Column(Instant)
+    lift_note: Named[str | None]
+    ends_at: Named[datetime] = Column(Instant)
+
+
+protections = Table("protections", metadata, ProtectionsColumns, schema="withdrawals")
 
 
 class BrakeVolumeColumns(TypedColumns):

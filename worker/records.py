@@ -1,7 +1,7 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -158,6 +158,14 @@ def explain(figures: dict[str, Any]) -> str:
         f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
         f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
     )
+
+
+def describe_protection(kind: str | None, until: str | None) -> str:
+    """`a legal hold until 2027-01-31 23:00Z`, as a part of a sentence. `until`: RFC 3339; None: without an end."""
+    name = {"legal_hold": "a legal hold", "exemption": "an exemption"}.get(kind or "", "a protection")
+    if until is None:
+        return f"{name} without an end"
+    return f"{name} until {datetime.fromisoformat(until).astimezone(UTC):%Y-%m-%d %H:%M}Z"
 
 
 @dataclass(frozen=True, slots=True)

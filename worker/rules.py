@@ -46,12 +46,14 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
     *,
     organisation_id: int,
     superseded: bool = False,
+    protected: bool = False,
     override: bool = False,
     override_pathway: int | None = None,
 ) -> Outcome:
     """What a job of `organisation_id` does to `enrolment`, in the order of rule 9.
 
     `superseded`: the job is a deactivation and the person's newest event is another one (rule 10).
+    `protected`: a legal hold or an exemption protects the enrolment or its learner. No override breaks it (rule 11).
     `override`: an approver decided to withdraw although a Learning Pathway owns the enrolment (rule 6).
     `override_pathway`: the override is for what this pathway owns, and for no other; None: for any.
     """
@@ -63,6 +65,8 @@ def decide(  # noqa: PLR0911 - one return a rule, in the order of rule 9
         return Outcome.ENROLMENT_ENDED
     if superseded:
         return Outcome.SUPERSEDED
+    if protected:
+        return Outcome.PROTECTED
     if enrolment.status not in ACTIVE:
         return Outcome.UNKNOWN_STATUS
     overridden = override and override_pathway in (None, enrolment.pathway_id)

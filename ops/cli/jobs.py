@@ -219,7 +219,7 @@ def _describe_all(samples: Sequence[answers.PlanSample]) -> str:
 
 
 def _describe(sample: answers.PlanSample) -> str:
-    titles = [title for title in (sample.series_title, sample.pathway_title) if title]
+    titles = [title for title in (sample.series_title, sample.pathway_title, sample.protection) if title]
     return f"{sample.enrolment_id}" + (f" ({', of '.join(titles)})" if sample.series_title else "")
 
 

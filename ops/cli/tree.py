@@ -29,6 +29,7 @@ _GROUPS = {
     "dead-letters": ("dead_letters", "desk", "letter_acts"),
     "keys": ("keys",),
     "person": ("person",),
+    "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),
     "report": ("report",),

@@ -75,6 +75,7 @@ def _codes() -> str:
         *listed("Reasons", catalogue.REASONS),
         *listed("Sources of a job", catalogue.SOURCES),
         *listed("Statuses of an enrolment", catalogue.STATUSES),
+        *listed("Kinds of a protection", catalogue.PROTECTION_KINDS),
         *listed("Receipts", catalogue.RECEIPT_STATUSES),
         *listed("Roles", catalogue.ROLES),
     )

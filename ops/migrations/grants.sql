@@ -19,3 +19,6 @@ REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erased_rows FROM :role;
 REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON withdrawals.erasures FROM :role;
 GRANT UPDATE (lifted_at) ON withdrawals.erasures TO :role;
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit_days FROM :role;
+-- A protection is lifted; its words and names are changed by an erasure alone.
+REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.protections FROM :role;
+GRANT UPDATE (lifted_by, lifted_at, lift_note) ON withdrawals.protections TO :role;

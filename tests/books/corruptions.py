@@ -412,6 +412,21 @@ OUTCOMES = [
         f"""UPDATE withdrawals.outcomes SET pathway_id = 1 WHERE job_id = 1 AND enrolment_id = ({WITHDRAWN})
             RETURNING {OUTCOME}""",
     ),
+    Corruption(
+        "a protection is put before a withdrawal",
+        "protected-withdrawn",
+        f"""WITH made AS (INSERT INTO withdrawals.protections (organisation_id, enrolment_id, kind, reason, made_by,
+                    starts_at)
+                SELECT organisation_id, enrolment_id, 'legal_hold', 'late', 'cli:eve', decided_at - interval '1 h'
+                FROM withdrawals.outcomes WHERE job_id = 1 AND enrolment_id = ({WITHDRAWN}) RETURNING enrolment_id)
+            SELECT 'job 1, enrolment ' || enrolment_id FROM made""",
+    ),
+    Corruption(
+        "protections are removed",
+        "protected-without-protection",
+        f"""WITH gone AS (DELETE FROM withdrawals.protections)
+            SELECT {OUTCOME} FROM withdrawals.outcomes WHERE outcome = 'protected'""",
+    ),
 ]
 
 LETTERS = [

@@ -7,12 +7,15 @@ import pytest
 from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
+from schemas.protections import ProtectionRequest
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
 from tests.world import World, decide_due
+from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
 from worker.jobs.files import uploads
+from worker.people import protections
 from worker.web.console.app import ROUTERS
 
 NO_PAGES = {
@@ -41,6 +44,8 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     with db.begin() as connection:
         kept = uploads.keep(connection, world.organisation_id, requested_by="token:anna", name="a.csv", stream=None)
         uploads.keep_faults(connection, world.organisation_id, kept, BytesIO(b"enrolment_id,problem"), "csv")
+    wanted = ProtectionRequest(learner_external_id="carla", kind="legal_hold", reason="case 17")
+    protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("token:mia"))
     letters = [str(letter.id) for letter in world.letters()]
     jobs = [str(job.id) for job in (done, later, held)]
     return {
@@ -55,6 +60,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/enrolments": ["", "?learner=anna"],
         "/console/enrolments/{enrolment_id}": [f"/{owned}", f"/{active}", f"/{gone}"],
         "/console/enrolments/{enrolment_id}/history": [f"/{owned}/history", f"/{gone}/history"],
+        "/console/people": ["?learner=anna", "?learner=carla"],
         "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
         "/console/withdraw/file/{upload_id}": [f"/{kept.id}?job={done.id}"],
         "/console/jobs": ["", "?state=held"],

@@ -37,6 +37,7 @@ def test_the_reference_is_made_from_the_code() -> None:
     assert {path.name for path in FOLDER.iterdir()} == made.keys()
     stale = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run `python -m ops.docs`"
+    assert "## withdrawals protection lift" in made["cli.md"], "the tree loads a command when it is asked for"
 
 
 def test_the_reference_has_every_word_of_the_command_line() -> None:

@@ -7,11 +7,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from schemas.catalogue import Outcome
+from schemas.protections import ProtectionRequest
 from tests.world import World, assert_balanced, decide_due
+from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.ledger import decide as short
+from worker.people import protections
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, IMPLIED_REASON, WITHDRAWN, Enrolment, decide
 
@@ -58,12 +61,13 @@ def test_the_set_statement_decides_on_real_rows_just_as_the_rules_do(
     assert_balanced(db)
 
 
+@pytest.mark.parametrize("protected", [False, True])
 @pytest.mark.parametrize("came_back", [False, True])
 @pytest.mark.parametrize("override", [False, True])
 def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
-    db: Database, world: World, environment: Settings, came_back: bool, override: bool
+    db: Database, world: World, environment: Settings, came_back: bool, override: bool, protected: bool
 ) -> None:
-    """The same for letters: every status the platform may show by then, person state, with and without override."""
+    """The same for letters: every status the platform may show by then, person state, protection, override or not."""
     pathway = world.pathway()
     ids = {status: world.enrolment("anna", pathway_id=pathway) for status in STATUSES}
     receipt = world.event(db, "deactivated", "anna")
@@ -74,6 +78,9 @@ def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
         world.run("UPDATE lms.enrolments SET status = :s WHERE id = :id", s=status, id=enrolment_id)
     if came_back:
         world.event(db, "reactivated", "anna")
+    if protected:
+        wanted = ProtectionRequest(learner_external_id="anna", kind="legal_hold", reason="case 17")
+        protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("cli:ada"))
     open_letters = [letter.id for letter in world.letters()]
     arguments = {"organisation_id": world.organisation_id, "letter_ids": open_letters, "actor": "test:support"}
     if override:
@@ -86,6 +93,7 @@ def test_a_letter_of_a_deactivation_is_decided_as_the_rules_say(
             Enrolment(world.organisation_id, status, pathway),
             organisation_id=world.organisation_id,
             superseded=came_back,
+            protected=protected,
             override=override,
         )
         for status, enrolment_id in ids.items()

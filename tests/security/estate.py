@@ -10,6 +10,7 @@ from schemas.brake import LimitRequest
 from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
+from schemas.protections import ProtectionRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
 from worker.access import sessions, tokens
@@ -22,7 +23,7 @@ from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
 from worker.ledger import webhook_deliveries
-from worker.people import events
+from worker.people import events, protections
 from worker.webhooks import endpoints
 
 FOREIGN = "zz-of-the-other-house"
@@ -112,6 +113,9 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
     proposal = limits.propose(
         db, organisation_id=organisation_id, wanted=LimitRequest(note=mark, floor=1000), who=Actor(f"test:{mark}")
     )
+    world.learner(f"held-{mark}")
+    wanted = ProtectionRequest(learner_external_id=f"held-{mark}", kind="legal_hold", reason=mark)
+    hold = protections.protect(db, organisation_id=organisation_id, wanted=wanted, who=Actor(f"test:{mark}"))
     receipt = events.record(db, Requester(organisation_id, f"hr:{mark}", f"hr:{mark}", mark), mark, back)
     return Holding(
         organisation_id,
@@ -125,6 +129,8 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
             "session_id": _session(world, db, settings, organisation_id, mark),
+            "protection_id": hold.id,
+            "external_id": learner,
             "upload_id": _keep_faults(db, organisation_id, mark),
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),

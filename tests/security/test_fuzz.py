@@ -32,6 +32,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     monkeypatch.setenv("BROKER_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "a-key-of-the-tests-alone")
+    monkeypatch.delenv("WITHDRAWALS_TEST_CHAOS", raising=False)  # no setting of the service
     settings.cache_clear()
 
 

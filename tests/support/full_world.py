@@ -7,10 +7,12 @@ from sqlalchemy import text
 from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import FileRequest, JobRequest
+from schemas.protections import ProtectionRequest
 from schemas.reinstate import ReinstateRequest
 from tests.support.ageing import years_pass
 from tests.support.racing import leases_run_out, take
 from tests.world import World, decide_due, id_file
+from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -19,7 +21,7 @@ from worker.jobs.files.submit import submit_file
 from worker.jobs.reinstate import reinstate
 from worker.jobs.submit import Requester, submit
 from worker.ledger import hr_sources as source_rows
-from worker.people import hr_sources, inbox, scim_users
+from worker.people import hr_sources, inbox, protections, scim_users
 from worker.people.inbox import IncomingEvent
 from worker.people.scim_users import UserAttributes
 from worker.queue import recovery
@@ -37,6 +39,7 @@ def build(db: Database, owner: Database, settings: Settings) -> None:
     _people(world, db, settings)
     _undone(world, db, settings)
     _pruned(world, db, settings)
+    _protected(world, db, settings)
     _seal(world, db)
     _unfinished(world, db, settings)
 
@@ -122,6 +125,14 @@ def _failures(world: World, db: Database, settings: Settings) -> None:
     recovery.take_over(db, impatient)  # poison
     world.submit(db, world.enrolments(4))
     recovery.record_failure(db, impatient, take(db), RuntimeError("boom"))  # split
+    decide_due(db, settings)
+
+
+def _protected(world: World, db: Database, settings: Settings) -> None:
+    world.enrolment("held")
+    wanted = ProtectionRequest(learner_external_id="held", kind="legal_hold", reason="case 17")
+    protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("cli:ada"))
+    world.event(db, "deactivated", "held")
     decide_due(db, settings)
 
 

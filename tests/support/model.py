@@ -16,6 +16,7 @@ from tests.support.model_values import (
     Enrolment,
     ImpossibleError,
     Job,
+    Key,
     Learner,
     Letter,
     LetterKey,
@@ -32,6 +33,8 @@ class Model(PeopleModel):
     """Those that are live."""
     faulty: bool = False
     """Whether anything went wrong that may be given up."""
+    protected: dict[Key | int, int] = field(default_factory=dict)
+    """Persons and enrolments that nothing withdraws, with the id of the protection."""
     prior: dict[tuple[int, int], str] = field(default_factory=dict)
     """The status before a job's withdrawal."""
 
@@ -196,6 +199,7 @@ class Model(PeopleModel):
             rules.Enrolment(enrolment.organisation, enrolment.status, enrolment.pathway) if enrolment else None,
             organisation_id=job.organisation,
             superseded=self.is_superseded(job),
+            protected=self.is_protected(one.enrolment),
             override=letter.override if letter else job.override is not None,
             override_pathway=letter.tried_pathway if letter else job.override,
         )
@@ -272,7 +276,14 @@ class Model(PeopleModel):
         if enrolment is None or act == "cascade":
             return enrolment is not None
         may_take = enrolment.pathway is None or (act == "override" and enrolment.pathway == self.letters[key].pathway)
-        return enrolment.status in ACTIVE and may_take
+        return enrolment.status in ACTIVE and may_take and not self.is_protected(key[1] or 0)
+
+    def is_protected(self, enrolment_id: int) -> bool:
+        """Whether a protection is about the enrolment or its learner."""
+        enrolment = self.enrolments.get(enrolment_id)
+        return enrolment is not None and bool(
+            {enrolment_id, self.learners[enrolment.learner].key} & self.protected.keys()
+        )
 
     def _still(self, job_id: int, enrolment: int) -> bool:
         """Whether the enrolment shows just what the job wrote, and nobody took it back."""

@@ -79,6 +79,11 @@ _BY_CODE: dict[LetterCode, dict[LetterAct, str]] = {
         LetterAct.REDRIVE: "Tries again. Withdraws the enrolment if the platform now shows a known status.",
         LetterAct.DISCARD: _DISCARD,
     },
+    LetterCode.PROTECTED: {
+        LetterAct.KEEP: _KEEP,
+        LetterAct.REDRIVE: "Tries again. Withdraws the enrolment if nothing protects it any more.",
+        LetterAct.DISCARD: _DISCARD,
+    },
     LetterCode.INVALID_EVENT: {
         LetterAct.DISCARD: "Closes the letter. After correcting the event, the sender sends it again under a new id.",
     },

@@ -11,7 +11,7 @@ from worker.errors import NotFoundError
 from worker.ids import LARGEST
 from worker.ledger import decision_receipts, letter_lists, retention
 from worker.ledger.retention import Forgotten
-from worker.records import DeadLetter
+from worker.records import DeadLetter, describe_protection
 
 Row = Mapping[str, Any]
 
@@ -27,6 +27,9 @@ RULES = {
     ),
     Outcome.PATHWAY_OWNED: Rule(
         number=6, sentence="An enrolment that a Learning Pathway owns is not withdrawn directly. Support decides."
+    ),
+    Outcome.PROTECTED: Rule(
+        number=11, sentence="Nothing withdraws an enrolment while a legal hold or an exemption protects it."
     ),
     Outcome.REINSTATED: Rule(number=3, sentence="Withdrawing deletes nothing, so it can be undone."),
     Outcome.NOT_FOUND: Rule(number=9, sentence="The first check is whether the enrolment exists in this organisation."),
@@ -104,6 +107,7 @@ def _outcome(outcome: str, row: Row, *, overridden: bool) -> str:
         Outcome.SUPERSEDED: "The person had come back. It was not touched.",
         Outcome.UNKNOWN_STATUS: f'The service does not know its status, "{status}". It was not touched.',
         Outcome.PATHWAY_OWNED: f"{owner[:1].upper()}{owner[1:]} owned it (status {status}). It was not touched.",
+        Outcome.PROTECTED: f"{_protection(row)} protected it (status {status}). It was not touched.",
         Outcome.NOT_FOUND: "This organisation had no such enrolment.",
         Outcome.FAILED: "Every attempt failed. It was not touched, and the dead letter has the error.",
         Outcome.CANCELLED: "The job was cancelled before this was decided.",
@@ -114,6 +118,11 @@ def _outcome(outcome: str, row: Row, *, overridden: bool) -> str:
     }
     back = f" Taken back by job {row['reinstated_by']}." if row["reinstated_by"] else ""
     return sentences[outcome] + back
+
+
+def _protection(row: Row) -> str:
+    found = describe_protection(row["protection_kind"], row["protected_until"])
+    return found[:1].upper() + found[1:]
 
 
 _STANDING = {

@@ -10,7 +10,7 @@ from schemas.catalogue import LETTER_CODES, LetterCode, Outcome
 from schemas.dead_letters import LetterAct
 from schemas.desk import Diagnosis
 from worker.dead_letters import acts
-from worker.records import DeadLetter
+from worker.records import DeadLetter, describe_protection
 from worker.rules import ACTIVE, WITHDRAWN, Enrolment, decide
 
 
@@ -22,6 +22,8 @@ def describe_cause(letter: DeadLetter) -> str:
         case LetterCode.UNKNOWN_STATUS:
             status = _quoted(letter.evidence.get("status"))
             return f"The service does not know the status {status}, and never guesses."
+        case LetterCode.PROTECTED:
+            return f"{_capitalise(_protection(letter.evidence))} protects the enrolment."
         case LetterCode.RETRIES_EXHAUSTED:
             return f"Every attempt failed: {letter.error_class or 'an error'}: {letter.message}"
         case LetterCode.INVALID_EVENT:
@@ -39,6 +41,11 @@ def describe_letter(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return a 
         case LetterCode.UNKNOWN_STATUS:
             status = _quoted(letter.evidence.get("status"))
             return f"{subject} was not withdrawn: the service does not know its status, {status}, and never guesses."
+        case LetterCode.PROTECTED:
+            return (
+                f"{subject} was not withdrawn: {_protection(letter.evidence)} protects it. The service tries again "
+                "within a day after that ends."
+            )
         case LetterCode.NOT_FOUND:
             return f"Job {letter.job_id} named {_lower(subject)}. This organisation has no such enrolment."
         case LetterCode.UNKNOWN_LEARNER:
@@ -103,7 +110,7 @@ def _override(letter: DeadLetter) -> str:
 
 def _cascade(letter: DeadLetter) -> str:
     found = _predict(letter, override=True)
-    if found is Outcome.PATHWAY_OWNED:
+    if found in (Outcome.PATHWAY_OWNED, Outcome.PROTECTED):
         return _without_effect(letter, found)
     active = [item for item in _siblings(letter) if item["status"] in ACTIVE]
     rest = len(_siblings(letter)) - len(active)
@@ -124,7 +131,7 @@ def _keep(letter: DeadLetter) -> str:
     return f"Closes the letter. Enrolment {letter.enrolment_id} stays as it is ({now['status']})."
 
 
-def _redrive(letter: DeadLetter) -> str:
+def _redrive(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return an outcome
     if letter.enrolment_id is None:
         return _redrive_person(letter)
     found = _predict(letter)
@@ -134,6 +141,8 @@ def _redrive(letter: DeadLetter) -> str:
             return f"Trying again withdraws {_named(letter)}{jobs}."
         case Outcome.PATHWAY_OWNED:
             return "Trying again will fail: a Learning Pathway owns this enrolment."
+        case Outcome.PROTECTED:
+            return f"Trying again will fail: {_protection_now(letter)} protects this enrolment."
         case Outcome.UNKNOWN_STATUS:
             status = _quoted(letter.evidence["now"]["status"])
             return f"Trying again will fail: the service does not know the status {status}."
@@ -157,7 +166,7 @@ def _redrive_person(letter: DeadLetter) -> str:
     return f"{decided} A Learning Pathway owns {owned}."
 
 
-def _without_effect(letter: DeadLetter, found: Outcome) -> str:
+def _without_effect(letter: DeadLetter, found: Outcome) -> str:  # noqa: PLR0911 - one return an outcome
     """An attempt that withdraws nothing: it resolves the letter, or opens it again."""
     now = letter.evidence["now"] or {}
     match found:
@@ -169,6 +178,8 @@ def _without_effect(letter: DeadLetter, found: Outcome) -> str:
             return "Withdraws nothing and resolves the letter: a newer event of the person replaced the deactivation."
         case Outcome.NOT_FOUND:
             return "Withdraws nothing: this organisation has no such enrolment."
+        case Outcome.PROTECTED:
+            return f"Withdraws nothing: {_protection_now(letter)} protects the enrolment. The letter opens again."
         case Outcome.PATHWAY_OWNED:
             return (
                 f"Withdraws nothing: {_pathway(now)} owns the enrolment now, and this letter is about "
@@ -184,6 +195,7 @@ def _predict(letter: DeadLetter, *, override: bool = False) -> Outcome:
         now and Enrolment(now["organisation_id"], now["status"], now["pathway_id"]),
         organisation_id=letter.organisation_id,
         superseded=_is_superseded(letter),
+        protected=bool(now and now.get("protection")),
         override=override,
         override_pathway=letter.evidence.get("pathway_id"),
     )
@@ -208,6 +220,11 @@ def _changes(letter: DeadLetter, then: dict[str, Any], now: dict[str, Any] | Non
         found.append(f"the status changed from {then['status']} to {now['status']}{by}")
     if then.get("status") and then.get("pathway_id") != now["pathway_id"]:
         found.append(f"{_pathway(now)} owns it now" if now["pathway_id"] else "no Learning Pathway owns it any more")
+    is_protected = bool(now.get("protection"))
+    if letter.code is LetterCode.PROTECTED and not is_protected:
+        found.append("nothing protects it any more")
+    if letter.code is not LetterCode.PROTECTED and is_protected:
+        found.append(f"{_protection_now(letter)} protects it now")
     return found
 
 
@@ -242,6 +259,16 @@ def _pathway(seen: dict[str, Any]) -> str:
     if seen.get("pathway_title"):
         return f'the Learning Pathway "{seen["pathway_title"]}"'
     return f"Learning Pathway {seen['pathway_id']}" if seen.get("pathway_id") else "a Learning Pathway"
+
+
+def _protection(seen: dict[str, Any]) -> str:
+    """What protected the enrolment when it was to be withdrawn."""
+    return describe_protection(seen.get("protection_kind"), seen.get("protected_until"))
+
+
+def _protection_now(letter: DeadLetter) -> str:
+    found = letter.evidence["now"]["protection"]
+    return describe_protection(found["kind"], found["until"])
 
 
 def _error(letter: DeadLetter) -> str:

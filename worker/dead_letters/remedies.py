@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
-from schemas.catalogue import LetterState
+from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterAct
 from worker.config import settings
 from worker.database import Database, notify_after_commit
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 def document(letter: DeadLetter) -> answers.DeadLetter:
     """A letter as producers and support get it: its diagnosis, and the remedies with what they would do to it."""
     values = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
-    due_at = letter.opened_at + settings().letter_targets[letter.code] if letter.is_live else None
+    due_at = _due_at(letter)
     return answers.DeadLetter.model_validate(
         {
             **values,
@@ -37,6 +38,19 @@ def document(letter: DeadLetter) -> answers.DeadLetter:
             "overdue": due_at is not None and due_at < letter.read_at,
         }
     )
+
+
+def _due_at(letter: DeadLetter) -> datetime | None:
+    """When a live letter is overdue. One of a protected enrolment has all its time once the protection has ended."""
+    if not letter.is_live:
+        return None
+    since = letter.opened_at
+    if letter.code is LetterCode.PROTECTED:
+        until = letter.evidence.get("protected_until")
+        if until is None:
+            return None
+        since = max(since, datetime.fromisoformat(until))
+    return since + settings().letter_targets[letter.code]
 
 
 def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLetter:

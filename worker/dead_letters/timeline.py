@@ -18,6 +18,8 @@ _ACTS = {
     "dead_letter.keep": "decided that it stays as it is (keep)",
     "dead_letter.discard": "discarded the letter",
     "dead_letter.note": "added a note",
+    "protection.add": "protected it from being withdrawn",
+    "protection.lift": "lifted a protection",
     "job.cancel": "cancelled the job",
     "job.pause": "paused the job",
     "job.resume": "resumed the job",

@@ -9,18 +9,22 @@ from worker.errors import InvalidInputError
 from worker.ledger import jobs
 
 
-def effective_time(connection: Connection, organisation_id: int, when: datetime | date | None) -> datetime | None:
+def effective_time(
+    connection: Connection, organisation_id: int, when: datetime | date | None, *, field: str = "effective_at"
+) -> datetime | None:
     """The point in time that `when` means: a date alone is the end of that day in the organisation's time zone.
+
+    `field`: its name, for the message.
 
     Raises:
         InvalidInputError: the organisation's time zone is unknown, or the date is out of range.
     """
     if when is None or isinstance(when, datetime):
         return when
-    return end_of_day(when, jobs.timezone(connection, organisation_id))
+    return end_of_day(when, jobs.timezone(connection, organisation_id), field=field)
 
 
-def end_of_day(day: date, zone: str) -> datetime:
+def end_of_day(day: date, zone: str, *, field: str = "effective_at") -> datetime:
     """The end of a day in a time zone, an IANA name.
 
     Raises:
@@ -30,9 +34,9 @@ def end_of_day(day: date, zone: str) -> datetime:
         known = ZoneInfo(zone)
     except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
         raise InvalidInputError(
-            f"effective_at: the organisation's time zone {zone!r} is not known; give a time with its offset"
+            f"{field}: the organisation's time zone {zone!r} is not known; give a time with its offset"
         ) from None
     try:
         return datetime.combine(day + timedelta(days=1), time.min, known).astimezone(UTC)
     except OverflowError:
-        raise InvalidInputError("effective_at: that date is too far away") from None
+        raise InvalidInputError(f"{field}: that date is too far away") from None

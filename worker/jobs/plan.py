@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from schemas import answers
+from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
 from worker.access.sealing import Seal
 from worker.config import settings
@@ -28,7 +29,8 @@ from worker.jobs.selection import Selection, selection_of
 from worker.ledger import job_lists
 from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
-from worker.records import Job
+from worker.ledger.protections import find_last
+from worker.records import Job, describe_protection
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""
@@ -151,7 +153,9 @@ def _answer(
         duplicates=duplicates,
         outcomes=found.outcomes,
         samples={
-            outcome: [_sample(one, *named.get(one, (None, None))) for one in ids]
+            outcome: [
+                _sample(one, named.get(one), _protection(connection, organisation_id, outcome, one)) for one in ids
+            ]
             for outcome, ids in found.samples.items()
         },
         learners=found.learners,
@@ -161,5 +165,15 @@ def _answer(
     )
 
 
-def _sample(enrolment_id: int, series: str | None, pathway: str | None) -> answers.PlanSample:
-    return answers.PlanSample(enrolment_id=enrolment_id, series_title=series, pathway_title=pathway)
+def _sample(enrolment_id: int, titles: tuple[str, str | None] | None, protection: str | None) -> answers.PlanSample:
+    series, pathway = titles or (None, None)
+    return answers.PlanSample(
+        enrolment_id=enrolment_id, series_title=series, pathway_title=pathway, protection=protection
+    )
+
+
+def _protection(connection: Connection, organisation_id: int, outcome: str, enrolment_id: int) -> str | None:
+    if outcome != Outcome.PROTECTED:
+        return None
+    found = find_last(connection, organisation_id, enrolment_id)
+    return describe_protection(found.kind, found.until.isoformat() if found.until else None) if found else None

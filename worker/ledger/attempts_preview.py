@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     true,
 )
@@ -86,6 +87,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
             literal(override).label("override"),
             _PATHWAY_SEEN.label("override_pathway"),
             (func.coalesce(superseded, False) if may_be_superseded else false()).label("superseded"),
+            true().label("guarded"),
         )
         .where(*letters)
         .cte("a")
@@ -105,6 +107,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
     return (
         select(
             a.c.id,
+            a.c.code,
             outcome.label("outcome"),
             func.coalesce(cast(e.c.learner_id, Text), a.c.learner_external_id).label("learner"),
         )
@@ -134,7 +137,9 @@ def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str
     """The ids of open letters that match and that an attempt would resolve now, without any that was given up."""
     verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
     given_up = exists().where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
-    return select(verdicts.c.id).where(one_of(verdicts.c.outcome, _SETTLED), ~given_up)
+    # What a protection that has ended kept back is decided anew, also if that opens a letter of another code.
+    is_free = and_(verdicts.c.code == LetterCode.PROTECTED, verdicts.c.outcome != Outcome.PROTECTED)
+    return select(verdicts.c.id).where(or_(one_of(verdicts.c.outcome, _SETTLED), is_free), ~given_up)
 
 
 def any_would_settle(

@@ -23,10 +23,11 @@ AT_ONCE = 10_000
 # Of a job over ids: distinct. A person job has one learner, or none. The ids of a chunk are one array, which a single
 # scan of the index goes along; looked up one by one they took three times as long. OFFSET 0: without it, the planner
 # may read all active enrolments of the platform for each chunk, by an index of those.
+_ORGANISATION_OF_JOB = "(SELECT o.organisation_id FROM withdrawals.jobs o WHERE o.id = {job})"
 _LEARNERS = f"""SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdrawals.job_chunks c
-    CROSS JOIN LATERAL (SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+    CROSS JOIN LATERAL (SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
         WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
-    WHERE c.job_id = {{job}} AND {WOULD_WITHDRAW}) l"""
+    WHERE c.job_id = {{job}} AND {WOULD_WITHDRAW.format(organisation=_ORGANISATION_OF_JOB)}) l"""
 _SUBJECT = text(f"""
 SELECT j.released_at IS NOT NULL AS released, j.door, CASE WHEN j.kind = 'reinstate' THEN 0
     WHEN j.learner_external_id IS NOT NULL

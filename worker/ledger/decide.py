@@ -3,7 +3,8 @@
 Locking and deciding are two statements on purpose. Under READ COMMITTED a locking read returns the newest
 version of a locked row, but whatever is joined beside it comes from the statement's older snapshot. So rows
 are locked first; the deciding statement's snapshot is newer than every lock and sees just what they hold. A plain chunk
-is decided from rows alone, without anything joined: there one statement checks each row again under its lock.
+is decided from rows alone, without anything joined: there one statement checks each row again under its lock. What is
+protected is another row, which a second statement looks for once these locks are held.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, TextClause, text
 
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import ASKED_AT, load_sql, plan_by_index, sql_list
+from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, sql_list
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
@@ -20,11 +21,15 @@ RULES = f"""CASE
     WHEN e.status = '{WITHDRAWN}' THEN 'already_withdrawn'
     WHEN e.status IN ({sql_list(ENDED)}) THEN 'enrolment_ended'
     WHEN a.superseded THEN 'superseded'
+    WHEN a.guarded AND {IS_PROTECTED} THEN 'protected'
     WHEN e.status NOT IN ({sql_list(ACTIVE)}) THEN 'unknown_status'
     WHEN e.pathway_id IS NOT NULL AND NOT (a.override AND coalesce(a.override_pathway, e.pathway_id) = e.pathway_id)
         THEN 'pathway_owned'
     ELSE 'withdrawn' END"""
-"""`rules.decide` as SQL, over an asked row `a` and its enrolment `e` of the same organisation, or none."""
+"""`rules.decide` as SQL, over an asked row `a` and its enrolment `e` of the same organisation, or none.
+
+`a.guarded`: whether anything of the organisation is protected.
+"""
 
 # By steps, each letter from an index (OFFSET 0 keeps it so): over tables that were never analysed, the planner began
 # with the organisation, and 150 chunks beside 300 letters took more than a second.
@@ -120,7 +125,9 @@ _PLAIN_RULES = f"""CASE
 def _decide_plain(*, version: str, is_version: str) -> TextClause:
     return load_sql(
         "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
-        version=version, is_version=is_version, asked_at=ASKED_AT,
+        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED,
+        any_protection=ANY_PROTECTION.format(
+            organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)"),
     )  # fmt: skip
 
 
@@ -147,6 +154,8 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
         return None
     if not row.is_as_seen:
         raise ChangedMeanwhileError("an enrolment was changed while its chunk was decided")
+    if connection.scalar(_WITHDREW_PROTECTED, {"chunk": row.chunk_id}):
+        raise ChangedMeanwhileError("an enrolment was protected while its chunk was decided")
     return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
 
 
@@ -157,6 +166,16 @@ def _enrolments_are_a_table(connection: Connection) -> bool:
     return bool(connection.info["enrolments_are_a_table"])
 
 
+# A protection is made under the locks of the enrolments that it protects. This snapshot is newer than every lock of the
+# chunk: it sees each protection whose maker had the locks before. One that is made from now on waits for the commit.
+_WITHDREW_PROTECTED = text(f"""
+SELECT {ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
+    WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id AND e.status = '{WITHDRAWN}'
+        AND e.withdrawn_at = now() AND {IS_PROTECTED})
+FROM withdrawals.chunks c WHERE c.id = :chunk
+""")
+
+
 _DECIDE = load_sql(
     "decide.sql",
     rules=RULES,
@@ -164,6 +183,7 @@ _DECIDE = load_sql(
     active=sql_list(ACTIVE),
     ended=sql_list(ENDED),
     needs_support=sql_list(NEEDS_SUPPORT),
+    any_protection=ANY_PROTECTION.format(organisation="o.id"),
 )
 
 

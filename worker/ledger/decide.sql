@@ -18,10 +18,15 @@ WITH asked AS (
     WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL
         AND e.id IN (SELECT unnest(CAST(:locked AS bigint[])))
 
+-- Of their organisations those in which anything is protected.
+), guarded AS MATERIALIZED (
+    SELECT o.id FROM (SELECT DISTINCT c.organisation_id AS id FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)) o
+    WHERE {any_protection}
+
 -- The rules, in the order of rule 9, on each row by itself.
 ), seen AS (
     SELECT a.*, e.status, e.pathway_id, {rules} AS verdict
-    FROM asked a LEFT JOIN lms.enrolments e
+    FROM (SELECT asked.*, organisation_id IN (SELECT id FROM guarded) AS guarded FROM asked) a LEFT JOIN lms.enrolments e
         ON e.id = a.enrolment_id AND e.organisation_id = a.organisation_id AND e.id = ANY(:locked)
 
 -- Several jobs may ask for the same enrolment: the one accepted first withdraws it …
@@ -47,15 +52,34 @@ WITH asked AS (
         AND e.status IN ({active})
     RETURNING e.id
 
+-- What protects each protected enrolment: of several protections the one that ends last.
+), protected AS MATERIALIZED (
+    SELECT DISTINCT ON (d.organisation_id, d.enrolment_id) d.organisation_id, d.enrolment_id, p.id, p.kind, p.until
+    FROM decided d CROSS JOIN LATERAL (
+        SELECT p.* FROM withdrawals.protections p WHERE p.organisation_id = d.organisation_id
+            AND p.enrolment_id = d.enrolment_id AND p.ends_at > now()
+        UNION ALL
+        SELECT p.* FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+        JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
+            AND p.learner_external_id = l.external_id AND p.ends_at > now()
+        WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id) p
+    WHERE d.outcome = 'protected'
+    ORDER BY d.organisation_id, d.enrolment_id, p.ends_at DESC, p.id
+
 -- Open a letter for what needs support, or attach to the live one. Its sentence is made from code and evidence when read.
+-- An organisation may want no letters of what is protected.
 ), letters AS (
     INSERT INTO withdrawals.dead_letters (organisation_id, code, enrolment_id, job_id, fingerprint, evidence)
     SELECT DISTINCT ON (d.organisation_id, d.enrolment_id) d.organisation_id, d.outcome, d.enrolment_id, d.job_id,
-        d.outcome || coalesce(':' || coalesce(d.pathway_id::text,
+        d.outcome || coalesce(':' || coalesce(p.id::text, d.pathway_id::text,
             CASE WHEN d.outcome = 'unknown_status' THEN d.status END), ''),
         jsonb_strip_nulls(jsonb_build_object('status', d.status, 'pathway_id', d.pathway_id,
-            'pathway_title', (SELECT p.title FROM lms.pathways p WHERE p.id = d.pathway_id)))
-    FROM decided d WHERE d.outcome IN ({needs_support})
+            'pathway_title', (SELECT w.title FROM lms.pathways w WHERE w.id = d.pathway_id),
+            'protection_id', p.id, 'protection_kind', p.kind, 'protected_until', p.until))
+    FROM decided d LEFT JOIN protected p ON p.organisation_id = d.organisation_id AND p.enrolment_id = d.enrolment_id
+        AND d.outcome = 'protected'
+    WHERE d.outcome IN ({needs_support}) AND (d.outcome <> 'protected' OR coalesce((SELECT s.protected_letters
+        FROM withdrawals.organisation_settings s WHERE s.organisation_id = d.organisation_id), true))
     ORDER BY d.organisation_id, d.enrolment_id, d.job_id
     ON CONFLICT (organisation_id, enrolment_id, learner_external_id, code)
         WHERE state IN ('open', 'redriven') AND code <> 'invalid_event'
@@ -73,7 +97,8 @@ WITH asked AS (
     FROM lettered WHERE before IS NULL
 ), replaced AS (
     UPDATE withdrawals.outcomes o SET outcome = d.outcome, prior_status = d.status, pathway_id = d.pathway_id,
-        dead_letter_id = coalesce(d.letter, o.dead_letter_id), decided_at = now()
+        dead_letter_id = coalesce(d.letter, CASE WHEN d.outcome <> 'protected' THEN o.dead_letter_id END),
+        decided_at = now()
     FROM lettered d WHERE o.job_id = d.job_id AND o.enrolment_id = d.enrolment_id
         AND d.before IS NOT NULL AND d.before <> d.outcome
     RETURNING o.enrolment_id, o.job_id

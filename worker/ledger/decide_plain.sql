@@ -1,5 +1,5 @@
 -- Locks, decides and writes the one chunk of a claim, where there is nothing special in it: it only names enrolments to
--- withdraw, all are there, and none needs support. Most chunks are like this. It writes what decide.sql would write.
+-- withdraw, all are there, and none is protected or needs support. Most chunks are like this. It writes what decide.sql would write.
 -- Where there is something special, no row is returned, and nothing is locked or written.
 
 -- What the enrolments are in this snapshot, without a lock. The rules, in the order of rule 9, on each row by itself.
@@ -7,7 +7,8 @@ WITH seen AS MATERIALIZED (
     SELECT e.id, {version} AS version, e.status, e.pathway_id, {rules} AS outcome FROM lms.enrolments e
     WHERE e.id = ANY((SELECT c.enrolment_ids FROM withdrawals.chunks c WHERE c.id = :chunk)::bigint[])
         AND e.organisation_id = (SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)
-        AND (e.status IN ('{withdrawn}', {ended}) OR (e.status IN ({active}) AND e.pathway_id IS NULL))
+        AND (e.status IN ('{withdrawn}', {ended}) OR (e.status IN ({active}) AND e.pathway_id IS NULL
+            AND NOT ({any_protection} AND {is_protected})))
     ORDER BY e.id
 
 -- The chunk, locked if it is still the claim's own.

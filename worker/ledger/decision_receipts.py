@@ -100,13 +100,22 @@ def list_jobs_of_letter(connection: Connection, letter_id: int) -> list[dict[str
 
 _OUTCOMES = text(f"""
 SELECT {_ASKED}, o.outcome, o.prior_status, o.pathway_id, p.title AS pathway_title, o.dead_letter_id, o.decided_at,
-    o.reinstated_by, last.asked_by, coalesce(last.override, c.override) AS override
+    o.reinstated_by, last.asked_by, coalesce(last.override, c.override) AS override,
+    guard.kind AS protection_kind,
+    to_char(guard.until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS protected_until
 FROM withdrawals.outcomes o JOIN withdrawals.jobs j ON j.id = o.job_id JOIN withdrawals.chunks c ON c.id = o.chunk_id
 LEFT JOIN lms.pathways p ON p.id = o.pathway_id AND p.organisation_id = o.organisation_id
 -- The attempt that decided, when support asked for it.
 LEFT JOIN LATERAL (SELECT a.asked_by, a.override FROM withdrawals.letter_chunks a
     WHERE a.letter_id = o.dead_letter_id AND a.job_id = o.job_id AND a.closed_at = o.decided_at
     ORDER BY a.id DESC LIMIT 1) last ON true
+-- Of a protected one: the protection that was in force, of several the one that ended last.
+LEFT JOIN LATERAL (SELECT p.kind, p.until FROM withdrawals.protections p
+    WHERE o.outcome = 'protected' AND p.organisation_id = o.organisation_id AND p.ends_at > o.decided_at
+        AND (p.enrolment_id = o.enrolment_id OR p.learner_external_id = (SELECT l.external_id FROM lms.enrolments e
+            JOIN lms.learners l ON l.id = e.learner_id
+            WHERE e.id = o.enrolment_id AND e.organisation_id = o.organisation_id))
+    ORDER BY p.starts_at > o.decided_at, p.ends_at DESC, p.id LIMIT 1) guard ON true
 WHERE o.enrolment_id = :enrolment_id AND o.organisation_id = :organisation_id ORDER BY j.id
 """)
 

@@ -44,6 +44,8 @@ _CLOSED_LISTS = {
     "action", "result", "error_class", "held_because", "table_name", "door", "on_deactivate",
 }  # fmt: skip
 """Columns whose values the service chooses. `door` and `source` hold the name that an owner gave to an HR system."""
+_FREE_TEXTS = {"protections.reason"}
+"""Columns that people write, although others of that name are closed lists."""
 _OTHER_COLUMNS = {
     "sources.name": "as `door`",
     "sources.secret": "sealed",
@@ -60,6 +62,7 @@ _OTHER_COLUMNS = {
     "jobs.deactivated_external_id": "renamed",
     "chunks.learner_external_id": "renamed",
     "dead_letters.learner_external_id": "renamed",
+    "protections.learner_external_id": "renamed",
     "persons.external_id": "renamed",
     "person_events.external_id": "renamed",
     "scim_users.external_id": "renamed",
@@ -72,6 +75,8 @@ _OTHER_TABLES = {
     "upload_parts": "with their upload",
     "prunes": "each record is chained to the one before; it names who pruned, and no learner",
     "pruned_withdrawals": "who asked, as the platform's rows have it; which rows is not known any more",
+    "logout_tokens": "random ids of messages, kept for minutes",
+    "sessions": "a browser's name; they end within hours",
     "leader": "names of steps and errors, of no organisation",
 }
 _KEYS = {"receipts": ("id",)}
@@ -161,7 +166,9 @@ def _may_name(table: Table, column: ColumnElement[Any]) -> bool:
     name = str(column.name)
     holds_text = isinstance(column.type, Text | JSONB) or str(column.type) in ("VARCHAR", "TEXT")
     is_list = isinstance(column.type, ARRAY) and isinstance(column.type.item_type, Text)
-    return (holds_text or is_list) and name not in _CLOSED_LISTS and f"{table.name}.{name}" not in _OTHER_COLUMNS
+    whole = f"{table.name}.{name}"
+    is_closed = name in _CLOSED_LISTS and whole not in _FREE_TEXTS
+    return (holds_text or is_list) and not is_closed and whole not in _OTHER_COLUMNS
 
 
 def last_id(connection: Connection, table: Table) -> int | None:

@@ -139,6 +139,9 @@ WHERE c.organisation_id = :organisation AND c.state IN ({sql_list(UNFINISHED)})
 UNION SELECT 'dead letter ' || d.id || ' is ' || d.state FROM withdrawals.dead_letters d
 WHERE d.organisation_id = :organisation AND d.state IN ({sql_list(LIVE)})
     AND (d.learner_external_id = :person OR d.enrolment_id = ANY(CAST(:enrolments AS bigint[])))
+UNION SELECT 'protection ' || p.id || ' is in force' FROM withdrawals.protections p
+WHERE p.organisation_id = :organisation AND p.ends_at > now()
+    AND (p.learner_external_id = :person OR p.enrolment_id = ANY(CAST(:enrolments AS bigint[])))
 UNION SELECT 'receipt ' || r.id || ' waits in the inbox' FROM withdrawals.receipts r
 WHERE r.organisation_id = :organisation AND r.waiting AND r.external_id = :person
 UNION SELECT 'enrolment ' || e.id || ' is ' || e.status FROM lms.enrolments e
@@ -230,6 +233,12 @@ _RENAME = {
         WHERE organisation_id = :organisation AND learner_external_id = :person""",
     "jobs.deactivated_external_id": """UPDATE withdrawals.jobs SET deactivated_external_id = :pseudonym
         WHERE organisation_id = :organisation AND deactivated_external_id = :person""",
+    "protections.reason": """UPDATE withdrawals.protections SET reason = '[erased]',
+            lift_note = CASE WHEN lift_note IS NOT NULL THEN '[erased]' END
+        WHERE organisation_id = :organisation AND (reason <> '[erased]' OR lift_note <> '[erased]')
+            AND (learner_external_id = :person OR enrolment_id = ANY(CAST(:enrolments AS bigint[])))""",
+    "protections.learner_external_id": """UPDATE withdrawals.protections SET learner_external_id = :pseudonym
+        WHERE organisation_id = :organisation AND learner_external_id = :person""",
     "scim_users.external_id": """UPDATE withdrawals.scim_users SET external_id = :pseudonym
         WHERE organisation_id = :organisation AND external_id = :person""",
     "uploads": "DELETE FROM withdrawals.uploads WHERE organisation_id = :organisation",

@@ -32,8 +32,21 @@ def sql_list(values: Iterable[str]) -> str:
     return ", ".join(f"'{value}'" for value in sorted(values))
 
 
-WOULD_WITHDRAW = f"e.status IN ({sql_list(ACTIVE)}) AND e.pathway_id IS NULL"
-"""Of an enrolment `e`: whether the rules withdraw it if it is asked for. The brake counts the learners of these."""
+ANY_PROTECTION = """EXISTS (SELECT FROM withdrawals.protections g
+    WHERE g.organisation_id = {organisation} AND g.ends_at > now())"""
+"""Whether anything of `{organisation}` is protected. Where nothing is, its rows need no look of their own."""
+
+# OFFSET 0: each is looked up from its index. The time is the transaction's, which is also the time of the outcome.
+IS_PROTECTED = """(EXISTS (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
+        AND p.enrolment_id = e.id AND p.ends_at > now() OFFSET 0)
+    OR EXISTS (SELECT FROM lms.learners l JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
+        AND p.learner_external_id = l.external_id AND p.ends_at > now()
+        WHERE l.id = e.learner_id AND l.organisation_id = e.organisation_id OFFSET 0))"""
+"""Of an enrolment `e`: whether a legal hold or an exemption protects it or its learner."""
+
+WOULD_WITHDRAW = f"""e.status IN ({sql_list(ACTIVE)}) AND e.pathway_id IS NULL
+    AND NOT ({ANY_PROTECTION} AND {IS_PROTECTED})"""
+"""Of an enrolment `e` of `{organisation}`: whether the rules withdraw it if it is asked for. The brake counts these."""
 
 # OFFSET 0: the learner is looked up first, then the enrolments of that one.
 IS_WITHDRAWN = f"""EXISTS (SELECT 1 FROM (SELECT l.id FROM lms.learners l

@@ -76,9 +76,9 @@ looked AS MATERIALIZED (
         CASE WHEN a.learner_external_id IS NOT NULL THEN
             ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
         ELSE (SELECT count(DISTINCT e.learner_id) FROM (
-            SELECT e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+            SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
             WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0) e
-            WHERE {WOULD_WITHDRAW}) END AS learners
+            WHERE {WOULD_WITHDRAW.format(organisation="a.organisation_id")}) END AS learners
     FROM asked a
     LEFT JOIN LATERAL (SELECT k.id, k.request_hash FROM withdrawals.jobs k WHERE {_BY_KEY}) j ON true
     LEFT JOIN LATERAL (SELECT k.job_id, k.request_hash FROM withdrawals.receipts k WHERE {_BY_KEY}) r ON true

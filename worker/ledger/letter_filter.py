@@ -6,21 +6,28 @@ Also the one place that says when a letter is overdue.
 from collections.abc import Mapping
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, ColumnElement, and_, cast, exists, func, not_, or_, tuple_
+from sqlalchemy import BigInteger, ColumnElement, DateTime, and_, cast, exists, false, func, not_, or_, tuple_
 
 from schemas.catalogue import LetterCode
 from schemas.dead_letters import NOBODY, LetterFilter
 from worker.config import settings
 from worker.ledger.fragments import LIVE, one_of
+from worker.ledger.protections import is_protected
 from worker.models import dead_letters, enrolments, jobs, outcomes
 
 Targets = Mapping[str, timedelta]
 """By code: how long a letter may stay open until it is overdue."""
 
+_SEEN = dead_letters.c.evidence
 IS_LIVE = one_of(dead_letters.c.state, LIVE)
 """Whether a letter is open or being tried."""
 
-_ABOUT_AN_ENROLMENT = (LetterCode.PATHWAY_OWNED, LetterCode.UNKNOWN_STATUS, LetterCode.NOT_FOUND)
+_ABOUT_AN_ENROLMENT = (
+    LetterCode.PATHWAY_OWNED,
+    LetterCode.UNKNOWN_STATUS,
+    LetterCode.NOT_FOUND,
+    LetterCode.PROTECTED,
+)
 
 
 def conditions(organisation_id: int, wanted: LetterFilter) -> list[ColumnElement[bool]]:
@@ -55,25 +62,35 @@ def is_overdue(targets: Targets) -> ColumnElement[bool]:
     One comparison a code, so that each finds its letters in the index by code and age.
     """
     late = [
-        and_(dead_letters.c.code == code, dead_letters.c.opened_at < func.now() - target)
+        and_(dead_letters.c.code == code, dead_letters.c.opened_at < func.now() - target, *_is_free_since(code, target))
         for code, target in targets.items()
     ]
     return and_(IS_LIVE, or_(*late))
+
+
+def _is_free_since(code: str, target: timedelta) -> list[ColumnElement[bool]]:
+    """A protected enrolment waits for nobody until the protection that its letter saw has ended."""
+    if code != LetterCode.PROTECTED:
+        return []
+    ended = cast(_SEEN["protected_until"].astext, DateTime(timezone=True)) < func.now() - target
+    return [func.coalesce(ended, false())]
 
 
 def _is_referred_to_by(job_id: int) -> ColumnElement[bool]:
     return exists().where(outcomes.c.dead_letter_id == dead_letters.c.id, outcomes.c.job_id == job_id)
 
 
-_SEEN = dead_letters.c.evidence
 _HAS_CHANGED = and_(
     one_of(dead_letters.c.code, _ABOUT_AN_ENROLMENT),
     exists().where(
         enrolments.c.id == dead_letters.c.enrolment_id,
         enrolments.c.organisation_id == dead_letters.c.organisation_id,
-        tuple_(enrolments.c.status, enrolments.c.pathway_id).is_distinct_from(
-            tuple_(_SEEN["status"].astext, cast(_SEEN["pathway_id"].astext, BigInteger))
+        or_(
+            tuple_(enrolments.c.status, enrolments.c.pathway_id).is_distinct_from(
+                tuple_(_SEEN["status"].astext, cast(_SEEN["pathway_id"].astext, BigInteger))
+            ),
+            and_(dead_letters.c.code == LetterCode.PROTECTED, not_(is_protected())),
         ),
     ),
 )
-"""Whether the platform shows another status or pathway now than the letter saw."""
+"""Whether the platform shows another status or pathway now than the letter saw, or nothing protects it any more."""

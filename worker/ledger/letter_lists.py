@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Select, any_, bindparam, func, select, text, 
 from schemas.catalogue import LETTER_CODES, LetterCode, LetterState
 from worker.ids import LARGEST
 from worker.ledger.fragments import one_of
+from worker.ledger.protections import find_last
 from worker.models import (
     Ids,
     audit,
@@ -129,7 +130,10 @@ ORDER BY 1 NULLS LAST, 2
 
 
 def find_enrolment(connection: Connection, organisation_id: int, enrolment_id: int) -> dict[str, Any] | None:
-    """An enrolment as the platform has it now, with the learner's others in the same pathway as `siblings`."""
+    """An enrolment as the platform has it now, with the learner's others in the same pathway as `siblings`.
+
+    `protection`: `id`, `kind` and `until` of a live one about it or its learner; None: there is none.
+    """
     statement = (
         select(
             enrolments.c.id,
@@ -171,4 +175,6 @@ def find_enrolment(connection: Connection, organisation_id: int, enrolment_id: i
         .order_by(enrolments.c.id)
     )
     found = [dict(item) for item in connection.execute(siblings).mappings()] if row["pathway_id"] else []
-    return {**row, "siblings": found}
+    live = find_last(connection, organisation_id, enrolment_id)
+    protection = live.model_dump(mode="json", include={"id", "kind", "until"}) if live else None
+    return {**row, "siblings": found, "protection": protection}

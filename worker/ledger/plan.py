@@ -12,7 +12,7 @@ from schemas.jobs import Filter
 from worker.ledger import enrolment_filter
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import UNFINISHED
-from worker.models import Ids, enrolments, job_chunks, learners, pathways, series
+from worker.models import Ids, enrolments, job_chunks, learners, pathways, protections, series
 from worker.rules import ENDED, WITHDRAWN
 
 SAMPLES = 5
@@ -86,11 +86,13 @@ def names(connection: Connection, organisation_id: int, ids: Sequence[int]) -> d
 def _preview(connection: Connection, organisation_id: int, selected: Select[Any]) -> Preview:
     # Grouped twice in the one pass: the learners' number needs no second look at every id.
     ids = selected.cte("ids")
+    guarded = exists().where(protections.c.organisation_id == organisation_id, protections.c.ends_at > func.now())
     a = select(
         ids.c.id,
         false().label("superseded"),
         false().label("override"),
         literal(None, BigInteger).label("override_pathway"),
+        guarded.label("guarded"),
     ).subquery("a")
     e = enrolments.alias("e")
     of_organisation = and_(e.c.id == a.c.id, e.c.organisation_id == organisation_id)

@@ -3,12 +3,27 @@
 These tables are the platform's and can hold millions of rows: every statement has a limit, and none counts all rows.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Double, Select, cast, exists, func, or_, select, text, true, union
+from sqlalchemy import (
+    Connection,
+    Double,
+    Select,
+    case,
+    cast,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+    union,
+)
 
 from schemas.catalogue import JobState, Outcome
 from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
@@ -119,7 +134,7 @@ def find_learners(connection: Connection, organisation_id: int, text: str) -> tu
     """Ids of learners, up to `MOST_LEARNERS`, and whether there are more.
 
     Those with exactly this external id or e-mail address, by index. If there are none, those whose external id,
-    name or e-mail address contains the text without the spaces around it.
+    name or e-mail address contains the text without the spaces around it, in capitals or not, with accents or not.
     """
     own = select(learners.c.id).where(learners.c.organisation_id == organisation_id)
     exact = union(
@@ -128,8 +143,9 @@ def find_learners(connection: Connection, organisation_id: int, text: str) -> tu
     if ids := list(connection.scalars(exact)):
         return ids, False
     columns = (learners.c.external_id, learners.c.display_name, learners.c.email)
-    similar = own.where(or_(*(_contains(column, text.strip()) for column in columns))).limit(MOST_LEARNERS + 1)
-    found = list(connection.scalars(similar))
+    wanted = _without_marks(text.strip())
+    similar = own.where(or_(*(_bare(column).contains(wanted, autoescape=True) for column in columns)))
+    found = list(connection.scalars(similar.limit(MOST_LEARNERS + 1)))
     return sorted(found[:MOST_LEARNERS]), len(found) > MOST_LEARNERS
 
 
@@ -276,6 +292,23 @@ def _with_names(page: Select[Any]) -> Select[Any]:
         .select_from(rows.outerjoin(pathways, pathways.c.id == e.c.pathway_id))
         .order_by(e.c.id.desc())
     )
+
+
+# Accents become characters of their own, which are left out. Most text has none, and is not taken apart.
+_MARKS = r"[\u0300-\u036f]"
+
+
+def _bare(column: Any) -> Any:
+    """A column for comparison in a search, in small letters and without accents."""
+    apart = func.normalize(column, literal_column("NFKD"))
+    has_marks = func.octet_length(column) != func.char_length(column)
+    return func.lower(case((has_marks, func.regexp_replace(apart, _MARKS, "", "g")), else_=column))
+
+
+def _without_marks(text: str) -> str:
+    """The same of what was typed."""
+    apart = unicodedata.normalize("NFKD", text)
+    return "".join(one for one in apart if not "\u0300" <= one <= "\u036f").lower()
 
 
 def _contains(column: Any, text: str) -> Any:

@@ -13,12 +13,15 @@ from hypothesis.stateful import precondition, rule
 from schemas.catalogue import LetterCode
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterAct, LetterFilter
+from schemas.protections import ProtectionRequest
 from tests.support.lockstep import Fault
-from tests.support.model_values import STANDING, LetterKey
-from tests.support.state_machine.base import Base, numbers, passing, retried
+from tests.support.model_values import STANDING, Key, LetterKey
+from tests.support.state_machine.base import Base, numbers, passing, retried, whom
+from worker.access.persons import Actor
 from worker.dead_letters import acts, remedies, runs
-from worker.errors import BrakeError, ConflictError, OwnJobError
+from worker.errors import BrakeError, ConflictError, NotFoundError, OwnJobError
 from worker.jobs import brake, control
+from worker.people import protections
 
 _VOID = ("cancelled", "superseded")
 
@@ -110,6 +113,34 @@ class Support(Base):
             lambda: brake.set_limits(self.both.db, organisation_id=of, wanted=wanted, actor="test:owner"), fault
         )
         (self.both.braked.add if on else self.both.braked.discard)(of)
+        self.both.compare()
+
+    @rule(person=whom, pick=st.none() | numbers, fault=retried)
+    def somebody_is_protected(self, person: tuple[int, str], pick: int | None, fault: Fault | None) -> None:
+        """A person, or one of the enrolments. Whoever is protected already is not any more."""
+        of: int = self.organisations[person[0]]
+        key: Key | int = (of, person[1])
+        ids = sorted(i for i, enrolment in self.model.enrolments.items() if enrolment.organisation == of)
+        if pick is not None and ids:
+            key = ids[pick % len(ids)]
+        if key in self.model.protected:
+            act: dict[str, Any] = {"protection_id": self.model.protected[key], "who": Actor("test:bea"), "note": "over"}
+            self.both.insisted(lambda: protections.lift(self.both.db, organisation_id=of, **act), fault)
+            del self.model.protected[key]
+        else:
+            subject = {"enrolment_id": key} if isinstance(key, int) else {"learner_external_id": key[1]}
+            wanted = ProtectionRequest.model_validate({**subject, "kind": "legal_hold", "reason": "a case"})
+
+            def protect() -> int:
+                return protections.protect(
+                    self.both.db, organisation_id=of, wanted=wanted, who=Actor("test:ada")
+                ).id  # fmt: skip
+
+            if isinstance(key, int) or self.model.learner(key) is not None:
+                self.model.protected[key] = self.both.insisted(protect, fault)
+            else:
+                with pytest.raises(NotFoundError):
+                    self.both.insisted(protect, fault)
         self.both.compare()
 
     @precondition(lambda self: self.model.letters)

@@ -214,14 +214,15 @@ _OUTCOMES = Scan(
             "Compare the outcome with a backup.",
             """(j.kind = 'withdraw' AND o.outcome IN ('reinstated', 'enrolled_again', 'changed_since',
                 'learner_inactive')) OR (j.kind = 'reinstate' AND o.outcome IN ('withdrawn', 'already_withdrawn',
-                'enrolment_ended', 'unknown_status', 'pathway_owned', 'not_found'))""",
+                'enrolment_ended', 'unknown_status', 'pathway_owned', 'not_found', 'protected'))""",
             "o.outcome",
         ),
         Rule(
             "outcome-letter",
             "An outcome that needs support has no dead letter of its own organisation, enrolment and cause.",
             "Support cannot see it. Compare the outcome and its letter with a backup.",
-            """o.outcome IN ({needs_support}) AND (d.id IS NULL OR d.organisation_id <> o.organisation_id
+            """o.outcome IN ({needs_support}) AND (o.outcome <> 'protected' OR o.dead_letter_id IS NOT NULL)
+                AND (d.id IS NULL OR d.organisation_id <> o.organisation_id
                 OR d.enrolment_id IS DISTINCT FROM o.enrolment_id
                 OR CASE WHEN o.outcome = 'failed' THEN d.code NOT IN ('retries_exhausted', 'poison')
                     ELSE d.code <> o.outcome END)""",
@@ -234,6 +235,7 @@ _OUTCOMES = Scan(
             """CASE o.outcome WHEN 'withdrawn' THEN coalesce(o.prior_status NOT IN ({active}), true)
                 WHEN 'enrolment_ended' THEN coalesce(o.prior_status NOT IN ({ended}), true)
                 WHEN 'pathway_owned' THEN o.pathway_id IS NULL OR coalesce(o.prior_status NOT IN ({active}), true)
+                WHEN 'protected' THEN coalesce(o.prior_status IN ('{withdrawn}', {ended}), true)
                 WHEN 'reinstated' THEN o.prior_status IS DISTINCT FROM '{withdrawn}'
                 WHEN 'unknown_status' THEN o.prior_status IS NULL
                 WHEN 'not_found' THEN o.prior_status IS NOT NULL
@@ -256,6 +258,31 @@ _OUTCOMES = Scan(
                 AND NOT EXISTS (SELECT FROM withdrawals.letter_chunks a WHERE a.job_id = o.job_id AND a.override
                     AND a.learner_external_id IS NOT NULL)""",
             "'pathway ' || o.pathway_id",
+        ),
+        # By the times alone: both are of the database's clock, and a protection starts once it has the locks that those
+        # who decide hold.
+        Rule(
+            "protected-withdrawn",
+            "An enrolment was withdrawn while a legal hold or an exemption protected it.",
+            "Take the withdrawal back with `jobs reinstate`, and find out who changed the rows.",
+            """o.outcome = 'withdrawn' AND o.reinstated_by IS NULL AND EXISTS (SELECT FROM withdrawals.protections g
+                WHERE g.organisation_id = o.organisation_id AND g.ends_at > o.decided_at)
+                AND (EXISTS (SELECT FROM withdrawals.protections p WHERE p.organisation_id = o.organisation_id
+                        AND p.enrolment_id = o.enrolment_id AND p.ends_at > o.decided_at
+                        AND p.starts_at <= o.decided_at OFFSET 0)
+                    OR EXISTS (SELECT FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+                        JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
+                            AND p.learner_external_id = l.external_id AND p.ends_at > o.decided_at
+                            AND p.starts_at <= o.decided_at
+                        WHERE e.id = o.enrolment_id AND e.organisation_id = o.organisation_id OFFSET 0))""",
+            "'decided at ' || o.decided_at",
+        ),
+        Rule(
+            "protected-without-protection",
+            "An outcome says that the enrolment was protected, but no protection is on record.",
+            "Compare the protections with a backup: one was changed.",
+            """o.outcome = 'protected' AND NOT EXISTS (SELECT FROM withdrawals.protections p
+                WHERE p.organisation_id = o.organisation_id AND p.ends_at > o.decided_at)""",
         ),
     ),
     "{within o.job_id}",

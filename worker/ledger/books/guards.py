@@ -26,7 +26,8 @@ _RIGHTS = Scan(
         AND (c.relname::text, a.attname::text, r.name) NOT IN (VALUES {_GRANTED})
     UNION ALL
     SELECT t.name, r.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.prunes'),
-        ('withdrawals.pruned_withdrawals'), ('withdrawals.erased_rows'), ('withdrawals.erasures')) t(name)
+        ('withdrawals.pruned_withdrawals'), ('withdrawals.erased_rows'), ('withdrawals.erasures'),
+        ('withdrawals.audit_days'), ('withdrawals.protections')) t(name)
     CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
     WHERE has_table_privilege(:role, t.name, r.name)) g""",
     "'role ' || CAST(:role AS text)",
@@ -49,7 +50,7 @@ _GUARDS = Scan(
         ('seals', 'append_only'), ('prunes', 'append_only'), ('prunes', 'link'), ('pruned_withdrawals', 'append_only'),
         ('chunks', 'keep'), ('chunks', 'keep_id'), ('outcomes', 'keep'), ('outcomes', 'have_chunks'),
         ('outcomes', 'keep_chunk'), ('outcomes', 'has_letter'), ('dead_letters', 'keep'),
-        ('dead_letters', 'keep_id')) g(relation, name)
+        ('dead_letters', 'keep_id'), ('protections', 'keep'), ('protections', 'keep_terms')) g(relation, name)
     WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('withdrawals.' || g.relation)
         AND t.tgname = g.name AND t.tgenabled IN ('O', 'A'))
     UNION ALL

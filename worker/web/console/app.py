@@ -14,6 +14,7 @@ from worker.web.console import (
     letters,
     library,
     overview,
+    people,
     receipt,
     reports,
     runs,
@@ -46,6 +47,7 @@ ROUTERS = [
     letters.router,
     runs.router,
     receipt.router,
+    people.router,
 ]
 # Once for the process, as the routes of the API.
 _INCLUDED = APIRouter()

@@ -30,6 +30,7 @@ PREVIEW = {
     "superseded": ("quiet", f"are superseded by a newer event of the person: {MOOT}"),
     "pathway_owned": ("warn", f"are owned by a pathway: {BACK}"),
     "unknown_status": ("warn", f"have an unknown status: {BACK}"),
+    "protected": ("warn", f"are protected by a legal hold or an exemption: {BACK}"),
     "not_found": ("warn", f"are about an enrolment that does not exist: {BACK}"),
     "not_known": ("warn", f"are about a learner whom the platform still does not know: {BACK}"),
     "nothing_to_try": ("warn", f"have nothing to try: {BACK}"),

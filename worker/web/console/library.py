@@ -15,6 +15,7 @@ from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
 from worker.jobs.show import show
 from worker.ledger import series_library
+from worker.ledger.protections import find_last
 from worker.ledger.series_library import EnrolmentDetails, EnrolmentSearch
 from worker.records import Job
 from worker.rules import ENDED, WITHDRAWN
@@ -162,6 +163,7 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
             raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
         job_id = series_library.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
         letters = series_library.list_open_letters(connection, view.organisation_id, enrolment_id)
+        protection = find_last(connection, view.organisation_id, enrolment_id)
         request = (
             series_library.find_live_request(
                 connection, view.organisation_id, enrolment_id, learner=found.learner_external_id
@@ -172,6 +174,7 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
     return view.page(
         "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
         job_id=job_id if found.status == WITHDRAWN else None, request_job=request, ended=found.status in ENDED,
+        protection=protection,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from schemas.catalogue import (
     LETTER_CODES,
     LETTER_STATES,
     OUTCOMES,
+    PROTECTION_KINDS,
     REASONS,
     SOURCES,
     STATUSES,
@@ -17,7 +18,7 @@ from schemas.catalogue import (
 
 ENTRIES: dict[str, Entry] = {
     str(code): entry
-    for entries in (REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES, LETTER_CODES, LETTER_STATES)
+    for entries in (REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES, LETTER_CODES, LETTER_STATES, PROTECTION_KINDS)
     for code, entry in entries.items()
 }
 """Every code of the catalogue. A code that is in two of its lists has the same label and tone in both."""

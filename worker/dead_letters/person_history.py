@@ -1,0 +1,140 @@
+"""A person's whole history: profile, enrolments, events, jobs, outcomes, letters, protections and approvals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.catalogue import OUTCOMES, PROTECTION_KINDS
+from schemas.desk import Event, LetterInHistory
+from schemas.people import PersonHistory, PersonJob
+from schemas.protections import Protection
+from worker.database import Database
+from worker.dead_letters import diagnosis, timeline
+from worker.errors import NotFoundError
+from worker.ledger import letter_lists, person_history, protections
+
+MOST = 200
+"""Of each kind; the newest."""
+_APPROVALS = frozenset({"job.release", "dead_letter.override", "dead_letter.cascade"})
+
+
+def show(database: Database, *, organisation_id: int, external_id: str) -> PersonHistory:
+    """All that is known about a person, by their external id, which is compared exactly.
+
+    Raises:
+        NotFoundError: the platform does not know them, and no event or job of this organisation was about them.
+    """
+    more = MOST + 1
+    with database.begin() as connection:
+        profile = person_history.find_profile(connection, organisation_id, external_id)
+        state = person_history.find_state(connection, organisation_id, external_id)
+        learner = profile["learner_id"] if profile else 0
+        enrolments = person_history.list_enrolments(connection, organisation_id, learner, most=more)
+        ids = [row["id"] for row in enrolments]
+        events = person_history.list_events(connection, organisation_id, external_id, most=more)
+        decided = person_history.list_outcomes(connection, organisation_id, ids, most=10 * MOST)
+        named = person_history.list_jobs_of_person(connection, organisation_id, external_id, most=more)
+        job_ids = sorted({*named, *(row["job_id"] for row in decided)})
+        jobs = person_history.list_jobs(connection, organisation_id, job_ids, most=more)
+        letter_ids = person_history.list_letters(connection, organisation_id, external_id, ids, most=more)
+        letters = letter_lists.find_letters(connection, organisation_id, letter_ids)
+        acts = person_history.list_acts(connection, organisation_id, job_ids, letter_ids, most=more)
+        protected = protections.list_protections(
+            connection, organisation_id, learner_external_id=external_id, limit=more
+        )
+    if not (profile or state or events or jobs or letters or protected):
+        raise NotFoundError(f"nothing is known about {external_id!r} in this organisation; ids are compared exactly")
+    lists: dict[str, Sequence[Any]] = {
+        "enrolments": enrolments,
+        "events": events,
+        "jobs": [_job(row, decided) for row in jobs],
+        "dead_letters": [_letter(letter) for letter in letters],
+        "protections": protected,
+    }
+    shown = {name: list(found[:MOST]) for name, found in lists.items()}
+    happened = [timeline.describe_act(row) for row in acts[:MOST]]
+    approvals = [timeline.describe_act(row) for row in acts[:MOST] if row["action"] in _APPROVALS]
+    of_protections = [event for one in shown["protections"] for event in _of_protection(one)]
+    happened += of_protections
+    approvals += [event for event in of_protections if event["what"].startswith("lifted")]
+    return PersonHistory.model_validate(
+        {
+            "external_id": external_id,
+            "profile": profile,
+            "state": state,
+            **shown,
+            "approvals": _newest_first(approvals),
+            "history": _newest_first([*happened, *_of_events(events), *_of_jobs(jobs, decided), *_of_letters(shown)]),
+            "cut": [name for name, found in lists.items() if len(found) > MOST],
+        }
+    )
+
+
+def _job(row: Mapping[str, Any], decided: Sequence[Mapping[str, Any]]) -> PersonJob:
+    theirs = {one["enrolment_id"]: one["outcome"] for one in decided if one["job_id"] == row["id"]}
+    return PersonJob.model_validate({**row, "outcomes": theirs})
+
+
+def _letter(letter: Any) -> LetterInHistory:
+    known = {name: getattr(letter, name) for name in LetterInHistory.model_fields if name != "sentence"}
+    return LetterInHistory(**known, sentence=diagnosis.describe_letter(letter))
+
+
+def _of_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": row["at"],
+            "what": f"{row['type']} was received and waits" if row["waits"] else f"{row['type']} was applied",
+            "who": row["source"],
+        }
+        for row in events[:MOST]
+    ]
+
+
+def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    asked = [
+        {
+            "at": row["created_at"],
+            "what": f"asked for a {'withdrawal' if row['kind'] == 'withdraw' else row['kind']}"
+            + (f" ({row['reason']})" if row["reason"] else ""),
+            "who": row["requested_by"],
+            "note": row["note"],
+            "job_id": row["id"],
+        }
+        for row in jobs[:MOST]
+    ]
+    ends = [
+        {
+            "at": row["decided_at"],
+            "what": f"enrolment {row['enrolment_id']}: {OUTCOMES[row['outcome']].label}",
+            "job_id": row["job_id"],
+            "dead_letter_id": row["dead_letter_id"],
+        }
+        for row in decided[:MOST]
+    ]
+    return asked + ends
+
+
+def _of_letters(shown: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    events = []
+    for letter in shown["dead_letters"]:
+        number = {"dead_letter_id": letter.id}
+        events.append({"at": letter.opened_at, "what": f"dead letter {letter.id} was opened", **number})
+        if letter.closed_at is not None:
+            what = f"dead letter {letter.id} was closed: {letter.state} ({letter.remedy})"
+            events.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
+    return events
+
+
+def _of_protection(one: Protection) -> list[dict[str, Any]]:
+    name = f"protection {one.id} ({PROTECTION_KINDS[one.kind].label})"
+    of = f" of enrolment {one.enrolment_id}" if one.enrolment_id is not None else ""
+    events = [{"at": one.starts_at, "what": f"set {name}{of}", "who": one.made_by, "note": one.reason}]
+    if one.lifted_at is not None:
+        events.append({"at": one.lifted_at, "what": f"lifted {name}{of}", "who": one.lifted_by, "note": one.lift_note})
+    elif one.state == "ended" and one.until is not None:
+        events.append({"at": one.until, "what": f"{name}{of} ended"})
+    return events
+
+
+def _newest_first(events: Sequence[dict[str, Any]]) -> list[Event]:
+    return [Event.model_validate(event) for event in reversed(timeline.sort_by_time(events))]

@@ -1,0 +1,187 @@
+"""Protect learners and enrolments from being withdrawn, and lift that before its end by a second person.
+
+A protection is honoured by every source at the moment of deciding (`worker/ledger/protections.py`), and ends by itself.
+"""
+
+import json
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.protections import Protection, ProtectionPolicy, ProtectionRequest
+from worker.access.persons import Actor
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
+from worker.jobs.calendar import effective_time
+from worker.ledger import jobs, protections
+
+log = structlog.get_logger(__name__)
+
+
+def protect(database: Database, *, organisation_id: int, wanted: ProtectionRequest, who: Actor) -> Protection:
+    """Let nothing withdraw a learner or an enrolment from now on. A chunk that is being decided is waited for.
+
+    The same request again, while its protection is live, has the same answer.
+
+    Raises:
+        NotFoundError: this organisation has no such learner or enrolment.
+        InvalidInputError: `until` has passed.
+    """
+
+    def work(connection: Connection) -> Protection:
+        _lock(connection, organisation_id, wanted)
+        until = effective_time(connection, organisation_id, wanted.until, field="until")
+        terms = {
+            "made_by": who.name,
+            "kind": str(wanted.kind),
+            "reason": wanted.reason,
+            "until": until,
+            "learner_external_id": wanted.learner_external_id,
+            "enrolment_id": wanted.enrolment_id,
+        }
+        known = protections.find_same(connection, organisation_id, terms)
+        if known is not None:
+            return _find(connection, organisation_id, known)
+        made = protections.insert_protection(connection, organisation_id, {**terms, "maker_made_by": who.made_by})
+        if made is None:
+            raise InvalidInputError("until: that time has passed. Nothing was protected.")
+        found = _find(connection, organisation_id, made)
+        _audit(connection, organisation_id, who, "protection.add", wanted.reason, found)
+        return found
+
+    return _logged("protection.added", organisation_id, database.run(work, patient=True))
+
+
+def lift(database: Database, *, organisation_id: int, protection_id: int, who: Actor, note: str) -> Protection:
+    """End a protection before its time, by somebody who did not make it. What it kept back is tried again.
+
+    Raises:
+        InvalidInputError: there is no reason.
+        NotFoundError: this organisation has no such protection.
+        OwnProtectionError: the actor made it, as far as anybody can tell.
+        ConflictError: it has ended.
+    """
+    if not note.strip():
+        raise InvalidInputError("note: lifting a protection needs a note that says why.")
+
+    def work(connection: Connection) -> Protection:
+        found = protections.lock_protection(connection, organisation_id, protection_id)
+        if found is None:
+            raise _not_found(protection_id)
+        if (found.state, found.lifted_by) == ("lifted", who.name):
+            return found  # the same request again
+        if found.state != "live":
+            by = f" by {found.lifted_by}" if found.lifted_by else ""
+            raise ConflictError(f"protection {protection_id} is {found.state}{by}; it protects nothing any more")
+        if who.is_known_to_be(Actor(found.made_by, protections.find_maker(connection, protection_id))):
+            raise OwnProtectionError(
+                f"protection {protection_id} was made by {found.made_by}, and {who.name} is not a second person; "
+                "another approver can lift it"
+            )
+        if not protections.lift(connection, organisation_id, protection_id, actor=who.name, note=note):
+            raise ConflictError(f"protection {protection_id} is ended; it protects nothing any more")
+        lifted = _find(connection, organisation_id, protection_id)
+        _audit(connection, organisation_id, who, "protection.lift", note, lifted)
+        return lifted
+
+    return _logged("protection.lifted", organisation_id, database.run(work))
+
+
+def show(database: Database, *, organisation_id: int, protection_id: int) -> Protection:
+    """A protection of an organisation.
+
+    Raises:
+        NotFoundError: this organisation has no such protection.
+    """
+    with database.begin() as connection:
+        return _find(connection, organisation_id, protection_id)
+
+
+def list_protections(
+    database: Database,
+    *,
+    organisation_id: int,
+    live: bool = False,
+    learner_external_id: str | None = None,
+    enrolment_id: int | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Protection]:
+    """Protections of an organisation, newest first; of a learner also those of their enrolments, and vice versa."""
+    with database.begin() as connection:
+        return protections.list_protections(
+            connection,
+            organisation_id,
+            live=live,
+            learner_external_id=learner_external_id,
+            enrolment_id=enrolment_id,
+            before=before,
+            limit=limit,
+        )
+
+
+def read_policy(database: Database, *, organisation_id: int) -> ProtectionPolicy:
+    """What happens to a withdrawal that a protection kept back."""
+    with database.begin() as connection:
+        return ProtectionPolicy(letters=protections.opens_letters(connection, organisation_id))
+
+
+def set_policy(database: Database, *, organisation_id: int, wanted: ProtectionPolicy, who: Actor) -> ProtectionPolicy:
+    """Change what happens to it from now on. Letters that are open stay open."""
+
+    def work(connection: Connection) -> ProtectionPolicy:
+        jobs.lock_settings(connection, organisation_id)
+        before = protections.opens_letters(connection, organisation_id)
+        if before != wanted.letters:
+            protections.set_opens_letters(connection, organisation_id, letters=wanted.letters)
+            detail = json.dumps({"before": {"letters": before}, "after": {"letters": wanted.letters}})
+            jobs.audit(
+                connection,
+                organisation_id=organisation_id,
+                actor=who.name,
+                action="protection.policy",
+                detail=detail,
+            )
+        return wanted
+
+    return database.run(work)
+
+
+def _lock(connection: Connection, organisation_id: int, wanted: ProtectionRequest) -> None:
+    if wanted.learner_external_id is not None:
+        if not protections.lock_learner(connection, organisation_id, wanted.learner_external_id):
+            raise NotFoundError(
+                f"there is no learner {wanted.learner_external_id!r} in this organisation; ids are compared exactly"
+            )
+    elif not protections.lock_enrolment(connection, organisation_id, wanted.enrolment_id or 0):
+        raise NotFoundError(f"there is no enrolment {wanted.enrolment_id} in this organisation")
+
+
+def _find(connection: Connection, organisation_id: int, protection_id: int) -> Protection:
+    found = protections.find(connection, organisation_id, protection_id)
+    if found is None:
+        raise _not_found(protection_id)
+    return found
+
+
+def _not_found(protection_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no protection {protection_id} in this organisation")
+
+
+def _audit(
+    connection: Connection, organisation_id: int, who: Actor, action: str, note: str, protection: Protection
+) -> None:
+    terms = protection.model_dump(mode="json", include={"learner_external_id", "enrolment_id", "kind", "until"})
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=who.name,
+        action=action,
+        note=note,
+        detail=json.dumps({"protection": protection.id, **terms}),
+    )
+
+
+def _logged(event: str, organisation_id: int, protection: Protection) -> Protection:
+    log.info(event, protection_id=protection.id, organisation_id=organisation_id, kind=str(protection.kind))
+    return protection

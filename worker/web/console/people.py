@@ -1,0 +1,95 @@
+"""A person's page: all that is known about them, and their protection."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form
+from starlette.responses import Response
+
+from schemas.catalogue import ProtectionKind
+from schemas.jobs import Note
+from schemas.protections import Lift, Protection, ProtectionRequest
+from worker.dead_letters import person_history
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
+from worker.people import protections
+from worker.web.console.forms import PlatformId, Text, parse, parse_choice
+from worker.web.console.render import PATH
+from worker.web.console.view import Approving, Looking, Operating, View
+from worker.web.context import RowId
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+GivenNote = Annotated[Note, Form()]
+
+
+@router.get("/people")
+def show(view: Looking, learner: PlatformId = "") -> Response:
+    """All that is known about one person: enrolments, events, jobs, dead letters, protections, history."""
+    return _page(view, learner)
+
+
+@router.post("/people/protect")
+def protect(
+    view: Operating,
+    learner: Annotated[PlatformId, Form()] = "",
+    enrolment: Annotated[Text, Form()] = "",
+    kind: Annotated[Text, Form()] = "",
+    reason: GivenNote = "",
+    until: Annotated[Text, Form()] = "",
+) -> Response:
+    """Let nothing withdraw a learner, or one of their enrolments, from now on. Role: operator."""
+    typed = {"enrolment": enrolment, "kind": kind, "reason": reason, "until": until}
+    try:
+        one = parse_choice(enrolment, "enrolment")
+        wanted = parse(
+            ProtectionRequest,
+            learner_external_id=learner if one is None else None,
+            enrolment_id=one,
+            kind=kind,
+            reason=reason,
+            until=until or None,
+        )
+        made = protections.protect(
+            view.database, organisation_id=view.organisation_id, wanted=wanted, who=view.caller.person
+        )
+    except (InvalidInputError, NotFoundError) as refused:
+        return _page(view, learner, error=str(refused), status=422, typed=typed)
+    return view.go(_path(learner), f"Protected. {_describe(made)}")
+
+
+@router.post("/protections/{protection_id}/lift")
+def lift(
+    view: Approving, protection_id: RowId, learner: Annotated[PlatformId, Form()] = "", note: GivenNote = ""
+) -> Response:
+    """End a protection before its time. Nobody lifts what they set. Role: approver."""
+    try:
+        wanted = parse(Lift, note=note)
+        protections.lift(
+            view.database,
+            organisation_id=view.organisation_id,
+            protection_id=protection_id,
+            who=view.caller.person,
+            note=wanted.note,
+        )
+    except (InvalidInputError, ConflictError, OwnProtectionError) as refused:
+        return _page(view, learner, error=str(refused), status=422 if isinstance(refused, InvalidInputError) else 409)
+    return view.go(_path(learner), "Lifted. What it kept back is tried again within a day.")
+
+
+def _page(
+    view: View, external_id: str, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None
+) -> Response:
+    found = person_history.show(view.database, organisation_id=view.organisation_id, external_id=external_id)
+    return view.page(
+        "person.html", status=status, found=found, error=error, typed=typed or {}, kinds=list(ProtectionKind)
+    )
+
+
+def _path(external_id: str) -> str:
+    return f"{PATH}/people?{urlencode({'learner': external_id})}"
+
+
+def _describe(made: Protection) -> str:
+    if made.until is None:
+        return "Nothing withdraws it until an approver lifts the protection."
+    return f"Nothing withdraws it until {made.until:%Y-%m-%d %H:%M}Z."
