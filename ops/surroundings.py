@@ -2,6 +2,7 @@
 
 import ipaddress
 import time
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection, text
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, text
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from worker.config import Settings
-from worker.database import driver, parse_url
+from worker.database import driver
 from worker.session_settings import LOGIN
 
 CLOCKS_DIFFER, CLOCKS_WRONG = 2.0, 60.0
@@ -51,18 +52,18 @@ def login(connection: Connection) -> list[Finding]:
     return [Finding("ok", "login", f"{row.name}, neither superuser nor owner")]
 
 
-def database_tls(connection: Connection, current: Settings) -> list[Finding]:
-    """Whether what goes to PostgreSQL is encrypted, and the server known."""
+def database_tls(connection: Connection, parameters: dict[str, Any], variable: str) -> list[Finding]:
+    """Whether what goes to PostgreSQL is encrypted, and the server known. `parameters`: those of `variable`."""
     session = driver(connection)
     host = str(session.info.host or "")
     if not host or host.startswith("/"):
         return [Finding("ok", "tls", "PostgreSQL: a socket of this machine")]
     if not session.pgconn.ssl_in_use:
         level = "ok" if host in _LOCAL else "warn"
-        advice = "" if level == "ok" else ": set sslmode=verify-full in DATABASE_URL"
+        advice = "" if level == "ok" else f": set sslmode=verify-full in {variable}"
         return [Finding(level, "tls", f"PostgreSQL on {host}: not encrypted{advice}")]
-    if parse_url(current.database_url.get_secret_value()).get("sslmode") not in _VERIFIED:
-        advice = "encrypted, but anybody may pretend to be it: set sslmode=verify-full in DATABASE_URL"
+    if parameters.get("sslmode") not in _VERIFIED:
+        advice = f"encrypted, but anybody may pretend to be it: set sslmode=verify-full in {variable}"
         return [Finding("warn", "tls", f"PostgreSQL on {host}: {advice}")]
     return [Finding("ok", "tls", f"PostgreSQL on {host}: encrypted and verified")]
 

@@ -38,11 +38,12 @@ _MORE = 2
 """Connections beyond the size of a pool, for moments."""
 
 
-def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
+def parse_url(value: str, *, variable: str = "DATABASE_URL", prefer: str = "read-write") -> dict[str, Any]:
     """libpq's connection parameters from `DATABASE_URL`, or from another `variable`.
 
     The URL may name several servers (PostgreSQL's manual, "Connection URIs"), which SQLAlchemy cannot read:
-    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used.
+    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used; `prefer`
+    is another value of libpq's `target_session_attrs`.
 
     Raises:
         SettingsError: it is not a PostgreSQL URL. The message does not quote it: it may hold a password.
@@ -56,7 +57,7 @@ def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
     except psycopg.ProgrammingError:
         raise SettingsError(f"{variable}: cannot be read; it looks like postgresql://user@host/name") from None
     if "," in str(parameters.get("host", "")):
-        parameters.setdefault("target_session_attrs", "read-write")
+        parameters.setdefault("target_session_attrs", prefer)
     return parameters
 
 
@@ -72,6 +73,20 @@ def direct_parameters(settings: Settings) -> dict[str, Any]:
     return parse_url(settings.database_url.get_secret_value())
 
 
+def _service_parameters(settings: Settings) -> dict[str, Any]:
+    return parse_url(settings.database_url.get_secret_value())
+
+
+def replica_parameters(settings: Settings) -> dict[str, Any]:
+    """libpq's connection parameters from `DATABASE_REPLICA_URL`; of several servers, a standby before the primary.
+
+    Raises:
+        SettingsError: it is not a PostgreSQL URL.
+    """
+    url = settings.database_replica_url.get_secret_value()
+    return parse_url(url, variable="DATABASE_REPLICA_URL", prefer="prefer-standby")
+
+
 def _parse_one_server(rest: str) -> dict[str, Any] | None:
     """As SQLAlchemy reads it, which also takes a `/` or `?` in the password, where libpq wants it escaped."""
     try:
@@ -85,9 +100,17 @@ class Database:
     """The connections of one process, acting as the service's role with timeouts below the lease."""
 
     def __init__(
-        self, settings: Settings, *, pool_size: int = 5, as_owner: bool = False, retry_seconds: float | None = None
+        self,
+        settings: Settings,
+        *,
+        pool_size: int = 5,
+        as_owner: bool = False,
+        replica: bool = False,
+        retry_seconds: float | None = None,
     ) -> None:
         """`as_owner` keeps the login's own rights and goes past a pooler: for migrations and for loading sample data.
+
+        `replica`: connections to the standby of `DATABASE_REPLICA_URL`, which takes no writes.
 
         `retry_seconds`: how long `run` tries again, and a connection of the pool is waited for; by default
         half a lease. Short where somebody waits for the answer and would rather be told to come back.
@@ -95,7 +118,7 @@ class Database:
         self.retry_seconds = retry_seconds or settings.lease_seconds / 2
         self._settings = settings
         self._needed = session_settings.Needed.by(settings)
-        url = settings.database_url.get_secret_value()
+        parameters = replica_parameters if replica else direct_parameters if as_owner else _service_parameters
         # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
@@ -104,7 +127,7 @@ class Database:
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
-            connect_args=(direct_parameters(settings) if as_owner else parse_url(url))
+            connect_args=parameters(settings)
             | {
                 "application_name": "withdrawals",
                 "connect_timeout": 5,
