@@ -22,7 +22,7 @@ REPEATED = 3
 ESSENTIAL = ("publish", "take_over", "deactivate", "admit", "finish")
 """Steps without which requests are not worked off."""
 _UNREADY = tuple(step for step in ESSENTIAL if step != "publish")
-"""Steps whose failure makes the web process unready. `publish` fails while the broker is away: requests are accepted."""
+"""Steps whose failure makes web unready. `publish` fails while the broker is away, and requests are still accepted."""
 
 _ME = bindparam("me", type_=Uuid)
 _LOCKED = bindparam("has_lock", type_=Boolean)

@@ -20,8 +20,8 @@ def written(primary: Connection) -> Written:
     return Written(row.position, row.at)
 
 
-# Behind the position, the newest commit that was replayed tells: everything before it is there. The leading relay writes
-# every three seconds, so an idle system does not look old. Both times are the primary's.
+# Behind the position, the newest commit that was replayed tells: everything before it is there. The leading relay
+# writes every three seconds, so an idle system does not look old. Both times are the primary's.
 _BEHIND = text("""
 SELECT CASE WHEN pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn) THEN 0
     ELSE greatest(0, extract(epoch FROM CAST(:at AS timestamptz) - pg_last_xact_replay_timestamp())) END""")

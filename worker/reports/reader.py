@@ -1,7 +1,7 @@
 """Reads that may be a moment old, from a standby where there is one: exports and summaries.
 
-Nothing is decided from what is read here, and no page shows it right after an act. How old it can be is measured before
-each read. A standby that does not answer, or is too far behind, is left for the primary, which costs time and no report.
+Nothing is decided from what is read here, and no page shows it right after an act. How old it can be is measured
+before each read. A standby that does not answer, or is too far behind, is left for the primary.
 """
 
 import threading
