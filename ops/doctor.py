@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis
 from sqlalchemy import text
 
 from ops import platform_contract, surroundings
@@ -19,7 +18,9 @@ from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes, replication
 from worker.people.hr_sources import source_seal
-from worker.queue import leadership
+from worker.queue import leadership, redis_clients
+from worker.queue.broker import open_broker
+from worker.queue.hints import is_rabbitmq
 from worker.reports.reader import NotAStandbyError, seconds_behind
 
 OLDEST_POSTGRES = 150000
@@ -51,7 +52,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("sources", lambda: _sources(database, current))
     finally:
         database.close()
-    findings += _try("broker", lambda: _redis(current))
+    findings += _try("broker", lambda: _broker(current))
     if not is_embedded(current.broker_url.get_secret_value()):
         findings += surroundings.broker_tls(current)
     findings += surroundings.proxies(current)
@@ -147,8 +148,17 @@ def _relay(database: Database) -> list[Finding]:
     return [relay, worker]
 
 
-def _redis(current: Settings) -> list[Finding]:
-    client = redis.Redis.from_url(current.broker_url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
+def _broker(current: Settings) -> list[Finding]:
+    url = current.broker_url.get_secret_value()
+    if is_rabbitmq(url):
+        broker = open_broker(url)
+        broker.ping()
+        return [Finding("ok", "broker", "RabbitMQ answers")]
+    return _redis(url)
+
+
+def _redis(url: str) -> list[Finding]:
+    client = redis_clients.connect(url, timeout=3)
     info: Any = client.info("server")
     memory: Any = client.info("memory")
     client.close()

@@ -11,12 +11,14 @@ from ops.findings import Finding
 from ops.local.servers import is_embedded
 from worker.config import Settings
 from worker.database import driver
+from worker.queue.hints import is_rabbitmq
 from worker.session_settings import LOGIN
 
 CLOCKS_DIFFER, CLOCKS_WRONG = 2.0, 60.0
 """Seconds by which this machine's clock may differ from the database's: then a warning, and then a fault, because
 signatures of HR events are good for 300 seconds."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_ENCRYPTED = ("rediss", "rediss+sentinel", "amqps")
 _VERIFIED = ("verify-full", "verify-ca")
 
 
@@ -69,15 +71,19 @@ def database_tls(connection: Connection, parameters: dict[str, Any], variable: s
 
 
 def broker_tls(current: Settings) -> list[Finding]:
-    """Likewise for Redis."""
-    parts = urlsplit(current.broker_url.get_secret_value())
-    if parts.scheme == "unix" or parts.hostname in _LOCAL:
-        return [Finding("ok", "tls", "Redis: on this machine")]
-    if parts.scheme != "rediss":
-        return [Finding("warn", "tls", f"Redis on {parts.hostname}: not encrypted: use rediss:// in BROKER_URL")]
-    if parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[0] != "required":
-        return [Finding("warn", "tls", f"Redis on {parts.hostname}: encrypted, but its certificate is not checked")]
-    return [Finding("ok", "tls", f"Redis on {parts.hostname}: encrypted and verified")]
+    """Likewise for the broker."""
+    url = current.broker_url.get_secret_value()
+    scheme, _, rest = url.partition("://")
+    name, encrypted = ("RabbitMQ", "amqps") if is_rabbitmq(url) else ("Redis", scheme.replace("redis", "rediss", 1))
+    authority, _, query = rest.partition("?")
+    hosts = authority.partition("/")[0].rpartition("@")[2]
+    if scheme == "unix" or all(urlsplit(f"//{part}").hostname in _LOCAL for part in hosts.split(",")):
+        return [Finding("ok", "tls", f"{name}: on this machine")]
+    if scheme not in _ENCRYPTED:
+        return [Finding("warn", "tls", f"{name} on {hosts}: not encrypted: use {encrypted}:// in BROKER_URL")]
+    if parse_qs(query).get("ssl_cert_reqs", ["required"])[0] != "required":
+        return [Finding("warn", "tls", f"{name} on {hosts}: encrypted, but its certificate is not checked")]
+    return [Finding("ok", "tls", f"{name} on {hosts}: encrypted and verified")]
 
 
 def clock(connection: Connection) -> list[Finding]:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="BROKER_URL",
-        description="redis:// or rediss://; needed by web, worker and relay",
+        description="redis://, rediss://, redis+sentinel://, rediss+sentinel:// or amqp://; for web, worker and relay",
     )
     embedded: bool = Field(
         False, description="whether any command starts an embedded server in place of a URL that is not set"

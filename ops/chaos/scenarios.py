@@ -36,6 +36,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("redis-frozen", "Redis is stopped (SIGSTOP) for longer than its clients wait"),
     Scenario("redis-full", "Redis has no memory left (`noeviction`) and refuses every write"),
     Scenario("redis-garbage", "undecodable messages, missing bodies and unknown actors in the queue"),
+    Scenario(
+        "redis-failed-over",
+        "the master of Redis is killed and Sentinel promotes its replica; then the old one is back, and the roles are "
+        "exchanged again",
+    ),
+    Scenario("rabbitmq-killed", "RabbitMQ, in place of Redis, is killed, stays away for a while and is started again"),
     Scenario("postgres-crashed", "PostgreSQL recovers from a crash, again and again"),
     Scenario("postgres-restarted", "PostgreSQL is stopped in order and started, again and again"),
     Scenario("postgres-promoted", "the primary is killed and its synchronous standby promoted"),

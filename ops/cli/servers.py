@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DATABASE, _BROKER = "DATABASE_URL", "BROKER_URL"
 _PLEASE_SET = {
     _DATABASE: "Set it to the address of PostgreSQL (postgresql://…)",
-    _BROKER: "Set it to the address of Redis (redis://… or rediss://…)",
+    _BROKER: "Set it to the address of Redis (redis://…, rediss://…, redis+sentinel://…) or RabbitMQ (amqp://…)",
 }
 
 

@@ -8,7 +8,7 @@ from worker.database import Database
 from worker.errors import describe
 from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import ESSENTIAL, Leader
-from worker.queue.broker import HintBroker
+from worker.queue.hints import Hints
 from worker.web.context import Context
 
 router = APIRouter(tags=["health"])
@@ -35,7 +35,7 @@ async def readyz(context: Context) -> JSONResponse:
     return JSONResponse({"status": status, **found}, status_code=200 if ready else 503)
 
 
-def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
+def readiness(database: Database, broker: Hints) -> dict[str, dict[str, object]]:
     """Each part with `ok`, and its error if it has one."""
     found: dict[str, dict[str, object]] = {}
     leads = Leader(None)
@@ -49,7 +49,7 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
     try:
-        broker.client.ping()
+        broker.ping()
         found["broker"] = {"ok": True}
     except Exception as error:
         found["broker"] = {"ok": False, "error": describe(error)[0]}
