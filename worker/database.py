@@ -134,6 +134,7 @@ class Database:
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
+                "tcp_user_timeout": 15_000,  # a host that vanished acknowledges nothing
                 "prepare_threshold": None,  # until it is known that no pooler is in between
             },
         )

@@ -69,5 +69,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         "two-releases",
         "web, worker and relay of the previous release run beside this one, on the new schema; needs its tag in git",
     ),
+    Scenario(
+        "host-vanished",
+        "the cable of a host is cut under its work (needs root: hosts are network namespaces): no connection is "
+        "closed, packets are lost; two other hosts go on, and later it is back",
+    ),
     Scenario("storms", "single requests and HR events arrive in storms during a bulk job"),
 )

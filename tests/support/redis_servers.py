@@ -31,11 +31,14 @@ _ACCOUNT = f"user {USER} on >{PASSWORD} ~* &* +@all\nrequirepass {PASSWORD}\n"
 class Server:
     """One redis-server process with a configuration file, which Sentinel rewrites."""
 
-    def __init__(self, directory: Path, name: str, text: str, *, sentinel: bool = False) -> None:
+    def __init__(
+        self, directory: Path, name: str, text: str, *, sentinel: bool = False, address: str = "127.0.0.1"
+    ) -> None:
+        self.address = address
         self.port = quiet_port()
         self._config = directory / f"{name}.conf"
         self._config.write_text(
-            f"bind 127.0.0.1\nport {self.port}\nlogfile {directory}/{name}.log\ndir {directory}\n{text}",
+            f"bind {address}\nport {self.port}\nlogfile {directory}/{name}.log\ndir {directory}\n{text}",
             encoding="utf-8",
         )
         self._command = [str(find_program()), str(self._config), *(["--sentinel"] if sentinel else [])]
@@ -47,7 +50,7 @@ class Server:
         eventually(self._answers, what=f"{self._config.name} answers")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, password=self._password, socket_timeout=5)
+        return redis.Redis(self.address, self.port, password=self._password, socket_timeout=5)
 
     def role(self) -> str:
         """`master`, `slave` or `sentinel`; empty while it does not answer."""
