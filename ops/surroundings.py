@@ -18,6 +18,7 @@ CLOCKS_DIFFER, CLOCKS_WRONG = 2.0, 60.0
 """Seconds by which this machine's clock may differ from the database's: then a warning, and then a fault, because
 signatures of HR events are good for 300 seconds."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_PLAIN = {"redis": "rediss", "redis+sentinel": "rediss+sentinel", "amqp": "amqps", "unix": "unix"}
 _ENCRYPTED = ("rediss", "rediss+sentinel", "amqps")
 _VERIFIED = ("verify-full", "verify-ca")
 
@@ -74,13 +75,17 @@ def broker_tls(current: Settings) -> list[Finding]:
     """Likewise for the broker."""
     url = current.broker_url.get_secret_value()
     scheme, _, rest = url.partition("://")
-    name, encrypted = ("RabbitMQ", "amqps") if is_rabbitmq(url) else ("Redis", scheme.replace("redis", "rediss", 1))
+    if scheme not in _ENCRYPTED and scheme not in _PLAIN:
+        return []  # it cannot be read, which the broker's own finding says; it may be a password
+    name = "RabbitMQ" if is_rabbitmq(url) else "Redis"
     authority, _, query = rest.partition("?")
-    hosts = authority.partition("/")[0].rpartition("@")[2]
-    if scheme == "unix" or all(urlsplit(f"//{part}").hostname in _LOCAL for part in hosts.split(",")):
+    parts = authority.partition("/")[0].rpartition("@")[2].split(",")
+    names = [urlsplit(f"//{part}").hostname or "" for part in parts]
+    if scheme == "unix" or all(found in _LOCAL for found in names):
         return [Finding("ok", "tls", f"{name}: on this machine")]
-    if scheme not in _ENCRYPTED:
-        return [Finding("warn", "tls", f"{name} on {hosts}: not encrypted: use {encrypted}:// in BROKER_URL")]
+    hosts = ", ".join(names)
+    if scheme in _PLAIN:
+        return [Finding("warn", "tls", f"{name} on {hosts}: not encrypted: use {_PLAIN[scheme]}:// in BROKER_URL")]
     if parse_qs(query).get("ssl_cert_reqs", ["required"])[0] != "required":
         return [Finding("warn", "tls", f"{name} on {hosts}: encrypted, but its certificate is not checked")]
     return [Finding("ok", "tls", f"{name} on {hosts}: encrypted and verified")]
