@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis
 from sqlalchemy import text
 
 from ops import platform_contract, settings_check, surroundings
@@ -16,12 +15,15 @@ from ops.migrate import head
 from ops.sign_in import sign_in
 from worker.access import keys
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, parse_url, replica_parameters
 from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
-from worker.ledger import leader, processes
+from worker.ledger import leader, processes, replication
 from worker.people.hr_sources import source_seal
-from worker.queue import leadership
+from worker.queue import leadership, redis_clients
+from worker.queue.broker import open_broker
+from worker.queue.hints import is_rabbitmq
+from worker.reports.reader import NotAStandbyError, seconds_behind
 
 OLDEST_POSTGRES = 150000
 OLDEST_REDIS = (6, 2)
@@ -39,11 +41,14 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("database", lambda: _postgres(database))
         findings += _try("session", lambda: [Finding("ok", "session", database.verify().describe())])
         findings += _try("direct", lambda: _direct(current))
+        findings += _try("replica", lambda: _replica(current, database))
         findings += _try("lms", lambda: _ask(database, platform_contract.shape))
         findings += _try("rights", lambda: _ask(database, platform_contract.rights, current.database_role))
         if not is_embedded(current.database_url.get_secret_value()):
             findings += _try("login", lambda: _ask(database, surroundings.login))
-            findings += _try("tls", lambda: _ask(database, surroundings.database_tls, current))
+            findings += _try(
+                "tls", lambda: _ask(database, surroundings.database_tls, _parameters(current), "DATABASE_URL")
+            )
         findings += _try("connections", lambda: _ask(database, settings_check.connections, current))
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
@@ -52,13 +57,17 @@ def examine(current: Settings) -> list[Finding]:
         findings += _try("sign-in", lambda: sign_in(database, current))
     finally:
         database.close()
-    findings += _try("broker", lambda: _redis(current))
+    findings += _try("broker", lambda: _broker(current))
     if not is_embedded(current.broker_url.get_secret_value()):
         findings += surroundings.broker_tls(current)
     findings += surroundings.proxies(current)
     findings += _secret_key(current)
     findings += settings_check.examine(current)
     return findings
+
+
+def _parameters(current: Settings) -> dict[str, Any]:
+    return parse_url(current.database_url.get_secret_value())
 
 
 def _versions() -> Finding:
@@ -103,6 +112,35 @@ def _direct(current: Settings) -> list[Finding]:
     return [Finding("ok", "direct", "relay and migrations reach PostgreSQL without a pooler")]
 
 
+def _replica(current: Settings, primary: Database) -> list[Finding]:
+    """Whether the replica answers, as the service's role, and how far it is behind."""
+    if not current.database_replica_url.get_secret_value():
+        return []
+    replica = Database(current, pool_size=1, replica=True)
+    try:
+        session = Finding("ok", "replica", replica.verify().describe())
+        findings = [session, *_lag(current, primary, replica)]
+        if not is_embedded(current.database_url.get_secret_value()):
+            findings += _ask(replica, surroundings.database_tls, replica_parameters(current), "DATABASE_REPLICA_URL")
+        return findings
+    finally:
+        replica.close()
+
+
+def _lag(current: Settings, primary: Database, replica: Database) -> list[Finding]:
+    with primary.begin() as connection:
+        written = replication.written(connection)
+    try:
+        behind = seconds_behind(replica, written)
+    except NotAStandbyError:
+        advice = "is no standby, so nothing is read from it: let DATABASE_REPLICA_URL name a standby of DATABASE_URL"
+        return [Finding("warn", "replica", advice)]
+    if behind is None or behind > current.replica_lag_seconds:
+        how = "has replayed no commit since it started" if behind is None else f"is {behind:.0f} s behind"
+        return [Finding("warn", "replica", f"{how}, so reports are read from the primary: is it streaming?")]
+    return [Finding("ok", "replica", f"a standby, {behind:.1f} s behind")]
+
+
 def _relay(database: Database) -> list[Finding]:
     with database.begin() as connection:
         leads, threads = leader.read(connection), processes.worker_threads(connection, at_least=0)
@@ -118,8 +156,17 @@ def _relay(database: Database) -> list[Finding]:
     return [relay, worker]
 
 
-def _redis(current: Settings) -> list[Finding]:
-    client = redis.Redis.from_url(current.broker_url.get_secret_value(), socket_timeout=3, socket_connect_timeout=3)
+def _broker(current: Settings) -> list[Finding]:
+    url = current.broker_url.get_secret_value()
+    if is_rabbitmq(url):
+        broker = open_broker(url)
+        broker.ping()
+        return [Finding("ok", "broker", "RabbitMQ answers")]
+    return _redis(url)
+
+
+def _redis(url: str) -> list[Finding]:
+    client = redis_clients.connect(url, timeout=3)
     info: Any = client.info("server")
     memory: Any = client.info("memory")
     client.close()

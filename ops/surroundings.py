@@ -2,6 +2,7 @@
 
 import ipaddress
 import time
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection, text
@@ -9,13 +10,16 @@ from sqlalchemy import Connection, text
 from ops.findings import Finding
 from ops.local.servers import is_embedded
 from worker.config import Settings
-from worker.database import driver, parse_url
+from worker.database import driver
+from worker.queue.hints import is_rabbitmq
 from worker.session_settings import LOGIN
 
 CLOCKS_DIFFER, CLOCKS_WRONG = 2.0, 60.0
 """Seconds by which this machine's clock may differ from the database's: then a warning, and then a fault, because
 signatures of HR events are good for 300 seconds."""
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_PLAIN = {"redis": "rediss", "redis+sentinel": "rediss+sentinel", "amqp": "amqps", "unix": "unix"}
+_ENCRYPTED = ("rediss", "rediss+sentinel", "amqps")
 _VERIFIED = ("verify-full", "verify-ca")
 
 
@@ -51,32 +55,40 @@ def login(connection: Connection) -> list[Finding]:
     return [Finding("ok", "login", f"{row.name}, neither superuser nor owner")]
 
 
-def database_tls(connection: Connection, current: Settings) -> list[Finding]:
-    """Whether what goes to PostgreSQL is encrypted, and the server known."""
+def database_tls(connection: Connection, parameters: dict[str, Any], variable: str) -> list[Finding]:
+    """Whether what goes to PostgreSQL is encrypted, and the server known. `parameters`: those of `variable`."""
     session = driver(connection)
     host = str(session.info.host or "")
     if not host or host.startswith("/"):
         return [Finding("ok", "tls", "PostgreSQL: a socket of this machine")]
     if not session.pgconn.ssl_in_use:
         level = "ok" if host in _LOCAL else "warn"
-        advice = "" if level == "ok" else ": set sslmode=verify-full in DATABASE_URL"
+        advice = "" if level == "ok" else f": set sslmode=verify-full in {variable}"
         return [Finding(level, "tls", f"PostgreSQL on {host}: not encrypted{advice}")]
-    if parse_url(current.database_url.get_secret_value()).get("sslmode") not in _VERIFIED:
-        advice = "encrypted, but anybody may pretend to be it: set sslmode=verify-full in DATABASE_URL"
+    if parameters.get("sslmode") not in _VERIFIED:
+        advice = f"encrypted, but anybody may pretend to be it: set sslmode=verify-full in {variable}"
         return [Finding("warn", "tls", f"PostgreSQL on {host}: {advice}")]
     return [Finding("ok", "tls", f"PostgreSQL on {host}: encrypted and verified")]
 
 
 def broker_tls(current: Settings) -> list[Finding]:
-    """Likewise for Redis."""
-    parts = urlsplit(current.broker_url.get_secret_value())
-    if parts.scheme == "unix" or parts.hostname in _LOCAL:
-        return [Finding("ok", "tls", "Redis: on this machine")]
-    if parts.scheme != "rediss":
-        return [Finding("warn", "tls", f"Redis on {parts.hostname}: not encrypted: use rediss:// in BROKER_URL")]
-    if parse_qs(parts.query).get("ssl_cert_reqs", ["required"])[0] != "required":
-        return [Finding("warn", "tls", f"Redis on {parts.hostname}: encrypted, but its certificate is not checked")]
-    return [Finding("ok", "tls", f"Redis on {parts.hostname}: encrypted and verified")]
+    """Likewise for the broker."""
+    url = current.broker_url.get_secret_value()
+    scheme, _, rest = url.partition("://")
+    if scheme not in _ENCRYPTED and scheme not in _PLAIN:
+        return []  # it cannot be read, which the broker's own finding says; it may be a password
+    name = "RabbitMQ" if is_rabbitmq(url) else "Redis"
+    authority, _, query = rest.partition("?")
+    parts = authority.partition("/")[0].rpartition("@")[2].split(",")
+    names = [urlsplit(f"//{part}").hostname or "" for part in parts]
+    if scheme == "unix" or all(found in _LOCAL for found in names):
+        return [Finding("ok", "tls", f"{name}: on this machine")]
+    hosts = ", ".join(names)
+    if scheme in _PLAIN:
+        return [Finding("warn", "tls", f"{name} on {hosts}: not encrypted: use {_PLAIN[scheme]}:// in BROKER_URL")]
+    if parse_qs(query).get("ssl_cert_reqs", ["required"])[0] != "required":
+        return [Finding("warn", "tls", f"{name} on {hosts}: encrypted, but its certificate is not checked")]
+    return [Finding("ok", "tls", f"{name} on {hosts}: encrypted and verified")]
 
 
 def clock(connection: Connection) -> list[Finding]:

@@ -33,6 +33,14 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_DIRECT_URL",
         description="the same database without a connection pooler, for relay and migrations; unset: DATABASE_URL",
     )
+    database_replica_url: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="DATABASE_REPLICA_URL",
+        description="a streaming standby from which exports and summaries are read; unset: DATABASE_URL",
+    )
+    replica_lag_seconds: float = Field(
+        30, gt=0, le=86_400, description="seconds that the replica may be behind; beyond, DATABASE_URL is read"
+    )
     database_pooler_prepares: bool = Field(
         False,
         description="whether the pooler in DATABASE_URL keeps prepared statements, as PgBouncer does from 1.22 on",
@@ -40,7 +48,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(
         SecretStr(""),
         validation_alias="BROKER_URL",
-        description="redis:// or rediss://; needed by web, worker and relay",
+        description="redis://, rediss://, redis+sentinel://, rediss+sentinel:// or amqp://; for web, worker and relay",
     )
     embedded: bool = Field(
         False, description="whether any command starts an embedded server in place of a URL that is not set"

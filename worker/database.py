@@ -49,11 +49,12 @@ _MORE = 2
 """Connections beyond the size of a pool, for moments."""
 
 
-def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
+def parse_url(value: str, *, variable: str = "DATABASE_URL", prefer: str = "read-write") -> dict[str, Any]:
     """libpq's connection parameters from `DATABASE_URL`, or from another `variable`.
 
     The URL may name several servers (PostgreSQL's manual, "Connection URIs"), which SQLAlchemy cannot read:
-    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used.
+    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used; `prefer`
+    is another value of libpq's `target_session_attrs`.
 
     Raises:
         SettingsError: it is not a PostgreSQL URL. The message does not quote it: it may hold a password.
@@ -67,7 +68,7 @@ def parse_url(value: str, *, variable: str = "DATABASE_URL") -> dict[str, Any]:
     except (psycopg.ProgrammingError, UnicodeEncodeError):  # the latter: bytes of the environment that are not UTF-8
         raise SettingsError(f"{variable}: cannot be read; it looks like postgresql://user@host/name") from None
     if "," in str(parameters.get("host", "")):
-        parameters.setdefault("target_session_attrs", "read-write")
+        parameters.setdefault("target_session_attrs", prefer)
     return parameters
 
 
@@ -85,6 +86,16 @@ def direct_parameters(settings: Settings) -> dict[str, Any]:
 
 def _service_parameters(settings: Settings) -> dict[str, Any]:
     return parse_url(config.newest("database_url", settings.database_url))
+
+
+def replica_parameters(settings: Settings) -> dict[str, Any]:
+    """libpq's connection parameters from `DATABASE_REPLICA_URL`; of several servers, a standby before the primary.
+
+    Raises:
+        SettingsError: it is not a PostgreSQL URL.
+    """
+    url = config.newest("database_replica_url", settings.database_replica_url)
+    return parse_url(url, variable="DATABASE_REPLICA_URL", prefer="prefer-standby")
 
 
 def _parse_one_server(rest: str) -> dict[str, Any] | None:
@@ -105,10 +116,13 @@ class Database:
         *,
         pool_size: int = 5,
         as_owner: bool = False,
+        replica: bool = False,
         retry_seconds: float | None = None,
         planner_off: Sequence[str] = (),
     ) -> None:
         """`as_owner` keeps the login's own rights and goes past a pooler: for migrations and for loading sample data.
+
+        `replica`: connections to the standby of `DATABASE_REPLICA_URL`, which takes no writes.
 
         `retry_seconds`: how long `run` tries again, and a connection of the pool is waited for; by default
         half a lease. Short where somebody waits for the answer and would rather be told to come back.
@@ -119,7 +133,7 @@ class Database:
         self._settings = settings
         self._planner_off = planner_off
         self._needed = session_settings.Needed.by(settings)
-        self._parameters = direct_parameters if as_owner else _service_parameters
+        self._parameters = replica_parameters if replica else direct_parameters if as_owner else _service_parameters
         # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
@@ -135,6 +149,7 @@ class Database:
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
+                "tcp_user_timeout": 15_000,  # a host that vanished acknowledges nothing
                 "prepare_threshold": None,  # until it is known that no pooler is in between
             },
         )

@@ -24,6 +24,12 @@ PREPARE_AFTER = 5
 LOGIN = "withdrawals_login"
 """The name that is proposed for a login of the service's own."""
 _UTC = ("UTC", "Etc/UTC")
+_WATCHED = {
+    "tcp_keepalives_idle": 10,  # seconds
+    "tcp_keepalives_interval": 5,  # seconds
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
 _CANNOT_SET_ROLE = ("42501", "22023")
 
 
@@ -127,12 +133,24 @@ def prepare_service_session(
         elif faults(found, needed):
             _set(session, found, needed)
             _require(read(session, needed.role), needed)
+        if not found.pooled:
+            watch_client(session)
         if planner_off and not found.pooled:
             calls = ", ".join(["set_config(%s, 'off', false)"] * len(planner_off))
             _execute(session, f"SELECT {calls}", *planner_off)
     if pooler_prepares or not found.pooled:
         session.prepare_threshold = PREPARE_AFTER
     return not found.pooled
+
+
+def watch_client(session: Session) -> None:
+    """Let the server end this session, with its transaction and locks, within half a minute after its host vanished.
+
+    By itself it would keep it for two hours. Over a Unix socket the server ignores these settings. Through a pooler the
+    server's client is the pooler.
+    """
+    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _WATCHED.items())
+    _execute(session, f"SELECT {calls}")
 
 
 def prepare_owner_session(session: Session, needed: Needed) -> None:

@@ -36,6 +36,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("redis-frozen", "Redis is stopped (SIGSTOP) for longer than its clients wait"),
     Scenario("redis-full", "Redis has no memory left (`noeviction`) and refuses every write"),
     Scenario("redis-garbage", "undecodable messages, missing bodies and unknown actors in the queue"),
+    Scenario(
+        "redis-failed-over",
+        "the master of Redis is killed and Sentinel promotes its replica; then the old one is back, and the roles are "
+        "exchanged again",
+    ),
+    Scenario("rabbitmq-killed", "RabbitMQ, in place of Redis, is killed, stays away for a while and is started again"),
     Scenario("postgres-crashed", "PostgreSQL recovers from a crash, again and again"),
     Scenario("postgres-restarted", "PostgreSQL is stopped in order and started, again and again"),
     Scenario("postgres-promoted", "the primary is killed and its synchronous standby promoted"),
@@ -67,6 +73,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         "up-and-down",
         "under load, each from its wheel: the previous release, a migration by this one, both, this one alone, the "
         "previous one alone on the new schema, this one again; needs its tag in git",
+    ),
+    Scenario(
+        "host-vanished",
+        "the cable of a host is cut under its work (needs root: hosts are network namespaces): no connection is "
+        "closed, packets are lost; two other hosts go on, and later it is back",
     ),
     Scenario("storms", "single requests and HR events arrive in storms during a bulk job"),
 )

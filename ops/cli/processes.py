@@ -23,7 +23,7 @@ from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
 if TYPE_CHECKING:
-    from worker.queue.broker import HintBroker
+    from worker.queue.hints import Hints
 
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
@@ -154,7 +154,7 @@ def web(
 
 
 def _serve(current: Settings, listening: socket.socket | None) -> None:
-    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+    from worker.queue.broker import open_broker  # noqa: PLC0415 - only this command needs it
     from worker.web.app import make_app  # noqa: PLC0415 - likewise
     from worker.web.pools import Pools  # noqa: PLC0415 - likewise
     from worker.web.server import serve  # noqa: PLC0415 - likewise
@@ -164,7 +164,7 @@ def _serve(current: Settings, listening: socket.socket | None) -> None:
     pools = Pools.open(current)
     try:
         common.verify_sessions(pools.requests)
-        serve(make_app(pools, make_broker(current.broker_url.get_secret_value()), current), current, listening)
+        serve(make_app(pools, open_broker(current.broker_url.get_secret_value()), current), current, listening)
     finally:
         pools.close()
         telemetry.stop()
@@ -175,7 +175,7 @@ def worker(
     threads: Annotated[int | None, typer.Option(min=1, max=64, help="Default: WITHDRAWALS_THREADS.")] = None,
 ) -> None:
     """Withdraw what is due. On SIGTERM, finish or give back the current chunks in WITHDRAWALS_SHUTDOWN_SECONDS."""
-    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+    from worker.queue.broker import open_broker  # noqa: PLC0415 - only this command needs it
 
     with servers.environment(broker=True, join=False) as current:
         count, each = processes or current.processes, threads or current.threads
@@ -184,25 +184,24 @@ def worker(
         command, variables = _dramatiq(current, count, each), _worker_environment(each)
         if current.health_port is None:
             raise typer.Exit(supervisor.run_until_signalled(command, variables))
-        broker = make_broker(current.broker_url.get_secret_value())
+        broker = open_broker(current.broker_url.get_secret_value())
         with shared.directory() as path:
             family = Family(path, count, reaches_broker=lambda: _answers(broker))
             with health.serving(current, alive=family.alive, ready=family.ready):
                 raise typer.Exit(supervisor.run_until_signalled(command, variables))
 
 
-def _answers(broker: "HintBroker") -> bool:
-    import redis  # noqa: PLC0415 - a supervisor without a health port needs it not
-
+def _answers(broker: "Hints") -> bool:
     try:
-        return bool(broker.client.ping())
-    except redis.RedisError:
+        broker.ping()
+    except broker.errors:
         return False
+    return True
 
 
 def relay() -> None:
     """Notify workers of due work and recover after crashes. Any number may run; one of them leads."""
-    from worker.queue.broker import make_broker  # noqa: PLC0415 - only this command needs it
+    from worker.queue.broker import open_broker  # noqa: PLC0415 - only this command needs it
     from worker.queue.relay import Relay  # noqa: PLC0415 - likewise
 
     with servers.environment(broker=True, join=False) as current:
@@ -211,7 +210,7 @@ def relay() -> None:
         database = Database(current, retry_seconds=_RELAY_RETRY)
         database.show_use("relay")
         common.verify_sessions(database)
-        running = Relay(database, make_broker(current.broker_url.get_secret_value()), current)
+        running = Relay(database, open_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())
         with health.serving(current, alive=running.alive, ready=running.ready):

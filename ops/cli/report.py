@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -14,11 +15,13 @@ from ops.cli import common
 from ops.cli.common import AsJson, Organisation
 from schemas.catalogue import Reason, Source
 from schemas.reports import DURATION_BANDS, LETTER_AGES, EnrolmentFilter, OutcomeFilter
+from worker.config import settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.reports.exports import export
 from worker.reports.filters import find_series_id
 from worker.reports.formats import Format
+from worker.reports.reader import Read, ReportReader
 from worker.reports.summary import summarise
 
 group = typer.Typer(no_args_is_help=True, help="Enrolments and outcomes as files, and a summary.")
@@ -106,7 +109,10 @@ def summary(
         organisation_id = common.organisation_id(db, organisation)
         shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
         wanted = common.parse(EnrolmentFilter, **shared, withdrawn_from=begin, withdrawn_to=end)
-        found = summarise(db, organisation_id, wanted)
+        with _reader(db) as reader:
+            read = reader.read(lambda source: summarise(source, organisation_id, wanted))
+        _say_lag(read)
+        found = read.found
     if json:
         common.print_json(found.model_dump(mode="json"))
         return
@@ -153,13 +159,31 @@ def _export(
     chosen = format_ or _format_of(output)
 
     def write(sink: BinaryIO) -> int:
-        return export(db, organisation_id, wanted, chosen, sink)
+        def read(source: Database) -> int:
+            sink.seek(0)  # what a replica left that failed on the way
+            sink.truncate()
+            return export(source, organisation_id, wanted, chosen, sink)
+
+        with _reader(db) as reader:
+            found = reader.read(read)
+        _say_lag(found)
+        return found.found
 
     if output == "-":
         _to_standard_output(write)
         return
     count = _to_file(Path(output), write)
     common.err.print(f"{count:,} rows in {output}", markup=False)
+
+
+def _reader(db: Database) -> closing[ReportReader]:
+    """Reads from the replica, if there is one."""
+    return closing(ReportReader.open(settings(), db, pool_size=1))
+
+
+def _say_lag(read: Read[Any]) -> None:
+    if read.lag is not None:
+        common.err.print(f"read from a replica, at most {read.lag:.1f} s behind", markup=False)
 
 
 def _format_of(output: str) -> Format:

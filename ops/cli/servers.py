@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DATABASE, _BROKER = "DATABASE_URL", "BROKER_URL"
 _PLEASE_SET = {
     _DATABASE: "Set it to the address of PostgreSQL (postgresql://…)",
-    _BROKER: "Set it to the address of Redis (redis://… or rediss://…)",
+    _BROKER: "Set it to the address of Redis (redis://…, rediss://…, redis+sentinel://…) or RabbitMQ (amqp://…)",
 }
 
 
@@ -126,6 +126,8 @@ def _missing(given: Settings, *, broker: bool) -> list[str]:
     missing = [] if given.database_url.get_secret_value() else [_DATABASE]
     if missing and given.database_direct_url.get_secret_value():
         raise SettingsError("DATABASE_DIRECT_URL: is set without DATABASE_URL. Set both, or none.")
+    if missing and given.database_replica_url.get_secret_value():
+        raise SettingsError("DATABASE_REPLICA_URL: is set without DATABASE_URL. Set both, or none.")
     if broker and not given.broker_url.get_secret_value():
         missing.append(_BROKER)
     return missing

@@ -12,7 +12,8 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.show import show
 from worker.queue import broker as doorbell
-from worker.queue.broker import ACTOR, QUEUE, make_broker
+from worker.queue.broker import make_broker
+from worker.queue.hints import ACTOR, QUEUE
 from worker.queue.middleware import Lifecycle
 from worker.queue.relay import Relay
 from worker.records import Job

@@ -97,6 +97,11 @@ BROKERS = [
     ("redis://redis.example", "warn"),
     ("rediss://redis.example?ssl_cert_reqs=none", "warn"),
     ("rediss://redis.example", "ok"),
+    ("redis+sentinel://u:p@one,two:26379/m/0", "warn"),
+    ("rediss+sentinel://u:p@one,two:26379/m/0", "ok"),
+    ("redis+sentinel://127.0.0.1,[::1]:26379/m", "ok"),
+    ("amqp://u:p@one/w", "warn"),
+    ("amqps://u:p@one/w", "ok"),
 ]
 
 

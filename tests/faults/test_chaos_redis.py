@@ -17,7 +17,8 @@ from tests.support.chaos import Chaos, administrator, left_running, seconds_pass
 from tests.support.load import FULL, KILLS, Load, service
 from tests.world import eventually
 from worker.config import Settings
-from worker.queue.broker import NAMESPACE, QUEUE, make_broker
+from worker.queue.broker import make_broker
+from worker.queue.hints import NAMESPACE, QUEUE
 
 pytestmark = pytest.mark.timeout(900 if FULL else 480)
 

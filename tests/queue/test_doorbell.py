@@ -15,7 +15,8 @@ from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.ledger import processes
 from worker.queue import broker as doorbell
-from worker.queue.broker import ACTOR, BELLS, QUEUE, HintBroker, make_broker
+from worker.queue.broker import BELLS, HintBroker, make_broker
+from worker.queue.hints import ACTOR, QUEUE
 from worker.queue.middleware import Lifecycle
 
 

@@ -21,7 +21,8 @@ from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims, processes
 from worker.queue import heartbeat, leadership
-from worker.queue.broker import NAMESPACE, QUEUE, HintBroker, make_broker
+from worker.queue.broker import HintBroker, make_broker
+from worker.queue.hints import NAMESPACE, QUEUE
 from worker.queue.relay import Relay
 from worker.web.health import readiness
 

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import suppress
+from random import randrange
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,6 +15,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def quiet_port() -> int:
+    """A free port that no outgoing connection is given either, for a server that takes its time until it listens."""
+    while True:
+        port = randrange(20_000, 30_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def ask(port: int, path: str) -> httpx2.Response | None:

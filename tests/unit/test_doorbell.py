@@ -16,9 +16,10 @@ from dramatiq.middleware import Middleware
 
 from tests.world import PATIENCE
 from worker.queue import broker as doorbell
-from worker.queue.broker import ACTOR, BELL, BELLS, QUEUE, DoorbellConsumer, HintBroker, make_broker
+from worker.queue.broker import BELL, BELLS, DoorbellConsumer, HintBroker, make_broker
+from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, hint
 
-LIST = f"{doorbell.NAMESPACE}:{QUEUE}"
+LIST = f"{NAMESPACE}:{QUEUE}"
 FOR_EVER = 3600.0
 """Longer than any test waits: whatever happens within it was not the end of a wait."""
 
@@ -124,9 +125,9 @@ def test_none_of_dramatiqs_own_middleware_is_there_to_retry_or_delay(broker: Hin
 
 
 def test_a_hint_carries_nothing_that_could_be_stale() -> None:
-    message = doorbell.hint()
+    message = hint()
     assert (message.args, message.kwargs, message.options) == ((), {}, {})
-    assert message.message_id != doorbell.hint().message_id
+    assert message.message_id != hint().message_id
 
 
 def test_an_idle_consumer_wakes_by_the_bell(broker: HintBroker, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:

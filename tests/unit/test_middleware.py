@@ -10,7 +10,7 @@ from dramatiq.brokers.stub import StubBroker
 from structlog.testing import capture_logs
 
 from worker.config import settings
-from worker.queue.broker import hint
+from worker.queue.hints import hint
 from worker.queue.middleware import Lifecycle, MessageLogs
 
 

@@ -11,7 +11,8 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
-from worker.queue.broker import WEBHOOKS_QUEUE, make_broker
+from worker.queue.broker import make_broker
+from worker.queue.hints import WEBHOOKS_QUEUE
 from worker.queue.relay import Relay
 from worker.webhooks import deliveries, endpoints
 from worker.webhooks.deliveries import Deliverer

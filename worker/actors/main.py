@@ -3,11 +3,12 @@
 import dramatiq
 
 from worker.config import settings
-from worker.queue.broker import ACTOR, CONSUMER_TIMEOUT, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, make_broker
+from worker.queue.broker import CONSUMER_TIMEOUT, open_broker
+from worker.queue.hints import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE
 from worker.queue.middleware import Lifecycle, MessageLogs
 
 lifecycle = Lifecycle(settings())
-broker = make_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()], timeout=CONSUMER_TIMEOUT)
+broker = open_broker(settings().broker_url.get_secret_value(), [lifecycle, MessageLogs()], timeout=CONSUMER_TIMEOUT)
 dramatiq.set_broker(broker)
 
 

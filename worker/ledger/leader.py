@@ -20,7 +20,9 @@ LATE_AFTER = 15.0
 REPEATED = 3
 """Failures of a step in a row from which on it is shown: one may be a passing fault."""
 ESSENTIAL = ("publish", "take_over", "deactivate", "admit", "finish")
-"""Steps without which requests are not worked off. While one of them fails, the service is not ready."""
+"""Steps without which requests are not worked off."""
+_UNREADY = tuple(step for step in ESSENTIAL if step != "publish")
+"""Steps whose failure makes web unready. `publish` fails while the broker is away, and requests are still accepted."""
 
 _ME = bindparam("me", type_=Uuid)
 _LOCKED = bindparam("has_lock", type_=Boolean)
@@ -100,8 +102,8 @@ class Leader:
 
     @property
     def does_its_work(self) -> bool:
-        """Whether it is alive, and no step fails that requests depend on."""
-        return self.is_alive and not any(found.step in ESSENTIAL for found in self.failing)
+        """Whether it is alive, and no step fails that requests depend on; without a broker they only wait longer."""
+        return self.is_alive and not any(found.step in _UNREADY for found in self.failing)
 
 
 _READ = select(extract("epoch", func.clock_timestamp() - leader.c.seen_at).label("age"), leader.c.failing)

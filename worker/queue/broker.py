@@ -13,21 +13,13 @@ import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from worker.queue.credentials import with_newest_password
+from worker.queue import redis_clients
+from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, TIMEOUT, WEBHOOKS_QUEUE, Hints, hint, is_rabbitmq
 
-NAMESPACE = "withdrawals"
-QUEUE = "due"
-ACTOR = "chunks.drain"
-WEBHOOKS_QUEUE = "webhooks"
-WEBHOOKS_ACTOR = "webhooks.deliver"
 BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}
 BELL = BELLS[QUEUE]
 _BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
-TIMEOUT = 2.0
-"""Seconds that a publisher, and a look at whether Redis answers, wait for it at most."""
 CONSUMER_TIMEOUT = 5.0
 """Seconds that a consumer waits for an answer: longer than `_BELL_WAIT`, which it spends waiting in Redis."""
 
@@ -52,8 +44,8 @@ class DoorbellConsumer(_RedisConsumer):
             if not self.message_cache:
                 self.broker.client.blpop([BELLS[self.queue_name]], timeout=_BELL_WAIT)
                 return None
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise ConnectionClosed(error) from None
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:
+            raise ConnectionClosed(error) from None  # read-only: it was the master until now
         return super().__next__()
 
     def ack(self, message: Any) -> None:
@@ -69,8 +61,14 @@ class DoorbellConsumer(_RedisConsumer):
             self._room.set()
 
 
-class HintBroker(RedisBroker):
-    """A broker whose messages may all be lost: the relay makes new ones from what PostgreSQL says is due."""
+class HintBroker(RedisBroker, Hints):
+    """Hints in Redis, in one list a queue, with a doorbell beside it."""
+
+    errors = (redis.RedisError,)
+
+    def ping(self) -> None:
+        """Ask Redis for an answer."""
+        self.client.ping()
 
     @property
     def consumer_class(self) -> type[DoorbellConsumer]:
@@ -102,26 +100,26 @@ class HintBroker(RedisBroker):
 def make_broker(
     url: str, middleware: list[dramatiq.Middleware] | None = None, client: Any = None, *, timeout: float = TIMEOUT
 ) -> HintBroker:
-    """A broker without dramatiq's own retries, delays and limits; `client` replaces the connection (tests).
+    """Hints over Redis, without dramatiq's own retries, delays and limits; `client` replaces the connection (tests).
 
     `timeout`: seconds. A Redis that hangs is not asked again. A connection that Redis has closed, as after a restart,
     is made again once.
     """
-    bare_url, credentials = with_newest_password(url)
-    client = client or redis.Redis.from_url(
-        bare_url,
-        **credentials,
-        socket_timeout=timeout,
-        socket_connect_timeout=TIMEOUT,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-    )
+    client = client or redis_clients.connect(url, timeout=timeout, connect_timeout=TIMEOUT)
     broker = HintBroker(client=client, namespace=NAMESPACE, middleware=middleware or [])
     for queue in BELLS:
         broker.declare_queue(queue)
     return broker
 
 
-def hint(queue: str = QUEUE, actor: str = ACTOR) -> dramatiq.Message[Any]:
-    """A message that says: something is due. It carries nothing, so it can be neither stale nor wrong."""
-    return dramatiq.Message(queue_name=queue, actor_name=actor, args=(), kwargs={}, options={})
+def open_broker(url: str, middleware: list[dramatiq.Middleware] | None = None, *, timeout: float = TIMEOUT) -> Hints:
+    """The broker that `BROKER_URL` names: Redis, or RabbitMQ (`amqp://`).
+
+    Raises:
+        SettingsError: the URL cannot be read, or what it needs is not installed.
+    """
+    if is_rabbitmq(url):
+        from worker.queue.rabbitmq import make_rabbitmq  # noqa: PLC0415 - its client is an extra
+
+        return make_rabbitmq(url, middleware)
+    return make_broker(url, middleware, timeout=timeout)

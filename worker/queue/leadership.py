@@ -55,11 +55,7 @@ def open_session(settings: Settings) -> AbstractContextManager[Session]:
     )
     try:
         session_settings.require_direct(session_settings.read(session, settings.database_role), "relays")
-        # Over a Unix socket the server ignores them.
-        session.execute("SET tcp_keepalives_idle = 5")
-        session.execute("SET tcp_keepalives_interval = 5")
-        session.execute("SET tcp_keepalives_count = 3")
-        session.execute("SET tcp_user_timeout = 15000")
+        session_settings.watch_client(session)
     except (psycopg.Error, SessionError):
         session.close()
         raise

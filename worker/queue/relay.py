@@ -1,6 +1,6 @@
-"""The relay, the only publisher: it turns what PostgreSQL says is due into hints in Redis.
+"""The relay, the only publisher: it turns what PostgreSQL says is due into hints in the broker.
 
-It reacts to NOTIFY at once and looks around slowly in any case, so a lost notification or a flushed Redis
+It reacts to NOTIFY at once and looks around slowly in any case, so a lost notification or a lost broker
 delays work by no more than one round. Any number may run: one leads (`leadership.py`), the others stand by.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
-import redis
 import sqlalchemy.exc
 import structlog
 from sqlalchemy import Connection
@@ -26,8 +25,8 @@ from worker.ledger import brake, claims, feed, inbox_sets, jobs, processes, webh
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
-from worker.queue.broker import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, HintBroker
 from worker.queue.heartbeat import EVERY, Heartbeat
+from worker.queue.hints import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, Hints
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import Leftovers
 from worker.reports.prune_daily import DailyPrune
@@ -56,7 +55,7 @@ _FORGET_EVENTS_EVERY = 60.0
 class Relay:
     """One relay process: publisher, scheduler and sweeper."""
 
-    def __init__(self, database: Database, broker: HintBroker, settings: Settings) -> None:
+    def __init__(self, database: Database, broker: Hints, settings: Settings) -> None:
         self._database = database
         self._broker = broker
         self._settings = settings
@@ -72,7 +71,7 @@ class Relay:
         self._sealer = Sealer(database)
         self._prune = DailyPrune(database, settings)
         self._broker_failed = False
-        """Whether Redis failed since the last round began: until the next one nothing waits for it again."""
+        """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
         self._turned = time.monotonic()
         """When the thread of the rounds last gave a sign of life."""
 
@@ -86,7 +85,7 @@ class Relay:
         return Report(silent < HUNG_AFTER, {"silent_seconds": round(silent, 1)})
 
     def ready(self) -> Report:
-        """Whether it works or stands by: the database takes its heartbeats, and Redis its hints. For another thread."""
+        """Whether it works or stands by: the database takes its heartbeats, the broker hints. For another thread."""
         database = self._heartbeat.is_recorded(LATE_AFTER)
         parts = {
             "database": {"ok": database},
@@ -166,7 +165,7 @@ class Relay:
             self._try("publish", lambda: self._top_up(1))
 
     def _publish(self) -> None:
-        """Publish, unless Redis has failed in this round: one that hangs would hold up every step."""
+        """Publish, unless the broker has failed in this round: one that hangs would hold up every step."""
         self._published_at = time.monotonic()
         if not self._broker_failed:
             self._try("publish", self.publish)
@@ -189,7 +188,7 @@ class Relay:
     def _top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
         try:
             added = self._broker.top_up(wanted, queue=queue, actor=actor)
-        except redis.RedisError:
+        except self._broker.errors:
             self._broker_failed = True
             raise
         metrics.HINTS.labels(queue).inc(added)

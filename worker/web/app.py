@@ -7,7 +7,7 @@ from worker.database import Database
 from worker.group_commit import GroupCommit
 from worker.jobs.singles import accept_singles
 from worker.people.inbox import Inbox
-from worker.queue.broker import HintBroker
+from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
@@ -88,7 +88,7 @@ def add_routes(app: FastAPI) -> None:
     app.router.routes.extend([*LEAN, *_INCLUDED.routes])
 
 
-def make_app(connections: Pools | Database, broker: HintBroker, settings: Settings) -> FastAPI:
+def make_app(connections: Pools | Database, broker: Hints, settings: Settings) -> FastAPI:
     """The application, with the connections of its process; one `Database` serves everything."""
     pools = connections if isinstance(connections, Pools) else Pools.of(connections)
     app = openapi.application()

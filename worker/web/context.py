@@ -18,7 +18,7 @@ from worker.group_commit import GroupCommit
 from worker.ids import LARGEST, parse_id
 from worker.jobs.singles import Single
 from worker.people.inbox import Inbox
-from worker.queue.broker import HintBroker
+from worker.queue.hints import Hints
 from worker.records import Submitted
 from worker.sign_on.provider import Provider
 from worker.web.pools import Pools
@@ -32,7 +32,7 @@ class Services:
     """The connections of one web process."""
 
     pools: Pools
-    broker: HintBroker
+    broker: Hints
     settings: Settings
     singles: GroupCommit[Single, Submitted]
     """Commits small jobs, those that wait together in one transaction."""

@@ -8,7 +8,7 @@ from worker.database import Database
 from worker.errors import describe
 from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import ESSENTIAL, Leader
-from worker.queue.broker import HintBroker
+from worker.queue.hints import Hints
 from worker.web.context import Context
 
 router = APIRouter(tags=["health"])
@@ -25,15 +25,17 @@ async def readyz(context: Context) -> JSONResponse:
     """Whether database, broker and the relay that leads work, each with its own answer. No token is needed.
 
     `inbox`: events that are accepted and not applied yet; however many, they do not make it unready.
-    `degraded`: requests are worked off, but a step of the relay's rounds fails again and again; `relay` says which.
+    `degraded`, with 200: requests are accepted, but the broker does not answer, so that they wait, or a step of the
+    relay's rounds fails again and again; the parts say which.
     """
     found = await run_in_threadpool(readiness, context.database, context.broker)
-    ready = all(part["ok"] for part in found.values())
-    status = ("degraded" if found["relay"]["failing"] else "ready") if ready else "not_ready"
+    ready = all(part["ok"] for name, part in found.items() if name != "broker")
+    degraded = bool(found["relay"]["failing"]) or not found["broker"]["ok"]
+    status = ("degraded" if degraded else "ready") if ready else "not_ready"
     return JSONResponse({"status": status, **found}, status_code=200 if ready else 503)
 
 
-def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, object]]:
+def readiness(database: Database, broker: Hints) -> dict[str, dict[str, object]]:
     """Each part with `ok`, and its error if it has one."""
     found: dict[str, dict[str, object]] = {}
     leads = Leader(None)
@@ -47,7 +49,7 @@ def readiness(database: Database, broker: HintBroker) -> dict[str, dict[str, obj
     except Exception as error:
         found["database"] = {"ok": False, "error": describe(error)[0]}
     try:
-        broker.client.ping()
+        broker.ping()
         found["broker"] = {"ok": True}
     except Exception as error:
         found["broker"] = {"ok": False, "error": describe(error)[0]}

@@ -5,6 +5,7 @@ organisations, without names or personal data. A proxy in front should block the
 rest is still answered.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 from fastapi import APIRouter, Response
@@ -16,6 +17,7 @@ from schemas.catalogue import LetterCode
 from worker.database import Database
 from worker.errors import is_passing
 from worker.ledger import gauges, leader, processes
+from worker.reports.reader import ReplicaState, ReportReader
 from worker.telemetry import metrics as own
 from worker.web.context import Context
 
@@ -34,14 +36,14 @@ _MOST = f", counted up to {gauges.GAUGED_AT_MOST:,}"
 )
 def metrics(context: Context) -> Response:
     """Requests, events and errors, work that waits and work that failed. No token is needed."""
-    return Response(own.exposition(_Waiting(context.database)), media_type=own.CONTENT_TYPE)
+    return Response(own.exposition(_Waiting(context.database, context.pools.reader)), media_type=own.CONTENT_TYPE)
 
 
 class _Waiting(Collector):
     """What the database knows, read in one transaction."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, reader: ReportReader) -> None:
+        self._database, self._reader = database, reader
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """No gauges in advance, so that registering does not query the database."""
@@ -52,6 +54,7 @@ class _Waiting(Collector):
         try:
             with self._database.begin() as connection:
                 found = [*_work(connection), *_letters(connection), *_processes(connection)]
+            found += _replica(self._reader)
         except Exception as error:
             if not is_passing(error):
                 raise
@@ -135,6 +138,14 @@ def _processes(connection: Connection) -> Iterator[GaugeMetricFamily]:
         "step",
         {**dict.fromkeys(leader.ESSENTIAL, 0), **{found.step: found.failures for found in leads.failing}},
     )
+
+
+def _replica(reader: ReportReader) -> Iterator[GaugeMetricFamily]:
+    state = reader.state() or ReplicaState(None)
+    lag = math.nan if state.lag is None else state.lag
+    yield _one("withdrawals_replica_lag_seconds", "Seconds that the replica may be behind; NaN while not known", lag)
+    left = int(bool(state.reason))
+    yield _one("withdrawals_replica_left", "Whether there is a replica that reports are not read from", left)
 
 
 def _one(name: str, meaning: str, value: float) -> GaugeMetricFamily:

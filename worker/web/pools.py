@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from worker.config import Settings
 from worker.database import BY_ORDER, Database
+from worker.reports.reader import ReportReader
 
 RETRY_SECONDS = 3.0
 """After that a waiting caller gets 503 with Retry-After."""
@@ -19,9 +20,11 @@ class Pools:
     door: Database
     """What must always be taken in: HR events and small jobs, and who sends them."""
     reports: Database
-    """What reads much: exports and plans."""
+    """What reads much: exports without a replica, and plans."""
     watchers: Database
     """The one question that all who watch jobs share."""
+    reader: ReportReader
+    """What may be a moment old: exports and summaries, from a replica if there is one."""
 
     @classmethod
     def open(cls, settings: Settings) -> "Pools":
@@ -32,19 +35,22 @@ class Pools:
             made.show_use(name)
             return made
 
+        reports = pool("reports", settings.report_connections)
         return cls(
             pool("requests", settings.web_connections),
             pool("door", settings.door_connections, BY_ORDER),
-            pool("reports", settings.report_connections),
+            reports,
             pool("watchers", 1),
+            ReportReader.open(settings, reports, pool_size=settings.report_connections),
         )
 
     @classmethod
     def of(cls, database: Database) -> "Pools":
         """One pool for everything, where nobody starves anybody: in tests."""
-        return cls(database, database, database, database)
+        return cls(database, database, database, database, ReportReader(database))
 
     def close(self) -> None:
         """Close every connection."""
+        self.reader.close()
         for pool in (self.door, self.requests, self.reports, self.watchers):
             pool.close()

@@ -1,7 +1,8 @@
 """Rate limits: refused calls by address, counted in Redis for all web processes; those of a caller, in each process.
 
-Redis only counts here. Without Redis every call passes: to refuse work because a counter is missing would
-turn a small fault into a large one. A call that is let in asks Redis nothing.
+Redis only counts here. Without Redis every call passes: to refuse work because a counter is missing would turn a small
+fault into a large one. A call that is let in asks Redis nothing. Where RabbitMQ is the broker, each web process counts
+refused calls for itself.
 """
 
 import math
@@ -12,13 +13,12 @@ from collections.abc import Hashable
 import redis
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from worker.errors import describe
-from worker.queue.credentials import with_newest_password
+from worker.queue import redis_clients
+from worker.queue.hints import is_rabbitmq
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +57,7 @@ class RateLimiter:
 
     def __init__(self, broker_url: str, *, pause: float = PAUSE) -> None:
         """`pause`: seconds without counting after Redis did not answer."""
-        bare_url, credentials = with_newest_password(broker_url)
-        pool = redis.ConnectionPool.from_url(
-            bare_url,
-            **credentials,
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-        storage = RedisStorage("redis://", connection_pool=pool, key_prefix="withdrawals:limit")
-        self._limits = SlidingWindowCounterRateLimiter(storage)
+        self._limits = SlidingWindowCounterRateLimiter(_storage(broker_url))
         self._pause = pause
         self._paused_until = 0.0
         self._unavailable = False
@@ -100,3 +91,10 @@ class RateLimiter:
             first, self._unavailable = self._unavailable, False
         if first:
             log.info("rate_limits.resumed")
+
+
+def _storage(broker_url: str) -> MemoryStorage | RedisStorage:
+    if is_rabbitmq(broker_url):
+        return MemoryStorage()
+    client = redis_clients.connect(broker_url, timeout=TIMEOUT, connect_timeout=TIMEOUT, retries=0)
+    return RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="withdrawals:limit")

@@ -14,6 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from schemas import answers
 from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, OutcomeRow, Summary
+from worker.database import Database
 from worker.errors import describe
 from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
 from worker.reports import exports, lists
@@ -102,12 +103,17 @@ def export_outcomes(
 
 
 @router.get("/reports/summary")
-def show_summary(context: Context, who: Viewer, wanted: Annotated[EnrolmentFilter, Query()]) -> Summary:
+def show_summary(
+    context: Context, who: Viewer, response: Response, wanted: Annotated[EnrolmentFilter, Query()]
+) -> Summary:
     """Withdrawals by reason and week, refusals by cause, time from request to withdrawal, open letters. Role: viewer.
 
-    `withdrawn_from` and `withdrawn_to` bound the time of every decision, refusals included.
+    `withdrawn_from` and `withdrawn_to` bound the time of every decision, refusals included. Read from a replica if
+    there is one; then the header `X-Replica-Lag-Seconds` says how far it may be behind.
     """
-    return summarise(context.database, who.organisation_id, wanted)
+    read = context.pools.reader.read(lambda database: summarise(database, who.organisation_id, wanted))
+    response.headers.update(lag_header(read.lag))
+    return read.found
 
 
 def send_export(
@@ -118,7 +124,7 @@ def send_export(
     name: str,
     format_: Format,
 ) -> StreamingResponse:
-    """Write a report to a temporary file, then send it (ops/decisions/0013).
+    """Write a report to a temporary file, then send it (ops/decisions/0013). It is read from a replica if there is one.
 
     Raises:
         ProblemError: 503; no free disk space, too many exports at once, or the caller has gone away.
@@ -127,10 +133,15 @@ def send_export(
     def abandoned() -> bool:
         return from_thread.run(request.is_disconnected)
 
+    def write(database: Database) -> int:
+        spool.seek(0)  # what a replica left that failed on the way
+        spool.truncate()
+        return exports.export(database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
+
     spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # noqa: SIM115
     try:
         with _export_slot():
-            exports.export(context.pools.reports, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
+            read = context.pools.reader.read(write)
         size = spool.tell()
         spool.seek(0)
     except exports.ExportAbandoned:
@@ -149,8 +160,14 @@ def send_export(
         "Content-Disposition": f'attachment; filename="{name}-{day}.{format_.value}"',
         "Content-Length": str(size),
         "Cache-Control": "no-store",
+        **lag_header(read.lag),
     }
     return StreamingResponse(_pieces(spool), headers=headers, media_type=format_.media_type)
+
+
+def lag_header(lag: float | None) -> dict[str, str]:
+    """How far a report may be behind that was read from a replica; nothing if it was not."""
+    return {} if lag is None else {"X-Replica-Lag-Seconds": f"{lag:.1f}"}
 
 
 @contextmanager

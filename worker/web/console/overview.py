@@ -14,6 +14,5 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 @router.get("")
 def show(view: Looking) -> Response:
     """What runs, what waits and what failed."""
-    ping = view.services.broker.client.ping
-    found = read_status(view.database, view.settings, view.organisation_id, ping_broker=ping)
+    found = read_status(view.database, view.settings, view.organisation_id, ping_broker=view.services.broker.ping)
     return view.page("overview.html", found=found, most=COUNTED_AT_MOST, late=LATE_AFTER)

@@ -43,14 +43,15 @@ def summary(view: Looking) -> Response:
     form = filter_form(view, "summary")
     try:
         wanted = _from_default(read_filter(view, EnrolmentFilter))
-        found = summarise(view.database, view.organisation_id, wanted)
+        read = view.services.pools.reader.read(lambda database: summarise(database, view.organisation_id, wanted))
+        found = read.found
         weeks = _weeks(found)
     except InvalidInputError as error:
         return refusal_page(view, "reports_summary.html", form, error)
     if found.withdrawn_from is not None:
         form["given"].setdefault("withdrawn_from", [found.withdrawn_from.astimezone(UTC).date().isoformat()])
     drawn = [_withdrawals(found, weeks), _durations(found), _refusals(found), _open_letters(found)]
-    return view.page("reports_summary.html", **form, figures=_figures(found), charts=drawn)
+    return view.page("reports_summary.html", **form, figures=_figures(found), charts=drawn, lag=read.lag)
 
 
 def _figures(found: Summary) -> list[tuple[str, str, str]]:
