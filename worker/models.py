@@ -201,6 +201,7 @@ class JobsColumns(TypedColumns):
     request_id: Named[str | None]
     traceparent: Named[str | None]
     received_at: Named[datetime | None] = Column(Instant)
+    series_id: Named[int | None] = Column(BigInteger)
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")

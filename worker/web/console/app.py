@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,6 +50,7 @@ def install(app: FastAPI) -> None:
     """Add the console to the application."""
     for router in ROUTERS:
         app.include_router(router)
+    app.add_route("/", lambda _: RedirectResponse(PATH), include_in_schema=False)
     app.mount(f"{PATH}/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Headers)
 
