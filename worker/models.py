@@ -229,6 +229,7 @@ class JobsColumns(TypedColumns):
     received_at: Named[datetime | None] = Column(Instant)
     prune_id: Named[int | None] = Column(BigInteger)
     pruned_counts: Named[dict[str, Any] | None] = Column(JSONB)
+    series_id: Named[int | None] = Column(BigInteger)
 
 
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from schemas.catalogue import JobState, LetterCode, LetterState
+from schemas.catalogue import JobState, LetterCode, LetterState, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,22 @@ class Job:
     """The figures that held it (`worker.records.Brake.figures`)."""
     pruned: bool = False
     """Whether its details were kept long enough and are gone."""
+    series_title: str | None = None
+    """Of the one Series that it is about; None: of several, or not known."""
+
+    @property
+    def title(self) -> str:
+        """What it is about, in a line. It names no person."""
+        enrolments = "1 enrolment" if self.accepted == 1 else f"{self.accepted:,} enrolments"
+        if self.kind == "reinstate":
+            return f"Undo job {self.reinstates} · {enrolments}"
+        if self.learner_external_id is not None:
+            return "Withdraw all that a learner is enrolled in"
+        if self.source == Source.SUPPORT:
+            return f"Withdraw what the pathway owns · {enrolments}"
+        if self.series_title is not None:
+            return f"Withdraw {self.series_title} · {enrolments}"
+        return f"Withdraw {enrolments}" + (" from a file" if self.file_name else "")
 
     @property
     def held_why(self) -> str | None:

@@ -138,10 +138,8 @@ def list_jobs(
     if only_ids:
         common.out.print(" ".join(str(job.id) for job in found))
         return
-    rows = [
-        (job.id, job.state, job.reason or job.kind, f"{job.accepted:,}", common.counts(job.outcomes)) for job in found
-    ]
-    common.out.print(common.table("job", "state", "reason", "accepted", "outcomes", rows=rows))
+    rows = [(job.id, job.state, job.title, job.reason or job.kind, common.counts(job.outcomes)) for job in found]
+    common.out.print(common.table("job", "state", "title", "reason", "outcomes", rows=rows))
     common.say_more(found, most)
 
 
@@ -230,6 +228,7 @@ def print_job(job: Job, json: bool) -> None:
         return
     rows = [
         ("job", job.id),
+        ("title", job.title),
         ("state", job.state),
         ("held", job.held_why),
         ("reinstates job", job.reinstates),

@@ -54,7 +54,7 @@ def test_all_stands_at_a_glance_and_leads_on(
     expect(last.get_by_role("row", name=NASTY)).to_contain_text("1 withdrawn")
     accessible(page)
     page.get_by_role("region", name="Jobs in progress").get_by_role("link", name="1", exact=True).click()
-    page.get_by_role("link", name=str(held.id), exact=True).wait_for()
+    page.get_by_role("link", name=held.title).wait_for()
     assert page.url.endswith("/console/jobs?state=held")
     assert job.id != held.id
 

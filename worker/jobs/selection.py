@@ -30,6 +30,8 @@ class Selection(ABC):
     """What is selected. Counts are None where only the database can count."""
 
     counts: Counts | None = None
+    series_id: int | None = None
+    """The one Series that it is about by its own words."""
 
     def count(self, accepted: int) -> Counts:
         """The counts, once the database has found so many distinct ids."""
@@ -72,6 +74,7 @@ class Filtered(Selection):
 
     def __init__(self, conditions: Filter) -> None:
         self._filter = conditions
+        self.series_id = conditions.series_id
 
     def digest(self) -> str:
         return digest("filter", json.dumps(self._filter.model_dump(mode="json", exclude_none=True), sort_keys=True))

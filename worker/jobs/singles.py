@@ -20,7 +20,7 @@ from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
 from worker.telemetry import tracing
 
-MOST_IDS = 100
+MOST_IDS = job_lists.SMALL
 """Ids of a small job: its learners are counted in no time, while others wait."""
 
 _Key = tuple[int, str, str]

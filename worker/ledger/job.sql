@@ -21,7 +21,12 @@ SELECT j.id, j.organisation_id, j.kind, j.reason, j.source, j.requested_by, j.no
         SELECT o.dead_letter_id FROM withdrawals.outcomes o
         WHERE o.job_id = j.id AND o.dead_letter_id IS NOT NULL
         UNION SELECT c.dead_letter_id FROM withdrawals.chunks c WHERE c.job_id = j.id)) AS open_dead_letters,
-    j.prune_id IS NOT NULL AS pruned
+    j.prune_id IS NOT NULL AS pruned,
+    (SELECT s.title FROM lms.series s WHERE s.organisation_id = j.organisation_id AND s.id = coalesce(j.series_id,
+        (SELECT min(of_small.series_id) FROM (SELECT DISTINCT e.series_id FROM withdrawals.job_chunks c
+            JOIN lms.enrolments e ON e.id = ANY(c.enrolment_ids)
+            WHERE c.job_id = j.id AND e.organisation_id = j.organisation_id AND j.accepted <= {small}) of_small
+        HAVING count(*) = 1))) AS series_title
 FROM withdrawals.jobs j LEFT JOIN LATERAL (
     SELECT sum(c.size) FILTER (WHERE c.state <> 'split') AS size,
         sum(c.size) FILTER (WHERE c.state IN ({unfinished})) AS unfinished,

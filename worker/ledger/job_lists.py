@@ -23,8 +23,11 @@ from sqlalchemy import (
 from schemas.catalogue import JobState
 from schemas.job_filter import JobConditions, JobFilter
 from worker.ledger.fragments import LIVE, UNFINISHED, load_sql, sql_list
-from worker.models import chunks, dead_letters, job_chunks, jobs, outcomes
+from worker.models import chunks, dead_letters, enrolments, job_chunks, jobs, outcomes, series
 from worker.records import Job
+
+SMALL = 100
+"""Ids of a job whose Series is looked up when it is read."""
 
 # What the chunks of a job say about it.
 _TOTALS = (
@@ -106,6 +109,7 @@ def _select_jobs() -> Select[*tuple[Any, ...]]:
         _reinstated().label("reinstated"),
         _open_dead_letters().label("open_dead_letters"),
         jobs.c.prune_id.is_not(None).label("pruned"),
+        _series_title().label("series_title"),
     ).join(_TOTALS, true())
 
 
@@ -170,8 +174,30 @@ def _open_dead_letters() -> ColumnElement[int]:
     )
 
 
+def _series_title() -> ColumnElement[str]:
+    """Of the one Series that a job is about. Small jobs are made in sets and are looked at only here."""
+    of_small = (
+        select(enrolments.c.series_id)
+        .join(job_chunks, enrolments.c.id == func.any(job_chunks.c.enrolment_ids))
+        .where(job_chunks.c.job_id == jobs.c.id, enrolments.c.organisation_id == jobs.c.organisation_id)
+        .where(jobs.c.accepted <= SMALL)
+        .correlate(jobs)
+        .distinct()
+        .subquery("of_small")
+    )
+    found = select(func.min(of_small.c.series_id)).having(func.count() == 1).scalar_subquery()
+    return (
+        select(series.c.title)
+        .where(
+            series.c.id == func.coalesce(jobs.c.series_id, found), series.c.organisation_id == jobs.c.organisation_id
+        )
+        .correlate(jobs)
+        .scalar_subquery()
+    )
+
+
 _JOBS = _select_jobs()
-_FIND_JOB = load_sql("job.sql", unfinished=sql_list(UNFINISHED), live=sql_list(LIVE))
+_FIND_JOB = load_sql("job.sql", unfinished=sql_list(UNFINISHED), live=sql_list(LIVE), small=str(SMALL))
 
 
 def find_job(connection: Connection, organisation_id: int, job_id: int) -> Job | None:

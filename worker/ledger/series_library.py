@@ -5,7 +5,7 @@ These tables are the platform's and can hold millions of rows: every statement h
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ from worker.models import dead_letters, enrolments, learners, outcomes, pathways
 from worker.rules import ACTIVE
 
 COUNTED_AT_MOST = 5000
-"""Enrolments of a Series that are counted. A Series with more is shown as "more than"."""
+"""Enrolments of a Series that are counted at once. A larger one is counted by itself, if that is quick."""
 MOST_LEARNERS = 200
 """Learners that one search finds."""
 _MOST_PATHWAYS = 500
@@ -39,7 +39,7 @@ _MOST_PATHWAYS = 500
 
 @dataclass(frozen=True, slots=True)
 class CountedSeries:
-    """A Series with its enrolments, counted up to one more than `COUNTED_AT_MOST`."""
+    """A Series with its enrolments, at first counted up to one more than `COUNTED_AT_MOST`."""
 
     id: int
     code: str
@@ -50,7 +50,8 @@ class CountedSeries:
 
     @property
     def is_large(self) -> bool:
-        return self.enrolments > COUNTED_AT_MOST
+        """Whether there are more than were counted."""
+        return self.enrolments == COUNTED_AT_MOST + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,32 @@ def list_series(
     if containing:
         page = page.where(or_(_contains(series.c.code, containing), _contains(series.c.title, containing)))
     return [CountedSeries(**row) for row in connection.execute(page).mappings()]
+
+
+def count_all(connection: Connection, organisation_id: int, found: Sequence[CountedSeries]) -> list[CountedSeries]:
+    """The same Series with those that are large counted to the end.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: it would take longer than half a second.
+    """
+    large = [one.id for one in found if one.is_large]
+    if not large:
+        return list(found)
+    connection.execute(text("SET LOCAL statement_timeout = '500ms'"))
+    statement = (
+        select(
+            enrolments.c.series_id,
+            func.count().label("enrolments"),
+            func.count().filter(enrolments.c.status.in_(ACTIVE)).label("active"),
+        )
+        .where(among(enrolments.c.series_id, large), enrolments.c.organisation_id == organisation_id)
+        .group_by(enrolments.c.series_id)
+    )
+    rows = {row.series_id: row for row in connection.execute(statement)}
+    return [
+        replace(one, enrolments=rows[one.id].enrolments, active=rows[one.id].active) if one.id in rows else one
+        for one in found
+    ]
 
 
 def find_series(connection: Connection, organisation_id: int, series_id: int) -> CountedSeries | None:

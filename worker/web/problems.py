@@ -262,6 +262,8 @@ def _field(location: tuple[int | str, ...]) -> str:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - for the type checker
     kinds = {400: "not_json", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "content_type"}
+    if error.status_code == 405 and request.method == "GET" and _in_console(request):
+        return RedirectResponse(_page_of(request), 303)
     details = {400: "The body is not JSON.", 404: "Page not found."}
     detail = details.get(error.status_code, str(error.detail))
     if error.status_code == 400 and _in_console(request):
@@ -277,6 +279,16 @@ def _allowed(request: Request) -> str:
     return ", ".join(
         scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)
     )
+
+
+def _page_of(request: Request) -> str:
+    """The page of the console that an act's address belongs to: reloaded after an error, the act is not repeated."""
+    path, routes = request.url.path, request.app.router.routes
+    while path.startswith(f"{PATH}/"):
+        path = path.rpartition("/")[0]
+        if any(route.matches({**request.scope, "path": path})[0] is Match.FULL for route in routes):
+            break
+    return path
 
 
 async def _session(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,6 +59,7 @@ for _router in ROUTERS:
 def install(app: FastAPI) -> None:
     """Add the console to the application."""
     app.router.routes.extend(_INCLUDED.routes)
+    app.add_route("/", lambda _: RedirectResponse(PATH), include_in_schema=False)
     app.mount(f"{PATH}/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Headers)
 

@@ -21,6 +21,7 @@ from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console.forms import Text
+from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH, span
 from worker.web.console.view import COOKIE, Looking
 from worker.web.context import Cursor, RowId
@@ -76,6 +77,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
         undone_by=undone_by,
         acts=acts,
         plan=planned,
+        names=find_names(view, planned),
         plan_failed=planning and planned is None,
     )
 

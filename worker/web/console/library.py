@@ -16,7 +16,7 @@ from worker.jobs import submit
 from worker.jobs.show import show
 from worker.ledger import series_library
 from worker.ledger.protections import find_last
-from worker.ledger.series_library import EnrolmentDetails, EnrolmentSearch
+from worker.ledger.series_library import CountedSeries, EnrolmentDetails, EnrolmentSearch
 from worker.records import Job
 from worker.rules import ENDED, WITHDRAWN
 from worker.web.api.submit import validated
@@ -61,6 +61,7 @@ def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_l
             after=cursor and cursor.replace("\0", ""),
             limit=ROWS,
         )
+    found = _counted(view, found)
     return view.page("series_library.html", items=found, q=q, next_cursor=next_cursor(found, ROWS, "code"))
 
 
@@ -83,7 +84,18 @@ def enrolments_of_series(
         found = series_library.find_series(connection, view.organisation_id, series_id)
     if found is None:
         raise NotFoundError(f"there is no Series {series_id} in this organisation")
-    return _list_page(view, "series.html", form, parse_cursor(cursor), series=found)
+    return _list_page(view, "series.html", form, parse_cursor(cursor), series=_counted(view, [found])[0])
+
+
+def _counted(view: View, found: list[CountedSeries]) -> list[CountedSeries]:
+    """The Series with large ones counted as well, unless that takes too long."""
+    try:
+        with view.services.pools.reports.begin() as connection:
+            return series_library.count_all(connection, view.organisation_id, found)
+    except Exception as error:
+        if not is_passing(error):
+            raise
+        return found
 
 
 @router.get("/enrolments")

@@ -22,6 +22,7 @@ from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
+from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days, parse_time
 from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
@@ -29,6 +30,9 @@ from worker.web.console.withdraw_file import file_page
 from worker.web.console.words import word
 
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
+
+
+NOTHING_TICKED = "Nothing is ticked. Go back to the list and tick the rows, or choose all that match."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class Choice:
     learner_ids: list[int]
     enrolled_from: str
     enrolled_to: str
+
+    @property
+    def is_empty(self) -> bool:
+        return self.what == "ticked" and not self.enrolment_ids
 
     @property
     def fields(self) -> list[tuple[str, object]]:
@@ -68,8 +76,8 @@ class Choice:
             RequestValidationError: names the field that is wrong.
         """
         if self.what == "ticked":
-            if not self.enrolment_ids:
-                raise InvalidInputError("Nothing is ticked. Go back and tick the rows, or choose all that match.")
+            if self.is_empty:
+                raise InvalidInputError(NOTHING_TICKED)
             return validated(JobRequest, {"enrolment_ids": self.enrolment_ids, **more})
         after, until = parse_days(self.enrolled_from, self.enrolled_to, view.zone)
         conditions: dict[str, Any] = {
@@ -136,7 +144,9 @@ def show_plan(
     view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = ""
 ) -> Response:
     """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
-    return file_page(view) if choice is None else _plan_page(view, choice, reason)
+    if choice is None:
+        return file_page(view)
+    return _plan_page(view, choice, reason, error=NOTHING_TICKED if choice.is_empty else "", error_status=422)
 
 
 @router.post("/withdraw")
@@ -169,14 +179,15 @@ def _plan_page(
     note: str = "", effective_at: str = "",
 ) -> Response:  # fmt: skip
     found: answers.Plan | None = None
-    if reason and not (error and error_status == 422 and not choice.enrolment_ids and choice.what == "ticked"):
+    if reason and not choice.is_empty:
         try:
             request = choice.request(view, reason=reason, source=source_of(reason))
             found = plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(
-        "withdraw.html", status=error_status, plan=found, reason=reason, reasons=list(Reason), error=error,
+        "withdraw.html", status=error_status if error else 200, plan=found, names=find_names(view, found),
+        is_empty=choice.is_empty, reason=reason, reasons=list(Reason), error=error,
         fields=choice.fields, described=_describe(view, choice), back=_list_address(choice),
         note=note, effective_at=effective_at,
     )  # fmt: skip

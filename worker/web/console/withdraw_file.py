@@ -14,6 +14,7 @@ from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
+from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH
 from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
 from worker.web.sent_files import Sent
@@ -78,6 +79,8 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     """The form for a file, with its plan once there is one."""
     shown = {"planned": None, "note": "", "file_name": "", "reason": "", "batch": "", "left_out": None, **shown}
     planned = shown["planned"]
+    plan = planned and planned.plan
     return view.page(
-        "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=planned and planned.plan, **shown
-    )
+        "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
+        names=find_names(view, plan), **shown,
+    )  # fmt: skip

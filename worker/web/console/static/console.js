@@ -113,7 +113,7 @@ each("[data-again]", (part) => {
     const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     const fresh = page?.getElementById(part.id);
     if (page && !fresh?.dataset.again) return location.reload();
-    if (fresh) part.replaceChildren(...fresh.childNodes);
+    if (fresh && fresh.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) part.replaceChildren(...fresh.childNodes);
     setTimeout(look, Number(part.dataset.again));
   };
   setTimeout(look, Number(part.dataset.again));

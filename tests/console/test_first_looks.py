@@ -1,0 +1,121 @@
+"""What misled people who saw the console for the first time: each page says what it is about and how to go on."""
+
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas.jobs import FileRequest, JobRequest
+from tests.support.console import MakeToken, Person, ask
+from tests.world import World, decide_due, id_file
+from worker.config import Settings
+from worker.database import Database
+from worker.jobs.files.submit import submit_file
+from worker.jobs.show import show
+from worker.jobs.submit import submit
+from worker.ledger import series_library
+from worker.records import Job
+
+
+@pytest.fixture
+def operator(client: TestClient, token: MakeToken) -> Person:
+    return Person(client, token("operator"))
+
+
+def wanted(db: Database, world: World, **request: Any) -> Job:
+    """A job over anything but ids."""
+    return submit(db, world.requester(), JobRequest(reason="not_required", **request)).job
+
+
+def name_series(world: World, enrolment_id: int, title: str) -> int:
+    """The enrolment's Series, under a title that people know."""
+    return int(
+        world.one(
+            "UPDATE lms.series SET title = :t "
+            "WHERE id = (SELECT series_id FROM lms.enrolments WHERE id = :id) RETURNING id",
+            t=title, id=enrolment_id,
+        )
+    )  # fmt: skip
+
+
+def test_a_job_says_what_it_is_about(db: Database, world: World, environment: Settings, operator: Person) -> None:
+    fire, first_aid = world.enrolments(120), world.enrolments(2)
+    series_id = name_series(world, fire[0], "Fire Safety")
+    name_series(world, first_aid[0], "First Aid")
+    about = {
+        world.submit(db, fire[:1]).id: "Withdraw Fire Safety · 1 enrolment",
+        world.submit(db, fire[:3]).id: "Withdraw Fire Safety · 3 enrolments",
+        world.submit(db, fire).id: "Withdraw Fire Safety · 120 enrolments",
+        world.submit(db, [*fire[:2], *first_aid]).id: "Withdraw 4 enrolments",
+        world.submit(db, [*fire, *first_aid]).id: "Withdraw 122 enrolments",
+        wanted(db, world, filter={"series_id": series_id}).id: "Withdraw Fire Safety · 120 enrolments",
+    }
+    page = operator.get("/console/jobs")
+    for job_id, title in about.items():
+        assert show(db, organisation_id=world.organisation_id, job_id=job_id).title == title
+        assert title in page
+        assert f"<h1>{title}</h1>" in operator.get(f"/console/jobs/{job_id}")
+
+
+def test_a_title_names_no_person(db: Database, world: World, operator: Person) -> None:
+    world.enrolment("anna")
+    assert wanted(db, world, learner_external_id="anna").title == "Withdraw all that a learner is enrolled in"
+    file, request = id_file([*world.enrolments(1), *world.enrolments(1)]), FileRequest(reason="not_required")
+    made = submit_file(db, world.requester(), request, file, name="leaving_anna.csv")
+    assert made.submitted.job.title == "Withdraw 2 enrolments from a file"
+
+
+def test_exceptions_that_support_has_resolved_are_nobodys_task(
+    db: Database, world: World, environment: Settings, operator: Person
+) -> None:
+    owned = world.enrolment("anna", pathway_id=world.pathway())
+    job = ask(db, world, [owned, *world.enrolments(1)])
+    decide_due(db, environment)
+    assert "Completed with exceptions" in operator.get(f"/console/jobs/{job.id}")
+    (letter,) = world.letters()
+    operator.post(f"/console/dead-letters/{letter.id}/act", 303, act="discard", note="the pathway keeps it")
+    page = operator.get(f"/console/jobs/{job.id}")
+    assert "exceptions resolved" in page
+    assert "Completed with exceptions" not in page
+
+
+def test_the_address_of_an_act_leads_to_its_page(db: Database, world: World, operator: Person) -> None:
+    """A page that an error has left at the address of an act is reloaded, and nothing is done again."""
+    job = ask(db, world, world.enrolments(1))
+    for address, page in (
+        (f"/console/jobs/{job.id}/pause", f"/console/jobs/{job.id}"),
+        ("/console/sign-out", "/console"),
+    ):
+        answer = operator.client.get(address)
+        assert (answer.status_code, answer.headers["location"]) == (303, page)
+    assert operator.client.get("/").headers["location"] == "/console"
+
+
+def test_nothing_ticked_leads_back_to_the_list_and_not_to_a_plan(world: World, operator: Person) -> None:
+    series_id = name_series(world, world.enrolments(1)[0], "Fire Safety")
+    page = operator.get(f"/console/withdraw?what=ticked&series_id={series_id}", 422)
+    assert "Nothing is ticked" in page
+    assert f'href="/console/series/{series_id}"' in page
+    assert 'name="reason"' not in page
+
+
+def test_a_plan_shows_the_people_of_its_examples(world: World, operator: Person) -> None:
+    enrolment_id = world.enrolment("E-77")
+    world.run("UPDATE lms.learners SET display_name = 'Ada Lovelace' WHERE external_id = 'E-77'")
+    page = operator.get(f"/console/withdraw?what=ticked&enrolment_ids={enrolment_id}&reason=not_required")
+    assert re.search(rf'href="/console/enrolments/{enrolment_id}">Ada Lovelace</a>', page)
+
+
+def test_an_error_stands_beside_its_field(world: World, operator: Person) -> None:
+    series_id = name_series(world, world.enrolments(1)[0], "Fire Safety")
+    page = operator.get(f"/console/series/{series_id}?enrolled_from=tomorrow", 422)
+    assert re.search(r'name="enrolled_from"[^>]*aria-invalid="true" aria-describedby="wrong-enrolled_from"', page)
+    assert 'id="wrong-enrolled_from"' in page
+
+
+def test_a_large_series_is_counted_too(world: World, operator: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series_library, "COUNTED_AT_MOST", 2)
+    series_id = name_series(world, world.enrolments(7)[0], "Fire Safety")
+    assert "7 enrolments, 7 active" in operator.get(f"/console/series/{series_id}")
+    assert "more than" not in operator.get("/console/series")
