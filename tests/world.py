@@ -45,6 +45,12 @@ class World:
             result = connection.execute(text(statement), parameters)
             return list(result) if result.returns_rows else []
 
+    def force(self, statement: str, **parameters: Any) -> None:
+        """Change rows past every trigger and foreign key."""
+        with self.owner.begin() as connection:
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
+            connection.execute(text(statement), parameters)
+
     def one(self, statement: str, **parameters: Any) -> Any:
         """The single value of a query."""
         return self.run(statement, **parameters)[0][0]

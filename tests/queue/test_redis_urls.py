@@ -46,7 +46,7 @@ def test_a_url_of_sentinels_names_hosts_master_database_and_both_passwords() -> 
     assert {(one["username"], one["password"]) for one in found} == {("s", "t")}
     to_redis = pool.connection_kwargs
     assert (pool.service_name, to_redis["db"], to_redis["client_name"]) == (MASTER, 3, "w")
-    assert (to_redis["username"], to_redis["password"]) == ("me", "p@ss")
+    assert to_redis["credential_provider"].get_credentials() == ("me", "p@ss")
     encrypted = sentinel(f"rediss+sentinel://one/{MASTER}?ssl_ca_certs=/ca.pem")
     assert encrypted.connection_class.__name__ == "SentinelManagedSSLConnection"
     assert encrypted.connection_kwargs["ssl_ca_certs"] == "/ca.pem"

@@ -54,7 +54,7 @@ def test_a_thousand_enrolments_of_a_bulk_job(db: Database, environment: Settings
 
     costs = smallest(db, act)
     assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 4 * THOUSANDS * 1000
-    assert_within(costs, THOUSANDS, statements=13, written=2_010, read=4_500, wal=790_000)
+    assert_within(costs, THOUSANDS, statements=13, written=2_010, read=5_100, wal=790_000)
     assert_balanced(db)
 
 

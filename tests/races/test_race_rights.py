@@ -6,7 +6,7 @@ DESIGN.md §2: "**Audit**: append-only (enforced by the database)".
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import InternalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, InternalError, ProgrammingError
 
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -63,7 +63,7 @@ def test_the_service_has_no_right_to_what_it_must_not_touch(db: Database, filled
 def test_not_even_the_owner_changes_the_audit(db: Database, filled: World) -> None:
     """A trigger refuses what rights would allow."""
     for how in ("changing", "deleting", "emptying"):
-        with pytest.raises((InternalError, ProgrammingError), match="append-only"):
+        with pytest.raises((InternalError, IntegrityError, ProgrammingError), match="append-only"):
             filled.run(FORBIDDEN[f"the audit ({how})"])
     assert_balanced(db)
 

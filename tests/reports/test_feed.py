@@ -127,6 +127,6 @@ def test_events_whose_job_was_deleted_are_missed_and_not_skipped(
 ) -> None:
     ids = [withdraw(db, world, environment)[0] for _ in range(3)]
     first = Place.parse(read(db, world).events[0].cursor)
-    world.run("DELETE FROM withdrawals.outcomes WHERE enrolment_id = :i", i=ids[1])
+    world.force("DELETE FROM withdrawals.outcomes WHERE enrolment_id = :i", i=ids[1])
     with pytest.raises(GoneError, match="part of what follows this place was deleted with its job"):
         read(db, world, first)

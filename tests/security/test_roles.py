@@ -92,7 +92,7 @@ def test_only_these_operations_are_open_and_no_route_is_outside_the_lists(app: F
     others = [
         route.path for route in app.routes if isinstance(route, Route | Mount) and not isinstance(route, LeanRoute)
     ]
-    assert sorted(others) == ["/console/static", "/openapi.json"]
+    assert sorted(others) == ["/", "/console/static", "/openapi.json"]
     assert len(app.routes) - len(others) == len(web.LEAN) + len(web.ROUTERS) + len(console.ROUTERS)
 
 

@@ -182,7 +182,9 @@ def test_a_job_is_sent_with_the_hash_of_its_plan(client: TestClient, bearer: Bea
     found = answer.json()
     assert found["outcomes"] == {"withdrawn": 2, "pathway_owned": 1, "not_found": 1}
     assert found["expires_at"].endswith("Z")
-    assert found["samples"]["not_found"] == [{"enrolment_id": 999_999, "series_title": None, "pathway_title": None}]
+    assert found["samples"]["not_found"] == [
+        {"enrolment_id": 999_999, "series_title": None, "pathway_title": None, "protection": None}
+    ]
     assert found["samples"]["pathway_owned"][0]["pathway_title"] == "Onboarding"
     assert not world.run("SELECT 1 FROM withdrawals.jobs")
     for wrong in ({"reason": "not_required"}, {**body, "reason": "mood"}, {**body, "filter": {"series_id": 1}}):

@@ -40,11 +40,16 @@ def is_protected() -> ColumnElement[bool]:
         protections.c.enrolment_id == enrolments.c.id,
         IS_LIVE,
     )
-    of_learner = exists().where(
-        learners.c.id == enrolments.c.learner_id,
-        protections.c.organisation_id == enrolments.c.organisation_id,
-        protections.c.learner_external_id == learners.c.external_id,
-        IS_LIVE,
+    known_by_id = protections.join(learners, protections.c.learner_external_id == learners.c.external_id)
+    of_learner = (
+        select(protections.c.id)
+        .select_from(known_by_id)
+        .where(
+            learners.c.id == enrolments.c.learner_id,
+            protections.c.organisation_id == enrolments.c.organisation_id,
+            IS_LIVE,
+        )
+        .exists()
     )
     return or_(its.correlate(enrolments), of_learner.correlate(enrolments))
 
