@@ -129,6 +129,10 @@ def _print(found: audit_files.Verified) -> None:
     if found.unsealed_days:
         common.out.print(f"not sealed: {', '.join(found.unsealed_days)}")
     common.out.print(f"{found.records:,} acts, {found.sealed_days:,} finished days")
+    if found.erased:
+        common.out.print(f"of these, {found.erased:,} from which a person was erased: proved is that they were there")
+    if found.pruned:
+        common.out.print(f"{found.pruned:,} acts of these days were pruned before: of such days the number is proved")
     if found.head is not None:
         common.out.print(f"last finished day {found.head_day}: {found.head}")
     common.out.print("NOT as exported" if found.faults else "as exported")
