@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,6 +20,7 @@ from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.access import sessions
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.ledger import claims, processes
 from worker.queue import heartbeat, leadership
 from worker.queue.broker import HintBroker, make_broker
@@ -41,14 +43,14 @@ class Running:
     def __init__(self, db: Database, broker: HintBroker, settings: Settings) -> None:
         self.relay = Relay(db, broker, settings)
         self.published = 0
-        publish = self.relay.publish
+        top_up = broker.top_up
 
-        def counted() -> int:
-            added = publish()
+        def counted(*wanted: Any, **of: Any) -> int:
+            added = top_up(*wanted, **of)
             self.published += added
             return added
 
-        self.relay.publish = counted  # type: ignore[method-assign]
+        broker.top_up = counted  # type: ignore[method-assign]
         self._thread = threading.Thread(target=self.relay.run)
         self._thread.start()
 
@@ -211,16 +213,16 @@ def test_a_step_that_fails_again_and_again_is_recorded_until_it_succeeds(
         failing = readiness(db, broker)["relay"]["failing"]
         return failing if isinstance(failing, list) and failing and failing[0]["failures"] >= 3 else None
 
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         with db.begin() as connection:
             connection.exec_driver_sql("SELECT 'anna@example.com'::integer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(sessions, "delete_expired", fail)
+        broken.setattr(remedies, "redrive_known_learners", fail)
         start_relay()
         found = eventually(failing_often, what="a step that fails again and again")
     assert isinstance(found, list)
-    assert [step["step"] for step in found] == ["sessions"]
+    assert [step["step"] for step in found] == ["learners"]
     assert "anna" not in str(found)
     assert readiness(db, broker)["relay"]["ok"], "work flows"
     eventually(lambda: not readiness(db, broker)["relay"]["failing"], what="it succeeds")
