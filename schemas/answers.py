@@ -28,7 +28,7 @@ class Job(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
-    title: str = Field(description="What it is about, in a line, with its Series if it is about one alone.")
+    title: str = Field("", description="What it is about, in a line, with its Series if it is about one alone.")
     kind: str
     state: str = Field(description=describe(JOB_STATES))
     reason: str | None = Field(description=describe(REASONS))

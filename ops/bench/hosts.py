@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ops.bench.hosts", description=__doc__)
     parser.add_argument("--size", type=int, default=20_000, help="enrolments of the job")
     parser.add_argument("--share", type=float, default=0.2, help="of a processor core, for each machine")
+    parser.add_argument("--database", type=float, help="of a processor core, for PostgreSQL; default: no limit")
     parser.add_argument("--hosts", type=int, default=3, help="machines at most")
     parser.add_argument("--chunk", type=int, default=50, help="enrolments of a chunk")
     given = parser.parse_args()
@@ -44,9 +45,11 @@ def main() -> None:
         Postgres.settings = Postgres.settings | listen
         hosts = [network.host(share=given.share) for _ in range(given.hosts)]
         site = stack.enter_context(open_site())
+        if given.database is not None:
+            network.confine(site.server_pids(), given.database)
         broker = stack.enter_context(_redis(network))
         print(f"{_machine()}, PostgreSQL {site.version()}; {given.size:,} enrolments in chunks of {given.chunk}; "
-              f"each host has {given.share:g} of a core\n")  # fmt: skip
+              f"each host has {given.share:g} of a core, PostgreSQL {given.database or 'no limit'}\n")  # fmt: skip
         print("| hosts | enrolments a second | of one host | PostgreSQL used, of a core | hosts used |")
         print("| --- | --- | --- | --- | --- |")
         first = 0.0

@@ -145,6 +145,13 @@ class Site:
         self._migrated = ""
         self._number = 0
 
+    def server_pids(self) -> list[int]:
+        """The first process of PostgreSQL, which starts all others, and its children as they are now."""
+        first = self._servers.postgres.pid()
+        assert first is not None  # noqa: S101 - it has been started
+        children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="utf-8")
+        return [first, *map(int, children.split())]
+
     @contextmanager
     def fresh(self, size: Size) -> Iterator[World]:
         """A database with this much in it, of which nothing was withdrawn yet, and an empty Redis."""

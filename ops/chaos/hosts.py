@@ -108,11 +108,17 @@ class Network:
         for device in ("eth0", "lo"):
             _ip("-n", host.name, "link", "set", device, "up")
         if share is not None:
-            self._limit(host, share)
+            self._limit(host.name, share)
         return host
 
-    def _limit(self, host: Host, share: float) -> None:
-        group = _PROCESSORS / host.name
+    def confine(self, pids: Sequence[int], share: float) -> None:
+        """Give processes of this machine, and those that they start, a part of a processor core together."""
+        group = self._limit(f"{self.name}-server", share)
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid), encoding="utf-8")
+
+    def _limit(self, name: str, share: float) -> Path:
+        group = _PROCESSORS / name
         try:
             group.mkdir()
             self._made.callback(_remove_group, group)
@@ -120,6 +126,7 @@ class Network:
             (group / "cpu.cfs_quota_us").write_text(str(round(_PERIOD * share)), encoding="utf-8")
         except OSError as error:
             raise HostsError(f"a share of a processor needs cgroups of version 1: {error}") from None
+        return group
 
 
 def _remove(*arguments: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import tenacity
 from starlette.testclient import TestClient
 
+from schemas import answers
 from schemas.client import (
     BusyError,
     Client,
@@ -88,6 +89,19 @@ def test_a_service_submits_watches_and_decides_with_the_client(
         client.discard(letter.id)
     with Client(address, "wrong") as client, pytest.raises(UnauthorisedError):
         client.job(job.id)
+
+
+def test_a_job_of_the_release_before_is_read_too() -> None:
+    """During a deployment a new client meets web processes of 0.1.0."""
+    answer = {
+        "id": 7, "kind": "withdraw", "state": "queued", "reason": "not_required", "source": "bulk",
+        "requested_by": "token:export", "note": None, "learner_external_id": None,
+        "created_at": "2026-03-01T08:00:00Z", "effective_at": "2026-03-01T08:00:00Z", "finished_at": None,
+        "accepted": 3, "duplicates": 0, "outcomes": {}, "in_flight": 3, "open_dead_letters": 0,
+        "idempotency_key": "k", "held_because": None, "held_why": None, "brake": None, "file_name": None,
+        "reinstates": None, "reinstated": 0,
+    }  # fmt: skip
+    assert answers.Job.model_validate(answer).in_flight == 3
 
 
 def test_pages_are_fetched_until_the_last(address: str, bearer: Bearer, db: Database, world: World) -> None:
