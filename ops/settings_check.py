@@ -152,6 +152,12 @@ def _times(current: Settings) -> Iterator[Finding]:
             "WITHDRAWALS_BACKOFF_SECONDS is above WITHDRAWALS_BACKOFF_MAX_SECONDS, so that waits never grow: lower it"
         )
         yield Finding("warn", "backoff", advice)
+    if current.job_keep_days is not None and current.job_keep_days < current.event_keep_days:
+        advice = (
+            "WITHDRAWALS_JOB_KEEP_DAYS is below WITHDRAWALS_EVENT_KEEP_DAYS: events of the feed whose job was pruned "
+            "answer 410. Keep jobs at least as long as events"
+        )
+        yield Finding("warn", "retention", advice)
     if current.log_level == "debug":
         yield Finding("warn", "logs", "WITHDRAWALS_LOG_LEVEL is debug, which is not for production: unset it")
 

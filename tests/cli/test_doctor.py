@@ -142,6 +142,9 @@ SETTINGS: dict[str, tuple[dict[str, object], dict[str, str], str, str]] = {
     "a brake that never holds": ({"brake_share": 1.0}, {}, "warn", "WITHDRAWALS_BRAKE_SHARE"),
     "a lease that is too short": ({"lease_seconds": 5.0}, {}, "warn", "WITHDRAWALS_LEASE_SECONDS"),
     "waits that never grow": ({"backoff_seconds": 7200.0}, {}, "warn", "WITHDRAWALS_BACKOFF_SECONDS"),
+    "jobs that go before their events": (
+        {"job_keep_days": 90, "event_keep_days": 365}, {}, "warn", "WITHDRAWALS_JOB_KEEP_DAYS",
+    ),
     "a log for developers": ({"log_level": "debug"}, {}, "warn", "WITHDRAWALS_LOG_LEVEL"),
 }  # fmt: skip
 QUIET = {"brake_floor": 100, "port": 0}
