@@ -20,6 +20,7 @@ def site(servers: LocalServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The bench's own databases, on the servers of the tests."""
     for name, value in environment(servers).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WITHDRAWALS_TEST_CHAOS", raising=False)  # no setting of the service
     settings.cache_clear()
     site = Site(servers, tmp_path, settle=0)
     yield site

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.support.chaos import Chaos
 from tests.support.load import FULL, Load, service
@@ -50,9 +51,18 @@ def exchange_again(servers: Replicated) -> None:
     """Start the old master, which Sentinel makes a replica, and let the two change places while both live."""
     servers.first.start()
     eventually(lambda: servers.first.role() == "slave", within=60, what="the old master follows the new one")
-    with servers.sentinels[0].client() as sentinel:
-        sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
+    eventually(lambda: _fail_over(servers), within=60, what="Sentinel takes it for a replica that can be promoted")
     eventually(lambda: servers.first.role() == "master", within=60, what="it is the master again")
+
+
+def _fail_over(servers: Replicated) -> bool:
+    """Ask Sentinel for it; False: it has not heard from the replica yet that it follows (NOGOODSLAVE)."""
+    with servers.sentinels[0].client() as sentinel:
+        try:
+            sentinel.execute_command("SENTINEL", "FAILOVER", MASTER)
+        except redis.ResponseError:
+            return False
+    return True
 
 
 @pytest.mark.scenario("rabbitmq-killed")
