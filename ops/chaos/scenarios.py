@@ -40,13 +40,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "redis-failed-over",
         "the master of Redis is killed and Sentinel promotes its replica; then the old one is back, and the roles are "
         "exchanged again",
-        "the scenario itself failed: it asked Sentinel for the exchange before Sentinel had heard from the replica. Now it "
-        "asks until it can",
+        "the scenario itself failed: it asked Sentinel for the exchange before Sentinel had heard from the replica. Now "
+        "it asks until it can",
     ),
     Scenario(
         "rabbitmq-killed",
         "RabbitMQ, in place of Redis, is killed, stays away for a while and is started again",
-        "a quorum queue without a leader never confirmed a hint, and the relay waited for it. Hints need no confirmation",
+        "a quorum queue without a leader never confirmed a hint, and the relay waited for it. Hints need no "
+        "confirmation",
     ),
     Scenario("postgres-crashed", "PostgreSQL recovers from a crash, again and again"),
     Scenario("postgres-restarted", "PostgreSQL is stopped in order and started, again and again"),
@@ -74,13 +75,15 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "two-releases",
         "web, worker and relay of the previous release run beside this one, on the new schema; needs its tag in git",
-        "this release's client refused the jobs that the previous one answers, because they have no title. It has a default",
+        "this release's client refused the jobs that the previous one answers, because they have no title. It has a "
+        "default",
     ),
     Scenario(
         "up-and-down",
         "under load, each from its wheel: the previous release, a migration by this one, both, this one alone, the "
         "previous one alone on the new schema, this one again; needs its tag in git",
-        "a migration took so long to load that its idle transaction was ended. It is loaded before its transaction begins",
+        "a migration took so long to load that its idle transaction was ended. It is loaded before its transaction "
+        "begins",
     ),
     Scenario(
         "host-vanished",
