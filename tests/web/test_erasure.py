@@ -15,6 +15,7 @@ from tests.support.web import Hr, event
 from tests.world import World, apply_inbox, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
+from worker.errors import ErasureRefusedError
 from worker.ledger import erased_texts
 from worker.people import erasure
 from worker.reports.books import check
@@ -85,6 +86,23 @@ def test_a_short_id_and_other_peoples_words_are_left_in_texts(db: Database, owne
     assert note == f"7 of {PERSON}0, not {hidden[1].pseudonym}, left"
     people = world.run("SELECT detail ->> 'external_id' AS id FROM withdrawals.audit WHERE detail ? 'external_id'")
     assert {row.id for row in people} == {f"{PERSON}0", *(row.pseudonym for row in hidden)}
+
+
+def test_a_protected_person_is_erased_once_the_protection_has_ended(owner: Database, world: World) -> None:
+    """A legal hold is a reason to keep what is known."""
+    hold = world.one(
+        """INSERT INTO withdrawals.protections (organisation_id, learner_external_id, kind, reason, made_by)
+        VALUES (:o, :p, 'legal_hold', 'court, case 7', 'ada') RETURNING id""",
+        o=world.organisation_id,
+        p=PERSON,
+    )
+    with pytest.raises(ErasureRefusedError, match=f"protection {hold} is in force"):
+        _erase(owner, world)
+    world.run("UPDATE withdrawals.protections SET lifted_at = clock_timestamp(), lifted_by = 'ben', lift_note = 'over'")
+    _erase(owner, world)
+    (row,) = world.run("SELECT learner_external_id, reason, lift_note, made_by FROM withdrawals.protections")
+    assert (row.reason, row.lift_note, row.made_by) == ("[erased]", "[erased]", "ada")
+    assert row.learner_external_id == world.one("SELECT pseudonym FROM withdrawals.erasures")
 
 
 def test_a_late_event_about_an_erased_person_stores_nobody(
