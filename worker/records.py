@@ -104,6 +104,8 @@ class NewJob:
     """None: at once. A date is the end of that day in the organisation's time zone."""
     accepted: int = 0
     duplicates: int = 0
+    series_id: int | None = None
+    """Of the one Series that it was asked for, for its title."""
     request_id: str | None = None
     """Of the request that asks for it."""
     traceparent: str | None = None

@@ -46,7 +46,7 @@ def test_a_job_says_what_it_is_about(db: Database, world: World, environment: Se
     about = {
         world.submit(db, fire[:1]).id: "Withdraw Fire Safety · 1 enrolment",
         world.submit(db, fire[:3]).id: "Withdraw Fire Safety · 3 enrolments",
-        world.submit(db, fire).id: "Withdraw Fire Safety · 120 enrolments",
+        world.submit(db, fire).id: "Withdraw 120 enrolments",
         world.submit(db, [*fire[:2], *first_aid]).id: "Withdraw 4 enrolments",
         world.submit(db, [*fire, *first_aid]).id: "Withdraw 122 enrolments",
         wanted(db, world, filter={"series_id": series_id}).id: "Withdraw Fire Safety · 120 enrolments",

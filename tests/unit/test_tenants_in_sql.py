@@ -48,7 +48,6 @@ REASONS = {
     "erased_texts._AFTER": _LOCKED,
     "erased_texts.erase": "rows that it has found and locked by `_of_organisation`",
     "jobs.let_override": _LOCKED,
-    "jobs.name_series": "the job that this transaction has inserted",
     "jobs.set_counts": _LOCKED,
     "jobs._ADMIT": _LOCKED,
     "jobs._HOLD": _LOCKED,

@@ -26,7 +26,6 @@ from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
 from worker.ledger import erasures, job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
-from worker.ledger.brake import AT_ONCE
 from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
 from worker.telemetry import tracing
@@ -117,6 +116,7 @@ def accept(
         erased.require_not(connection, new.organisation_id, new.learner_external_id, sealed_key)
     when = effective_time(connection, new.organisation_id, new.effective_at)
     expected = selection.counts or Counts(0)
+    new = replace(new, series_id=selection.series_id)
     inserted = jobs.insert_job(
         connection, replace(new, effective_at=when, accepted=expected.accepted, duplicates=expected.duplicates)
     )
@@ -127,8 +127,6 @@ def accept(
     counts = selection.freeze(connection, _chunks(job_id, new, LANE_BULK, ready=is_due, size=chunk_size))
     if counts != expected:  # only the database could count
         jobs.set_counts(connection, job_id, accepted=counts.accepted, duplicates=counts.duplicates)
-    if selection.series_id is not None or 0 < counts.accepted <= AT_ONCE:
-        jobs.name_series(connection, job_id, selection.series_id)
     if planned is not None:
         plan.compare(connection, new.organisation_id, job_id, planned)
     _audit(connection, new, job_id)

@@ -175,7 +175,7 @@ def _open_dead_letters() -> ColumnElement[int]:
 
 
 def _series_title() -> ColumnElement[str]:
-    """Of the one Series that a job is about. Small jobs are made in sets and are looked at only here."""
+    """Of the one Series that a job was asked for, or that all enrolments of a small one are in."""
     of_small = (
         select(enrolments.c.series_id)
         .join(job_chunks, enrolments.c.id == func.any(job_chunks.c.enrolment_ids))

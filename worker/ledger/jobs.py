@@ -96,25 +96,6 @@ def set_counts(connection: Connection, job_id: int, *, accepted: int, duplicates
     connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(counts))
 
 
-# Of the first two Series that the enrolments are found in: one alone is the job's.
-_NAME_SERIES = text("""
-UPDATE withdrawals.jobs SET series_id = (SELECT min(s.series_id) FROM (
-    SELECT DISTINCT e.series_id FROM withdrawals.job_chunks c
-    CROSS JOIN LATERAL (SELECT e.series_id FROM lms.enrolments e
-        WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
-    WHERE c.job_id = :job_id LIMIT 2) s HAVING count(*) = 1)
-WHERE id = :job_id
-""")
-
-
-def name_series(connection: Connection, job_id: int, series_id: int | None) -> None:
-    """Write which Series a new job is about, for its title; None: look whether it is one alone."""
-    if series_id is None:
-        connection.execute(_NAME_SERIES, {"job_id": job_id})
-    else:
-        connection.execute(update(jobs_table).where(jobs_table.c.id == job_id).values(series_id=series_id))
-
-
 _ADMIT = text("""
 WITH admitted AS (
     UPDATE withdrawals.jobs SET state = 'queued', admitted_at = now(), learners = :learners
