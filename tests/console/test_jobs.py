@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
 from tests.world import World, decide_due
 from worker.access import memory
 from worker.config import Settings
 from worker.database import Database
+from worker.records import Job
 from worker.web.api import progress
 
 
@@ -160,3 +161,26 @@ def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     memory.forget_all()
     page.get_by_label("Token").wait_for()
     assert page.url.endswith(f"/console/sign-in?next=%2Fconsole%2Fjobs%2F{third.id}")
+
+
+def test_a_list_of_jobs_follows_what_happens_and_leaves_alone_what_is_in_use(
+    sign_in: SignIn, db: Database, world: World
+) -> None:
+    first = ask(db, world, world.enrolments(1))
+    page = sign_in("viewer")
+
+    def link(job: Job) -> Locator:
+        return page.locator(f'a[href="/console/jobs/{job.id}"]')
+
+    page.clock.install()
+    page.goto("/console/jobs")
+    link(first).focus()
+    second = ask(db, world, world.enrolments(1))
+    with page.expect_response("**/console/jobs"):
+        page.clock.run_for(5_000)
+    page.evaluate("0")  # what the answer does has been done
+    expect(link(first)).to_be_focused()
+    expect(link(second)).to_have_count(0)
+    link(first).blur()
+    page.clock.run_for(5_000)
+    link(second).wait_for()

@@ -162,6 +162,7 @@ def _try(cases: st.SearchStrategy[Any], headers: dict[str, str]) -> None:
 
 def test_a_method_that_an_address_does_not_take_is_answered_with_all_that_it_takes(client: TestClient) -> None:
     """`/v1/jobs` has its two methods in two places."""
-    for path, takes in (("/v1/jobs", "GET, POST"), ("/console/sign-in", "GET, POST"), ("/v1/jobs/1", "GET, PATCH")):
+    for path, takes in (("/v1/jobs", "GET, POST"), ("/console/sign-in", "GET, POST"), ("/v1/jobs/1", "GET, PATCH"),
+                        ("/console/static/console.css", "GET, HEAD")):  # fmt: skip
         refused = client.delete(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, takes)

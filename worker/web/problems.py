@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from scim2_models import SCIMException
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
 from worker.errors import (
     ConflictError,
@@ -268,13 +268,17 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = details.get(error.status_code, str(error.detail))
     if error.status_code == 400 and _in_console(request):
         detail = "The form cannot be read. It may have at most 1,000 fields and one file."
-    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    allowed = _allowed(request) if error.status_code == 405 else ""
+    headers = {"Allow": allowed} if allowed else error.headers
     return _respond(request, error.status_code, kinds.get(error.status_code, "http"), detail, headers)
 
 
 def _allowed(request: Request) -> str:
-    """The methods of an address (RFC 9110, 10.2.1): each may have a route of its own, and the first one answered."""
-    routes = request.app.router.routes
+    """The methods of an address (RFC 9110, 10.2.1): each may have a route of its own, and the first one answered.
+
+    Empty below a mount, which takes every method and says itself what it allows.
+    """
+    routes = [route for route in request.app.router.routes if not isinstance(route, Mount)]
     scopes = [{**request.scope, "method": method} for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")]
     return ", ".join(
         scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)

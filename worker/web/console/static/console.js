@@ -105,6 +105,10 @@ each("[data-live]", (page) => {
   open();
 });
 
+// A part that is loaded again stays as it is while somebody uses it: has the focus in it, has scrolled a table, or selects text.
+const inUse = (part) => part.contains(document.activeElement) || !getSelection().isCollapsed
+  || [...part.querySelectorAll(".scroll")].some((table) => table.scrollLeft > 0);
+
 // A part of the page is loaded again every so many milliseconds, and the whole page at the end: <p id="run" data-again="1000">.
 each("[data-again]", (part) => {
   const look = async () => {
@@ -113,7 +117,7 @@ each("[data-again]", (part) => {
     const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     const fresh = page?.getElementById(part.id);
     if (page && !fresh?.dataset.again) return location.reload();
-    if (fresh && fresh.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) part.replaceChildren(...fresh.childNodes);
+    if (fresh && !inUse(part)) part.replaceChildren(...fresh.childNodes);
     setTimeout(look, Number(part.dataset.again));
   };
   setTimeout(look, Number(part.dataset.again));
