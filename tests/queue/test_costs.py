@@ -15,6 +15,7 @@ from tests.support.costs import counting
 from tests.world import World
 from worker.database import Database
 from worker.ledger import claims, gauges, inbox_sets, job_lists
+from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
 from worker.queue.leftovers import Leftovers
@@ -294,3 +295,12 @@ def test_a_scrape_counts_up_to_a_limit(
             gauge(connection)
 
     assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
+def test_what_a_savepoint_takes_back_is_set_again(db: Database) -> None:
+    with db.begin() as connection:
+        with connection.begin_nested() as savepoint:
+            plan_by_index(connection)
+            savepoint.rollback()
+        plan_by_index(connection)
+        assert connection.scalar(text("SHOW enable_seqscan")) == "off"

@@ -86,9 +86,10 @@ def plan_by_index(connection: Connection) -> None:
     For what reads a little of a table that grows: planned while the table is small, a statement reads all of it, and a
     connection keeps that plan until the table is analysed.
     """
-    if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not connection.get_transaction():
+    current = connection.get_nested_transaction() or connection.get_transaction()  # a savepoint may take it back
+    if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not current:
         connection.execute(_PLAN_BY_INDEX)
-        connection.info[_PLANNED] = connection.get_transaction()
+        connection.info[_PLANNED] = current
 
 
 def is_planned_by_index(connection: Connection) -> bool:
