@@ -99,6 +99,27 @@ def test_a_protection_that_waited_for_a_chunk_comes_after_it(
     assert_balanced(slow_db)
 
 
+def test_a_request_that_waited_while_its_like_was_lifted_protects_anew(
+    slow_db: Database, owner: Database, world: World, threads: Threads
+) -> None:
+    """The same request has the same answer only while its protection is in force, not since it began to wait."""
+    enrolment_id = world.enrolment("anna")
+    first = protect(slow_db, world, enrolment_id=enrolment_id)
+    with hold_enrolments(owner, enrolment_id) as hold:
+        setting = threads.go(protect, slow_db, world, enrolment_id=enrolment_id)
+        await_waiters(world)
+        protections.lift(
+            slow_db, organisation_id=world.organisation_id, protection_id=first.id, who=EVE, note="case closed"
+        )
+        hold.release()
+        second = setting.result(PATIENCE)
+    assert (second.state, second.id != first.id) == ("live", True)
+    job = world.submit(slow_db, [enrolment_id])
+    decide(slow_db, take(slow_db))
+    assert world.outcomes(job.id) == {enrolment_id: "protected"}
+    assert_balanced(slow_db)
+
+
 def test_a_letter_that_is_being_redriven_while_its_protection_is_lifted(
     slow_db: Database, owner: Database, world: World, threads: Threads, environment: Settings
 ) -> None:
