@@ -160,7 +160,7 @@ class _StreamWithDeadline(NetworkStream):
         return self._stream.read(max_bytes, _seconds_left(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), _PIECE):  # a stream's limit is for each time that the receiver takes a little
+        for start in range(0, len(buffer), _PIECE):  # a stream's limit begins anew when the receiver takes a little
             self._stream.write(buffer[start : start + _PIECE], _seconds_left(self._deadline))
 
     def close(self) -> None:
