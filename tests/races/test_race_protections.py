@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection
 
+from schemas.persons import ErasureRequest
 from schemas.protections import Protection, ProtectionRequest
 from tests.jobs.undoing import Undo
 from tests.support.racing import Threads, always_balanced, await_waiters, decide, held, hold_enrolments, take, workers
@@ -18,8 +19,9 @@ from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies, runs
+from worker.errors import ErasedPersonError, ErasureRefusedError
 from worker.ledger import protections as statements
-from worker.people import protections
+from worker.people import erasure, protections
 
 ADA, EVE = Actor("token:ada"), Actor("token:eve")
 HOLD = {"kind": "legal_hold", "reason": "case 17"}
@@ -99,6 +101,27 @@ def test_a_protection_that_waited_for_a_chunk_comes_after_it(
     assert_balanced(slow_db)
 
 
+def test_a_request_that_waited_while_its_like_was_lifted_protects_anew(
+    slow_db: Database, owner: Database, world: World, threads: Threads
+) -> None:
+    """The same request has the same answer only while its protection is in force, not since it began to wait."""
+    enrolment_id = world.enrolment("anna")
+    first = protect(slow_db, world, enrolment_id=enrolment_id)
+    with hold_enrolments(owner, enrolment_id) as hold:
+        setting = threads.go(protect, slow_db, world, enrolment_id=enrolment_id)
+        await_waiters(world)
+        protections.lift(
+            slow_db, organisation_id=world.organisation_id, protection_id=first.id, who=EVE, note="case closed"
+        )
+        hold.release()
+        second = setting.result(PATIENCE)
+    assert (second.state, second.id != first.id) == ("live", True)
+    job = world.submit(slow_db, [enrolment_id])
+    decide(slow_db, take(slow_db))
+    assert world.outcomes(job.id) == {enrolment_id: "protected"}
+    assert_balanced(slow_db)
+
+
 def test_a_letter_that_is_being_redriven_while_its_protection_is_lifted(
     slow_db: Database, owner: Database, world: World, threads: Threads, environment: Settings
 ) -> None:
@@ -152,6 +175,33 @@ def test_a_protection_that_is_set_during_an_undo_leaves_the_undo_alone(
     again = undo.withdraw([enrolment_id])
     assert again.outcomes == {"protected": 1}
     assert world.status(enrolment_id) == "in_progress"
+    assert_balanced(slow_db)
+
+
+def test_a_protection_and_an_erasure_of_its_learner_exclude_each_other(
+    slow_db: Database, owner: Database, world: World, threads: Threads
+) -> None:
+    """What is protected is kept; and of whom was erased nothing is stored again, a protection included."""
+    enrolment_id = world.enrolment("anna", status="incomplete")
+    world.run("UPDATE lms.learners SET active = false")
+
+    def erase() -> object:
+        request = ErasureRequest(external_id="anna", note="request 12")
+        return erasure.erase(owner, organisation_id=world.organisation_id, request=request, actor="dpo")
+
+    for subject in ({"learner_external_id": "anna"}, {"enrolment_id": enrolment_id}):
+        with protecting(slow_db, world, **subject) as protection:
+            erasing = threads.go(erase)
+            await_waiters(world)
+            protection.commit()
+            with pytest.raises(ErasureRefusedError, match="is in force"):
+                erasing.result(PATIENCE)
+        (made,) = protections.list_protections(slow_db, organisation_id=world.organisation_id, live=True)
+        protections.lift(slow_db, organisation_id=world.organisation_id, protection_id=made.id, who=EVE, note="over")
+    erase()
+    with pytest.raises(ErasedPersonError):
+        protect(slow_db, world, learner_external_id="anna")
+    assert world.one("SELECT count(*) FROM withdrawals.protections WHERE learner_external_id = 'anna'") == 0
     assert_balanced(slow_db)
 
 

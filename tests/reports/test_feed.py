@@ -130,3 +130,16 @@ def test_events_whose_job_was_deleted_are_missed_and_not_skipped(
     world.force("DELETE FROM withdrawals.outcomes WHERE enrolment_id = :i", i=ids[1])
     with pytest.raises(GoneError, match="part of what follows this place was deleted with its job"):
         read(db, world, first)
+
+
+def test_who_starts_over_goes_on_after_an_oldest_entry_whose_job_was_pruned(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The last old entry is kept as a place for as long as nothing happens, and jobs are not."""
+    for _ in range(2):
+        (gone,) = withdraw(db, world, environment)
+        world.force("DELETE FROM withdrawals.outcomes WHERE enrolment_id = :i", i=gone)
+    page = read(db, world)
+    assert (subjects(page), page.more) == ([], False)
+    ids = withdraw(db, world, environment)
+    assert subjects(read(db, world, page.place)) == ids

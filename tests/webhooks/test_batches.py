@@ -13,7 +13,7 @@ from worker.database import Database
 from worker.errors import ConflictError
 from worker.ledger import feed, webhook_batches, webhook_endpoints
 from worker.ledger.webhook_endpoints import EndpointRecord
-from worker.webhooks import batches, endpoints
+from worker.webhooks import batches, endpoints, safe_post
 from worker.webhooks.deliveries import Deliverer
 
 
@@ -99,6 +99,27 @@ def test_a_batch_that_failed_is_sent_again_before_what_follows(
     names = [headers["webhook-id"] for headers, _ in receiver.got]
     assert names[0] == names[1] == names[2] != names[3]
     assert shown(db, world, made.endpoint.id).failures == 0
+
+
+def test_a_webhook_that_catches_up_does_not_keep_the_others_waiting(
+    db: Database, world: World, local: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is far behind, or of an organisation with few events, has the lower place for hours."""
+    monkeypatch.setattr(batches, "MOST_EVENTS", 1)
+    follow(db, world, local, f"{receiver.url}&far-behind")
+    withdraw(db, world, local, 4)
+    follow(db, world, local, f"{receiver.url}&up-to-date")
+    withdraw(db, world, local, 4)
+    sent: list[str] = []
+
+    def post(url: str, *_: Any, **__: Any) -> safe_post.Answer:
+        sent.append(url.partition("&")[2])
+        return safe_post.Answer(status=204)
+
+    monkeypatch.setattr(safe_post, "post", post)
+    for _ in range(4):
+        assert batches.send_next(db, local)
+    assert sent == ["far-behind", "up-to-date"] * 2
 
 
 def test_who_fails_for_days_is_paused_and_goes_on_from_a_place(

@@ -49,6 +49,28 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest
     assert answer.error == "ReadTimeout"
 
 
+def test_a_receiver_that_reads_slowly_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes something within the time of each write, but not all of it: another worker would send it as well."""
+    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
+    ended, size, taken = threading.Event(), 32_000_000, [0]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def sip() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while not ended.wait(0.01):
+                    taken[0] += len(connection.recv(100_000))
+
+        thread = threading.Thread(target=lambda: _quietly(sip), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        answer = safe_post.post(url, {}, bytes(size), allow_private=True)
+        ended.set()
+        thread.join(PATIENCE)
+    assert answer.error in ("ReadTimeout", "WriteTimeout")
+    assert taken[0] < size / 2
+
+
 def _quietly(act: Any) -> None:
     with contextlib.suppress(OSError):
         act()

@@ -24,7 +24,7 @@ from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
-from worker.ledger import erasures, job_lists, jobs
+from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
@@ -111,8 +111,8 @@ def accept(
     known = _find(connection, new.organisation_id, new.door, new.key)
     if known is not None:  # a known key answers before anything else is checked
         return _answer_again(connection, new, known)
-    if new.learner_external_id is not None:
-        sealed_key = erasures.read_key(connection, new.organisation_id)
+    if new.learner_external_id is not None:  # an erasure of the person is seen, or it sees this job
+        sealed_key = jobs.lock_settings(connection, new.organisation_id)
         erased.require_not(connection, new.organisation_id, new.learner_external_id, sealed_key)
     when = effective_time(connection, new.organisation_id, new.effective_at)
     expected = selection.counts or Counts(0)

@@ -36,6 +36,14 @@ class Erasure:
 _COLUMNS = (erasures.c.id, erasures.c.pseudonym, erasures.c.erased_at, erasures.c.counts, erasures.c.finished_at)
 
 
+_WAIT_BRIEFLY = text("SELECT set_config('lock_timeout', '2s', true)")
+
+
+def wait_briefly(connection: Connection) -> None:
+    """Let this transaction wait briefly for a lock: the owner's sessions would wait for ever."""
+    connection.execute(_WAIT_BRIEFLY)
+
+
 def read_key(connection: Connection, organisation_id: int) -> str | None:
     """The sealed key by which erased persons are known; None: nobody was erased."""
     its = select(organisation_settings.c.erasure_key).where(organisation_settings.c.organisation_id == organisation_id)
@@ -172,6 +180,7 @@ def list_obstacles(
 _MAY_ERASE = text("""
 SELECT has_table_privilege('withdrawals.audit', 'UPDATE') AND has_table_privilege('withdrawals.erasures', 'INSERT')
     AND has_table_privilege('lms.learners', 'SELECT') AND has_table_privilege('lms.enrolments', 'SELECT')
+    AND has_any_column_privilege('lms.learners', 'UPDATE')
     AND has_column_privilege('lms.enrolments', 'withdrawn_by', 'UPDATE')
 """)
 

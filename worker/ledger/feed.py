@@ -151,7 +151,8 @@ def read(
     for entry in entries:
         rows = found.get(entry.position, [])
         if len(rows) != entry.size:
-            if after is None and not events:  # the oldest entry only marks a place
+            if after is None and not events:  # the oldest entry only marks a place, which holds
+                place = Place(entry.position, 0, _microseconds(entry.at))
                 continue
             raise _gone("part of what follows this place was deleted with its job")
         at = _microseconds(entry.at)

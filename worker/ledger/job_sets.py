@@ -73,6 +73,7 @@ WITH asked AS MATERIALIZED (
 looked AS MATERIALIZED (
     SELECT a.n, a.organisation_id, coalesce(j.id, r.job_id) AS job_id,
         coalesce(j.request_hash, r.request_hash) AS request_hash, coalesce(a.effective_at <= now(), true) AS is_due,
+        a.learner_external_id IS NOT NULL AS names_person,
         CASE WHEN a.learner_external_id IS NOT NULL THEN
             ({IS_WITHDRAWN.format(organisation="a.organisation_id", person="a.learner_external_id")})::integer
         ELSE (SELECT count(DISTINCT e.learner_id) FROM (
@@ -83,10 +84,12 @@ looked AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT k.id, k.request_hash FROM withdrawals.jobs k WHERE {_BY_KEY}) j ON true
     LEFT JOIN LATERAL (SELECT k.job_id, k.request_hash FROM withdrawals.receipts k WHERE {_BY_KEY}) r ON true
 ),
--- the settings of those for whom the brake is asked, locked in the order of their ids, made where missing
+-- the settings of those for whom the brake is asked, or who name a person, whom an erasure may be about: locked in the
+-- order of their ids, made where missing
 locked AS (
     INSERT INTO withdrawals.organisation_settings (organisation_id)
-    SELECT DISTINCT organisation_id FROM looked WHERE request_hash IS NULL AND is_due ORDER BY organisation_id
+    SELECT DISTINCT organisation_id FROM looked WHERE request_hash IS NULL AND (is_due OR names_person)
+    ORDER BY organisation_id
     ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
     RETURNING organisation_id, brake_floor, brake_share, brake_hours
 )
@@ -100,7 +103,8 @@ def look_and_lock(
 ) -> tuple[list[Candidate], dict[int, Brake]]:
     """For each job that is asked for, with its ids: whether its key is known, and what admission has to know.
 
-    Then the limits of the organisations that ask for something new that is due: their settings rows are locked.
+    Then the limits of the organisations that ask for something new that is due, or about a person: their settings rows
+    are locked.
     """
     plan_by_order(connection)
     rows = [

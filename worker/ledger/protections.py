@@ -100,9 +100,13 @@ def _typed(value: Any, name: str) -> ColumnElement[Any]:
 
 
 def find_same(connection: Connection, organisation_id: int, terms: Mapping[str, Any]) -> int | None:
-    """The live protection that the very same request has made before, as after a lost answer."""
+    """The live protection that the very same request has made before, as after a lost answer.
+
+    Live at this moment: it may have been lifted since this transaction began, while it waited for its locks.
+    """
     same = (protections.c[name].is_not_distinct_from(value) for name, value in terms.items())
-    statement = select(protections.c.id).where(protections.c.organisation_id == organisation_id, IS_LIVE, *same)
+    is_live = protections.c.ends_at > _NOW
+    statement = select(protections.c.id).where(protections.c.organisation_id == organisation_id, is_live, *same)
     return connection.scalar(statement.order_by(protections.c.id).limit(1))
 
 

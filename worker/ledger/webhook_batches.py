@@ -31,7 +31,8 @@ class ClaimedBatch:
     """Failed attempts at the endpoint in a row."""
 
 
-# An endpoint has one batch on its way at most, so its events arrive in order.
+# An endpoint has one batch on its way at most, so its events arrive in order. Endpoints take turns: the lease of the last
+# batch, which has run out or was ended, says whose is next.
 _SENDABLE = """
 FROM withdrawals.endpoints e WHERE e.follows AND e.disabled_at IS NULL AND e.paused_at IS NULL
     AND e.rest_until <= clock_timestamp() AND (e.feed_lease_until IS NULL OR e.feed_lease_until < clock_timestamp())
@@ -48,7 +49,7 @@ def any_due(connection: Connection) -> bool:
 
 _CLAIM = text(f"""
 UPDATE withdrawals.endpoints SET feed_token = :token, feed_lease_until = clock_timestamp() + :lease
-WHERE id = (SELECT e.id {_SENDABLE} ORDER BY e.rest_until, e.feed_position LIMIT 1 FOR UPDATE SKIP LOCKED)
+WHERE id = (SELECT e.id {_SENDABLE} ORDER BY e.feed_lease_until NULLS FIRST, e.id LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id AS endpoint_id, organisation_id, feed_token AS token, url, secret,
     CASE WHEN previous_until > now() THEN previous_secret END AS previous_secret, events, feed_cursor, failures
 """)
@@ -65,7 +66,7 @@ def advance(connection: Connection, claimed: ClaimedBatch, place: Place, *, arri
     values: dict[str, Any] = {
         "feed_cursor": str(place),
         "feed_position": place.finished,
-        "feed_lease_until": None,
+        "feed_lease_until": func.clock_timestamp(),
     }
     if arrived:
         values |= {"failures": 0, "failing_since": None, "rest_until": _NO_REST}
@@ -77,7 +78,7 @@ def advance(connection: Connection, claimed: ClaimedBatch, place: Place, *, arri
 # What fails for long is paused, so that it shows; what is gone is disabled.
 _FAILED = text("""
 UPDATE withdrawals.endpoints SET failures = failures + 1, rest_until = clock_timestamp() + :rest,
-    feed_lease_until = NULL, failing_since = coalesce(failing_since, now()),
+    feed_lease_until = clock_timestamp(), failing_since = coalesce(failing_since, now()),
     paused_at = CASE WHEN failing_since < now() - CAST(:patience AS interval) THEN now() END,
     paused_because = CASE WHEN failing_since < now() - CAST(:patience AS interval) THEN CAST(:because AS text) END,
     disabled_at = CASE WHEN :gone THEN coalesce(disabled_at, now()) ELSE disabled_at END,

@@ -20,7 +20,7 @@ from schemas.persons import ErasureRequest
 from worker.access import erased
 from worker.database import Database
 from worker.errors import ErasureRefusedError, InvalidInputError, SettingsError
-from worker.ledger import erased_texts, erasures, jobs, person_events
+from worker.ledger import erased_texts, erasures, jobs, person_events, protections
 from worker.ledger.erased_texts import SPAN, Searched, Words
 from worker.ledger.erasures import Erasure, OnThePlatform
 
@@ -154,8 +154,14 @@ def _find(database: Database, organisation_id: int, request: ErasureRequest) -> 
 
 
 def _lock(connection: Connection, person: _Person) -> tuple[bytes, bytes]:
-    """Lock the organisation's settings: nobody applies an event or admits a job meanwhile. Its key, and the hash."""
+    """Lock the organisation's settings: nobody applies an event or admits a job meanwhile. Its key, and the hash.
+
+    Then the person, the learner and their enrolments, as whoever protects them does: it is seen, or it comes after.
+    """
+    erasures.wait_briefly(connection)  # the organisation's other producers wait for its settings meanwhile
     sealed = jobs.lock_settings(connection, person.organisation_id)
+    person_events.lock_known(connection, person.organisation_id, person.external_id)
+    protections.lock_learner(connection, person.organisation_id, person.external_id)
     key = erased.open_or_make_key(connection, person.organisation_id, sealed)
     return key, erased.person_hash(key, person.external_id)
 
@@ -175,7 +181,6 @@ def _obstacles(connection: Connection, person: _Person, words: Words) -> list[st
 def _begin(connection: Connection, person: _Person, hashed: bytes, *, actor: str, note: str) -> Erasure:
     """Put the tombstone, and rename what names the person, in one transaction with the keys of their jobs' receipts."""
     organisation_id, enrolment_ids = person.organisation_id, person.known.enrolment_ids
-    person_events.lock_known(connection, organisation_id, person.external_id)
     pseudonym = erased.pseudonym(hashed)
     erasure = erasures.record(connection, organisation_id, hashed, pseudonym=pseudonym, erased_by=actor, note=note)
     counts = erasures.rename(connection, organisation_id, person.external_id, pseudonym, enrolment_ids)

@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.protections import Protection, ProtectionPolicy, ProtectionRequest
+from worker.access import erased
 from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs.calendar import effective_time
-from worker.ledger import jobs, protections
+from worker.ledger import erasures, jobs, protections
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +27,14 @@ def protect(database: Database, *, organisation_id: int, wanted: ProtectionReque
     Raises:
         NotFoundError: this organisation has no such learner or enrolment.
         InvalidInputError: `until` has passed.
+        ErasedPersonError: the learner was erased.
     """
 
     def work(connection: Connection) -> Protection:
         _lock(connection, organisation_id, wanted)
+        if wanted.learner_external_id is not None:  # an erasure takes these locks, too
+            sealed_key = erasures.read_key(connection, organisation_id)
+            erased.require_not(connection, organisation_id, wanted.learner_external_id, sealed_key)
         until = effective_time(connection, organisation_id, wanted.until, field="until")
         terms = {
             "made_by": who.name,

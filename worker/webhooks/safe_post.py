@@ -21,6 +21,8 @@ from worker.errors import InvalidInputError
 
 SECONDS = 5.0
 """Time limit of the whole exchange: name, connection, TLS, request, status line and headers."""
+_PIECE = 16_384
+"""Bytes that are written before the time is looked at again."""
 _PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
 """All that IANA gives out for the public internet. Outside are old ways to write an IPv4 address (`::10.0.0.1`,
 `::ffff:0:10.0.0.1`, NAT64), site-local addresses and whatever will be invented; Python counts some as global."""
@@ -158,7 +160,8 @@ class _StreamWithDeadline(NetworkStream):
         return self._stream.read(max_bytes, _seconds_left(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _seconds_left(self._deadline))
+        for start in range(0, len(buffer), _PIECE):  # a stream's limit begins anew when the receiver takes a little
+            self._stream.write(buffer[start : start + _PIECE], _seconds_left(self._deadline))
 
     def close(self) -> None:
         self._stream.close()

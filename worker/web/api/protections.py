@@ -39,7 +39,7 @@ def list_protections(
     return answers.Page(items=found, next_cursor=next_cursor(found, limit))
 
 
-@router.post("", status_code=201, responses=describes(404))
+@router.post("", status_code=201, responses=describes(404, 409))
 def add_protection(context: Context, who: Operator, body: ProtectionRequest) -> Protection:
     """Let nothing withdraw a learner or an enrolment from now on; the same request again has the same answer."""
     return protections.protect(context.database, organisation_id=who.organisation_id, wanted=body, who=who.person)
