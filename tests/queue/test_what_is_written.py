@@ -36,6 +36,7 @@ def assert_within(costs: Costs, per: float, *, statements: float, written: float
         "bytes of WAL": costs.wal / per,
     }
     allowed = dict(zip(found, (statements, written, read, wal), strict=True))
+    assert costs.commits and costs.rows_written > 0 and costs.wal > 0, f"nothing was measured: {costs}"
     assert {what: cost for what, cost in found.items() if cost > allowed[what]} == {}, (found, allowed)
 
 

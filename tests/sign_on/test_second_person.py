@@ -70,3 +70,28 @@ def test_a_proposal_is_withdrawn_by_its_person_and_approved_by_another(
         assert act(phone, f"/console/brake/proposals/{proposal}/approve").status_code == 409
         who = phone if path == "withdraw" else bob
         assert act(who, f"/console/brake/proposals/{proposal}/{path}").status_code == 303, path
+
+
+def test_a_page_offers_nothing_that_is_refused_as_the_same_person(
+    console: Console, forger: Forger, world: World, db: Database
+) -> None:
+    """What Ada asked for with her token is hers in her browser as well; Bob may decide on all of it."""
+    ada, bob = (console(forger.issuer) for _ in range(2))
+    sign_in_at(ada, forger, **BOSS)
+    sign_in_at(bob, forger, sub="bob", name="Bob", **BOSS)
+    member = done("members", "list")["items"][0]["id"]
+    token = done("tokens", "create", "--name", "hers", "--role", "owner", "--member", member)["token"]
+    hers = {"Authorization": f"Bearer {token}"}
+    job = held_job(db, world, actor="token:hers").id
+    assert ada.put("/v1/brake", headers=hers, json={"floor": 7}).status_code == 202
+    learner = world.one("SELECT external_id FROM lms.learners ORDER BY id LIMIT 1")
+    made = {"learner_external_id": learner, "kind": "legal_hold", "reason": "case 7"}
+    assert ada.post("/v1/protections", headers=hers, json=made).status_code == 201
+    offers = {
+        f"/console/jobs/{job}": f'action="/console/jobs/{job}/release"',
+        "/console/brake": '/approve"',
+        f"/console/people?learner={learner}": '/lift"',
+    }
+    offered = {who: [path for path, form in offers.items() if form in who.get(path).text] for who in (ada, bob)}
+    assert offered == {ada: [], bob: list(offers)}
+    assert "Take back" not in ada.get("/console/brake").text, "only who proposed by this very name takes back"

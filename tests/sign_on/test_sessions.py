@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from tests.sign_on.conftest import Console
 from tests.support.commandline import done
-from tests.support.providers import Forger, sign_in_at
+from tests.support.providers import Forger, forging, sign_in_at
 from tests.world import World, eventually
 from worker.access import last_used, memory, sessions
 from worker.database import Database
@@ -122,3 +122,17 @@ def test_who_signs_out_can_sign_out_at_the_provider_as_well(client: TestClient, 
     assert f"{forger.issuer}/end?client_id=withdrawals&amp;post_logout_redirect_uri=" in page
     answer = client.get("/console", headers={"Cookie": f"{COOKIE}={cookie}"})
     assert answer.headers["location"] == "/console/sign-in"
+
+
+def test_a_session_ends_with_the_way_in_by_which_it_was_opened(
+    console: Console, forger: Forger, client: TestClient
+) -> None:
+    """Whoever takes a provider out of the settings, such as one that was broken into, shuts its sessions out too."""
+    sign_in_at(client, forger)
+    cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    with forging() as another:
+        others = [console(another.issuer), console("", roles="")]
+        assert [one.get("/console", headers=cookie).headers.get("location") for one in others] == [
+            "/console/sign-in"
+        ] * 2
+    assert console(forger.issuer).get("/console", headers=cookie).status_code == 200

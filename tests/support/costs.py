@@ -9,10 +9,19 @@ from sqlalchemy import Connection, event, text
 
 from worker.database import Database
 
+
+def _sum(kinds: str, *counted: str) -> str:
+    """What the server has of a session in its statistics, and what it has not yet: together they only grow.
+
+    Alone, the latter falls to zero whenever the session writes them, which it may do after each transaction.
+    """
+    each = " + ".join(f"pg_stat_get_tuples_{one}(oid) + pg_stat_get_xact_tuples_{one}(oid)" for one in counted)
+    return f"coalesce(sum({each}) FILTER (WHERE relkind IN ({kinds})), 0)"
+
+
 # Of tables what was read in sequence, of indexes the entries that scans returned.
-_READ = """coalesce(sum(pg_stat_get_xact_tuples_returned(oid)) FILTER (WHERE relkind IN ('r', 'i')), 0)"""
-_WRITTEN = """coalesce(sum(pg_stat_get_xact_tuples_inserted(oid) + pg_stat_get_xact_tuples_updated(oid)
-    + pg_stat_get_xact_tuples_deleted(oid)) FILTER (WHERE relkind = 'r'), 0)"""
+_READ = _sum("'r', 'i'", "returned")
+_WRITTEN = _sum("'r'", "inserted", "updated", "deleted")
 _COUNTERS = text(f"""
 SELECT {_READ} AS read, {_WRITTEN} AS written, pg_current_wal_insert_lsn() - pg_lsn '0/0' AS wal FROM pg_class
 WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace)
@@ -39,9 +48,10 @@ def counting(db: Database) -> Iterator[Costs]:
     costs = Costs()
 
     began: dict[Connection, Any] = {}
+    alone: set[Connection] = set()
+    """On which a statement has committed itself."""
 
     def begin(connection: Connection) -> None:
-        """The server adds up until it next writes its statistics, so what came before is taken off."""
         began[connection] = connection.execute(_COUNTERS).one()
 
     def commit(connection: Connection) -> None:
@@ -51,13 +61,22 @@ def counting(db: Database) -> Iterator[Costs]:
         costs.rows_written += int(after.written - before.written)
         costs.wal += int(after.wal - before.wal)
 
-    def statement(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    def rollback(connection: Connection) -> None:
+        """Where each statement commits itself, SQLAlchemy rolls back at the end, and has no commit of its own."""
+        if connection in alone:
+            alone.discard(connection)
+            commit(connection)
+
+    def statement(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         if "NOTIFY" not in statement and "pg_current_wal_insert_lsn" not in statement:
             costs.statements.append(statement)
+            if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+                alone.add(connection)
 
     listeners: list[tuple[str, Callable[..., Any]]] = [
         ("begin", begin),
         ("commit", commit),
+        ("rollback", rollback),
         ("before_cursor_execute", statement),
     ]
     for name, listener in listeners:

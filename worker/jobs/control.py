@@ -152,6 +152,12 @@ def release(
     return _act(database, organisation_id, job_id, work, "job.released")
 
 
+def is_own(database: Database, *, organisation_id: int, requested_by: str, who: Actor) -> bool:
+    """Whether somebody requested a job, as far as anybody can tell: then somebody else has to release it."""
+    with database.begin() as connection:
+        return _Requesters(connection, organisation_id).are_known_to_be(requested_by, who)
+
+
 def release_matching(
     database: Database,
     *,

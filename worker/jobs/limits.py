@@ -111,6 +111,12 @@ def withdraw(database: Database, *, organisation_id: int, proposal_id: int, who:
     return _decide(database, organisation_id, proposal_id, who, "withdrawn", None, work)
 
 
+def is_own(database: Database, proposal: LimitProposal, who: Actor) -> bool:
+    """Whether somebody proposed these limits, as far as anybody can tell: then somebody else has to decide."""
+    with database.begin() as connection:
+        return _is_own(connection, proposal, who)
+
+
 def list_proposals(
     database: Database, *, organisation_id: int, before: int | None = None, limit: int = 50
 ) -> list[LimitProposal]:
@@ -149,12 +155,15 @@ def _decide(
 
 
 def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: str) -> None:
-    proposer = Actor(found.proposed_by, limit_proposals.find_maker(connection, found.id))
-    if who.is_known_to_be(proposer):
+    if _is_own(connection, found, who):
         raise OwnProposalError(
             f"proposal {found.id} was made by {found.proposed_by}, and {who.name} is not a second person; "
             f"another owner or approver can {act} it"
         )
+
+
+def _is_own(connection: Connection, found: LimitProposal, who: Actor) -> bool:
+    return who.is_known_to_be(Actor(found.proposed_by, limit_proposals.find_maker(connection, found.id)))
 
 
 def _find(connection: Connection, organisation_id: int, proposal_id: int) -> LimitProposal:

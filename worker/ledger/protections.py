@@ -4,13 +4,14 @@ Whoever decides an enrolment has locked it, and reads protections in a statement
 A protection takes the same locks before it is written. So it is seen, or it came after the decision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, cast, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from schemas.protections import Protection
+from worker.ledger.fragments import among
 from worker.models import enrolments, learners, organisation_settings, protections
 
 _NOW = func.clock_timestamp()
@@ -116,9 +117,10 @@ def lock_protection(connection: Connection, organisation_id: int, protection_id:
     return _one(connection, _PROTECTIONS.where(*its).with_for_update())
 
 
-def find_maker(connection: Connection, protection_id: int) -> str | None:
-    """Who created the token by which it was made; None: it was no token."""
-    return connection.scalar(select(protections.c.maker_made_by).where(protections.c.id == protection_id))
+def find_makers(connection: Connection, protection_ids: Sequence[int]) -> dict[int, str]:
+    """Who created the tokens by which protections were made; without those that were made by no token."""
+    its = select(protections.c.id, protections.c.maker_made_by).where(among(protections.c.id, protection_ids))
+    return {row.id: row.maker_made_by for row in connection.execute(its) if row.maker_made_by is not None}
 
 
 def lift(connection: Connection, organisation_id: int, protection_id: int, *, actor: str, note: str) -> bool:

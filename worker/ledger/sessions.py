@@ -37,6 +37,8 @@ class Holder:
     made_by: str | None
     """Who created the token."""
     member_id: int | None
+    issuer: str | None
+    """Of the provider that has identified the member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ _FIND = (  # on every page of the console
         tokens.c.id.label("token_id"),
         tokens.c.created_by,
         sessions.c.member_id,
+        members.c.issuer,
     )
     .select_from(_OPEN)
     .where(sessions.c.hash == bindparam("hash"), _NOT_EXPIRED)

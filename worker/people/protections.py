@@ -4,6 +4,7 @@ A protection is honoured by every source at the moment of deciding (`worker/ledg
 """
 
 import json
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -78,7 +79,8 @@ def lift(database: Database, *, organisation_id: int, protection_id: int, who: A
         if found.state != "live":
             by = f" by {found.lifted_by}" if found.lifted_by else ""
             raise ConflictError(f"protection {protection_id} is {found.state}{by}; it protects nothing any more")
-        if who.is_known_to_be(Actor(found.made_by, protections.find_maker(connection, protection_id))):
+        maker = protections.find_makers(connection, [protection_id]).get(protection_id)
+        if who.is_known_to_be(Actor(found.made_by, maker)):
             raise OwnProtectionError(
                 f"protection {protection_id} was made by {found.made_by}, and {who.name} is not a second person; "
                 "another approver can lift it"
@@ -123,6 +125,13 @@ def list_protections(
             before=before,
             limit=limit,
         )
+
+
+def list_own(database: Database, found: Sequence[Protection], who: Actor) -> set[int]:
+    """The ids of those that somebody made, as far as anybody can tell: somebody else has to lift them."""
+    with database.begin() as connection:
+        makers = protections.find_makers(connection, [one.id for one in found])
+    return {one.id for one in found if who.is_known_to_be(Actor(one.made_by, makers.get(one.id)))}
 
 
 def read_policy(database: Database, *, organisation_id: int) -> ProtectionPolicy:

@@ -105,6 +105,7 @@ def _page(view: View, *, error: str = "", status: int = 200, typed: dict[str, st
         "brake.html",
         status=status,
         found=found,
+        own=found.proposal is not None and limits.is_own(view.database, found.proposal, view.caller.person),
         proposals=[one for one in proposals if one.state != "pending"],
         error=error,
         typed=typed or {},

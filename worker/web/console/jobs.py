@@ -14,7 +14,7 @@ from worker.database import Database
 from worker.dead_letters import timeline
 from worker.errors import ConflictError, is_passing
 from worker.ids import next_cursor, parse_cursor
-from worker.jobs import plan
+from worker.jobs import control, plan
 from worker.jobs import show as show_jobs
 from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
@@ -69,9 +69,13 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
     planned = _plan(view.services.pools.reports, job) if planning else None
+    own = job.state is JobState.HELD and control.is_own(
+        view.database, organisation_id=view.organisation_id, requested_by=job.requested_by, who=view.caller.person
+    )
     return view.page(
         "job.html",
         job=job,
+        own=own,
         pace=pace,
         left=span(job.in_flight / pace) if pace >= 1 else "",
         undone_by=undone_by,

@@ -81,7 +81,13 @@ def _page(
 ) -> Response:
     found = person_history.show(view.database, organisation_id=view.organisation_id, external_id=external_id)
     return view.page(
-        "person.html", status=status, found=found, error=error, typed=typed or {}, kinds=list(ProtectionKind)
+        "person.html",
+        status=status,
+        found=found,
+        own=protections.list_own(view.database, found.live_protections, view.caller.person),
+        error=error,
+        typed=typed or {},
+        kinds=list(ProtectionKind),
     )
 
 

@@ -21,6 +21,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
+from worker.ledger.sessions import Holder
 from worker.records import Job
 from worker.web.auth import Caller, limit_calls
 from worker.web.console.render import PATH, render
@@ -133,12 +134,19 @@ def signed_in(request: Request, found: Annotated[Services, Depends(services)]) -
     if session is None:
         raise SignInNeededError
     who = session.holder
-    if who.token_id is not None and not found.settings.console_tokens:  # switched off since
+    if not _is_still_a_way_in(who, found):
         raise SignInNeededError
     caller = Caller(who.token_id, who.organisation_id, who.name, who.role, who.made_by, who.member_id)
     limit_calls(found, caller)
     request.state.view = View(request, found, caller, session, _zone(request.cookies.get(ZONE), session.timezone))
     return request.state.view  # type: ignore[no-any-return]
+
+
+def _is_still_a_way_in(who: Holder, found: Services) -> bool:
+    """Whether somebody could sign in like this now: settings may have changed since."""
+    if who.member_id is None:
+        return found.settings.console_tokens
+    return who.issuer == found.settings.oidc_issuer
 
 
 class SignedInFirst(APIRoute):
