@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest
 from worker.access import erased
 from worker.database import Database
 from worker.errors import ErasureRefusedError, InvalidInputError, SettingsError
