@@ -234,12 +234,8 @@ def config(json: AsJson = False) -> None:
             "meaning": "directory for the data of embedded servers; unset: .local/",
         }
     )
-    if json:
-        common.print_json({"items": rows, "next_cursor": None})
-        return
-    common.out.print(
-        common.table("variable", "value", "default", "meaning", rows=[tuple(row.values()) for row in rows])
-    )
+    columns = ("variable", "value", "default", "meaning")
+    common.print_list(rows, json, columns=columns, row=lambda one: tuple(one.values()))
 
 
 def doctor(json: AsJson = False) -> None:
@@ -248,12 +244,8 @@ def doctor(json: AsJson = False) -> None:
 
     with servers.environment(broker=True) as current:
         findings = examine(current)
-    if json:
-        common.print_json({"items": findings, "next_cursor": None})
-    else:
-        common.out.print(
-            common.table("", "what", "finding", rows=[(item.level, item.what, item.finding) for item in findings])
-        )
+    columns = ("", "what", "finding")
+    common.print_list(findings, json, columns=columns, row=lambda one: (one.level, one.what, one.finding))
     if any(item.level == "wrong" for item in findings):
         raise typer.Exit(1)
 
