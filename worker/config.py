@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.catalogue import LetterCode
-from worker import single_sign_on, variables
+from worker import sign_on_settings, variables
 from worker.errors import SettingsError
 
 PREFIX = variables.PREFIX
@@ -225,17 +225,17 @@ class Settings(BaseSettings):
     @field_validator("oidc_issuer")
     @classmethod
     def _issuer(cls, value: str) -> str:
-        return single_sign_on.check_issuer(value)
+        return sign_on_settings.check_issuer(value)
 
     @field_validator("oidc_scopes")
     @classmethod
     def _scopes(cls, value: str) -> str:
-        return single_sign_on.check_scopes(value)
+        return sign_on_settings.check_scopes(value)
 
     @field_validator("oidc_roles")
     @classmethod
     def _grants(cls, value: str) -> str:
-        single_sign_on.parse_grants(value)
+        sign_on_settings.parse_grants(value)
         return value
 
     @field_validator("letter_target_hours")

@@ -18,7 +18,7 @@ from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
-from worker.single_sign_on import LOOPBACK
+from worker.sign_on_settings import LOOPBACK
 from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
