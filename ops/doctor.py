@@ -15,7 +15,8 @@ from ops.migrate import head
 from ops.sign_in import sign_in
 from worker.access import keys
 from worker.config import Settings
-from worker.database import Database, parse_url, replica_parameters
+from worker.database import Database
+from worker.database_urls import parse_url, replica_parameters
 from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes, replication
