@@ -240,7 +240,7 @@ def config(json: AsJson = False) -> None:
 
 def doctor(json: AsJson = False) -> None:
     """Check that everything the service needs can be reached, has the right version and is set up safely."""
-    from ops.doctor import examine  # noqa: PLC0415 - only this command needs it
+    from ops.doctor.examine import examine  # noqa: PLC0415 - only this command needs it
 
     with servers.environment(broker=True) as current:
         findings = examine(current)

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, DateTime, Numeri
 from sqlalchemy.types import TypeEngine
 
 from ops import grants
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from worker import models
 
 TABLES = (

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 from sqlalchemy import Connection, text
 
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from worker.config import Settings
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
