@@ -44,7 +44,7 @@ PLANNER_OFF = "withdrawals_planner_off"
 """In a connection's `info`: what is off in its whole session."""
 
 _AFTER_COMMIT = "withdrawals_after_commit"
-_MORE = 2
+MORE = 2
 """Connections beyond the size of a pool, for moments."""
 
 
@@ -79,7 +79,7 @@ class Database:
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
             pool_size=pool_size,
-            max_overflow=_MORE,
+            max_overflow=MORE,
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
@@ -99,7 +99,7 @@ class Database:
         sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
         tracing.watch(self.engine)
-        self._most = pool_size + _MORE
+        self._most = pool_size + MORE
         self._notifier = Notifier(self._notify)
         self._before_close: list[Callable[[], None]] = []
 

@@ -9,10 +9,12 @@ from pydantic import SecretStr
 
 from ops.doctor import settings, surroundings
 from ops.doctor.findings import Finding
+from ops.grants import statements
 from tests.support.commandline import withdrawals
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger.books.guards import KEPT
 from worker.telemetry import health
 
 
@@ -67,10 +69,15 @@ def test_rights_beyond_the_contract_are_named_with_the_sql_that_revokes_them(
 ) -> None:
     role = environment.database_role
     world.run(f"GRANT UPDATE (progress) ON lms.enrolments TO {role}")
-    world.run(f"GRANT DELETE ON withdrawals.audit TO {role}")
+    for table in KEPT:
+        world.run(f"GRANT DELETE ON withdrawals.{table} TO {role}")
     (said,) = [text for what, text in findings("wrong") if what == "role"]
     assert f"REVOKE UPDATE (progress) ON lms.enrolments FROM {role};" in said
-    assert f"REVOKE DELETE ON withdrawals.audit FROM {role};" in said
+    assert all(f"REVOKE DELETE ON withdrawals.{table} FROM {role};" in said for table in KEPT)
+    revoked = {
+        one.split(" ON withdrawals.")[1].split()[0] for one in statements(role, platform=False) if "REVOKE" in one
+    }
+    assert revoked == set(KEPT), "what a migration revokes is what is looked for"
 
 
 def test_a_login_that_may_do_more_than_the_service_is_a_warning(db: Database, environment: Settings) -> None:
