@@ -22,9 +22,9 @@ class ClaimedBatch:
     token: UUID
     url: str
     secret: str
-    previous_secret: str | None
-    """While the receiver may still know no other."""
     """Sealed."""
+    previous_secret: str | None
+    """Sealed, too; while the receiver may still know no other."""
     events: list[str]
     feed_cursor: str | None
     failures: int
