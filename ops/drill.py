@@ -25,7 +25,8 @@ from sqlalchemy import text
 
 from ops.migrate import head, migrate
 from worker.config import Settings
-from worker.database import Database, direct_parameters
+from worker.database import Database
+from worker.database_urls import direct_parameters
 from worker.errors import SettingsError
 from worker.ledger import processes
 from worker.reports.books import Books, check

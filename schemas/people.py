@@ -1,11 +1,15 @@
-"""A person's whole history over the wire."""
+"""People over the wire: a person's whole history, and the request to erase them."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from .desk import Event, LetterInHistory
+from .jobs import ExternalId, Note, Storable
 from .protections import Protection
+
+Word = Annotated[str, StringConstraints(min_length=3, max_length=255, strip_whitespace=True), Storable]
 
 
 class _Read(BaseModel):
@@ -88,3 +92,14 @@ class PersonHistory(_Read):
     def live_protections(self) -> list[Protection]:
         """Those in force."""
         return [one for one in self.protections if one.state == "live"]
+
+
+class ErasureRequest(BaseModel):
+    """Who is to be erased, why, and what else means the person in texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    external_id: ExternalId
+    note: Note = ""
+    also: list[Word] = []
+    with_name: bool = True

@@ -1,18 +1,14 @@
 """Settings, only from the environment. A wrong or unknown `WITHDRAWALS_*` variable is an error that names it."""
 
-import ipaddress
 import os
-import re
 from datetime import timedelta
 from functools import cache
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from schemas.catalogue import LetterCode
-from worker import single_sign_on, variables
+from worker import setting_values, sign_on_settings, variables
 from worker.errors import SettingsError
 
 PREFIX = variables.PREFIX
@@ -215,44 +211,44 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        return _parse_public_url(value)
+        return setting_values.parse_public_url(value)
 
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, value: str) -> str:
-        return ",".join(map(str, _parse_networks(value)))
+        return ",".join(map(str, setting_values.parse_networks(value)))
 
     @field_validator("oidc_issuer")
     @classmethod
     def _issuer(cls, value: str) -> str:
-        return single_sign_on.check_issuer(value)
+        return sign_on_settings.check_issuer(value)
 
     @field_validator("oidc_scopes")
     @classmethod
     def _scopes(cls, value: str) -> str:
-        return single_sign_on.check_scopes(value)
+        return sign_on_settings.check_scopes(value)
 
     @field_validator("oidc_roles")
     @classmethod
     def _grants(cls, value: str) -> str:
-        single_sign_on.parse_grants(value)
+        sign_on_settings.parse_grants(value)
         return value
 
     @field_validator("letter_target_hours")
     @classmethod
     def _hours(cls, value: str) -> str:
-        _parse_targets(value)
+        setting_values.parse_targets(value)
         return value
 
     @property
     def letter_targets(self) -> dict[str, timedelta]:
         """For each code of a dead letter: how long it may stay open until it is overdue."""
-        return _parse_targets(self.letter_target_hours)
+        return setting_values.parse_targets(self.letter_target_hours)
 
     @property
     def proxies(self) -> list[str]:
         """The networks of trusted proxies; an IPv4 network also as it looks to a socket that takes both versions."""
-        networks = _parse_networks(self.trusted_proxies)
+        networks = setting_values.parse_networks(self.trusted_proxies)
         mapped = [f"::ffff:{one.network_address}/{96 + one.prefixlen}" for one in networks if one.version == 4]
         return [*map(str, networks), *mapped]
 
@@ -270,54 +266,6 @@ class Settings(BaseSettings):
     def lock_timeout(self) -> float:
         """Seconds; short, because the other enrolments of the chunk wait for a locked row."""
         return self.lease_seconds / 10
-
-
-def _parse_targets(value: str) -> dict[str, timedelta]:
-    default, *exceptions = [part.strip() for part in value.split(",")]
-    found: dict[str, timedelta] = dict.fromkeys(map(str, LetterCode), _parse_hours(default))
-    for part in exceptions:
-        code, given, hours = part.partition("=")
-        if not given or code.strip() not in found:
-            raise ValueError(f"{part[:40]!r} must be CODE=HOURS. Use one of the codes: {', '.join(found)}.")
-        found[code.strip()] = _parse_hours(hours)
-    return found
-
-
-def _parse_hours(hours: str) -> timedelta:
-    try:
-        number = float(hours)
-    except ValueError:
-        number = 0
-    if not 0 < number <= 87_600:  # ten years
-        raise ValueError(f"{hours[:40]!r} is not a number of hours above 0, up to 87,600. Example: 72,poison=8")
-    return timedelta(hours=number)
-
-
-def _parse_networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    try:
-        return [ipaddress.ip_network(part.strip()) for part in value.split(",") if part.strip()]
-    except ValueError as error:
-        raise ValueError(f"{error}. Example: 10.0.0.7,192.168.0.0/16") from None
-
-
-def _parse_public_url(value: str) -> str:
-    """An origin as browsers write it: in lower case, without the port that the scheme implies (RFC 6454, 6.2)."""
-    if not value:
-        return ""
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, parts, port = "", urlsplit(""), None
-    host = f"[{host}]" if ":" in host else host
-    whole = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
-    if parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or value.lower().rstrip("/") != whole:
-        raise ValueError("must be scheme, host and perhaps a port. Example: https://withdrawals.example")
-    return whole.removesuffix(f":{_PORTS[parts.scheme]}")
-
-
-_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
 @cache

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
-import psycopg
 import sqlalchemy
 import structlog
 import tenacity
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from worker import config, session_settings
+from worker import session_settings
 from worker.config import Settings
-from worker.errors import SettingsError, describe, is_passing, is_read_only, is_transient
+from worker.database_urls import direct_parameters, replica_parameters, service_parameters
+from worker.errors import describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
 from worker.telemetry import metrics, tracing
 
@@ -45,66 +44,8 @@ PLANNER_OFF = "withdrawals_planner_off"
 """In a connection's `info`: what is off in its whole session."""
 
 _AFTER_COMMIT = "withdrawals_after_commit"
-_MORE = 2
+MORE = 2
 """Connections beyond the size of a pool, for moments."""
-
-
-def parse_url(value: str, *, variable: str = "DATABASE_URL", prefer: str = "read-write") -> dict[str, Any]:
-    """libpq's connection parameters from `DATABASE_URL`, or from another `variable`.
-
-    The URL may name several servers (PostgreSQL's manual, "Connection URIs"), which SQLAlchemy cannot read:
-    `postgresql://user@one:5432,two:5432/name`. Unless it says otherwise, the one that takes writes is used; `prefer`
-    is another value of libpq's `target_session_attrs`.
-
-    Raises:
-        SettingsError: it is not a PostgreSQL URL. The message does not quote it: it may hold a password.
-    """
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme not in ("postgresql", "postgresql+psycopg"):
-        raise SettingsError(f"{variable}: must begin with postgresql://")
-    try:
-        found = _parse_one_server(rest) if separator else None
-        parameters = found or conninfo_to_dict(f"postgresql://{rest}" if separator else "not a URL")
-    except (psycopg.ProgrammingError, UnicodeEncodeError):  # the latter: bytes of the environment that are not UTF-8
-        raise SettingsError(f"{variable}: cannot be read; it looks like postgresql://user@host/name") from None
-    if "," in str(parameters.get("host", "")):
-        parameters.setdefault("target_session_attrs", prefer)
-    return parameters
-
-
-def direct_parameters(settings: Settings) -> dict[str, Any]:
-    """libpq's connection parameters for what needs a session of its own: `DATABASE_DIRECT_URL`, else `DATABASE_URL`.
-
-    Raises:
-        SettingsError: it is not a PostgreSQL URL.
-    """
-    direct = config.newest("database_direct_url", settings.database_direct_url)
-    if direct:
-        return parse_url(direct, variable="DATABASE_DIRECT_URL")
-    return _service_parameters(settings)
-
-
-def _service_parameters(settings: Settings) -> dict[str, Any]:
-    return parse_url(config.newest("database_url", settings.database_url))
-
-
-def replica_parameters(settings: Settings) -> dict[str, Any]:
-    """libpq's connection parameters from `DATABASE_REPLICA_URL`; of several servers, a standby before the primary.
-
-    Raises:
-        SettingsError: it is not a PostgreSQL URL.
-    """
-    url = config.newest("database_replica_url", settings.database_replica_url)
-    return parse_url(url, variable="DATABASE_REPLICA_URL", prefer="prefer-standby")
-
-
-def _parse_one_server(rest: str) -> dict[str, Any] | None:
-    """As SQLAlchemy reads it, which also takes a `/` or `?` in the password, where libpq wants it escaped."""
-    try:
-        url = make_url(f"postgresql+psycopg://{rest}")
-        return dict(url.get_dialect()().create_connect_args(url)[1])
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        return None
 
 
 class Database:
@@ -133,12 +74,12 @@ class Database:
         self._settings = settings
         self._planner_off = planner_off
         self._needed = session_settings.Needed.by(settings)
-        self._parameters = replica_parameters if replica else direct_parameters if as_owner else _service_parameters
+        self._parameters = replica_parameters if replica else direct_parameters if as_owner else service_parameters
         # No start-up options: a pooler refuses them, or loses them in silence (ops/decisions/0026).
         self.engine: Engine = sqlalchemy.create_engine(
             "postgresql+psycopg://",
             pool_size=pool_size,
-            max_overflow=_MORE,
+            max_overflow=MORE,
             pool_timeout=max(self.retry_seconds, 5),
             pool_use_lifo=True,
             hide_parameters=True,  # an error that nobody catches shows no personal data
@@ -158,7 +99,7 @@ class Database:
         sqlalchemy.event.listen(self.engine, "connect", prepare)
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
         tracing.watch(self.engine)
-        self._most = pool_size + _MORE
+        self._most = pool_size + MORE
         self._notifier = Notifier(self._notify)
         self._before_close: list[Callable[[], None]] = []
 

@@ -15,7 +15,7 @@ import sqlalchemy
 from dramatiq.brokers.redis import RedisBroker
 from sqlalchemy import Engine, text
 
-from worker.database import parse_url
+from worker.database_urls import parse_url
 
 QUEUE = "obvious"
 

@@ -11,7 +11,6 @@ from ops.cli import common
 from ops.cli.common import AsJson, Cursor, Limit, Organisation
 from schemas.audit import AuditAct, AuditDay, AuditFilter
 from worker.errors import InvalidInputError
-from worker.ids import next_cursor
 from worker.ledger import audit_log
 from worker.ledger.books import audit_chain
 from worker.reports import audit_files
@@ -45,13 +44,14 @@ def list_acts(
         organisation_id = common.organisation_id(db, organisation)
         with db.begin() as connection:
             found = audit_log.list_acts(connection, organisation_id, wanted, before=cursor, limit=most)
-    if json:
-        items = [AuditAct.model_validate(one).model_dump(mode="json") for one in found]
-        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
-        return
-    rows = [(one.id, one.at, one.actor, one.action, _about(one), one.note) for one in found]
-    common.out.print(common.table("act", "at", "actor", "action", "about", "note", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("act", "at", "actor", "action", "about", "note"),
+        row=lambda one: (one.id, one.at, one.actor, one.action, _about(one), one.note),
+        document=lambda one: common.as_json(AuditAct.model_validate(one)),
+        most=most,
+    )
 
 
 @group.command("export")
@@ -117,10 +117,8 @@ def list_days(
                 connection, organisation_id, since=_parse_day(first, "--from"), until=_parse_day(last, "--to")
             )
             found = [AuditDay(day=d.day, after=d.after, row_count=d.row_count, hash=d.hash.hex()) for d in days]
-    if json:
-        common.print_json({"items": [one.model_dump(mode="json") for one in found], "next_cursor": None})
-        return
-    common.out.print(common.table("day", "acts", "hash", rows=[(one.day, one.row_count, one.hash) for one in found]))
+    columns = ("day", "acts", "hash")
+    common.print_list(found, json, columns=columns, row=lambda one: (one.day, one.row_count, one.hash))
 
 
 def _print(found: audit_files.Verified) -> None:

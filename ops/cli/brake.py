@@ -8,7 +8,6 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from schemas.brake import BrakeLimits, LimitProposal, LimitRequest, Rejection
 from worker.access.persons import Actor
-from worker.ids import next_cursor
 from worker.jobs import brake, limits
 
 group = typer.Typer(
@@ -61,13 +60,13 @@ def list_proposals(
         org = common.organisation_id(db, organisation)
         most = common.page_size(limit, json)
         found = limits.list_proposals(db, organisation_id=org, before=cursor, limit=most)
-    if json:
-        items = [one.model_dump(mode="json") for one in found]
-        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
-        return
-    rows = [(one.id, one.state, _describe(one), one.proposed_by, one.expires_at, one.decided_by) for one in found]
-    common.out.print(common.table("proposal", "state", "limits", "proposed by", "expires", "decided by", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("proposal", "state", "limits", "proposed by", "expires", "decided by"),
+        row=lambda one: (one.id, one.state, _describe(one), one.proposed_by, one.expires_at, one.decided_by),
+        most=most,
+    )
 
 
 @group.command("approve")
@@ -117,7 +116,7 @@ def withdraw(
 
 def _print(found: BrakeLimits, json: bool) -> None:
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     rows = [
         (name, f"{getattr(found, name):,}" if name != "share" else f"{found.share:.4g}", meaning)
@@ -141,7 +140,7 @@ def _print(found: BrakeLimits, json: bool) -> None:
 
 def _print_proposal(found: LimitProposal, json: bool) -> None:
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     by = f", by {found.decided_by}" if found.decided_by else f", proposed by {found.proposed_by}"
     common.out.print(f"proposal {found.id}: {_describe(found)}; {found.state}{by}", markup=False)

@@ -22,7 +22,7 @@ from ops.cli import servers
 from ops.migrate import head
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
-from worker.ids import LARGEST
+from worker.ids import LARGEST, next_cursor
 from worker.ledger import jobs, processes
 from worker.records import Job
 
@@ -45,6 +45,7 @@ Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside
 
 
 Ids = TypeVar("Ids", int, list[int], list[int] | None)
+Record = TypeVar("Record")
 
 
 def refuse_large_id(record: str) -> Callable[[Ids], Ids]:
@@ -186,6 +187,8 @@ def _explain(item: Any) -> str:
 
 def as_json(value: Any) -> Any:
     """A record in JSON types; times in RFC 3339, UTC."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -201,6 +204,37 @@ def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(as_json(value), indent=2, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()  # here and not when Python ends: then a reader that has gone away cannot be passed over
+
+
+def print_list(
+    found: Sequence[Record],
+    json: bool,
+    *,
+    columns: Sequence[str],
+    row: Callable[[Record], Sequence[object]],
+    document: Callable[[Record], object] = as_json,
+    most: int | None = None,
+) -> None:
+    """Print a list as a table, or as one JSON document as over HTTP.
+
+    `row`: the cells of a record. `document`: a record in JSON. `most`: the size of a page; None: the list is whole.
+    """
+    if json:
+        cursor = None if most is None else next_cursor(found, most)
+        print_json({"items": [document(one) for one in found], "next_cursor": cursor})
+        return
+    out.print(table(*columns, rows=[row(one) for one in found]))
+    if most is not None and len(found) == most:
+        err.print(f"The first {most}. For more: --cursor {next_cursor(found, most)}")
+
+
+def print_secret(secret: str, document: dict[str, Any], json: bool, *, said: str, name: str = "secret") -> None:
+    """Print a secret that is shown only now: alone on standard output, or in its record's JSON document."""
+    if json:
+        print_json({**document, name: secret})
+        return
+    out.print(secret, markup=False)
+    err.print(f"{said} Store the {name} now: it is not shown again.")
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -237,9 +271,3 @@ def counts(outcomes: dict[str, int]) -> str:
 def page_size(limit: int | None, json: bool) -> int:
     """How many to list: `limit`, else 1,000 for a program and 50 for a person."""
     return limit or (1000 if json else 50)
-
-
-def say_more(found: Sequence[Any], limit: int) -> None:
-    """Print how to get the next page, if there may be one."""
-    if len(found) == limit:
-        err.print(f"The first {limit}. For more: --cursor {found[-1].id}")

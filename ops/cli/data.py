@@ -13,7 +13,8 @@ from ops.grants import OWNER
 from ops.loading import load_file
 from ops.migrate import migrate as run_migrations
 from worker.config import Settings, settings
-from worker.database import Database, parse_url
+from worker.database import Database
+from worker.database_urls import parse_url
 from worker.errors import InvalidInputError
 from worker.ledger import processes
 from worker.session_settings import LOGIN, Needed

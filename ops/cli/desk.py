@@ -41,7 +41,7 @@ def groups(
     with common.database() as db:
         found = desk.groups(db, settings(), common.organisation_id(db, organisation), wanted, limit=MOST_GROUPS)
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     rows = [
         (
@@ -76,7 +76,7 @@ def overview(organisation: Organisation = None, json: AsJson = False) -> None:
     with common.database() as db:
         found = desk.overview(db, settings(), common.organisation_id(db, organisation))
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     rows = [
         (
@@ -157,7 +157,7 @@ def _chosen(letter_ids: list[int] | None, wanted: LetterFilter, everything: bool
 
 def _print_done(done: Acted, json: bool, what: str) -> None:
     if json:
-        common.print_json(done.model_dump(mode="json"))
+        common.print_json(done)
         return
     same = done.matched - done.changed
     common.out.print(

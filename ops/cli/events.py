@@ -40,7 +40,7 @@ def events(
         organisation_id = common.organisation_id(db, organisation)
         page = _read(db, organisation_id, after, common.page_size(limit, json))
         if json and not follow:
-            common.print_json(page.model_dump(mode="json"))
+            common.print_json(page)
             return
         _print(page, json)
         if follow:

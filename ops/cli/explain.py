@@ -20,7 +20,7 @@ def explain(enrolment_id: common.EnrolmentId, organisation: Organisation = None,
             db, organisation_id=common.organisation_id(db, organisation), enrolment_id=enrolment_id
         )
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     _print(found)
 

@@ -15,7 +15,6 @@ from schemas.events import PersonEvent
 from schemas.job_filter import JobFilter
 from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError
-from worker.ids import next_cursor
 from worker.jobs import show
 from worker.jobs.control import cancel
 from worker.jobs.submit import submit
@@ -131,16 +130,17 @@ def list_jobs(
         org = common.organisation_id(db, organisation)
         most = common.page_size(limit, json or only_ids)
         found = show.list_jobs(db, organisation_id=org, wanted=JobFilter(state=state), before=cursor, limit=most)
-    if json:
-        documents = [common.job_document(job) for job in found]
-        common.print_json({"items": documents, "next_cursor": next_cursor(found, most)})
-        return
-    if only_ids:
+    if only_ids and not json:
         common.out.print(" ".join(str(job.id) for job in found))
         return
-    rows = [(job.id, job.state, job.title, job.reason or job.kind, common.counts(job.outcomes)) for job in found]
-    common.out.print(common.table("job", "state", "title", "reason", "outcomes", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("job", "state", "title", "reason", "outcomes"),
+        row=lambda job: (job.id, job.state, job.title, job.reason or job.kind, common.counts(job.outcomes)),
+        document=common.job_document,
+        most=most,
+    )
 
 
 @group.command("show")
@@ -189,7 +189,7 @@ def print_submitted(submitted: Submitted, json: bool) -> None:
 def print_plan(found: answers.Plan, json: bool) -> None:
     """Print a plan, for a program or a person."""
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     common.out.print(f"Would accept {found.accepted:,} ({found.duplicates:,} duplicates). Nothing was written.")
     common.out.print(f"Learners: {found.learners:,}")

@@ -17,7 +17,6 @@ from schemas.runs import Run
 from worker.database import Database
 from worker.dead_letters import acts, remedies, runs
 from worker.errors import InvalidInputError
-from worker.ids import next_cursor
 from worker.ledger import runs as ledger
 
 run_group = typer.Typer(no_args_is_help=True, help="Runs over letters that match a filter: list, show, watch, stop.")
@@ -142,12 +141,14 @@ def list_runs(
         org, most = common.organisation_id(db, organisation), common.page_size(limit, json)
         with db.begin() as connection:
             found = ledger.list_runs(connection, org, before=cursor, limit=most)
-    if json:
-        common.print_json({"items": [_document(run) for run in found], "next_cursor": next_cursor(found, most)})
-        return
-    rows = [(r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)) for r in found]
-    common.out.print(common.table("run", "act", "state", "by", "letters", "progress", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("run", "act", "state", "by", "letters", "progress"),
+        row=lambda r: (r.id, r.act, r.state, r.actor, f"{r.letters:,}", _counts(r)),
+        document=_document,
+        most=most,
+    )
 
 
 @run_group.command("show")

@@ -21,8 +21,9 @@ def list_members(organisation: Organisation = None, json: AsJson = False) -> Non
         org = common.organisation_id(db, organisation)
         with db.begin() as connection:
             found = members.list_members(connection, org)
-    if json:
-        common.print_json({"items": found, "next_cursor": None})
-        return
-    rows = [(one.id, one.name, one.email, one.created_at, one.signed_in_at) for one in found]
-    common.out.print(common.table("member", "name", "e-mail", "first sign-in", "last sign-in", rows=rows))
+    common.print_list(
+        found,
+        json,
+        columns=("member", "name", "e-mail", "first sign-in", "last sign-in"),
+        row=lambda one: (one.id, one.name, one.email, one.created_at, one.signed_in_at),
+    )

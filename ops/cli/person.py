@@ -6,8 +6,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
-from schemas.people import PersonHistory
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest, PersonHistory
 from worker.dead_letters import person_history
 from worker.people import erasure
 
@@ -26,7 +25,7 @@ def show(
         org = common.organisation_id(db, organisation)
         found = person_history.show(db, organisation_id=org, external_id=external_id)
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     _print(found)
 

@@ -18,7 +18,7 @@ from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
 from worker.ledger import jobs
-from worker.single_sign_on import LOOPBACK
+from worker.sign_on_settings import LOOPBACK
 from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
@@ -234,26 +234,18 @@ def config(json: AsJson = False) -> None:
             "meaning": "directory for the data of embedded servers; unset: .local/",
         }
     )
-    if json:
-        common.print_json({"items": rows, "next_cursor": None})
-        return
-    common.out.print(
-        common.table("variable", "value", "default", "meaning", rows=[tuple(row.values()) for row in rows])
-    )
+    columns = ("variable", "value", "default", "meaning")
+    common.print_list(rows, json, columns=columns, row=lambda one: tuple(one.values()))
 
 
 def doctor(json: AsJson = False) -> None:
     """Check that everything the service needs can be reached, has the right version and is set up safely."""
-    from ops.doctor import examine  # noqa: PLC0415 - only this command needs it
+    from ops.doctor.examine import examine  # noqa: PLC0415 - only this command needs it
 
     with servers.environment(broker=True) as current:
         findings = examine(current)
-    if json:
-        common.print_json({"items": findings, "next_cursor": None})
-    else:
-        common.out.print(
-            common.table("", "what", "finding", rows=[(item.level, item.what, item.finding) for item in findings])
-        )
+    columns = ("", "what", "finding")
+    common.print_list(findings, json, columns=columns, row=lambda one: (one.level, one.what, one.finding))
     if any(item.level == "wrong" for item in findings):
         raise typer.Exit(1)
 

@@ -8,7 +8,6 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Organisation
 from schemas.protections import Lift, Protection, ProtectionPolicy, ProtectionRequest
 from worker.access.persons import Actor
-from worker.ids import next_cursor
 from worker.people import protections
 
 group = typer.Typer(
@@ -70,15 +69,13 @@ def list_protections(
             before=cursor,
             limit=most,
         )
-    if json:
-        items = [one.model_dump(mode="json") for one in found]
-        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
-        return
-    rows = [
-        (one.id, one.state, one.kind, _subject(one), one.until or "lifted", one.made_by, one.reason) for one in found
-    ]
-    common.out.print(common.table("protection", "state", "kind", "of", "until", "made by", "reason", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("protection", "state", "kind", "of", "until", "made by", "reason"),
+        row=lambda one: (one.id, one.state, one.kind, _subject(one), one.until or "lifted", one.made_by, one.reason),
+        most=most,
+    )
 
 
 @group.command("show")
@@ -126,7 +123,7 @@ def policy(
             wanted = ProtectionPolicy(letters=letters)
             found = protections.set_policy(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     kept = "becomes a dead letter, and is tried again once it ends" if found.letters else "has the outcome `protected`"
     common.out.print(f"A withdrawal that a protection kept back {kept}.", markup=False)
@@ -134,7 +131,7 @@ def policy(
 
 def _print(found: Protection, json: bool) -> None:
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     until = f"until {found.until:%Y-%m-%d %H:%M}Z" if found.until else "until it is lifted"
     what = f"protection {found.id}: {_subject(found)}, {found.kind}, {until}; {found.state}"

@@ -48,7 +48,7 @@ def reinstate_job(
 
 def _print_plan(found: ReinstatePlan, json: bool) -> None:
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     common.out.print(f"would look at {found.accepted:,} withdrawals; nothing was written")
     if found.outcomes:

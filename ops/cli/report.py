@@ -114,7 +114,7 @@ def summary(
         _say_lag(read)
         found = read.found
     if json:
-        common.print_json(found.model_dump(mode="json"))
+        common.print_json(found)
         return
     _print_table("week", "reason", "withdrawn", rows=[(row.week, row.reason, row.count) for row in found.withdrawals])
     _print_table("refused because", "enrolments", rows=[(row.cause, row.count) for row in found.refused])

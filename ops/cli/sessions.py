@@ -18,13 +18,13 @@ def list_sessions(organisation: Organisation = None, json: AsJson = False) -> No
     """List live sessions, newest first."""
     with common.database() as db:
         found = sessions.list_open(db, organisation_id=common.organisation_id(db, organisation), limit=_MOST)
-    if json:
-        shown = [Session.model_validate(one).model_dump(mode="json") for one in found]
-        common.print_json({"items": shown, "next_cursor": None})
-        return
-    rows = [(one.id, one.name, one.email, one.role, one.created_at, one.last_used_at, one.expires_at) for one in found]
-    columns = ("session", "who", "e-mail", "role", "signed in", "last used", "ends")
-    common.out.print(common.table(*columns, rows=rows))
+    common.print_list(
+        found,
+        json,
+        columns=("session", "who", "e-mail", "role", "signed in", "last used", "ends"),
+        row=lambda s: (s.id, s.name, s.email, s.role, s.created_at, s.last_used_at, s.expires_at),
+        document=Session.model_validate,
+    )
 
 
 @group.command("end")
@@ -39,6 +39,6 @@ def end(
         org = common.organisation_id(db, organisation)
         ended = sessions.end(db, organisation_id=org, session_id=session_id, actor=common.actor(acting))
     if json:
-        common.print_json(Session.model_validate(ended).model_dump(mode="json"))
+        common.print_json(Session.model_validate(ended))
         return
     common.out.print(f"session {session_id} of {ended.name} has ended", markup=False)

@@ -57,14 +57,13 @@ def list_sources(organisation: Organisation = None, json: AsJson = False) -> Non
     """List HR sources, newest first, without their secrets."""
     with common.database() as db:
         found = hr_sources.list_sources(db, common.organisation_id(db, organisation))
-    if json:
-        common.print_json({"items": [document(source) for source in found], "next_cursor": None})
-        return
-    rows = [
-        (s.id, s.name, s.kind, s.on_deactivate, s.grace_hours, path(s), s.previous_until, s.disabled_at) for s in found
-    ]
-    columns = ("source", "name", "kind", "on deactivate", "grace hours", "path", "two secrets until", "disabled")
-    common.out.print(common.table(*columns, rows=rows))
+    common.print_list(
+        found,
+        json,
+        columns=("source", "name", "kind", "on deactivate", "grace hours", "path", "two secrets until", "disabled"),
+        row=lambda s: (s.id, s.name, s.kind, s.on_deactivate, s.grace_hours, path(s), s.previous_until, s.disabled_at),
+        document=document,
+    )
 
 
 @group.command("rotate")
@@ -118,8 +117,5 @@ def path(source: RegisteredSource) -> str:
 
 
 def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:
-    if json:
-        common.print_json({**document(made.source), "secret": made.secret})
-        return
-    common.out.print(made.secret, markup=False)
-    common.err.print(f"source {made.source.id}, path {path(made.source)}. Store the secret now: it is not shown again.")
+    said = f"source {made.source.id}, path {path(made.source)}."
+    common.print_secret(made.secret, document(made.source), json, said=said)

@@ -34,11 +34,8 @@ def create(
         made = tokens.create(
             db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
         )
-    if json:
-        common.print_json({**document(made.token), "token": made.secret})
-        return
-    common.out.print(made.secret, markup=False)
-    common.err.print(f"token {made.token.id}, role {role}. Store the token now: it is not shown again.")
+    said = f"token {made.token.id}, role {role}."
+    common.print_secret(made.secret, document(made.token), json, said=said, name="token")
 
 
 @group.command("list")
@@ -46,11 +43,13 @@ def list_tokens(organisation: Organisation = None, json: AsJson = False) -> None
     """List tokens, newest first, without their secrets."""
     with common.database() as db:
         found = tokens.list_tokens(db, organisation_id=common.organisation_id(db, organisation))
-    if json:
-        common.print_json({"items": [document(token) for token in found], "next_cursor": None})
-        return
-    rows = [(t.id, t.name, t.role, t.created_at, t.created_by, t.last_used_at, t.revoked_at) for t in found]
-    common.out.print(common.table("token", "name", "role", "created", "by", "last used", "revoked", rows=rows))
+    common.print_list(
+        found,
+        json,
+        columns=("token", "name", "role", "created", "by", "last used", "revoked"),
+        row=lambda t: (t.id, t.name, t.role, t.created_at, t.created_by, t.last_used_at, t.revoked_at),
+        document=document,
+    )
 
 
 @group.command("revoke")

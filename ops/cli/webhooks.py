@@ -8,7 +8,6 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Organisation
 from schemas.webhooks import Delivery, Endpoint
 from worker.config import settings
-from worker.ids import next_cursor
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
 from worker.ledger.webhook_endpoints import EndpointRecord
@@ -38,11 +37,8 @@ def create(
             events=event,
             actor=common.actor(acting),
         )
-    if json:
-        common.print_json({**_endpoint_document(created.endpoint), "secret": created.secret})
-        return
-    common.out.print(created.secret, markup=False)
-    common.err.print(f"Webhook {created.endpoint.id} created. Store the secret now: it is not shown again.")
+    said = f"Webhook {created.endpoint.id} created."
+    common.print_secret(created.secret, _endpoint_document(created.endpoint), json, said=said)
 
 
 @group.command("list")
@@ -52,15 +48,21 @@ def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> No
         organisation_id = common.organisation_id(db, organisation)
         with db.begin() as connection:
             found = webhook_endpoints.list_endpoints(connection, organisation_id)
-    if json:
-        common.print_json({"items": [_endpoint_document(item) for item in found], "next_cursor": None})
-        return
-    rows = [
-        (e.id, e.url, ", ".join(e.events), e.failures or "", e.rest_until, e.previous_until, _why_nothing(e))
-        for e in found
-    ]
-    columns = ("webhook", "url", "events", "failures", "rests until", "two secrets until", "paused or disabled")
-    common.out.print(common.table(*columns, rows=rows))
+    common.print_list(
+        found,
+        json,
+        columns=("webhook", "url", "events", "failures", "rests until", "two secrets until", "paused or disabled"),
+        row=lambda e: (
+            e.id,
+            e.url,
+            ", ".join(e.events),
+            e.failures or "",
+            e.rest_until,
+            e.previous_until,
+            _why_nothing(e),
+        ),
+        document=_endpoint_document,
+    )
 
 
 @group.command("rotate")
@@ -83,11 +85,8 @@ def rotate(
             actor=common.actor(acting),
             keep_hours=keep_hours,
         )
-    if json:
-        common.print_json({**_endpoint_document(rotated.endpoint), "secret": rotated.secret})
-        return
-    common.out.print(rotated.secret, markup=False)
-    common.err.print(f"Webhook {rotated.endpoint.id} has a new secret. Store it now: it is not shown again.")
+    said = f"Webhook {rotated.endpoint.id} has a new secret."
+    common.print_secret(rotated.secret, _endpoint_document(rotated.endpoint), json, said=said)
 
 
 @group.command("disable")
@@ -156,13 +155,14 @@ def list_deliveries(
             found = webhook_deliveries.list_deliveries(
                 connection, organisation_id, webhook_id, state=state, before=cursor, limit=most
             )
-    if json:
-        items = [_delivery_document(item) for item in found]
-        common.print_json({"items": items, "next_cursor": next_cursor(found, most)})
-        return
-    rows = [(d.id, d.type, d.state, d.attempts, d.created_at, _last_answer(d)) for d in found]
-    common.out.print(common.table("delivery", "type", "state", "attempts", "created", "last answer", rows=rows))
-    common.say_more(found, most)
+    common.print_list(
+        found,
+        json,
+        columns=("delivery", "type", "state", "attempts", "created", "last answer"),
+        row=lambda d: (d.id, d.type, d.state, d.attempts, d.created_at, _last_answer(d)),
+        document=_delivery_document,
+        most=most,
+    )
 
 
 @group.command("replay")

@@ -7,12 +7,14 @@ import sys
 import pytest
 from pydantic import SecretStr
 
-from ops import settings_check, surroundings
-from ops.findings import Finding
+from ops.doctor import settings, surroundings
+from ops.doctor.findings import Finding
+from ops.grants import statements
 from tests.support.commandline import withdrawals
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger.books.guards import KEPT
 from worker.telemetry import health
 
 
@@ -67,10 +69,15 @@ def test_rights_beyond_the_contract_are_named_with_the_sql_that_revokes_them(
 ) -> None:
     role = environment.database_role
     world.run(f"GRANT UPDATE (progress) ON lms.enrolments TO {role}")
-    world.run(f"GRANT DELETE ON withdrawals.audit TO {role}")
+    for table in KEPT:
+        world.run(f"GRANT DELETE ON withdrawals.{table} TO {role}")
     (said,) = [text for what, text in findings("wrong") if what == "role"]
     assert f"REVOKE UPDATE (progress) ON lms.enrolments FROM {role};" in said
-    assert f"REVOKE DELETE ON withdrawals.audit FROM {role};" in said
+    assert all(f"REVOKE DELETE ON withdrawals.{table} FROM {role};" in said for table in KEPT)
+    revoked = {
+        one.split(" ON withdrawals.")[1].split()[0] for one in statements(role, platform=False) if "REVOKE" in one
+    }
+    assert revoked == set(KEPT), "what a migration revokes is what is looked for"
 
 
 def test_a_login_that_may_do_more_than_the_service_is_a_warning(db: Database, environment: Settings) -> None:
@@ -154,12 +161,12 @@ def test_settings_that_nobody_wants_are_named_with_the_remedy(
     environment: Settings, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     quiet = environment.model_copy(update=QUIET)
-    assert [one.level for one in settings_check.examine(quiet)] == ["ok"]
+    assert [one.level for one in settings.examine(quiet)] == ["ok"]
     for what, (given, variables, level, advice) in SETTINGS.items():
         with subtests.test(what), monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
-            (found,) = settings_check.examine(quiet.model_copy(update=given))
+            (found,) = settings.examine(quiet.model_copy(update=given))
             assert found.level == level
             assert advice in found.finding
 
@@ -172,24 +179,24 @@ def test_packages_and_ports_that_settings_need_are_looked_for(
         patch.setitem(sys.modules, "sentry_sdk", None)
         patch.setattr(importlib.util, "find_spec", lambda _: None)
         wanted = quiet.model_copy(update={"traces": True, "sentry_dsn": SecretStr("https://key@sentry.example/1")})
-        said = [one.finding for one in settings_check.examine(wanted) if one.level == "wrong"]
+        said = [one.finding for one in settings.examine(wanted) if one.level == "wrong"]
         assert ["[traces]" in said[0], "[sentry]" in said[1]] == [True, True]
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         other.close()
         with health.serving(quiet.model_copy(update={"health_port": port}), alive=_well, ready=_well):
-            assert settings_check.examine(quiet.model_copy(update={"health_port": port}))[0].level == "ok"
-    monkeypatch.setattr(settings_check, "_PROBE_SECONDS", 0.1)  # the stranger never answers
+            assert settings.examine(quiet.model_copy(update={"health_port": port}))[0].level == "ok"
+    monkeypatch.setattr(settings, "_PROBE_SECONDS", 0.1)  # the stranger never answers
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = quiet.model_copy(update={"health_port": stranger.getsockname()[1]})
-        (found,) = settings_check.examine(taken)
+        (found,) = settings.examine(taken)
     assert (found.level, "WITHDRAWALS_HEALTH_PORT" in found.finding) == ("wrong", True)
 
 
 def test_more_connections_than_the_server_has_are_found(db: Database, environment: Settings) -> None:
     def look(**given: int) -> Finding:
         with db.begin() as connection:
-            (found,) = settings_check.connections(connection, environment.model_copy(update=given))
+            (found,) = settings.connections(connection, environment.model_copy(update=given))
         return found
 
     assert look().level == "ok"

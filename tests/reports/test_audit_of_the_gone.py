@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest
 from tests.reports.test_retention import grow_old
 from tests.support.commandline import withdrawals
 from tests.world import World, assert_balanced, decide_due

@@ -10,7 +10,7 @@ import sqlalchemy
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest
 from tests.conftest import ROLE
 from tests.support.commandline import done, withdrawals
 from tests.support.incoming import incoming, make_registered

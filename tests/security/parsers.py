@@ -23,7 +23,7 @@ from worker import config
 from worker.access.sealing import Seal
 from worker.access.tokens import _TOKEN
 from worker.config import settings
-from worker.database import parse_url
+from worker.database_urls import parse_url
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError, SettingsError
 from worker.ids import LARGEST, next_cursor, parse_cursor, parse_id, parse_pair_cursor

@@ -9,7 +9,7 @@ from tests.world import World
 from worker.config import Settings, settings
 from worker.errors import SettingsError
 from worker.sign_on.provider import Provider
-from worker.single_sign_on import Grant, parse_grants
+from worker.sign_on_settings import Grant, parse_grants
 
 
 def test_groups_are_mapped_to_roles_whatever_their_names() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.database import parse_url
+from worker.database_urls import parse_url
 from worker.errors import SettingsError
 
 USUAL = {"user": "u", "dbname": "db"}

@@ -16,7 +16,7 @@ from dramatiq.middleware import Middleware
 
 from tests.world import PATIENCE
 from worker.queue import broker as doorbell
-from worker.queue.broker import BELL, BELLS, DoorbellConsumer, HintBroker, make_broker
+from worker.queue.broker import BELLS, DoorbellConsumer, HintBroker, make_broker
 from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, hint
 
 LIST = f"{NAMESPACE}:{QUEUE}"
@@ -94,13 +94,13 @@ def test_a_flushed_redis_is_filled_again(broker: HintBroker) -> None:
 
 def test_the_bell_rings_once_a_hint_and_never_grows_beyond_what_is_wanted(broker: HintBroker) -> None:
     broker.top_up(3)
-    assert broker.client.llen(BELL) == 3
+    assert broker.client.llen(BELLS[QUEUE]) == 3
     for _ in range(10):
         broker.client.delete(LIST)
         broker.top_up(3)
-    assert broker.client.llen(BELL) == 3
+    assert broker.client.llen(BELLS[QUEUE]) == 3
     broker.top_up(3)
-    assert broker.client.llen(BELL) == 3, "what waits already is not rung for again"
+    assert broker.client.llen(BELLS[QUEUE]) == 3, "what waits already is not rung for again"
 
 
 def test_there_is_no_delay_queue(broker: HintBroker) -> None:

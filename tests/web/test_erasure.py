@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest
 from tests.support.commandline import done, withdrawals
 from tests.support.web import Hr, event
 from tests.world import World, apply_inbox, decide_due

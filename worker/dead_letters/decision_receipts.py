@@ -9,8 +9,8 @@ from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ids import LARGEST
-from worker.ledger import decision_receipts, letter_lists, retention
-from worker.ledger.retention import Forgotten
+from worker.ledger import decision_receipts, letter_lists, pruned
+from worker.ledger.pruned import Forgotten
 from worker.records import DeadLetter, describe_protection
 
 Row = Mapping[str, Any]
@@ -51,7 +51,7 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
         now = letter_lists.find_enrolment(connection, organisation_id, enrolment_id)
         learner = now["learner_external_id"] if now else None
         decided = decision_receipts.list_outcomes(connection, organisation_id, enrolment_id)
-        forgotten = retention.find_forgotten(connection, organisation_id, enrolment_id)
+        forgotten = pruned.find_forgotten(connection, organisation_id, enrolment_id)
         undecided = decision_receipts.list_undecided(connection, organisation_id, enrolment_id, learner)
         ids = decision_receipts.find_letters_about(connection, organisation_id, enrolment_id, learner)
         about = letter_lists.find_letters(connection, organisation_id, ids)

@@ -11,7 +11,7 @@ from worker.errors import ConflictError, NotFoundError
 from worker.jobs import show
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester, accept, reinstate_job
-from worker.ledger import freeze, job_lists, jobs, retention
+from worker.ledger import freeze, job_lists, jobs, pruned
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
@@ -59,7 +59,7 @@ def reinstate(
             connection, organisation_id=requester.organisation_id, door=requester.door, key=requester.key
         )
         if known is None:  # a known key answers before anything else is checked
-            retention.hold(connection, requester.organisation_id, job_id)
+            pruned.hold(connection, requester.organisation_id, job_id)
             _refuse(connection, requester.organisation_id, job_id)
         new = reinstate_job(requester, job_id=job_id, note=request.note, body=body)
         return accept(connection, new, StillWithdrawn(job_id, request.filter), chunk_size=chunk_size)

@@ -5,7 +5,7 @@ from sqlalchemy import Connection
 from schemas.job_filter import JobFilter
 from worker.database import Database
 from worker.errors import NotFoundError, PrunedError
-from worker.ledger import job_lists, outcomes, retention
+from worker.ledger import job_lists, outcomes, pruned
 from worker.ledger.outcomes import ListedOutcome
 from worker.records import Job
 
@@ -43,7 +43,7 @@ def require_kept(connection: Connection, organisation_id: int, job_id: int, so: 
     Raises:
         PrunedError: says when they were, and what that means (`so`).
     """
-    at = retention.pruned_at(connection, organisation_id, job_id)
+    at = pruned.pruned_at(connection, organisation_id, job_id)
     if at is not None:
         raise PrunedError(
             f"the outcomes of job {job_id} were pruned on {at:%Y-%m-%d}, {so}. The job's counts and its key are kept. "

@@ -5,7 +5,7 @@ nobody has taken back. Its row and its minute of the window change in one transa
 Every statement except corrections and the counts for show runs under the lock of the organisation's settings row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -96,13 +96,13 @@ def lock(connection: Connection, organisation_id: int, defaults: Brake) -> Brake
 
     Makes the row if it is missing.
     """
-    row = connection.execute(_LOCK, {"organisation_id": organisation_id}).mappings().one()
-    return _with_defaults(row, defaults)
+    row = connection.execute(_LOCK, {"organisation_id": organisation_id}).one()
+    return with_defaults(row._asdict(), defaults)
 
 
 def read(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
     """The organisation's limits, without a lock."""
-    return _with_defaults(own(connection, organisation_id), defaults)
+    return with_defaults(own(connection, organisation_id), defaults)
 
 
 def own(connection: Connection, organisation_id: int) -> dict[str, Any]:
@@ -124,8 +124,8 @@ def set_limits(
     connection.execute(statement)
 
 
-def _with_defaults(limits: Any, defaults: Brake) -> Brake:
-    """The limits of a row; a null stands for the default."""
+def with_defaults(limits: Mapping[str, Any], defaults: Brake) -> Brake:
+    """The limits of an organisation from its `floor`, `share` and `hours`; a null stands for the default."""
     found = {name: value for name, value in limits.items() if value is not None}
     return Brake(**{"floor": defaults.floor, "share": defaults.share, "hours": defaults.hours, **found})
 

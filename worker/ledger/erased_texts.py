@@ -57,7 +57,7 @@ _OTHER_COLUMNS = {
     "organisation_settings.erasure_key": "sealed",
     "tokens.selector": "random",
     "erasures.pseudonym": "what stands in the person's place",
-    # `erasures.rename` writes these.
+    # `erased_names.rename` writes these.
     "jobs.learner_external_id": "renamed",
     "jobs.deactivated_external_id": "renamed",
     "chunks.learner_external_id": "renamed",

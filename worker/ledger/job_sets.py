@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.ledger import brake
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order
 from worker.records import Brake, NewJob
 
@@ -124,11 +125,8 @@ def look_and_lock(
         known = None if row.request_hash is None else (row.job_id, bytes(row.request_hash))
         candidates.append(Candidate(known, row.is_due, int(row.learners)))
         if row.locked_id is not None and row.locked_id not in limits:
-            limits[row.locked_id] = Brake(
-                defaults.floor if row.brake_floor is None else row.brake_floor,
-                defaults.share if row.brake_share is None else row.brake_share,
-                defaults.hours if row.brake_hours is None else row.brake_hours,
-            )
+            own = {"floor": row.brake_floor, "share": row.brake_share, "hours": row.brake_hours}
+            limits[row.locked_id] = brake.with_defaults(own, defaults)
     return candidates, limits
 
 

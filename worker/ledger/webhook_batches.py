@@ -31,8 +31,8 @@ class ClaimedBatch:
     """Failed attempts at the endpoint in a row."""
 
 
-# An endpoint has one batch on its way at most, so its events arrive in order. Endpoints take turns: the lease of the last
-# batch, which has run out or was ended, says whose is next.
+# An endpoint has one batch on its way at most, so its events arrive in order. Endpoints take turns: the lease of the
+# last batch, which has run out or was ended, says whose is next.
 _SENDABLE = """
 FROM withdrawals.endpoints e WHERE e.follows AND e.disabled_at IS NULL AND e.paused_at IS NULL
     AND e.rest_until <= clock_timestamp() AND (e.feed_lease_until IS NULL OR e.feed_lease_until < clock_timestamp())

@@ -16,13 +16,14 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from schemas.persons import ErasureRequest
+from schemas.people import ErasureRequest
 from worker.access import erased
 from worker.database import Database
 from worker.errors import ErasureRefusedError, InvalidInputError, SettingsError
-from worker.ledger import erased_texts, erasures, jobs, person_events, protections
+from worker.ledger import erased_names, erased_texts, erasures, jobs, person_events, protections
+from worker.ledger.erased_names import OnThePlatform
 from worker.ledger.erased_texts import SPAN, Searched, Words
-from worker.ledger.erasures import Erasure, OnThePlatform
+from worker.ledger.erasures import Erasure
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +148,7 @@ def _find(database: Database, organisation_id: int, request: ErasureRequest) -> 
                 "DATABASE_URL: this login may not erase. Use the one that owns schema withdrawals, as `migrate` does, "
                 "and grant it the service's role too: it reads and corrects the platform's rows."
             )
-        known = erasures.find_on_platform(connection, organisation_id, request.external_id)
+        known = erased_names.find_on_platform(connection, organisation_id, request.external_id)
     name = known.display_name if request.with_name else None
     terms = [term for term in (known.email, name, *request.also) if term]
     return _Person(organisation_id, request.external_id, known, tuple(dict.fromkeys(terms)))
@@ -173,7 +174,7 @@ def _words(person: _Person, key: bytes, pseudonym: str) -> Words:
 
 
 def _obstacles(connection: Connection, person: _Person, words: Words) -> list[str]:
-    return erasures.list_obstacles(
+    return erased_names.list_obstacles(
         connection, person.organisation_id, person.external_id, person.known.enrolment_ids, words
     )
 
@@ -183,8 +184,8 @@ def _begin(connection: Connection, person: _Person, hashed: bytes, *, actor: str
     organisation_id, enrolment_ids = person.organisation_id, person.known.enrolment_ids
     pseudonym = erased.pseudonym(hashed)
     erasure = erasures.record(connection, organisation_id, hashed, pseudonym=pseudonym, erased_by=actor, note=note)
-    counts = erasures.rename(connection, organisation_id, person.external_id, pseudonym, enrolment_ids)
-    counts = _sum(counts, erasures.blank_notes(connection, organisation_id, erasure, enrolment_ids))
+    counts = erased_names.rename(connection, organisation_id, person.external_id, pseudonym, enrolment_ids)
+    counts = _sum(counts, erased_names.blank_notes(connection, organisation_id, erasure, enrolment_ids))
     erasures.add_counts(connection, organisation_id, erasure.id, counts)
     return Erasure(erasure.id, pseudonym, erasure.erased_at, counts, None)
 

@@ -18,7 +18,6 @@ from worker.queue import redis_clients
 from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, TIMEOUT, WEBHOOKS_QUEUE, Hints, hint, is_rabbitmq
 
 BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}
-BELL = BELLS[QUEUE]
 _BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
 CONSUMER_TIMEOUT = 5.0
 """Seconds that a consumer waits for an answer: longer than `_BELL_WAIT`, which it spends waiting in Redis."""

@@ -22,7 +22,8 @@ from sqlalchemy import event
 
 from worker import session_settings
 from worker.config import Settings
-from worker.database import Database, direct_parameters
+from worker.database import Database
+from worker.database_urls import direct_parameters
 from worker.errors import SessionError, describe
 from worker.ledger import leader
 

@@ -15,7 +15,7 @@ import httpcore2
 import httpx2
 from httpcore2 import NetworkStream
 
-from worker.webhooks.safe_post import PrivateAddressError, PublicAddresses
+from worker.webhooks.safe_post import EXCHANGE_ERRORS, PrivateAddressError, PublicAddresses
 
 SECONDS = 8.0
 """Time limit of one exchange."""
@@ -47,13 +47,7 @@ class ProviderTransport(httpx2.BaseTransport):
             return self._exchange(request)
         except PrivateAddressError:
             raise httpx2.ConnectError(f"{request.url.host} has a private address") from None
-        except (
-            httpcore2.TimeoutException,
-            httpcore2.NetworkError,
-            httpcore2.ProtocolError,
-            httpcore2.UnsupportedProtocol,
-            OSError,
-        ) as error:
+        except EXCHANGE_ERRORS as error:
             raise httpx2.ConnectError(type(error).__name__) from None
         finally:
             self._places.release()

@@ -16,7 +16,7 @@ from worker.errors import SettingsError
 from worker.sign_on.errors import ProviderUnreachableError, SignInRefusedError
 from worker.sign_on.fetching import HEADERS, ProviderTransport
 from worker.sign_on.kept import Kept
-from worker.single_sign_on import is_safe, parse_grants
+from worker.sign_on_settings import is_safe, parse_grants
 
 log = structlog.get_logger(__name__)
 

@@ -19,6 +19,14 @@ from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 
 from worker.errors import InvalidInputError
 
+EXCHANGE_ERRORS = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+    OSError,
+)
+"""What an exchange with another host may end with."""
 SECONDS = 5.0
 """Time limit of the whole exchange: name, connection, TLS, request, status line and headers."""
 _PIECE = 16_384
@@ -102,13 +110,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
             return Answer(status=response.status, retry_after=_retry_after(response.headers))
     except PrivateAddressError:
         return Answer(error="private address")
-    except (
-        httpcore2.TimeoutException,
-        httpcore2.NetworkError,
-        httpcore2.ProtocolError,
-        httpcore2.UnsupportedProtocol,
-        OSError,
-    ) as error:
+    except EXCHANGE_ERRORS as error:
         return Answer(error=type(error).__name__)
 
 

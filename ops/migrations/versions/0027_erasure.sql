@@ -42,41 +42,35 @@ END $$;
 CREATE TRIGGER only_erasure BEFORE UPDATE ON withdrawals.audit
     FOR EACH ROW EXECUTE FUNCTION withdrawals.only_erasure_changes_audit();
 
--- A pruned row counts in its record as in its seal.
-CREATE OR REPLACE FUNCTION withdrawals.only_recorded_audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF EXISTS (
-        SELECT FROM (
-            SELECT organisation_id, CAST(at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
-                bit_xor(coalesce((SELECT x.sealed_hash FROM withdrawals.erased_rows x
-                    WHERE x.table_name = 'audit' AND x.row_id = removed.id),
-                    hashtextextended(CAST(ROW(id, organisation_id, actor, action, job_id, dead_letter_id, note,
-                    detail, extract(epoch FROM at)) AS text), 0))) AS digest
-            FROM removed GROUP BY 1, 2) f
-        WHERE NOT EXISTS (SELECT FROM withdrawals.prunes p WHERE p.kind = 'audit' AND p.day = f.day
-            AND p.organisation_id = f.organisation_id AND p.row_count = f.n AND p.digest = f.digest
-            AND p.pruned_at = now())) THEN
-        RAISE restrict_violation USING MESSAGE = 'the audit is append-only: rows go only with a record of them',
-            SCHEMA = 'withdrawals', TABLE = 'audit';
+-- Rows of the audit and receipts can be deleted only in the transaction that records exactly these rows. Only the owner
+-- has the right to delete from the audit. An erased row counts in its record as in its seal.
+-- Arguments: the time of a row, what of it a seal counts (`worker/ledger/books/seals.py`), and the message.
+CREATE FUNCTION withdrawals.only_recorded() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE is_recorded boolean; BEGIN
+    EXECUTE format($query$
+        SELECT NOT EXISTS (
+            SELECT FROM (
+                SELECT organisation_id, CAST(%1$I AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
+                    bit_xor(coalesce((SELECT x.sealed_hash FROM withdrawals.erased_rows x
+                        WHERE x.table_name = %3$L AND x.row_id = removed.id),
+                        hashtextextended(CAST(ROW(%2$s) AS text), 0))) AS digest
+                FROM removed GROUP BY 1, 2) f
+            WHERE NOT EXISTS (SELECT FROM withdrawals.prunes p WHERE p.kind = %3$L AND p.day = f.day
+                AND p.organisation_id = f.organisation_id AND p.row_count = f.n AND p.digest = f.digest
+                AND p.pruned_at = now())) $query$, tg_argv[0], tg_argv[1], tg_table_name) INTO is_recorded;
+    IF NOT is_recorded THEN
+        RAISE restrict_violation USING MESSAGE = tg_argv[2], SCHEMA = 'withdrawals', TABLE = tg_table_name;
     END IF;
     RETURN NULL;
 END $$;
-CREATE OR REPLACE FUNCTION withdrawals.only_recorded_receipts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    IF EXISTS (
-        SELECT FROM (
-            SELECT organisation_id, CAST(received_at AT TIME ZONE 'UTC' AS date) AS day, count(*) AS n,
-                bit_xor(coalesce((SELECT x.sealed_hash FROM withdrawals.erased_rows x
-                    WHERE x.table_name = 'receipts' AND x.row_id = removed.id),
-                    hashtextextended(CAST(ROW(id, organisation_id, door, idempotency_key,
-                    encode(request_hash, 'hex'), extract(epoch FROM received_at)) AS text), 0))) AS digest
-            FROM removed GROUP BY 1, 2) f
-        WHERE NOT EXISTS (SELECT FROM withdrawals.prunes p WHERE p.kind = 'receipts' AND p.day = f.day
-            AND p.organisation_id = f.organisation_id AND p.row_count = f.n AND p.digest = f.digest
-            AND p.pruned_at = now())) THEN
-        RAISE restrict_violation USING MESSAGE = 'receipts go only with a record of them',
-            SCHEMA = 'withdrawals', TABLE = 'receipts';
-    END IF;
-    RETURN NULL;
-END $$;
+CREATE TRIGGER only_recorded AFTER DELETE ON withdrawals.audit REFERENCING OLD TABLE AS removed
+    FOR EACH STATEMENT EXECUTE FUNCTION withdrawals.only_recorded('at',
+        'id, organisation_id, actor, action, job_id, dead_letter_id, note, detail, extract(epoch FROM at)',
+        'the audit is append-only: rows go only with a record of them');
+CREATE TRIGGER only_recorded AFTER DELETE ON withdrawals.receipts REFERENCING OLD TABLE AS removed
+    FOR EACH STATEMENT EXECUTE FUNCTION withdrawals.only_recorded('received_at',
+        'id, organisation_id, door, idempotency_key, encode(request_hash, ''hex''), extract(epoch FROM received_at)',
+        'receipts go only with a record of them');
+
 -- The new one allows more.
 
 -- squawk-ignore ban-drop-constraint

@@ -9,6 +9,9 @@ _GRANTED = """('enrolments', 'status', 'UPDATE'), ('enrolments', 'withdrawn_at',
     ('learners', 'display_name', 'UPDATE'), ('learners', 'active', 'UPDATE')"""
 """What `ops/migrations/grants.sql` lets the service write of the platform's tables."""
 
+KEPT = ("audit", "seals", "prunes", "pruned_withdrawals", "erased_rows", "erasures", "audit_days", "protections")
+"""Tables of the ledger whose rows the service may not change."""
+
 # Whole tables first, then single columns of the others.
 _RIGHTS = Scan(
     By.WHOLE,
@@ -25,9 +28,7 @@ _RIGHTS = Scan(
         AND has_column_privilege(:role, c.oid, a.attnum, r.name) AND NOT has_table_privilege(:role, c.oid, r.name)
         AND (c.relname::text, a.attname::text, r.name) NOT IN (VALUES {_GRANTED})
     UNION ALL
-    SELECT t.name, r.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.prunes'),
-        ('withdrawals.pruned_withdrawals'), ('withdrawals.erased_rows'), ('withdrawals.erasures'),
-        ('withdrawals.audit_days'), ('withdrawals.protections')) t(name)
+    SELECT t.name, r.name FROM (VALUES {", ".join(f"('withdrawals.{table}')" for table in KEPT)}) t(name)
     CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
     WHERE has_table_privilege(:role, t.name, r.name)) g""",
     "'role ' || CAST(:role AS text)",

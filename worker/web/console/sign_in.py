@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from worker.access import sessions
 from worker.access.sessions import Limits
 from worker.errors import ForbiddenError
-from worker.single_sign_on import LOOPBACK
+from worker.sign_on_settings import LOOPBACK
 from worker.web.auth import limit_refusals
 from worker.web.console.render import PATH, render
 from worker.web.console.view import COOKIE, MESSAGE, SigningOut

@@ -1,6 +1,6 @@
 """What `doctor` says about sign-in with an OpenID Connect provider."""
 
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import SettingsError

@@ -8,14 +8,15 @@ from typing import Any
 
 from sqlalchemy import text
 
-from ops import platform_contract, settings_check, surroundings
-from ops.findings import Finding
+from ops.doctor import platform_contract, settings, surroundings
+from ops.doctor.findings import Finding
+from ops.doctor.sign_in import sign_in
 from ops.local.servers import is_embedded
 from ops.migrate import head
-from ops.sign_in import sign_in
 from worker.access import keys
 from worker.config import Settings
-from worker.database import Database, parse_url, replica_parameters
+from worker.database import Database
+from worker.database_urls import parse_url, replica_parameters
 from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes, replication
@@ -49,7 +50,7 @@ def examine(current: Settings) -> list[Finding]:
             findings += _try(
                 "tls", lambda: _ask(database, surroundings.database_tls, _parameters(current), "DATABASE_URL")
             )
-        findings += _try("connections", lambda: _ask(database, settings_check.connections, current))
+        findings += _try("connections", lambda: _ask(database, settings.connections, current))
         findings += _try("clock", lambda: _ask(database, surroundings.clock))
         findings += _try("relay", lambda: _relay(database))
         findings += _try("sources", lambda: _sources(database, current))
@@ -62,7 +63,7 @@ def examine(current: Settings) -> list[Finding]:
         findings += surroundings.broker_tls(current)
     findings += surroundings.proxies(current)
     findings += _secret_key(current)
-    findings += settings_check.examine(current)
+    findings += settings.examine(current)
     return findings
 
 

@@ -7,8 +7,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, DateTime, Numeri
 from sqlalchemy.types import TypeEngine
 
 from ops import grants
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from worker import models
+from worker.ledger.books.guards import KEPT
 
 TABLES = (
     models.organisations, models.learners, models.series, models.pathways, models.enrolments, models.resource_access,
@@ -52,10 +53,9 @@ WHERE c.relnamespace = to_regnamespace('lms') AND c.relkind IN ('r', 'p', 'v', '
     AND has_column_privilege(:role, c.oid, a.attnum, r.name) AND NOT has_table_privilege(:role, c.oid, r.name)
     AND r.name || ' lms.' || c.relname || '.' || a.attname <> ALL(:granted)
 UNION ALL
-SELECT r.name || ' ON ' || t.name FROM (VALUES ('withdrawals.audit'), ('withdrawals.seals'), ('withdrawals.prunes'),
-    ('withdrawals.pruned_withdrawals')) t(name)
+SELECT r.name || ' ON withdrawals.' || t.name FROM unnest(CAST(:kept AS text[])) t(name)
 CROSS JOIN (VALUES ('UPDATE'), ('DELETE'), ('TRUNCATE')) r(name)
-WHERE has_table_privilege(:role, to_regclass(t.name), r.name)
+WHERE has_table_privilege(:role, to_regclass('withdrawals.' || t.name), r.name)
 ORDER BY 1""")
 
 
@@ -89,7 +89,7 @@ def rights(connection: Connection, role: str) -> list[Finding]:
         advice = f"role {role} lacks {', '.join(map(str, missing))}. As the owner of schema lms, run: {sql}"
         findings.append(Finding("wrong", "rights", advice))
     granted = [f"{right.privilege} {right.name}.{right.column}" for right in grants.needed() if right.column]
-    too_much = list(connection.scalars(_TOO_MUCH, {"role": role, "granted": granted}))
+    too_much = list(connection.scalars(_TOO_MUCH, {"role": role, "granted": granted, "kept": list(KEPT)}))
     if too_much:
         sql = " ".join(f"REVOKE {right} FROM {role};" for right in too_much)
         findings.append(

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import Connection, text
 
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from ops.local.servers import is_embedded
 from worker.config import Settings
 from worker.database import driver

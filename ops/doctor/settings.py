@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import httpx2
 from sqlalchemy import Connection, text
 
-from ops.findings import Finding
+from ops.doctor.findings import Finding
 from worker.config import Settings
+from worker.database import MORE
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -21,8 +22,6 @@ _SHORT_LEASE = 10.0
 _NEVER = 10**9
 """Learners: an organisation has fewer."""
 _PROBE_SECONDS = 2.0
-_MORE = 2
-"""Connections beyond the size of each pool, and those of a process for heartbeats and notifications."""
 
 
 def examine(current: Settings) -> list[Finding]:
@@ -38,8 +37,8 @@ def connections(connection: Connection, current: Settings) -> list[Finding]:
         current_setting('superuser_reserved_connections')::int AS reserved""")
     ).one()
     pools = (current.web_connections, current.door_connections, current.report_connections)
-    web = current.web_processes * sum(size + _MORE for size in pools)
-    worker = current.processes * (current.threads + _MORE)
+    web = current.web_processes * sum(size + MORE for size in pools)
+    worker = current.processes * (current.threads + MORE)
     needed, room = web + worker, row.most - row.reserved
     if needed <= room:
         return [Finding("ok", "connections", f"one web and one worker open up to {needed}; PostgreSQL has {room}")]
