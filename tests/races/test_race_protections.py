@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from schemas.persons import ErasureRequest
 from sqlalchemy import Connection
 
+from schemas.people import ErasureRequest
 from schemas.protections import Protection, ProtectionRequest
 from tests.jobs.undoing import Undo
 from tests.support.racing import Threads, always_balanced, await_waiters, decide, held, hold_enrolments, take, workers
