@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Hundreds of processes of the tests would compile every module anew where the environment keeps Python from storing it.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: help demo up test coverage check format docs bench chaos lock dist clean
 .DEFAULT_GOAL := demo
 
