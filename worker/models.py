@@ -322,6 +322,7 @@ class AllChunkColumns(ChunkColumns):
     own_failures: Named[int]
     deferred: Named[bool]
     digest: Named[int | None] = Column(BigInteger)
+    learners_back: Named[int | None]
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")

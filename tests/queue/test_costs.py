@@ -9,12 +9,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from schemas.catalogue import JobState
+from schemas.catalogue import JobState, LetterCode
+from schemas.dead_letters import LetterFilter
 from schemas.job_filter import JobFilter
 from tests.support.costs import counting
 from tests.world import World
+from worker.config import settings
 from worker.database import Database
-from worker.ledger import claims, gauges, inbox_sets, job_lists
+from worker.dead_letters import desk, remedies
+from worker.ledger import claims, gauges, inbox_sets, job_lists, letter_counts
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
@@ -117,6 +120,21 @@ class Backlog:
         self._world.run(
             """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint)
             SELECT :o, 'unknown_learner', gen_random_uuid()::text, 'unknown_learner' FROM generate_series(1, :count)""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
+    def desk(self, count: int) -> None:
+        """Letters of two codes and four causes, of every age; a third is closed, and of the others half assigned."""
+        self._world.run(
+            """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint, opened_at,
+                state, assignee, closed_at, closed_by, remedy)
+            SELECT :o, CASE WHEN n % 2 = 0 THEN 'unknown_learner' ELSE 'not_found' END,
+                gen_random_uuid()::text, 'cause:' || n % 4, now() - n % 40 * interval '1 day',
+                CASE WHEN n % 3 = 0 THEN 'resolved' ELSE 'open' END,
+                CASE WHEN n % 3 = 1 THEN 'dora' END, CASE WHEN n % 3 = 0 THEN now() END,
+                CASE WHEN n % 3 = 0 THEN 'dora' END, CASE WHEN n % 3 = 0 THEN 'keep' END
+            FROM generate_series(1, :count) n""",
             o=self._world.organisation_id,
             count=count,
         )
@@ -295,6 +313,37 @@ def test_a_scrape_counts_up_to_a_limit(
             gauge(connection)
 
     assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
+def test_the_desk_reads_no_more_the_more_letters_are_open(
+    world: World, db: Database, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    monkeypatch.setattr(desk, "COUNTED", FEW // 40)
+    monkeypatch.setattr(letter_counts, "_SHARES", (FEW // 40,))
+    org, every, of_code = world.organisation_id, LetterFilter(), LetterFilter(code=LetterCode.UNKNOWN_LEARNER)
+    unassigned, of_cause = LetterFilter(assignee="none"), LetterFilter(fingerprint="cause:1")
+    acts: dict[str, Callable[[], object]] = {
+        "the overview": lambda: desk.overview(db, settings(), org),
+        "causes": lambda: desk.groups(db, settings(), org, every),
+        "causes of a code": lambda: desk.groups(db, settings(), org, of_code),
+        "how many are overdue": lambda: desk.count_overdue(db, settings(), org, every),
+        "how many there are": lambda: desk.find_context(db, org, every, []),
+        "a page of what nobody looks after": lambda: desk.list_letters(db, settings(), org, unassigned),
+        "a page of one cause": lambda: desk.list_letters(db, settings(), org, of_cause),
+        "one letter": lambda: remedies.show(db, organisation_id=org, letter_id=1),
+    }
+    reads: dict[str, list[int]] = {name: [] for name in acts}
+
+    def act_all() -> None:
+        for name, act in acts.items():
+            with counting(db) as costs:
+                act()
+            reads[name].append(costs.rows_read)
+
+    reads_at_each_size(world, db, Backlog.desk, act_all)
+    for name, found in reads.items():
+        with subtests.test(name):
+            assert_bounded([found[1], found[3]])
 
 
 def test_what_a_savepoint_takes_back_is_set_again(db: Database) -> None:
