@@ -12,11 +12,13 @@ from sqlalchemy import Connection, text
 from schemas.catalogue import JobState, LetterCode
 from schemas.dead_letters import LetterFilter
 from schemas.job_filter import JobFilter
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
-from tests.world import World
-from worker.config import settings
+from tests.world import World, decide_due
+from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import desk, remedies
+from worker.jobs import reinstate
 from worker.ledger import claims, gauges, inbox_sets, job_lists, letter_counts
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
@@ -269,6 +271,26 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db:
             assert {job.state for job in found} == {JobState.RUNNING}
 
     assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
+
+
+def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: Database, environment: Settings) -> None:
+    """From the plan to the end of the undo, when the brake gives the learner back."""
+    found = []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        job = world.submit(db, ids, chunk_size=FEW)
+        decide_due(db, environment)
+        if size == FEW:
+            world.run("ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.outcomes, lms.enrolments")
+        for one in ids[:2]:
+            part = ReinstateFilter(enrolment_ids=[one])
+            with counting(db) as costs:
+                reinstate.plan(db, world.organisation_id, job.id, part)
+                reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest(filter=part))
+                decide_due(db, environment)
+        assert world.one("SELECT learners FROM withdrawals.jobs WHERE id = :id", id=job.id) == size - 2
+        found.append(costs.rows_read)
+    assert_bounded(found)
 
 
 def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(

@@ -241,7 +241,7 @@ def _list_causes(connection: Connection, organisation_id: int, wanted: LetterFil
     for states in (LIVE, CLOSED):
         if wanted.state is None or wanted.state in states:
             statement = text(_LIST_CAUSES.format(states=sql_list(states), of_code=of_code))
-            found.update((row.code, row.fingerprint) for row in connection.execute(statement, values))
+            found |= {(row.code, row.fingerprint) for row in connection.execute(statement, values)}
     return sorted(found)[: MOST_CAUSES + 1]
 
 
