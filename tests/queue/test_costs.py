@@ -14,6 +14,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.job_filter import JobFilter
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
+from tests.support.racing import decide, finish, take
 from tests.world import World, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
@@ -58,6 +59,17 @@ class Backlog:
             state=state,
             chunk=chunk,
             deferred=deferred,
+        )
+
+    def several(self, count: int) -> None:
+        """Jobs with two chunks, of which none has begun."""
+        self.jobs(count)
+        self._world.run(
+            """WITH grown AS (UPDATE withdrawals.jobs SET accepted = 2
+                WHERE accepted = 1 AND requested_by = 'test:backlog' RETURNING id)
+            INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+            SELECT id, :o, 1, 2, ARRAY[id + 1], 1, 'ready' FROM grown""",
+            o=self._world.organisation_id,
         )
 
     def paused(self, count: int) -> None:
@@ -252,12 +264,20 @@ def test_a_round_looks_at_what_changed_and_not_at_what_waits(world: World, db: D
     assert_bounded(reads_at_each_size(world, db, Backlog.jobs, lambda: getattr(leftovers, step)(db)))
 
 
-def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db: Database) -> None:
-    """It has the job of which a part is decided, and the one that a worker has claimed."""
-    begun, claimed = world.submit(db, world.enrolments(4), chunk_size=2).id, world.submit(db, world.enrolments(1)).id
-    world.run(
-        "UPDATE withdrawals.chunks SET state = 'done', closed_at = now() WHERE job_id = :id AND number = 0", id=begun
-    )
+@pytest.mark.parametrize("fill", [Backlog.jobs, Backlog.several], ids=["single requests", "jobs of several chunks"])
+def test_the_list_of_running_jobs_reads_no_more_the_more_waits(
+    world: World, db: Database, environment: Settings, fill: Callable[[Backlog, int], None]
+) -> None:
+    """It has the jobs of which a part is decided, also after the worker died, and the one that a worker has claimed."""
+    begun, died = (world.submit(db, world.enrolments(4), chunk_size=2).id for _ in range(2))
+    claimed = world.submit(db, world.enrolments(1)).id
+    for job_id, ends in ((begun, True), (died, False)):
+        world.run("UPDATE withdrawals.chunks SET run_after = now() + interval '1 hour' WHERE job_id <> :id", id=job_id)
+        decide(db, take(db, budget=2))
+        if ends:
+            assert finish(db, job_id) == []
+        world.run("UPDATE withdrawals.chunks SET run_after = now()")
+    Leftovers(LEASE).finish(db)
     world.run(
         "UPDATE withdrawals.chunks SET state = 'claimed', token = gen_random_uuid(), claimed_at = now(), claims = 1, "
         "lease_until = now() + interval '1 hour' WHERE job_id = :id",
@@ -267,10 +287,14 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db:
     def act() -> None:
         with db.begin() as connection:
             found = job_lists.list_jobs(connection, world.organisation_id, JobFilter(state=JobState.RUNNING))
-            assert [job.id for job in found] == [claimed, begun]
+            assert [job.id for job in found] == [claimed, died, begun]
             assert {job.state for job in found} == {JobState.RUNNING}
+            one = job_lists.list_jobs(
+                connection, world.organisation_id, JobFilter(state=JobState.RUNNING), before=died, limit=1
+            )
+            assert [job.id for job in one] == [begun]
 
-    assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
+    assert_bounded(reads_at_each_size(world, db, fill, act))
 
 
 def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: Database, environment: Settings) -> None:

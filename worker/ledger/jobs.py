@@ -173,7 +173,15 @@ WHERE j.id = ANY(:ids) AND j.state IN ({sql_list(STANDING)})
     AND {_NO_CHUNK_IS_UNFINISHED}
     -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
     AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
-RETURNING j.id, j.state, j.correct_due)
+RETURNING j.id, j.state, j.correct_due),
+-- Of jobs with several chunks the first that was decided says that they run. A job that somebody else is changing is
+-- skipped: the next chunk says it again.
+begun AS (UPDATE withdrawals.jobs SET begun = true WHERE id = ANY(ARRAY(SELECT j.id FROM withdrawals.jobs j
+    WHERE j.id = ANY(:ids) AND NOT j.begun AND j.accepted > 1 AND j.state IN ('queued', 'paused')
+        AND NOT {_NO_CHUNK_IS_UNFINISHED}
+        AND EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
+            AND c.state NOT IN ('waiting', 'ready', 'claimed') OFFSET 0)
+    ORDER BY j.id FOR NO KEY UPDATE SKIP LOCKED)))
 SELECT id, state, correct_due AS is_large FROM ended
 UNION ALL
 -- Cancelled before, while a chunk was being decided that is closed now. What it withdrew is known only now.
@@ -185,6 +193,8 @@ _CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", t
 
 def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, str]]:
     """End those jobs whose chunks are all decided, and count whom they withdrew; the jobs that ended, with their state.
+
+    Of the others, mark those that have begun.
 
     Its own guarded statement after the chunk's commit: of two workers that decide the last two chunks, the
     one that commits last sees both; the sweep repeats it should that one die. Whom a job of many enrolments withdrew is

@@ -10,3 +10,7 @@ CREATE INDEX CONCURRENTLY dead_letters_unassigned ON withdrawals.dead_letters (o
 CREATE INDEX CONCURRENTLY dead_letters_of_assignee ON withdrawals.dead_letters
     (organisation_id, assignee, code, opened_at, id)
     WHERE state IN ('open', 'redriven') AND assignee IS NOT NULL;
+
+-- The list of running jobs, found without those that wait, of which there may be very many.
+CREATE INDEX CONCURRENTLY jobs_begun ON withdrawals.jobs (organisation_id, id DESC) WHERE state = 'queued' AND begun;
+DROP INDEX CONCURRENTLY IF EXISTS withdrawals.jobs_of_several;
