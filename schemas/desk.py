@@ -76,7 +76,7 @@ class Group(BaseModel):
     fingerprint: str
     code: str
     sentence: Annotated[str, Field(description="What happened to all of them.")]
-    count: int
+    count: Annotated[int, Field(description="Above `counted_to`: more than that. The states, then, are at least.")]
     states: Annotated[dict[str, int], Field(description="How many are in which state.")]
     overdue: int
     unassigned: Annotated[int, Field(description="Open or redriven, without an assignee.")]
@@ -89,12 +89,14 @@ class Groups(BaseModel):
     """Groups, those with most live letters first. `groups` and `letters` count all, listed or not."""
 
     items: list[Group]
-    groups: int
+    groups: Annotated[int, Field(description="1,001: more than 1,000.")]
     letters: int
+    counted_to: Annotated[int, Field(description="The letters of a group are counted to this, one above it is more.")]
+    at_least: Annotated[bool, Field(description="Whether there are more than `letters`.")]
 
 
 class CodeOverview(BaseModel):
-    """Live letters of one code by age."""
+    """Live letters of one code by age. A number above the overview's `counted_to` stands for more than that."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
@@ -112,7 +114,10 @@ class Overview(BaseModel):
 
     live: int
     overdue: int
+    unassigned: int
     items: list[CodeOverview]
+    counted_to: Annotated[int, Field(description="Each number of a code is counted to this; one above it is more.")]
+    at_least: Annotated[bool, Field(description="Whether there are more than `live` (`overdue`, `unassigned`).")]
 
 
 class Event(BaseModel):
@@ -159,7 +164,10 @@ class Diagnosis(BaseModel):
     seen_now: dict[str, Any] | None = None
     changed: Annotated[list[str], Field(description="What has changed between then and now.")] = []
     request: Asked | None = None
-    shared_by: Annotated[int | None, Field(description="Live letters with this fingerprint, this one included.")] = None
+    shared_by: Annotated[
+        int | None,
+        Field(description="Live letters with this fingerprint, this one included; 10,001: more than 10,000."),
+    ] = None
 
 
 class Rule(BaseModel):

@@ -224,6 +224,7 @@ class JobsColumns(TypedColumns):
     file_name: Named[str | None]
     deactivated_external_id: Named[str | None]
     correct_due: Named[bool]
+    begun: Named[bool]
     request_id: Named[str | None]
     traceparent: Named[str | None]
     received_at: Named[datetime | None] = Column(Instant)
@@ -322,6 +323,7 @@ class AllChunkColumns(ChunkColumns):
     own_failures: Named[int]
     deferred: Named[bool]
     digest: Named[int | None] = Column(BigInteger)
+    learners_back: Named[int | None]
 
 
 chunks = Table("chunks", metadata, AllChunkColumns, schema="withdrawals")

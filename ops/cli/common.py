@@ -263,6 +263,11 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def number(value: int, most: int) -> str:
+    """A number that was counted to `most`; above it stands for more."""
+    return f"{most:,}+" if value > most else f"{value:,}"
+
+
 def counts(outcomes: dict[str, int]) -> str:
     """Outcomes in one line: `withdrawn 12, pathway_owned 3`."""
     return ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())) or "none"

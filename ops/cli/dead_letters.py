@@ -54,7 +54,7 @@ def list_letters(
     ]
     common.out.print(common.table("letter", "code", "state", "about", "assignee", "opened", "what happened", rows=rows))
     if late:
-        common.out.print(f"\n{late:,} overdue")
+        common.out.print(f"\n{common.number(late, desk.COUNTED)} overdue")
     if found.next_cursor:
         common.err.print(
             f"These are the first {most}. Go on with --cursor {found.next_cursor}, or use a narrower filter."
@@ -87,7 +87,8 @@ def _print(letter: DeadLetter) -> None:
         common.out.print(found.next, markup=False)
     closed = f"{shown.closed_at:%Y-%m-%d %H:%M:%SZ} by {shown.closed_by} ({shown.remedy})" if shown.closed_at else None
     due = f"{shown.due_at:%Y-%m-%d %H:%M:%SZ}" + (" (OVERDUE)" if shown.overdue else "") if shown.due_at else None
-    others = found.shared_by - (1 if letter.is_live else 0) if found.shared_by is not None else None
+    alike = found.shared_by or 0  # of very many it is not known how many, so this one is not taken off
+    others = alike - 1 if letter.is_live and 0 < alike <= desk.COUNTED else alike
     rows: list[tuple[str, object]] = [
         ("letter", f"{shown.id}, {shown.code}, {shown.state}"),
         ("enrolment", shown.enrolment_id),
@@ -98,7 +99,7 @@ def _print(letter: DeadLetter) -> None:
         ("closed", closed),
         ("seen then", _seen(found.seen_then)),
         ("seen now", _seen(now) if now else "does not exist" if "now" in letter.evidence else None),
-        ("fingerprint", f"{shown.fingerprint} (other open letters: {others:,})"),
+        ("fingerprint", f"{shown.fingerprint} (other open letters: {common.number(others, desk.COUNTED)})"),
         ("error", letter.error_class and f"{letter.error_class}: {letter.message}"),
         ("asked by", asked and f"{asked.requested_by}, {decision_receipts.describe_door(asked)}"),
         ("for", asked and f"{asked.kind}, {asked.reason or 'no reason'}, job {asked.job_id} ({asked.state})"),

@@ -12,6 +12,7 @@ from schemas.desk import Acted, AssignRequest, NoteRequest
 from worker.config import settings
 from worker.dead_letters import desk, desk_acts
 from worker.errors import InvalidInputError
+from worker.ledger.letter_counts import MOST_CAUSES
 
 Ids = Annotated[
     list[int] | None,
@@ -45,10 +46,10 @@ def groups(
         return
     rows = [
         (
-            f"{item.count:,}",
+            common.number(item.count, found.counted_to),
             item.fingerprint,
             common.counts(item.states),
-            f"{item.overdue:,}" if item.overdue else "",
+            common.number(item.overdue, found.counted_to) if item.overdue else "",
             item.oldest,
             item.sample,
             item.sentence,
@@ -58,16 +59,16 @@ def groups(
     common.out.print(
         common.table("letters", "fingerprint", "states", "overdue", "oldest", "see", "what happened", rows=rows)
     )
+    causes = f"{common.number(found.groups, MOST_CAUSES)} cause{'s' if found.groups > 1 else ''}"
     if found.items:
-        causes = f"{found.groups:,} cause{'s' if found.groups > 1 else ''}"
         common.out.print(
-            f"\n{found.letters:,} letters with {causes}. Show one with `dead-letters show`, and all with the same "
-            "cause with `dead-letters list --fingerprint`."
+            f"\n{'More than ' if found.at_least else ''}{found.letters:,} letters with {causes}. Show one with "
+            "`dead-letters show`, and all with the same cause with `dead-letters list --fingerprint`."
         )
     if found.groups > len(found.items):
         common.err.print(
-            f"These are the first {len(found.items):,} of {found.groups:,} causes, those with most open letters. "
-            "Use a narrower filter to see the others."
+            f"These are the first {len(found.items):,} of {causes}, those with most open letters. Use a narrower "
+            "filter to see the others."
         )
 
 
@@ -81,10 +82,8 @@ def overview(organisation: Organisation = None, json: AsJson = False) -> None:
     rows = [
         (
             item.code,
-            f"{item.live:,}",
-            f"{item.overdue:,}",
-            f"{item.unassigned:,}",
-            *(f"{item.ages[age]:,}" for age in ("day", "week", "month", "older")),
+            *(common.number(count, found.counted_to) for count in (item.live, item.overdue, item.unassigned)),
+            *(common.number(item.ages[age], found.counted_to) for age in ("day", "week", "month", "older")),
             item.oldest,
             f"{item.target_hours:g} h",
         )
@@ -93,7 +92,8 @@ def overview(organisation: Organisation = None, json: AsJson = False) -> None:
     ]
     columns = ("code", "open", "overdue", "unassigned", "< 1 day", "< 7 days", "< 30 days", "older", "oldest", "target")
     common.out.print(common.table(*columns, rows=rows))
-    common.out.print(f"\n{found.live:,} open, {found.overdue:,} of them overdue")
+    more = "More than " if found.at_least else ""
+    common.out.print(f"\n{more}{found.live:,} open, {found.overdue:,} of them overdue")
 
 
 @takes_filter()

@@ -13,7 +13,8 @@ from tests.support.console import MakeToken, Visitor, one_owned
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import desk, remedies, runs
+from worker.ledger import letter_counts
 
 Person = Callable[..., Visitor]
 
@@ -242,6 +243,25 @@ def test_causes_beyond_a_page_are_said_to_be_there(
     world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
     page = person("viewer").get("/console/dead-letters/groups").text
     assert ("103 letters of 103 causes" in page, "there are 3 more" in page) == (True, True)
+
+
+def test_a_number_that_is_not_counted_to_its_end_says_so(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("COUNTED", "COUNTED_ALIKE"):
+        monkeypatch.setattr(desk, name, 2)
+    monkeypatch.setattr(letter_counts, "_SHARES", (2,))
+    made(world, 3, hours=100)
+    made(world, 2, "poison", hours=1)
+    viewer = person("viewer")
+    listed, causes = (viewer.get(f"/console/dead-letters{page}").text for page in ("", "/groups"))
+    figures = re.findall(r"<strong>(?:<a[^>]*>)?([^<]+)(?:</a>)?</strong><span>([^<]+)</span>", listed)
+    assert figures == [("4+", "open"), ("2+", "overdue"), ("4+", "without an assignee")]
+    assert re.findall(r"More than 2 letters|2\+ overdue", listed) == ["More than 2 letters", "2+ overdue"]
+    assert re.search(r'aria-label="2\+ open letters like letter 1">2\+<', listed)
+    assert ("More than 4 letters" in causes, causes.count('<td class="num">2+</td>')) == (True, 2)
+    assert "4+</a></strong><span>open" in viewer.get("/console").text
+    assert "2+ open letters" in viewer.get("/console/dead-letters/1").text
 
 
 def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person) -> None:

@@ -222,10 +222,14 @@ def test_a_hundred_thousand_letters_are_listed_grouped_and_assigned(
     assert len(first.items) == 50
     assert all(letter.code == "pathway_owned" for letter in first.items)
     found = desk.groups(db, environment, world.organisation_id, LetterFilter())
-    assert [(group.count, group.overdue) for group in found.items] == [(99_000, 99_000), (1_000, 1_000)]
-    assert desk.overview(db, environment, world.organisation_id).overdue == 100_000
+    assert [(group.count, group.overdue) for group in found.items] == [(10_001, 10_001), (1_000, 1_000)]
+    assert (found.counted_to, found.letters, found.at_least) == (10_000, 11_000, True)
+    seen = desk.overview(db, environment, world.organisation_id)
+    assert (seen.live, seen.overdue, seen.unassigned, seen.at_least) == (11_000, 11_000, 11_000, True)
+    assert seen.items[0].ages == {"day": 0, "week": 10_001, "month": 0, "older": 0}
+    assert desk.count_overdue(db, environment, world.organisation_id, LetterFilter()) == 10_001
     shown = remedies.show(db, organisation_id=world.organisation_id, letter_id=first.items[0].id)
-    assert remedies.document(shown).diagnosis.shared_by == 99_000
+    assert remedies.document(shown).diagnosis.shared_by == 10_001
     done = desk_acts.assign_all(
         db, organisation_id=world.organisation_id, wanted=LetterFilter(), assignee="dora", actor="carla"
     )

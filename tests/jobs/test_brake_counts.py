@@ -18,10 +18,12 @@ from tests.support.racing import job_state
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import remedies
 from worker.jobs import admission, brake, control, plan, reinstate
 from worker.jobs.submit import submit
-from worker.ledger import attempts_preview
+from worker.ledger import attempts_preview, brake_correction
 from worker.ledger import brake as ledger
+from worker.queue.leftovers import LargeJobs
 from worker.records import Job
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
@@ -284,4 +286,58 @@ def test_a_person_who_counted_nobody_when_admitted_counts_when_withdrawn(
     decide_due(db, environment)
     assert world.status(enrolment_id) == "withdrawn"
     assert volume(db, world) == 1
+    assert_balanced(db)
+
+
+def test_of_undos_at_once_each_learner_is_given_back_once(db: Database, world: World, environment: Settings) -> None:
+    """Anna's three are taken back by three undos, of which two end together; Boris keeps one.
+
+    What an attempt at a letter withdrew, of Anna and of Clara, was counted with the attempt.
+    """
+    pathway = world.pathway()
+    owned, kept = (world.enrolment(name, pathway_id=pathway) for name in ("clara", "anna"))
+    anna, boris = ([world.enrolment(name) for _ in range(3)] for name in ("anna", "boris"))
+    job = world.submit(db, [*anna, *boris, owned, kept])
+    decide_due(db, environment)
+    letters = [row.id for row in world.letters()]
+    remedies.resolve(
+        db, organisation_id=world.organisation_id, letter_ids=letters, remedy=LetterAct.OVERRIDE, actor="x", note="y"
+    )
+    decide_due(db, environment)
+    assert (learners(world, job.id), world.status(owned), world.status(kept)) == (2, "withdrawn", "withdrawn")
+    undo(db, world, job, [anna[0], boris[0]])
+    decide_due(db, environment)
+    assert learners(world, job.id) == 2
+    undos = [undo(db, world, job, [anna[1]]), undo(db, world, job, [anna[2], boris[1], owned])]
+    decide_due(db, environment)
+    assert learners(world, job.id) == 1
+    back = "SELECT sum(learners_back) FROM withdrawals.chunks WHERE job_id = ANY(:ids)"
+    assert world.one(back, ids=[one.id for one in undos]) == 1
+    assert_balanced(db)
+
+
+def test_a_large_job_is_corrected_in_slices_and_an_undo_meanwhile_counts_once(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay dies between two slices: nothing is written, and the next one begins again."""
+    monkeypatch.setattr(brake_correction, "SLICE", 2)
+    monkeypatch.setattr(LargeJobs, "SLICES", 1)
+    ids = [*world.enrolments(4), world.enrolment("anna"), world.enrolment("anna")]
+    job = world.submit(db, ids)
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=ids[0])
+    decide_due(db, environment)
+    assert job_state(world, job.id) == JobState.COMPLETED_WITH_EXCEPTIONS
+    first = LargeJobs()
+    assert first.correct(db) == first.correct(db) == []
+    undo(db, world, job, [ids[1], ids[4]])  # of more than a slice, an undo is not large: its chunks have counted
+    decide_due(db, environment)
+    assert (learners(world, job.id), volume(db, world)) == (5, 5), "it is still to be corrected"
+    assert_balanced(db)
+    second = LargeJobs()
+    assert [second.correct(db) for _ in range(4)] == [[], [], [], [job.id]]
+    assert first.correct(db) == first.correct(db) == [], "what the first one has read is not written any more"
+    assert (learners(world, job.id), volume(db, world)) == (3, 3)
+    undo(db, world, job)
+    decide_due(db, environment)
+    assert learners(world, job.id) == volume(db, world) == 0
     assert_balanced(db)

@@ -9,12 +9,18 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from schemas.catalogue import JobState
+from schemas.catalogue import JobState, LetterCode
+from schemas.dead_letters import LetterFilter
 from schemas.job_filter import JobFilter
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
-from tests.world import World
+from tests.support.racing import decide, finish, take
+from tests.world import World, decide_due
+from worker.config import Settings, settings
 from worker.database import Database
-from worker.ledger import claims, gauges, inbox_sets, job_lists
+from worker.dead_letters import desk, remedies
+from worker.jobs import reinstate
+from worker.ledger import claims, gauges, inbox_sets, job_lists, letter_counts
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
@@ -53,6 +59,17 @@ class Backlog:
             state=state,
             chunk=chunk,
             deferred=deferred,
+        )
+
+    def several(self, count: int) -> None:
+        """Jobs with two chunks, of which none has begun."""
+        self.jobs(count)
+        self._world.run(
+            """WITH grown AS (UPDATE withdrawals.jobs SET accepted = 2
+                WHERE accepted = 1 AND requested_by = 'test:backlog' RETURNING id)
+            INSERT INTO withdrawals.chunks (job_id, organisation_id, number, lane, enrolment_ids, size, state)
+            SELECT id, :o, 1, 2, ARRAY[id + 1], 1, 'ready' FROM grown""",
+            o=self._world.organisation_id,
         )
 
     def paused(self, count: int) -> None:
@@ -117,6 +134,21 @@ class Backlog:
         self._world.run(
             """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint)
             SELECT :o, 'unknown_learner', gen_random_uuid()::text, 'unknown_learner' FROM generate_series(1, :count)""",
+            o=self._world.organisation_id,
+            count=count,
+        )
+
+    def desk(self, count: int) -> None:
+        """Letters of two codes and four causes, of every age; a third is closed, and of the others half assigned."""
+        self._world.run(
+            """INSERT INTO withdrawals.dead_letters (organisation_id, code, learner_external_id, fingerprint, opened_at,
+                state, assignee, closed_at, closed_by, remedy)
+            SELECT :o, CASE WHEN n % 2 = 0 THEN 'unknown_learner' ELSE 'not_found' END,
+                gen_random_uuid()::text, 'cause:' || n % 4, now() - n % 40 * interval '1 day',
+                CASE WHEN n % 3 = 0 THEN 'resolved' ELSE 'open' END,
+                CASE WHEN n % 3 = 1 THEN 'dora' END, CASE WHEN n % 3 = 0 THEN now() END,
+                CASE WHEN n % 3 = 0 THEN 'dora' END, CASE WHEN n % 3 = 0 THEN 'keep' END
+            FROM generate_series(1, :count) n""",
             o=self._world.organisation_id,
             count=count,
         )
@@ -232,12 +264,20 @@ def test_a_round_looks_at_what_changed_and_not_at_what_waits(world: World, db: D
     assert_bounded(reads_at_each_size(world, db, Backlog.jobs, lambda: getattr(leftovers, step)(db)))
 
 
-def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db: Database) -> None:
-    """It has the job of which a part is decided, and the one that a worker has claimed."""
-    begun, claimed = world.submit(db, world.enrolments(4), chunk_size=2).id, world.submit(db, world.enrolments(1)).id
-    world.run(
-        "UPDATE withdrawals.chunks SET state = 'done', closed_at = now() WHERE job_id = :id AND number = 0", id=begun
-    )
+@pytest.mark.parametrize("fill", [Backlog.jobs, Backlog.several], ids=["single requests", "jobs of several chunks"])
+def test_the_list_of_running_jobs_reads_no_more_the_more_waits(
+    world: World, db: Database, environment: Settings, fill: Callable[[Backlog, int], None]
+) -> None:
+    """It has the jobs of which a part is decided, also after the worker died, and the one that a worker has claimed."""
+    begun, died = (world.submit(db, world.enrolments(4), chunk_size=2).id for _ in range(2))
+    claimed = world.submit(db, world.enrolments(1)).id
+    for job_id, ends in ((begun, True), (died, False)):
+        world.run("UPDATE withdrawals.chunks SET run_after = now() + interval '1 hour' WHERE job_id <> :id", id=job_id)
+        decide(db, take(db, budget=2))
+        if ends:
+            assert finish(db, job_id) == []
+        world.run("UPDATE withdrawals.chunks SET run_after = now()")
+    Leftovers(LEASE).finish(db)
     world.run(
         "UPDATE withdrawals.chunks SET state = 'claimed', token = gen_random_uuid(), claimed_at = now(), claims = 1, "
         "lease_until = now() + interval '1 hour' WHERE job_id = :id",
@@ -247,10 +287,34 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(world: World, db:
     def act() -> None:
         with db.begin() as connection:
             found = job_lists.list_jobs(connection, world.organisation_id, JobFilter(state=JobState.RUNNING))
-            assert [job.id for job in found] == [claimed, begun]
+            assert [job.id for job in found] == [claimed, died, begun]
             assert {job.state for job in found} == {JobState.RUNNING}
+            one = job_lists.list_jobs(
+                connection, world.organisation_id, JobFilter(state=JobState.RUNNING), before=died, limit=1
+            )
+            assert [job.id for job in one] == [begun]
 
-    assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
+    assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
+def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: Database, environment: Settings) -> None:
+    """From the plan to the end of the undo, when the brake gives the learner back."""
+    found = []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        job = world.submit(db, ids, chunk_size=FEW)
+        decide_due(db, environment)
+        if size == FEW:
+            world.run("ANALYZE withdrawals.jobs, withdrawals.chunks, withdrawals.outcomes, lms.enrolments")
+        for one in ids[:2]:
+            part = ReinstateFilter(enrolment_ids=[one])
+            with counting(db) as costs:
+                reinstate.plan(db, world.organisation_id, job.id, part)
+                reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest(filter=part))
+                decide_due(db, environment)
+        assert world.one("SELECT learners FROM withdrawals.jobs WHERE id = :id", id=job.id) == size - 2
+        found.append(costs.rows_read)
+    assert_bounded(found)
 
 
 def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(
@@ -295,6 +359,37 @@ def test_a_scrape_counts_up_to_a_limit(
             gauge(connection)
 
     assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
+def test_the_desk_reads_no_more_the_more_letters_are_open(
+    world: World, db: Database, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    monkeypatch.setattr(desk, "COUNTED", FEW // 40)
+    monkeypatch.setattr(letter_counts, "_SHARES", (FEW // 40,))
+    org, every, of_code = world.organisation_id, LetterFilter(), LetterFilter(code=LetterCode.UNKNOWN_LEARNER)
+    unassigned, of_cause = LetterFilter(assignee="none"), LetterFilter(fingerprint="cause:1")
+    acts: dict[str, Callable[[], object]] = {
+        "the overview": lambda: desk.overview(db, settings(), org),
+        "causes": lambda: desk.groups(db, settings(), org, every),
+        "causes of a code": lambda: desk.groups(db, settings(), org, of_code),
+        "how many are overdue": lambda: desk.count_overdue(db, settings(), org, every),
+        "how many there are": lambda: desk.find_context(db, org, every, []),
+        "a page of what nobody looks after": lambda: desk.list_letters(db, settings(), org, unassigned),
+        "a page of one cause": lambda: desk.list_letters(db, settings(), org, of_cause),
+        "one letter": lambda: remedies.show(db, organisation_id=org, letter_id=1),
+    }
+    reads: dict[str, list[int]] = {name: [] for name in acts}
+
+    def act_all() -> None:
+        for name, act in acts.items():
+            with counting(db) as costs:
+                act()
+            reads[name].append(costs.rows_read)
+
+    reads_at_each_size(world, db, Backlog.desk, act_all)
+    for name, found in reads.items():
+        with subtests.test(name):
+            assert_bounded([found[1], found[3]])
 
 
 def test_what_a_savepoint_takes_back_is_set_again(db: Database) -> None:

@@ -15,13 +15,25 @@ from schemas.brake import LimitProposal, LimitRequest
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
 from schemas.job_filter import ReleaseFilter
-from tests.support.racing import Threads, await_waiters, decide, finish, held, job_state, take, workers
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
+from tests.support.racing import (
+    Threads,
+    await_waiters,
+    chunks,
+    decide,
+    finish,
+    held,
+    job_state,
+    nothing_is_due,
+    take,
+    workers,
+)
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
-from worker.jobs import brake, control, limits
+from worker.jobs import brake, control, limits, reinstate
 from worker.queue.apply import apply
 from worker.queue.drain import Drain
 from worker.queue.leftovers import Leftovers
@@ -257,3 +269,55 @@ def test_corrections_and_admissions_at_once_leave_an_exact_window(
     assert not world.one("SELECT count(*) FROM withdrawals.jobs WHERE correct_due")
     assert brake.show(db, organisation_id=world.organisation_id).volume == withdrawn
     assert_balanced(db)
+
+
+def test_two_undos_of_one_person_at_once_give_them_back_once(
+    slow_db: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    """The second waits for the learner, and finds that the first has left it the last withdrawal."""
+    ids = [world.enrolment("anna"), world.enrolment("anna")]
+    job = world.submit(slow_db, ids)
+    decide_due(slow_db, environment)
+    undos = [_undo(slow_db, world, job.id, [one]) for one in ids]
+    first, second = (take(slow_db, budget=1) for _ in undos)
+    with slow_db.begin() as connection:
+        apply(connection, first)
+        waiting = threads.go(decide, slow_db, second)
+        await_waiters(world)
+    waiting.result(PATIENCE)
+    threads.together(*[partial(finish, slow_db, one.id) for one in undos])
+    assert world.run("SELECT learners_back FROM withdrawals.chunks WHERE job_id > 1 ORDER BY id") == [(0,), (1,)]
+    assert brake.show(slow_db, organisation_id=world.organisation_id).volume == 0
+    assert_balanced(slow_db)
+
+
+def test_an_undo_stops_between_its_chunks_and_counts_what_it_took_back(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """As any job: a pause keeps what is left, a cancel closes it, and another undo takes it back."""
+    job = world.submit(db, world.enrolments(6))
+    decide_due(db, environment)
+    undo = _undo(db, world, job.id, chunk_size=2)
+    decide(db, take(db, budget=2))
+    _act(control.pause, db, world, undo.id)
+    assert nothing_is_due(db)
+    assert_balanced(db)
+    _act(control.resume, db, world, undo.id)
+    decide(db, take(db, budget=2))
+    _act(control.cancel, db, world, undo.id)
+    assert finish(db, undo.id) == []
+    assert chunks(world, undo.id, "state, counts") == [
+        ("done", {"reinstated": 2}), ("done", {"reinstated": 2}), ("cancelled", {"cancelled": 2}),
+    ]  # fmt: skip
+    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE reinstated_by = :id", id=undo.id) == 4
+    assert brake.show(db, organisation_id=world.organisation_id).volume == 2
+    assert_balanced(db)
+    assert _undo(db, world, job.id).accepted == 2
+    decide_due(db, environment)
+    assert brake.show(db, organisation_id=world.organisation_id).volume == 0
+    assert_balanced(db)
+
+
+def _undo(db: Database, world: World, job_id: int, ids: list[int] | None = None, *, chunk_size: int = 1000) -> Job:
+    request = ReinstateRequest(filter=ReinstateFilter(enrolment_ids=ids) if ids else None)
+    return reinstate.reinstate(db, world.requester(), job_id, request, chunk_size=chunk_size).job

@@ -29,7 +29,8 @@ _DELIVERY = "by the id of a delivery and the token of the claim, which a worker 
 _BATCH = "by the id of an endpoint and the token of the claim, which a worker makes over all organisations"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
-    "brake_correction._LOCK_ENDED": "the jobs that jobs which have just ended take back, of their organisation",
+    "brake_correction._LOCK_LARGE": _SWEEP,
+    "brake_correction._LOCK_UNDONE": "the jobs that jobs which have just ended take back, of their organisation",
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,
@@ -144,5 +145,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     assert seen == {
         "decide.sql", "decide_plain.sql", "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS",
         "decide._LOCK_LEARNERS", "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS",
-        "reinstate._LOCK_LEARNERS", "brake_correction._CORRECT", "erased_texts._WITHDRAWN_BY",
+        "reinstate._LOCK_LEARNERS", "erased_texts._WITHDRAWN_BY",
     }  # fmt: skip

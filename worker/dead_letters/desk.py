@@ -13,13 +13,17 @@ from worker.database import Database
 from worker.dead_letters import diagnosis
 from worker.errors import InvalidInputError
 from worker.ids import LARGEST
-from worker.ledger import desk
+from worker.ledger import desk, letter_counts
 from worker.ledger.desk import PageEnd
+from worker.ledger.letter_counts import CodeCounts
+from worker.ledger.letter_filter import Targets
 from worker.ledger.letter_lists import find_letters
 from worker.records import DeadLetter
 
 COUNTED = 10_000
-"""Letters that a page counts at the most; beyond, it says "more than"."""
+"""What a page counts letters to. A number of one more stands for "more than that"."""
+COUNTED_ALIKE = 1_000
+"""The same for the letters that are like each of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +80,11 @@ def _parse_cursor(cursor: str) -> PageEnd:
 
 
 def count_overdue(database: Database, settings: Settings, organisation_id: int, wanted: LetterFilter) -> int:
-    """How many of the letters that match are overdue."""
+    """How many of the letters that match are overdue; `COUNTED` + 1 stands for more than `COUNTED`."""
     with database.begin() as connection:
-        return desk.count_overdue(connection, organisation_id, wanted, settings.letter_targets)
+        return letter_counts.count_overdue(
+            connection, organisation_id, wanted, settings.letter_targets, most=COUNTED + 1
+        )
 
 
 def parse_older_than(given: str) -> str:
@@ -101,7 +107,10 @@ class ListContext:
     """What a list shows beside its letters; numbers are at most `COUNTED` + 1, which is "more than `COUNTED`"."""
 
     letters: dict[int, dict[str, Any]]
-    """By letter: `learner_external_id`, `learner_name`, `series_code`, `series_title`, `status`, `alike`."""
+    """By letter: `learner_external_id`, `learner_name`, `series_code`, `series_title`, `status`, `alike`.
+
+    Those alike are counted to `COUNTED_ALIKE`.
+    """
     matching: int
     live: int
     assignees: list[str]
@@ -110,20 +119,23 @@ class ListContext:
 def find_letter_context(database: Database, letter: DeadLetter) -> dict[str, Any]:
     """Whom one letter is about, as in `ListContext.letters`."""
     with database.begin() as connection:
-        return desk.find_context(connection, letter.organisation_id, [letter.id], most=COUNTED + 1)[letter.id]
+        return desk.find_context(connection, letter.organisation_id, [letter.id], most=COUNTED_ALIKE + 1)[letter.id]
 
 
 def find_context(
     database: Database, organisation_id: int, wanted: LetterFilter, found: Sequence[DeadLetter]
 ) -> ListContext:
     """Whom the letters of a list are about, how many match in all, and who looks after letters."""
-    most = COUNTED + 1
     with database.begin() as connection:
+        counted = [
+            letter_counts.count_letters(connection, organisation_id, wanted, live=live, most=COUNTED + 1)
+            for live in (False, True)
+        ]
         return ListContext(
-            desk.find_context(connection, organisation_id, [letter.id for letter in found], most=most),
-            matching=desk.count_letters(connection, organisation_id, wanted, live=False, most=most),
-            live=desk.count_letters(connection, organisation_id, wanted, live=True, most=most),
-            assignees=desk.list_assignees(connection, organisation_id, most=100),
+            desk.find_context(connection, organisation_id, [letter.id for letter in found], most=COUNTED_ALIKE + 1),
+            matching=counted[0],
+            live=counted[1],
+            assignees=letter_counts.list_assignees(connection, organisation_id, most=100),
         )
 
 
@@ -132,39 +144,48 @@ def groups(
 ) -> wire.Groups:
     """Letters that match by fingerprint, those with most live ones first."""
     with database.begin() as connection:
-        causes, number, of_letters = desk.group_letters(
-            connection, organisation_id, wanted, settings.letter_targets, limit=limit
-        )
-        samples = find_letters(connection, organisation_id, [cause.sample for cause in causes])
+        causes = letter_counts.group_letters(connection, organisation_id, wanted, settings.letter_targets, limit=limit)
+        samples = find_letters(connection, organisation_id, [cause.sample for cause in causes.items])
     sentences = {letter.id: diagnosis.describe_cause(letter) for letter in samples}
     items = [
         wire.Group(**{name: getattr(cause, name) for name in cause.__slots__}, sentence=sentences[cause.sample])
-        for cause in causes
+        for cause in causes.items
     ]
-    return wire.Groups(items=items, groups=number, letters=of_letters)
+    return wire.Groups(
+        items=items,
+        groups=causes.found,
+        letters=causes.letters,
+        counted_to=causes.counted_to,
+        at_least=causes.at_least,
+    )
 
 
 def overview(database: Database, settings: Settings, organisation_id: int) -> wire.Overview:
-    """All live letters by code and age; overdue ones counted."""
+    """All live letters by code and age; overdue ones counted. Those with most overdue ones first."""
     targets = settings.letter_targets
     with database.begin() as connection:
-        by_code = desk.count_by_code(connection, organisation_id, targets)
-    items = [
-        wire.CodeOverview(
-            code=counts.code,
-            live=counts.live,
-            overdue=counts.overdue,
-            unassigned=counts.unassigned,
-            oldest=counts.oldest,
-            target_hours=targets[counts.code] / timedelta(hours=1),
-            ages={
-                "day": counts.day,
-                "week": counts.week - counts.day,
-                "month": counts.month - counts.week,
-                "older": counts.live - counts.month,
-            },
-        )
-        for counts in by_code
-    ]
-    live, overdue = sum(item.live for item in items), sum(item.overdue for item in items)
-    return wire.Overview(live=live, overdue=overdue, items=items)
+        by_code = letter_counts.count_by_code(connection, organisation_id, targets, most=COUNTED + 1)
+    items = sorted(
+        (_of_code(counts, targets) for counts in by_code), key=lambda item: (-item.overdue, -item.live, item.code)
+    )
+    return wire.Overview(
+        live=sum(min(item.live, COUNTED) for item in items),
+        overdue=sum(min(item.overdue, COUNTED) for item in items),
+        unassigned=sum(min(item.unassigned, COUNTED) for item in items),
+        items=items,
+        counted_to=COUNTED,
+        at_least=any(item.live > COUNTED for item in items),
+    )
+
+
+def _of_code(counts: CodeCounts, targets: Targets) -> wire.CodeOverview:
+    ages = {age: getattr(counts, age) for age in ("day", "week", "month", "older")}
+    return wire.CodeOverview(
+        code=counts.code,
+        live=min(sum(ages.values()), COUNTED + 1),
+        overdue=counts.overdue,
+        unassigned=counts.unassigned,
+        oldest=counts.oldest,
+        target_hours=targets[counts.code] / timedelta(hours=1),
+        ages=ages,
+    )

@@ -14,11 +14,11 @@ from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterAct
 from worker.config import settings
 from worker.database import Database, notify_after_commit
-from worker.dead_letters import acts, diagnosis, timeline
+from worker.dead_letters import acts, desk, diagnosis, timeline
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse, count_what_fits
 from worker.jobs.submit import Requester, accept_cascade
-from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_lists
+from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_counts, letter_lists
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
 
@@ -74,7 +74,9 @@ def show(database: Database, *, organisation_id: int, letter_id: int) -> DeadLet
         letter.context["request"] = letter.job_id and decision_receipts.find_request(
             connection, letter.job_id, letter.enrolment_id
         )
-        letter.context["shared_by"] = decision_receipts.count_alike(connection, organisation_id, letter.fingerprint)
+        letter.context["shared_by"] = letter_counts.count_alike(
+            connection, organisation_id, letter.fingerprint, most=desk.COUNTED + 1
+        )
         on_record = decision_receipts.list_acts(connection, [letter_id])
         referring = decision_receipts.list_jobs_of_letter(connection, letter_id)
     return dataclasses.replace(letter, history=timeline.of_letter(letter, on_record, referring))

@@ -11,7 +11,7 @@ from worker.errors import ConflictError, NotFoundError
 from worker.jobs import show
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester, accept, reinstate_job
-from worker.ledger import freeze, job_lists, jobs, pruned
+from worker.ledger import freeze, jobs, pruned
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
@@ -95,11 +95,11 @@ def plan(database: Database, organisation_id: int, job_id: int, part: ReinstateF
 
 def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
     """Refuse a job that cannot be taken back: one with work left would go on to withdraw after the undo."""
-    found = job_lists.find_job(connection, organisation_id, job_id)
+    found = ledger.find_undone(connection, organisation_id, job_id)
     if found is None:
         raise NotFoundError(f"there is no job {job_id} in this organisation")
     if found.kind == "reinstate":
         raise ConflictError(f"job {job_id} is itself a reinstate; submit a new job to withdraw its enrolments again")
-    if found.finished_at is None or found.in_flight:
+    if found.has_work_left:
         raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
     show.require_kept(connection, organisation_id, job_id, "so it cannot be undone")

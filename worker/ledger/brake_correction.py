@@ -1,16 +1,21 @@
-"""The brake's count, corrected when a job ends: by then it is known whom the job withdrew.
+"""The brake's count, corrected when a job ends: by then it is known whom the job withdrew, or took back.
 
-A job's row and its minute of the window change together, so that the minutes say at any time what the jobs say.
+A job's row and its minute of the window change together, so that the minutes say at any time what the jobs say. What a
+job counts is the learners whom it withdrew, less those whom undos that have ended gave back.
+
+A job of many enrolments ends first and is corrected afterwards, a slice of it in each transaction (`correct_due`).
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
 from schemas.catalogue import Outcome
-from worker.ledger.brake import AT_ONCE, without_timeout
-from worker.ledger.fragments import plan_by_index
+from worker.ledger.fragments import UNFINISHED, plan_by_index, sql_list
+
+SLICE = 10_000
+"""Enrolments of a job whose learners are counted by one statement, well within its time. Of more, a slice at a time."""
 
 # An ended job that may count others than those whom it withdrew. Of one learner its chunks say whether they were
 # withdrawn, so that a storm of such jobs is not looked at again.
@@ -21,39 +26,24 @@ LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS 
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
 WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND j.admitted_at IS NOT NULL
     AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0)))))
+ORDER BY j.id
 """)
-_LOCK_ENDED = text("SELECT id, accepted FROM withdrawals.jobs WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 
-# The jobs are locked, and no chunk of them is unfinished. Each step can be repeated: it writes what is found now. The
-# minute of a job has its row since the admission, also where nobody counted then.
-_CORRECT = text(f"""
-WITH
--- The learner of a cascade was counted with its letter.
-ended AS MATERIALIZED (
-    SELECT id, organisation_id, admitted_at, coalesce(learners, 0) AS learners, learner_external_id IS NULL
-        AND accepted = (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::bigint) FROM withdrawals.job_chunks c
-            WHERE c.job_id = j.id)
-        AND NOT EXISTS (SELECT 1 FROM withdrawals.jobs u WHERE u.reinstates = j.id) AS is_whole
-    FROM withdrawals.jobs j
-    WHERE id = ANY(:ids) AND kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL
-),
--- Of a job that withdrew all that it names, its chunks say whom. What an attempt at a letter withdrew was counted with
--- the attempt. OFFSET 0: enrolments are looked up by their ids, however large the tables are.
-withdrawn AS MATERIALIZED (
-    SELECT j.*, CASE WHEN j.is_whole THEN (SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
-        CROSS JOIN LATERAL (SELECT e.learner_id FROM lms.enrolments e
-            WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
-        WHERE c.job_id = j.id)
-    ELSE (SELECT count(DISTINCT e.learner_id) FROM lms.enrolments e
-        WHERE e.organisation_id = j.organisation_id AND e.id = ANY(ARRAY(SELECT o.enrolment_id
-            FROM withdrawals.outcomes o WHERE o.job_id = j.id AND o.outcome = '{Outcome.WITHDRAWN}'
-                AND o.reinstated_by IS NULL AND o.dead_letter_id IS NULL))) END AS after
-    FROM ended j
-),
-changed AS MATERIALIZED (
-    SELECT id, organisation_id, date_trunc('minute', admitted_at) AS minute, learners AS before, after FROM withdrawn
-    WHERE learners <> after
-),
+COUNTS = "kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL"
+"""Whether the brake counts a job. The learner of a cascade was counted with its letter."""
+
+IS_LARGE = "(j.kind = 'withdraw' AND j.accepted > :slice)"
+"""Whether a job `j` is corrected in slices. An undo is not: its chunks say whom they gave back."""
+
+# An undo gives its learners back when it ends; one that was cancelled, once its last chunk is closed. Those that an
+# older version took back have no number, and count until they leave the window.
+_GIVEN_BACK = """(SELECT coalesce(sum(c.learners), 0) FROM withdrawals.jobs u CROSS JOIN LATERAL (
+        SELECT sum(c.learners_back) AS learners FROM withdrawals.chunks c WHERE c.job_id = u.id OFFSET 0) c
+    WHERE u.reinstates = j.id AND u.finished_at IS NOT NULL AND NOT u.correct_due)"""
+
+# From `changed`: jobs with their minute, the learners `before` and `after`. The minute of a job has its row since the
+# admission, also where nobody counted then.
+_WRITE = """
 corrected AS (
     UPDATE withdrawals.jobs j SET learners = c.after FROM changed c WHERE j.id = c.id
 ),
@@ -65,22 +55,145 @@ minutes AS MATERIALIZED (
 )
 UPDATE withdrawals.brake_volume v SET jobs = v.jobs + m.more FROM minutes m
 WHERE v.organisation_id = m.organisation_id AND v.minute = m.minute
+"""
+
+# The jobs are locked, and no chunk of them is unfinished. Each step can be repeated: it writes what is found now.
+_CORRECT = text(f"""
+WITH
+ended AS MATERIALIZED (
+    SELECT id, organisation_id, admitted_at, coalesce(learners, 0) AS learners, {_GIVEN_BACK} AS given_back,
+        learner_external_id IS NULL
+        AND accepted = (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::bigint) FROM withdrawals.job_chunks c
+            WHERE c.job_id = j.id) AS is_whole
+    FROM withdrawals.jobs j WHERE id = ANY(:ids) AND {COUNTS}
+),
+-- Of a job that withdrew all that it names, its chunks say whom. What an attempt at a letter withdrew was counted with
+-- the attempt. OFFSET 0: enrolments are looked up by their ids, however large the tables are.
+withdrawn AS MATERIALIZED (
+    SELECT j.*, CASE WHEN j.is_whole THEN (SELECT count(DISTINCT e.learner_id) FROM withdrawals.job_chunks c
+        CROSS JOIN LATERAL (SELECT e.learner_id FROM lms.enrolments e
+            WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
+        WHERE c.job_id = j.id)
+    ELSE (SELECT count(DISTINCT e.learner_id) FROM lms.enrolments e
+        WHERE e.organisation_id = j.organisation_id AND e.id = ANY(ARRAY(SELECT o.enrolment_id
+            FROM withdrawals.outcomes o WHERE o.job_id = j.id AND o.outcome = '{Outcome.WITHDRAWN}'
+                AND o.dead_letter_id IS NULL))) END AS learners_withdrawn
+    FROM ended j
+),
+changed AS MATERIALIZED (
+    SELECT * FROM (SELECT id, organisation_id, date_trunc('minute', admitted_at) AS minute, learners AS before,
+        greatest(0, learners_withdrawn - given_back) AS after FROM withdrawn) w WHERE before <> after
+),
+{_WRITE}""")
+
+_LOCK_UNDONE = text(f"""
+SELECT id, {COUNTS} AND NOT correct_due AS counts FROM withdrawals.jobs WHERE id = ANY(:ids)
+ORDER BY id FOR NO KEY UPDATE
 """)
+_GIVE_BACK = text(f"""
+WITH given AS MATERIALIZED (
+    SELECT u.reinstates AS id, sum(c.learners) AS learners FROM withdrawals.jobs u CROSS JOIN LATERAL (
+        SELECT sum(c.learners_back) AS learners FROM withdrawals.chunks c WHERE c.job_id = u.id OFFSET 0) c
+    WHERE u.id = ANY(:undos) AND u.reinstates = ANY(:undone) GROUP BY 1
+), changed AS MATERIALIZED (
+    SELECT j.id, j.organisation_id, date_trunc('minute', j.admitted_at) AS minute, coalesce(j.learners, 0) AS before,
+        greatest(0, coalesce(j.learners, 0) - g.learners) AS after
+    FROM given g JOIN withdrawals.jobs j ON j.id = g.id WHERE g.learners > 0
+),
+{_WRITE}""")
 
 
 def correct(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Count, of jobs that have ended, the learners whom they withdrew and nobody has taken back.
+    """Count, of jobs that have ended, the learners whom they withdrew; and give back those whom undos took back.
 
-    In the transaction that ends the jobs, which has locked their rows. The job that an undo has taken back is counted
-    again, too.
+    In the transaction that ends the jobs, which has locked their rows. Large jobs are not among them.
     """
     found = connection.execute(_FIND, {"ids": list(job_ids)}).all()
     if not found:
         return
     plan_by_index(connection)
-    undone_ids = {row.reinstates for row in found if row.reinstates is not None}
-    undone = connection.execute(_LOCK_ENDED, {"ids": sorted(undone_ids)}).all() if undone_ids else []
-    rows = [*found, *undone]
-    is_large = sum(row.accepted for row in rows) > AT_ONCE
-    with without_timeout(connection) if is_large else nullcontext():
-        connection.execute(_CORRECT, {"ids": [row.id for row in rows]})
+    own = [(row.id, row.accepted) for row in found if row.reinstates is None]
+    for ids in _in_parts(own):
+        connection.execute(_CORRECT, {"ids": ids})
+    # What is corrected here has been given back what these undos took back.
+    undone = {row.reinstates for row in found if row.reinstates is not None} - {job_id for job_id, _ in own}
+    if undone:
+        locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)})
+        counting = [row.id for row in locked if row.counts]  # others are still to be corrected, and this undo with them
+        undos = [row.id for row in found if row.reinstates in counting]
+        if undos:
+            connection.execute(_GIVE_BACK, {"undos": undos, "undone": counting})
+
+
+def _in_parts(jobs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Ids of jobs, in parts of no more than `SLICE` enrolments each."""
+    parts: list[list[int]] = []
+    room = 0
+    for job_id, accepted in jobs:
+        if accepted > room:
+            parts.append([])
+            room = SLICE
+        parts[-1].append(job_id)
+        room -= accepted
+    return parts
+
+
+_FIND_LARGE = text(f"""
+SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND j.finished_at IS NOT NULL AND {IS_LARGE}
+    AND NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
+        AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
+ORDER BY j.id LIMIT 1
+""")
+_SLICE = text(f"""
+SELECT max(s.enrolment_id) AS last, coalesce(array_agg(DISTINCT e.learner_id)
+    FILTER (WHERE e.learner_id IS NOT NULL), '{{}}') AS learners
+FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
+    WHERE o.job_id = :job_id AND o.enrolment_id > :after AND o.outcome = '{Outcome.WITHDRAWN}'
+        AND o.dead_letter_id IS NULL
+    ORDER BY o.enrolment_id LIMIT :slice) s
+LEFT JOIN LATERAL (SELECT x.learner_id FROM lms.enrolments x
+    WHERE x.id = s.enrolment_id AND x.organisation_id = s.organisation_id OFFSET 0) e ON true
+""")
+_LOCK_LARGE = text("""
+UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due RETURNING id
+""")
+_CORRECT_LARGE = text(f"""
+WITH changed AS MATERIALIZED (
+    SELECT * FROM (SELECT id, organisation_id, date_trunc('minute', admitted_at) AS minute,
+        coalesce(learners, 0) AS before, greatest(0, :learners - {_GIVEN_BACK}) AS after
+        FROM withdrawals.jobs j WHERE id = :job_id AND {COUNTS}) j WHERE before <> after
+),
+{_WRITE}""")
+
+
+def find_large(connection: Connection) -> int | None:
+    """The first job of more than `SLICE` enrolments that has ended and is to be corrected."""
+    plan_by_index(connection)
+    found: int | None = connection.scalar(_FIND_LARGE, {"slice": SLICE})
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Learners of a part of what a job withdrew; `last`: the last enrolment of the part, None at the end."""
+
+    last: int | None
+    learners: list[int]
+
+
+def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
+    """The next `SLICE` enrolments that an ended job withdrew, behind the one with this id.
+
+    What it withdrew does not change any more, so the slices can be read one after the other.
+    """
+    plan_by_index(connection)
+    row = connection.execute(_SLICE, {"job_id": job_id, "after": after, "slice": SLICE}).one()
+    return Slice(row.last, list(row.learners))
+
+
+def correct_large(connection: Connection, job_id: int, learners: int) -> bool:
+    """Write how many learners a job withdrew, less those given back; whether it was still to be corrected."""
+    if connection.scalar(_LOCK_LARGE, {"job_id": job_id}) is None:
+        return False
+    connection.execute(_CORRECT_LARGE, {"job_id": job_id, "learners": learners})
+    return True

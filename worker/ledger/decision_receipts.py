@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import Connection, Text, and_, cast, func, select, text, union
 
 from worker.ledger.fragments import CLOSED_WHOLE, DEACTIVATED, UNFINISHED, among, sql_list
-from worker.ledger.letter_filter import IS_LIVE
 from worker.models import audit, chunks, dead_letters, enrolments, job_chunks, learners, outcomes, receipts
 from worker.rules import ENDED, WITHDRAWN
 
@@ -30,12 +29,6 @@ def find_request(connection: Connection, job_id: int, enrolment_id: int | None) 
     """
     row = connection.execute(_REQUEST, {"job_id": job_id, "enrolment_id": enrolment_id}).mappings().one_or_none()
     return dict(row) if row else None
-
-
-def count_alike(connection: Connection, organisation_id: int, fingerprint: str) -> int:
-    """How many live letters share a fingerprint."""
-    same = (dead_letters.c.organisation_id == organisation_id, dead_letters.c.fingerprint == fingerprint)
-    return connection.scalar(select(func.count()).select_from(dead_letters).where(*same, IS_LIVE)) or 0
 
 
 def find_person(connection: Connection, organisation_id: int, external_id: str) -> dict[str, Any] | None:

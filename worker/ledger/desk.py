@@ -1,8 +1,8 @@
-"""The dead-letter desk, read: pages with the overdue first, counts, groups, the overview by code and age."""
+"""The dead-letter desk, read: pages with the overdue first, and what a page shows beside its letters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -21,10 +21,9 @@ from sqlalchemy import (
     tuple_,
 )
 
-from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
-from worker.ledger.fragments import CLOSED, LIVE, among, one_of
-from worker.ledger.letter_filter import IS_LIVE, Targets, conditions, is_overdue
+from worker.ledger.fragments import CLOSED, LIVE, among, one_of, plan_by_index, plan_by_order
+from worker.ledger.letter_filter import IS_LIVE, Targets, conditions
 from worker.ledger.letter_lists import find_letters
 from worker.models import dead_letters, enrolments, learners, series
 from worker.records import DeadLetter
@@ -51,6 +50,7 @@ def list_letters(
 
     Live ones first, by the time they are or were overdue; then closed ones, newest first.
     """
+    plan_by_order(connection)
     where = conditions(organisation_id, wanted)
     found: list[PageEnd] = []
     if _may_be(wanted, LIVE) and (after is None or after.due_at is not None):
@@ -96,28 +96,6 @@ def _closed_page(where: Sequence[ColumnElement[bool]], before: int | None, limit
     return found.order_by(dead_letters.c.id.desc()).limit(limit)
 
 
-def count_overdue(connection: Connection, organisation_id: int, wanted: LetterFilter, targets: Targets) -> int:
-    """How many of the letters that match are overdue."""
-    where = (*conditions(organisation_id, wanted), is_overdue(targets))
-    return connection.scalar(select(func.count()).select_from(dead_letters).where(*where)) or 0
-
-
-def count_letters(connection: Connection, organisation_id: int, wanted: LetterFilter, *, live: bool, most: int) -> int:
-    """How many letters match (`live`: of those that are open or redriven), counted up to `most`."""
-    found = select(dead_letters.c.id).where(*conditions(organisation_id, wanted)).limit(most)
-    if live:
-        found = found.where(IS_LIVE)
-    return connection.scalar(select(func.count()).select_from(found.subquery())) or 0
-
-
-def list_assignees(connection: Connection, organisation_id: int, *, most: int) -> list[str]:
-    """Who looks after live letters, by name."""
-    assignee = dead_letters.c.assignee
-    theirs = dead_letters.c.organisation_id == organisation_id
-    found = select(assignee).where(theirs, IS_LIVE, assignee.is_not(None)).distinct().order_by(assignee).limit(most)
-    return [name for name in connection.scalars(found) if name is not None]
-
-
 def find_context(
     connection: Connection, organisation_id: int, letter_ids: Sequence[int], *, most: int
 ) -> dict[int, dict[str, Any]]:
@@ -125,6 +103,7 @@ def find_context(
 
     Counted up to `most`.
     """
+    plan_by_index(connection)
     # Both steps are materialized: the letters come from their key, and each fingerprint is counted once.
     chosen = (
         select(
@@ -179,92 +158,3 @@ def find_context(
         .outerjoin(learner, learner.c.id == func.coalesce(enrolments.c.learner_id, named.c.id))
     )
     return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Letters that share code and fingerprint."""
-
-    code: str
-    fingerprint: str
-    count: int
-    states: dict[str, int]
-    overdue: int
-    unassigned: int
-    oldest: datetime
-    newest: datetime
-    sample: int
-
-
-def group_letters(
-    connection: Connection, organisation_id: int, wanted: LetterFilter, targets: Targets, *, limit: int
-) -> tuple[list[Cause], int, int]:
-    """Letters that match by code and fingerprint, those with most live ones first; all groups, and all letters."""
-    number, opened_at, letter_id = func.count(), dead_letters.c.opened_at, dead_letters.c.id
-    live = number.filter(IS_LIVE)
-    statement = (
-        select(
-            dead_letters.c.code,
-            dead_letters.c.fingerprint,
-            number.label("count"),
-            *(number.filter(dead_letters.c.state == state).label(state) for state in LetterState),
-            number.filter(is_overdue(targets)).label("overdue"),
-            number.filter(IS_LIVE, dead_letters.c.assignee.is_(None)).label("unassigned"),
-            func.coalesce(func.min(opened_at).filter(IS_LIVE), func.min(opened_at)).label("oldest"),
-            func.max(opened_at).label("newest"),
-            func.coalesce(func.min(letter_id).filter(IS_LIVE), func.min(letter_id)).label("sample"),
-            number.over().label("groups"),
-            func.sum(number).over().label("letters"),
-        )
-        .where(*conditions(organisation_id, wanted))
-        .group_by(dead_letters.c.code, dead_letters.c.fingerprint)
-        .order_by(live.desc(), number.desc(), dead_letters.c.code, dead_letters.c.fingerprint)
-        .limit(limit)
-    )
-    rows = connection.execute(statement).mappings().all()
-    found = []
-    for row in rows:
-        values = {key: row[key] for key in Cause.__slots__ if key != "states"}
-        found.append(Cause(**values, states={state.value: row[state] for state in LetterState if row[state]}))
-    return found, rows[0]["groups"] if rows else 0, int(rows[0]["letters"]) if rows else 0
-
-
-@dataclass(frozen=True, slots=True)
-class CodeCounts:
-    """The live letters of one code; `day`, `week` and `month` count those opened within the last of each."""
-
-    code: str
-    live: int = 0
-    overdue: int = 0
-    unassigned: int = 0
-    oldest: datetime | None = None
-    day: int = 0
-    week: int = 0
-    month: int = 0
-
-
-def count_by_code(connection: Connection, organisation_id: int, targets: Targets) -> list[CodeCounts]:
-    """The live letters of each code, those with most overdue ones first; codes without any at the end."""
-    number, opened_at = func.count(), dead_letters.c.opened_at
-
-    def within(days: int) -> ColumnElement[int]:
-        return number.filter(opened_at >= func.now() - literal(timedelta(days=days), Interval))
-
-    statement = (
-        select(
-            dead_letters.c.code,
-            number.label("live"),
-            number.filter(is_overdue(targets)).label("overdue"),
-            number.filter(dead_letters.c.assignee.is_(None)).label("unassigned"),
-            func.min(opened_at).label("oldest"),
-            within(1).label("day"),
-            within(7).label("week"),
-            within(30).label("month"),
-        )
-        .where(dead_letters.c.organisation_id == organisation_id, IS_LIVE)
-        .group_by(dead_letters.c.code)
-    )
-    found = [CodeCounts(**row) for row in connection.execute(statement).mappings()]
-    missing = set(LetterCode) - {counts.code for counts in found}
-    found += [CodeCounts(code) for code in missing]
-    return sorted(found, key=lambda counts: (-counts.overdue, -counts.live, counts.code))

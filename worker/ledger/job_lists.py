@@ -18,11 +18,12 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
+    union_all,
 )
 
 from schemas.catalogue import JobState
 from schemas.job_filter import JobConditions, JobFilter
-from worker.ledger.fragments import LIVE, UNFINISHED, load_sql, sql_list
+from worker.ledger.fragments import LIVE, UNFINISHED, load_sql, plan_by_index, sql_list
 from worker.models import chunks, dead_letters, enrolments, job_chunks, jobs, outcomes, series
 from worker.records import Job
 
@@ -52,28 +53,28 @@ def _in_state(state: JobState) -> ColumnElement[bool]:
     return jobs.c.state == state
 
 
-def _may_run(organisation_id: int) -> ColumnElement[bool]:
-    """Jobs that can be `running`, found without those of one id that wait, of which there may be very many.
+def _may_run(organisation_id: int, wanted: JobFilter, before: int | None, limit: int) -> ColumnElement[bool]:
+    """The newest jobs that can be `running`, found without those that wait, of which there may be very many.
 
-    A job of one id has one chunk, which is claimed; or it was closed a moment ago, and the job is about to finish.
+    A worker has claimed it, or a part of it is decided. One that has begun a moment ago may not be marked yet.
     """
     claimed = select(job_chunks.c.job_id).where(
         job_chunks.c.organisation_id == organisation_id, job_chunks.c.state == literal_column("'claimed'")
     )
-    several = jobs.alias("several")
     begun = (
-        select(job_chunks.c.id)
-        .where(job_chunks.c.job_id == several.c.id, job_chunks.c.state.not_in(("waiting", "ready")))
-        .correlate(several)
-        .exists()
+        select(jobs.c.id)
+        .where(
+            jobs.c.organisation_id == organisation_id,
+            jobs.c.state == literal_column("'queued'"),
+            jobs.c.begun,
+            *job_conditions(wanted),
+            *([] if before is None else [jobs.c.id < before]),
+        )
+        .order_by(jobs.c.id.desc())
+        .limit(limit)
     )
-    of_several = select(several.c.id).where(
-        several.c.organisation_id == organisation_id,
-        several.c.state == literal_column("'queued'"),
-        several.c.accepted > literal_column("1"),
-        begun,
-    )
-    return jobs.c.id.in_(claimed.union_all(of_several))
+    newest = union_all(claimed, select(begun.subquery().c.id)).subquery("may_run")
+    return jobs.c.id.in_(select(newest.c.job_id))
 
 
 def _select_jobs() -> Select[*tuple[Any, ...]]:
@@ -219,7 +220,8 @@ def list_jobs(
     if wanted.state is not None:
         conditions.append(_in_state(wanted.state))
     if wanted.state is JobState.RUNNING:
-        conditions.append(_may_run(organisation_id))
+        plan_by_index(connection)
+        conditions.append(_may_run(organisation_id, wanted, before, limit))
     if before is not None:
         conditions.append(jobs.c.id < before)
     return _read(connection, _JOBS.where(*conditions).order_by(jobs.c.id.desc()).limit(limit))

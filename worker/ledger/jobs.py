@@ -159,7 +159,8 @@ _NO_CHUNK_IS_UNFINISHED = f"""NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
         AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)"""
 
 _FINISH = text(f"""
-WITH ended AS (UPDATE withdrawals.jobs j SET finished_at = now(), state = CASE
+WITH ended AS (UPDATE withdrawals.jobs j SET finished_at = now(), correct_due = {brake_correction.IS_LARGE},
+    state = CASE
     -- every chunk was closed as superseded (a split one stands for its halves), or the job selected nothing
     WHEN NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c
             WHERE c.job_id = j.id AND c.state NOT IN ('superseded', 'split'))
@@ -172,12 +173,20 @@ WHERE j.id = ANY(:ids) AND j.state IN ({sql_list(STANDING)})
     AND {_NO_CHUNK_IS_UNFINISHED}
     -- a scheduled or held job without chunks selected nothing, and waits for its time all the same
     AND (j.state IN ('queued', 'paused') OR EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id))
-RETURNING j.id, j.state)
-SELECT id, state FROM ended
+RETURNING j.id, j.state, j.correct_due),
+-- Of jobs with several chunks the first that was decided says that they run. A job that somebody else is changing is
+-- skipped: the next chunk says it again.
+begun AS (UPDATE withdrawals.jobs SET begun = true WHERE id = ANY(ARRAY(SELECT j.id FROM withdrawals.jobs j
+    WHERE j.id = ANY(:ids) AND NOT j.begun AND j.accepted > 1 AND j.state IN ('queued', 'paused')
+        AND NOT {_NO_CHUNK_IS_UNFINISHED}
+        AND EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
+            AND c.state NOT IN ('waiting', 'ready', 'claimed') OFFSET 0)
+    ORDER BY j.id FOR NO KEY UPDATE SKIP LOCKED)))
+SELECT id, state, correct_due AS is_large FROM ended
 UNION ALL
 -- Cancelled before, while a chunk was being decided that is closed now. What it withdrew is known only now.
-SELECT j.id, NULL FROM withdrawals.jobs j
-WHERE j.id = ANY(:ids) AND j.correct_due AND {_NO_CHUNK_IS_UNFINISHED}
+SELECT j.id, NULL, false FROM withdrawals.jobs j
+WHERE j.id = ANY(:ids) AND j.correct_due AND NOT {brake_correction.IS_LARGE} AND {_NO_CHUNK_IS_UNFINISHED}
 """)
 _CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", type_=Ids))).values(correct_due=False)
 
@@ -185,15 +194,18 @@ _CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", t
 def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, str]]:
     """End those jobs whose chunks are all decided, and count whom they withdrew; the jobs that ended, with their state.
 
+    Of the others, mark those that have begun.
+
     Its own guarded statement after the chunk's commit: of two workers that decide the last two chunks, the
-    one that commits last sees both; the sweep repeats it should that one die.
+    one that commits last sees both; the sweep repeats it should that one die. Whom a job of many enrolments withdrew is
+    counted later, by the relay.
     """
-    rows = connection.execute(_FINISH, {"ids": list(job_ids)}).all()
+    rows = connection.execute(_FINISH, {"ids": list(job_ids), "slice": brake_correction.SLICE}).all()
     cancelled = [row.id for row in rows if row.state is None]
     if cancelled:
         connection.execute(_CORRECTED, {"ids": cancelled})
-    if rows:
-        brake_correction.correct(connection, [row.id for row in rows])
+    if to_correct := [row.id for row in rows if not row.is_large]:
+        brake_correction.correct(connection, to_correct)
     return [(row.id, row.state) for row in rows if row.state is not None]
 
 
@@ -224,13 +236,15 @@ def list_standing(connection: Connection, *, after: int, most: int) -> list[int]
     return list(connection.scalars(_STANDING, {"after": after, "most": most}))
 
 
-_TO_CORRECT = select(jobs_table.c.id).where(jobs_table.c.correct_due).order_by(jobs_table.c.id).limit(1000)
+_TO_CORRECT = text(f"""
+SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND NOT {brake_correction.IS_LARGE} ORDER BY j.id LIMIT 1000
+""")
 
 
 def list_to_correct(connection: Connection) -> list[int]:
     """Jobs that were cancelled while a chunk was being decided: `finish` corrects those whose chunks are closed."""
     plan_by_index(connection)
-    return list(connection.scalars(_TO_CORRECT))
+    return list(connection.scalars(_TO_CORRECT, {"slice": brake_correction.SLICE}))
 
 
 def cancel(connection: Connection, job_id: int, organisation_id: int) -> bool:

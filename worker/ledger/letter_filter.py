@@ -4,7 +4,8 @@ Also the one place that says when a letter is overdue.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, DateTime, and_, cast, exists, false, func, not_, or_, tuple_
 
@@ -36,7 +37,7 @@ def conditions(organisation_id: int, wanted: LetterFilter) -> list[ColumnElement
     if wanted.code is not None:
         found.append(dead_letters.c.code == wanted.code)
     if wanted.state is not None:
-        found.append(dead_letters.c.state == wanted.state)
+        found.append(one_of(dead_letters.c.state, [wanted.state]))
     if wanted.fingerprint is not None:
         found.append(dead_letters.c.fingerprint == wanted.fingerprint)
     if wanted.job_id is not None:
@@ -72,8 +73,12 @@ def _is_free_since(code: str, target: timedelta) -> list[ColumnElement[bool]]:
     """A protected enrolment waits for nobody until the protection that its letter saw has ended."""
     if code != LetterCode.PROTECTED:
         return []
-    ended = cast(_SEEN["protected_until"].astext, DateTime(timezone=True)) < func.now() - target
-    return [func.coalesce(ended, false())]
+    return [has_ended(_SEEN, func.now() - target)]
+
+
+def has_ended(evidence: ColumnElement[Any], at: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Whether the protection that a letter's evidence names had ended at a time."""
+    return func.coalesce(cast(evidence["protected_until"].astext, DateTime(timezone=True)) < at, false())
 
 
 def _is_referred_to_by(job_id: int) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ write itself: then the unique index refuses it, and the whole transaction is tri
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import (
     ColumnElement,
@@ -28,7 +29,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from schemas.catalogue import Outcome
 from schemas.reinstate import ReinstateFilter
 from worker.ledger import enrolment_filter
-from worker.ledger.fragments import UNFINISHED, load_sql, sql_list
+from worker.ledger.fragments import UNFINISHED, load_sql, plan_by_index, sql_list
 from worker.ledger.plan import SAMPLES, Preview
 from worker.models import Ids, enrolments, jobs, learners, outcomes
 from worker.records import Decided
@@ -103,6 +104,30 @@ def decide(
     if rows and not rows[0].changed == rows[0].taken_back == rows[0].reinstated:
         raise RuntimeError("an enrolment that was locked as withdrawn was not reinstated")
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A job that somebody wants to take back."""
+
+    kind: str
+    state: str
+    has_work_left: bool
+
+
+# A job has a thousand chunks and more, which the undo of one enrolment does not read.
+_UNDONE = text(f"""
+SELECT j.kind, j.state, j.finished_at IS NULL OR EXISTS (SELECT 1 FROM withdrawals.job_chunks c
+    WHERE c.job_id = j.id AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0) AS has_work_left
+FROM withdrawals.jobs j WHERE j.id = :job_id AND j.organisation_id = :organisation_id
+""")
+
+
+def find_undone(connection: Connection, organisation_id: int, job_id: int) -> Undone | None:
+    """What decides whether a job can be taken back; None: this organisation has no such job."""
+    plan_by_index(connection)
+    row = connection.execute(_UNDONE, {"job_id": job_id, "organisation_id": organisation_id}).mappings().one_or_none()
+    return Undone(**row) if row else None
 
 
 def still_withdrawn(organisation_id: int, job_id: int, part: ReinstateFilter | None) -> Select[int]:

@@ -10,6 +10,7 @@ WITH asked AS (
 -- The rules, on each row by itself: the job `w` to take back, its outcome `o`, the enrolment `e`, the learner `l`.
 ), seen AS MATERIALIZED (
     SELECT a.*, e.status, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at, o.prior_status,
+        o.dead_letter_id AS withdrawn_by_letter,
         {rules} AS verdict
     FROM asked a
     JOIN withdrawals.jobs w ON w.id = a.reinstates
@@ -80,9 +81,25 @@ WITH asked AS (
             UNION ALL SELECT chunk_id, before, -1 FROM decided WHERE before IS NOT NULL) changes
         GROUP BY 1, 2) c GROUP BY 1
 
+-- Learners of whom the last withdrawal is taken back that the brake counts with the job. (What an attempt at a letter
+-- withdrew was counted with the attempt.) Their locks keep any other undo from taking one back meanwhile, so each
+-- learner is given back once, with one chunk. OFFSET 0: looked up by the learner, however large the job is.
+), given_back AS MATERIALIZED (
+    SELECT min(d.chunk_id) AS chunk_id FROM decided d
+    WHERE d.outcome = 'reinstated' AND d.withdrawn_by_letter IS NULL
+    GROUP BY d.reinstates, d.organisation_id, d.learner_id
+    HAVING count(*) = (
+        SELECT count(*) FROM (
+            SELECT x.id FROM lms.enrolments x
+            WHERE x.learner_id = d.learner_id AND x.organisation_id = d.organisation_id OFFSET 0) x
+        CROSS JOIN LATERAL (
+            SELECT FROM withdrawals.outcomes n WHERE n.job_id = d.reinstates AND n.enrolment_id = x.id
+                AND n.outcome = 'withdrawn' AND n.reinstated_by IS NULL AND n.dead_letter_id IS NULL OFFSET 0) n)
+
 -- Close the chunks.
 ), closed AS (
     UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL,
+        learners_back = (SELECT count(*) FROM given_back WHERE chunk_id = c.id),
         counts = coalesce((SELECT counts FROM counts WHERE chunk_id = c.id), '{}')
     WHERE c.id = ANY(:chunks) AND c.state = 'claimed'
     RETURNING c.id, c.job_id, c.counts

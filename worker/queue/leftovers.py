@@ -12,7 +12,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.ledger import closing, jobs
+from worker.ledger import brake_correction, closing, jobs
 
 SLICE = 10_000
 """Jobs, or chunks, that one round of the pass looks at."""
@@ -47,6 +47,52 @@ class Pass:
             self._after = done[-1]
         elif time.monotonic() >= self._next:
             self._after, self._next = 0, time.monotonic() + _PASS_EVERY
+
+
+class LargeJobs:
+    """Counts whom large jobs withdrew, once they have ended: the brake counts no others.
+
+    A slice a transaction, and a few in a round, so that it can end between any two of them. Until the last one nothing
+    is written, and the job is on record as to be corrected: whoever leads next begins again.
+    """
+
+    SLICES = 5
+    """In a round."""
+
+    def __init__(self) -> None:
+        self._job_id: int | None = None
+        self._after = 0
+        self._learners: set[int] = set()
+
+    def correct(self, database: Database) -> list[int]:
+        """Go on with the first of them; the jobs that are corrected now."""
+        for _ in range(self.SLICES):
+            if self._job_id is None and not self._begin(database):
+                return []
+            if corrected := self._read(database):
+                return [corrected]
+        return []
+
+    def _begin(self, database: Database) -> bool:
+        with database.begin() as connection:
+            self._job_id = brake_correction.find_large(connection)
+        self._after, self._learners = 0, set()
+        return self._job_id is not None
+
+    def _read(self, database: Database) -> int | None:
+        """One slice; the job, once it has no other."""
+        assert self._job_id is not None  # noqa: S101 - for the type checker
+        job_id = self._job_id
+        with database.begin() as connection:
+            found = brake_correction.read_slice(connection, job_id, after=self._after)
+        self._learners.update(found.learners)
+        if found.last is not None:
+            self._after = found.last
+            return None
+        learners = len(self._learners)
+        written = database.run(lambda connection: brake_correction.correct_large(connection, job_id, learners))
+        self._job_id, self._learners = None, set()
+        return job_id if written else None
 
 
 class Leftovers:

@@ -28,7 +28,7 @@ from worker.queue import recovery
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.hints import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, Hints
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
-from worker.queue.leftovers import Leftovers
+from worker.queue.leftovers import LargeJobs, Leftovers
 from worker.reports.prune_daily import DailyPrune
 from worker.reports.seals import Sealer
 from worker.telemetry import error_reports, metrics
@@ -64,6 +64,7 @@ class Relay:
         self._failures = StepFailures()
         self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
+        self._large_jobs = LargeJobs()
         self._due = DueDeactivations()
         self._next_overdue = self._next_seldom = self._next_forgotten_event = 0.0
         self._published_at = 0.0
@@ -210,6 +211,7 @@ class Relay:
             "daily": lambda: runs.redrive_changed(self._database),
             "runs": lambda: runs.step_all(self._database),
             "finish": self._finish,
+            "correct": lambda: self._large_jobs.correct(self._database),
             "feed": self._number_feed,
             "forget": self._forget,
             "sessions": lambda: sessions.delete_expired(self._database),

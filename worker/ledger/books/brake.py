@@ -66,7 +66,7 @@ _LEARNERS = Scan(
         ),
         Rule(
             "brake-uncorrected",
-            "A job was cancelled over two hours ago, and what the brake counts of it is not corrected.",
+            "A job ended over two hours ago, and what the brake counts of it is not corrected.",
             "Check with `doctor` that a relay runs. Its log says why it cannot correct it.",
             "j.correct_due AND j.finished_at < now() - interval '2 hours'",
             severity=Severity.WARNING,

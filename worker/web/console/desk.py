@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Source
 from worker.dead_letters import acts, desk, diagnosis, remedies
+from worker.ledger.letter_counts import MOST_CAUSES
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -38,6 +39,7 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
         rows=rows,
         context=context,
         counted=desk.COUNTED,
+        alike=desk.COUNTED_ALIKE,
         next_cursor=found.next_cursor,
         acts=acts.ACTS,
         remedies=acts.remedies(code) if code else {},
@@ -52,4 +54,4 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
 def list_groups(view: Looking, wanted: InQuery) -> Response:
     """What waits by what happened: letters that share a fingerprint share their cause."""
     found = desk.groups(view.database, view.settings, view.organisation_id, wanted.filter, limit=MOST_GROUPS)
-    return view.page("dead_letter_groups.html", wanted=wanted, found=found)
+    return view.page("dead_letter_groups.html", wanted=wanted, found=found, most_causes=MOST_CAUSES)

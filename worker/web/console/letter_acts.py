@@ -134,6 +134,7 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         causes=[item for item in causes.items if act == ASSIGN or act in acts.remedies(LetterCode(item.code))],
         context=context,
         counted=desk.COUNTED,
+        counted_causes=causes.counted_to,
         attempts=acts.ATTEMPTS,
         note_needed=act in acts.RESOLUTIONS,
         error=error,

@@ -118,6 +118,7 @@ def _page(
         gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
         siblings=siblings,
         active=ACTIVE,
+        counted=desk.COUNTED,
         moving=letter.state == LetterState.REDRIVEN,
         acts=acts.ACTS,
         error=error,

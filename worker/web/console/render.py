@@ -129,7 +129,10 @@ def _who(actor: str) -> str | Markup:
     return actor if name == actor else Markup('<span title="{}">{}</span>').format(actor, name)
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, most: int | None = None) -> str:
+    """`most`: what was counted to; a number above it stands for more."""
+    if value is not None and most is not None and value > most:
+        return f"{most:,}+"
     return "—" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
