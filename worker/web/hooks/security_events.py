@@ -32,7 +32,7 @@ from worker.web.context import Context, Services
 from worker.web.hooks import common
 from worker.web.problems import ProblemError, describes
 
-router = APIRouter(prefix="/hooks/security-events", tags=[common.TAG])
+router = APIRouter(prefix="/hooks/security-events", tags=["Security events"])
 
 MEDIA_TYPE = "application/secevent+jwt"
 TYPES = ("secevent+jwt", MEDIA_TYPE, "jwt")
