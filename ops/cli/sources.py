@@ -7,7 +7,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
-from ops.files import open_binary, read_line
+from ops.files import read_line, read_secret
 from worker.config import settings
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources
@@ -46,7 +46,7 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Let an HR system send events. Its secret is shown only once. Some kinds are asked about each event: API key."""
-    secret = None if secret_file is None else _read_secret(kind, secret_file)
+    secret = None if secret_file is None else read_secret(secret_file)
     api_key = None if api_key_file is None else read_line(api_key_file)
     with common.database() as db:
         made = hr_sources.create(
@@ -89,7 +89,7 @@ def rotate(
     json: AsJson = False,
 ) -> None:
     """Give a source a new secret. The previous one is accepted for some hours more, so that no event is lost."""
-    secret = None if secret_file is None else read_line(secret_file)
+    secret = None if secret_file is None else read_secret(secret_file)
     with common.database() as db:
         made = hr_sources.rotate(
             db,
@@ -156,14 +156,6 @@ def document(source: RegisteredSource) -> dict[str, Any]:
 def path(source: RegisteredSource) -> str:
     """The path to which the HR system sends."""
     return f"{hr_sources.KINDS[source.kind]}/{source.name}"
-
-
-def _read_secret(kind: str, path: Path) -> str:
-    """The secret of a file: its first line, or all of it where the secret is a document."""
-    if kind != "security-events":
-        return read_line(path)
-    with open_binary(path) as stream:
-        return stream.read(1_000_000).decode("utf-8", "replace")
 
 
 def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:

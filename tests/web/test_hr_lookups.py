@@ -20,7 +20,10 @@ from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import lookups
+from worker.queue.broker import make_broker
+from worker.queue.hints import WEBHOOKS_QUEUE
 from worker.queue.lookups import Lookups
+from worker.queue.relay import Relay
 from worker.web.hooks import finch
 
 SECRETS = {
@@ -114,6 +117,9 @@ def test_garden_leave_withdraws_nobody_before_the_last_day_of_the_employment(
         assert send_hibob(client, hibob_body()).status_code == 200
         apply_inbox(db, environment)
     assert results(world) == [("accepted", True)], "the door asks nobody, and nothing is applied unread"
+    broker = make_broker(environment.broker_url.get_secret_value())
+    Relay(db, broker, environment).publish()
+    assert broker.client.llen(f"withdrawals:{WEBHOOKS_QUEUE}") == 1, "the thread that makes requests is told"
     assert look_up() == 1
     assert job(world) == ("scheduled", datetime(2099, 6, 30, 22, tzinfo=UTC)), "the end of that day in Vienna"
     (method, path, headers, body) = system.asked[0]

@@ -31,6 +31,8 @@ URL = "https://api.tryfinch.com"
 VERSION = "2020-09-17"
 """Of Finch's API, as its libraries send it."""
 GONE = ("terminated", "retired", "deceased")
+NOT_AT_WORK = ("leave", "onboarding", "prehire")
+"""Not active, and not gone."""
 
 
 def look_up(api: Api, external_id: str, today: date) -> Record:
@@ -68,7 +70,7 @@ def read_record(answer: Any, external_id: str, today: date) -> Record:
         raise UnclearRecordError("the status says that the individual has left, and is_active says the contrary")
     if has_left:
         return Leaves(last_day)
-    if active is False and status != "leave":
+    if active is False and status not in NOT_AT_WORK:
         raise UnclearRecordError("the individual is not active, and the status does not say that they have left")
     if last_day is not None and last_day < today:
         raise UnclearRecordError("the end date is past, and the status does not say that the individual has left")

@@ -72,6 +72,8 @@ def read_record(answer: Any, today: date) -> Record:
 
 def _end(item: Any, today: date) -> date | None:
     """The last day of an employment; None: it has no end."""
+    if not isinstance(item, dict):
+        raise UnclearRecordError("an employment is not an object")
     status = str(find(item, "status") or "").strip().upper()
     dates = [
         parse_day(find(item, "employment_end_date"), "employment_end_date"),
