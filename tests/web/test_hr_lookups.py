@@ -217,6 +217,28 @@ def test_an_hr_system_that_does_not_answer_is_asked_again_for_hours(
     assert_balanced(db)
 
 
+def test_an_hr_system_that_does_not_answer_holds_up_no_other_source(
+    client: TestClient,
+    world: World,
+    db: Database,
+    environment: Settings,
+    make_hr: MakeHr,
+    system: HrSystem,
+    look_up: Any,
+) -> None:
+    """Until it was asked once, its event may say something newer, and the deactivation of another source waits."""
+    enrolment = world.enrolment(PERSON)
+    send_hibob(client, hibob_body())
+    make_hr("other").applied(event(PERSON))
+    decide_due(db, environment)
+    assert (world.status(enrolment), world.active(PERSON)) == ("in_progress", False)
+    system.status = 503
+    look_up()
+    world.run("UPDATE withdrawals.chunks SET run_after = now() WHERE state = 'ready'")
+    decide_due(db, environment)
+    assert world.status(enrolment) == "withdrawn"
+
+
 def test_one_lookup_of_a_person_is_in_hand_until_what_it_found_is_applied(
     client: TestClient, world: World, db: Database, environment: Settings, system: HrSystem
 ) -> None:
