@@ -65,6 +65,19 @@ def read_line(path: Path) -> str:
     return line
 
 
+def read_secret(path: Path) -> str:
+    """As `read_line`, or the whole file if it is a JSON object.
+
+    Raises:
+        InvalidInputError: the file cannot be read, or is empty.
+    """
+    with _open(path) as stream:
+        text = stream.read(LONGEST_LINE).strip()
+    if not text:
+        raise InvalidInputError(f"{path}: is empty")
+    return text if text.startswith("{") else text.splitlines()[0].strip()
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[IO[str]]:
     """A text file; what goes wrong while it is read is raised with its name."""

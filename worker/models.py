@@ -506,6 +506,8 @@ class ReceiptsColumns(TypedColumns):
     applied_at: Named[datetime | None] = Column(Instant)
     request_id: Named[str | None]
     traceparent: Named[str | None]
+    lookup: Named[bool]
+    looked_up_at: Named[datetime | None] = Column(Instant)
 
 
 receipts = Table("receipts", metadata, ReceiptsColumns, schema="withdrawals")
@@ -526,6 +528,8 @@ class SourcesColumns(TypedColumns):
     created_at: Named[datetime] = Column(Instant)
     created_by: Named[str]
     disabled_at: Named[datetime | None] = Column(Instant)
+    api_key: Named[str | None]
+    api_url: Named[str | None]
 
 
 sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")

@@ -7,7 +7,7 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
-from ops.files import read_line
+from ops.files import read_line, read_secret
 from worker.config import settings
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import hr_sources
@@ -17,6 +17,14 @@ SourceId = Annotated[int, typer.Argument(help="Id of the source.")]
 SecretFile = Annotated[
     Path | None,
     typer.Option("--secret-file", help="File with the secret that the HR system made; - reads standard input."),
+]
+
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", help="File with the key of the HR system's API; - reads standard input."),
+]
+ApiUrl = Annotated[
+    str | None, typer.Option("--api-url", help="Address of the HR system's API, if it is not the usual one.")
 ]
 
 
@@ -31,12 +39,15 @@ def create(
         int, typer.Option(help="Hours from the deactivation to the withdrawal; a reactivation in between cancels it.")
     ] = 0,
     secret_file: SecretFile = None,
+    api_key_file: ApiKeyFile = None,
+    api_url: ApiUrl = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Let an HR system send events. Its secret is shown only once."""
-    secret = None if secret_file is None else read_line(secret_file)
+    """Let an HR system send events. Its secret is shown only once. Some kinds are asked about each event: API key."""
+    secret = None if secret_file is None else read_secret(secret_file)
+    api_key = None if api_key_file is None else read_line(api_key_file)
     with common.database() as db:
         made = hr_sources.create(
             db,
@@ -48,6 +59,8 @@ def create(
             on_deactivate=on_deactivate,
             grace_hours=grace_hours,
             secret=secret,
+            api_key=api_key,
+            api_url=api_url,
         )
     _print_secret(made, json)
 
@@ -76,7 +89,7 @@ def rotate(
     json: AsJson = False,
 ) -> None:
     """Give a source a new secret. The previous one is accepted for some hours more, so that no event is lost."""
-    secret = None if secret_file is None else read_line(secret_file)
+    secret = None if secret_file is None else read_secret(secret_file)
     with common.database() as db:
         made = hr_sources.rotate(
             db,
@@ -88,6 +101,35 @@ def rotate(
             secret=secret,
         )
     _print_secret(made, json)
+
+
+@group.command("set-api")
+def set_api(
+    source_id: SourceId,
+    api_key_file: Annotated[
+        Path, typer.Option("--api-key-file", help="File with the key of the HR system's API; - reads standard input.")
+    ],
+    api_url: ApiUrl = None,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Give a source another key for the HR system's API, which is asked about each event."""
+    api_key = read_line(api_key_file)
+    with common.database() as db:
+        changed = hr_sources.set_api(
+            db,
+            settings(),
+            organisation_id=common.organisation_id(db, organisation),
+            source_id=source_id,
+            actor=common.actor(acting),
+            api_key=api_key,
+            api_url=api_url,
+        )
+    if json:
+        common.print_json(document(changed))
+    else:
+        common.out.print(f"source {changed.id} ({changed.name}) has another API key", markup=False)
 
 
 @group.command("disable")
@@ -106,7 +148,7 @@ def document(source: RegisteredSource) -> dict[str, Any]:
     """A source as JSON, without its secret."""
     names = (
         "id", "name", "kind", "on_deactivate", "grace_hours", "created_at", "created_by", "previous_until",
-        "disabled_at",
+        "disabled_at", "api_url",
     )  # fmt: skip
     return {**{name: getattr(source, name) for name in names}, "path": path(source)}
 

@@ -1,8 +1,10 @@
 """`withdrawals sources`: HR systems that may send events, and what `doctor` says about them."""
 
+import json
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 
 from tests.support.commandline import done, refused, withdrawals
 from tests.world import World
@@ -54,6 +56,44 @@ def test_a_secret_that_the_hr_system_made_is_read_from_a_file(
     file.write_text("short", encoding="utf-8")
     assert "secret" in refused("sources", "rotate", made["id"], "--secret-file", file)
     assert "secret" in refused("sources", "create", "--name", "other", "--secret-file", file)
+
+
+def test_a_source_whose_hr_system_is_asked_needs_the_key_of_its_api(
+    world: World, environment: Settings, tmp_path: Path
+) -> None:
+    key, secret = tmp_path / "api-key", tmp_path / "secret"
+    key.write_text("SERVICE-USER:an-api-token\n", encoding="utf-8")
+    secret.write_text("a-secret-of-hibob-alone\n", encoding="utf-8")
+    given = ("sources", "create", "--name", "bob", "--kind", "hibob", "--secret-file", secret)
+    assert "the service user's id and token, with a colon between" in refused(*given)
+    made = done(*given, "--api-key-file", key)
+    assert (made["path"], made["api_url"]) == ("/hooks/hibob/bob", None)
+    sandbox = "https://api.sandbox.hibob.com/"
+    changed = done("sources", "set-api", made["id"], "--api-key-file", key, "--api-url", sandbox)
+    assert changed["api_url"] == "https://api.sandbox.hibob.com"
+    assert "https" in refused("sources", "set-api", made["id"], "--api-key-file", key, "--api-url", "http://127.0.0.1")
+    stored = world.one("SELECT s::text FROM withdrawals.sources s")
+    assert "an-api-token" not in stored
+    other = done("sources", "create", "--name", "workday")
+    assert "nothing is asked" in refused("sources", "set-api", other["id"], "--api-key-file", key)
+    assert "no live source 99" in withdrawals("sources", "set-api", 99, "--api-key-file", key).err
+    acts = [row.action for row in world.run("SELECT action FROM withdrawals.audit ORDER BY id")]
+    assert acts == ["source.create", "source.set_api", "source.create"]
+
+
+def test_a_publisher_of_security_events_is_given_by_its_public_keys(
+    world: World, environment: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "publisher.json"
+    key = ECKey.generate_key("P-256", {"kid": "one"}).as_dict(private=False)
+    file.write_text(json.dumps({"issuer": "i", "audience": "a", "keys": [key]}, indent=2), encoding="utf-8")
+    given = ("--kind", "security-events", "--secret-file", file)
+    made = done("sources", "create", "--name", "directory", *given)
+    assert json.loads(made["secret"])["keys"] == [key]
+    assert json.loads(done("sources", "rotate", made["id"], "--secret-file", file)["secret"]) == json.loads(
+        made["secret"]
+    )
+    assert "publisher" in refused("sources", "create", "--name", "other", "--kind", "security-events")
 
 
 def test_a_disabled_source_frees_its_name_and_cannot_be_rotated(world: World, environment: Settings) -> None:

@@ -8,18 +8,21 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from unittest import mock
 from zoneinfo import ZoneInfo
 
+from joserfc.jwk import ECKey
 from pydantic import TypeAdapter, ValidationError
 from scim2_models import SCIMException
 from sqlalchemy.dialects import postgresql
 from starlette.requests import Request
 
+from schemas.events import PersonEvent
 from schemas.jobs import JobRequest, Moment, When
 from worker import config
+from worker.access import public_keys
 from worker.access.sealing import Seal
 from worker.access.tokens import _TOKEN
 from worker.config import settings
@@ -32,6 +35,11 @@ from worker.jobs.files import rows
 from worker.jobs.files.faults import Faults
 from worker.jobs.files.rows import Asked
 from worker.jobs.selection import selection_of
+from worker.people import event_publishers
+from worker.people.hr_records import finch as hr_finch
+from worker.people.hr_records import hibob as hr_hibob
+from worker.people.hr_records import personio as hr_personio
+from worker.people.hr_records import record
 from worker.people.inbox import IncomingEvent
 from worker.web import body
 from worker.web.api.submit import idempotency_key
@@ -40,7 +48,7 @@ from worker.web.console import times
 from worker.web.console.forms import parse_choice
 from worker.web.console.sign_in import path_inside
 from worker.web.console.view import _zone
-from worker.web.hooks import bamboohr, common, hr, okta
+from worker.web.hooks import bamboohr, common, finch, hibob, hr, okta, personio, security_events
 from worker.web.problems import ProblemError
 from worker.web.scim import filtering
 from worker.web.scim.errors import MEDIA_TYPE
@@ -82,6 +90,7 @@ def _event(event: IncomingEvent) -> None:
     event.key.encode()
     if event.event is not None:
         assert "\0" not in event.event.external_id
+    if isinstance(event.event, PersonEvent):
         assert type(event.event).model_validate(event.event.model_dump()) == event.event
 
 
@@ -99,6 +108,56 @@ def _bamboohr(data: bytes) -> None:
         _event(event)
 
 
+def _hibob(data: bytes) -> None:
+    assert hibob.is_ping(data) in (True, False)
+    for event in hibob.read_events(body.parse(data)):
+        _event(event)
+
+
+def _personio(data: bytes) -> None:
+    for event in personio.read_events(body.parse(data)):
+        _event(event)
+
+
+def _finch(data: bytes) -> None:
+    for event in finch.read_events(body.parse(data), "msg_1", datetime.now(UTC)):
+        _event(event)
+
+
+def _security_event(data: bytes) -> None:
+    event = security_events.read_event(security_events.read_claims({}, data))
+    if event is not None:
+        _event(event)
+
+
+def _signed_token(data: bytes) -> None:
+    key = ECKey.import_key(
+        {"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+         "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}
+    )  # fmt: skip
+    assert public_keys.open_signed(_text(data), [key]) is None
+
+
+def _publisher(data: bytes) -> None:
+    found = event_publishers.check(_text(data))
+    assert event_publishers.check(found) == found
+
+
+def _hr_record(data: bytes) -> None:
+    """What an HR system answers is foreign too."""
+    value, today = body.parse(data), date(2026, 3, 1)
+    readers: list[Callable[[], record.Record]] = [
+        lambda: hr_hibob.read_record(value, "5005", today),
+        lambda: hr_personio.read_record(value, today),
+        lambda: hr_finch.read_record(value, "5005", today),
+    ]
+    for read in readers:
+        try:
+            assert isinstance(read(), record.Stays | record.Leaves)
+        except (record.UnclearRecordError, record.NoAnswerError) as error:
+            assert str(error).isprintable()
+
+
 def _headers(*names: str) -> Callable[[bytes], Mapping[str, str]]:
     return lambda data: dict(zip(names, data.decode("latin-1").split("\n"), strict=False))
 
@@ -113,6 +172,15 @@ def _standard_signature(data: bytes) -> None:
 def _bamboohr_signature(data: bytes) -> None:
     headers = _headers("x-bamboohr-signature", "x-bamboohr-timestamp")(data)
     assert bamboohr.is_genuine("secret", headers, data) is False
+
+
+def _hibob_signature(data: bytes) -> None:
+    assert hibob.is_genuine("secret", _headers("bob-signature")(data), data) is False
+
+
+def _finch_signature(data: bytes) -> None:
+    headers = _headers("finch-signature", "finch-timestamp", "finch-event-id")(data)
+    assert finch.is_genuine("c2VjcmV0" * 4, headers, data) is False
 
 
 def _scim_filter(data: bytes) -> None:
@@ -282,6 +350,17 @@ _HR = ("type", "timestamp", "data", "external_id", "effective_at", "sequence", "
        "2026-03-01T08:00:00Z", "2026-03-01", "events", "uuid", "eventType", "user.lifecycle.deactivate", "published",
        "outcome", "result", "target", "id", "User", "employees", "fields", "status", "Status", "Inactive", "action",
        "changedFields", "9223372036854775807", "1e999", "\\u0000", "\\ud800", "null")  # fmt: skip
+_RECORDS = ("event_name", "employment.updated", "occurred_at", "payload", "person_id", "person", "id", "event_type",
+            "individual_id", "triggeredAt", "employee.left", "table.entry.updated", "tableId", "lifecycle", "data",
+            "employeeId", "type", "Ping test", "text", "2026-03-01T08:00:00.5", "9999-12-31T23:59:59", "5005",
+            "employees", "/root/id", "value", "internal", "terminationDate", "lifecycleStatus", "terminated", "_data",
+            "status", "INACTIVE", "employment_end_date", "termination", "termination_date", "responses", "code", "200",
+            "body", "is_active", "true", "false", "end_date", "latest_rehire_date", "employment_status")  # fmt: skip
+_SETS = ("iss", "aud", "jti", "iat", "toe", "txn", "sub", "sub_id", "format", "scim", "uri", "/Users/1", "externalId",
+         "events", "urn:ietf:params:scim:event:prov:deactivate", "urn:ietf:params:scim:event:prov:patch:full", "data",
+         "urn:ietf:params:scim:event:prov:put:notice", "attributes", "active", "Operations", "op", "path", "value",
+         "true", "1458505044", "1e18", "1e999", "\\ud800", "\\u0000", "null", "keys", "issuer", "audience", "kty", "EC",
+         "RSA", "crv", "P-256", "x", "y", "n", "e", "AQAB")  # fmt: skip
 _TIMES = ("2026-03-01", "T", "t", " ", "08:00:00", "Z", "+23:59", "-00:00", "+14:00", ".5", "0001-01-01", "9999-12-31",
           "24:00", "60", "W01", "999999d", "1h", "\u0661")  # fmt: skip
 
@@ -292,6 +371,15 @@ PARSERS: dict[str, Parser] = {
     "bamboohr_events": Parser(_bamboohr, (NotJsonError, RecursionError, ValidationError), _HR),
     "standard_signature": Parser(_standard_signature, (), ("v1,", "v1a,", " ", "\n", "=", "AAAA", "1800000000", "é")),
     "bamboohr_signature": Parser(_bamboohr_signature, (), ("\n", "1800000000", "a" * 64, "\u0661", "-1")),
+    "hibob_events": Parser(_hibob, (NotJsonError, RecursionError, ValidationError), _RECORDS),
+    "personio_events": Parser(_personio, (NotJsonError, RecursionError, ValidationError), _RECORDS),
+    "finch_events": Parser(_finch, (NotJsonError, RecursionError, ValidationError), _RECORDS),
+    "hr_record": Parser(_hr_record, (NotJsonError,), _RECORDS),
+    "hibob_signature": Parser(_hibob_signature, (), ("AAAA", "=", "\n", "é")),
+    "finch_signature": Parser(_finch_signature, (), ("v1,", " ", "\n", "=", "AAAA", "1800000000", "é")),
+    "security_event": Parser(_security_event, (security_events.RefusedSetError, RecursionError), _SETS),
+    "signed_token": Parser(_signed_token, (), ("eyJhbGciOiJFUzI1NiJ9", "eyJhbGciOiJub25lIn0", ".", "e30", "AAAA", "=")),
+    "publisher": Parser(_publisher, (InvalidInputError,), _SETS),
     "scim_filter": Parser(_scim_filter, (SCIMException,), _SCIM),
     "scim_patch": Parser(_scim_patch, (SCIMException,), _SCIM),
     "scim_path": Parser(_scim_path, (SCIMException,), _SCIM),

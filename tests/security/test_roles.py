@@ -28,6 +28,10 @@ OPEN = {
     "GET /hooks/okta/{source}",
     "POST /hooks/okta/{source}",
     "POST /hooks/bamboohr/{source}",
+    "POST /hooks/hibob/{source}",
+    "POST /hooks/personio/{source}",
+    "POST /hooks/finch/{source}",
+    "POST /hooks/security-events/{source}",
 }
 """Operations that need no token: probes, and HR systems, which authenticate in another way."""
 OPEN_PAGES = {

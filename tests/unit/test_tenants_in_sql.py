@@ -57,6 +57,7 @@ REASONS = {
     "leader._CONFIRM": "one relay leads for all organisations",
     "leader._RESIGN": "one relay leads for all organisations",
     "leader._TAKE": "one relay leads for all organisations",
+    "lookups._CLAIM": "a worker takes look-ups of all organisations, one at a time, and skips those that are locked",
     "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
     "sealed.replace": "a key of the whole service is rotated, by whoever holds it",

@@ -9,7 +9,7 @@ import pytest
 
 from tests.webhooks.conftest import Receiver
 from tests.world import PATIENCE
-from worker.webhooks import safe_post
+from worker.webhooks import safe_call, safe_post
 
 
 def test_a_name_that_turns_out_to_be_private_is_not_connected_to(receiver: Receiver) -> None:
@@ -24,6 +24,24 @@ def test_a_name_with_one_private_address_among_others_is_not_connected_to(monkey
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     answer = safe_post.post("https://help.example/", {}, b"{}", allow_private=False)
     assert answer == safe_post.Answer(error="private address")
+
+
+def test_an_api_is_asked_at_public_addresses_alone_and_for_a_short_answer(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://localhost:{receiver.server.server_address[1]}/"
+    assert safe_call.call("POST", url, {}, b"{}", allow_private=False).error == "private address"
+    assert receiver.got == []
+    receiver.status, receiver.headers = 429, {"Retry-After": "7", "Content-Length": "0"}
+    assert safe_call.call("POST", url, {}, b"{}", allow_private=True) == safe_call.Reply(429, b"", retry_after=7)
+    receiver.headers = {"Content-Length": "0", "Content-Encoding": "gzip"}
+    assert safe_call.call("POST", url, {}, b"{}", allow_private=True).error == "the answer is compressed"
+    with monkeypatch.context() as patched:
+        patched.setattr(safe_call, "MAX_BYTES", 5)
+        assert [safe_call._read([b"abc", rest]) for rest in (b"de", b"def")] == [b"abcde", None]
+    receiver.status, receiver.headers = 302, {"Location": url + "other", "Content-Length": "0"}
+    assert safe_call.call("POST", url, {}, b"{}", allow_private=True).status == 302, "no redirect is followed"
+    assert len(receiver.got) == 3
 
 
 def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

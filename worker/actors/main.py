@@ -20,5 +20,6 @@ def drain() -> None:
 
 @dramatiq.actor(actor_name=WEBHOOKS_ACTOR, queue_name=WEBHOOKS_QUEUE)
 def deliver() -> None:
-    """A webhook is due: send until none is."""
+    """A webhook or a look-up in an HR system is due: make requests until none is."""
+    lifecycle.lookups.run()
     lifecycle.deliverer.run()

@@ -27,6 +27,8 @@ class RegisteredSource:
     disabled_at: datetime | None
     previous_until: datetime | None
     """Until then the secret before the last rotation is accepted too."""
+    api_url: str | None = None
+    """Where the API of the HR system is; None: at its usual address, or it is not asked."""
 
     @property
     def grace(self) -> timedelta:
@@ -46,6 +48,7 @@ _SOURCE = (
     sources.c.created_by,
     sources.c.disabled_at,
     case((_IS_ROTATING, sources.c.previous_until)).label("previous_until"),
+    sources.c.api_url,
 )
 _SECRETS = (sources.c.secret, case((_IS_ROTATING, sources.c.previous_secret)).label("previous_secret"))
 _LIVE = sources.c.disabled_at.is_(None)
@@ -61,8 +64,10 @@ def insert_source(
     grace_hours: int,
     secret: str,
     created_by: str,
+    api_key: str | None = None,
+    api_url: str | None = None,
 ) -> RegisteredSource | None:
-    """A new source with a sealed secret; None when a live source of the organisation has this name."""
+    """A new source, secret and API key sealed; None when a live source of the organisation has this name."""
     row = insert(sources).values(
         organisation_id=organisation_id,
         name=name,
@@ -71,6 +76,8 @@ def insert_source(
         grace_hours=grace_hours,
         secret=secret,
         created_by=created_by,
+        api_key=api_key,
+        api_url=api_url,
     )
     unless_taken = row.on_conflict_do_nothing(
         index_elements=[sources.c.organisation_id, sources.c.name], index_where=_LIVE
@@ -128,6 +135,18 @@ def rotate(
         update(sources)
         .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
         .values(secret=secret, **previous)
+    )
+    return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
+
+
+def set_api(
+    connection: Connection, organisation_id: int, source_id: int, *, api_key: str, api_url: str | None
+) -> RegisteredSource:
+    """Give a locked source another sealed API key, and the address that belongs to it."""
+    changed = (
+        update(sources)
+        .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
+        .values(api_key=api_key, api_url=api_url)
     )
     return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
 

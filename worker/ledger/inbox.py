@@ -15,6 +15,8 @@ from worker.models import receipts
 
 ReceiptKey = tuple[int, str, str]
 """Organisation, door and the sender's key."""
+CHANGED = "user.changed"
+"""The type of an event that has to be looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class NewReceipt:
     effective_at: datetime | None = None
     request_id: str | None = None
     traceparent: str | None = None
+    lookup: bool = False
+    """What it says has to be looked up in the HR system before it is applied."""
 
     @property
     def unique_key(self) -> ReceiptKey:
@@ -43,16 +47,16 @@ class NewReceipt:
 # Events that came together bear different times, in the order in which they came.
 _INSERT_ALL = text("""
 INSERT INTO withdrawals.receipts (organisation_id, door, idempotency_key, request_hash, status, waiting, type,
-    external_id, sequence, occurred_at, effective_at, received_at, run_after, request_id, traceparent)
+    external_id, sequence, occurred_at, effective_at, received_at, run_after, request_id, traceparent, lookup)
 SELECT g.organisation_id, g.door, g.key, g.request_hash, g.status, g.type IS NOT NULL, g.type, g.external_id,
     g.sequence, g.occurred_at, g.effective_at, t.received_at, CASE WHEN g.type IS NOT NULL THEN t.received_at END,
-    g.request_id, g.traceparent
+    g.request_id, g.traceparent, g.lookup
 FROM unnest(CAST(:organisations AS bigint[]), CAST(:doors AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
     CAST(:statuses AS text[]), CAST(:types AS text[]), CAST(:persons AS text[]), CAST(:sequences AS bigint[]),
     CAST(:occurred AS timestamptz[]), CAST(:effective AS timestamptz[]), CAST(:requests AS text[]),
-    CAST(:traces AS text[])) WITH ORDINALITY
+    CAST(:traces AS text[]), CAST(:lookups AS boolean[])) WITH ORDINALITY
     AS g(organisation_id, door, key, request_hash, status, type, external_id, sequence, occurred_at, effective_at,
-        request_id, traceparent, place)
+        request_id, traceparent, lookup, place)
 CROSS JOIN LATERAL (SELECT now() + g.place * interval '1 microsecond' AS received_at) t
 WHERE g.occurred_at IS NULL OR g.occurred_at <= clock_timestamp() + CAST(:skew AS interval)
 ORDER BY g.organisation_id, g.door, g.key
@@ -80,6 +84,7 @@ def insert_all(connection: Connection, new: Sequence[NewReceipt], *, skew: timed
         "effective": [one.effective_at for one in new],
         "requests": [one.request_id for one in new],
         "traces": [one.traceparent for one in new],
+        "lookups": [one.lookup for one in new],
     }
     rows = connection.execute(_INSERT_ALL, values)
     return {(row.organisation_id, row.door, row.idempotency_key): row.id for row in rows}

@@ -51,9 +51,10 @@ WITH RECURSIVE organisations AS (
     FROM organisations o WHERE o.id IS NOT NULL
 )
 SELECT o.id FROM organisations o CROSS JOIN LATERAL (
-    SELECT r.run_after FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = o.id
+    SELECT r.run_after FROM withdrawals.receipts r
+    WHERE r.waiting AND NOT r.lookup AND r.organisation_id = o.id AND r.run_after <= now()
     ORDER BY r.run_after LIMIT 1) first
-WHERE o.id IS NOT NULL AND first.run_after <= now() ORDER BY first.run_after LIMIT :most
+WHERE o.id IS NOT NULL ORDER BY first.run_after LIMIT :most
 """)
 
 
@@ -83,7 +84,7 @@ def try_lock(connection: Connection, organisation_id: int) -> bool:
 _TAKE = text("""
 WITH near AS MATERIALIZED (
     SELECT r.id, r.external_id, r.run_after, r.together FROM withdrawals.receipts r
-    WHERE r.organisation_id = :organisation_id AND r.waiting AND r.run_after <= now()
+    WHERE r.organisation_id = :organisation_id AND r.waiting AND NOT r.lookup AND r.run_after <= now()
     ORDER BY r.run_after, r.id LIMIT :window
 ), head AS MATERIALIZED (
     SELECT together FROM near ORDER BY run_after, id LIMIT 1
@@ -171,8 +172,8 @@ def retry(
 
 
 _GIVE_UP = text("""
-UPDATE withdrawals.receipts SET waiting = false, external_id = NULL, run_after = NULL, applied_at = clock_timestamp(),
-    status = :status, dead_letter_id = :letter_id
+UPDATE withdrawals.receipts SET waiting = false, lookup = false, external_id = NULL, run_after = NULL,
+    applied_at = clock_timestamp(), status = :status, dead_letter_id = :letter_id
 WHERE organisation_id = :organisation_id AND id = :id AND waiting
 """)
 _LOCK_ONE = text("""

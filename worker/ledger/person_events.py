@@ -137,11 +137,12 @@ def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tup
     return {(row.organisation_id, row.external_id): row.epoch for row in rows}
 
 
-# A statement of its own, after the locks: beside them it would read persons from its older snapshot.
+# A statement of its own, after the locks: beside them it would read persons from its older snapshot. An HR system that
+# did not answer once, when an event of its was looked up, does not keep the deactivations of other sources waiting.
 _EPOCHS_OF_CHUNKS = text(f"""
 SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch, EXISTS (
     SELECT 1 FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = j.organisation_id
-        AND r.external_id = {DEACTIVATED} OFFSET 0) AS awaits
+        AND r.external_id = {DEACTIVATED} AND NOT (r.lookup AND r.attempts > 0) OFFSET 0) AS awaits
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
 """)

@@ -9,6 +9,7 @@ from worker.models import endpoints, organisation_settings, sources
 PLACES: dict[str, tuple[str, Column[int], Column[str] | Column[str | None]]] = {
     "sources.secret": ("hr-secret", sources.c.id, sources.c.secret),
     "sources.previous_secret": ("hr-secret", sources.c.id, sources.c.previous_secret),
+    "sources.api_key": ("hr-secret", sources.c.id, sources.c.api_key),
     "endpoints.secret": ("webhook-secret", endpoints.c.id, endpoints.c.secret),
     "endpoints.previous_secret": ("webhook-secret", endpoints.c.id, endpoints.c.previous_secret),
     "organisation_settings.erasure_key": (

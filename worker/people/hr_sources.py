@@ -20,11 +20,27 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, unkno
 from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
+from worker.people import event_publishers
+from worker.webhooks import safe_post
 
 log = structlog.get_logger(__name__)
 
-KINDS = {"standard": "/hooks/hr", "okta": "/hooks/okta", "bamboohr": "/hooks/bamboohr"}
+KINDS = {
+    "standard": "/hooks/hr",
+    "okta": "/hooks/okta",
+    "bamboohr": "/hooks/bamboohr",
+    "hibob": "/hooks/hibob",
+    "personio": "/hooks/personio",
+    "finch": "/hooks/finch",
+    "security-events": "/hooks/security-events",
+}
 """The kinds of sources, each with the path under which its sources send."""
+API_KEYS = {
+    "hibob": "the service user's id and token, with a colon between",
+    "personio": "the API client's id and secret, with a colon between",
+    "finch": "the access token of the connection",
+}
+"""The kinds whose API is asked about each event, and what their key is."""
 POLICIES = ("withdraw", "hold", "ignore")
 RESERVED = ("cli", "scim", "api", "console")
 """Names of the other doors through which requests come."""
@@ -57,11 +73,15 @@ def create(
     on_deactivate: str = "withdraw",
     grace_hours: int = 0,
     secret: str | None = None,
+    api_key: str | None = None,
+    api_url: str | None = None,
 ) -> NewSecret:
     """Let an HR system send events. `secret`: one that the HR system made; None: make a new one.
 
+    `api_key`: with which the kinds of `API_KEYS` are asked about each event; `api_url`: another address than the usual.
+
     Raises:
-        InvalidInputError: name, kind, policy, grace period or secret is wrong; the message says which.
+        InvalidInputError: name, kind, policy, grace period, secret or API key is wrong; the message says which.
         ConflictError: a live source of the organisation has this name.
         SettingsError: there is no key to seal the secret with.
     """
@@ -78,6 +98,8 @@ def create(
         raise InvalidInputError(f"grace_hours: must be from 0 to {MAX_GRACE_HOURS}")
     secret = _check_secret(kind, secret) if secret is not None else _new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
+    if api_key is not None or api_url is not None or kind in API_KEYS:
+        api_key, api_url = _check_api(settings, kind, api_key, api_url)
 
     def work(connection: Connection) -> RegisteredSource:
         made = hr_sources.insert_source(
@@ -89,6 +111,8 @@ def create(
             grace_hours=grace_hours,
             secret=sealed,
             created_by=actor,
+            api_key=api_key,
+            api_url=api_url,
         )
         if made is None:
             for known, secrets_of_known in hr_sources.find_by_name(connection, kind, name):
@@ -140,6 +164,36 @@ def rotate(
     forget_all()
     log.info("source.rotated", source_id=source.id, organisation_id=organisation_id)
     return NewSecret(source, secret)
+
+
+def set_api(
+    database: Database,
+    settings: Settings,
+    *,
+    organisation_id: int,
+    source_id: int,
+    actor: str,
+    api_key: str,
+    api_url: str | None = None,
+) -> RegisteredSource:
+    """Give a source another API key. `api_url`: None: the usual address.
+
+    Raises:
+        NotFoundError: there is no such live source in this organisation.
+        InvalidInputError: its kind has no API that is asked, or the key or the URL is wrong.
+    """
+
+    def work(connection: Connection) -> RegisteredSource:
+        source, _ = hr_sources.lock(connection, organisation_id, source_id) or (None, None)
+        if source is None:
+            raise NotFoundError(f"there is no live source {source_id} in this organisation")
+        sealed, address = _check_api(settings, source.kind, api_key, api_url)
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.set_api")
+        return hr_sources.set_api(connection, organisation_id, source_id, api_key=sealed, api_url=address)
+
+    source = database.run(work)
+    log.info("source.api_set", source_id=source.id, organisation_id=organisation_id)
+    return source
 
 
 def disable(database: Database, *, organisation_id: int, source_id: int, actor: str) -> RegisteredSource:
@@ -241,7 +295,21 @@ def _open(seal: Seal, source: RegisteredSource, sealed: Sequence[str]) -> list[s
     return [secret.decode() for secret in opened if secret is not None]
 
 
+def _check_api(settings: Settings, kind: str, key: str | None, url: str | None) -> tuple[str, str | None]:
+    """The sealed key and the address of an API."""
+    if kind not in API_KEYS:
+        raise InvalidInputError(f"api_key: nothing is asked of a source of kind {kind!r}. Leave it out.")
+    key = (key or "").strip()
+    if len(key) < 8 or not key.isascii() or not key.isprintable() or ("colon" in API_KEYS[kind] and ":" not in key):
+        raise InvalidInputError(f"api_key: is needed for kind {kind!r}: {API_KEYS[kind]}.")
+    if url is not None:
+        safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
+    return source_seal(settings).seal(key.encode()), url.rstrip("/") if url else None
+
+
 def _new_secret(kind: str) -> str:
+    if kind == "security-events":
+        raise InvalidInputError("secret: is needed for kind 'security-events': the publisher's document with its keys")
     if kind == "standard":
         return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_urlsafe(32)
@@ -249,6 +317,8 @@ def _new_secret(kind: str) -> str:
 
 def _check_secret(kind: str, secret: str) -> str:
     secret = secret.strip()
+    if kind == "security-events":
+        return event_publishers.check(secret)
     if len(secret) < 16 or not secret.isascii() or not secret.isprintable():
         raise InvalidInputError("secret: use at least 16 printable ASCII characters")
     if kind == "standard":
@@ -258,4 +328,9 @@ def _check_secret(kind: str, secret: str) -> str:
             enough = False
         if not secret.startswith("whsec_") or not enough:
             raise InvalidInputError("secret: must be `whsec_` followed by at least 16 bytes in base64")
+    if kind == "finch":
+        try:
+            base64.b64decode(secret, validate=True)
+        except ValueError:
+            raise InvalidInputError("secret: must be the base64 that Finch shows") from None
     return secret

@@ -25,7 +25,7 @@ from worker.group_commit import GroupCommit
 from worker.jobs.calendar import end_of_day
 from worker.ledger import dead_letters, inbox, inbox_sets, jobs
 from worker.ledger.hr_sources import RegisteredSource
-from worker.ledger.inbox import NewReceipt, ShownReceipt, StoredReceipt
+from worker.ledger.inbox import CHANGED, NewReceipt, ShownReceipt, StoredReceipt
 from worker.ledger.inbox_sets import WaitingEvent
 from worker.people.apply_events import EventResult, add_grace, apply_events, lock_people
 from worker.people.events import AHEAD, MAX_CLOCK_SKEW, EventReceipt
@@ -36,14 +36,25 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedRecord:
+    """Somebody's record in the HR system changed. What it says now is looked up there (`worker/queue/lookups.py`)."""
+
+    external_id: str
+    occurred_at: datetime | None = None
+    """When it changed; None: when the event was received."""
+
+
+@dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """One event as it came. `event`: what it says about a person; `fault`: why it cannot be read; neither: ignored."""
+    """One event as it came. `event`: what it says about a person, or whose record changed; `fault`: why it cannot be
+    read; neither: ignored.
+    """
 
     key: str
     """The sender's own id of the event."""
     body: bytes
     """Its hash tells a repeated event from another one."""
-    event: PersonEvent | None = None
+    event: PersonEvent | ChangedRecord | None = None
     fault: str | None = None
     """What is wrong with it, free of personal data."""
     request_id: str | None = field(default_factory=request.current)
@@ -156,7 +167,7 @@ def _time_zones(connection: Connection, given: Sequence[_Given]) -> dict[int, st
     dated = {
         source.organisation_id
         for source, incoming in given
-        if incoming.event is not None and not isinstance(incoming.event.effective_at, datetime | None)
+        if isinstance(incoming.event, PersonEvent) and not isinstance(incoming.event.effective_at, datetime | None)
     }
     return inbox.time_zones(connection, sorted(dated)) if dated else {}
 
@@ -168,6 +179,11 @@ def _read(source: RegisteredSource, incoming: IncomingEvent, zones: dict[int, st
     of = (source.organisation_id, _door(source), incoming.key, request_hash)
     if event is None:
         return NewReceipt(*of, ReceiptStatus.IGNORED, **came)
+    if isinstance(event, ChangedRecord):
+        came |= {"type": CHANGED, "lookup": True}
+        return NewReceipt(
+            *of, ReceiptStatus.ACCEPTED, external_id=event.external_id, occurred_at=event.occurred_at, **came
+        )
     effective_at = event.effective_at
     try:
         if effective_at is not None and not isinstance(effective_at, datetime):

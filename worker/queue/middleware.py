@@ -12,6 +12,7 @@ from worker.config import Settings
 from worker.database import BY_INDEX, Database
 from worker.queue.drain import Drain
 from worker.queue.heartbeat import Heartbeat
+from worker.queue.lookups import Lookups
 from worker.webhooks.deliveries import Deliverer
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Lifecycle(dramatiq.Middleware):
         self.database.show_use("worker")
         self.drain = Drain(self.database, self._settings)
         self.deliverer = Deliverer(self.database, self._settings)
+        self.lookups = Lookups(self.database, self._settings)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)
@@ -46,6 +48,7 @@ class Lifecycle(dramatiq.Middleware):
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.drain.stop()
         self.deliverer.stop()
+        self.lookups.stop()
         self._last_call = threading.Timer(self._settings.shutdown_seconds, self.drain.interrupt)
         self._last_call.daemon = True
         self._last_call.start()

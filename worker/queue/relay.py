@@ -21,7 +21,7 @@ from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
 from worker.jobs.files import uploads
-from worker.ledger import brake, claims, feed, inbox_sets, jobs, processes, webhook_batches, webhook_deliveries
+from worker.ledger import brake, claims, feed, inbox_sets, jobs, lookups, processes, webhook_batches, webhook_deliveries
 from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
@@ -181,8 +181,12 @@ class Relay:
             due = min(
                 claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
             )
-            webhooks_due = webhook_deliveries.any_due(connection) or webhook_batches.any_due(connection)
-        if webhooks_due:
+            requests_due = (
+                webhook_deliveries.any_due(connection)
+                or webhook_batches.any_due(connection)
+                or lookups.any_due(connection)
+            )
+        if requests_due:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         return self._top_up(due) if due else 0
 

@@ -1,8 +1,6 @@
 """Who somebody is: the checks of an id token (OpenID Connect Core 1.0, 3.1.3.7) and of a logout token (Back-Channel
 Logout 1.0, 2.6)."""
 
-import base64
-import json
 import time
 import unicodedata
 from dataclasses import dataclass
@@ -12,16 +10,14 @@ from typing import Any
 import structlog
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
-from joserfc.errors import JoseError
 from joserfc.jwt import JWTClaimsRegistry, Token
 
+from worker.access.public_keys import ALGORITHMS, FAULTS, read_header
 from worker.sign_on.errors import SignInRefusedError
 from worker.sign_on.provider import Provider, Tokens
 
 log = structlog.get_logger(__name__)
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
-"""Signatures with a public key alone: with `none` or a shared secret anybody, or every holder of it, makes tokens."""
 LEEWAY = 60
 """Maximum tolerated clock skew, in seconds."""
 FRESH = 300
@@ -30,8 +26,6 @@ LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _LONGEST_ID = 255
 _LONGEST_NAME = 100
 _LONGEST_EMAIL = 254
-_FAULTS = (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What the libraries raise about tokens that are wrong in whatever way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +109,7 @@ def check_logout_token(provider: Provider, presented: str) -> LogoutToken:
         )
         expires = max(claims.get("exp", 0), issued + FRESH) + 2 * LEEWAY
         expires_at = datetime.fromtimestamp(min(expires, now + 86_400), UTC)
-    except (*_FAULTS, OverflowError) as error:
+    except (*FAULTS, OverflowError) as error:
         raise _refused(f"logout token: {type(error).__name__}") from None
     if not right:
         raise _refused("logout token: a claim is missing or wrong")
@@ -139,7 +133,7 @@ def _check_id_token(provider: Provider, tokens: Tokens, nonce: str) -> dict[str,
             raise ValueError("sub")
         if token.header.get("typ", "JWT").lower() == "logout+jwt" or "events" in claims:
             raise ValueError("a logout token")
-    except _FAULTS as error:
+    except FAULTS as error:
         raise _refused(f"id token: {type(error).__name__} {str(error)[:80]}") from None
     return dict(claims)
 
@@ -147,17 +141,13 @@ def _check_id_token(provider: Provider, tokens: Tokens, nonce: str) -> dict[str,
 def _verify(provider: Provider, presented: str) -> Token:
     """A token whose signature is the provider's, by one of its keys for one of `ALGORITHMS`."""
     try:
-        head = presented.partition(".")[0]
-        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-        kid = header.get("kid")
-        if header.get("alg") not in ALGORITHMS or not isinstance(kid, str | None):
-            raise ValueError("alg")
-    except _FAULTS as error:
+        kid = read_header(presented).get("kid")
+    except FAULTS as error:
         raise _refused(f"token: {type(error).__name__}") from None
     for key in provider.keys(kid):
         try:
             return jwt.decode(presented, key, algorithms=list(ALGORITHMS))
-        except _FAULTS:
+        except FAULTS:
             continue
     raise _refused("token: no key of the provider has signed it")
 

@@ -8,9 +8,8 @@ import httpx2
 import structlog
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.httpx_client import OAuth2Client
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, JWKRegistry, RSAKey
 
+from worker.access.public_keys import Key, parse_keys
 from worker.config import Settings
 from worker.errors import SettingsError
 from worker.sign_on.errors import ProviderUnreachableError, SignInRefusedError
@@ -29,9 +28,6 @@ CALLBACK = "/console/sign-in/callback"
 SIGNED_OUT = "/console/sign-in"
 _NEEDED = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _OTHERS = ("userinfo_endpoint", "end_session_endpoint")
-_MOST_KEYS = 50
-
-Key = RSAKey | ECKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +182,7 @@ class Provider:
         return found
 
     def _read_keys(self) -> list[Key]:
-        return _parse_keys(self._get(self.metadata()["jwks_uri"]))
+        return parse_keys(self._get(self.metadata()["jwks_uri"]))
 
     def _get(self, address: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
         try:
@@ -199,22 +195,6 @@ class Provider:
         if not isinstance(found, dict):
             raise ProviderUnreachableError("The provider's answer is not a JSON object.")
         return found
-
-
-def _parse_keys(document: dict[str, Any]) -> list[Key]:
-    """The public keys for signatures; what else stands there, or cannot be read, is left out."""
-    keys: list[Key] = []
-    listed = document.get("keys")
-    for item in (listed if isinstance(listed, list) else [])[:_MOST_KEYS]:
-        if not isinstance(item, dict) or item.get("kty") not in ("RSA", "EC") or item.get("use", "sig") != "sig":
-            continue
-        try:
-            key = JWKRegistry.import_key(item)
-        except (JoseError, ValueError, TypeError, KeyError):
-            continue
-        if isinstance(key, RSAKey | ECKey):
-            keys.append(key)
-    return keys
 
 
 def _unreachable(what: str, error: Exception) -> ProviderUnreachableError:

@@ -39,7 +39,7 @@ from worker.web.charset import Utf8Forms
 from worker.web.console import app as console
 from worker.web.console.render import PATH
 from worker.web.context import Services
-from worker.web.hooks import bamboohr, hr, okta
+from worker.web.hooks import bamboohr, finch, hibob, hr, okta, personio, security_events
 from worker.web.pools import Pools
 from worker.web.rate_limits import RateLimiter
 from worker.web.scim import discovery, users
@@ -51,6 +51,10 @@ LEAN = [*hr.router.routes, *submit.router.routes]
 ROUTERS = [
     okta.router,
     bamboohr.router,
+    hibob.router,
+    personio.router,
+    finch.router,
+    security_events.router,
     health.router,
     metrics.router,
     control.router,

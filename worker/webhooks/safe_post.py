@@ -107,14 +107,15 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
                 extensions={"timeout": limits},
             ) as response,
         ):
-            return Answer(status=response.status, retry_after=_retry_after(response.headers))
+            return Answer(status=response.status, retry_after=read_retry_after(response.headers))
     except PrivateAddressError:
         return Answer(error="private address")
     except EXCHANGE_ERRORS as error:
         return Answer(error=type(error).__name__)
 
 
-def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+def read_retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """The seconds of a `Retry-After` header, a day at the most; None: there is none, or it is a date."""
     value = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
     return min(int(value), 86_400) if value.isdigit() and len(value) < 10 else None
 

@@ -88,7 +88,7 @@ def check_key(key: str) -> str:
 
 async def receive(context: Services, source: RegisteredSource, event: IncomingEvent) -> Response:
     """Store one event, and answer with its receipt or with what is wrong with it."""
-    stored = await _store(context, source, event)
+    stored = await store(context, source, event)
     if isinstance(stored, RejectedEvent):
         receipt_id = str(stored.receipt_id)
         if stored.fault == NOT_JSON:
@@ -113,7 +113,7 @@ async def receive_all(
         return await receive(context, source, IncomingEvent(digest(body), body, fault=NOT_JSON))
     except ValidationError as error:
         return await receive(context, source, IncomingEvent(digest(body), body, fault=describe_faults(error)))
-    stored = await asyncio.gather(*(_store(context, source, event) for event in events), return_exceptions=True)
+    stored = await asyncio.gather(*(store(context, source, event) for event in events), return_exceptions=True)
     for found in stored:
         if isinstance(found, IdempotencyConflictError):
             log.warning("hook.event_id_reused", source_id=source.id, organisation_id=source.organisation_id)
@@ -122,7 +122,7 @@ async def receive_all(
     return Response(status_code=200)
 
 
-async def _store(context: Services, source: RegisteredSource, event: IncomingEvent) -> Answer:
+async def store(context: Services, source: RegisteredSource, event: IncomingEvent) -> Answer:
     """Commit one event, together with those that come at the same time. One that is wrong goes a way of its own.
 
     Raises:

@@ -1,0 +1,172 @@
+"""Looks events up in the HR systems that sent them, before they are applied: each says only that a record changed.
+
+An HR system is asked outside of any transaction, with a time limit, in one thread of a process at a time. A process may
+die between any two lines: until what was found is committed the event waits, and its lease runs out. While an HR system
+does not answer, it is asked again for hours; a record that is unclear, and one that could not be read for so long, are
+put in front of a person as a dead letter. Nobody is withdrawn on doubt (decision record 0051).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from worker.config import Settings
+from worker.database import Database, notify_after_commit
+from worker.errors import WithdrawalsError
+from worker.jobs.calendar import end_of_day
+from worker.ledger import inbox, inbox_sets, lookups
+from worker.ledger.lookups import ClaimedLookup
+from worker.people.hr_records import finch, hibob, personio
+from worker.people.hr_records.record import Api, Leaves, NoAnswerError, Record, UnclearRecordError, caller
+from worker.people.hr_sources import source_seal
+from worker.people.inbox import kind_of
+from worker.queue.recovery import backoff
+from worker.records import StoredEvent
+
+log = structlog.get_logger(__name__)
+
+SYSTEMS: Mapping[str, tuple[str, Callable[[Api, str, date], Record]]] = {
+    "hibob": (hibob.URL, hibob.look_up),
+    "personio": (personio.URL, personio.look_up),
+    "finch": (finch.URL, finch.look_up),
+}
+"""By the kind of the source: the usual address of the API, and what asks it."""
+_LEASE = timedelta(seconds=60)
+"""Longer than the exchanges of one look-up may take."""
+_SECONDS_OF_ONE_RUN = 10.0
+"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
+_WEST = timedelta(hours=12)
+"""So far is the westernmost time zone behind: a day that is past there is past everywhere."""
+
+
+class Lookups:
+    """Makes the look-ups that are due."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._busy = threading.Lock()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Begin no more look-ups. The one in progress ends within seconds."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Look up until nothing is due or the time of one run is over; how many were made."""
+        if not self._busy.acquire(blocking=False):
+            return 0
+        try:
+            started, made = time.monotonic(), 0
+            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN and self.step():
+                made += 1
+            return made
+        finally:
+            self._busy.release()
+
+    def step(self) -> bool:
+        """Make the look-up that has been due for longest; whether there was one."""
+        try:
+            claimed = self._database.run(lambda connection: lookups.claim(connection, lease=_LEASE))
+        except IntegrityError:  # another worker has begun one of the same person: what is left is due again later
+            return False
+        if claimed is None:
+            return False
+        try:
+            found = self._look_up(claimed)
+            ended = self._database.run(lambda connection: _record(connection, claimed, found))
+        except NoAnswerError as error:
+            unanswered = error
+            ended = self._database.run(lambda connection: self._postpone(connection, claimed, unanswered))
+        except WithdrawalsError as error:
+            unclear = error
+            ended = self._database.run(lambda connection: _give_up(connection, claimed, str(unclear)))
+        log.info("lookup." + ended, **_ids(claimed))
+        return True
+
+    def _look_up(self, claimed: ClaimedLookup) -> Record:
+        """Ask the HR system.
+
+        Raises:
+            NoAnswerError: it does not answer as it should.
+            UnclearRecordError: it does not say clearly whether the person leaves.
+        """
+        with self._database.begin() as connection:
+            known = lookups.find_api(connection, claimed)
+        if known is None or known.kind not in SYSTEMS:
+            raise UnclearRecordError("the source has been replaced by one whose HR system is not asked")
+        opened = source_seal(self._settings).open(known.key) if known.key is not None else None
+        if opened is None:
+            raise NoAnswerError("the source's API key is missing or cannot be opened")
+        address, look_up = SYSTEMS[known.kind]
+        call = caller(allow_private=self._settings.webhooks_allow_private)
+        today = (datetime.now(UTC) - _WEST).date()
+        return look_up(Api(known.url or address, opened.decode(), call), claimed.event.external_id, today)
+
+    def _postpone(self, connection: Connection, claimed: ClaimedLookup, error: NoAnswerError) -> str:
+        """Ask again later; what could not be read for hours goes to a person."""
+        log.warning("lookup.not_answered", **_ids(claimed), error=str(error))
+        if claimed.event.tried_for >= self._settings.retry_time:
+            return _give_up(connection, claimed, f"the HR system did not answer: {error}")
+        if not lookups.lock(connection, claimed):
+            return "lost"
+        wait = backoff(self._settings, claimed.event.attempts + 1)
+        asked = timedelta(seconds=min(error.retry_after or 0, self._settings.backoff_max_seconds))
+        lookups.retry(connection, claimed, wait=max(wait, asked))
+        return "postponed"
+
+
+def _record(connection: Connection, claimed: ClaimedLookup, found: Record) -> str:
+    """Write what was found, for the inbox; or end the event when its source says nothing new."""
+    if not lookups.lock(connection, claimed):
+        return "lost"
+    effective_at = None
+    if isinstance(found, Leaves) and found.last_day is not None:
+        zone = inbox.time_zones(connection, [claimed.organisation_id]).get(claimed.organisation_id, "UTC")
+        effective_at = end_of_day(found.last_day, zone, field="the last day")
+    last = lookups.find_last(connection, claimed)
+    event_type = _say(found, effective_at, last, claimed.began_at)
+    if event_type is None:
+        lookups.ignore(connection, claimed)
+        return "unchanged"
+    lookups.write_found(connection, claimed, event_type=event_type, effective_at=effective_at, last=last)
+    notify_after_commit(connection)
+    return "found"
+
+
+def _say(found: Record, effective_at: datetime | None, last: StoredEvent | None, now: datetime) -> str | None:
+    """The event that a record amounts to, after what its source has said last; None: nothing new.
+
+    Somebody who stays is reactivated only if this source had deactivated them: a new job title in one HR system must
+    not undo what another one has said.
+    """
+    leaving = last is not None and last.deactivates
+    if isinstance(found, Leaves):
+        if leaving and last is not None and (last.effective_at == effective_at or effective_at is None):
+            return None
+        return "user.deactivated"
+    if not leaving or last is None:
+        return None
+    return "user.reactivated" if last.effective_at <= now else "user.deactivation_cancelled"
+
+
+def _give_up(connection: Connection, claimed: ClaimedLookup, fault: str) -> str:
+    """Put an event in front of a person."""
+    if not lookups.lock(connection, claimed):
+        return "lost"
+    inbox_sets.give_up(connection, claimed.organisation_id, claimed.event, fault=fault, kind=kind_of(fault))
+    return "given_up"
+
+
+def _ids(claimed: ClaimedLookup) -> dict[str, object]:
+    return {
+        "receipt_id": claimed.event.id,
+        "organisation_id": claimed.organisation_id,
+        "source": claimed.source,
+        "request_id": claimed.event.request_id,
+    }
