@@ -18,6 +18,7 @@ _ALONE = {
     "drill": ("drill",),
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
+    "reconcile": ("reconcile",),
     "explain": ("explain",),
     "events": ("events",),
 }
@@ -33,6 +34,7 @@ _GROUPS = {
     "receipts": ("receipts",),
     "members": ("members",),
     "report": ("report",),
+    "rosters": ("rosters",),
     "sessions": ("sessions",),
     "sources": ("sources",),
     "tokens": ("tokens",),

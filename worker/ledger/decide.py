@@ -188,15 +188,22 @@ _DECIDE = load_sql(
 
 
 def decide(
-    connection: Connection, chunk_ids: Sequence[int], *, superseded: Sequence[int], locked: Sequence[int]
+    connection: Connection,
+    chunk_ids: Sequence[int],
+    *,
+    superseded: Sequence[int],
+    locked: Sequence[int],
+    of_rosters: Sequence[int] = (),
+    returned: Sequence[int] = (),
 ) -> list[Decided]:
     """Decide locked chunks over locked enrolments; write enrolments, letters, outcomes, audit and chunks.
 
     `superseded`: the letter chunks among them whose deactivation a newer event has replaced.
+    `of_rosters`: the chunks of rosters, in which the enrolments `returned` are superseded, each by its person's event.
     """
-    rows = connection.execute(
-        _DECIDE, {"chunks": list(chunk_ids), "superseded": list(superseded), "locked": list(locked)}
-    ).all()
+    values = {"chunks": chunk_ids, "superseded": superseded, "locked": locked}
+    values |= {"of_rosters": of_rosters, "returned": returned}
+    rows = connection.execute(_DECIDE, {name: list(ids) for name, ids in values.items()}).all()
     if rows and rows[0].changed != rows[0].withdrawn:
         raise RuntimeError("an enrolment that was locked as active was not updated")
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]

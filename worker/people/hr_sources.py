@@ -20,13 +20,14 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, unkno
 from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
+from worker.rules import ROSTER
 
 log = structlog.get_logger(__name__)
 
 KINDS = {"standard": "/hooks/hr", "okta": "/hooks/okta", "bamboohr": "/hooks/bamboohr"}
 """The kinds of sources, each with the path under which its sources send."""
 POLICIES = ("withdraw", "hold", "ignore")
-RESERVED = ("cli", "scim", "api", "console")
+RESERVED = ("cli", "scim", "api", "console", ROSTER)
 """Names of the other doors through which requests come."""
 MAX_GRACE_HOURS = 8760
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
