@@ -7,7 +7,7 @@ is decided from rows alone, without anything joined: there one statement checks 
 protected is another row, which a second statement looks for once these locks are held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -193,16 +193,15 @@ def decide(
     *,
     superseded: Sequence[int],
     locked: Sequence[int],
-    of_rosters: Sequence[int] = (),
-    returned: Sequence[int] = (),
+    returned: Collection[tuple[int, int]] = (),
 ) -> list[Decided]:
     """Decide locked chunks over locked enrolments; write enrolments, letters, outcomes, audit and chunks.
 
     `superseded`: the letter chunks among them whose deactivation a newer event has replaced.
-    `of_rosters`: the chunks of rosters, in which the enrolments `returned` are superseded, each by its person's event.
+    `returned`: chunks of rosters and their enrolments that are superseded, each by a newer event of its person.
     """
     values = {"chunks": chunk_ids, "superseded": superseded, "locked": locked}
-    values |= {"of_rosters": of_rosters, "returned": returned}
+    values |= {"back_in": [chunk for chunk, _ in returned], "back": [one for _, one in returned]}
     rows = connection.execute(_DECIDE, {name: list(ids) for name, ids in values.items()}).all()
     if rows and rows[0].changed != rows[0].withdrawn:
         raise RuntimeError("an enrolment that was locked as active was not updated")

@@ -168,8 +168,8 @@ class NewerEvents:
     """A newer one has replaced the deactivation."""
     awaiting: set[int]
     """One waits in the inbox: whether it is newer is known once it is applied."""
-    returned: set[int] = field(default_factory=set)
-    """Enrolments of rosters' chunks whose person has had a newer event since."""
+    returned: set[tuple[int, int]] = field(default_factory=set)
+    """Chunks of rosters, each with an enrolment whose person has had a newer event since."""
 
 
 def find_newer(connection: Connection, chunk_ids: Sequence[int], of_rosters: Sequence[int] = ()) -> NewerEvents:
@@ -183,7 +183,7 @@ def find_newer(connection: Connection, chunk_ids: Sequence[int], of_rosters: Seq
     for row in connection.execute(_EPOCHS_OF_CHUNKS, values) if epochs else ():
         is_newer = epochs.get((row.organisation_id, row.external_id)) != row.epoch
         if row.enrolment_id is not None and is_newer:
-            found.returned.add(row.enrolment_id)
+            found.returned.add((row.id, row.enrolment_id))
         elif is_newer:
             found.superseded.add(row.id)
         elif row.awaits:

@@ -103,8 +103,7 @@ def _apply(connection: Connection, claim: Claim) -> Applied:
                     _ids(group),
                     superseded=sorted(superseded),
                     locked=locked,
-                    of_rosters=[chunk.id for chunk in group if chunk.is_of_roster],
-                    returned=sorted(newer.returned),
+                    returned=newer.returned,
                 )
 
     letter_ids = sorted({chunk.letter_id for chunk in proceeding if chunk.letter_id is not None})
