@@ -101,3 +101,23 @@ class RosterPlan(Roster):
 
     samples: dict[str, list[RosterSample]] = Field(description="The first people of each finding.")
     plan: Plan | None = Field(description="What the job would do; null: nobody is to be withdrawn.")
+
+
+class SilenceLimit(Request):
+    """After how long without a word a source counts as silent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"hours": 192}]})
+
+    hours: Annotated[int, Field(ge=1, le=8784, description="Hours; null: never.")] | None
+
+
+class HeardSource(BaseModel):
+    """A source of HR events: an HR system, the SCIM directory (`scim`), or the full rosters (`roster`)."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    source: str
+    kind: str
+    heard_at: datetime | None = Field(description="Its last event, request or roster; null: never.")
+    silent_after_hours: int | None = Field(description="Null: nobody waits for it.")
+    is_silent: bool = Field(description="Whether it was not heard for longer than that.")

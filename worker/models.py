@@ -277,6 +277,19 @@ class RosterLinesColumns(TypedColumns):
 roster_lines = Table("roster_lines", metadata, RosterLinesColumns, schema="withdrawals")
 
 
+class SilenceLimitsColumns(TypedColumns):
+    """After how long without a word somebody has to look at a source."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    source: Named[str] = Column(primary_key=True)
+    hours: Named[int]
+    set_by: Named[str]
+    set_at: Named[datetime] = Column(Instant)
+
+
+silence_limits = Table("silence_limits", metadata, SilenceLimitsColumns, schema="withdrawals")
+
+
 class FileLinesColumns(TypedColumns):
     """The line on which each id of a file first stood."""
 

@@ -1,5 +1,6 @@
 """`withdrawals reconcile`: compare a full roster with the platform and the events, and withdraw the people who left."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,15 @@ from ops.cli import common
 from ops.cli.bulk_files import FaultsTo, describe_faults, faults_file
 from ops.cli.common import As, AsJson, Organisation
 from ops.cli.rosters import print_plan, print_roster
-from ops.files import open_binary
-from schemas.rosters import RosterRequest
+from ops.files import open_binary, read_line
+from schemas.rosters import RosterPlan, RosterRequest
+from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.jobs.files.faults import FileFaultsError
-from worker.people import rosters
+from worker.people import roster_pull, rosters
+
+_OTHERS = 2
+"""Of FILE, --pull and --confirm one is given."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +43,13 @@ def reconcile(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Confirm at once, without a look at the plan.")] = False,
     confirm: Annotated[int | None, typer.Option(help="The id of a planned roster: apply it.")] = None,
+    pull: Annotated[
+        str | None,
+        typer.Option(help="Instead of FILE: the URL of a SCIM server, such as https://hr.example/scim/v2."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token for --pull; - reads standard input.")
+    ] = None,
     faults: FaultsTo = None,
     organisation: Organisation = None,
     acting: As = None,
@@ -48,16 +60,26 @@ def reconcile(
     First it prints a plan, and nothing has changed. --confirm applies it: the relay does, and makes one job, which the
     brake may hold.
     """
-    if (file is None) == (confirm is None):
-        raise InvalidInputError("give FILE (or -) with --as-of, or --confirm ID")
+    if [file, confirm, pull].count(None) != _OTHERS:
+        raise InvalidInputError("give FILE (or -) with --as-of, or --pull URL with --token-file, or --confirm ID")
     if file is not None and as_of is None:
         raise InvalidInputError("--as-of: the time at which the roster was made is needed")
+    if pull is not None and (token_file is None or as_of is not None):
+        raise InvalidInputError("--pull: needs --token-file, and is of the time at which it begins")
+    token = read_line(token_file) if token_file is not None else ""
     with common.database() as db:
         org, who = common.organisation_id(db, organisation), common.actor(acting)
         if confirm is not None:
             print_roster(rosters.confirm(db, organisation_id=org, roster_id=confirm, actor=who), json)
             return
         wanted = common.parse(RosterRequest, as_of=as_of, missing=missing, allow_shrink=allow_shrink)
+        if pull is not None:
+            wanted = common.parse(RosterRequest, as_of=datetime.now(UTC), missing=missing, allow_shrink=allow_shrink)
+            planned = rosters.plan_people(
+                db, organisation_id=org, actor=who, wanted=wanted, people=roster_pull.pull(pull, token)
+            )
+            _answer(db, org, who, planned, yes=yes, json=json)
+            return
         path = Path(file or "-")
         name = None if file == "-" else path.name
         with open_binary(path) as stream, faults_file(faults, stream) as faults_to:
@@ -67,7 +89,11 @@ def reconcile(
                 )
             except FileFaultsError as error:
                 raise InvalidInputError(describe_faults(error.faults.first, error.faults.count)) from None
-        if yes:
-            print_roster(rosters.confirm(db, organisation_id=org, roster_id=planned.id, actor=who), json)
-        else:
-            print_plan(planned, json)
+        _answer(db, org, who, planned, yes=yes, json=json)
+
+
+def _answer(db: Database, org: int, who: str, planned: RosterPlan, *, yes: bool, json: bool) -> None:
+    if yes:
+        print_roster(rosters.confirm(db, organisation_id=org, roster_id=planned.id, actor=who), json)
+    else:
+        print_plan(planned, json)

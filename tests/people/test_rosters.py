@@ -1,12 +1,15 @@
 """A full roster is compared with the platform and the events, and withdraws the people who left, once."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
+import httpx2
 import pytest
 
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterFilter
+from schemas.rosters import RosterPlan, RosterRequest
 from tests.support.rosters import MORNING, NOW, accept, csv, enrol, plan
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -17,7 +20,7 @@ from worker.errors import ConflictError, InvalidInputError
 from worker.jobs import brake, control
 from worker.jobs.files.faults import FileFaultsError
 from worker.jobs.show import show
-from worker.people import rosters
+from worker.people import roster_pull, rosters
 from worker.people.rosters import RosterRefusedError
 
 
@@ -163,3 +166,36 @@ def test_a_roster_finds_what_was_lost_and_overtakes_nothing(db: Database, world:
     receipt = decision_receipts.explain(db, organisation_id=world.organisation_id, enrolment_id=ids["anna"])
     assert (receipt.decisions[0].request.file_name, receipt.decisions[0].request.line) == ("all.csv", 2)
     assert_balanced(db)
+
+
+def test_a_roster_is_pulled_from_a_scim_server_page_by_page(db: Database, world: World) -> None:
+    """A server that gives fewer users than it has, or something else, is not read as: everybody left."""
+    enrol(world, "anna", "ben", "carla")
+    users = [{"externalId": "anna", "active": True}, {"externalId": "ben", "active": False}, {"userName": "carla"}]
+    asked: list[httpx2.Request] = []
+
+    def serve(request: httpx2.Request, most: int = 2, known: int = 3) -> httpx2.Response:
+        asked.append(request)
+        start = int(request.url.params["startIndex"])
+        page = users[start - 1 : min(start - 1 + most, known)]
+        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "totalResults": 3, "Resources": page}
+        return httpx2.Response(200, json=body, headers={"Content-Type": "application/scim+json"})
+
+    def pulled(handler: Callable[[httpx2.Request], httpx2.Response]) -> RosterPlan:
+        people = roster_pull.pull("https://hr.example/scim/v2", "a-token", transport=httpx2.MockTransport(handler))
+        wanted = RosterRequest(as_of=NOW)
+        return rosters.plan_people(
+            db, organisation_id=world.organisation_id, actor="cli:ada", wanted=wanted, people=people
+        )
+
+    found = pulled(serve)
+    assert (found.kind, found.people, found.active, found.findings) == ("scim", 3, 2, {"inactive": 1})
+    assert [request.url.params["startIndex"] for request in asked] == ["1", "3"]
+    assert {request.headers["Authorization"] for request in asked} == {"Bearer a-token"}
+    for handler, message in (
+        (lambda request: serve(request, known=2), "has 3 users and gave 2: it is truncated"),
+        (lambda _: httpx2.Response(401, json={"detail": "no"}), "did not answer"),
+        (lambda _: httpx2.Response(200, text="<html>"), "did not answer"),
+    ):
+        with pytest.raises(RosterRefusedError, match=message):
+            pulled(handler)

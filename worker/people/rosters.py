@@ -216,10 +216,11 @@ def _confirm(connection: Connection, *, organisation_id: int, roster_id: int, ac
         return _wire(roster)
     if roster.state == "expired":
         raise ConflictError(f"Roster {roster_id} was planned more than a day ago. Send it again.")
+    _guard(connection, roster)
     planned, now = roster.findings, ledger.compare(connection, roster)
     _require_as_planned(planned, now)
     jobs.lock_settings(connection, organisation_id)  # rosters are accepted one after the other
-    _guard(connection, roster)
+    _guard(connection, roster)  # one may have been accepted since the first look
     last = ledger.find_last(connection, organisation_id)
     if last is not None and last.state == "accepted":
         raise ConflictError(f"Roster {last.id} is being applied. Try again in a minute.")

@@ -31,6 +31,7 @@ from worker.web.api import (
     rosters,
     runs,
     sessions,
+    sources,
     submit,
     webhooks,
 )
@@ -71,6 +72,7 @@ ROUTERS = [
     audit.router,
     protections.router,
     rosters.router,
+    sources.router,
     people.router,
     discovery.router,
     users.router,

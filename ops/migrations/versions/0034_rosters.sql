@@ -58,3 +58,13 @@ ALTER TABLE withdrawals.jobs
     ADD CONSTRAINT only_a_deactivation_is_superseded CHECK ((epoch IS NOT NULL)
             = ((source = 'hr' AND learner_external_id IS NOT NULL) OR deactivated_external_id IS NOT NULL)
         AND (state <> 'superseded' OR epoch IS NOT NULL)) NOT VALID;
+
+-- After how long without a word somebody has to look at a source: an HR system, the SCIM directory, or the rosters.
+CREATE TABLE withdrawals.silence_limits (
+    organisation_id bigint NOT NULL,
+    source text NOT NULL CHECK (source <> ''),
+    hours integer NOT NULL CHECK (hours BETWEEN 1 AND 8784),
+    set_by text NOT NULL CHECK (set_by <> ''),
+    set_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organisation_id, source)
+);
