@@ -1,6 +1,5 @@
 """`withdrawals reconcile`: compare a full roster with the platform and the events, and withdraw the people who left."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from schemas.rosters import RosterPlan, RosterRequest
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.jobs.files.faults import FileFaultsError
+from worker.ledger import jobs
 from worker.people import roster_pull, rosters
 
 _OTHERS = 2
@@ -74,7 +74,9 @@ def reconcile(
             return
         wanted = common.parse(RosterRequest, as_of=as_of, missing=missing, allow_shrink=allow_shrink)
         if pull is not None:
-            wanted = common.parse(RosterRequest, as_of=datetime.now(UTC), missing=missing, allow_shrink=allow_shrink)
+            with db.begin() as connection:  # before the first page: what happens meanwhile is newer
+                begins = jobs.database_now(connection)
+            wanted = common.parse(RosterRequest, as_of=begins, missing=missing, allow_shrink=allow_shrink)
             planned = rosters.plan_people(
                 db, organisation_id=org, actor=who, wanted=wanted, people=roster_pull.pull(pull, token)
             )

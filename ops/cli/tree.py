@@ -33,7 +33,7 @@ _GROUPS = {
     "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),
-    "report": ("report",),
+    "report": ("report", "attestation"),
     "rosters": ("rosters",),
     "sessions": ("sessions",),
     "sources": ("sources",),

@@ -146,3 +146,38 @@ def test_a_source_that_is_silent_for_too_long_is_told(
     world.event(db, "reactivated", "anna", source="workday", occurred_at=NOW + timedelta(minutes=1))
     done("sources", "silence", "roster", "--hours", "0")
     assert silent() == (set(), True)
+
+
+def test_a_month_is_attested_and_a_changed_file_is_told(
+    client: TestClient,
+    bearer: Callable[[str], dict[str, str]],
+    db: Database,
+    world: World,
+    environment: Settings,
+    tmp_path: Path,
+) -> None:
+    enrol(world, "anna", "ben")
+    enrol(world, "ben", pathway_id=world.pathway())
+    world.event(db, "deactivated", "ben")
+    world.event(db, "deactivated", "anna", effective_at=NOW + timedelta(days=400))
+    decide_due(db, environment)
+    month = str(world.one("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')"))
+    path = tmp_path / "attestation.jsonl"
+    assert withdrawals("report", "attestation", "--month", month, "-o", str(path)).code == 0
+    counts = {"left": 1, "withdrawn": 1, "open_enrolments": 1, "open_letters": 1}
+    assert done("report", "verify-attestation", str(path))["counts"] == counts
+    sent = client.get("/v1/reports/attestation.jsonl", headers=bearer("viewer"), params={"month": month})
+    assert sent.text.splitlines()[1] == path.read_text("utf-8").splitlines()[1]
+    assert '"learner_external_id": "ben"' in sent.text
+    assert client.get("/v1/reports/attestation.jsonl?month=2026-13", headers=bearer("owner")).status_code == 422
+    assert "has not begun" in refused("report", "attestation", "--month", "2990-01", "-o", str(path))
+
+    whole = path.read_text("utf-8")
+    for changed in (
+        whole.replace('"open_enrolments": 1, "open_letters": 1}\n', '"open_enrolments": 0, "open_letters": 0}\n', 1),
+        "".join(line for number, line in enumerate(whole.splitlines(keepends=True)) if number != 1),
+        whole.rpartition("{")[0],
+        whole + whole,
+    ):
+        path.write_text(changed, "utf-8")
+        refused("report", "verify-attestation", str(path))

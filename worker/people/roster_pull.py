@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx2
 from scim2_client import SCIMClientException
 from scim2_client.engines.httpx2 import SyncSCIMClient
-from scim2_models import User
+from scim2_models import ScimProvider, User
 
 from worker.people.rosters import RosterRefusedError
 
@@ -27,8 +27,7 @@ def pull(url: str, token: str, *, transport: httpx2.BaseTransport | None = None)
     """
     headers = {"Authorization": f"Bearer {token}"}
     with httpx2.Client(base_url=url, headers=headers, timeout=_SECONDS, transport=transport) as client:
-        scim = SyncSCIMClient(client, resource_models=[User])
-        scim.register_naive_resource_types()
+        scim = SyncSCIMClient(client, provider=ScimProvider(models=[User]))
         start, total = 1, math.inf
         while start <= total:
             page, found = _page(scim, start)

@@ -11,6 +11,7 @@ from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
+    attestations,
     audit,
     brake,
     control,
@@ -60,6 +61,7 @@ ROUTERS = [
     jobs.router,
     outcomes.router,
     progress.router,
+    attestations.router,
     reports.router,
     reinstate.router,
     decision_receipts.router,

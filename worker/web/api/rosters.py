@@ -99,7 +99,7 @@ def read_lines(context: Context, who: Viewer, roster_id: RowId) -> Response:
         spool.close()
         raise
     headers = {"Content-Disposition": f'attachment; filename="roster {roster_id}.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(_pieces(spool), headers=headers, media_type="text/csv; charset=utf-8")
+    return StreamingResponse(pieces(spool), headers=headers, media_type="text/csv; charset=utf-8")
 
 
 @router.post("/{roster_id}/confirm", status_code=202, responses=describes(404, 409, "roster_refused"))
@@ -108,7 +108,8 @@ def confirm_roster(context: Context, who: Operator, roster_id: RowId) -> Roster:
     return rosters.confirm(context.database, organisation_id=who.organisation_id, roster_id=roster_id, actor=who.actor)
 
 
-def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
+def pieces(spool: IO[bytes]) -> Iterator[bytes]:
+    """A spooled file for an answer, closed at its end."""
     with spool:
         while piece := spool.read(_PIECE):
             yield piece
