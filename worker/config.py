@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         le=1,
         description="share of a plan's enrolments whose outcome may change before its job is submitted",
     )
+    roster_shrink: float = Field(
+        0.8, ge=0, le=1, description="share of the last roster's people below which a roster is refused as truncated"
+    )
+    roster_known: float = Field(
+        0.5, ge=0, le=1, description="share of the active learners below which a roster that has them is refused"
+    )
     hook_body_bytes: int = Field(
         262_144, ge=1024, le=16_777_216, description="maximum body of an HR event or a SCIM request, in bytes"
     )

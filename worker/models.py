@@ -236,6 +236,61 @@ class JobsColumns(TypedColumns):
 jobs = Table("jobs", metadata, JobsColumns, schema="withdrawals")
 
 
+class RostersColumns(TypedColumns):
+    """What an HR system says at one time about everybody."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    state: Named[str]
+    as_of: Named[datetime] = Column(Instant)
+    kind: Named[str]
+    file_name: Named[str | None]
+    sha256: Named[str]
+    people: Named[int]
+    active: Named[int]
+    missing: Named[str]
+    findings: Named[dict[str, Any]] = Column(JSONB)
+    shrink_reason: Named[str | None]
+    planned_by: Named[str]
+    planned_at: Named[datetime] = Column(Instant)
+    accepted_by: Named[str | None]
+    accepted_at: Named[datetime | None] = Column(Instant)
+    done_at: Named[datetime | None] = Column(Instant)
+    job_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+
+
+rosters = Table("rosters", metadata, RostersColumns, schema="withdrawals")
+
+
+class RosterLinesColumns(TypedColumns):
+    """A person of a roster; without a line, one whom the platform has and the roster does not."""
+
+    roster_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.rosters.id"), primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    external_id: Named[str] = Column(primary_key=True)
+    line: Named[int | None]
+    active: Named[bool]
+    finding: Named[str | None]
+    result: Named[str | None]
+    epoch: Named[int | None] = Column(BigInteger)
+
+
+roster_lines = Table("roster_lines", metadata, RosterLinesColumns, schema="withdrawals")
+
+
+class SilenceLimitsColumns(TypedColumns):
+    """After how long without a word somebody has to look at a source."""
+
+    organisation_id: Named[int] = Column(BigInteger, primary_key=True)
+    source: Named[str] = Column(primary_key=True)
+    hours: Named[int]
+    set_by: Named[str]
+    set_at: Named[datetime] = Column(Instant)
+
+
+silence_limits = Table("silence_limits", metadata, SilenceLimitsColumns, schema="withdrawals")
+
+
 class FileLinesColumns(TypedColumns):
     """The line on which each id of a file first stood."""
 

@@ -224,6 +224,8 @@ class Chunk:
     waited: timedelta = timedelta(0)
     """Since it was asked for; for what was scheduled or held, since it fell due or was released."""
     request_id: str | None = None
+    is_of_roster: bool = False
+    """Whether its job withdraws the people who left according to a roster, each unless something newer is known."""
 
     @property
     def is_person(self) -> bool:

@@ -84,10 +84,28 @@ def rank_in_source(event: StoredEvent) -> Any:
     return (event.sequence is not None, event.sequence or 0, event.occurred_at, not event.deactivates)
 
 
+ROSTER = "roster"
+"""The source of what full rosters say about people."""
+
+
 def find_newest(events: Iterable[StoredEvent]) -> StoredEvent | None:
-    """The event that decides the person's state: the newest of all sources, a reactivation winning a tie."""
-    by_source = sorted(events, key=lambda event: event.source)
+    """The event that decides the person's state: the newest of all sources, a reactivation winning a tie.
+
+    A roster that has somebody as active speaks about its own time: it does not take back a leave for a later day.
+    """
+    known = list(events)
+    announced = [event.effective_at for event in known if event.deactivates and event.source != ROSTER]
+    silent_from = max(announced, default=None)
+    by_source = sorted(
+        (one for one in known if one.source != ROSTER or one.deactivates or not is_later(silent_from, one.occurred_at)),
+        key=lambda event: event.source,
+    )
     return max(by_source, key=lambda event: (event.occurred_at, not event.deactivates), default=None)
+
+
+def is_later(time: datetime | None, than: datetime) -> bool:
+    """Whether there is such a time, and it is later."""
+    return time is not None and time > than
 
 
 def is_same_fact(before: StoredEvent | None, newest: StoredEvent, now: datetime) -> bool:

@@ -57,12 +57,12 @@ def plan(db: Database, who: Requester, request: FileRequest, given: FileArgument
     Raises:
         InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
     """
-    with open_binary(given.path) as stream, _faults(given, stream) as sink:
+    with open_binary(given.path) as stream, faults_file(given.faults, stream) as sink:
         found = plan_file(
             db, who.organisation_id, request, stream, options=given.options, faults_to=sink, door="cli"
         )  # fmt: skip
     if found.check.fault_count and (found.plan is None or not given.options.leave_out):
-        raise InvalidInputError(_describe(found.check.faults, found.check.fault_count))
+        raise InvalidInputError(describe_faults(found.check.faults, found.check.fault_count))
     return found
 
 
@@ -73,11 +73,11 @@ def submit(db: Database, who: Requester, request: FileRequest, given: FileArgume
         InvalidInputError: the file has faults that are not to be left out, or is no file of enrolments.
     """
     name = None if str(given.path) == "-" else str(given.path)
-    with open_binary(given.path) as stream, _faults(given, stream) as sink:
+    with open_binary(given.path) as stream, faults_file(given.faults, stream) as sink:
         try:
             return submit_file(db, who, request, stream, name=name, options=given.options, faults_to=sink)
         except FileFaultsError as error:
-            raise InvalidInputError(_describe(error.faults.first, error.faults.count)) from None
+            raise InvalidInputError(describe_faults(error.faults.first, error.faults.count)) from None
 
 
 def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | None) -> None:
@@ -87,14 +87,14 @@ def tell_left_out(check: answers.FileCheck, given: FileArguments, batch: int | N
     if not check.fault_count:
         return
     common.err.print(f"{check.fault_count:,} of {check.rows:,} rows have a fault and are left out:")
-    common.err.print(_describe(check.faults, check.fault_count), markup=False)
+    common.err.print(describe_faults(check.faults, check.fault_count), markup=False)
     if batch is not None:
         where = f"Mend {given.faults}" if given.faults else "Mend these rows"
         common.err.print(f"{where} and send them with --batch {batch}: nothing is done twice.")
 
 
 @contextmanager
-def _faults(given: FileArguments, stream: IO[bytes]) -> Iterator[IO[bytes] | None]:
+def faults_file(path: Path | None, stream: IO[bytes]) -> Iterator[IO[bytes] | None]:
     """Where the rows with faults are written. The file appears only if there are any, also if the work fails.
 
     It is opened before the work: nothing is accepted if it cannot be written.
@@ -102,10 +102,9 @@ def _faults(given: FileArguments, stream: IO[bytes]) -> Iterator[IO[bytes] | Non
     Raises:
         InvalidInputError: it cannot be written, or is the file that is read.
     """
-    if given.faults is None:
+    if path is None:
         yield None
         return
-    path = given.faults
     with _named(path), ExitStack() as stack:
         if path.exists() and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
             raise InvalidInputError(f"--faults {path}: is the file that is read. Name another one.")
@@ -153,7 +152,8 @@ def _named(path: Path) -> Iterator[None]:
         raise InvalidInputError(f"--faults {path}: {error.strerror or 'cannot be written'}") from None
 
 
-def _describe(faults: Sequence[answers.FileFault], count: int) -> str:
+def describe_faults(faults: Sequence[answers.FileFault], count: int) -> str:
+    """The first faults of a file, one a line, and how many more there are."""
     texts = [str(one) for one in faults[:_LISTED]]
     more = count - len(texts)
     return "\n".join([*texts, *([f"… and {more:,} more rows with a fault."] if more else [])])

@@ -191,14 +191,19 @@ def print_plan(found: answers.Plan, json: bool) -> None:
     if json:
         common.print_json(found)
         return
+    print_outcomes(found)
+    common.err.print(f"Valid until {found.expires_at:%Y-%m-%d %H:%M:%SZ}. To apply this plan, pass --plan-hash:")
+    common.out.print(found.plan_hash, markup=False)
+
+
+def print_outcomes(found: answers.Plan) -> None:
+    """Print what a job would do, and what the brake would do to it."""
     common.out.print(f"Would accept {found.accepted:,} ({found.duplicates:,} duplicates). Nothing was written.")
     common.out.print(f"Learners: {found.learners:,}")
     rows = [(name, f"{count:,}", _describe_all(found.samples.get(name, []))) for name, count in found.outcomes.items()]
     if rows:
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
     print_forecast(found.brake_forecast)
-    common.err.print(f"Valid until {found.expires_at:%Y-%m-%d %H:%M:%SZ}. To apply this plan, pass --plan-hash:")
-    common.out.print(found.plan_hash, markup=False)
 
 
 def print_forecast(found: BrakeForecast) -> None:

@@ -10,7 +10,7 @@ from ops.cli.common import As, AsJson, Organisation
 from ops.files import read_line, read_secret
 from worker.config import settings
 from worker.ledger.hr_sources import RegisteredSource
-from worker.people import hr_sources
+from worker.people import heard, hr_sources
 
 group = typer.Typer(no_args_is_help=True, help="HR systems that send events: create, list, rotate, disable.")
 SourceId = Annotated[int, typer.Argument(help="Id of the source.")]
@@ -77,6 +77,46 @@ def list_sources(organisation: Organisation = None, json: AsJson = False) -> Non
         row=lambda s: (s.id, s.name, s.kind, s.on_deactivate, s.grace_hours, path(s), s.previous_until, s.disabled_at),
         document=document,
     )
+
+
+@group.command("heard")
+def list_heard(organisation: Organisation = None, json: AsJson = False) -> None:
+    """List HR systems, the SCIM directory and the rosters, each with the time at which it was last heard."""
+    with common.database() as db:
+        found = heard.list_heard(db, organisation_id=common.organisation_id(db, organisation))
+    common.print_list(
+        found,
+        json,
+        columns=("source", "kind", "last heard", "silent after hours", ""),
+        row=lambda one: (
+            one.source,
+            one.kind,
+            one.heard_at or "never",
+            one.silent_after_hours,
+            "SILENT" if one.is_silent else "",
+        ),
+    )
+
+
+@group.command("silence")
+def silence(
+    source: Annotated[str, typer.Argument(help="The name of an HR source; scim, or roster.")],
+    hours: Annotated[
+        int, typer.Option(min=0, max=8784, help="It counts as silent after so many hours without a word; 0: never.")
+    ],
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Say after how long without a word a source counts as silent, for the metric and the notifications."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        found = heard.set_limit(db, organisation_id=org, source=source, hours=hours or None, actor=common.actor(acting))
+    if json:
+        common.print_json(found)
+        return
+    limit = f"after {found.silent_after_hours:,} hours without a word" if found.silent_after_hours else "never"
+    common.out.print(f"source {found.source} counts as silent {limit}", markup=False)
 
 
 @group.command("rotate")

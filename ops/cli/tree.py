@@ -18,6 +18,7 @@ _ALONE = {
     "drill": ("drill",),
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
+    "reconcile": ("reconcile",),
     "explain": ("explain",),
     "events": ("events",),
 }
@@ -32,7 +33,8 @@ _GROUPS = {
     "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),
-    "report": ("report",),
+    "report": ("report", "attestation"),
+    "rosters": ("rosters",),
     "sessions": ("sessions",),
     "sources": ("sources",),
     "tokens": ("tokens",),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
 from schemas.protections import ProtectionRequest
+from schemas.rosters import RosterRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
 from worker.access import sessions, tokens
@@ -23,7 +25,7 @@ from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
 from worker.ledger import webhook_deliveries
-from worker.people import events, protections
+from worker.people import events, protections, rosters
 from worker.webhooks import endpoints
 
 FOREIGN = "zz-of-the-other-house"
@@ -130,12 +132,23 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "proposal_id": proposal.id,
             "session_id": _session(world, db, settings, organisation_id, mark),
             "protection_id": hold.id,
+            "roster_id": _roster(world, db, organisation_id, mark),
             "external_id": learner,
             "upload_id": _keep_faults(db, organisation_id, mark),
             "user_id": world.learner(learner),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },
     )
+
+
+def _roster(world: World, db: Database, organisation_id: int, mark: str) -> int:
+    """A roster that is planned and changes nothing, of everybody."""
+    rows = world.run("SELECT external_id, active FROM lms.learners WHERE organisation_id = :o", o=organisation_id)
+    wanted = RosterRequest(as_of=datetime(2026, 1, 1, tzinfo=UTC))
+    people = [(row.external_id, row.active) for row in rows]
+    return rosters.plan_people(
+        db, organisation_id=organisation_id, actor=f"test:{mark}", wanted=wanted, people=people
+    ).id
 
 
 def _session(world: World, db: Database, settings: Settings, organisation_id: int, mark: str) -> int:
@@ -181,6 +194,8 @@ def absent(ids: dict[str, Any]) -> dict[str, Any]:
 def body_for(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
     """What `TestClient.request` is given so that the call has a valid body, made from the OpenAPI document."""
     content = operation.get("requestBody", {}).get("content", {})
+    if "as_of" in content.get("multipart/form-data", {}).get("schema", {}).get("properties", {}):
+        return {"data": {"as_of": "2026-01-02"}, "files": {"file": ("all.csv", f"learner_external_id\n{NOBODY_S}\n")}}
     if "multipart/form-data" in content:
         return {"data": {"reason": "not_required"}, "files": {"file": ("ids.csv", f"enrolment_id\n{NOBODY_S}\n")}}
     if not content:

@@ -26,7 +26,7 @@ from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_singles
 from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
-from worker.records import LANE_BULK, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
+from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
 from worker.telemetry import tracing
 
@@ -124,7 +124,7 @@ def accept(
         return _answer_again(connection, new, _find(connection, new.organisation_id, new.door, new.key))
     job_id, is_due = inserted
     planned = plan.open_plan(new.organisation_id, new.reason, selection, plan_hash)
-    counts = selection.freeze(connection, _chunks(job_id, new, LANE_BULK, ready=is_due, size=chunk_size))
+    counts = selection.freeze(connection, _chunks(job_id, new, _lane(new), ready=is_due, size=chunk_size))
     if counts != expected:  # only the database could count
         jobs.set_counts(connection, job_id, accepted=counts.accepted, duplicates=counts.duplicates)
     if planned is not None:
@@ -231,6 +231,10 @@ def file_name(given: str | None) -> str | None:
 
 def _chunks(job_id: int, new: NewJob, lane: int, *, ready: bool, size: int = 1000) -> NewChunks:
     return NewChunks(job_id, new.organisation_id, lane, "ready" if ready else "waiting", size)
+
+
+def _lane(new: NewJob) -> int:
+    return LANE_HR if new.source == Source.HR else LANE_BULK
 
 
 def _find(connection: Connection, organisation_id: int, door: str, key: str) -> tuple[int | None, bytes] | None:

@@ -24,13 +24,24 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from schemas.catalogue import LetterCode, LetterState, Outcome
 from schemas.dead_letters import LetterAct, LetterFilter
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import among, one_of
 from worker.ledger.letter_filter import conditions
-from worker.models import dead_letters, enrolments, jobs, learners, letter_chunks, outcomes, persons
+from worker.models import (
+    dead_letters,
+    enrolments,
+    jobs,
+    learners,
+    letter_chunks,
+    outcomes,
+    persons,
+    roster_lines,
+    rosters,
+)
 from worker.rules import ACTIVE, NEEDS_SUPPORT
 
 SAMPLES = 5
@@ -57,6 +68,24 @@ def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[st
     return found
 
 
+def _of_roster(job_id: ColumnElement[int] | ColumnElement[int | None]) -> LateralFromClause:
+    """The person of a letter's enrolment, with the epoch at which the roster of this job has them as gone, if any."""
+    enrolment, learner = enrolments.alias("its"), learners.alias("theirs")
+    return (
+        select(roster_lines.c.external_id, roster_lines.c.epoch)
+        .select_from(rosters)
+        .join(enrolment, enrolment.c.id == dead_letters.c.enrolment_id)
+        .join(learner, learner.c.id == enrolment.c.learner_id)
+        .join(
+            roster_lines,
+            and_(roster_lines.c.roster_id == rosters.c.id, roster_lines.c.external_id == learner.c.external_id),
+        )
+        .where(rosters.c.job_id == job_id)
+        .correlate(dead_letters, jobs)
+        .lateral("gone")
+    )
+
+
 def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_superseded: bool = True) -> CTE:
     """What an attempt at each of these letters would find now: its id, the outcome and the learner.
 
@@ -76,6 +105,20 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
         .where(jobs.c.id == dead_letters.c.job_id, jobs.c.epoch.is_not(None))
         .scalar_subquery()
     )
+    gone = _of_roster(dead_letters.c.job_id)
+    is_back = (
+        select(persons.c.epoch)
+        .select_from(gone)
+        .join(
+            persons,
+            and_(
+                persons.c.organisation_id == dead_letters.c.organisation_id,
+                persons.c.external_id == gone.c.external_id,
+                persons.c.epoch != gone.c.epoch,
+            ),
+        )
+        .exists()
+    )
     # `a` and `e` are the names under which the rules know what was asked and the enrolment.
     a = (
         select(
@@ -86,7 +129,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
             dead_letters.c.organisation_id,
             literal(override).label("override"),
             _PATHWAY_SEEN.label("override_pathway"),
-            (func.coalesce(superseded, False) if may_be_superseded else false()).label("superseded"),
+            (or_(func.coalesce(superseded, False), is_back) if may_be_superseded else false()).label("superseded"),
             true().label("guarded"),
         )
         .where(*letters)
@@ -196,17 +239,20 @@ _IS_SIBLING = and_(
 
 
 _DEACTIVATED = func.coalesce(jobs.c.deactivated_external_id, jobs.c.learner_external_id)
+_GONE = _of_roster(jobs.c.id)
+_EPOCH, _PERSON = func.coalesce(jobs.c.epoch, _GONE.c.epoch), func.coalesce(_DEACTIVATED, _GONE.c.external_id)
 _HAS_NEWER_EVENT = exists().where(
     persons.c.organisation_id == jobs.c.organisation_id,
-    persons.c.external_id == _DEACTIVATED,
-    persons.c.epoch != jobs.c.epoch,
+    persons.c.external_id == _PERSON,
+    persons.c.epoch != _EPOCH,
 )
 # Of the jobs that wait for a letter the first that still stands, as in the attempt itself; else the first of all.
 _ASKING = (
-    select(jobs.c.reason, jobs.c.epoch, case((jobs.c.epoch.is_not(None), _DEACTIVATED)).label("person"))
+    select(jobs.c.reason, _EPOCH.label("epoch"), case((_EPOCH.is_not(None), _PERSON)).label("person"))
     .join(outcomes, outcomes.c.job_id == jobs.c.id)
+    .outerjoin(_GONE, true())
     .where(outcomes.c.dead_letter_id == dead_letters.c.id, one_of(outcomes.c.outcome, sorted(NEEDS_SUPPORT)))
-    .order_by(and_(jobs.c.epoch.is_not(None), _HAS_NEWER_EVENT), jobs.c.id)
+    .order_by(and_(_EPOCH.is_not(None), _HAS_NEWER_EVENT), jobs.c.id)
     .limit(1)
     .lateral("asking")
 )

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
-from worker.ledger.fragments import ASKED_AT, among, plan_by_index
+from worker.ledger.fragments import ASKED_AT, IS_OF_ROSTER, among, plan_by_index
 from worker.models import chunks
 from worker.records import Chunk, Claim
 
@@ -131,6 +131,7 @@ _LOCK = f"""
 SELECT c.id, c.job_id, c.size, c.attempts, c.own_failures, c.claims,
     c.tried_for + (clock_timestamp() - c.claimed_at) AS tried_for, c.learner_external_id, c.redrives AS letter_id,
     j.epoch, j.reinstates, c.redrives IS NOT NULL OR j.state = 'queued' AS proceed, c.lane, j.request_id,
+    {IS_OF_ROSTER} AS is_of_roster,
     clock_timestamp() - CASE WHEN c.redrives IS NOT NULL THEN c.created_at ELSE {ASKED_AT} END AS waited
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:ids) AND c.token = :token AND c.state = 'claimed' {{lost}}

@@ -17,10 +17,18 @@ _FIND = text("""
 SELECT g.person, j.id, j.state, j.released_at IS NOT NULL AS is_released, EXISTS (
     SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id AND c.state = 'done') AS is_applied
 FROM unnest(CAST(:persons AS text[]), CAST(:epochs AS bigint[])) AS g(person, epoch)
-CROSS JOIN LATERAL (SELECT * FROM withdrawals.jobs own
-    WHERE own.organisation_id = :organisation_id AND own.learner_external_id = g.person AND own.source = 'hr'
-        AND own.epoch = g.epoch
-    ORDER BY own.id DESC LIMIT 1) j
+CROSS JOIN LATERAL (SELECT * FROM (
+        (SELECT own.* FROM withdrawals.jobs own
+        WHERE own.organisation_id = :organisation_id AND own.learner_external_id = g.person AND own.source = 'hr'
+            AND own.epoch = g.epoch
+        ORDER BY own.id DESC LIMIT 1)
+        UNION ALL
+        -- a roster's job is about many people
+        (SELECT own.* FROM withdrawals.roster_lines t JOIN withdrawals.rosters r ON r.id = t.roster_id
+        JOIN withdrawals.jobs own ON own.id = r.job_id
+        WHERE t.organisation_id = :organisation_id AND t.external_id = g.person AND t.epoch = g.epoch
+        ORDER BY own.id DESC LIMIT 1)) known
+    ORDER BY known.id DESC LIMIT 1) j
 """)
 
 

@@ -7,7 +7,7 @@ is decided from rows alone, without anything joined: there one statement checks 
 protected is another row, which a second statement looks for once these locks are held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -188,15 +188,21 @@ _DECIDE = load_sql(
 
 
 def decide(
-    connection: Connection, chunk_ids: Sequence[int], *, superseded: Sequence[int], locked: Sequence[int]
+    connection: Connection,
+    chunk_ids: Sequence[int],
+    *,
+    superseded: Sequence[int],
+    locked: Sequence[int],
+    returned: Collection[tuple[int, int]] = (),
 ) -> list[Decided]:
     """Decide locked chunks over locked enrolments; write enrolments, letters, outcomes, audit and chunks.
 
     `superseded`: the letter chunks among them whose deactivation a newer event has replaced.
+    `returned`: chunks of rosters and their enrolments that are superseded, each by a newer event of its person.
     """
-    rows = connection.execute(
-        _DECIDE, {"chunks": list(chunk_ids), "superseded": list(superseded), "locked": list(locked)}
-    ).all()
+    values = {"chunks": chunk_ids, "superseded": superseded, "locked": locked}
+    values |= {"back_in": [chunk for chunk, _ in returned], "back": [one for _, one in returned]}
+    rows = connection.execute(_DECIDE, {name: list(ids) for name, ids in values.items()}).all()
     if rows and rows[0].changed != rows[0].withdrawn:
         raise RuntimeError("an enrolment that was locked as active was not updated")
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]

@@ -5,8 +5,11 @@
 -- that was closed whole as failed gets the outcomes that its letter's new attempt finds.
 WITH asked AS (
     SELECT c.id AS chunk_id, c.id AS home, c.job_id, c.organisation_id, c.redrives, c.override, c.override_pathway,
-        c.id = ANY(:superseded) AS superseded, unnest(c.enrolment_ids) AS enrolment_id
-    FROM withdrawals.chunks c WHERE c.id = ANY(:chunks) AND c.enrolment_ids IS NOT NULL
+        c.id = ANY(:superseded) OR (c.id, i.id) IN (
+            SELECT g.chunk, g.id FROM unnest(CAST(:back_in AS bigint[]), CAST(:back AS bigint[])) AS g (chunk, id)
+        ) AS superseded, i.id AS enrolment_id
+    FROM withdrawals.chunks c CROSS JOIN LATERAL unnest(c.enrolment_ids) AS i (id)
+    WHERE c.id = ANY(:chunks) AND c.enrolment_ids IS NOT NULL
     UNION ALL
     SELECT c.id, coalesce(f.id, c.id), c.job_id, c.organisation_id, c.redrives, c.override, c.override_pathway,
         false, e.id

@@ -18,7 +18,7 @@ WITH seen AS MATERIALIZED (
     FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
     WHERE c.id = :chunk AND c.token = :token AND c.state = 'claimed' AND c.size = (SELECT count(*) FROM seen)
         AND c.redrives IS NULL AND c.learner_external_id IS NULL AND NOT c.override
-        AND j.state = 'queued' AND j.epoch IS NULL AND j.reinstates IS NULL
+        AND j.state = 'queued' AND j.source <> 'hr' AND j.epoch IS NULL AND j.reinstates IS NULL
     FOR UPDATE OF c
 
 -- Withdraw, in id order. A row that somebody changed since it was seen is checked again as it is now: the update waits

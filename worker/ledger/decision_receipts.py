@@ -15,9 +15,14 @@ _ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.source, j.requested_by,
     j.note, j.learner_external_id, j.created_at, j.effective_at, j.file_name,
     (SELECT f.lines[array_position(f.enrolment_ids, CAST(:enrolment_id AS bigint))] FROM withdrawals.file_lines f
         WHERE f.job_id = j.id AND f.first_id <= :enrolment_id ORDER BY f.first_id DESC LIMIT 1) AS line"""
-_SUPERSEDED = f"""j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.persons p
+_SUPERSEDED = f"""(j.epoch IS NOT NULL AND EXISTS (SELECT 1 FROM withdrawals.persons p
     WHERE p.organisation_id = j.organisation_id AND p.external_id = {DEACTIVATED}
-        AND p.epoch <> j.epoch)"""
+        AND p.epoch <> j.epoch)
+    OR EXISTS (SELECT 1 FROM withdrawals.rosters r JOIN lms.enrolments e ON e.id = CAST(:enrolment_id AS bigint)
+        JOIN lms.learners l ON l.id = e.learner_id
+        JOIN withdrawals.roster_lines t ON t.roster_id = r.id AND t.external_id = l.external_id
+        JOIN withdrawals.persons p ON p.organisation_id = t.organisation_id AND p.external_id = t.external_id
+        WHERE r.job_id = j.id AND p.epoch <> t.epoch))"""
 
 _REQUEST = text(f"SELECT {_ASKED}, {_SUPERSEDED} AS voided FROM withdrawals.jobs j WHERE j.id = :job_id")
 

@@ -38,6 +38,9 @@ WHERE p.organisation_id = :organisation AND p.ends_at > now()
     AND (p.learner_external_id = :person OR p.enrolment_id = ANY(CAST(:enrolments AS bigint[])))
 UNION SELECT 'receipt ' || r.id || ' waits in the inbox' FROM withdrawals.receipts r
 WHERE r.organisation_id = :organisation AND r.waiting AND r.external_id = :person
+UNION SELECT 'roster ' || r.id || ', which names them, is being applied' FROM withdrawals.rosters r
+JOIN withdrawals.roster_lines t ON t.roster_id = r.id AND t.external_id = :person
+WHERE r.organisation_id = :organisation AND r.state = 'accepted'
 UNION SELECT 'enrolment ' || e.id || ' is ' || e.status FROM lms.enrolments e
 WHERE e.organisation_id = :organisation AND e.id = ANY(CAST(:enrolments AS bigint[]))
     AND e.status IN ({sql_list(ACTIVE)})
@@ -122,6 +125,10 @@ _RENAME = {
     "protections.learner_external_id": """UPDATE withdrawals.protections SET learner_external_id = :pseudonym
         WHERE organisation_id = :organisation AND learner_external_id = :person""",
     "scim_users.external_id": """UPDATE withdrawals.scim_users SET external_id = :pseudonym
+        WHERE organisation_id = :organisation AND external_id = :person""",
+    "roster_lines": """DELETE FROM withdrawals.roster_lines
+        WHERE organisation_id = :organisation AND external_id = :person AND epoch IS NULL""",
+    "roster_lines.external_id": """UPDATE withdrawals.roster_lines SET external_id = :pseudonym
         WHERE organisation_id = :organisation AND external_id = :person""",
     "uploads": "DELETE FROM withdrawals.uploads WHERE organisation_id = :organisation",
 }

@@ -41,7 +41,7 @@ SPAN = 50_000
 
 _CLOSED_LISTS = {
     "kind", "reason", "source", "state", "status", "outcome", "prior_status", "code", "remedy", "act", "role", "type",
-    "action", "result", "error_class", "held_because", "table_name", "door", "on_deactivate",
+    "action", "result", "finding", "error_class", "held_because", "table_name", "door", "on_deactivate",
 }  # fmt: skip
 """Columns whose values the service chooses. `door` and `source` hold the name that an owner gave to an HR system."""
 _FREE_TEXTS = {"protections.reason"}
@@ -66,6 +66,9 @@ _OTHER_COLUMNS = {
     "persons.external_id": "renamed",
     "person_events.external_id": "renamed",
     "scim_users.external_id": "renamed",
+    "roster_lines.external_id": "renamed",
+    "rosters.sha256": "of a whole roster",
+    "rosters.missing": "a closed list",
     "receipts.external_id": "an event that waits is in the way of an erasure; one that was applied names nobody",
 }
 _OTHER_TABLES = {

@@ -58,6 +58,19 @@ DEACTIVATED = "coalesce(j.deactivated_external_id, j.learner_external_id)"
 """Of a job `j` with an epoch: the person whose deactivation it carries out, as a person job or as its cascade."""
 
 
+IS_OF_ROSTER = "(j.source = 'hr' AND j.epoch IS NULL)"
+"""Of a job `j`: whether it is the one job of a roster. Each of its people has an epoch, on the roster's lines."""
+
+OF_ROSTERS = """SELECT c.id, c.organisation_id, t.external_id, t.epoch, e.id AS enrolment_id
+    FROM withdrawals.chunks c JOIN withdrawals.rosters r ON r.job_id = c.job_id
+    CROSS JOIN LATERAL unnest(c.enrolment_ids) AS i (id)
+    JOIN lms.enrolments e ON e.id = i.id AND e.organisation_id = c.organisation_id
+    JOIN lms.learners l ON l.id = e.learner_id AND l.organisation_id = c.organisation_id
+    JOIN withdrawals.roster_lines t ON t.roster_id = r.id AND t.external_id = l.external_id
+    WHERE c.id = ANY(:of_rosters)"""
+"""The enrolments of rosters' chunks, each with its person and the epoch at which the roster had them as gone."""
+
+
 def one_of(column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
     """Whether a column holds one of these codes, written as constants: a partial index applies to any plan then."""
     return column.in_([literal_column(f"'{value}'") for value in values])

@@ -4,7 +4,7 @@ The statements are built once: every event runs them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from worker.ledger.fragments import DEACTIVATED
+from worker.ledger.fragments import DEACTIVATED, OF_ROSTERS
 from worker.models import learners, person_events, persons
 from worker.records import Person, StoredEvent
 from worker.rules import is_in_effect, learner_is_active
@@ -126,25 +126,38 @@ SELECT p.organisation_id, p.external_id, p.epoch FROM withdrawals.persons p
 WHERE (p.organisation_id, p.external_id) IN (
     -- only deactivations and their cascades have an epoch; job chunks and letter chunks alike
     SELECT j.organisation_id, {DEACTIVATED} FROM withdrawals.chunks c
-    JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL)
+    JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
+    UNION ALL
+    SELECT t.organisation_id, t.external_id FROM ({OF_ROSTERS}) t)
 ORDER BY p.organisation_id, p.external_id FOR UPDATE
 """)
 
 
-def lock_of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> dict[tuple[int, str], int]:
-    """Lock the persons whose deactivations these chunks carry out; their current epochs."""
-    rows = connection.execute(_LOCK_OF_CHUNKS, {"chunks": list(chunk_ids)})
+def lock_of_chunks(
+    connection: Connection, chunk_ids: Sequence[int], of_rosters: Sequence[int] = ()
+) -> dict[tuple[int, str], int]:
+    """Lock the persons whose deactivations these chunks carry out; their current epochs.
+
+    `of_rosters`: chunks of rosters, each about many persons.
+    """
+    rows = connection.execute(_LOCK_OF_CHUNKS, {"chunks": list(chunk_ids), "of_rosters": list(of_rosters)})
     return {(row.organisation_id, row.external_id): row.epoch for row in rows}
 
 
 # A statement of its own, after the locks: beside them it would read persons from its older snapshot. An HR system that
 # did not answer once, when an event of its was looked up, does not keep the deactivations of other sources waiting.
+_AWAITS = """EXISTS (
+    SELECT 1 FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = {organisation}
+        AND r.external_id = {person} AND NOT (r.lookup AND r.attempts > 0) OFFSET 0) AS awaits"""
 _EPOCHS_OF_CHUNKS = text(f"""
-SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch, EXISTS (
-    SELECT 1 FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id = j.organisation_id
-        AND r.external_id = {DEACTIVATED} AND NOT (r.lookup AND r.attempts > 0) OFFSET 0) AS awaits
+SELECT c.id, j.organisation_id, {DEACTIVATED} AS external_id, j.epoch, NULL::bigint AS enrolment_id,
+    {_AWAITS.format(organisation="j.organisation_id", person=DEACTIVATED)}
 FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
 WHERE c.id = ANY(:chunks) AND j.epoch IS NOT NULL
+UNION ALL
+SELECT t.id, t.organisation_id, t.external_id, t.epoch, t.enrolment_id,
+    {_AWAITS.format(organisation="t.organisation_id", person="t.external_id")}
+FROM ({OF_ROSTERS}) t
 """)
 
 
@@ -156,14 +169,23 @@ class NewerEvents:
     """A newer one has replaced the deactivation."""
     awaiting: set[int]
     """One waits in the inbox: whether it is newer is known once it is applied."""
+    returned: set[tuple[int, int]] = field(default_factory=set)
+    """Chunks of rosters, each with an enrolment whose person has had a newer event since."""
 
 
-def find_newer(connection: Connection, chunk_ids: Sequence[int]) -> NewerEvents:
-    """Lock the persons behind deactivations; returns the chunks whose person has had an event since."""
-    epochs = lock_of_chunks(connection, chunk_ids)
+def find_newer(connection: Connection, chunk_ids: Sequence[int], of_rosters: Sequence[int] = ()) -> NewerEvents:
+    """Lock the persons behind deactivations; returns the chunks whose person has had an event since.
+
+    `of_rosters`: chunks of rosters, of which single enrolments are superseded.
+    """
+    epochs = lock_of_chunks(connection, chunk_ids, of_rosters)
     found = NewerEvents(set(), set())
-    for row in connection.execute(_EPOCHS_OF_CHUNKS, {"chunks": list(chunk_ids)}) if epochs else ():
-        if epochs.get((row.organisation_id, row.external_id)) != row.epoch:
+    values = {"chunks": list(chunk_ids), "of_rosters": list(of_rosters)}
+    for row in connection.execute(_EPOCHS_OF_CHUNKS, values) if epochs else ():
+        is_newer = epochs.get((row.organisation_id, row.external_id)) != row.epoch
+        if row.enrolment_id is not None and is_newer:
+            found.returned.add((row.id, row.enrolment_id))
+        elif is_newer:
             found.superseded.add(row.id)
         elif row.awaits:
             found.awaiting.add(row.id)

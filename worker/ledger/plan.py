@@ -45,6 +45,11 @@ def by_staged(connection: Connection, organisation_id: int) -> Preview:
     return _preview(connection, organisation_id, staged.distinct())
 
 
+def by_query(connection: Connection, organisation_id: int, ids: Select[Any]) -> Preview:
+    """A job over what a query finds (one column `id`, distinct)."""
+    return _preview(connection, organisation_id, ids)
+
+
 def by_filter(connection: Connection, organisation_id: int, conditions: Filter) -> Preview:
     """A job over what this filter finds."""
     return _preview(connection, organisation_id, enrolment_filter.ids(organisation_id, conditions))

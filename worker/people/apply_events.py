@@ -24,6 +24,8 @@ from worker.ledger.deactivations import NewDeactivation
 from worker.ledger.person_events import LockedLearners
 from worker.records import ArrivedEvent, DeactivationPolicy, Person, StoredEvent
 from worker.rules import (
+    ROSTER,
+    STANDING,
     answers_repetition,
     find_newest,
     is_in_effect,
@@ -80,9 +82,12 @@ class _Turn:
     @property
     def inactive_from(self) -> datetime | None:
         """When the person's deactivation takes effect, after the event."""
-        if self.new_epoch:
-            return self.newest.effective_at if self.newest.deactivates else None
-        return self.person.effective_at
+        if not self.new_epoch:
+            return self.person.effective_at
+        if not self.newest.deactivates:
+            return None
+        is_at_once = self.newest == self.arrived.event and self.newest.effective_at == self.newest.occurred_at
+        return self.arrived.received_at if is_at_once else self.newest.effective_at
 
 
 def lock_people(
@@ -114,6 +119,55 @@ def apply_events(
     made = _deactivate(connection, organisation_id, asking, now) if asking else {}
     known = {turn.external_id: turn.result for turn in turns if turn.result is not None}
     return {one.external_id: IGNORED for one in arrived} | known | made
+
+
+@dataclass(frozen=True, slots=True)
+class RosterResult:
+    """What became of a roster's line about a person; `epoch` where the roster's job is to withdraw them."""
+
+    result: str
+    epoch: int | None = None
+
+
+def apply_roster(
+    connection: Connection, organisation_id: int, arrived: Sequence[ArrivedEvent], people: LockedPeople, now: datetime
+) -> dict[str, RosterResult]:
+    """Apply what a roster says about locked persons, in the caller's transaction; the results by external id.
+
+    As `apply_events`, but nobody gets a job of their own: those who left are to be withdrawn by the roster's one job.
+    Whoever left and has a job under way is left to that job: a roster finds what was lost, and overtakes nothing.
+    """
+    turns = _record(connection, organisation_id, arrived, people, now)
+    leaving = [turn for turn in turns if turn.newest.deactivates]
+    _answer_repetitions(connection, organisation_id, leaving, {ROSTER: DeactivationPolicy()}, now)
+    jobs.audit_events(connection, organisation_id, [turn.arrived for turn in turns if turn.new_epoch])
+    _change_states(connection, organisation_id, turns)
+    _sync_learners(connection, organisation_id, turns, people, now)
+    changed = {turn.external_id: turn for turn in turns}
+    found: dict[str, RosterResult] = {}
+    left: dict[str, int] = {}
+    for one in arrived:
+        turn, person = changed.get(one.external_id), people.persons[one.external_id]
+        inactive_from = turn.inactive_from if turn else person.effective_at
+        if not one.event.deactivates:
+            found[one.external_id] = RosterResult("reactivated" if turn else _why_inactive(inactive_from, now))
+        elif is_in_effect(inactive_from, now):
+            left[one.external_id] = turn.epoch if turn else person.epoch
+        else:
+            found[one.external_id] = RosterResult("newer_event")
+    known = deactivations.find(connection, organisation_id, left) if left else {}
+    for external_id, epoch in left.items():
+        job = known.get(external_id)
+        is_under_way = job is not None and job.state in STANDING
+        found[external_id] = RosterResult("under_way") if is_under_way else RosterResult("withdraw", epoch)
+    return found
+
+
+def _why_inactive(inactive_from: datetime | None, now: datetime) -> str:
+    """Why a roster that has somebody as active changes nothing. "known": they are active already."""
+    if inactive_from is None:
+        return "known"
+    return "newer_event" if inactive_from <= now else "announced"
 
 
 def _record(
@@ -183,7 +237,7 @@ def _answer_repetitions(
         return
     found = deactivations.find(connection, organisation_id, {turn.external_id: turn.person.epoch for turn in same})
     for turn in same:
-        same_source = turn.before is not None and turn.before.source == turn.newest.source
+        same_source = turn.before is not None and turn.newest.source in (turn.before.source, ROSTER)
         known = found.get(turn.external_id)
         if known is not None and answers_repetition(known, policies[turn.newest.source], same_source=same_source):
             turn.result = EventResult(_STATUSES.get(known.state, ReceiptStatus.ACCEPTED), known.id)

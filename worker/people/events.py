@@ -119,7 +119,8 @@ def _apply(
         type=event.type,
         sequence=event.sequence,
         occurred_at=event.occurred_at or now,
-        effective_at=effective_time(connection, organisation_id, event.effective_at) or now,
+        effective_at=effective_time(connection, organisation_id, event.effective_at)
+        or min(event.occurred_at or now, now),
     )
     arrived = ArrivedEvent(
         external_id,

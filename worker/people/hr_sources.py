@@ -21,6 +21,7 @@ from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import event_publishers
+from worker.rules import ROSTER
 from worker.webhooks import safe_post
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ API_KEYS = {
 }
 """The kinds whose API is asked about each event, and what their key is."""
 POLICIES = ("withdraw", "hold", "ignore")
-RESERVED = ("cli", "scim", "api", "console")
+RESERVED = ("cli", "scim", "api", "console", ROSTER)
 """Names of the other doors through which requests come."""
 MAX_GRACE_HOURS = 8760
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")

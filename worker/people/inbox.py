@@ -303,7 +303,7 @@ def _arrived(waiting: WaitingEvent) -> ArrivedEvent:
         type=waiting.type,
         sequence=waiting.sequence,
         occurred_at=waiting.occurred_at or waiting.received_at,
-        effective_at=waiting.effective_at or waiting.received_at,
+        effective_at=waiting.effective_at or min(waiting.occurred_at or waiting.received_at, waiting.received_at),
     )
     return ArrivedEvent(
         waiting.external_id,

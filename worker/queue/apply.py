@@ -98,7 +98,13 @@ def _apply(connection: Connection, claim: Claim) -> Applied:
             case Fate.REINSTATE:
                 applied.decided += reinstate.decide(connection, _ids(group), learners=reinstate_learners, locked=locked)
             case Fate.WITHDRAW:
-                applied.decided += decide.decide(connection, _ids(group), superseded=sorted(superseded), locked=locked)
+                applied.decided += decide.decide(
+                    connection,
+                    _ids(group),
+                    superseded=sorted(superseded),
+                    locked=locked,
+                    returned=newer.returned,
+                )
 
     letter_ids = sorted({chunk.letter_id for chunk in proceeding if chunk.letter_id is not None})
     if letter_ids:
@@ -124,7 +130,10 @@ def fate_of(chunk: Chunk, newer: NewerEvents, learners: dict[int, int]) -> Fate:
 def _lock_persons(connection: Connection, chunks: Sequence[Chunk]) -> NewerEvents:
     """Lock the persons behind deactivations; the chunks whose person has had another event."""
     deactivations = [chunk.id for chunk in chunks if chunk.epoch is not None]
-    return person_events.find_newer(connection, deactivations) if deactivations else NewerEvents(set(), set())
+    of_rosters = [chunk.id for chunk in chunks if chunk.is_of_roster]
+    if not deactivations and not of_rosters:
+        return NewerEvents(set(), set())
+    return person_events.find_newer(connection, deactivations, of_rosters)
 
 
 def _lock_learners(connection: Connection, chunks: Sequence[Chunk]) -> tuple[dict[int, int], list[int]]:

@@ -11,6 +11,7 @@ from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
+    attestations,
     audit,
     brake,
     control,
@@ -28,8 +29,10 @@ from worker.web.api import (
     receipts,
     reinstate,
     reports,
+    rosters,
     runs,
     sessions,
+    sources,
     submit,
     webhooks,
 )
@@ -62,6 +65,7 @@ ROUTERS = [
     jobs.router,
     outcomes.router,
     progress.router,
+    attestations.router,
     reports.router,
     reinstate.router,
     decision_receipts.router,
@@ -73,6 +77,8 @@ ROUTERS = [
     events.router,
     audit.router,
     protections.router,
+    rosters.router,
+    sources.router,
     people.router,
     discovery.router,
     users.router,

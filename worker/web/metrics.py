@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from schemas.catalogue import LetterCode
 from worker.database import Database
 from worker.errors import is_passing
-from worker.ledger import gauges, leader, processes
+from worker.ledger import gauges, heard, leader, processes
 from worker.reports.reader import ReplicaState, ReportReader
 from worker.telemetry import metrics as own
 from worker.web.context import Context
@@ -79,6 +79,10 @@ def _work(connection: Connection) -> Iterator[GaugeMetricFamily]:
     events, events_age = gauges.waiting_events(connection)
     yield _one("withdrawals_inbox_events", f"Events that are accepted and not applied yet{_MOST}", events)
     yield _one("withdrawals_inbox_oldest_seconds", "Seconds since the oldest event in the inbox came in", events_age)
+    silent = len(heard.list_silent(connection))
+    yield _one(
+        "withdrawals_silent_sources", "Sources of HR events that were not heard for longer than their limit", silent
+    )
     feed = gauges.feed(connection)
     yield _one("withdrawals_feed_unseen_seconds", "Seconds since the oldest event that no reader sees yet", feed.unseen)
     yield _one("withdrawals_feed_unsent_seconds", "Seconds since the oldest event for a webhook", feed.unsent)

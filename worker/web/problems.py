@@ -108,6 +108,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "not_found": (404, "there is no job 7 in this organisation"),
     "conflict": (409, "dead letter 7 is not open: it is resolved"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
+    "roster_refused": (409, "The roster has 3 people, the last one had 1,042. …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
     "pruned": (410, "the outcomes of job 7 were pruned on 2026-03-01; …"),
     "cursor_gone": (410, "after: what follows this place in the feed was deleted; …"),

@@ -19,12 +19,14 @@ from starlette.responses import StreamingResponse
 
 from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
+from schemas.rosters import RosterPlan, RosterRequest
 from worker.errors import InvalidInputError, NotFoundError
 from worker.jobs.files import submit, uploads, workbook
-from worker.jobs.files.faults import faults_suffix
+from worker.jobs.files.faults import FileFaultsError, faults_suffix
 from worker.jobs.files.submit import Options
 from worker.jobs.submit import Requester
 from worker.ledger.uploads import Upload
+from worker.people import rosters
 from worker.records import Submitted
 from worker.web.auth import Caller
 from worker.web.context import Services
@@ -118,6 +120,30 @@ def submit_file(
         faults_file = _faults_path(kept_as[0]) if kept_as else None
         upload_id = kept_as[0] if kept_as else kept and kept.id
     return made.submitted, answers.FileResult(upload=upload_id, faults_file=faults_file, check=made.check)
+
+
+def plan_roster(services: Services, caller: Caller, wanted: RosterRequest, file: UploadFile) -> RosterPlan:
+    """Plan a roster; of one with faults, keep the lines that have one for a day.
+
+    Raises:
+        FileFaultsError: lines are wrong; `faults_file` of the problem has them.
+        InvalidInputError, RosterRefusedError: as `rosters.plan_file`.
+    """
+    with _slot(file.file), tempfile.TemporaryFile() as faults, _room():
+        try:
+            return rosters.plan_file(
+                services.database, organisation_id=caller.organisation_id, actor=caller.actor, wanted=wanted,
+                stream=file.file, name=file.filename, faults_to=faults,
+            )  # fmt: skip
+        except FileFaultsError as error:
+            suffix = faults_suffix("workbook" if workbook.is_workbook(file.file) else "csv")
+            with services.database.begin() as connection:
+                upload = uploads.keep(
+                    connection, caller.organisation_id, requested_by=caller.actor, name=file.filename, stream=None
+                )  # fmt: skip
+                uploads.keep_faults(connection, caller.organisation_id, upload, faults, suffix)
+            error.more = {**error.more, "faults_file": _faults_path(upload.id)}
+            raise
 
 
 def send_faults(services: Services, caller: Caller, upload_id: str) -> StreamingResponse:

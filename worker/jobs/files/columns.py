@@ -28,11 +28,12 @@ SPELLINGS = {
 """What each column may be called. Case, spaces, hyphens, underscores and the like make no difference."""
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name of a header without what makes no difference in one."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", name).casefold()))
 
 
-_MEANING = {_plain(spelling): column for column, spellings in SPELLINGS.items() for spelling in spellings}
+_MEANING = {plain(spelling): column for column, spellings in SPELLINGS.items() for spelling in spellings}
 _LONGEST_NAME = 100
 
 
@@ -65,7 +66,7 @@ def count_known(header: Sequence[str]) -> int:
 
 def meaning(name: str) -> str | None:
     """The column that a name of a header stands for."""
-    return _MEANING.get(_plain(name)) if len(name) <= _LONGEST_NAME else None
+    return _MEANING.get(plain(name)) if len(name) <= _LONGEST_NAME else None
 
 
 def read_header(line: int, header: Sequence[str]) -> Columns:

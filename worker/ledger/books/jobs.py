@@ -127,7 +127,7 @@ _DEACTIVATIONS = Scan(
     LEFT JOIN withdrawals.persons p ON p.organisation_id = j.organisation_id AND p.external_id = j.learner_external_id
     LEFT JOIN withdrawals.receipts r ON r.organisation_id = j.organisation_id AND r.door = j.door
         AND r.idempotency_key = j.idempotency_key
-    WHERE {within j.id} AND j.source = 'hr') j""",
+    WHERE {within j.id} AND j.source = 'hr' AND j.epoch IS NOT NULL) j""",
     "'job ' || j.id",
     (
         Rule(

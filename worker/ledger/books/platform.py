@@ -116,9 +116,14 @@ _PERSONS = Scan(
     SELECT p.*, n.type, l.id AS learner_id, l.active AS learner_active
     FROM withdrawals.persons p
     LEFT JOIN (
-        SELECT DISTINCT ON (organisation_id, external_id) organisation_id, external_id, type
-        FROM withdrawals.person_events WHERE {within organisation_id}
-        ORDER BY organisation_id, external_id, occurred_at DESC, type <> 'user.deactivated' DESC, source
+        SELECT DISTINCT ON (v.organisation_id, v.external_id) v.organisation_id, v.external_id, v.type
+        FROM withdrawals.person_events v WHERE {within v.organisation_id}
+        -- as `rules.find_newest`: a roster does not take back a leave that is announced for a later day
+        ORDER BY v.organisation_id, v.external_id, v.source = 'roster' AND v.type <> 'user.deactivated' AND EXISTS (
+                SELECT FROM withdrawals.person_events d WHERE d.organisation_id = v.organisation_id
+                    AND d.external_id = v.external_id AND d.source <> 'roster' AND d.type = 'user.deactivated'
+                    AND d.effective_at > v.occurred_at),
+            v.occurred_at DESC, v.type <> 'user.deactivated' DESC, v.source
     ) n ON n.organisation_id = p.organisation_id AND n.external_id = p.external_id
     LEFT JOIN lms.learners l ON l.organisation_id = p.organisation_id AND l.external_id = p.external_id
     WHERE {within p.organisation_id}) p""",

@@ -47,6 +47,16 @@ router = APIRouter(
 
 
 async def _form(request: Request, _: Producer) -> AsyncIterator[FormData]:
+    async for form in read_form(request):
+        yield form
+
+
+async def read_form(request: Request) -> AsyncIterator[FormData]:
+    """The multipart form of a request, with at most one file; closed afterwards.
+
+    Raises:
+        ProblemError: 400 or 415; there is none.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise ProblemError(415, "content_type", "The content type must be multipart/form-data.")
     try:
@@ -112,7 +122,7 @@ def _parts(form: FormData) -> tuple[Sent, dict[str, Any]]:
     found: dict[str, Any] = {}
     for name, value in form.multi_items():
         if name in found:
-            raise _fault(name, "stands there twice")
+            raise form_fault(name, "stands there twice")
         found[name] = value
     file = found.pop("file", None)
     given = {name: found.pop(name) for name in FileOptions.model_fields if name in found}
@@ -120,9 +130,10 @@ def _parts(form: FormData) -> tuple[Sent, dict[str, Any]]:
     if file is None and options.upload is not None:
         return Sent(None, options), found
     if not isinstance(file, UploadFile):
-        raise _fault("file", "is needed: a CSV file with a column enrolment_id")
+        raise form_fault("file", "is needed: a CSV file with a column enrolment_id")
     return Sent(file, options), found
 
 
-def _fault(field: str, message: str) -> RequestValidationError:
+def form_fault(field: str, message: str) -> RequestValidationError:
+    """What is wrong with one field of a form."""
     return RequestValidationError([{"type": "form", "loc": ("body", field), "msg": message}])

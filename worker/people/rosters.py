@@ -1,0 +1,421 @@
+"""Full rosters: planned, accepted, applied in sets, and done with one job that withdraws the people who left.
+
+A roster is what an HR system says at one time (`as_of`) about everybody. It counts as an event of each person: the
+newest event decides (rule 10), under the person's lock, whatever the plan had found. What is not a whole roster is
+refused, and never read as "everybody left" (decision record 0046).
+"""
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import IO, Any
+
+import structlog
+from sqlalchemy import Connection, select
+
+from schemas import rosters as wire
+from schemas.answers import FileFault
+from schemas.catalogue import Reason, Source
+from schemas.rosters import LEFT, RosterRequest
+from worker.access import erased
+from worker.config import Settings, settings
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, PlanDriftedError
+from worker.jobs import calendar, plan, submit
+from worker.jobs.files.faults import SHOWN, FileFaultsError, guarded
+from worker.jobs.selection import Counts, Selection, digest
+from worker.ledger import freeze, jobs
+from worker.ledger import plan as ledger_plan
+from worker.ledger import rosters as ledger
+from worker.ledger.plan import Preview
+from worker.ledger.rosters import NewRoster, StagedPeople, StoredRoster
+from worker.people import roster_file
+from worker.people.apply_events import apply_roster, lock_people
+from worker.people.events import MAX_CLOCK_SKEW
+from worker.records import ArrivedEvent, NewChunks, NewJob, StoredEvent
+from worker.rules import ROSTER
+
+log = structlog.get_logger(__name__)
+
+DOOR = f"hr:{ROSTER}"
+KEPT = timedelta(days=1)
+"""For how long a planned roster can be accepted."""
+_AT_ONCE = 2_000
+"""People of a roster that one transaction applies: it holds the organisation's settings for less than half a second."""
+
+
+class RosterRefusedError(ConflictError):
+    """What was sent is not the whole, newest roster of this organisation, so nothing was read from it."""
+
+    type = "roster_refused"
+
+
+class _Left(Selection):
+    """The enrolments of the people of a roster who left."""
+
+    def __init__(self, roster: StoredRoster) -> None:
+        self._roster = roster
+
+    def digest(self) -> str:
+        return digest("roster", str(self._roster.id))
+
+    def preview(self, connection: Connection, organisation_id: int) -> Preview:
+        found = ledger.withdrawn_enrolments(self._roster.id, organisation_id).subquery()
+        return ledger_plan.by_query(connection, organisation_id, select(found.c.id).distinct())
+
+    def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
+        return self.count(freeze.staged(connection, chunks))
+
+
+def plan_file(
+    database: Database,
+    *,
+    organisation_id: int,
+    actor: str,
+    wanted: RosterRequest,
+    stream: IO[bytes],
+    name: str | None,
+    faults_to: IO[bytes] | None = None,
+) -> wire.RosterPlan:
+    """Check and compare a roster file, and keep it for a day; nothing of the platform or the events changes.
+
+    The same roster again is the same: one that was accepted is answered as it is now. `faults_to`: takes the lines with
+    faults.
+
+    Raises:
+        FileFaultsError: lines are wrong. Nothing is left out: a person who is left out would be missing.
+        InvalidInputError: it is no roster at all.
+        RosterRefusedError: it is not whole, not the newest, or another organisation's.
+    """
+    with roster_file.opened(stream) as table, database.begin() as connection:
+        found = ledger.stage(connection, table.people())
+        differing = ledger.list_differing(connection, SHOWN) if found.differing else []
+        message = "this person stands in the roster twice, once as active and once as inactive."
+        for line in differing:
+            table.faults.add(FileFault(line=line, column=None, message=message))
+        if table.faults.count:
+            if faults_to is not None:
+                table.write_faults(faults_to, dict.fromkeys(differing, message))
+            raise FileFaultsError(table.faults)
+        new = _new(connection, organisation_id, wanted, table.sha256, actor, kind="file", name=submit.file_name(name))
+        return _plan(connection, organisation_id, new, found)
+
+
+def plan_people(
+    database: Database, *, organisation_id: int, actor: str, wanted: RosterRequest, people: Iterable[tuple[str, bool]]
+) -> wire.RosterPlan:
+    """As `plan_file`, of people (external id, active) that were pulled from a SCIM server.
+
+    Raises:
+        RosterRefusedError: as `plan_file`; also when a person comes twice, with two states.
+    """
+    hashed = hashlib.sha256()
+
+    def numbered() -> Iterator[tuple[int, str, bool]]:
+        for number, person in enumerate(people, start=1):
+            hashed.update(repr(person).encode("utf-8", "surrogatepass"))
+            yield number, *person
+
+    with database.begin() as connection:
+        found = ledger.stage(connection, numbered())
+        if found.differing:
+            raise RosterRefusedError("The server has sent a person twice, as active and as inactive. Pull again.")
+        new = _new(connection, organisation_id, wanted, hashed.hexdigest(), actor, kind="scim", name=None)
+        return _plan(connection, organisation_id, new, found)
+
+
+def _new(
+    connection: Connection,
+    organisation_id: int,
+    wanted: RosterRequest,
+    sha256: str,
+    actor: str,
+    *,
+    kind: str,
+    name: str | None,
+) -> NewRoster:
+    as_of: datetime | date = wanted.as_of
+    if not isinstance(as_of, datetime):
+        zone = jobs.timezone(connection, organisation_id)
+        as_of = calendar.end_of_day(as_of - timedelta(days=1), zone, field="as_of")
+    if as_of > jobs.database_now(connection) + MAX_CLOCK_SKEW:
+        raise InvalidInputError("as_of: is in the future. It is the time at which the roster was made.")
+    return NewRoster(as_of.astimezone(UTC), kind, name, sha256, wanted.missing, wanted.allow_shrink, actor)
+
+
+def _plan(connection: Connection, organisation_id: int, new: NewRoster, found: StagedPeople) -> wire.RosterPlan:
+    if not found.people:
+        raise RosterRefusedError("The roster has no people. This is not read as: everybody left.")
+    known = ledger.find_same(connection, organisation_id, sha256=new.sha256, as_of=new.as_of)
+    if known is not None:
+        return _show(connection, known)
+    made = ledger.insert_roster(connection, organisation_id, new, found)
+    _guard(connection, made)
+    ledger.compare(connection, made)
+    shown = _show(connection, _find(connection, organisation_id, made.id))
+    log.info("roster.planned", roster_id=made.id, organisation_id=organisation_id, people=made.people)
+    return shown
+
+
+def _guard(connection: Connection, roster: StoredRoster, current: Settings | None = None) -> None:
+    """Refuse what is not the whole, newest roster of this organisation."""
+    current = current or settings()
+    last = ledger.find_last(connection, roster.organisation_id)
+    if last is not None and roster.as_of <= last.as_of:
+        raise RosterRefusedError(
+            f"The roster is of {roster.as_of:%Y-%m-%d %H:%M}Z. Roster {last.id}, which was accepted, is of "
+            f"{last.as_of:%Y-%m-%d %H:%M}Z and newer. Send a newer one."
+        )
+    if last is not None and roster.shrink_reason is None:
+        for what, now, before in (
+            ("people", roster.people, last.people),
+            ("active people", roster.active, last.active),
+        ):
+            if now < current.roster_shrink * before:
+                raise RosterRefusedError(
+                    f"The roster has {now:,} {what}, the last one had {before:,}. Less than "
+                    f"{current.roster_shrink:.0%} of that counts as truncated. If it is whole, an approver can allow "
+                    "it with a reason (--allow-shrink)."
+                )
+    known, found = ledger.coverage(connection, roster.organisation_id, roster.id)
+    if found < current.roster_known * known:
+        raise RosterRefusedError(
+            f"Only {found:,} of the {known:,} active learners of this organisation are in the roster. Less than "
+            f"{current.roster_known:.0%} counts as truncated, or as the roster of another organisation."
+        )
+
+
+def confirm(database: Database, *, organisation_id: int, roster_id: int, actor: str) -> wire.Roster:
+    """Accept a planned roster: it is applied from now on, and makes its one job at the end.
+
+    A roster that was accepted is answered as it is now.
+
+    Raises:
+        NotFoundError: the organisation has no such roster.
+        ConflictError: it has expired, or another roster is being applied.
+        RosterRefusedError: a newer one was accepted meanwhile.
+        PlanDriftedError: more people would be withdrawn than the plan said, or fewer.
+    """
+    work = partial(_confirm, organisation_id=organisation_id, roster_id=roster_id, actor=actor)
+    found = database.run(work, patient=True)
+    log.info("roster.accepted", roster_id=roster_id, organisation_id=organisation_id)
+    return found
+
+
+def _confirm(connection: Connection, *, organisation_id: int, roster_id: int, actor: str) -> wire.Roster:
+    roster = ledger.find(connection, organisation_id, roster_id, lock=True)
+    if roster is None:
+        raise NotFoundError(f"there is no roster {roster_id} in this organisation")
+    if roster.state in ("accepted", "done"):
+        return _wire(roster)
+    if roster.state == "expired":
+        raise ConflictError(f"Roster {roster_id} was planned more than a day ago. Send it again.")
+    _guard(connection, roster)
+    planned, now = roster.findings, ledger.compare(connection, roster)
+    _require_as_planned(planned, now)
+    jobs.lock_settings(connection, organisation_id)  # rosters are accepted one after the other
+    _guard(connection, roster)  # one may have been accepted since the first look
+    last = ledger.find_last(connection, organisation_id)
+    if last is not None and last.state == "accepted":
+        raise ConflictError(f"Roster {last.id} is being applied. Try again in a minute.")
+    ledger.accept(connection, roster, actor=actor)
+    detail: dict[str, Any] = {"roster_id": roster.id, "people": roster.people, "findings": now}
+    if roster.shrink_reason is not None:
+        detail["shrink_reason"] = roster.shrink_reason
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=actor,
+        action="roster.accept",
+        note=roster.shrink_reason,
+        detail=json.dumps(detail),
+    )
+    return _wire(_find(connection, organisation_id, roster_id))
+
+
+def _require_as_planned(planned: dict[str, int], now: dict[str, int]) -> None:
+    before, after = (sum(found.get(one, 0) for one in LEFT) for found in (planned, now))
+    if abs(after - before) > int(settings().plan_drift * before):
+        raise PlanDriftedError(
+            f"The plan said that {before:,} people left, now it would be {after:,}. Send the roster again and look at "
+            "the new plan.",
+            planned=planned,
+            now=now,
+        )
+
+
+def apply_accepted(database: Database, *, within: float = 1.0, chunk_size: int = 1000) -> int:
+    """Go on applying accepted rosters of all organisations, for about so many seconds; how many people were decided.
+
+    Each step is one transaction over the locked roster: whoever dies within it has done nothing, and any relay goes on.
+    """
+    decided, until, after = 0, time.monotonic() + within, ""
+    while True:
+        step = database.run(partial(_step, after=after, chunk_size=chunk_size))
+        if step is None:
+            return decided
+        decided += step.decided
+        after = step.last
+        if step.ended:
+            return decided
+        if time.monotonic() > until:
+            return decided
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    decided: int
+    last: str
+    """The external id with which the next step goes on."""
+    ended: bool
+    """Whether the roster is done, or what is left of it is locked by others."""
+
+
+def _step(connection: Connection, *, after: str, chunk_size: int) -> _Step | None:
+    roster = ledger.lock_next(connection)
+    if roster is None:
+        return None
+    lines = ledger.list_undecided(connection, roster.id, after=after, most=_AT_ONCE)
+    if lines:
+        return _Step(_apply(connection, roster, lines), lines[-1][0], ended=False)
+    if after and ledger.list_undecided(connection, roster.id, after="", most=1):
+        return _Step(0, "", ended=True)
+    job_id = _make_job(connection, roster, chunk_size)
+    ledger.finish(connection, roster.id, job_id)
+    log.info("roster.done", roster_id=roster.id, organisation_id=roster.organisation_id, job_id=job_id)
+    return _Step(0, "", ended=True)
+
+
+def _apply(connection: Connection, roster: StoredRoster, lines: list[tuple[str, int | None, bool]]) -> int:
+    """Apply lines of a locked roster; how many. Those whose person somebody else has locked are left for later."""
+    organisation_id = roster.organisation_id
+    sealed_key = jobs.lock_settings(connection, organisation_id)
+    gone = erased.find(connection, organisation_id, sealed_key, [external_id for external_id, _, _ in lines])
+    about = {external_id: (line, active) for external_id, line, active in lines if external_id not in gone}
+    people = lock_people(connection, organisation_id, list(about), skip_taken=True)
+    now = max(jobs.database_now(connection), roster.as_of)
+    unchanged = [
+        external_id
+        for external_id, person in people.persons.items()
+        if about[external_id][1] and person.active and people.learners.active.get(external_id, True)
+    ]
+    if unchanged:
+        ledger.record_active(connection, organisation_id, unchanged, roster.as_of)
+    others = people.persons.keys() - set(unchanged)
+    arrived = [_arrived(roster, external_id, *about[external_id], now) for external_id in sorted(others)]
+    results = apply_roster(connection, organisation_id, arrived, people, now) if arrived else {}
+    ledger.settle(
+        connection,
+        roster.id,
+        {external_id: (one.result, one.epoch) for external_id, one in results.items() if one.result != "known"},
+        [*gone, *unchanged, *(external_id for external_id, one in results.items() if one.result == "known")],
+    )
+    return len(people.persons) + len(gone)
+
+
+def _arrived(roster: StoredRoster, external_id: str, line: int | None, active: bool, now: datetime) -> ArrivedEvent:
+    kind = "user.reactivated" if active else "user.deactivated"
+    return ArrivedEvent(
+        external_id,
+        StoredEvent(ROSTER, kind, None, roster.as_of, roster.as_of),
+        now,
+        actor=DOOR,
+        door=DOOR,
+        key=f"{roster.id}:{line or 'missing'}",
+        request_hash=b"",
+    )
+
+
+def _make_job(connection: Connection, roster: StoredRoster, chunk_size: int) -> int | None:
+    """The one job of a roster that was applied; None: there is nothing to withdraw."""
+    organisation_id = roster.organisation_id
+    jobs.lock_settings(connection, organisation_id)  # before it is read who left: nobody comes back meanwhile
+    if not ledger.stage_left(connection, organisation_id, roster.id):
+        return None
+    new = NewJob(
+        organisation_id=organisation_id,
+        requested_by=roster.accepted_by or DOOR,
+        door=DOOR,
+        key=f"roster:{roster.id}",
+        request_hash=submit.hash_body({"roster": roster.id, "sha256": roster.sha256}),
+        reason=Reason.USER_DEACTIVATED,
+        source=Source.HR,
+        note=f"Roster {roster.id} of {roster.as_of:%Y-%m-%d %H:%M}Z",
+        file_name=roster.file_name or f"roster {roster.id}",
+    )
+    return submit.logged(submit.accept(connection, new, _Left(roster), chunk_size=chunk_size)).job.id
+
+
+def write_lines(database: Database, *, organisation_id: int, roster_id: int, sink: IO[bytes]) -> None:
+    """Write every line that is kept of a roster as CSV, with what was found and why, and what became of it.
+
+    Raises:
+        NotFoundError: the organisation has no such roster.
+    """
+    text = io.TextIOWrapper(sink, encoding="utf-8-sig", newline="")
+    writer = csv.writer(text)
+    writer.writerow(["line", "learner_external_id", "active", "finding", "why", "result"])
+    with database.begin() as connection:
+        _find(connection, organisation_id, roster_id)
+        for one in ledger.stream_lines(connection, roster_id):
+            why = wire.FINDINGS[wire.Finding(one.finding)] if one.finding else "Nothing to do."
+            active = str(one.active).lower()
+            writer.writerow(
+                [one.line or "", guarded(one.external_id), active, one.finding or "", why, one.result or ""]
+            )
+    text.detach()
+    sink.seek(0)
+
+
+def expire(database: Database) -> int:
+    """Forget a roster that was planned a day ago and not accepted; how many."""
+    return database.run(partial(ledger.expire, keep=KEPT))
+
+
+def show(database: Database, *, organisation_id: int, roster_id: int) -> wire.RosterPlan:
+    """One roster, with what it would do now while it is planned.
+
+    Raises:
+        NotFoundError: the organisation has no such roster.
+    """
+    with database.begin() as connection:
+        return _show(connection, _find(connection, organisation_id, roster_id))
+
+
+def list_rosters(
+    database: Database, *, organisation_id: int, before: int | None = None, limit: int = 50
+) -> list[wire.Roster]:
+    """Rosters of an organisation, newest first."""
+    with database.begin() as connection:
+        found = ledger.list_rosters(connection, organisation_id, before=before, limit=limit)
+    return [_wire(one) for one in found]
+
+
+def _find(connection: Connection, organisation_id: int, roster_id: int) -> StoredRoster:
+    found = ledger.find(connection, organisation_id, roster_id)
+    if found is None:
+        raise NotFoundError(f"there is no roster {roster_id} in this organisation")
+    return found
+
+
+def _show(connection: Connection, roster: StoredRoster) -> wire.RosterPlan:
+    samples = {
+        finding: [wire.RosterSample(line=line, learner_external_id=person) for line, person in people]
+        for finding, people in ledger.list_samples(connection, roster.id).items()
+    }
+    planned = None
+    if roster.state == "planned" and any(roster.findings.get(one) for one in LEFT):
+        planned = plan.of_selection(
+            connection, roster.organisation_id, _Left(roster), Reason.USER_DEACTIVATED, door=DOOR
+        )
+    return wire.RosterPlan(**_wire(roster).model_dump(), samples=samples, plan=planned)
+
+
+def _wire(roster: StoredRoster) -> wire.Roster:
+    return wire.Roster.model_validate(asdict(roster))
