@@ -19,6 +19,7 @@ _ALONE = {
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),
     "explain": ("explain",),
+    "find": ("find",),
     "events": ("events",),
 }
 """Modules with commands that stand alone: `register(app)` adds them."""

@@ -32,6 +32,58 @@ each("[data-select-all]", (all) => {
   all.hidden = false;
 });
 
+// Find anything: ⌘K or Ctrl+K opens the search over the page. Its link leads to a page that does the same.
+each("[data-find]", (link) => {
+  const dialog = document.getElementById("find-dialog").content.firstElementChild.cloneNode(true);
+  const field = dialog.querySelector("input"), list = dialog.querySelector(".found");
+  const hint = link.querySelector("kbd");
+  hint.textContent = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘K" : "Ctrl K";
+  hint.hidden = false;
+  let timer, shown = "";
+
+  const look = async () => {
+    const words = field.value.trim();
+    const answer = words && await fetch(`${link.href}?${new URLSearchParams({ q: words })}`).catch(() => null);
+    if (words !== field.value.trim()) return; // typed on
+    if (answer?.redirected) return location.reload();
+    if (words && !answer?.ok) return;
+    const page = words && new DOMParser().parseFromString(await answer.text(), "text/html");
+    list.replaceChildren(...(page ? page.getElementById("found").childNodes : []));
+    shown = words;
+  };
+  const open = () => {
+    if (!dialog.isConnected) document.body.append(dialog);
+    if (!dialog.open) dialog.showModal();
+    field.select();
+  };
+
+  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 120); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("keydown", (event) => {
+    const links = [...list.querySelectorAll("a")], at = links.indexOf(document.activeElement);
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      const next = at + (event.key === "ArrowDown" ? 1 : -1);
+      if (next < 0) field.focus(); else links[Math.min(next, links.length - 1)]?.focus();
+    } else if (event.key === "Escape") {
+      dialog.close(); // in a search field the key would only empty it
+    } else if (event.key === "Enter" && document.activeElement === field && links.length && shown === field.value.trim()) {
+      event.preventDefault();
+      links[0].click();
+    }
+  });
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+    event.preventDefault();
+    open();
+  });
+});
+
 // Server-sent events show a job's progress (<div data-live="…/events">). Each event brings the numbers. When the state or the
 // list of outcomes changes, the other parts of the page ([data-part]) are loaded again. The rate is that of the last half
 // minute. A broken stream is opened again; an expired session leads to the sign-in page.
