@@ -13,9 +13,10 @@ from worker.database import Database
 from worker.dead_letters import diagnosis
 from worker.errors import InvalidInputError
 from worker.ids import LARGEST
-from worker.ledger import desk
+from worker.ledger import desk, letter_neighbours
 from worker.ledger.desk import PageEnd
 from worker.ledger.letter_lists import find_letters
+from worker.ledger.letter_neighbours import Neighbours
 from worker.records import DeadLetter
 
 COUNTED = 10_000
@@ -124,6 +125,22 @@ def find_context(
             matching=desk.count_letters(connection, organisation_id, wanted, live=False, most=most),
             live=desk.count_letters(connection, organisation_id, wanted, live=True, most=most),
             assignees=desk.list_assignees(connection, organisation_id, most=100),
+        )
+
+
+def find_neighbours(
+    database: Database, settings: Settings, organisation_id: int, wanted: LetterFilter, letter: DeadLetter
+) -> Neighbours:
+    """The letters before and after one, in the order of `list_letters`."""
+    with database.begin() as connection:
+        return letter_neighbours.find_neighbours(
+            connection,
+            organisation_id,
+            wanted,
+            settings.letter_targets,
+            letter_id=letter.id,
+            code=letter.code,
+            opened_at=letter.opened_at,
         )
 
 

@@ -22,7 +22,7 @@ LONGEST = 200
 """Characters of a search that are looked at."""
 MOST = 20
 """Learners, and Series, that a search lists."""
-_COMPARED = 500
+_COMPARED = 300
 """Rows that are compared with the words. A word that more rows have finds some of them."""
 _MOST_OTHERS = 10
 """Jobs, and dead letters, that are listed beside the learners or Series that they are about."""
@@ -72,16 +72,17 @@ def _search(
     search: Callable[..., list[Row]],
 ) -> tuple[list[Row], bool]:
     """The best rows of a kind, and whether there are more. First those that have each word as a whole one."""
-    found: dict[int, Row] = {}
+    found: dict[int, tuple[Row, set[str]]] = {}
     is_cut = False
     for keys in (keys_of_whole(organisation_id, kind, words), keys_of_parts(organisation_id, kind, words)):
         rows = search(connection, organisation_id, keys, most=_COMPARED)
-        found |= {row.id: row for row in rows if is_found(words, words_of(_names(row)))}
+        compared = ((row, words_of(_names(row))) for row in rows if row.id not in found)
+        found |= {row.id: (row, known) for row, known in compared if is_found(words, known)}
         is_cut = len(rows) == _COMPARED
         if len(found) > MOST:
             break
-    best = sorted(found.values(), key=lambda row: _rank(row, words, fold(text)))
-    return best[:MOST], is_cut or len(best) > MOST
+    best = sorted(found.values(), key=lambda one: _rank(one[0], one[1], words, fold(text)))
+    return [row for row, _ in best[:MOST]], is_cut or len(best) > MOST
 
 
 def _names(row: FoundLearner | FoundSeries) -> tuple[str | None, ...]:
@@ -91,10 +92,11 @@ def _names(row: FoundLearner | FoundSeries) -> tuple[str | None, ...]:
     return (row.code, row.title)
 
 
-def _rank(row: FoundLearner | FoundSeries, words: Sequence[str], text: str) -> tuple[bool, int, int, bool, str]:
+def _rank(
+    row: FoundLearner | FoundSeries, known: set[str], words: Sequence[str], text: str
+) -> tuple[bool, int, int, bool, str]:
     """What comes first: the very name; more whole words; more beginnings of words; who is active; by name."""
     names = [name for name in _names(row) if name]
-    known = words_of(names)
     is_whole = any(fold(name) == text for name in names)
     whole = sum(word in known for word in words)
     begun = sum(any(one.startswith(word) for one in known) for word in words)

@@ -15,8 +15,8 @@ from worker.ledger.findable import LEARNER, SERIES, Changed, Page
 from worker.search.words import RULES, keys_of, words_of
 
 KINDS = (LEARNER, SERIES)
-MOST = 2000
-"""Rows of a kind that one round writes: about a third of a second of a processor."""
+MOST = 1000
+"""Rows of a kind that one round writes: about half a second, for which the other steps wait."""
 COMPARED = 10_000
 """Rows of a kind that one round of the pass compares."""
 

@@ -84,6 +84,12 @@ each("[data-find]", (link) => {
   });
 });
 
+// One key goes on to the next letter and one back: <a data-key="j">. Not while somebody types, or a dialog is open.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  document.querySelector(`a[data-key="${CSS.escape(event.key)}"]`)?.click();
+});
+
 // Server-sent events show a job's progress (<div data-live="…/events">). Each event brings the numbers. When the state or the
 // list of outcomes changes, the other parts of the page ([data-part]) are loaded again. The rate is that of the last half
 // minute. A broken stream is opened again; an expired session leads to the sign-in page.
