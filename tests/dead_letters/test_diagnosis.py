@@ -192,7 +192,7 @@ def test_a_remedy_is_recommended_where_something_speaks_for_it(
 
     def recommended(which: int) -> str | None:
         found = shown(db, world, which).recommended
-        return found and found.remedy
+        return found.remedy if found else None
 
     owned = [world.enrolment(f"of-{reason}", pathway_id=pathway) for reason in ("not", "error", "freed")]
     world.submit(db, [owned[0]])

@@ -55,7 +55,8 @@ def test_the_relay_keeps_up_with_what_the_platform_adds_changes_and_deletes(
     assert found(db, world, "E-1") == [("learner", "E-1")]
     assert found(db, world, "OBRIEN@example.org")[0] == ("learner", "E-1")
     assert found(db, world, "fur brand") == [("series", "Brandschutz für alle")]
-    assert found(db, world, "!?") == []
+    for nothing in ("", "!?", "\0", "\udcff", "9" * 19, "job 0", "x" * 1000, "%", "_"):
+        assert found(db, world, nothing) == [], nothing
 
     learner(world, "E-3", "Late Comer")
     learner(world, "E-2", "Mario Rossi")

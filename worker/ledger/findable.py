@@ -5,7 +5,6 @@ The platform's tables say neither what changed nor when, and may be views: they 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Integer, and_, bindparam, func, select, text
 
@@ -14,6 +13,9 @@ from worker.models import enrolments, findable, jobs, learners, organisation_set
 
 LEARNER, SERIES = "learner", "series"
 """The kinds of what is found by words."""
+_TABLES = {LEARNER: "lms.learners", SERIES: "lms.series"}
+_NAMES = {LEARNER: "external_id, display_name, email", SERIES: "code, title"}
+"""Of each kind, its names as text."""
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('withdrawals.findable', 0))")
 
@@ -25,6 +27,17 @@ def lock(connection: Connection) -> None:
     either seen as erased when their page is written, or deleted from it.
     """
     connection.execute(_LOCK)
+
+
+_BY_INDEX = text("SELECT set_config('enable_seqscan', 'off', true)")
+
+
+def use_indexes(connection: Connection) -> None:
+    """Let this transaction use the indexes of keys and ids, whatever the planner thinks.
+
+    The table has no statistics of keys, and those of ids are old while it is filled.
+    """
+    connection.execute(_BY_INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +78,36 @@ class Page:
         return Page(last, last, self.changed[:most])
 
 
-def _page(names: str, table: str) -> Any:
-    digest = f"hashtextextended(concat_ws(chr(31), CAST(:rules AS text), organisation_id, {names}), 0)"
-    return text(f"""
-    WITH page AS MATERIALIZED (
-        SELECT id, organisation_id, ARRAY[{names}] AS names, {digest} AS digest
-        FROM {table} WHERE id > :after ORDER BY id LIMIT :most
-    )
-    SELECT bounds.last, bounds.size, changed.* FROM (SELECT max(id) AS last, count(*) AS size FROM page) bounds
-    LEFT JOIN (
-        SELECT p.* FROM page p LEFT JOIN withdrawals.findable f ON f.kind = :kind AND f.platform_id = p.id
-        WHERE f.digest IS DISTINCT FROM p.digest
-    ) changed ON true
+# Both sides of a join bear the bounds of the page: else the planner, who does not know them, may read a whole table.
+_LAST = {
+    kind: text(f"""
+    SELECT max(id) AS last, count(*) AS size
+    FROM (SELECT id FROM {table} WHERE id > :after ORDER BY id LIMIT :most) page
     """)
-
-
-_PAGES = {
-    LEARNER: _page("external_id, display_name, email", "lms.learners"),
-    SERIES: _page("code, title", "lms.series"),
+    for kind, table in _TABLES.items()
+}
+_CHANGED = {
+    kind: text(f"""
+    SELECT p.* FROM (
+        SELECT id, organisation_id, ARRAY[{names}] AS names,
+            hashtextextended(concat_ws(chr(31), CAST(:rules AS text), organisation_id, {names}), 0) AS digest
+        FROM {_TABLES[kind]} WHERE id > :after AND id <= :last
+    ) p LEFT JOIN withdrawals.findable f
+        ON f.kind = :kind AND f.platform_id = p.id AND f.platform_id > :after AND f.platform_id <= :last
+    WHERE f.digest IS DISTINCT FROM p.digest ORDER BY p.id
+    """)
+    for kind, names in _NAMES.items()
 }
 
 
 def read_page(connection: Connection, kind: str, *, after: int, most: int, rules: int) -> Page:
     """What has changed among the next rows of the platform behind `after`. `rules`: as their keys are made now."""
-    rows = connection.execute(_PAGES[kind], {"kind": kind, "after": after, "most": most, "rules": rules}).all()
-    changed = [Changed(row.id, row.organisation_id, tuple(row.names), row.digest) for row in rows if row.id is not None]
-    last = rows[0].last or after
-    return Page(last if rows[0].size == most else LARGEST, last, sorted(changed, key=lambda row: row.platform_id))
+    bounds = connection.execute(_LAST[kind], {"after": after, "most": most}).one()
+    last = bounds.last or after
+    values = {"kind": kind, "after": after, "last": last, "rules": rules}
+    rows = connection.execute(_CHANGED[kind], values)
+    changed = [Changed(row.id, row.organisation_id, tuple(row.names), row.digest) for row in rows]
+    return Page(last if bounds.size == most else LARGEST, last, changed)
 
 
 _WRITE = text("""
@@ -121,9 +137,9 @@ def write(connection: Connection, kind: str, rows: Sequence[tuple[Changed, Seque
 _DELETE_GONE = {
     kind: text(f"""
     DELETE FROM withdrawals.findable f WHERE f.kind = :kind AND f.platform_id > :after AND f.platform_id <= :until
-        AND NOT EXISTS (SELECT FROM {table} p WHERE p.id = f.platform_id)
+        AND NOT EXISTS (SELECT FROM {table} p WHERE p.id = f.platform_id AND p.id > :after AND p.id <= :until)
     """)
-    for kind, table in ((LEARNER, "lms.learners"), (SERIES, "lms.series"))
+    for kind, table in _TABLES.items()
 }
 
 
@@ -157,9 +173,7 @@ def list_erasure_keys(connection: Connection, organisation_ids: Sequence[int]) -
     return {row.organisation_id: row.erasure_key for row in connection.execute(found)}
 
 
-# The table is small in most databases, and has no statistics of keys: without this the planner would read it whole. The
-# keys name the organisation and the kind; a key that is another's by chance is left out by the join.
-_BY_INDEX = text("SELECT set_config('enable_seqscan', 'off', true)")
+# The keys name the organisation and the kind; a key that is another's by chance is left out by the join.
 _WITH_KEYS = (
     select(findable.c.kind, findable.c.platform_id, findable.c.organisation_id)
     .where(findable.c.parts.op("@>")(bindparam("keys", type_=ARRAY(Integer))))
@@ -167,11 +181,6 @@ _WITH_KEYS = (
     .cte("found")
     .prefix_with("MATERIALIZED")
 )
-
-
-def search_by_index(connection: Connection) -> None:
-    """Let the searches of this transaction use the index of keys, however small the table is."""
-    connection.execute(_BY_INDEX)
 
 
 @dataclass(frozen=True, slots=True)

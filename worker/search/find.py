@@ -45,14 +45,14 @@ def find(database: Database, *, organisation_id: int, text: str) -> SearchAnswer
     A word of three letters or more is found anywhere in a word, a shorter one at its beginning; the case, accents and
     apostrophes do not count. A number is also that of an enrolment, a job or a dead letter.
     """
-    text = text.replace("\0", "").strip()[:LONGEST]
+    text = text.encode("utf-8", "ignore").decode().replace("\0", "").strip()[:LONGEST]
     words = list(dict.fromkeys(split(text)))[:MOST_WORDS]
     with database.begin() as connection:
         numbered = _find_numbered(connection, organisation_id, text)
     if not words:
         return SearchAnswer(items=numbered, more=False)
     with database.begin() as connection:
-        findable.search_by_index(connection)
+        findable.use_indexes(connection)
         learners, more_learners = _search(connection, organisation_id, LEARNER, words, text, findable.find_learners)
         series, more_series = _search(connection, organisation_id, SERIES, words, text, findable.find_series)
     with database.begin() as connection:

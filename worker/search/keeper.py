@@ -56,6 +56,7 @@ def keep_all(database: Database) -> None:
 def _keep(database: Database, kind: str, *, after: int, most: int) -> Page:
     def work(connection: Connection) -> Page:
         findable.lock(connection)
+        findable.use_indexes(connection)
         page = findable.read_page(connection, kind, after=after, most=most, rules=RULES).cut(MOST)
         kept = _without_erased(connection, page.changed) if kind == LEARNER else page.changed
         rows = [(row, keys_of(row.organisation_id, kind, words_of(row.names))) for row in kept]

@@ -30,7 +30,7 @@ LABELS = {
 @router.get("/search")
 def search(view: Looking, q: str = "") -> Response:
     """What matches the words that were typed."""
-    q = q.replace("\0", "").encode("utf-8", "ignore").decode().strip()[: find.LONGEST]
+    q = q.strip()[: find.LONGEST]
     answer = find.find(view.database, organisation_id=view.organisation_id, text=q) if q else None
     items = answer.items if answer else []
     groups = [(LABELS[kind], [(path_of(one), one) for one in items if one.kind is kind]) for kind in FoundKind]

@@ -25,12 +25,53 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => each("form[data-sent]", (form) => delete form.dataset.sent));
 
-// Select all rows of a list: <input type="checkbox" data-select-all="enrolment_ids">.
-each("[data-select-all]", (all) => {
-  const boxes = () => document.querySelectorAll(`input[type=checkbox][name="${all.dataset.selectAll}"]`);
-  all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
+// Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
+// one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
+each("table[data-select]", (table) => {
+  const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form");
+  const address = new URL(location.href);
+  address.searchParams.delete("cursor");
+  const place = `selected ${address.pathname}${address.search}`;
+  const boxes = [...table.querySelectorAll(`tbody input[name="${name}"]`)], all = table.querySelector("[data-select-all]");
+  const bar = form.querySelector("[data-selected]"), count = bar.querySelector("output"), clear = bar.querySelector("button");
+  const chosen = new Set(JSON.parse(sessionStorage.getItem(place) ?? "[]"));
+  let last = null;
+
+  const show = () => {
+    boxes.forEach((box) => { box.checked = chosen.has(box.value); });
+    const here = boxes.filter((box) => box.checked).length;
+    all.checked = here > 0 && here === boxes.length;
+    all.indeterminate = here > 0 && here < boxes.length;
+    const elsewhere = chosen.size - here, more = elsewhere ? `, ${elsewhere} of them on other pages` : "";
+    count.textContent = chosen.size > most
+      ? `${chosen.size} selected: at most ${most} at once` : chosen.size ? `${chosen.size} selected${more}` : "";
+    clear.hidden = !chosen.size;
+    sessionStorage.setItem(place, JSON.stringify([...chosen]));
+  };
+  const set = (box, on) => { if (on) chosen.add(box.value); else chosen.delete(box.value); };
+
+  boxes.forEach((box, at) => box.addEventListener("click", (event) => {
+    const [from, to] = event.shiftKey && last !== null ? [Math.min(last, at), Math.max(last, at)] : [at, at];
+    boxes.slice(from, to + 1).forEach((one) => set(one, box.checked));
+    last = at;
+    show();
+  }));
+  all.addEventListener("change", () => { boxes.forEach((box) => set(box, all.checked)); show(); });
+  clear.addEventListener("click", () => { chosen.clear(); show(); });
+  form.addEventListener("formdata", (event) => {
+    if (event.formData.get("what") === "all") return;
+    const here = new Set(boxes.map((box) => box.value));
+    for (const id of chosen) if (!here.has(id)) event.formData.append(name, id);
+  });
+  form.addEventListener("submit", (event) => {
+    if (chosen.size > most && new FormData(form).get("what") !== "all") event.preventDefault();
+  });
   all.hidden = false;
+  show();
 });
+each("form[data-unselect]", (form) => form.addEventListener("submit", () => { // what was sent is not selected any more
+  for (const key of Object.keys(sessionStorage)) if (key.startsWith("selected ")) sessionStorage.removeItem(key);
+}));
 
 // Find anything: ⌘K or Ctrl+K opens the search over the page. Its link leads to a page that does the same.
 each("[data-find]", (link) => {
