@@ -20,6 +20,10 @@ class LetterFilter(Request):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    ids: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None,
+        Field(min_length=1, max_length=500, description="Only these letters."),
+    ] = None
     code: LetterCode | None = None
     state: LetterState | None = None
     job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this job refers to.")] = None

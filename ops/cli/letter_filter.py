@@ -13,6 +13,7 @@ from schemas.dead_letters import LetterFilter
 from worker.dead_letters import desk
 
 OPTIONS: dict[str, Any] = {
+    "ids": Annotated[list[int] | None, typer.Option("--id", help="Only the letter with this id; repeat.")],
     "code": Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {', '.join(LetterCode)}.")],
     "state": Annotated[
         LetterState | None, typer.Option(metavar="STATE", help=f"Only in this state: {', '.join(LetterState)}.")
@@ -94,5 +95,5 @@ def _parse(conditions: dict[str, Any]) -> LetterFilter:
     times = {
         name: conditions[name] and desk.parse_older_than(conditions[name]) for name in ("older_than", "newer_than")
     }
-    found: LetterFilter = common.parse(LetterFilter, **{**conditions, **times})
+    found: LetterFilter = common.parse(LetterFilter, **{**conditions, "ids": conditions["ids"] or None, **times})
     return found

@@ -3,9 +3,12 @@
 import re
 
 from playwright.sync_api import expect
+from starlette.testclient import TestClient
 
 from tests.console.test_library import people
-from tests.support.console import SignIn, accessible
+from tests.dead_letters.test_desk import made
+from tests.support.commandline import done
+from tests.support.console import MakeToken, SignIn, Visitor, accessible
 from tests.world import World
 
 
@@ -38,3 +41,31 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     page.get_by_label("Bulk actions").select_option("all")
     page.get_by_role("button", name="Continue to the plan").click()
     assert "what=all" in page.url
+
+
+def test_an_act_on_ticked_letters_is_for_these_alone(client: TestClient, token: MakeToken, world: World) -> None:
+    """Without JavaScript: the boxes of a page. With none ticked, it is not for all of them."""
+    first, second, third = made(world, 3, "poison", hours=5)
+    elsewhere = made(world, 1, "poison", o=world.organisation("Other"))[0]
+    visitor = Visitor(client, token("operator", name="mia"))
+    page = visitor.get("/console/dead-letters").text
+    assert len(re.findall(r'name="ids" value="\d+" form="ticked"', page)) == 3
+    nothing = visitor.get("/console/dead-letters/act", act="assign", selected="yes")
+    assert (nothing.status_code, "Nothing is selected" in nothing.text) == (422, True)
+    assert visitor.get("/console/dead-letters/act", act="assign", ids="1,x").status_code == 422
+    preview = client.get(
+        "/console/dead-letters/act", params={"act": "assign", "selected": "yes", "ids": [first, third]}
+    )
+    assert "2 letters would get the assignee" in preview.text
+    assert f'name="ids" value="{first},{third}"' in preview.text
+    sent = visitor.post("/console/dead-letters/act", act="assign", to="me", ids=f"{first},{third},{elsewhere}")
+    assert sent.status_code == 303
+    given = world.run("SELECT id FROM withdrawals.dead_letters WHERE assignee = 'mia' ORDER BY id")
+    assert [row.id for row in given] == [first, third]
+    listed = client.get(
+        "/v1/dead-letters", params={"ids": [second, elsewhere]}, headers={"Authorization": f"Bearer {token('viewer')}"}
+    )
+    assert [one["id"] for one in listed.json()["items"]] == [second]
+    assert [one["id"] for one in done("dead-letters", "list", "--id", second, "--organisation", "Acme")["items"]] == [
+        second
+    ]

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from schemas.catalogue import LetterCode
 from schemas.dead_letters import NOBODY, LetterFilter
 from worker.config import settings
-from worker.ledger.fragments import LIVE, one_of
+from worker.ledger.fragments import LIVE, among, one_of
 from worker.ledger.protections import is_protected
 from worker.models import dead_letters, enrolments, jobs, learners, outcomes
 
@@ -47,6 +47,8 @@ _ABOUT_AN_ENROLMENT = (
 def conditions(organisation_id: int, wanted: LetterFilter) -> list[ColumnElement[bool]]:
     """What holds of the dead letters of an organisation that match."""
     found = [dead_letters.c.organisation_id == organisation_id]
+    if wanted.ids is not None:
+        found.append(among(dead_letters.c.id, wanted.ids))
     if wanted.code is not None:
         found.append(dead_letters.c.code == wanted.code)
     if wanted.state is not None:

@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 
 from fastapi import Depends
 from pydantic import ValidationError
+from starlette.datastructures import ImmutableMultiDict
 
 from schemas.dead_letters import NOBODY, LetterFilter
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError
+from worker.ids import parse_id
 from worker.web.console.forms import series_id_of
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
@@ -20,10 +22,13 @@ from worker.web.console.words import word
 MINE = "mine"
 """In an address: letters of whoever looks, so that the same link serves everybody."""
 FIELDS = tuple(LetterFilter.model_fields)
+SELECTED = "selected"
+"""In an address: the act is for the ticked letters. Without any it must not be for all."""
 DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 SERIES = "series"
 """In an address: the code of a Series, as people type it."""
 _LABELS = {
+    "ids": "Letters",
     "code": "Kind",
     "job_id": "Job",
     "assignee": "Looked after by",
@@ -67,7 +72,13 @@ class ChosenFilter:
 
 def as_fields(conditions: Mapping[str, Any]) -> dict[str, str]:
     """Conditions as an address or a form has them."""
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in conditions.items()}
+    return {name: _as_field(value) for name, value in conditions.items()}
+
+
+def _as_field(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe_conditions(conditions: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -93,10 +104,15 @@ InQuery = Annotated[ChosenFilter, Depends(of_query)]
 InForm = Annotated[ChosenFilter, Depends(of_form)]
 
 
-def _parse(view: View, values: Mapping[str, Any]) -> ChosenFilter:
+def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
     given = {name: str(values.get(name, "")).replace("\0", "").strip() for name in (*FIELDS, SERIES)}
+    given["ids"] = ",".join(filter(None, (str(one).strip() for one in values.getlist("ids"))))
     given = {name: value for name, value in given.items() if value}
+    if values.get(SELECTED) and "ids" not in given:
+        raise InvalidInputError("Nothing is selected. Go back to the list and tick the letters.")
     meant: dict[str, Any] = {name: value for name, value in given.items() if name != SERIES}
+    if "ids" in given:
+        meant["ids"] = [parse_id(one, "ids") for one in given["ids"].split(",")]
     if SERIES in given:
         meant["series_id"] = series_id_of(view, given[SERIES])
     if meant.get("assignee") == MINE:
@@ -123,6 +139,8 @@ def _label(name: str) -> str:
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name == "ids":
+        return f"{len(value):,} selected"
     if name == "assignee" and value == NOBODY:
         return "nobody"
     if name in ("older_than", "newer_than"):

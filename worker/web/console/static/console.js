@@ -28,7 +28,7 @@ window.addEventListener("pageshow", () => each("form[data-sent]", (form) => dele
 // Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
 // one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
 each("table[data-select]", (table) => {
-  const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form");
+  const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form") ?? document.getElementById(table.dataset.form);
   const address = new URL(location.href);
   address.searchParams.delete("cursor");
   const place = `selected ${address.pathname}${address.search}`;
