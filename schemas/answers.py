@@ -17,7 +17,7 @@ from .catalogue import (
     SOURCES,
     describe,
 )
-from .desk import Diagnosis, Event
+from .desk import Diagnosis, Event, Recommendation
 
 T = TypeVar("T")
 
@@ -185,6 +185,9 @@ class DeadLetter(BaseModel):
     diagnosis: Diagnosis
     evidence: dict[str, Any]
     remedies: Annotated[dict[str, str], Field(description="What can be done, each with what it would do to this one.")]
+    recommended: Annotated[
+        Recommendation | None, Field(description="Of these, the one that fits what the platform shows now.")
+    ] = None
     assignee: str | None
     opened_at: datetime
     due_at: Annotated[datetime | None, Field(description="Overdue from then on; null once it is closed.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from .catalogue import LetterCode, LetterState, Source
+from .catalogue import LetterCode, LetterState, Reason, Source
 from .jobs import Moment, Note, Request, Storable
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
@@ -20,13 +20,25 @@ class LetterFilter(Request):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    ids: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None,
+        Field(min_length=1, max_length=500, description="Only these letters."),
+    ] = None
     code: LetterCode | None = None
     state: LetterState | None = None
     job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this job refers to.")] = None
     source: Annotated[Source | None, Field(description="Of the job that opened it.")] = None
+    reason: Annotated[Reason | None, Field(description="Of the job that opened it.")] = None
+    series_id: Annotated[
+        int | None, Field(ge=1, le=2**63 - 1, description="Letters about an enrolment in this Series.")
+    ] = None
+    learner_external_id: Annotated[
+        Word | None, Field(description="Letters about this learner or an enrolment of theirs.")
+    ] = None
     fingerprint: Word | None = None
     assignee: Annotated[Word | None, Field(description="`none` for letters without an assignee.")] = None
     older_than: Annotated[Moment | None, Field(description="Opened before this time.")] = None
+    newer_than: Annotated[Moment | None, Field(description="Opened after this time.")] = None
     changed: Annotated[
         bool | None, Field(description="Whether the platform now shows another status or pathway than the letter saw.")
     ] = None

@@ -155,6 +155,13 @@ class Asked(BaseModel):
     line: Annotated[int | None, Field(description="The first line of the input that names the enrolment.")] = None
 
 
+class Recommendation(BaseModel):
+    """The remedy that fits what the platform shows now. A person decides."""
+
+    remedy: str
+    reason: str
+
+
 class Diagnosis(BaseModel):
     """A dead letter explained to support."""
 

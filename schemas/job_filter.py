@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .catalogue import JobState, Source
+from .catalogue import JobState, Reason, Source
 from .dead_letters import Word
 from .jobs import Id, Moment
 
@@ -15,6 +15,13 @@ class JobConditions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Annotated[Source | None, Field(description="Only jobs from this source.")] = None
+    reason: Annotated[Reason | None, Field(description="Only jobs with this reason.")] = None
+    series_id: Annotated[
+        int | None, Field(ge=1, le=2**63 - 1, description="Only jobs that were asked for this one Series.")
+    ] = None
+    learner_external_id: Annotated[
+        Word | None, Field(description="Only jobs that name this learner or have decided an enrolment of theirs.")
+    ] = None
     requested_by: Annotated[Word | None, Field(description="Only jobs that this person or token requested.")] = None
     held_because: Annotated[
         Literal["brake", "policy"] | None, Field(description="Only jobs that were held for this.")

@@ -874,6 +874,19 @@ class ErasedRowsColumns(TypedColumns):
 erased_rows = Table("erased_rows", metadata, ErasedRowsColumns, schema="withdrawals")
 
 
+class FindableColumns(TypedColumns):
+    """What can be found by words, kept by the relay: a row of the platform, and the keys of the parts of its words."""
+
+    kind: Named[str] = Column(primary_key=True)
+    platform_id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    digest: Named[int] = Column(BigInteger)
+    parts: Named[list[int]] = Column(ARRAY(Integer))
+
+
+findable = Table("findable", metadata, FindableColumns, schema="withdrawals")
+
+
 class ProcessesColumns(TypedColumns):
     """What runs, by its heartbeat."""
 

@@ -78,8 +78,8 @@ def release(
         list[str] | None,
         typer.Option(
             "--filter",
-            help="NAME=VALUE, can be repeated: ids (with commas), source, requested_by, held_because (brake, policy), "
-            "created_before and created_after (2026-03-01T00:00:00Z).",
+            help="NAME=VALUE, can be repeated: ids (with commas), source, reason, series_id, learner_external_id, "
+            "requested_by, held_because (brake, policy), created_before and created_after (2026-03-01T00:00:00Z).",
         ),
     ] = None,
     note: Note = None,

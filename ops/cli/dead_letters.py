@@ -116,6 +116,9 @@ def _print(letter: DeadLetter) -> None:
     if letter.state == LetterState.OPEN:
         common.out.print("\nremedies", style="bold")
         common.out.print(common.table("", "", rows=list(shown.remedies.items())))
+        if shown.recommended:
+            advice = f"recommended: {shown.recommended.remedy}. {shown.recommended.reason}"
+            common.out.print(advice, style="bold", markup=False)
     common.out.print("\nhistory", style="bold")
     lines = [
         (event.at, event.who, event.what + (f": {event.note}" if event.note else ""),

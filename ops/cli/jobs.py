@@ -7,12 +7,13 @@ import typer
 
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, JobId, Key, Limit, Note, Organisation
+from ops.cli.filters import parse_filter
 from schemas import answers
 from schemas.brake import BrakeForecast
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
-from schemas.job_filter import JobFilter
+from schemas.job_filter import JobConditions, JobFilter
 from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError
 from worker.jobs import show
@@ -119,6 +120,14 @@ def _send_event(
 @group.command("list")
 def list_jobs(
     state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"One of {_STATES}.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME=VALUE",
+            help=f"Repeatable; conditions add up. NAME is one of: {', '.join(JobConditions.model_fields)}.",
+        ),
+    ] = None,
     limit: Limit = None,
     cursor: Cursor = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for other commands.")] = False,
@@ -129,7 +138,9 @@ def list_jobs(
     with common.database() as db:
         org = common.organisation_id(db, organisation)
         most = common.page_size(limit, json or only_ids)
-        found = show.list_jobs(db, organisation_id=org, wanted=JobFilter(state=state), before=cursor, limit=most)
+        conditions = parse_filter(JobConditions, where or []).model_dump()
+        wanted = JobFilter(**conditions, state=state)
+        found = show.list_jobs(db, organisation_id=org, wanted=wanted, before=cursor, limit=most)
     if only_ids and not json:
         common.out.print(" ".join(str(job.id) for job in found))
         return

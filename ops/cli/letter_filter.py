@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from schemas.catalogue import LetterCode, LetterState, Source
+from schemas.catalogue import LetterCode, LetterState, Reason, Source
 from schemas.dead_letters import LetterFilter
 from worker.dead_letters import desk
 
 OPTIONS: dict[str, Any] = {
+    "ids": Annotated[list[int] | None, typer.Option("--id", help="Only the letter with this id; repeat.")],
     "code": Annotated[LetterCode | None, typer.Option(metavar="CODE", help=f"Only these: {', '.join(LetterCode)}.")],
     "state": Annotated[
         LetterState | None, typer.Option(metavar="STATE", help=f"Only in this state: {', '.join(LetterState)}.")
@@ -21,12 +22,24 @@ OPTIONS: dict[str, Any] = {
     "source": Annotated[
         Source | None, typer.Option(metavar="SOURCE", help=f"Only of jobs from this source: {', '.join(Source)}.")
     ],
+    "reason": Annotated[
+        Reason | None, typer.Option(metavar="REASON", help=f"Only of jobs with this reason: {', '.join(Reason)}.")
+    ],
+    "series_id": Annotated[
+        int | None, typer.Option("--series", help="Only letters about an enrolment in the Series with this id.")
+    ],
+    "learner_external_id": Annotated[
+        str | None, typer.Option("--learner", help="Only letters about this learner or an enrolment of theirs.")
+    ],
     "fingerprint": Annotated[str | None, typer.Option(help="Only letters with this fingerprint.")],
     "assignee": Annotated[
         str | None, typer.Option(help="Only letters of this person; `none` for letters without an assignee.")
     ],
     "older_than": Annotated[
         str | None, typer.Option(help="Only letters opened before: an age such as 36h or 3d, or a time (RFC 3339).")
+    ],
+    "newer_than": Annotated[
+        str | None, typer.Option(help="Only letters opened after: an age such as 36h or 3d, or a time (RFC 3339).")
     ],
     "changed": Annotated[
         bool | None,
@@ -79,7 +92,8 @@ def _parse(conditions: dict[str, Any]) -> LetterFilter:
     Raises:
         InvalidInputError: names the option and says what it takes.
     """
-    older_than = conditions["older_than"]
-    opened = older_than and desk.parse_older_than(older_than)
-    found: LetterFilter = common.parse(LetterFilter, **{**conditions, "older_than": opened})
+    times = {
+        name: conditions[name] and desk.parse_older_than(conditions[name]) for name in ("older_than", "newer_than")
+    }
+    found: LetterFilter = common.parse(LetterFilter, **{**conditions, "ids": conditions["ids"] or None, **times})
     return found

@@ -20,6 +20,7 @@ _ALONE = {
     "bulk": ("bulk",),
     "reconcile": ("reconcile",),
     "explain": ("explain",),
+    "find": ("find",),
     "events": ("events",),
 }
 """Modules with commands that stand alone: `register(app)` adds them."""

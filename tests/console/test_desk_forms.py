@@ -51,7 +51,9 @@ def test_what_a_role_may_not_do_is_not_offered_and_refused(
     viewer = person("viewer")
     for where in (path, "/console/dead-letters"):
         assert "<form" not in re.sub(
-            r'<form method="post" action="/console/sign-out">|<form class="toolbar"', "", viewer.get(where).text
+            r'<form method="(post" action="/console/sign-out|get" action="/console/search)"|<form class="toolbar"',
+            "",
+            viewer.get(where).text,
         )
     for verb, form in (("act", {"act": "keep", "note": "x"}), ("assign", {"to": "me"}), ("note", {"note": "x"})):
         assert viewer.post(f"{path}/{verb}", **form).status_code == 403
@@ -98,7 +100,7 @@ def test_a_filter_stays_in_the_address_and_goes_on_into_acts(
     following = re.search(r'rel="next" href="([^"]+)"', page)
     assert following
     rest = mia.get(following[1].replace("&amp;", "&")).text
-    assert len(set(re.findall(r'href="/console/dead-letters/(\d+)"', rest))) == 10
+    assert len(set(re.findall(r'href="/console/dead-letters/(\d+)[?"]', rest))) == 10
     assert '<input type="hidden" name="state" value="open">' in mia.get("/console/dead-letters", state="open").text
     preview = mia.get(
         "/console/dead-letters/act", act="redrive", code="pathway_owned", assignee="mine", older_than="3d"

@@ -16,6 +16,7 @@ from worker.database import Database
 from worker.dead_letters import runs
 from worker.jobs.files import uploads
 from worker.people import protections
+from worker.search.keeper import keep_all
 from worker.web.console.app import ROUTERS
 
 NO_PAGES = {
@@ -46,6 +47,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         uploads.keep_faults(connection, world.organisation_id, kept, BytesIO(b"enrolment_id,problem"), "csv")
     wanted = ProtectionRequest(learner_external_id="carla", kind="legal_hold", reason="case 17")
     protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("token:mia"))
+    keep_all(db)
     letters = [str(letter.id) for letter in world.letters()]
     jobs = [str(job.id) for job in (done, later, held)]
     return {
@@ -60,6 +62,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/enrolments": ["", "?learner=anna"],
         "/console/enrolments/{enrolment_id}": [f"/{owned}", f"/{active}", f"/{gone}"],
         "/console/enrolments/{enrolment_id}/history": [f"/{owned}/history", f"/{gone}/history"],
+        "/console/search": ["", "?q=anna", "?q=nobody-is-called-so"],
         "/console/people": ["?learner=anna", "?learner=carla"],
         "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
         "/console/withdraw/file/{upload_id}": [f"/{kept.id}?job={done.id}"],

@@ -183,3 +183,35 @@ def test_a_technical_failure_shows_its_error_and_how_many_share_it(
     failed = [event for event in letter.history if event.what.startswith("an attempt failed")]
     assert len(failed) == environment.max_attempts
     assert "anna@" not in letter.model_dump_json()
+
+
+def test_a_remedy_is_recommended_where_something_speaks_for_it(
+    db: Database, world: World, environment: Settings
+) -> None:
+    pathway = world.pathway()
+
+    def recommended(which: int) -> str | None:
+        found = shown(db, world, which).recommended
+        return found.remedy if found else None
+
+    owned = [world.enrolment(f"of-{reason}", pathway_id=pathway) for reason in ("not", "error", "freed")]
+    world.submit(db, [owned[0]])
+    world.submit(db, [owned[1]], reason="enrolment_error", source="correction")
+    world.submit(db, [owned[2]])
+    world.submit(db, [world.enrolment("odd", "on_hold"), 999_999])
+    world.enrolment("gone", pathway_id=pathway)
+    world.event(db, "deactivated", "gone")
+    decide_due(db, environment)
+    world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = :i", i=owned[2])
+    codes = {(letter.code, letter.enrolment_id): at for at, letter in enumerate(world.letters())}
+    assert recommended(codes["pathway_owned", owned[0]]) == "keep"
+    assert recommended(codes["pathway_owned", owned[1]]) is None, "nothing speaks for one: a person decides"
+    assert recommended(codes["pathway_owned", owned[2]]) == "redrive", "the pathway has let go of it"
+    assert recommended(codes["not_found", 999_999]) == "discard"
+    unknown = next(at for (code, _), at in codes.items() if code == "unknown_status")
+    assert recommended(unknown) is None
+    leaver = next(at for (code, one), at in codes.items() if code == "pathway_owned" and one not in owned)
+    assert recommended(leaver) == "cascade"
+    for letter in range(len(codes)):
+        found = shown(db, world, letter)
+        assert found.recommended is None or found.recommended.remedy in found.remedies

@@ -8,13 +8,16 @@ import pytest
 from sqlalchemy import Connection
 
 from schemas.jobs import JobRequest
+from schemas.people import ErasureRequest
 from tests.support.racing import Threads, await_waiters
 from tests.world import PATIENCE, World
 from worker.access import erased
 from worker.database import Database
 from worker.errors import ErasedPersonError
 from worker.jobs.submit import submit
-from worker.ledger import erasures, jobs
+from worker.ledger import erasures, findable, jobs
+from worker.people.erasure import erase
+from worker.search.keeper import keep_all
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
@@ -44,3 +47,29 @@ def test_a_job_that_names_somebody_waits_for_their_erasure(
         with pytest.raises(ErasedPersonError):
             asking.result(PATIENCE)
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+
+
+@pytest.mark.parametrize("erased_first", [True, False])
+def test_a_page_of_the_search_leaves_out_who_is_being_erased(
+    db: Database, owner: Database, world: World, threads: Threads, erased_first: bool
+) -> None:
+    """The page waits for the erasure, or the erasure for the page: the person's row is never there afterwards."""
+    world.run("UPDATE lms.learners SET active = false WHERE id = :id", id=world.learner("anna"))
+    if erased_first:
+        with erasing(owner, world.organisation_id, "anna") as erasure:
+            findable.lock(erasure)
+            keeping = threads.go(keep_all, db)
+            await_waiters(world)
+            erasure.commit()
+            keeping.result(PATIENCE)
+    else:
+        with db.engine.connect() as page:
+            findable.lock(page)
+            row = findable.read_page(page, findable.LEARNER, after=0, most=10, rules=1).changed[0]
+            findable.write(page, findable.LEARNER, [(row, [1])])
+            request = ErasureRequest(external_id="anna", note="request 12")
+            asking = threads.go(erase, owner, organisation_id=world.organisation_id, request=request, actor="dpo")
+            await_waiters(world)
+            page.commit()
+            asking.result(PATIENCE)
+    assert world.one("SELECT count(*) FROM withdrawals.findable WHERE kind = 'learner'") == 0

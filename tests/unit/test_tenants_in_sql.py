@@ -48,6 +48,7 @@ REASONS = {
     "desk_acts.drop_evidence": _SWEEP,
     "erased_texts._AFTER": _LOCKED,
     "erased_texts.erase": "rows that it has found and locked by `_of_organisation`",
+    "findable._DELETE_GONE": "the relay looks through the rows of all organisations",
     "jobs.let_override": _LOCKED,
     "jobs.set_counts": _LOCKED,
     "jobs._ADMIT": _LOCKED,

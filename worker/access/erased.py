@@ -33,13 +33,27 @@ def find(
 
     `sealed_key`: what `jobs.lock_settings` returned.
     """
+    hashes = _hashes(organisation_id, sealed_key, external_ids)
+    return erasures.find_standing(connection, organisation_id, hashes) if hashes else {}
+
+
+def list_gone(
+    connection: Connection, organisation_id: int, sealed_key: str | None, external_ids: Sequence[str]
+) -> set[str]:
+    """The same persons, for a caller that must not wait for the row of an erasure."""
+    hashes = _hashes(organisation_id, sealed_key, external_ids)
+    return erasures.list_gone(connection, organisation_id, hashes) if hashes else set()
+
+
+def _hashes(organisation_id: int, sealed_key: str | None, external_ids: Sequence[str]) -> dict[bytes, str]:
+    """External ids by their hash; empty: nobody was erased, or the key cannot be opened."""
     if sealed_key is None or not external_ids:
         return {}
     key = erasure_seal(settings()).open(sealed_key)
     if key is None:  # doctor says so too; HR events must not wait for it
         log.error("erasures.key_not_opened", organisation_id=organisation_id)
         return {}
-    return erasures.find_standing(connection, organisation_id, {person_hash(key, one): one for one in external_ids})
+    return {person_hash(key, one): one for one in external_ids}
 
 
 def require_not(connection: Connection, organisation_id: int, external_id: str, sealed_key: str | None) -> None:

@@ -13,11 +13,12 @@ from worker.database import Database
 from worker.dead_letters import diagnosis
 from worker.errors import InvalidInputError
 from worker.ids import LARGEST
-from worker.ledger import desk, letter_counts
+from worker.ledger import desk, letter_counts, letter_neighbours
 from worker.ledger.desk import PageEnd
 from worker.ledger.letter_counts import CodeCounts
 from worker.ledger.letter_filter import Targets
 from worker.ledger.letter_lists import find_letters
+from worker.ledger.letter_neighbours import Neighbours
 from worker.records import DeadLetter
 
 COUNTED = 10_000
@@ -136,6 +137,22 @@ def find_context(
             matching=counted[0],
             live=counted[1],
             assignees=letter_counts.list_assignees(connection, organisation_id, most=100),
+        )
+
+
+def find_neighbours(
+    database: Database, settings: Settings, organisation_id: int, wanted: LetterFilter, letter: DeadLetter
+) -> Neighbours:
+    """The letters before and after one, in the order of `list_letters`."""
+    with database.begin() as connection:
+        return letter_neighbours.find_neighbours(
+            connection,
+            organisation_id,
+            wanted,
+            settings.letter_targets,
+            letter_id=letter.id,
+            code=letter.code,
+            opened_at=letter.opened_at,
         )
 
 

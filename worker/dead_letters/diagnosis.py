@@ -6,9 +6,9 @@ rules that decide (`worker/rules.py`).
 
 from typing import Any
 
-from schemas.catalogue import LETTER_CODES, LetterCode, Outcome
+from schemas.catalogue import LETTER_CODES, LetterCode, LetterState, Outcome, Reason
 from schemas.dead_letters import LetterAct
-from schemas.desk import Diagnosis
+from schemas.desk import Diagnosis, Recommendation
 from worker.dead_letters import acts
 from worker.records import DeadLetter, describe_protection
 from worker.rules import ACTIVE, WITHDRAWN, Enrolment, decide
@@ -93,6 +93,46 @@ def describe_remedies(letter: DeadLetter) -> dict[str, str]:
         LetterAct.REDRIVE: _redrive,
     }
     return {act.value: known[act](letter) if act in known else text for act, text in general.items()}
+
+
+def recommend(letter: DeadLetter) -> Recommendation | None:  # noqa: PLR0911 - one return an outcome
+    """The remedy that fits what was seen and what an attempt would find now; None: nothing speaks for one.
+
+    Never a withdrawal that the rules refuse: whether a pathway may be overridden is for a person to say.
+    """
+    if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
+        return None
+    if letter.code is LetterCode.INVALID_EVENT:
+        return _recommended(LetterAct.DISCARD, "The service cannot read the event. Its sender has to send it again.")
+    if letter.enrolment_id is None:
+        known = letter.evidence["now"] is not None
+        return _recommended(LetterAct.REDRIVE, _redrive(letter)) if known else None
+    match _predict(letter):
+        case Outcome.WITHDRAWN if letter.code is LetterCode.POISON:
+            return None  # the attempt itself has stopped workers
+        case Outcome.WITHDRAWN | Outcome.ALREADY_WITHDRAWN | Outcome.ENROLMENT_ENDED | Outcome.SUPERSEDED:
+            return _recommended(LetterAct.REDRIVE, _redrive(letter))
+        case Outcome.NOT_FOUND:
+            return _recommended(LetterAct.DISCARD, "There is no such enrolment to withdraw.")
+        case found:
+            return _recommend_for_pathway(letter) if found is Outcome.PATHWAY_OWNED else None
+
+
+def _recommend_for_pathway(letter: DeadLetter) -> Recommendation | None:
+    """What the reason of the request says about the whole pathway."""
+    if letter.code is not LetterCode.PATHWAY_OWNED:
+        return None
+    match (letter.context.get("request") or {}).get("reason"):
+        case Reason.USER_DEACTIVATED:
+            return _recommended(LetterAct.CASCADE, "The person was deactivated, and will not go on with the pathway.")
+        case Reason.NOT_REQUIRED | Reason.LEARNER_DECLINED:
+            return _recommended(LetterAct.KEEP, "The Learning Pathway still needs this Series.")
+        case _:
+            return None
+
+
+def _recommended(act: LetterAct, reason: str) -> Recommendation:
+    return Recommendation(remedy=act, reason=reason)
 
 
 def _was_looked_up(letter: DeadLetter) -> bool:

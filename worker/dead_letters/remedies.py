@@ -34,6 +34,7 @@ def document(letter: DeadLetter) -> answers.DeadLetter:
             **values,
             "diagnosis": diagnosis.diagnose(letter),
             "remedies": diagnosis.describe_remedies(letter),
+            "recommended": diagnosis.recommend(letter),
             "due_at": due_at,
             "overdue": due_at is not None and due_at < letter.read_at,
         }

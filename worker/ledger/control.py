@@ -70,7 +70,7 @@ def list_held(
         jobs.c.organisation_id == organisation_id,
         jobs.c.state == JobState.HELD,
         jobs.c.id > after,
-        *job_conditions(wanted),
+        *job_conditions(organisation_id, wanted),
     ]
     if wanted.ids is not None:
         conditions.append(jobs.c.id == any_(literal(wanted.ids, Ids)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, or_, select, text, update
 
-from worker.ledger import erased_texts
+from worker.ledger import erased_texts, findable
 from worker.ledger.erased_texts import Words
 from worker.ledger.erasures import Erasure
 from worker.ledger.fragments import LIVE, UNFINISHED, sql_list
@@ -131,6 +131,8 @@ _RENAME = {
     "roster_lines.external_id": """UPDATE withdrawals.roster_lines SET external_id = :pseudonym
         WHERE organisation_id = :organisation AND external_id = :person""",
     "uploads": "DELETE FROM withdrawals.uploads WHERE organisation_id = :organisation",
+    "findable.parts": """DELETE FROM withdrawals.findable WHERE kind = 'learner' AND platform_id IN (
+            SELECT id FROM lms.learners WHERE organisation_id = :organisation AND external_id = :person)""",
 }
 
 
@@ -141,6 +143,7 @@ def rename(
 
     The organisation's settings are locked, and nothing about the person is unfinished.
     """
+    findable.lock(connection)
     values = {
         "organisation": organisation_id,
         "person": external_id,

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Executable,
     Integer,
@@ -18,13 +19,14 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
+    union,
     union_all,
 )
 
 from schemas.catalogue import JobState
 from schemas.job_filter import JobConditions, JobFilter
-from worker.ledger.fragments import LIVE, UNFINISHED, load_sql, plan_by_index, sql_list
-from worker.models import chunks, dead_letters, enrolments, job_chunks, jobs, outcomes, series
+from worker.ledger.fragments import CLOSED_WHOLE, LIVE, UNFINISHED, load_sql, one_of, plan_by_index, sql_list
+from worker.models import chunks, dead_letters, enrolments, job_chunks, jobs, learners, outcomes, series
 from worker.records import Job
 
 SMALL = 100
@@ -212,11 +214,39 @@ def find_jobs(connection: Connection, job_ids: Sequence[int]) -> list[Job]:
     return _read(connection, _JOBS.where(jobs.c.id.in_(job_ids)))
 
 
+def _of_learner(organisation_id: int, external_id: str) -> CompoundSelect[int]:
+    """Ids of the jobs that name a learner or have decided an enrolment of theirs: each part has an index."""
+    deactivations = select(jobs.c.id).where(
+        jobs.c.organisation_id == organisation_id,
+        jobs.c.learner_external_id == external_id,
+        jobs.c.source == literal_column("'hr'"),
+    )
+    undecided = [
+        select(job_chunks.c.job_id).where(
+            one_of(job_chunks.c.state, states),
+            job_chunks.c.organisation_id == organisation_id,
+            job_chunks.c.learner_external_id == external_id,
+        )
+        for states in (UNFINISHED, CLOSED_WHOLE)
+    ]
+    decided = (
+        select(outcomes.c.job_id)
+        .join(enrolments, enrolments.c.id == outcomes.c.enrolment_id)
+        .join(learners, learners.c.id == enrolments.c.learner_id)
+        .where(
+            learners.c.organisation_id == organisation_id,
+            learners.c.external_id == external_id,
+            outcomes.c.organisation_id == organisation_id,
+        )
+    )
+    return union(deactivations, *undecided, decided)
+
+
 def list_jobs(
     connection: Connection, organisation_id: int, wanted: JobFilter, *, before: int | None = None, limit: int = 50
 ) -> list[Job]:
     """Jobs that match, newest first; `before`: only those with a smaller id."""
-    conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(wanted)]
+    conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(organisation_id, wanted)]
     if wanted.state is not None:
         conditions.append(_in_state(wanted.state))
     if wanted.state is JobState.RUNNING:
@@ -227,9 +257,15 @@ def list_jobs(
     return _read(connection, _JOBS.where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
 
 
-def job_conditions(wanted: JobConditions) -> list[ColumnElement[bool]]:
-    """What a filter says about the columns of `jobs`, its state aside."""
+def job_conditions(organisation_id: int, wanted: JobConditions) -> list[ColumnElement[bool]]:
+    """What a filter says about jobs of an organisation, their state aside."""
     conditions: list[ColumnElement[bool]] = []
+    if wanted.reason is not None:
+        conditions.append(jobs.c.reason == wanted.reason)
+    if wanted.series_id is not None:
+        conditions.append(jobs.c.series_id == wanted.series_id)
+    if wanted.learner_external_id is not None:
+        conditions.append(jobs.c.id.in_(_of_learner(organisation_id, wanted.learner_external_id)))
     if wanted.source is not None:
         conditions.append(jobs.c.source == wanted.source)
     if wanted.requested_by is not None:

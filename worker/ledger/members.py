@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, union
 from sqlalchemy.dialects.postgresql import insert
 
-from worker.models import logout_tokens, members, sign_in_links
+from schemas.catalogue import Role
+from worker.models import logout_tokens, members, sign_in_links, tokens
+
+_ACTING = (Role.OPERATOR, Role.APPROVER, Role.OWNER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,13 @@ def delete_expired(connection: Connection) -> None:
     """Delete links and logout tokens that have expired."""
     connection.execute(delete(sign_in_links).where(sign_in_links.c.expires_at < func.now()))
     connection.execute(delete(logout_tokens).where(logout_tokens.c.expires_at < func.now()))
+
+
+def list_who_may_act(connection: Connection, organisation_id: int, *, most: int) -> list[str]:
+    """Names of those who can look after something, by name: members, and tokens that may operate."""
+    of_members = select(members.c.name).where(members.c.organisation_id == organisation_id)
+    of_tokens = select(tokens.c.name).where(
+        tokens.c.organisation_id == organisation_id, tokens.c.revoked_at.is_(None), tokens.c.role.in_(_ACTING)
+    )
+    names = union(of_members, of_tokens).subquery("names")
+    return list(connection.scalars(select(names.c.name).order_by(names.c.name).limit(most)))

@@ -31,6 +31,7 @@ from worker.queue.leadership import Leadership, Session, StepFailures, open_sess
 from worker.queue.leftovers import LargeJobs, Leftovers
 from worker.reports.prune_daily import DailyPrune
 from worker.reports.seals import Sealer
+from worker.search.keeper import Keeper
 from worker.telemetry import error_reports, metrics
 from worker.telemetry.health import HUNG_AFTER, LATE_AFTER, Report
 
@@ -43,7 +44,7 @@ coming the pause doubles, so that a storm of events or single requests is worked
 _COUNT_AFTER = 0.03
 """Seconds from the first hint after a lull to the count of what is due: a request that came alone is served by then."""
 
-_SELDOM = frozenset(("daily", "forget", "sessions", "strip", "seal"))
+_SELDOM = frozenset(("daily", "forget", "sessions", "strip", "seal", "compare"))
 _SELDOM_EVERY = 10.0
 """Steps for which nobody waits, and seconds between two of their rounds."""
 _OVERDUE_EVERY = 60.0
@@ -70,6 +71,7 @@ class Relay:
         self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
+        self._keeper = Keeper(database)
         self._prune = DailyPrune(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
@@ -218,6 +220,8 @@ class Relay:
             "finish": self._finish,
             "correct": lambda: self._large_jobs.correct(self._database),
             "feed": self._number_feed,
+            "find": self._keeper.add_new,
+            "compare": self._keeper.compare,
             "forget": self._forget,
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),

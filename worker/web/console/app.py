@@ -19,6 +19,7 @@ from worker.web.console import (
     receipt,
     reports,
     runs,
+    search,
     sessions,
     sign_in,
     single_sign_on,
@@ -49,6 +50,7 @@ ROUTERS = [
     runs.router,
     receipt.router,
     people.router,
+    search.router,
 ]
 # Once for the process, as the routes of the API.
 _INCLUDED = APIRouter()

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from schemas.catalogue import LetterCode, LetterState, Source
+from schemas.catalogue import LetterCode, LetterState, Reason, Source
 from worker.dead_letters import acts, desk, diagnosis, remedies
 from worker.ledger.letter_counts import MOST_CAUSES
 from worker.web.console.letter_filter import InQuery
@@ -46,6 +46,7 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
         codes=list(LetterCode),
         states=list(LetterState),
         sources=list(Source),
+        reasons=list(Reason),
         ages=AGES,
     )
 

@@ -5,8 +5,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from schemas.jobs import Storable
-from worker.errors import InvalidInputError
+from worker.errors import InvalidInputError, NotFoundError
 from worker.ids import parse_id
+from worker.reports.filters import find_series_id
+from worker.web.console.view import View
 
 T = TypeVar("T", bound=BaseModel)
 Text = Annotated[str, StringConstraints(max_length=255, strip_whitespace=True), Storable]
@@ -41,3 +43,17 @@ def parse_choice(given: str, name: str) -> int | None:
         return parse_id(given, name)
     except InvalidInputError:
         raise InvalidInputError(f"{name}: {given[:40]!r} is not a valid {name} id; choose one from the list") from None
+
+
+def series_id_of(view: View, code: str) -> int | None:
+    """The id of the Series with the code that a person typed, None where nothing was typed.
+
+    Raises:
+        InvalidInputError: no Series of the organisation has this code.
+    """
+    if not code:
+        return None
+    try:
+        return find_series_id(view.database, view.organisation_id, code)
+    except NotFoundError:
+        raise InvalidInputError(f"series: no Series has the code “{code[:40]}”") from None

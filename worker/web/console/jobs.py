@@ -1,5 +1,6 @@
 """Pages of jobs: the list, one job with its live progress, and the outcome of each enrolment."""
 
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Annotated, Literal
 
@@ -7,12 +8,12 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from schemas import answers
-from schemas.catalogue import JobState, Outcome
+from schemas.catalogue import JobState, Outcome, Reason, Source
 from schemas.job_filter import JobFilter
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
-from worker.errors import ConflictError, is_passing
+from worker.errors import ConflictError, InvalidInputError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import control, plan
 from worker.jobs import show as show_jobs
@@ -20,10 +21,11 @@ from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
-from worker.web.console.forms import Text
+from worker.web.console.forms import PlatformId, Text, series_id_of
 from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH, span
-from worker.web.console.view import COOKIE, Looking
+from worker.web.console.times import parse_days
+from worker.web.console.view import COOKIE, Looking, View
 from worker.web.context import Cursor, RowId
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
@@ -33,27 +35,84 @@ PLANNED_AT_ONCE = 100_000
 """Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobForm:
+    """The filter of jobs as a person typed it and as it is in the address of the page."""
+
+    state: JobState | Literal[""]
+    source: Source | Literal[""]
+    reason: Reason | Literal[""]
+    series: str
+    learner: str
+    requested_by: str
+    created_from: str
+    created_to: str
+
+    @property
+    def is_narrowed(self) -> bool:
+        return any(astuple(self))
+
+    @property
+    def is_releasable(self) -> bool:
+        """Whether the page that releases all that match has the same conditions."""
+        return not any((self.reason, self.series, self.learner, self.created_from, self.created_to))
+
+    def parse(self, view: View) -> JobFilter:
+        """What the ledger is asked for.
+
+        Raises:
+            InvalidInputError: a day is none, or no Series has this code.
+        """
+        after, before = parse_days(self.created_from, self.created_to, view.zone)
+        return JobFilter(
+            state=self.state or None,
+            source=self.source or None,
+            reason=self.reason or None,
+            series_id=series_id_of(view, self.series),
+            learner_external_id=self.learner or None,
+            requested_by=self.requested_by or None,
+            created_after=after,
+            created_before=before,
+        )
+
+
 @router.get("/jobs")
 def list_jobs(
     view: Looking,
     state: JobState | Literal[""] = "",
+    source: Source | Literal[""] = "",
+    reason: Reason | Literal[""] = "",
+    series: Annotated[PlatformId, Query()] = "",
+    learner: Annotated[PlatformId, Query()] = "",
     requested_by: Annotated[Text, Query()] = "",
+    created_from: Annotated[Text, Query()] = "",
+    created_to: Annotated[Text, Query()] = "",
     cursor: Cursor = None,
 ) -> Response:
     """Jobs, newest first."""
-    wanted = JobFilter(state=state or None, requested_by=requested_by or None)
+    form = JobForm(state, source, reason, series, learner, requested_by, created_from, created_to)
+    found, error = list[Job](), ""
+    try:
+        wanted = form.parse(view)
+        found = show_jobs.list_jobs(
+            view.database, organisation_id=view.organisation_id, wanted=wanted, before=parse_cursor(cursor), limit=ROWS
+        )
+    except InvalidInputError as refused:
+        error = str(refused)
     with view.database.begin() as connection:
-        found = job_lists.list_jobs(connection, view.organisation_id, wanted, before=parse_cursor(cursor), limit=ROWS)
         held = gauges.unfinished_jobs(connection, view.organisation_id).get("held", 0)
     return view.page(
         "jobs.html",
+        status=422 if error else 200,
         jobs=found,
         next_cursor=next_cursor(found, ROWS),
-        state=state,
-        requested_by=requested_by,
+        form=form,
         held=held,
         most=gauges.COUNTED_AT_MOST,
         states=list(JobState),
+        sources=list(Source),
+        reasons=list(Reason),
+        error=error,
     )
 
 

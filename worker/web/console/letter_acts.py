@@ -136,6 +136,7 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         counted=desk.COUNTED,
         counted_causes=causes.counted_to,
         attempts=acts.ATTEMPTS,
+        names=desk_acts.list_names(view.database, view.organisation_id) if act == ASSIGN else [],
         note_needed=act in acts.RESOLUTIONS,
         error=error,
         given={"note": "", "rate": str(runs.RATE), "canary": str(runs.CANARY), "to": "me", "name": "", **given},

@@ -1,5 +1,6 @@
 """The filter of dead letters in an address and in a form: what a person chose, and what it stands for."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -7,21 +8,34 @@ from urllib.parse import urlencode
 
 from fastapi import Depends
 from pydantic import ValidationError
+from starlette.datastructures import ImmutableMultiDict
 
 from schemas.dead_letters import NOBODY, LetterFilter
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError
+from worker.ids import parse_id
+from worker.web.console.forms import series_id_of
+from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
 from worker.web.console.words import word
 
 MINE = "mine"
 """In an address: letters of whoever looks, so that the same link serves everybody."""
 FIELDS = tuple(LetterFilter.model_fields)
+SELECTED = "selected"
+"""In an address: the act is for the ticked letters. Without any it must not be for all."""
+DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+SERIES = "series"
+"""In an address: the code of a Series, as people type it."""
 _LABELS = {
+    "ids": "Letters",
     "code": "Kind",
     "job_id": "Job",
     "assignee": "Looked after by",
+    "series_id": "Series number",
+    "learner_external_id": "Learner",
     "older_than": "Opened before",
+    "newer_than": "Opened after",
     "changed": "Changed since",
 }
 """Labels that are not the field's own name."""
@@ -43,7 +57,7 @@ class ChosenFilter:
     @property
     def chosen(self) -> dict[str, str]:
         """Every condition as a form shows it."""
-        return {**dict.fromkeys(FIELDS, ""), **self.given}
+        return {**dict.fromkeys((*FIELDS, SERIES), ""), **self.given}
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -58,7 +72,13 @@ class ChosenFilter:
 
 def as_fields(conditions: Mapping[str, Any]) -> dict[str, str]:
     """Conditions as an address or a form has them."""
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in conditions.items()}
+    return {name: _as_field(value) for name, value in conditions.items()}
+
+
+def _as_field(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe_conditions(conditions: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -84,14 +104,25 @@ InQuery = Annotated[ChosenFilter, Depends(of_query)]
 InForm = Annotated[ChosenFilter, Depends(of_form)]
 
 
-def _parse(view: View, values: Mapping[str, Any]) -> ChosenFilter:
-    given = {name: str(values.get(name, "")).strip() for name in FIELDS}
+def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
+    given = {name: str(values.get(name, "")).replace("\0", "").strip() for name in (*FIELDS, SERIES)}
+    given["ids"] = ",".join(filter(None, (str(one).strip() for one in values.getlist("ids"))))
     given = {name: value for name, value in given.items() if value}
-    meant = dict(given)
+    if values.get(SELECTED) and "ids" not in given:
+        raise InvalidInputError("Nothing is selected. Go back to the list and tick the letters.")
+    meant: dict[str, Any] = {name: value for name, value in given.items() if name != SERIES}
+    if "ids" in given:
+        meant["ids"] = [parse_id(one, "ids") for one in given["ids"].split(",")]
+    if SERIES in given:
+        meant["series_id"] = series_id_of(view, given[SERIES])
     if meant.get("assignee") == MINE:
         meant["assignee"] = view.caller.name
-    if "older_than" in meant:
-        meant["older_than"] = desk.parse_older_than(meant["older_than"])
+    if DAY.fullmatch(meant.get("newer_than", "")):
+        after, _ = parse_days(meant["newer_than"], "", view.zone)
+        meant["newer_than"] = after
+    for name in ("older_than", "newer_than"):
+        if isinstance(meant.get(name), str):
+            meant[name] = desk.parse_older_than(meant[name])
     try:
         return ChosenFilter(LetterFilter.model_validate(meant), given)
     except ValidationError as error:
@@ -108,8 +139,10 @@ def _label(name: str) -> str:
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name == "ids":
+        return f"{len(value):,} selected"
     if name == "assignee" and value == NOBODY:
         return "nobody"
-    if name == "older_than":
+    if name in ("older_than", "newer_than"):
         return str(value)[:16].replace("T", " ") + " UTC"
-    return word(value) if name in ("code", "state", "source") else str(value)
+    return word(value) if name in ("code", "state", "source", "reason") else str(value)

@@ -12,6 +12,7 @@ from worker.dead_letters import acts, decision_receipts, desk, desk_acts, remedi
 from worker.errors import ConflictError, InvalidInputError
 from worker.rules import ACTIVE
 from worker.web.console.forms import parse
+from worker.web.console.letter_filter import ChosenFilter, InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating, View
 from worker.web.context import RowId
@@ -22,16 +23,16 @@ Text = Annotated[str, Form()]
 
 
 @router.get("/{letter_id}")
-def show(view: Looking, letter_id: RowId) -> Response:
-    """One letter with all that explains it."""
-    return _page(view, letter_id)
+def show(view: Looking, letter_id: RowId, wanted: InQuery) -> Response:
+    """One letter with all that explains it. The filter says which ones are before and after it."""
+    return _page(view, letter_id, wanted)
 
 
 @router.post("/{letter_id}/act")
-def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> Response:
+def act(view: Operating, letter_id: RowId, wanted: InQuery, act: Text = "", note: Text = "") -> Response:
     """Redrive, override, cascade, keep or discard."""
     if not act:
-        return _page(view, letter_id, status=422, error="Choose what to do.", note=note)
+        return _page(view, letter_id, wanted, status=422, error="Choose what to do.", note=note)
     chosen = acts.parse_act(act)
     view.caller.must_be(acts.ACTS[chosen].role)
     subject: dict[str, Any] = {
@@ -46,14 +47,14 @@ def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> R
         else:
             remedies.resolve(view.database, **subject, remedy=chosen, door="console", note=given or "")
     except InvalidInputError as error:
-        return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
+        return _page(view, letter_id, wanted, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:
-        return _page(view, letter_id, status=409, error=str(error), chosen=act, note=note)
-    return view.go(f"{PATH}/dead-letters/{letter_id}", said=acts.ACTS[chosen].done)
+        return _page(view, letter_id, wanted, status=409, error=str(error), chosen=act, note=note)
+    return view.go(_path(letter_id, wanted), said=acts.ACTS[chosen].done)
 
 
 @router.post("/{letter_id}/assign")
-def assign(view: Operating, letter_id: RowId, to: Text = "", name: Text = "") -> Response:
+def assign(view: Operating, letter_id: RowId, wanted: InQuery, to: Text = "", name: Text = "") -> Response:
     """Let somebody look after the letter."""
     try:
         assignee = parse_assignee(view, to, name)
@@ -62,27 +63,27 @@ def assign(view: Operating, letter_id: RowId, to: Text = "", name: Text = "") ->
             actor=view.actor,
         )  # fmt: skip
     except InvalidInputError as error:
-        return _page(view, letter_id, status=422, error=str(error))
+        return _page(view, letter_id, wanted, status=422, error=str(error))
     except ConflictError as error:
-        return _page(view, letter_id, status=409, error=str(error))
+        return _page(view, letter_id, wanted, status=409, error=str(error))
     return view.go(
-        f"{PATH}/dead-letters/{letter_id}",
+        _path(letter_id, wanted),
         said=f"This letter is assigned to {assignee}." if assignee else "This letter has no assignee now.",
     )
 
 
 @router.post("/{letter_id}/note")
-def note(view: Operating, letter_id: RowId, note: Text = "", key: Text = "") -> Response:
+def note(view: Operating, letter_id: RowId, wanted: InQuery, note: Text = "", key: Text = "") -> Response:
     """Put a note beside the letter, once however often the form is sent."""
     try:
         given = parse(NoteRequest, note=note.strip()).note
     except InvalidInputError as error:
-        return _page(view, letter_id, status=422, error=str(error))
+        return _page(view, letter_id, wanted, status=422, error=str(error))
     desk_acts.note(
         view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], note=given, actor=view.actor,
         key=view.requester(key).key,
     )  # fmt: skip
-    return view.go(f"{PATH}/dead-letters/{letter_id}", said="The note was added.")
+    return view.go(_path(letter_id, wanted), said="The note was added.")
 
 
 def parse_assignee(view: View, to: str, name: str) -> str | None:
@@ -99,8 +100,19 @@ def parse_assignee(view: View, to: str, name: str) -> str | None:
     return parse(AssignRequest, assignee=given).assignee
 
 
+def _path(letter_id: int, wanted: ChosenFilter) -> str:
+    return wanted.at(f"{PATH}/dead-letters/{letter_id}")
+
+
 def _page(
-    view: View, letter_id: int, *, status: int = 200, error: str = "", chosen: str = "", note: str = ""
+    view: View,
+    letter_id: int,
+    wanted: ChosenFilter,
+    *,
+    status: int = 200,
+    error: str = "",
+    chosen: str = "",
+    note: str = "",
 ) -> Response:
     letter = remedies.show(view.database, organisation_id=view.organisation_id, letter_id=letter_id)
     shown = remedies.document(letter)
@@ -112,6 +124,9 @@ def _page(
         "dead_letter.html",
         status=status,
         letter=shown,
+        wanted=wanted,
+        beside=desk.find_neighbours(view.database, view.settings, view.organisation_id, wanted.filter, letter),
+        names=desk_acts.list_names(view.database, view.organisation_id),
         context=context,
         door=decision_receipts.describe_door(asked) if asked else "",
         seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),

@@ -27,6 +27,8 @@ from worker.web.console.view import Looking, Operating, View
 from worker.web.context import Cursor, RowId
 
 ROWS = 50
+MOST_TICKED = 500
+"""Rows that can be ticked at once: they stand in the address of the plan."""
 _SHOWN_AT_ONCE = 2.0
 """Seconds within which a single withdrawal is usually decided. If it takes longer, the page says so."""
 _waiting = threading.BoundedSemaphore(8)
@@ -163,7 +165,7 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
     return view.page(
         template, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
         more_learners=more_learners, learner_ids=ids or [], statuses=list(Status),
-        most_learners=series_library.MOST_LEARNERS,
+        most_learners=series_library.MOST_LEARNERS, most_ticked=MOST_TICKED,
         next_cursor=next_cursor(items, ROWS), **shown,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
 from worker.web.api.submit import validated
 from worker.web.console.forms import parse_choice
-from worker.web.console.library import source_of
+from worker.web.console.library import MOST_TICKED, source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
 from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH
@@ -95,7 +95,7 @@ def _each(name: str, values: list[Any]) -> list[tuple[str, object]]:
 
 def _from_query(
     what: str = "",
-    enrolment_ids: Annotated[list[int] | None, Query(max_length=500)] = None,
+    enrolment_ids: Annotated[list[int] | None, Query(max_length=MOST_TICKED)] = None,
     series_id: str = "",
     pathway_id: str = "",
     status: Annotated[list[str] | None, Query(max_length=20)] = None,

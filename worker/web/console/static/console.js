@@ -25,11 +25,110 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => each("form[data-sent]", (form) => delete form.dataset.sent));
 
-// Select all rows of a list: <input type="checkbox" data-select-all="enrolment_ids">.
-each("[data-select-all]", (all) => {
-  const boxes = () => document.querySelectorAll(`input[type=checkbox][name="${all.dataset.selectAll}"]`);
-  all.addEventListener("change", () => boxes().forEach((box) => { box.checked = all.checked; }));
+// Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
+// one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
+each("table[data-select]", (table) => {
+  const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form") ?? document.getElementById(table.dataset.form);
+  const address = new URL(location.href);
+  address.searchParams.delete("cursor");
+  const place = `selected ${address.pathname}${address.search}`;
+  const boxes = [...table.querySelectorAll(`tbody input[name="${name}"]`)], all = table.querySelector("[data-select-all]");
+  const bar = form.querySelector("[data-selected]"), count = bar.querySelector("output"), clear = bar.querySelector("button");
+  const chosen = new Set(JSON.parse(sessionStorage.getItem(place) ?? "[]"));
+  let last = null;
+
+  const show = () => {
+    boxes.forEach((box) => { box.checked = chosen.has(box.value); });
+    const here = boxes.filter((box) => box.checked).length;
+    all.checked = here > 0 && here === boxes.length;
+    all.indeterminate = here > 0 && here < boxes.length;
+    const elsewhere = chosen.size - here, more = elsewhere ? `, ${elsewhere} of them on other pages` : "";
+    count.textContent = chosen.size > most
+      ? `${chosen.size} selected: at most ${most} at once` : chosen.size ? `${chosen.size} selected${more}` : "";
+    clear.hidden = !chosen.size;
+    sessionStorage.setItem(place, JSON.stringify([...chosen]));
+  };
+  const set = (box, on) => { if (on) chosen.add(box.value); else chosen.delete(box.value); };
+
+  boxes.forEach((box, at) => box.addEventListener("click", (event) => {
+    const [from, to] = event.shiftKey && last !== null ? [Math.min(last, at), Math.max(last, at)] : [at, at];
+    boxes.slice(from, to + 1).forEach((one) => set(one, box.checked));
+    last = at;
+    show();
+  }));
+  all.addEventListener("change", () => { boxes.forEach((box) => set(box, all.checked)); show(); });
+  clear.addEventListener("click", () => { chosen.clear(); show(); });
+  form.addEventListener("formdata", (event) => {
+    if (event.formData.get("what") === "all") return;
+    const here = new Set(boxes.map((box) => box.value));
+    for (const id of chosen) if (!here.has(id)) event.formData.append(name, id);
+  });
+  form.addEventListener("submit", (event) => {
+    if (chosen.size > most && new FormData(form).get("what") !== "all") event.preventDefault();
+  });
   all.hidden = false;
+  show();
+});
+each("form[data-unselect]", (form) => form.addEventListener("submit", () => { // what was sent is not selected any more
+  for (const key of Object.keys(sessionStorage)) if (key.startsWith("selected ")) sessionStorage.removeItem(key);
+}));
+
+// Find anything: ⌘K or Ctrl+K opens the search over the page. Its link leads to a page that does the same.
+each("[data-find]", (link) => {
+  const dialog = document.getElementById("find-dialog").content.firstElementChild.cloneNode(true);
+  const field = dialog.querySelector("input"), list = dialog.querySelector(".found");
+  const hint = link.querySelector("kbd");
+  hint.textContent = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘K" : "Ctrl K";
+  hint.hidden = false;
+  let timer, shown = "";
+
+  const look = async () => {
+    const words = field.value.trim();
+    const answer = words && await fetch(`${link.href}?${new URLSearchParams({ q: words })}`).catch(() => null);
+    if (words !== field.value.trim()) return; // typed on
+    if (answer?.redirected) return location.reload();
+    if (words && !answer?.ok) return;
+    const page = words && new DOMParser().parseFromString(await answer.text(), "text/html");
+    list.replaceChildren(...(page ? page.getElementById("found").childNodes : []));
+    shown = words;
+  };
+  const open = () => {
+    if (!dialog.isConnected) document.body.append(dialog);
+    if (!dialog.open) dialog.showModal();
+    field.select();
+  };
+
+  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 120); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("keydown", (event) => {
+    const links = [...list.querySelectorAll("a")], at = links.indexOf(document.activeElement);
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      const next = at + (event.key === "ArrowDown" ? 1 : -1);
+      if (next < 0) field.focus(); else links[Math.min(next, links.length - 1)]?.focus();
+    } else if (event.key === "Escape") {
+      dialog.close(); // in a search field the key would only empty it
+    } else if (event.key === "Enter" && document.activeElement === field && links.length && shown === field.value.trim()) {
+      event.preventDefault();
+      links[0].click();
+    }
+  });
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+    event.preventDefault();
+    open();
+  });
+});
+
+// One key goes on to the next letter and one back: <a data-key="j">. Not while somebody types, or a dialog is open.
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  document.querySelector(`a[data-key="${CSS.escape(event.key)}"]`)?.click();
 });
 
 // Server-sent events show a job's progress (<div data-live="…/events">). Each event brings the numbers. When the state or the
