@@ -28,8 +28,6 @@ NOTICE_KINDS: dict[NoticeKind, Entry] = {
     NoticeKind.RUN_HALTED: Entry("Run halted", "A run over dead letters has stopped by itself."),
 }
 
-Kinds = Annotated[list[NoticeKind], Field(min_length=1, description=describe(NOTICE_KINDS))]
-
 
 class NotificationRequest(Request):
     """Where notifications go from now on: an e-mail address, a URL of Apprise, or the e-mail address of a member."""
@@ -59,7 +57,10 @@ class NotificationRequest(Request):
         Id | None,
         Field(description="Whose it is. Alone: it goes to the e-mail address that the provider has for the member."),
     ] = None
-    kinds: Kinds = list(NoticeKind)
+    kinds: Annotated[
+        list[NoticeKind],
+        Field(default_factory=lambda: list(NoticeKind), min_length=1, description=describe(NOTICE_KINDS)),
+    ]
     digest_hour: Annotated[
         int | None,
         Field(

@@ -32,6 +32,7 @@ _GROUPS = {
     "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),
+    "notifications": ("notifications",),
     "report": ("report",),
     "sessions": ("sessions",),
     "sources": ("sources",),

@@ -145,7 +145,7 @@ RETURNING state
 def record_failure(
     connection: Connection, claimed: ClaimedMessage, *, error: str, rest: timedelta, final: bool
 ) -> str | None:
-    """Record a failed attempt; the state now: `failed` if its time is over or it is `final`. None: no claim any more."""
+    """Record a failed attempt; the state now: `failed` once its time is over, or if it is `final`. None: claim lost."""
     values = {"id": claimed.id, "token": claimed.token, "error": error, "rest": rest, "final": final}
     state: str | None = connection.scalar(_FAILED, values)
     return state
@@ -159,12 +159,3 @@ def retry(connection: Connection, organisation_id: int, message_id: int, *, life
         "attempts": 0, "last_error": None,
     }  # fmt: skip
     return connection.execute(update(notification_messages).where(*its).values(due)).rowcount == 1
-
-
-def count_unfinished(connection: Connection, *, most: int) -> dict[str, int]:
-    """Messages that are on their way, and those that were given up, each counted up to `most`."""
-    counts = {}
-    for name, states in (("due", ("due", "sending")), ("failed", ("failed",))):
-        few = select(_M.id).where(_M.state.in_(states)).limit(most).subquery()
-        counts[name] = connection.scalar(select(func.count()).select_from(few)) or 0
-    return counts

@@ -62,6 +62,8 @@ _KNOWN = (
     (re.compile(r"\(?\b([45]\d\d), b['\"]"), "SMTP {}"),
     (re.compile(r"\berror=(\d{3})\b"), "HTTP {}"),
     (re.compile(r"\[Errno -?\d+\] ([A-Za-z ]{3,60})"), "{}"),
+    (re.compile(r"(SMTP AUTH|No suitable authentication)"), "the server takes no password"),
+    (re.compile(r"(STARTTLS) extension not supported"), "the server has no {}"),
     (re.compile(r"(certificate verify failed)", re.IGNORECASE), "certificate not accepted"),
     (re.compile(r"(timed out|timeout)", re.IGNORECASE), "timed out"),
     (re.compile(r"(Name or service not known|resolve)", re.IGNORECASE), "the host name does not resolve"),
@@ -83,6 +85,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     """Look at a URL, or send a message to it."""
     import apprise  # noqa: PLC0415 - it costs 30 MB of memory, which only this process has to bear
     from apprise.plugins.email import base as mail  # noqa: PLC0415
+    from apprise.utils.parse import parse_url  # noqa: PLC0415
 
     records = _Records()
     log = logging.getLogger("apprise")
@@ -92,6 +95,10 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         app_id="Withdrawals", app_desc="Withdrawals", app_url="", async_mode=False, secure_logging=True,
         http_redirects=False, plugin_paths=[], storage_mode=apprise.PersistentStoreMode.MEMORY,
     )  # fmt: skip
+    given = parse_url(task["url"], verify_host=False) or {}
+    unknown = set(given.get("qsd", ())) - set(task["options"])  # of `+name`, `-name` and `:name` this is the whole
+    if unknown and not task["anywhere"]:
+        return {"error": "unknown option", "option": min(unknown)[:40]}
     service = apprise.Apprise.instantiate(task["url"], asset=asset)
     if service is None:
         return {"error": "Apprise cannot read it"}

@@ -10,7 +10,7 @@ from schemas.notifications import NotificationRequest
 from worker.access.sealing import Seal
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError, SettingsError
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, notification_targets
 from worker.ledger.notification_targets import TargetRecord
 from worker.notifications import addresses, transport
@@ -29,8 +29,8 @@ def add(
     Raises:
         InvalidInputError: the address cannot be used.
         NotFoundError: this organisation has no such member.
-        ConflictError: the member's own address is told already.
-        SettingsError: no key is set to encrypt the address with, or no mail server for an e-mail address.
+        ConflictError: the member's own address is told already, or no mail server is set for an e-mail address.
+        SettingsError: no key is set to encrypt the address with.
     """
     address, shown = _read_address(settings, wanted)
     sealed = None if address is None else notification_seal(settings).seal(address.encode())
@@ -108,7 +108,7 @@ def _read_address(settings: Settings, wanted: NotificationRequest) -> tuple[str 
             raise InvalidInputError(f"url: must have one receiver, and has {seen.receivers}. Add one for each.")
         return URL + wanted.url, seen.shown
     if settings.mail_url is None:
-        raise SettingsError("WITHDRAWALS_MAIL_URL: is not set, so no mail can be sent to an e-mail address")
+        raise ConflictError("no mail server is set, so nothing can be sent to an e-mail address: WITHDRAWALS_MAIL_URL")
     if wanted.to is None:
         return None, f"mail to member {wanted.member_id}"
     email = addresses.check_email(wanted.to)

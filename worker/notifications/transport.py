@@ -13,6 +13,7 @@ from typing import Any
 
 from worker.errors import InvalidInputError
 from worker.notifications import child
+from worker.notifications.addresses import OPTIONS
 from worker.notifications.messages import Message
 
 SECONDS = 20.0
@@ -47,7 +48,9 @@ def look_at(url: str) -> Seen:
     Raises:
         InvalidInputError: nothing; the message does not quote it.
     """
-    answer = _run({"url": url}, threading.Event())
+    answer = _run({"url": url, "options": OPTIONS, "anywhere": False}, threading.Event())
+    if "option" in answer:
+        raise InvalidInputError(f"url: unknown option {answer['option']!r}. Use one of: {', '.join(OPTIONS)}.")
     if "error" in answer:
         raise InvalidInputError(
             "url: not complete for this service. https://appriseit.com/services says what it needs."
@@ -58,7 +61,7 @@ def look_at(url: str) -> Seen:
 
 def send(url: str, message: Message, *, message_id: str, reach: Reach, stopping: threading.Event) -> str | None:
     """Send a message; None once it was taken in, else why not, in a few words without secrets."""
-    task = {"url": url, "title": message.title, "body": message.body, "message_id": message_id}
+    task = {"url": url, "title": message.title, "body": message.body, "message_id": message_id, "options": OPTIONS}
     answer = _run({**task, "networks": [one for one in reach.networks if one], "anywhere": reach.anywhere}, stopping)
     return answer.get("error")
 
