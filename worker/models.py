@@ -679,7 +679,7 @@ class NotificationTargetsColumns(TypedColumns):
     kinds: Named[list[str]] = Column(ARRAY(Text))
     address: Named[str | None]
     shown: Named[str]
-    digest_hour: Named[int | None] = Column(SmallInteger)
+    digest_hour: Named[int | None]
     next_at: Named[datetime] = Column(Instant)
     told_up_to: Named[int] = Column(BigInteger)
     created_at: Named[datetime] = Column(Instant)

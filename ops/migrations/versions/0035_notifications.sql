@@ -9,7 +9,7 @@ CREATE TABLE withdrawals.notification_targets (
     kinds text[] NOT NULL CHECK (cardinality(kinds) > 0),
     address text,                    -- sealed: an e-mail address, or a URL with its secrets; null: the member's e-mail
     shown text NOT NULL CHECK (shown <> ''),  -- the same without secrets
-    digest_hour smallint CHECK (digest_hour BETWEEN 0 AND 23),  -- in the organisation's time zone; null: at once
+    digest_hour integer CHECK (digest_hour BETWEEN 0 AND 23),  -- in the organisation's time zone; null: at once
     next_at timestamptz NOT NULL DEFAULT '-infinity',  -- no message is made before
     told_up_to bigint NOT NULL DEFAULT 0,  -- the last notice that its messages cover
     created_at timestamptz NOT NULL DEFAULT now(),
