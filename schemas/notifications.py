@@ -57,10 +57,9 @@ class NotificationRequest(Request):
         Id | None,
         Field(description="Whose it is. Alone: it goes to the e-mail address that the provider has for the member."),
     ] = None
-    kinds: Annotated[
-        list[NoticeKind],
-        Field(default_factory=lambda: list(NoticeKind), min_length=1, description=describe(NOTICE_KINDS)),
-    ]
+    kinds: list[NoticeKind] = Field(
+        default_factory=lambda: list(NoticeKind), min_length=1, description=describe(NOTICE_KINDS)
+    )
     digest_hour: Annotated[
         int | None,
         Field(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from schemas.brake import LimitRequest
+from schemas.dead_letters import LetterFilter
 from schemas.notifications import NoticeKind
 from tests.notifications.conftest import Post, add, letters, pause_is_over, tell
 from tests.support.commandline import done, withdrawals
@@ -23,7 +24,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.jobs import limits
-from worker.ledger import members, notices, notification_messages
+from worker.ledger import desk, members, notices, notification_messages
 from worker.ledger.notices import Waiting
 from worker.notifications.kinds import KINDS
 from worker.notifications.scan import NoticeScan
@@ -51,12 +52,30 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
     )
     for line in ("/console/brake", "/console/dead-letters/1", "/console/dead-letters/runs/1", "Run 1: redrive of 12"):
         assert line in message.body
+
+
+def test_what_becomes_overdue_is_told_as_the_desk_has_it(
+    db: Database, world: World, mailing: Settings, post: Post
+) -> None:
+    for code, age in (("not_found", "80 h"), ("not_found", "71 h"), ("poison", "9 h"), ("poison", "1 h")):
+        letters(world, 1, code, age=age)
+    for ended in ("73 h", "2 h"):
+        letters(world, 1, "protected", age="90 h")
+        world.run(
+            """UPDATE withdrawals.dead_letters SET evidence = jsonb_build_object('protected_until',
+                now() - CAST(:ended AS interval)) WHERE id = (SELECT max(id) FROM withdrawals.dead_letters)""",
+            ended=ended,
+        )
+    letters(world, 1, "protected", age="90 h")  # as long as nobody ends it
+    add(db, world, mailing, kinds=["dead_letter.overdue"])
+    assert tell(db, mailing) == 0, "old news"
     world.run("UPDATE withdrawals.notification_targets SET created_at = now() - interval '10 days'")
-    letters(world, 1, age="80 hours")  # 72 hours are the target
-    world.run("UPDATE withdrawals.notice_scans SET since = now() - interval '1 day'")
-    pause_is_over(world)
+    world.run("UPDATE withdrawals.notice_scans SET since = now() - interval '10 days'")
     tell(db, mailing)
-    assert post.titles[1:] == ["Acme: 1 dead letter is overdue"]
+    with db.begin() as connection:
+        overdue = desk.count_overdue(connection, world.organisation_id, LetterFilter(), mailing.letter_targets)
+    assert post.titles == ["Acme: 3 dead letters are overdue"]
+    assert overdue == 3
 
 
 def test_a_digest_comes_once_a_day_at_its_hour(db: Database, world: World, mailing: Settings, post: Post) -> None:

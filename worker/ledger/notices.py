@@ -5,10 +5,10 @@ the notices from one id to another, and a target remembers the last one that it 
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, any_, delete, exists, func, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, any_, delete, exists, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from worker.ledger.fragments import plan_by_index
@@ -32,38 +32,44 @@ def lock(connection: Connection) -> None:
     connection.execute(_LOCK)
 
 
-def find_since(connection: Connection, kind: str) -> datetime | None:
-    """From when on a kind is looked for: from the last complete look, else from its first target. None: no target."""
+def find_scan(connection: Connection, kind: str, targets: Targets) -> Scan | None:
+    """Where a kind is looked for, and from when on: from the last complete look, else from its first target.
+
+    `targets`: how long dead letters may stay open. None: nobody wants it.
+    """
     wanting = (_LIVE, literal(kind) == any_(notification_targets.c.kinds))
-    first = select(func.min(notification_targets.c.created_at)).where(*wanting)
-    scanned = select(notice_scans.c.since).where(notice_scans.c.kind == kind).scalar_subquery()
-    row = connection.execute(select(first.scalar_subquery().label("first"), scanned.label("since"))).one()
-    return None if row.first is None else row.since or row.first
+    houses = func.array_agg(notification_targets.c.organisation_id.distinct())
+    first = func.min(notification_targets.c.created_at)
+    last = select(notice_scans.c.since).where(notice_scans.c.kind == kind).scalar_subquery()
+    row = connection.execute(
+        select(houses.label("houses"), func.coalesce(last, first).label("since")).where(*wanting)
+    ).one()
+    return Scan(row.houses, row.since, targets) if row.houses else None
 
 
-def insert_found(connection: Connection, kind: str, find: Find, *, since: datetime, targets: Targets, most: int) -> int:
+def insert_found(connection: Connection, kind: str, find: Find, scan: Scan, *, most: int) -> int:
     """Insert what a query finds and nobody was told, for organisations where somebody wants it; how many, of `most`.
 
     What happened before anybody wanted it is left out. So a new target gets no old news.
     """
     plan_by_index(connection)
-    found = find(Scan(since, targets)).subquery("found")
+    found = find(scan).subquery("found")
     wanted = exists().where(
         notification_targets.c.organisation_id == found.c.organisation_id,
         _LIVE,
         literal(kind) == any_(notification_targets.c.kinds),
         notification_targets.c.created_at <= found.c.at,
     )
-    known = exists().where(
-        notices.c.organisation_id == found.c.organisation_id,
-        notices.c.kind == kind,
-        notices.c.subject == found.c.subject,
-    )
     columns = (found.c.organisation_id, literal(kind), found.c.subject, found.c.at, found.c.detail)
-    new = select(*columns).where(wanted, ~known).order_by(found.c.at).limit(most)
+    new = select(*columns).where(wanted, ~_is_known(kind, found)).order_by(found.c.at).limit(most)
     names = ["organisation_id", "kind", "subject", "at", "detail"]
     statement = upsert(notices).from_select(names, new).on_conflict_do_nothing()
     return connection.execute(statement).rowcount
+
+
+def _is_known(kind: str, found: Any) -> ColumnElement[bool]:
+    its = notices.c.organisation_id == found.c.organisation_id, notices.c.subject == found.c.subject
+    return exists().where(*its, notices.c.kind == kind)
 
 
 def record_scan(connection: Connection, kind: str, *, overlap: timedelta) -> None:
@@ -180,22 +186,19 @@ def find_organisation(connection: Connection, organisation_id: int) -> str:
     return connection.scalar(its) or f"Organisation {organisation_id}"
 
 
-def delete_old(connection: Connection, kind: str, find: Find, *, targets: Targets, keep: timedelta, most: int) -> int:
+def delete_old(connection: Connection, kind: str, find: Find, scan: Scan | None, *, keep: timedelta, most: int) -> int:
     """Delete notices of a kind that were found longer ago than they are kept; how many, of `most`.
 
     One that would be found again stays: its subject would be told anew.
     """
     plan_by_index(connection)
-    since = find_since(connection, kind) or datetime.now(UTC)
-    found = find(Scan(since, targets)).subquery("found")
-    again = exists().where(found.c.organisation_id == notices.c.organisation_id, found.c.subject == notices.c.subject)
-    old = (
-        select(notices.c.id)
-        .where(notices.c.kind == kind, notices.c.found_at < func.now() - keep, ~again)
-        .order_by(notices.c.found_at)
-        .limit(most)
-    )
-    return connection.execute(delete(notices).where(notices.c.id.in_(old))).rowcount
+    old = select(notices.c.id).where(notices.c.kind == kind, notices.c.found_at < func.now() - keep)
+    if scan is not None:
+        found = find(scan).subquery("found")
+        its = found.c.organisation_id == notices.c.organisation_id, found.c.subject == notices.c.subject
+        old = old.where(~exists().where(*its))
+    past = old.order_by(notices.c.found_at).limit(most)
+    return connection.execute(delete(notices).where(notices.c.id.in_(past))).rowcount
 
 
 def delete_messages(connection: Connection, *, keep: timedelta, most: int) -> int:

@@ -10,10 +10,13 @@ import ipaddress
 import json
 import logging
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+_LONGEST = 60
+"""Seconds after which the system ends this process, should its parent have died."""
 NOT_SENT = "not sent"
 PRIVATE = "private address"
 
@@ -95,7 +98,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         app_id="Withdrawals", app_desc="Withdrawals", app_url="", async_mode=False, secure_logging=True,
         http_redirects=False, plugin_paths=[], storage_mode=apprise.PersistentStoreMode.MEMORY,
     )  # fmt: skip
-    given = parse_url(task["url"], verify_host=False) or {}
+    given = parse_url(task["url"], verify_host=False) or {}  # type: ignore[no-untyped-call]
     unknown = set(given.get("qsd", ())) - set(task["options"])  # of `+name`, `-name` and `:name` this is the whole
     if unknown and not task["anywhere"]:
         return {"error": "unknown option", "option": min(unknown)[:40]}
@@ -117,6 +120,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """One task."""
+    signal.alarm(_LONGEST)
     task = json.load(sys.stdin)
     sys.path.insert(0, str(Path(__file__).parents[2]))
     with contextlib.redirect_stdout(io.StringIO()):  # whatever a library prints is not the answer

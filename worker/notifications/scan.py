@@ -55,18 +55,17 @@ class NoticeScan:
             notices.delete_messages(connection, keep=keep, most=_MOST)
 
         def delete(connection: Connection, kind: NoticeKind) -> None:
-            find = KINDS[kind].find
-            notices.delete_old(connection, kind, find, targets=targets, keep=keep, most=_MOST)
+            scan = notices.find_scan(connection, kind, targets)
+            notices.delete_old(connection, kind, KINDS[kind].find, scan, keep=keep, most=_MOST)
 
         self._database.run_each(KINDS, delete, step="notices.forget")
 
     def _find(self, connection: Connection, kind: NoticeKind) -> int:
         notices.lock(connection)
-        since = notices.find_since(connection, kind)
-        if since is None:
+        scan = notices.find_scan(connection, kind, self._settings.letter_targets)
+        if scan is None:
             return 0
-        targets = self._settings.letter_targets
-        found = notices.insert_found(connection, kind, KINDS[kind].find, since=since, targets=targets, most=_MOST)
+        found = notices.insert_found(connection, kind, KINDS[kind].find, scan, most=_MOST)
         if found < _MOST:
             notices.record_scan(connection, kind, overlap=OVERLAP)
         return found
