@@ -166,7 +166,27 @@ class Settings(BaseSettings):
         False, description="whether outgoing webhooks may use private and loopback addresses, and plain http"
     )
     webhook_keep_days: int = Field(
-        30, ge=1, le=36_500, description="days after which a webhook delivery that arrived or failed is deleted"
+        30,
+        ge=1,
+        le=36_500,
+        description="days after which a webhook delivery or notification that arrived or failed is deleted",
+    )
+    mail_url: SecretStr | None = Field(
+        None,
+        description="mail server that notifications go by, as a URL of Apprise with the sender: "
+        "mailtos://user:password@smtp.example:587?from=withdrawals@withdrawals.example; unset: none",
+    )
+    notification_schemas: str = Field(
+        "mailto,mailtos,slack,workflows,gchat,mmosts,rockets,zulip,webexteams,opsgenie,pagerduty",
+        description="services that the URL of a notification may name, by their schema in Apprise, comma-separated",
+    )
+    notification_networks: str = Field(
+        "",
+        description="private addresses or networks that such a URL may lead to, comma-separated; "
+        "the server of WITHDRAWALS_MAIL_URL may be anywhere",
+    )
+    notification_gather_seconds: float = Field(
+        60, ge=0, le=3600, description="seconds that a notification waits for others, which go into the same message"
     )
     event_keep_days: int = Field(
         30, ge=1, le=36_500, description="days after which an event of the feed (`GET /v1/events`) is deleted"
@@ -224,6 +244,16 @@ class Settings(BaseSettings):
     def _networks(cls, value: str) -> str:
         return ",".join(map(str, setting_values.parse_networks(value)))
 
+    @field_validator("notification_networks")
+    @classmethod
+    def _private_networks(cls, value: str) -> str:
+        return ",".join(map(str, setting_values.parse_networks(value)))
+
+    @field_validator("mail_url")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(setting_values.parse_mail_url(value.get_secret_value()))
+
     @field_validator("oidc_issuer")
     @classmethod
     def _issuer(cls, value: str) -> str:
@@ -250,6 +280,11 @@ class Settings(BaseSettings):
     def letter_targets(self) -> dict[str, timedelta]:
         """For each code of a dead letter: how long it may stay open until it is overdue."""
         return setting_values.parse_targets(self.letter_target_hours)
+
+    @property
+    def notification_services(self) -> tuple[str, ...]:
+        """The schemas that the URL of a notification may begin with."""
+        return setting_values.parse_words(self.notification_schemas)
 
     @property
     def proxies(self) -> list[str]:

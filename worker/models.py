@@ -731,6 +731,74 @@ class DeliveriesColumns(TypedColumns):
 deliveries = Table("deliveries", metadata, DeliveriesColumns, schema="withdrawals")
 
 
+class NotificationTargetsColumns(TypedColumns):
+    """Whom an organisation's notifications go to."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    member_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.members.id"))
+    kinds: Named[list[str]] = Column(ARRAY(Text))
+    address: Named[str | None]
+    shown: Named[str]
+    digest_hour: Named[int | None]
+    next_at: Named[datetime] = Column(Instant)
+    told_up_to: Named[int] = Column(BigInteger)
+    created_at: Named[datetime] = Column(Instant)
+    created_by: Named[str]
+    removed_at: Named[datetime | None] = Column(Instant)
+    removed_by: Named[str | None]
+
+
+notification_targets = Table("notification_targets", metadata, NotificationTargetsColumns, schema="withdrawals")
+
+
+class NoticesColumns(TypedColumns):
+    """Something to tell, once for each subject of a kind."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    kind: Named[str]
+    subject: Named[str]
+    at: Named[datetime] = Column(Instant)
+    found_at: Named[datetime] = Column(Instant)
+    detail: Named[dict[str, Any]] = Column(JSONB)
+
+
+notices = Table("notices", metadata, NoticesColumns, schema="withdrawals")
+
+
+class NoticeScansColumns(TypedColumns):
+    """Up to when everything of a kind of notices has been found."""
+
+    kind: Named[str] = Column(primary_key=True)
+    since: Named[datetime] = Column(Instant)
+
+
+notice_scans = Table("notice_scans", metadata, NoticeScansColumns, schema="withdrawals")
+
+
+class NotificationMessagesColumns(TypedColumns):
+    """A message on its way, or sent; without a range of notices it is a test."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    target_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.notification_targets.id"))
+    organisation_id: Named[int] = Column(BigInteger)
+    after_notice: Named[int | None] = Column(BigInteger)
+    up_to_notice: Named[int | None] = Column(BigInteger)
+    state: Named[str]
+    token: Named[UUID | None]
+    lease_until: Named[datetime | None] = Column(Instant)
+    attempts: Named[int]
+    run_after: Named[datetime] = Column(Instant)
+    give_up_at: Named[datetime] = Column(Instant)
+    last_error: Named[str | None]
+    created_at: Named[datetime] = Column(Instant)
+    ended_at: Named[datetime | None] = Column(Instant)
+
+
+notification_messages = Table("notification_messages", metadata, NotificationMessagesColumns, schema="withdrawals")
+
+
 class FeedColumns(TypedColumns):
     """What one statement withdrew or reinstated in an organisation, or a letter that was closed by `keep`."""
 

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from schemas.catalogue import LetterCode
 
@@ -67,3 +67,28 @@ def parse_public_url(value: str) -> str:
     if parts.scheme not in _PORTS or _HOST.fullmatch(host) is None or value.lower().rstrip("/") != whole:
         raise ValueError("must be scheme, host and perhaps a port. Example: https://withdrawals.example")
     return whole.removesuffix(f":{_PORTS[parts.scheme]}")
+
+
+def parse_mail_url(value: str) -> str:
+    """The URL of a mail server as Apprise writes it, with the sender and without receivers.
+
+    Raises:
+        ValueError: it is something else; the message does not quote it, because it has a password.
+    """
+    try:
+        parts = urlsplit(value)
+        options = {name for name, _ in parse_qsl(parts.query)}
+        fits = parts.scheme in ("mailto", "mailtos") and bool(parts.hostname) and parts.path in ("", "/")
+    except ValueError:
+        fits, options = False, set()
+    if not fits or "from" not in options or options & {"to", "cc", "bcc"}:
+        raise ValueError(
+            "must name a mail server and the sender, and no receiver. "
+            "Example: mailtos://user:password@smtp.example:587?from=withdrawals@withdrawals.example"
+        )
+    return value
+
+
+def parse_words(value: str) -> tuple[str, ...]:
+    """Words, separated by commas, in lower case."""
+    return tuple(part.strip().lower() for part in value.split(",") if part.strip())

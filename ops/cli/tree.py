@@ -34,6 +34,7 @@ _GROUPS = {
     "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),
+    "notifications": ("notifications",),
     "report": ("report", "attestation"),
     "rosters": ("rosters",),
     "sessions": ("sessions",),

@@ -134,6 +134,9 @@ def _limits(current: Settings) -> Iterator[Finding]:
             "WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE is on, so that a webhook reaches what only this machine may: unset it"
         )
         yield Finding("warn", "webhooks", advice)
+    if current.mail_url is not None and not current.public_url:
+        advice = "WITHDRAWALS_MAIL_URL is set and WITHDRAWALS_PUBLIC_URL is not, so links in mails lead nowhere: set it"
+        yield Finding("warn", "notifications", advice)
     if current.brake_share >= 1 or current.brake_floor >= _NEVER:
         name = "WITHDRAWALS_BRAKE_SHARE" if current.brake_share >= 1 else "WITHDRAWALS_BRAKE_FLOOR"
         yield Finding("warn", "brake", f"{name} is so high that the brake never holds a job: lower it, or unset it")

@@ -313,6 +313,12 @@ WORK = Board(
                     "max by (state) (withdrawals_webhook_deliveries)",
                     "{{state}}",
                 ),
+                _lines(
+                    "Notifications",
+                    "Messages to people: on their way, or failed in the time for which they are kept.",
+                    "max by (state) (withdrawals_notification_messages)",
+                    "{{state}}",
+                ),
             ),
         ),
     ),

@@ -145,6 +145,9 @@ SETTINGS: dict[str, tuple[dict[str, object], dict[str, str], str, str]] = {
     "a DSN without TLS": ({"sentry_dsn": SecretStr("http://key@sentry.example/1")}, {}, "warn", "use https://"),
     "one port for two": ({"health_port": 8123, "port": 8123}, {}, "wrong", "both 8123"),
     "no limit of guesses": ({"refusal_limit": 0}, {}, "warn", "WITHDRAWALS_REFUSAL_LIMIT"),
+    "mails without links": (
+        {"mail_url": SecretStr("mailto://smtp.example?from=a@b.example")}, {}, "warn", "WITHDRAWALS_PUBLIC_URL",
+    ),
     "private webhooks": ({"webhooks_allow_private": True}, {}, "warn", "WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE"),
     "a brake that never holds": ({"brake_share": 1.0}, {}, "warn", "WITHDRAWALS_BRAKE_SHARE"),
     "a lease that is too short": ({"lease_seconds": 5.0}, {}, "warn", "WITHDRAWALS_LEASE_SECONDS"),

@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
+
+from pydantic import SecretStr
 
 from schemas.brake import LimitRequest
 from schemas.dead_letters import LetterFilter
 from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
+from schemas.notifications import NotificationRequest
 from schemas.protections import ProtectionRequest
 from schemas.rosters import RosterRequest
 from tests.support.web import make_source
@@ -24,7 +27,8 @@ from worker.dead_letters import runs
 from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
-from worker.ledger import webhook_deliveries
+from worker.ledger import notification_messages, webhook_deliveries
+from worker.notifications import targets
 from worker.people import events, protections, rosters
 from worker.webhooks import endpoints
 
@@ -102,6 +106,13 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
     ).endpoint
     with db.begin() as connection:
         delivery_id = webhook_deliveries.insert_test(connection, organisation_id, endpoint.id)
+    mailing = settings.model_copy(update={"mail_url": SecretStr("mailto://mail.invalid?from=service@x.example")})
+    to = NotificationRequest(to=f"{mark}@x.example")
+    target = targets.add(db, mailing, organisation_id=organisation_id, wanted=to, actor=f"test:{mark}")
+    with db.begin() as connection:
+        message_id = notification_messages.insert_test(
+            connection, organisation_id, target.id, lifetime=timedelta(hours=1)
+        )
     requester = Requester(organisation_id, f"token:{mark}", "api", mark)
     request = JobRequest(reason="not_required", enrolment_ids=[owned, plain, NOBODY_S - 1], note=f"note {mark}")
     job = submit(db, requester, request).job
@@ -128,6 +139,8 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "run_id": run.id,
             "webhook_id": endpoint.id,
             "delivery_id": delivery_id,
+            "notification_id": target.id,
+            "message_id": message_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
             "session_id": _session(world, db, settings, organisation_id, mark),

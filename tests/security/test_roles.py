@@ -15,6 +15,7 @@ from schemas.catalogue import Role
 from tests.security.estate import FOREIGN, NOBODY_S, Estate, absent, body_for, path_for
 from worker.access import tokens
 from worker.dead_letters.acts import ACTS
+from worker.notifications import transport
 from worker.web import app as web
 from worker.web.console import app as console
 from worker.web.lean import LeanRoute
@@ -55,7 +56,8 @@ ENDS = "{letter_id}/act", "act"
 
 @pytest.fixture(autouse=True)
 def nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The call that tests a webhook reaches nobody."""
+    """The calls that test a webhook or a notification reach nobody."""
+    monkeypatch.setattr(transport, "send", lambda *_, **__: None)
     monkeypatch.setattr(safe_post, "post", lambda *_, **__: safe_post.Answer(status=204))
 
 

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from schemas.notifications import NotificationRequest
 from tests.support.commandline import withdrawals
 from tests.support.processes import RELAY, WORKER, family, process
 from tests.support.web import event, make_source, signed
@@ -26,6 +27,7 @@ from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
 from worker.config import Settings, settings
 from worker.database import Database, driver
+from worker.notifications import targets
 from worker.webhooks import endpoints
 
 WEB = [sys.executable, "-m", "ops", "web"]
@@ -84,6 +86,9 @@ def running(
         events=["job.completed"],
         actor="t:x",
     ).secret
+    secrets["mail"] = "Pa55-of-the-mail-server"
+    to = f"mailto://service:{secrets['mail']}@mail.invalid?from=a@mail.invalid&to=b@mail.invalid"
+    targets.add(db, keyed, organisation_id=organisation_id, wanted=NotificationRequest(url=to), actor="t:x")
     url = _with_password(world, environment)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -215,11 +220,24 @@ def _ask_rightly(running: Running, enrolments: list[int]) -> None:
     assert running.ask("POST", "/hooks/hr/standard", headers=sent, content=raw).status_code == 202
     okta = {"Authorization": running.secrets["okta"]}
     assert running.ask("POST", "/hooks/okta/okta", headers=okta, json={"data": {"events": []}}).status_code == 200
-    for path in ("/metrics", "/readyz", "/healthz", "/openapi.json", "/v1/webhooks", "/v1/dead-letters", "/v1/jobs"):
+    for path in (
+        "/metrics",
+        "/readyz",
+        "/healthz",
+        "/openapi.json",
+        "/v1/webhooks",
+        "/v1/notifications",
+        "/v1/dead-letters",
+        "/v1/jobs",
+    ):
         running.ask("GET", path, headers=approver)
     endpoint = running.ask("GET", "/v1/webhooks", headers=approver).json()
     (one,) = endpoint if isinstance(endpoint, list) else endpoint["items"]
     running.ask("POST", f"/v1/webhooks/{one['id']}/test", headers=approver)
+    (target,) = running.ask("GET", "/v1/notifications", headers=approver).json()["items"]
+    sent = running.ask("POST", f"/v1/notifications/{target['id']}/test", headers=approver).json()
+    assert sent["state"] == "failed"
+    running.ask("GET", "/v1/notifications/messages", headers=approver)
     del running.said[:4]  # what was asked for by whoever may see it
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.webhooks.conftest import Receiver, receiver  # noqa: F401 - a fixture
+from worker import public_addresses
 from worker.errors import InvalidInputError
 from worker.webhooks import safe_post
 
@@ -216,7 +217,7 @@ def test_a_url_that_could_be_read_in_two_ways_is_refused_when_it_is_given(url: s
 @given(st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)))
 def test_an_address_counts_as_public_only_where_the_registries_say_so(address: Any) -> None:
     """IPv6: what IANA gave out for the public internet is inside 2000::/3; everything else has another purpose."""
-    if safe_post.is_public(str(address)):
+    if public_addresses.is_public(str(address)):
         assert address.is_global
         assert not address.is_multicast
         assert address.version == 4 or address in ipaddress.ip_network("2000::/3") or address.ipv4_mapped is not None
@@ -224,9 +225,9 @@ def test_an_address_counts_as_public_only_where_the_registries_say_so(address: A
 
 @given(st.ip_addresses(v=4))
 def test_an_address_inside_another_is_as_private_as_the_inner_one(inner: ipaddress.IPv4Address) -> None:
-    assert safe_post.is_public(f"::ffff:{inner}") == safe_post.is_public(str(inner))
+    assert public_addresses.is_public(f"::ffff:{inner}") == public_addresses.is_public(str(inner))
     for outer in (f"64:ff9b::{inner}", f"::{inner}", f"::ffff:0:{inner}"):
-        assert not safe_post.is_public(outer), outer
+        assert not public_addresses.is_public(outer), outer
 
 
 @given(st.text() | st.from_regex(r"https?://[^/]{0,40}(/.*)?", fullmatch=True))

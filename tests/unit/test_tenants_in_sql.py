@@ -27,6 +27,7 @@ _LOCKED = "by the id of a row that this transaction has locked with its organisa
 _CLAIM = "by the ids of chunks and the token of the claim, which a worker makes over all organisations"
 _DELIVERY = "by the id of a delivery and the token of the claim, which a worker makes over all organisations"
 _BATCH = "by the id of an endpoint and the token of the claim, which a worker makes over all organisations"
+_MESSAGE = "by the id of a message and the token of the claim, which a worker makes over all organisations"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
     "brake_correction._LOCK_LARGE": _SWEEP,
@@ -59,6 +60,10 @@ REASONS = {
     "leader._RESIGN": "one relay leads for all organisations",
     "leader._TAKE": "one relay leads for all organisations",
     "lookups._CLAIM": "a worker takes look-ups of all organisations, one at a time, and skips those that are locked",
+    "notices.delete_messages": _SWEEP,
+    "notification_messages._CLAIM": "a worker takes messages of all organisations, and skips those that are locked",
+    "notification_messages._FAILED": _MESSAGE,
+    "notification_messages.record_delivered": _MESSAGE,
     "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
     "rosters._EXPIRE": _SWEEP,

@@ -1,10 +1,17 @@
-"""What `dramatiq` loads in a worker process: the broker, its middleware and the two actors."""
+"""What `dramatiq` loads in a worker process: the broker, its middleware and the three actors."""
 
 import dramatiq
 
 from worker.config import settings
 from worker.queue.broker import CONSUMER_TIMEOUT, open_broker
-from worker.queue.hints import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE
+from worker.queue.hints import (
+    ACTOR,
+    NOTIFICATIONS_ACTOR,
+    NOTIFICATIONS_QUEUE,
+    QUEUE,
+    WEBHOOKS_ACTOR,
+    WEBHOOKS_QUEUE,
+)
 from worker.queue.middleware import Lifecycle, MessageLogs
 
 lifecycle = Lifecycle(settings())
@@ -23,3 +30,9 @@ def deliver() -> None:
     """A webhook or a look-up in an HR system is due: make requests until none is."""
     lifecycle.lookups.run()
     lifecycle.deliverer.run()
+
+
+@dramatiq.actor(actor_name=NOTIFICATIONS_ACTOR, queue_name=NOTIFICATIONS_QUEUE)
+def notify() -> None:
+    """A message is due: send until none is."""
+    lifecycle.sender.run()

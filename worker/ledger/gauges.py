@@ -111,6 +111,22 @@ def deliveries(connection: Connection) -> dict[str, int]:
     return {row.state: int(row.deliveries) for row in connection.execute(_DELIVERIES, {"most": GAUGED_AT_MOST})}
 
 
+_MESSAGES = text("""
+SELECT 'due' AS state, count(*) AS messages FROM (
+    SELECT 1 FROM withdrawals.notification_messages WHERE state IN ('due', 'sending') ORDER BY run_after, id
+    LIMIT :most) due
+UNION ALL
+SELECT 'failed', count(*) FROM (
+    SELECT 1 FROM withdrawals.notification_messages WHERE state = 'failed' ORDER BY id LIMIT :most) failed
+""")
+
+
+def messages(connection: Connection) -> dict[str, int]:
+    """Messages to people, of all organisations, that are on their way (`due`) or have failed."""
+    plan_by_index(connection)
+    return {row.state: int(row.messages) for row in connection.execute(_MESSAGES, {"most": GAUGED_AT_MOST})}
+
+
 _HELD_SINCE = text("""
 SELECT coalesce(extract(epoch FROM now() - min(greatest(created_at, effective_at))), 0) FROM (
     SELECT created_at, effective_at FROM withdrawals.jobs WHERE state = 'held' ORDER BY held_because LIMIT :most) held

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Column, Connection, select, update
 
-from worker.models import endpoints, organisation_settings, sources
+from worker.models import endpoints, notification_targets, organisation_settings, sources
 
 PLACES: dict[str, tuple[str, Column[int], Column[str] | Column[str | None]]] = {
     "sources.secret": ("hr-secret", sources.c.id, sources.c.secret),
@@ -12,6 +12,9 @@ PLACES: dict[str, tuple[str, Column[int], Column[str] | Column[str | None]]] = {
     "sources.api_key": ("hr-secret", sources.c.id, sources.c.api_key),
     "endpoints.secret": ("webhook-secret", endpoints.c.id, endpoints.c.secret),
     "endpoints.previous_secret": ("webhook-secret", endpoints.c.id, endpoints.c.previous_secret),
+    "notification_targets.address": (
+        "notification-address", notification_targets.c.id, notification_targets.c.address,
+    ),
     "organisation_settings.erasure_key": (
         "erasure-key", organisation_settings.c.organisation_id, organisation_settings.c.erasure_key,
     ),

@@ -15,9 +15,9 @@ from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
 from worker.queue import redis_clients
-from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, TIMEOUT, WEBHOOKS_QUEUE, Hints, hint, is_rabbitmq
+from worker.queue.hints import ACTOR, NAMESPACE, QUEUE, QUEUES, TIMEOUT, Hints, hint, is_rabbitmq
 
-BELLS = {QUEUE: f"{NAMESPACE}:bell", WEBHOOKS_QUEUE: f"{NAMESPACE}:bell:{WEBHOOKS_QUEUE}"}
+BELLS = {queue: f"{NAMESPACE}:bell" + (f":{queue}" if queue != QUEUE else "") for queue in QUEUES}
 _BELL_WAIT = 1.0  # seconds; bounds how long a shutdown waits for an idle consumer
 CONSUMER_TIMEOUT = 5.0
 """Seconds that a consumer waits for an answer: longer than `_BELL_WAIT`, which it spends waiting in Redis."""

@@ -13,7 +13,9 @@ QUEUE = "due"
 ACTOR = "chunks.drain"
 WEBHOOKS_QUEUE = "webhooks"
 WEBHOOKS_ACTOR = "webhooks.deliver"
-QUEUES = (QUEUE, WEBHOOKS_QUEUE)
+NOTIFICATIONS_QUEUE = "notifications"
+NOTIFICATIONS_ACTOR = "notifications.send"
+QUEUES = (QUEUE, WEBHOOKS_QUEUE, NOTIFICATIONS_QUEUE)
 TIMEOUT = 2.0
 """Seconds that a publisher, and a look at whether the broker answers, wait for it at most."""
 

@@ -47,10 +47,11 @@ _WEST = timedelta(hours=12)
 class Lookups:
     """Makes the look-ups that are due."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
+        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
         self._database = database
         self._settings = settings
-        self._busy = threading.Lock()
+        self._busy = busy or threading.Semaphore()
         self._stopping = threading.Event()
 
     def stop(self) -> None:

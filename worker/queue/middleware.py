@@ -10,6 +10,7 @@ import structlog
 from worker import logs, telemetry
 from worker.config import Settings
 from worker.database import BY_INDEX, Database
+from worker.notifications.sender import Sender
 from worker.queue.drain import Drain
 from worker.queue.heartbeat import Heartbeat
 from worker.queue.lookups import Lookups
@@ -37,8 +38,10 @@ class Lifecycle(dramatiq.Middleware):
         self.database = Database(self._settings, pool_size=self._settings.threads + 1, planner_off=BY_INDEX)
         self.database.show_use("worker")
         self.drain = Drain(self.database, self._settings)
-        self.deliverer = Deliverer(self.database, self._settings)
-        self.lookups = Lookups(self.database, self._settings)
+        waits_for_others = threading.Semaphore()
+        self.deliverer = Deliverer(self.database, self._settings, waits_for_others)
+        self.sender = Sender(self.database, self._settings, waits_for_others)
+        self.lookups = Lookups(self.database, self._settings, waits_for_others)
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)
@@ -49,6 +52,7 @@ class Lifecycle(dramatiq.Middleware):
         self.drain.stop()
         self.deliverer.stop()
         self.lookups.stop()
+        self.sender.stop()
         self._last_call = threading.Timer(self._settings.shutdown_seconds, self.drain.interrupt)
         self._last_call.daemon = True
         self._last_call.start()

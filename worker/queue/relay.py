@@ -21,12 +21,32 @@ from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
 from worker.jobs.files import uploads
-from worker.ledger import brake, claims, feed, inbox_sets, jobs, lookups, processes, webhook_batches, webhook_deliveries
+from worker.ledger import (
+    brake,
+    claims,
+    feed,
+    inbox_sets,
+    jobs,
+    lookups,
+    notification_messages,
+    processes,
+    webhook_batches,
+    webhook_deliveries,
+)
+from worker.notifications.scan import NoticeScan
 from worker.people import events, rosters
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
 from worker.queue.heartbeat import EVERY, Heartbeat
-from worker.queue.hints import ACTOR, QUEUE, WEBHOOKS_ACTOR, WEBHOOKS_QUEUE, Hints
+from worker.queue.hints import (
+    ACTOR,
+    NOTIFICATIONS_ACTOR,
+    NOTIFICATIONS_QUEUE,
+    QUEUE,
+    WEBHOOKS_ACTOR,
+    WEBHOOKS_QUEUE,
+    Hints,
+)
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import LargeJobs, Leftovers
 from worker.reports.prune_daily import DailyPrune
@@ -44,7 +64,7 @@ coming the pause doubles, so that a storm of events or single requests is worked
 _COUNT_AFTER = 0.03
 """Seconds from the first hint after a lull to the count of what is due: a request that came alone is served by then."""
 
-_SELDOM = frozenset(("daily", "forget", "sessions", "strip", "seal", "compare"))
+_SELDOM = frozenset(("daily", "forget", "notices", "sessions", "strip", "seal", "compare"))
 _SELDOM_EVERY = 10.0
 """Steps for which nobody waits, and seconds between two of their rounds."""
 _OVERDUE_EVERY = 60.0
@@ -72,6 +92,7 @@ class Relay:
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
         self._keeper = Keeper(database)
+        self._notices = NoticeScan(database, settings)
         self._prune = DailyPrune(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
@@ -188,8 +209,11 @@ class Relay:
                 or webhook_batches.any_due(connection)
                 or lookups.any_due(connection)
             )
+            messages_due = notification_messages.any_due(connection)
         if requests_due:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
+        if messages_due:
+            self._top_up(1, queue=NOTIFICATIONS_QUEUE, actor=NOTIFICATIONS_ACTOR)
         return self._top_up(due) if due else 0
 
     def _top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
@@ -226,6 +250,7 @@ class Relay:
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
             "overdue": self._tell_overdue,
+            "notices": self._notices.step,
             "seal": self._sealer.step,
             "prune": self._prune.step,
         }
@@ -275,6 +300,7 @@ class Relay:
         if time.monotonic() >= self._next_forgotten_event:  # it passes over the places of readers each time
             with self._database.begin() as connection:
                 feed.delete_old(connection, keep=timedelta(days=self._settings.event_keep_days))
+            self._notices.forget()
             self._next_forgotten_event = time.monotonic() + _FORGET_EVENTS_EVERY
 
     def _tell_overdue(self) -> None:

@@ -63,6 +63,9 @@ WITHDRAWN_SECONDS = Histogram(
     registry=OWN, buckets=_OF_WAITING,
 )  # fmt: skip
 WEBHOOK_ATTEMPTS = Counter("withdrawals_webhook_attempts", "Deliveries that were tried", ["result"], registry=OWN)
+NOTIFICATION_ATTEMPTS = Counter(
+    "withdrawals_notification_attempts", "Messages to people that were tried", ["result"], registry=OWN
+)
 HINTS = Counter("withdrawals_relay_hints", "Hints that were sent to workers", ["queue"], registry=OWN)
 STEPS = Counter("withdrawals_relay_steps", "Steps of the relay's rounds", ["step", "result"], registry=OWN)
 LEADS = Gauge(
@@ -101,6 +104,7 @@ def begin(kind: str) -> None:
             CLAIM_SECONDS.labels(result)
         for result in ("delivered", "failed"):
             WEBHOOK_ATTEMPTS.labels(result)
+            NOTIFICATION_ATTEMPTS.labels(result)
         INBOX_SECONDS.labels(ReceiptStatus.ACCEPTED)
     if kind == "relay":
         LEADS.labels("relay").set(0)

@@ -21,6 +21,7 @@ from worker.web.api import (
     events,
     job_files,
     jobs,
+    notifications,
     openapi,
     outcomes,
     people,
@@ -86,6 +87,7 @@ ROUTERS = [
     users.router,
     users.root,
     webhooks.router,
+    notifications.router,
     sessions.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test

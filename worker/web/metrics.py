@@ -114,6 +114,12 @@ def _letters(connection: Connection) -> Iterator[GaugeMetricFamily]:
         "state",
         gauges.deliveries(connection),
     )
+    yield _labelled(
+        "withdrawals_notification_messages",
+        f"Messages to people that are on their way or have failed{_MOST}",
+        "state",
+        gauges.messages(connection),
+    )
 
 
 def _processes(connection: Connection) -> Iterator[GaugeMetricFamily]:

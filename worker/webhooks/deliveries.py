@@ -34,10 +34,11 @@ _SECONDS_OF_ONE_RUN = 10.0
 class Deliverer:
     """Sends what is due, in one thread of a process at a time, so that slow receivers do not delay withdrawals."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
+        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
         self._database = database
         self._settings = settings
-        self._busy = threading.Lock()
+        self._busy = busy or threading.Semaphore()
         self._stopping = threading.Event()
 
     def stop(self) -> None:

@@ -1,0 +1,196 @@
+"""Sends the messages that are due, each at least once: one that a worker dies over is sent again with the same id."""
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import structlog
+from sqlalchemy import Connection
+
+from worker.config import Settings
+from worker.database import Database, notify_after_commit
+from worker.errors import ConflictError, NotFoundError
+from worker.ledger import jobs, notices, notification_messages, notification_targets
+from worker.ledger.notification_messages import ClaimedMessage, MessageRecord
+from worker.notifications import addresses, transport
+from worker.notifications.kinds import KINDS
+from worker.notifications.messages import LISTED, Message, write_message, write_test
+from worker.notifications.scan import LIFETIME
+from worker.notifications.targets import EMAIL, URL, notification_seal
+from worker.notifications.transport import Reach
+from worker.telemetry import metrics
+from worker.webhooks.signing import rest_seconds
+
+log = structlog.get_logger(__name__)
+
+_LEASE = timedelta(seconds=3 * transport.SECONDS)
+_SECONDS_OF_ONE_RUN = 10.0
+"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
+_NEVER = threading.Event()
+
+
+class Sender:
+    """Sends what is due, in one thread of a process at a time, so that slow servers do not delay withdrawals."""
+
+    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
+        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
+        self._database = database
+        self._settings = settings
+        self._busy = busy or threading.Semaphore()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Start no more messages. The one in progress ends within seconds."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Send until nothing is due or the time of one run is over. Returns the number of attempts."""
+        if not self._busy.acquire(blocking=False):
+            return 0
+        try:
+            started, attempts = time.monotonic(), 0
+            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
+                claimed = self._database.run(lambda connection: notification_messages.claim(connection, lease=_LEASE))
+                if claimed is None:
+                    break
+                _send(self._database, self._settings, claimed, self._stopping)
+                attempts += 1
+            return attempts
+        finally:
+            self._busy.release()
+
+
+def send_test(database: Database, settings: Settings, *, organisation_id: int, target_id: int) -> MessageRecord:
+    """Send a target a test message now. The record says what came of it.
+
+    Raises:
+        NotFoundError: this organisation has no such target.
+    """
+    with database.begin() as connection:
+        message_id = notification_messages.insert_test(connection, organisation_id, target_id, lifetime=LIFETIME)
+    if message_id is None:
+        raise NotFoundError(f"there is no notification {target_id} in this organisation")
+    claimed = database.run(
+        lambda connection: notification_messages.claim(connection, lease=_LEASE, message_id=message_id)
+    )
+    if claimed is not None:  # None: a worker has claimed it already
+        _send(database, settings, claimed, _NEVER)
+    return show(database, organisation_id=organisation_id, message_id=message_id)
+
+
+def show(database: Database, *, organisation_id: int, message_id: int) -> MessageRecord:
+    """One message.
+
+    Raises:
+        NotFoundError: this organisation has no such message.
+    """
+    with database.begin() as connection:
+        found = notification_messages.find_message(connection, organisation_id, message_id)
+    if found is None:
+        raise NotFoundError(f"there is no message {message_id} in this organisation")
+    return found
+
+
+def retry(database: Database, *, organisation_id: int, message_id: int, actor: str) -> MessageRecord:
+    """Try a message again that has failed.
+
+    Raises:
+        NotFoundError: this organisation has no such message.
+        ConflictError: it has not failed.
+    """
+
+    def make_due(connection: Connection) -> bool:
+        done = notification_messages.retry(connection, organisation_id, message_id, lifetime=LIFETIME)
+        if done:
+            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="notification.retry")
+            notify_after_commit(connection)
+        return done
+
+    done = database.run(make_due)
+    found = show(database, organisation_id=organisation_id, message_id=message_id)
+    if not done and found.state != "due":
+        raise ConflictError(f"message {message_id} is {found.state}: only one that has failed is tried again")
+    return found
+
+
+def _send(database: Database, settings: Settings, claimed: ClaimedMessage, stopping: threading.Event) -> None:
+    """Make one attempt. If this process dies first, the lease runs out and another sends it with the same id."""
+    with database.begin() as connection:
+        message = _write(connection, settings, claimed)
+        way = _find_way(connection, settings, claimed)
+    if claimed.is_removed:
+        return _record(database, claimed, "the notification was removed", final=True)
+    if message is None:
+        return _record(database, claimed, "nothing is left to tell: it was kept long enough", final=True)
+    if isinstance(way, str):
+        error: str | None = way
+    else:
+        message_id = f"<withdrawals-{claimed.id}@{urlsplit(settings.public_url).hostname or 'withdrawals.invalid'}>"
+        error = transport.send(way.url, message, message_id=message_id, reach=way.reach, stopping=stopping)
+    return _record(database, claimed, error, final=claimed.up_to_notice is None)
+
+
+def _record(database: Database, claimed: ClaimedMessage, error: str | None, *, final: bool) -> None:
+    """`final`: another attempt would end in the same way, or nobody waits for it."""
+    fields = {"message_id": claimed.id, "target_id": claimed.target_id}
+    if error is None:
+        database.run(lambda connection: notification_messages.record_delivered(connection, claimed))
+        metrics.NOTIFICATION_ATTEMPTS.labels("delivered").inc()
+        log.info("notification.delivered", **fields)
+        return
+    rest = timedelta(seconds=rest_seconds(claimed.attempts))
+    state = database.run(
+        lambda connection: notification_messages.record_failure(
+            connection, claimed, error=error, rest=rest, final=final
+        )
+    )
+    metrics.NOTIFICATION_ATTEMPTS.labels("failed").inc()
+    log.warning("notification.not_delivered", **fields, error=error, state=state)
+
+
+def _write(connection: Connection, settings: Settings, claimed: ClaimedMessage) -> Message | None:
+    organisation = notices.find_organisation(connection, claimed.organisation_id)
+    if claimed.after_notice is None or claimed.up_to_notice is None:
+        return write_test(organisation, public_url=settings.public_url, target_id=claimed.target_id)
+    told = notices.read_covered(
+        connection,
+        claimed.organisation_id,
+        kinds=[kind for kind in KINDS if kind in claimed.kinds],
+        after=claimed.after_notice,
+        up_to=claimed.up_to_notice,
+        since=claimed.target_since,
+        listed=LISTED,
+    )
+    if not told:
+        return None
+    return write_message(organisation, told, public_url=settings.public_url, target_id=claimed.target_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a message gets to its target."""
+
+    url: str
+    reach: Reach
+
+
+def _find_way(connection: Connection, settings: Settings, claimed: ClaimedMessage) -> _Way | str:
+    """How a message gets to its target, or why it cannot."""
+    if claimed.address is None:
+        email = notification_targets.find_email(connection, claimed.organisation_id, claimed.member_id or 0)
+        if not email:
+            return "the member has no e-mail address"
+        address = EMAIL + email
+    else:
+        opened = notification_seal(settings).open(claimed.address)
+        if opened is None:
+            return "the address cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed"
+        address = opened.decode()
+    if address.startswith(URL):
+        return _Way(address.removeprefix(URL), Reach(settings.notification_networks.split(",")))
+    if settings.mail_url is None:
+        return "WITHDRAWALS_MAIL_URL is not set"
+    server = settings.mail_url.get_secret_value()
+    return _Way(addresses.mail_to(server, address.removeprefix(EMAIL)), Reach(anywhere=True))
