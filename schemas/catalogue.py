@@ -288,6 +288,33 @@ PROTECTION_KINDS: dict[ProtectionKind, Entry] = {
 }
 
 
+class GuardedAct(StrEnum):
+    """What may need a second person, as the organisation's policies say."""
+
+    RELEASE = "release"
+    OVERRIDE = "override"
+    CASCADE = "cascade"
+    LIFT = "lift"
+    TOKEN = "token"  # noqa: S105 - no password
+    POLICIES = "policies"
+
+
+GUARDED_ACTS: dict[GuardedAct, Entry] = {
+    GuardedAct.RELEASE: Entry(
+        "Release", "Release held jobs. Nobody releases what they requested; the size is the learners of the jobs."
+    ),
+    GuardedAct.OVERRIDE: Entry(
+        "Override", "Withdraw although a Learning Pathway owns the enrolment. The size is the learners."
+    ),
+    GuardedAct.CASCADE: Entry(
+        "Cascade", "Withdraw the learner's other enrolments in the pathway as well. The size is the learners."
+    ),
+    GuardedAct.LIFT: Entry("Lift a protection", "End a protection before its time. Nobody lifts what they set."),
+    GuardedAct.TOKEN: Entry("Create a token", "Create a token with the role approver or owner."),
+    GuardedAct.POLICIES: Entry("Change the policies", "Change who may do what alone."),
+}
+
+
 class ReceiptStatus(StrEnum):
     """What became of an event about a person."""
 

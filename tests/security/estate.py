@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,7 @@ from worker.dead_letters import runs
 from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
-from worker.ledger import webhook_deliveries
+from worker.ledger import approvals, webhook_deliveries
 from worker.people import events, protections
 from worker.webhooks import endpoints
 
@@ -128,6 +129,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "delivery_id": delivery_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
+            "approval_id": _approval(db, organisation_id, letter, mark),
             "session_id": _session(world, db, settings, organisation_id, mark),
             "protection_id": hold.id,
             "external_id": learner,
@@ -136,6 +138,21 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },
     )
+
+
+def _approval(db: Database, organisation_id: int, letter_id: int, mark: str) -> int:
+    """An override of the letter that somebody else asked for."""
+    row = {
+        "act": "override",
+        "subject": f"letter {mark}",
+        "consequence": f"Withdraws {mark}.",
+        "arguments": {"letter_ids": [letter_id], "door": "api", "effect": {"learners": 1, "others": 0}},
+        "size": 1,
+        "reason": mark,
+        "requested_by": f"test:{mark}",
+    }
+    with db.begin() as connection:
+        return approvals.insert_approval(connection, organisation_id, row, lifetime=timedelta(days=1))
 
 
 def _session(world: World, db: Database, settings: Settings, organisation_id: int, mark: str) -> int:

@@ -11,6 +11,7 @@ from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
+    approvals,
     audit,
     brake,
     control,
@@ -70,6 +71,8 @@ ROUTERS = [
     audit.router,
     protections.router,
     people.router,
+    approvals.router,
+    approvals.policies,
     discovery.router,
     users.router,
     users.root,

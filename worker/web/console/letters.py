@@ -44,7 +44,8 @@ def act(view: Operating, letter_id: RowId, act: Text = "", note: Text = "") -> R
         elif chosen is LetterAct.DISCARD:
             remedies.discard(view.database, **subject, note=given)
         else:
-            remedies.resolve(view.database, **subject, remedy=chosen, door="console", note=given or "")
+            subject |= {"door": "console", "made_by": view.caller.made_by}
+            remedies.resolve(view.database, **subject, remedy=chosen, note=given or "")
     except InvalidInputError as error:
         return _page(view, letter_id, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:
