@@ -49,6 +49,7 @@ class Waiting(BaseModel):
     requested_by: str
     requested_at: datetime
     expires_at: datetime | None = Field(description="Null: a held job waits until it is released or cancelled.")
+    page: str = Field(description="Where the console shows it, and a second person decides.")
 
 
 class Rule(Request):

@@ -4,7 +4,7 @@ Every decision takes the lock of the organisation's settings row first: of two a
 decided. Whatever refuses the act leaves the approval as it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -19,7 +19,7 @@ from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnApprovalError
 from worker.jobs import releases
-from worker.ledger import approvals, dead_letters, jobs, waiting
+from worker.ledger import approvals, dead_letters, jobs, limit_proposals, waiting
 from worker.ledger.approvals import AskedFor
 from worker.people import protections
 
@@ -101,6 +101,26 @@ def show(database: Database, *, organisation_id: int, approval_id: int) -> Appro
     """
     with database.begin() as connection:
         return _find(connection, organisation_id, approval_id).approval
+
+
+def list_own(database: Database, *, organisation_id: int, found: Sequence[Waiting], who: Actor) -> set[tuple[str, int]]:
+    """Kind and id of what somebody asked for, as far as anybody can tell: somebody else has to decide on it."""
+    with database.begin() as connection:
+        requesters = releases.Requesters(connection, organisation_id)
+        ids = {kind: [one.id for one in found if one.kind == kind] for kind in ("approval", "limits")}
+        makers = {
+            "approval": approvals.find_makers(connection, organisation_id, ids["approval"]),
+            "limits": {one: limit_proposals.find_maker(connection, one) for one in ids["limits"]},
+        }
+    return {
+        (one.kind, one.id)
+        for one in found
+        if (
+            requesters.are_known_to_be(one.requested_by, who)
+            if one.kind == "job"
+            else who.is_known_to_be(Actor(one.requested_by, makers[one.kind].get(one.id)))
+        )
+    }
 
 
 def is_own(database: Database, *, organisation_id: int, approval_id: int, who: Actor) -> bool:

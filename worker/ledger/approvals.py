@@ -102,6 +102,19 @@ def list_pending(
     return [Approval.model_validate(row) for row in connection.execute(statement)]
 
 
+def pending_ids(organisation_id: int) -> Select[int]:
+    """The ids of the approvals that wait."""
+    return select(approvals.c.id).where(approvals.c.organisation_id == organisation_id, _IS_PENDING)
+
+
+def find_makers(connection: Connection, organisation_id: int, approval_ids: Sequence[int]) -> dict[int, str | None]:
+    """Who created the token by which each of these was asked for; None: it was no token."""
+    found = select(approvals.c.id, approvals.c.requester_made_by).where(
+        approvals.c.organisation_id == organisation_id, among(approvals.c.id, approval_ids)
+    )
+    return {row.id: row.requester_made_by for row in connection.execute(found)}
+
+
 def decide(
     connection: Connection, organisation_id: int, approval_id: int, *, state: str, actor: str, note: str | None
 ) -> bool:

@@ -32,11 +32,13 @@ def list_waiting(
 
 
 def count_waiting(connection: Connection, organisation_id: int, *, most: int) -> int:
-    """How many things wait, counted up to `most` of each kind."""
+    """How many things wait, counted up to `most` of each kind, in one statement."""
     held = select(jobs.c.id).where(jobs.c.organisation_id == organisation_id, jobs.c.state == JobState.HELD)
-    count = connection.scalar(select(func.count()).select_from(held.limit(most).subquery())) or 0
-    count += len(approvals.list_pending(connection, organisation_id, limit=most))
-    return count + (limit_proposals.find_pending(connection, organisation_id) is not None)
+    counts = [
+        select(func.count()).select_from(found.limit(most).subquery()).scalar_subquery()
+        for found in (held, approvals.pending_ids(organisation_id), limit_proposals.pending_ids(organisation_id))
+    ]
+    return int(connection.scalar(select(counts[0] + counts[1] + counts[2])) or 0)
 
 
 def _list_held(connection: Connection, organisation_id: int, since: datetime | None, limit: int) -> list[Job]:
@@ -63,6 +65,7 @@ def _of_approval(one: Approval) -> Waiting:
         requested_by=one.requested_by,
         requested_at=one.requested_at,
         expires_at=one.expires_at,
+        page=f"/console/approvals/{one.id}",
     )
 
 
@@ -80,6 +83,7 @@ def _of_proposal(one: LimitProposal) -> Waiting:
         requested_by=one.proposed_by,
         requested_at=one.proposed_at,
         expires_at=one.expires_at,
+        page="/console/brake",
     )
 
 
@@ -95,4 +99,5 @@ def _of_job(job: Job) -> Waiting:
         requested_by=job.requested_by,
         requested_at=max(job.created_at, job.effective_at),
         expires_at=None,
+        page=f"/console/jobs/{job.id}",
     )
