@@ -9,8 +9,10 @@ from .catalogue import GUARDED_ACTS, GuardedAct, Source, describe
 from .jobs import Note, Request
 
 State = Literal["pending", "approved", "rejected", "withdrawn", "expired"]
-WITHDRAWING = (GuardedAct.RELEASE, GuardedAct.OVERRIDE, GuardedAct.CASCADE)
-"""Acts about withdrawals, which have a source and a number of learners. Any other counts 1."""
+BY_SOURCE = (GuardedAct.RELEASE, GuardedAct.OVERRIDE, GuardedAct.CASCADE, GuardedAct.WITHDRAW)
+"""Acts about withdrawals of one source."""
+BY_SIZE = (*BY_SOURCE, GuardedAct.WITHDRAW_SERIES)
+"""Acts whose size is a number of learners. Any other counts 1."""
 FIXED = (GuardedAct.POLICIES,)
 """Acts whose rule cannot be changed."""
 
@@ -70,9 +72,9 @@ class Rule(Request):
     def _fits_the_act(self) -> Self:
         if self.act in FIXED:
             raise ValueError("a change of the policies always needs a second person, once there is one")
-        if self.source is not None and self.act not in WITHDRAWING:
+        if self.source is not None and self.act not in BY_SOURCE:
             raise ValueError(f"source: {self.act} has none")
-        if self.alone_up_to and self.act not in WITHDRAWING:
+        if self.alone_up_to and self.act not in BY_SIZE:
             raise ValueError(f"alone_up_to: for {self.act} give 0 (always a second person) or null (never)")
         return self
 

@@ -296,6 +296,8 @@ class GuardedAct(StrEnum):
     CASCADE = "cascade"
     LIFT = "lift"
     TOKEN = "token"  # noqa: S105 - no password
+    WITHDRAW = "withdraw"
+    WITHDRAW_SERIES = "withdraw_series"
     POLICIES = "policies"
 
 
@@ -311,6 +313,13 @@ GUARDED_ACTS: dict[GuardedAct, Entry] = {
     ),
     GuardedAct.LIFT: Entry("Lift a protection", "End a protection before its time. Nobody lifts what they set."),
     GuardedAct.TOKEN: Entry("Create a token", "Create a token with the role approver or owner."),
+    GuardedAct.WITHDRAW: Entry(
+        "Withdraw", "Learners whom the jobs of one source withdraw in the brake's window. Past them, a job is held."
+    ),
+    GuardedAct.WITHDRAW_SERIES: Entry(
+        "Withdraw from a Series",
+        "Learners whom the jobs for one Series alone withdraw in the brake's window. Past them, a job is held.",
+    ),
     GuardedAct.POLICIES: Entry("Change the policies", "Change who may do what alone."),
 }
 
@@ -377,9 +386,11 @@ ROLES: dict[Role, Entry] = {
     ),
     Role.APPROVER: Entry(
         "Approver",
-        "Releases held jobs, overrides and cascades, lifts protections, decides on limits that an owner proposes.",
+        "Releases held jobs, overrides and cascades, lifts protections, decides on approvals and proposed limits.",
     ),
-    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks and what follows a protection."),
+    Role.OWNER: Entry(
+        "Owner", "Proposes limits of the brake, and manages policies, webhooks and what follows a protection."
+    ),
 }
 
 

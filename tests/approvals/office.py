@@ -121,7 +121,7 @@ class Office:
 
     def perform(self, act: str, made: Any) -> None:
         """Do it as Ada, or ask for it."""
-        ada = {"actor": ADA.name, "made_by": ADA.made_by}
+        ada: dict[str, Any] = {"actor": ADA.name, "made_by": ADA.made_by}
         match act:
             case "release":
                 self.release(made[0])
@@ -134,7 +134,7 @@ class Office:
                 role = "approver" if act == "token" else act
                 tokens.create(self.db, **self.organisation, name=made, role=role, **ada)
             case "run":
-                how = {"wanted": LetterFilter(), "door": "api", "note": "agreed", **ada}
+                how: dict[str, Any] = {"wanted": LetterFilter(), "door": "api", "note": "agreed", **ada}
                 runs.start(self.db, **self.organisation, act="override", **how)
             case _:
                 self.resolve(made, remedy=act)

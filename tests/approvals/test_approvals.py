@@ -6,6 +6,7 @@ import pytest
 
 from schemas.control import BrakeSetting
 from tests.approvals.office import ADA, EVE, ZOE, Office
+from tests.support.racing import job_state
 from tests.world import assert_balanced, decide_due
 from worker.access import tokens
 from worker.access.persons import Actor
@@ -89,7 +90,7 @@ def test_a_rejection_says_why_and_makes_room_for_another_request(office: Office)
     assert asked(office.resolve, letters) not in (approval, again)
 
 
-CASES = [  # the rules; how many learners; the act; whether it waits
+CASES: list[tuple[dict[str, int | None], int, str, bool]] = [  # the rules; how many learners; the act; whether it waits
     ({}, 2, "override", False),
     ({"override": None}, 2, "override", False),
     ({"override": 2}, 2, "override", False),
@@ -170,7 +171,7 @@ def test_who_requested_a_job_cannot_approve_its_release_either(office: Office) -
     with pytest.raises(ConflictError, match="neither of you requested"):
         office.approve(approval, Actor("test:admin"))
     office.approve(approval)
-    assert control.show(office.db, **office.organisation, job_id=job.id).state == "queued"
+    assert job_state(office.world, job.id) == "queued"
 
 
 def test_the_brake_still_refuses_what_was_approved(office: Office) -> None:
@@ -193,7 +194,7 @@ def test_policies_are_changed_by_two_people_once_there_are_two(office: Office) -
     assert [(rule.act, rule.source, rule.alone_up_to) for rule in alone.rules if rule.own] == [("override", "hr", 10)]
     with pytest.raises(InvalidInputError, match="already"):
         office.set_policies(ADA, rules=rules)
-    own = {"name": "ada 2", "role": "approver", "actor": "token:ada"}
+    own: dict[str, Any] = {"name": "ada 2", "role": "approver", "actor": "token:ada"}
     tokens.create(office.db, **office.organisation, **own)
     office.set_policies(ADA, rules=[])
     tokens.create(office.db, **office.organisation, name="eve", role="approver", actor="cli:root")
@@ -211,7 +212,7 @@ def test_policies_are_changed_by_two_people_once_there_are_two(office: Office) -
 
 def test_a_token_of_a_high_role_works_once_it_is_approved(office: Office) -> None:
     office.rules(token=0)
-    new = {"name": "boss", "role": "owner", "actor": "token:ada", "made_by": "cli:root"}
+    new: dict[str, Any] = {"name": "boss", "role": "owner", "actor": "token:ada", "made_by": "cli:root"}
     with pytest.raises(tokens.TokenWaitsError) as waits:
         tokens.create(office.db, **office.organisation, **new)
     assert tokens.authenticate(office.db, waits.value.secret) is None

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 LIFETIME = timedelta(days=7)
 """After so long an approval can be given no more."""
+HELD = (GuardedAct.WITHDRAW, GuardedAct.WITHDRAW_SERIES)
+"""Acts that the brake holds (`worker/jobs/admission.py`): the held job is what waits."""
 ALONE: int | None = None
 """The default of every act but a change of the policies: one person may do it, whatever its size."""
 
@@ -241,6 +243,8 @@ def _describe_change(rules: list[Rule]) -> str:
 def describe_rule(rule: Rule | ShownRule) -> str:
     """A rule in words: `override from hr: alone up to 10 learners`."""
     of = f"{rule.act}" + (f" from {rule.source}" if rule.source else "")
+    if rule.act in HELD and rule.alone_up_to is not None:
+        return f"{of}: held past {rule.alone_up_to:,} learners in the brake's window"
     if rule.alone_up_to is None:
         return f"{of}: never needs a second person"
     if rule.alone_up_to == 0:
