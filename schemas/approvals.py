@@ -28,6 +28,7 @@ class Approval(BaseModel):
     subject: str = Field(description="What it is about.")
     consequence: str = Field(description="What approving it will do.")
     size: int = Field(description="Learners; a protection, a token and a change of policies count 1.")
+    alone_up_to: int = Field(description="The largest size that needed nobody else, when it was asked for.")
     reason: str | None
     requested_by: str
     requested_at: datetime

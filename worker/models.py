@@ -204,6 +204,7 @@ class ApprovalsColumns(TypedColumns):
     consequence: Named[str]
     arguments: Named[dict[str, Any]] = Column(JSONB)
     size: Named[int] = Column(BigInteger)
+    alone_up_to: Named[int] = Column(BigInteger)
     reason: Named[str | None]
     requested_by: Named[str]
     requester_made_by: Named[str | None]

@@ -28,7 +28,7 @@ def test_an_approver_acts_from_the_link_in_a_mail(
     letters = eventually(lambda: [one.id for one in world.letters()] if len(world.letters()) == 3 else None)
     office.rules(override=2)
     since = world.one("SELECT now()")
-    with pytest.raises(SecondPersonNeededError, match="nothing is done yet"):
+    with pytest.raises(SecondPersonNeededError, match="its size is 3, one person alone may do 2"):
         office.resolve(letters, ADA, note="The pathway is closed.")
     assert {world.status(one) for one in ids} == {"in_progress"}
 

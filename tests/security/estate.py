@@ -148,6 +148,7 @@ def _approval(db: Database, organisation_id: int, letter_id: int, mark: str) -> 
         "consequence": f"Withdraws {mark}.",
         "arguments": {"letter_ids": [letter_id], "door": "api", "effect": {"learners": 1, "others": 0}},
         "size": 1,
+        "alone_up_to": 0,
         "reason": mark,
         "requested_by": f"test:{mark}",
     }

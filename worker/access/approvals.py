@@ -59,7 +59,8 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
 
     Where it waits already, whoever asked for it, that approval. `require` refuses by it once this has committed.
     """
-    if _is_done_alone(connection, organisation_id, wanted, who):
+    limit = _find_limit(connection, organisation_id, wanted, who)
+    if limit is None:
         return None
     waiting = approvals.find_pending(connection, organisation_id, wanted.act, wanted.subject)
     if waiting is not None:
@@ -70,6 +71,7 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
         "consequence": wanted.consequence,
         "arguments": wanted.arguments,
         "size": wanted.total,
+        "alone_up_to": limit,
         "reason": wanted.reason,
         "requested_by": who.name,
         "requester_made_by": who.made_by,
@@ -106,7 +108,8 @@ def needed(asked: Approval) -> SecondPersonNeededError:
     """How an act is refused that waits as an approval."""
     log.info("approval.asked", approval_id=asked.id, act=asked.act)
     return SecondPersonNeededError(
-        f"nothing is done yet: this needs a second person. Approval {asked.id}, asked for by {asked.requested_by}, "
+        f"nothing is done yet: this needs a second person (its size is {asked.size:,}, one person alone may do "
+        f"{asked.alone_up_to:,}). Approval {asked.id}, asked for by {asked.requested_by}, "
         f"waits until {asked.expires_at:%Y-%m-%d %H:%M}Z. Another approver can approve or reject it on the page "
         f"/console/approvals/{asked.id}, by /v1/approvals/{asked.id}, or with `withdrawals approvals`. "
         f"Approving it does this: {asked.consequence}",
@@ -196,17 +199,18 @@ def audit(
     )
 
 
-def _is_done_alone(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> bool:
+def _find_limit(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> int | None:
+    """The size that one person may do, where this is larger; None: the actor may do it alone."""
     if wanted.act is GuardedAct.POLICIES:
-        return not _has_second_person(connection, organisation_id, who)
+        return 0 if _has_second_person(connection, organisation_id, who) else None
     rules: dict[tuple[str, str | None], int | None] = {
         (rule.act, rule.source): rule.alone_up_to for rule in _own(connection, organisation_id)
     }
     for source, size in wanted.sizes.items():
         limit = rules.get((wanted.act, source), rules.get((wanted.act, None), ALONE))
         if limit is not None and size > limit:
-            return False
-    return True
+            return limit
+    return None
 
 
 def _has_second_person(connection: Connection, organisation_id: int, who: Actor) -> bool:

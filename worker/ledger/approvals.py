@@ -38,6 +38,7 @@ _SHOWN = (
     approvals.c.subject,
     approvals.c.consequence,
     approvals.c.size,
+    approvals.c.alone_up_to,
     approvals.c.reason,
     approvals.c.requested_by,
     approvals.c.requested_at,

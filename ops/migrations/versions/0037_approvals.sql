@@ -7,6 +7,7 @@ CREATE TABLE withdrawals.approvals (
     consequence text NOT NULL CHECK (consequence <> ''),  -- what approving will do, as a sentence
     arguments jsonb NOT NULL,                -- what the act needs; never shown
     size bigint NOT NULL CHECK (size >= 0),  -- learners; one protection, token or change of policies counts 1
+    alone_up_to bigint NOT NULL CHECK (alone_up_to >= 0),  -- the size that needed nobody else, when it was asked for
     reason text,
     requested_by text NOT NULL,
     requester_made_by text,                  -- who created the requester's token: not a second person
