@@ -288,6 +288,42 @@ PROTECTION_KINDS: dict[ProtectionKind, Entry] = {
 }
 
 
+class GuardedAct(StrEnum):
+    """What may need a second person, as the organisation's policies say."""
+
+    RELEASE = "release"
+    OVERRIDE = "override"
+    CASCADE = "cascade"
+    LIFT = "lift"
+    TOKEN = "token"  # noqa: S105 - no password
+    WITHDRAW = "withdraw"
+    WITHDRAW_SERIES = "withdraw_series"
+    POLICIES = "policies"
+
+
+GUARDED_ACTS: dict[GuardedAct, Entry] = {
+    GuardedAct.RELEASE: Entry(
+        "Release", "Release held jobs. Nobody releases what they requested; the size is the learners of the jobs."
+    ),
+    GuardedAct.OVERRIDE: Entry(
+        "Override", "Withdraw although a Learning Pathway owns the enrolment. The size is the learners."
+    ),
+    GuardedAct.CASCADE: Entry(
+        "Cascade", "Withdraw the learner's other enrolments in the pathway as well. The size is the learners."
+    ),
+    GuardedAct.LIFT: Entry("Lift a protection", "End a protection before its time. Nobody lifts what they set."),
+    GuardedAct.TOKEN: Entry("Create a token", "Create a token with the role approver or owner."),
+    GuardedAct.WITHDRAW: Entry(
+        "Withdraw", "Learners whom the jobs of one source withdraw in the brake's window. Past them, a job is held."
+    ),
+    GuardedAct.WITHDRAW_SERIES: Entry(
+        "Withdraw from a Series",
+        "Learners whom the jobs for one Series alone withdraw in the brake's window. Past them, a job is held.",
+    ),
+    GuardedAct.POLICIES: Entry("Change the policies", "Change who may do what alone."),
+}
+
+
 class ReceiptStatus(StrEnum):
     """What became of an event about a person."""
 
@@ -350,9 +386,11 @@ ROLES: dict[Role, Entry] = {
     ),
     Role.APPROVER: Entry(
         "Approver",
-        "Releases held jobs, overrides and cascades, lifts protections, decides on limits that an owner proposes.",
+        "Releases held jobs, overrides and cascades, lifts protections, decides on approvals and proposed limits.",
     ),
-    Role.OWNER: Entry("Owner", "Proposes limits of the brake, and manages webhooks and what follows a protection."),
+    Role.OWNER: Entry(
+        "Owner", "Proposes limits of the brake, and manages policies, webhooks and what follows a protection."
+    ),
 }
 
 

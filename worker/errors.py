@@ -138,6 +138,28 @@ class OwnProtectionError(WithdrawalsError):
     type = "own_protection"
 
 
+class OwnApprovalError(WithdrawalsError):
+    """Nobody decides on what they asked for."""
+
+    type = "own_approval"
+
+
+class SecondPersonNeededError(WithdrawalsError):
+    """Nothing was done yet: the act waits as an approval for a second person."""
+
+    type = "second_person"
+
+    def __init__(self, message: str, *, approval: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.more = {"approval": approval}
+
+    @property
+    def approval_id(self) -> int:
+        """The approval that waits."""
+        found: int = self.more["approval"]["id"]
+        return found
+
+
 class ForbiddenError(WithdrawalsError):
     """The caller's role does not allow this."""
 

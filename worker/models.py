@@ -132,6 +132,7 @@ class OrganisationSettingsColumns(TypedColumns):
     passed_at: Named[datetime] = Column(Instant)
     erasure_key: Named[str | None]
     protected_letters: Named[bool]
+    policies: Named[list[dict[str, Any]]] = Column(JSONB)
 
 
 organisation_settings = Table("organisation_settings", metadata, OrganisationSettingsColumns, schema="withdrawals")
@@ -191,6 +192,31 @@ class LimitProposalsColumns(TypedColumns):
 
 
 limit_proposals = Table("limit_proposals", metadata, LimitProposalsColumns, schema="withdrawals")
+
+
+class ApprovalsColumns(TypedColumns):
+    """Acts that need a second person, and what was decided about each."""
+
+    id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    act: Named[str]
+    subject: Named[str]
+    consequence: Named[str]
+    arguments: Named[dict[str, Any]] = Column(JSONB)
+    size: Named[int] = Column(BigInteger)
+    alone_up_to: Named[int] = Column(BigInteger)
+    reason: Named[str | None]
+    requested_by: Named[str]
+    requester_made_by: Named[str | None]
+    requested_at: Named[datetime] = Column(Instant)
+    expires_at: Named[datetime] = Column(Instant)
+    state: Named[str]
+    decided_by: Named[str | None]
+    decided_at: Named[datetime | None] = Column(Instant)
+    decision_note: Named[str | None]
+
+
+approvals = Table("approvals", metadata, ApprovalsColumns, schema="withdrawals")
 
 
 class JobsColumns(TypedColumns):

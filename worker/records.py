@@ -1,5 +1,6 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -137,6 +138,9 @@ class Subject:
     learners: int
     """Whom the rules would withdraw now."""
     door: str
+    source: str
+    series_id: int | None
+    """The one Series that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,19 @@ class Brake:
     """Of the learners that there are, may be withdrawn in one window."""
     hours: int
     """The window."""
+    of_source: Mapping[str | None, int | None] = field(default_factory=dict)
+    """Learners of one source that may be withdrawn in one window; None: of any source without a number of its own."""
+    of_series: int | None = None
+    """Learners that jobs for one Series may withdraw in one window."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there are limits for a source or a Series."""
+        return bool(self.of_source) or self.of_series is not None
+
+    def limit_of_source(self, source: str | None) -> int | None:
+        """Learners of a source that are not too many; None: any number."""
+        return self.of_source.get(source, self.of_source.get(None))
 
     def holds(self, *, volume: int, population: int) -> bool:
         """Whether so many learners in the window are too many."""
@@ -168,8 +185,19 @@ class Brake:
         return {"learners": learners, "before": before, "population": population, **limits}
 
 
+def part_figures(part: str, *, learners: int, before: int, limit: int, hours: int) -> dict[str, Any]:
+    """As `Brake.figures`, of a limit for one source or one Series."""
+    window = {"floor": limit, "share": 0.0, "hours": hours}
+    return {"part": part, "learners": learners, "before": before, "population": 0, **window}
+
+
 def explain(figures: dict[str, Any]) -> str:
     """The brake's figures as a sentence."""
+    if "part" in figures:
+        return (
+            f"its learners ({figures['learners']:,}) and those of {figures['part']} in the last {figures['hours']:,} "
+            f"hours ({figures['before']:,}) are more than {figures['floor']:,}, which the policies allow for it."
+        )
     found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
     limit = max(figures["floor"], int(figures["share"] * figures["population"]))
     return (

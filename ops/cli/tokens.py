@@ -31,9 +31,13 @@ def create(
     """Create a token. It is shown only once."""
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        made = tokens.create(
-            db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
-        )
+        try:
+            made = tokens.create(
+                db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
+            )
+        except tokens.TokenWaitsError as waits:
+            common.print_secret(waits.secret, dict(waits.more), json, said=str(waits), name="token")
+            return
     said = f"token {made.token.id}, role {role}."
     common.print_secret(made.secret, document(made.token), json, said=said, name="token")
 

@@ -25,12 +25,14 @@ _ALONE = {
 }
 """Modules with commands that stand alone: `register(app)` adds them."""
 _GROUPS = {
+    "approvals": ("approvals",),
     "audit": ("audit",),
     "jobs": ("jobs", "watch", "reinstate", "control"),
     "brake": ("brake",),
     "dead-letters": ("dead_letters", "desk", "letter_acts"),
     "keys": ("keys",),
     "person": ("person",),
+    "policies": ("policies",),
     "protection": ("protection",),
     "receipts": ("receipts",),
     "members": ("members",),

@@ -114,5 +114,5 @@ def fresh_token(database: Database, organisation_id: int) -> NewToken | None:
             tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)
     try:
         return tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.OWNER, actor=_ACTOR)
-    except ConflictError:
+    except (ConflictError, tokens.TokenWaitsError):
         return None

@@ -22,3 +22,6 @@ REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.audit_days FROM :role;
 -- A protection is lifted; its words and names are changed by an erasure alone.
 REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.protections FROM :role;
 GRANT UPDATE (lifted_by, lifted_at, lift_note) ON withdrawals.protections TO :role;
+-- An approval is decided; what was asked for stays as it was.
+REVOKE UPDATE, DELETE, TRUNCATE ON withdrawals.approvals FROM :role;
+GRANT UPDATE (state, decided_by, decided_at, decision_note) ON withdrawals.approvals TO :role;

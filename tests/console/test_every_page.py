@@ -8,12 +8,14 @@ from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
 from schemas.protections import ProtectionRequest
+from tests.approvals.office import Office
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
 from tests.world import World, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import runs
+from worker.errors import SecondPersonNeededError
 from worker.jobs.files import uploads
 from worker.people import protections
 from worker.search.keeper import keep_all
@@ -49,6 +51,11 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("token:mia"))
     keep_all(db)
     letters = [str(letter.id) for letter in world.letters()]
+    office = Office(db, world, environment)
+    office.rules(override=0)
+    with pytest.raises(SecondPersonNeededError) as waits:
+        office.resolve([int(letters[0])])
+    asked = waits.value.approval_id
     jobs = [str(job.id) for job in (done, later, held)]
     return {
         "/console/sign-in": [""],
@@ -57,6 +64,8 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/sessions": [""],
         "/console": [""],
         "/console/brake": [""],
+        "/console/approvals": [""],
+        "/console/approvals/{approval_id}": [f"/{asked}"],
         "/console/series": ["", "?q=nothing-is-called-so"],
         "/console/series/{series_id}": [f"/{series}", f"/{series}?status=mastered", f"/{series}?enrolled_from=soon"],
         "/console/enrolments": ["", "?learner=anna"],

@@ -27,7 +27,7 @@ from worker.dead_letters import runs
 from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
-from worker.ledger import notification_messages, webhook_deliveries
+from worker.ledger import approvals, notification_messages, webhook_deliveries
 from worker.notifications import targets
 from worker.people import events, protections, rosters
 from worker.webhooks import endpoints
@@ -143,6 +143,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "message_id": message_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
+            "approval_id": _approval(db, organisation_id, letter, mark),
             "session_id": _session(world, db, settings, organisation_id, mark),
             "protection_id": hold.id,
             "roster_id": _roster(world, db, organisation_id, mark),
@@ -162,6 +163,22 @@ def _roster(world: World, db: Database, organisation_id: int, mark: str) -> int:
     return rosters.plan_people(
         db, organisation_id=organisation_id, actor=f"test:{mark}", wanted=wanted, people=people
     ).id
+
+
+def _approval(db: Database, organisation_id: int, letter_id: int, mark: str) -> int:
+    """An override of the letter that somebody else asked for."""
+    row = {
+        "act": "override",
+        "subject": f"letter {mark}",
+        "consequence": f"Withdraws {mark}.",
+        "arguments": {"letter_ids": [letter_id], "door": "api", "effect": {"learners": 1, "others": 0}},
+        "size": 1,
+        "alone_up_to": 0,
+        "reason": mark,
+        "requested_by": f"test:{mark}",
+    }
+    with db.begin() as connection:
+        return approvals.insert_approval(connection, organisation_id, row, lifetime=timedelta(days=1))
 
 
 def _session(world: World, db: Database, settings: Settings, organisation_id: int, mark: str) -> int:

@@ -7,18 +7,21 @@ import re
 import secrets
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import Connection
 
-from schemas.catalogue import Role
+from schemas.approvals import Approval
+from schemas.catalogue import GuardedAct, Role
 from worker.access import last_used
+from worker.access.approvals import Wanted, ask_if_needed, is_limited, needed
 from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
-from worker.access.persons import member_actor
+from worker.access.persons import Actor, member_actor
 from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, NotFoundError, unknown_value
-from worker.ledger import jobs, members, tokens
+from worker.errors import ConflictError, InvalidInputError, NotFoundError, SecondPersonNeededError, unknown_value
+from worker.ledger import approvals, jobs, members, tokens
+from worker.ledger.approvals import AskedFor
 from worker.ledger.tokens import Token
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,9 @@ log = structlog.get_logger(__name__)
 PREFIX = "wdt"
 """Every token starts with it, so that scanners for leaked secrets recognise one."""
 _TOKEN = re.compile(rf"{PREFIX}_([0-9a-f]{{16}})_([A-Za-z0-9_-]{{43}})")
+
+HIGH_ROLES = (Role.APPROVER, Role.OWNER)
+"""Tokens of these roles may need a second person."""
 
 _memory: Memory[str, tuple[Token, bytes]] = Memory()
 """Live tokens by selector, with the hashes of their secrets."""
@@ -40,16 +46,24 @@ class NewToken:
 
 
 def create(
-    database: Database, *, organisation_id: int, name: str, role: str, actor: str, member_id: int | None = None
+    database: Database,
+    *,
+    organisation_id: int,
+    name: str,
+    role: str,
+    actor: str,
+    member_id: int | None = None,
+    made_by: str | None = None,
 ) -> NewToken:
     """Create a token of an organisation. `member_id`: who will use it, if that is a member.
 
-    A token of a member counts as that member wherever a second person is needed.
+    A token of a member counts as that member wherever a second person is needed. `made_by`: who created the actor's.
 
     Raises:
         InvalidInputError: the name is empty, too long or not printable, or the role is unknown.
         ConflictError: a live token has this name.
         NotFoundError: the organisation has no such member.
+        TokenWaitsError: the policies let nobody create it alone; its secret works once somebody has approved it.
     """
     name = unicodedata.normalize("NFKC", name).strip()  # no two look alike: nobody can pass for another person
     if not name or len(name) > 100 or not name.isprintable():
@@ -58,29 +72,71 @@ def create(
         raise unknown_value("role", role, Role)
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
 
-    def work(connection: Connection) -> Token:
+    def work(connection: Connection) -> Token | Approval:
         of = None if member_id is None else _member(connection, organisation_id, member_id)
-        made = tokens.insert_token(
-            connection,
-            organisation_id=organisation_id,
-            name=name,
-            role=Role(role),
-            selector=selector,
-            hash_=_hash(secret),
-            created_by=of or actor,
-        )
-        if made is None:
-            known = tokens.find(connection, selector)
-            if known is not None:  # the answer to the first commit was lost
-                return known[0]
-            raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
-        detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create", detail=detail)
-        return made
+        new = {"name": name, "role": role, "selector": selector, "hash": _hash(secret).hex(), "of": of}
+        asked = _ask_if_limited(connection, organisation_id, new, Actor(actor, made_by))
+        return asked or _insert(connection, organisation_id, new, actor)
 
-    token = database.run(work)
+    token, shown = database.run(work), f"{PREFIX}_{selector}_{secret}"
+    if isinstance(token, Approval):
+        raise TokenWaitsError(needed(token), shown)
     log.info("token.created", token_id=token.id, organisation_id=organisation_id, role=role)
-    return NewToken(token, f"{PREFIX}_{selector}_{secret}")
+    return NewToken(token, shown)
+
+
+class TokenWaitsError(SecondPersonNeededError):
+    """The token waits as an approval. `secret` is shown only now, and works once it is approved."""
+
+    def __init__(self, needed: SecondPersonNeededError, secret: str) -> None:
+        super().__init__(str(needed), approval=needed.more["approval"])
+        self.secret = secret
+
+
+def create_approved(connection: Connection, organisation_id: int, asked: AskedFor, _: Actor) -> None:
+    """Let a token work whose secret its requester has.
+
+    Raises:
+        ConflictError: a live token has this name by now.
+    """
+    _insert(connection, organisation_id, asked.arguments, asked.approval.requested_by)
+
+
+def _ask_if_limited(
+    connection: Connection, organisation_id: int, new: dict[str, Any], who: Actor
+) -> Approval | None:  # fmt: skip
+    """The approval that a token of a high role waits for; None: the actor may create it alone."""
+    if Role(new["role"]) not in HIGH_ROLES or not is_limited(connection, organisation_id, GuardedAct.TOKEN):
+        return None
+    jobs.lock_settings(connection, organisation_id)
+    subject = f"token {new['name']}"
+    consequence = f"The token works from then on, with the role {new['role']}. Its requester has the secret."
+    asked = ask_if_needed(connection, organisation_id, Wanted(GuardedAct.TOKEN, subject, consequence, new), who)
+    found = asked and approvals.find(connection, organisation_id, asked.id)
+    if found and found.arguments["selector"] != new["selector"]:  # else the answer to the first commit was lost
+        raise ConflictError(f"name: approval {found.approval.id} waits for a token {new['name']!r} already.")
+    return asked
+
+
+def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], actor: str) -> Token:
+    of, name, role = new["of"], new["name"], new["role"]
+    made = tokens.insert_token(
+        connection,
+        organisation_id=organisation_id,
+        name=name,
+        role=Role(role),
+        selector=new["selector"],
+        hash_=bytes.fromhex(new["hash"]),
+        created_by=of or actor,
+    )
+    if made is None:
+        known = tokens.find(connection, new["selector"])
+        if known is not None:  # the answer to the first commit was lost
+            return known[0]
+        raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
+    detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
+    jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create", detail=detail)
+    return made
 
 
 def _member(connection: Connection, organisation_id: int, member_id: int) -> str:

@@ -10,15 +10,19 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas import answers
+from schemas.approvals import Approval
 from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterAct
+from worker.access.approvals import require
+from worker.access.persons import Actor
 from worker.config import settings
 from worker.database import Database, notify_after_commit
-from worker.dead_letters import acts, desk, diagnosis, timeline
+from worker.dead_letters import acts, desk, diagnosis, second_person, timeline
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse, count_what_fits
 from worker.jobs.submit import Requester, accept_cascade
 from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_counts, letter_lists
+from worker.ledger.approvals import AskedFor
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
 
@@ -106,8 +110,11 @@ def resolve(
     actor: str,
     note: str,
     door: str | None = None,
+    made_by: str | None = None,
 ) -> None:
     """Decide letters. `door`: through which it was asked for; needed for a cascade, whose jobs have it.
+
+    `made_by`: who created the actor's token.
 
     `override` withdraws although a pathway owns the enrolment, `cascade` the learner's other active enrolments in
     the pathway as well (a job of source `support` for each letter that has any), `keep` leaves it.
@@ -117,11 +124,12 @@ def resolve(
         NotFoundError: a letter does not exist in this organisation.
         ConflictError: a letter is not open.
         BrakeError: their learners would exceed the brake's limit.
+        SecondPersonNeededError: the policies let nobody do this alone; it waits as an approval.
     """
     act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="remedy")
     if not note.strip():
         raise InvalidInputError("note: a remedy needs a note that says why.")
-    _act(database, organisation_id, letter_ids, act, actor=actor, note=note, door=door)
+    _act(database, organisation_id, letter_ids, act, actor=actor, note=note, door=door, made_by=made_by)
 
 
 def discard(
@@ -220,30 +228,80 @@ def _act(
     actor: str,
     note: str | None,
     door: str | None = None,
+    made_by: str | None = None,
 ) -> None:
-    """Lock the letters, refuse what is missing, not open or not for this act, and do it."""
+    """Lock the letters, refuse what is missing, not open or not for this act, and do it, or ask for it."""
     act_id = uuid4().hex
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> Approval | None:
         jobs.lock_settings(connection, organisation_id)  # before letters: a cascade admits a job
         if dead_letters.is_on_record(connection, letter_ids, act_id):
-            return  # the answer to the first commit was lost
-        if act in acts.ATTEMPTS:
-            _count_for_brake(connection, organisation_id, letter_ids, act)
-        locked = dead_letters.lock_letters(connection, organisation_id, letter_ids, nowait=True)
-        missing = sorted(set(letter_ids) - {letter.id for letter in locked})
-        if missing:
-            raise _not_found(missing[0])
-        for letter in locked:
-            _refuse(letter, act)
-        ids = [letter.id for letter in locked]
-        do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, door=door, note=note)
+            return None  # the answer to the first commit was lost
+        asked = None
+        if second_person.is_limited(connection, organisation_id, act):
+            _lock(connection, organisation_id, letter_ids, act)  # nobody is asked about what would be refused
+            asked = second_person.ask_for_letters(
+                connection, organisation_id, letter_ids, act, Actor(actor, made_by), note=note, door=door
+            )
+        if asked is None:
+            _do(connection, organisation_id, letter_ids, act, act_id=act_id, actor=actor, note=note, door=door)
+        return asked
 
     def wait(connection: Connection) -> None:
         dead_letters.lock_letters(connection, organisation_id, letter_ids)
 
-    database.run(work, patient=True, wait=wait)
+    require(database.run(work, patient=True, wait=wait))
     log.info(f"dead_letter.{act}", organisation_id=organisation_id, dead_letters=len(letter_ids))
+
+
+def do_approved(connection: Connection, organisation_id: int, asked: AskedFor, _: Actor) -> None:
+    """Override or cascade as an approval of letters says.
+
+    Raises:
+        ConflictError: a letter is not open any more, or it would withdraw others than when it was asked for.
+        BrakeError: their learners would exceed the brake's limit.
+    """
+    act, letter_ids = LetterAct(asked.approval.act), asked.arguments["letter_ids"]
+    second_person.require_unchanged(connection, organisation_id, asked)
+    _do(
+        connection,
+        organisation_id,
+        letter_ids,
+        act,
+        act_id=f"approval-{asked.approval.id}",
+        actor=asked.approval.requested_by,
+        note=asked.approval.reason,
+        door=asked.arguments["door"],
+    )
+
+
+def _do(
+    connection: Connection,
+    organisation_id: int,
+    letter_ids: Sequence[int],
+    act: LetterAct,
+    *,
+    act_id: str,
+    actor: str,
+    note: str | None,
+    door: str | None,
+) -> None:
+    if act in acts.ATTEMPTS:
+        _count_for_brake(connection, organisation_id, letter_ids, act)
+    ids = _lock(connection, organisation_id, letter_ids, act)
+    do_on_locked(connection, organisation_id, ids, act=act, act_id=act_id, actor=actor, door=door, note=note)
+
+
+def _lock(
+    connection: Connection, organisation_id: int, letter_ids: Sequence[int], act: LetterAct
+) -> list[int]:  # fmt: skip
+    locked = dead_letters.lock_letters(connection, organisation_id, letter_ids, nowait=True)
+    missing = sorted(set(letter_ids) - {letter.id for letter in locked})
+    if missing:
+        raise _not_found(missing[0])
+    for letter in locked:
+        _refuse(letter, act)
+    return [letter.id for letter in locked]
 
 
 def _count_for_brake(

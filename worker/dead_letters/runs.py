@@ -7,20 +7,23 @@ step has done nothing.
 """
 
 import json
-from functools import partial
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
+from schemas.approvals import Approval
 from schemas.catalogue import LetterState, Outcome
 from schemas.dead_letters import LetterAct, LetterFilter
+from worker.access.approvals import needed
+from worker.access.persons import Actor
 from worker.database import Database, notify_after_commit
-from worker.dead_letters import acts
+from worker.dead_letters import acts, second_person
 from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
 from worker.ledger import attempts_preview, dead_letters, jobs, runs
+from worker.ledger.approvals import AskedFor
 from worker.ledger.runs import CountedRun, LockedRun
 
 log = structlog.get_logger(__name__)
@@ -46,14 +49,17 @@ def start(
     rate: int = RATE,
     canary: int = CANARY,
     expected: int | None = None,
+    made_by: str | None = None,
 ) -> CountedRun:
     """Begin a run over every open letter that matches; while one over the same filter is under way, return that one.
 
     `door`: through which it was asked for; needed for a cascade, whose jobs have it.
     `expected`: how many letters the person has seen in the preview; with another number no run begins.
+    `made_by`: who created the actor's token.
 
     Raises:
         InvalidInputError: the act is unknown, or a remedy has no note.
+        SecondPersonNeededError: the policies let nobody begin it alone; it waits as an approval.
         ConflictError: a run with another act is under way over the same filter, or the letters are not as expected.
     """
     known = acts.parse_act(act)
@@ -61,24 +67,77 @@ def start(
         raise InvalidInputError("note: a remedy needs a note that says why.")
     if known is LetterAct.CASCADE and door is None:
         raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
-    work = partial(
-        _begin,
-        organisation_id=organisation_id,
-        act=known,
-        wanted=wanted,
-        actor=actor,
-        door=door,
-        note=note,
-        rate=rate,
-        canary=canary,
-        expected=expected,
-    )
+    how: dict[str, Any] = {"door": door, "note": note, "rate": rate, "canary": canary}
+    who = Actor(actor, made_by)
+
+    def work(connection: Connection) -> int | Approval:
+        asked = _ask_if_limited(connection, organisation_id, known, wanted, who, how, expected)
+        return asked or _begin(
+            connection,
+            organisation_id=organisation_id,
+            act=known,
+            wanted=wanted,
+            actor=actor,
+            expected=expected,
+            **how,
+        )
+
     run_id = database.run(work, patient=True)
+    if isinstance(run_id, Approval):
+        raise needed(run_id)
     found = show(database, organisation_id=organisation_id, run_id=run_id)
     if found.act != act:
         raise ConflictError(f"run {found.id} ({found.act}) is under way over the same letters; stop it first, or wait")
     log.info("run.started", run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
     return found
+
+
+def start_approved(connection: Connection, organisation_id: int, asked: AskedFor, _: Actor) -> None:
+    """Begin the run of an approval.
+
+    Raises:
+        ConflictError: other letters match by now, or a run over them is under way.
+    """
+    given = asked.arguments
+    wanted = LetterFilter.model_validate(given["filter"])
+    if runs.find_unfinished_over(connection, organisation_id, _as_json(wanted)) is not None:
+        raise ConflictError("a run is under way over the same letters; wait until it ends")
+    _begin(
+        connection,
+        organisation_id=organisation_id,
+        act=LetterAct(asked.approval.act),
+        wanted=wanted,
+        actor=asked.approval.requested_by,
+        expected=given["letters"],
+        **{name: given[name] for name in ("door", "note", "rate", "canary")},
+    )
+
+
+def _ask_if_limited(
+    connection: Connection,
+    organisation_id: int,
+    act: LetterAct,
+    wanted: LetterFilter,
+    who: Actor,
+    how: dict[str, Any],
+    expected: int | None,
+) -> Approval | None:
+    """The approval that a new run waits for; None: the actor may begin it alone."""
+    if not second_person.is_limited(connection, organisation_id, act):
+        return None
+    jobs.lock_settings(connection, organisation_id)
+    if runs.find_unfinished_over(connection, organisation_id, _as_json(wanted)) is not None:
+        return None  # nothing new begins
+    asked = second_person.ask_for_run(connection, organisation_id, act, wanted, who, how)
+    if asked is not None and expected not in (None, asked.size):
+        raise _changed(asked.size, expected)
+    return asked
+
+
+def _changed(found: int, expected: int | None) -> ConflictError:
+    return ConflictError(
+        f"{found:,} letters match now; the preview showed {expected:,}. No run was started. Preview again."
+    )
 
 
 def _begin(
@@ -114,9 +173,7 @@ def _begin(
         )
     found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=acts.codes_for(act))
     if expected not in (None, found):
-        raise ConflictError(
-            f"{found:,} letters match now; the preview showed {expected:,}. No run was started. Preview again."
-        )
+        raise _changed(found, expected)
     runs.finish(connection, run_id)
     detail = json.dumps({"run": run_id, "act": act})
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail)

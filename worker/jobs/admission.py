@@ -3,6 +3,7 @@
 Volume counts the learners whom admitted work withdraws in a rolling window, over all sources; past a floor and a share
 of the organisation's learners a job is held until a second person releases it. Redrives and remedies count, and are
 refused instead of held. An undo neither counts nor is held. One learner of a signed-in person counts and is never held.
+Policies can limit one source, and the jobs that are asked for one Series, within the same window.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from schemas.catalogue import Source
 from worker.config import Settings, settings
 from worker.errors import BrakeError
 from worker.ledger import brake, jobs
-from worker.records import Brake, explain
+from worker.records import Brake, explain, part_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,14 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     subject = brake.subject(connection, job_id)
     limits = brake.lock(connection, organisation_id, defaults(current))
     if not subject.released and not is_never_held(subject.door, subject.learners):
-        figures = _past(connection, organisation_id, limits, subject.learners)
+        figures = _past(connection, organisation_id, limits, subject.learners) or past_part(
+            connection,
+            organisation_id,
+            limits,
+            subject.learners,
+            source=subject.source,
+            series_id=subject.series_id,
+        )
         if figures is not None:
             held = jobs.hold(connection, job_id, because="brake", learners=subject.learners, figures=figures)
             return Admission(held=held)
@@ -68,9 +77,15 @@ def admit_persons(
     limits = brake.lock(connection, organisation_id, defaults(current))
     before, population = brake.volume(connection, organisation_id, limits.hours)
     admitted, found = 0, list[dict[str, Any] | None]()
+    of_source = limits.limit_of_source(Source.HR)
+    before_of_source = 0
+    if of_source is not None:
+        before_of_source = brake.part_volume(connection, organisation_id, limits.hours, source=Source.HR)
     for counted in learners:
         figures = None
-        if counted and before + admitted + counted > limits.floor:
+        if counted and of_source is not None and before_of_source + admitted + counted > of_source:
+            figures = _part_figures(Source.HR, limits, counted, before_of_source + admitted, of_source)
+        if counted and figures is None and before + admitted + counted > limits.floor:
             if population is None:
                 population = brake.recount(connection, organisation_id, limits.hours)
                 before, _ = brake.volume(connection, organisation_id, limits.hours)
@@ -114,6 +129,37 @@ def count_what_fits(
     if learners:
         brake.add_redrives(connection, organisation_id, learners)
     return learners
+
+
+def past_part(
+    connection: Connection,
+    organisation_id: int,
+    limits: Brake,
+    learners: int,
+    *,
+    source: str | None,
+    series_id: int | None = None,
+    more: int = 0,
+) -> dict[str, Any] | None:
+    """The figures when so many learners more go past the limit of their source, or of the Series that was asked for.
+
+    `more`: learners of the source that this transaction has admitted and not yet written.
+    """
+    limit = None if source is None else limits.limit_of_source(source)
+    if limit is not None and learners:
+        before = more + brake.part_volume(connection, organisation_id, limits.hours, source=source)
+        if before + learners > limit:
+            return _part_figures(source, limits, learners, before, limit)
+    if limits.of_series is not None and series_id is not None and learners:
+        before = brake.part_volume(connection, organisation_id, limits.hours, series_id=series_id)
+        if before + learners > limits.of_series:
+            return _part_figures(None, limits, learners, before, limits.of_series)
+    return None
+
+
+def _part_figures(source: str | None, limits: Brake, learners: int, before: int, limit: int) -> dict[str, Any]:
+    part = "the Series" if source is None else f"source {source}"
+    return part_figures(part, learners=learners, before=before, limit=limit, hours=limits.hours)
 
 
 def _past(connection: Connection, organisation_id: int, limits: Brake, learners: int) -> dict[str, Any] | None:

@@ -5,8 +5,7 @@ decided commits. When the job already has the state that was asked for, the answ
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -16,16 +15,19 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.answers import Released
+from schemas.approvals import Approval
 from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
+from worker.access import approvals
 from worker.access.persons import Actor
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
+from worker.jobs.releases import Requesters, ask_for_all, ask_for_one, of_others
 from worker.jobs.show import show
-from worker.ledger import closing, control, job_lists, jobs, tokens
-from worker.ledger.control import HeldJob, LockedJob
+from worker.ledger import closing, control, job_lists, jobs
+from worker.ledger.control import LockedJob
 from worker.records import Job
 
 log = structlog.get_logger(__name__)
@@ -130,32 +132,37 @@ def release(
         NotFoundError: this organisation has no such job.
         OwnJobError: the actor requested it, as far as anybody can tell.
         ConflictError: it is not held.
+        SecondPersonNeededError: the policies let nobody release it alone; it waits as an approval.
     """
-    act = uuid4().hex
+    act, who = uuid4().hex, Actor(actor, made_by)
 
-    def work(connection: Connection) -> bool:
+    def work(connection: Connection) -> Approval | None:
         jobs.lock_settings(connection, organisation_id)
         found = _lock(connection, organisation_id, job_id)
-        if _Requesters(connection, organisation_id).are_known_to_be(found.requested_by, Actor(actor, made_by)):
+        if Requesters(connection, organisation_id).are_known_to_be(found.requested_by, who):
             raise OwnJobError(
                 f"job {job_id} was requested by {found.requested_by}, and {actor} is not a second person; "
                 "another approver can release it"
             )
         if found.state is not JobState.HELD:
             if found.released and found.state not in (JobState.CANCELLED, JobState.SUPERSEDED):
-                return False
+                return None
             raise _refuse(job_id, found.state, _CANNOT_RELEASE)
-        control.release(connection, organisation_id, [job_id], actor=actor, note=note, act=act)
-        notify_after_commit(connection)
-        return True
+        asked = ask_for_one(connection, organisation_id, job_id, who, note)
+        if asked is None:
+            control.release(connection, organisation_id, [job_id], actor=actor, note=note, act=act)
+            notify_after_commit(connection)
+        return asked
 
-    return _act(database, organisation_id, job_id, work, "job.released")
+    approvals.require(database.run(work))
+    log.info("job.released", job_id=job_id, organisation_id=organisation_id)
+    return show(database, organisation_id=organisation_id, job_id=job_id)
 
 
 def is_own(database: Database, *, organisation_id: int, requested_by: str, who: Actor) -> bool:
     """Whether somebody requested a job, as far as anybody can tell: then somebody else has to release it."""
     with database.begin() as connection:
-        return _Requesters(connection, organisation_id).are_known_to_be(requested_by, who)
+        return Requesters(connection, organisation_id).are_known_to_be(requested_by, who)
 
 
 def release_matching(
@@ -173,10 +180,14 @@ def release_matching(
 
     Raises:
         InvalidInputError: the filter has no condition.
+        SecondPersonNeededError: the policies let nobody release so many alone; they wait as an approval.
     """
     if all(value is None for value in wanted.model_dump().values()):
         raise InvalidInputError("filter: give at least one condition, such as held_because")
-    act, after, released, own = uuid4().hex, 0, 0, 0
+    act, who, after, released, own = uuid4().hex, Actor(actor, made_by), 0, 0, 0
+    approvals.require(
+        database.run(partial(ask_for_all, organisation_id=organisation_id, wanted=wanted, who=who, note=note))
+    )
 
     def work(connection: Connection, ids: list[int]) -> int:
         jobs.lock_settings(connection, organisation_id)
@@ -187,7 +198,7 @@ def release_matching(
     while True:
         with database.begin() as connection:
             held = control.list_held(connection, organisation_id, wanted, after=after)
-            ids = _of_others(connection, organisation_id, held, Actor(actor, made_by))
+            ids = of_others(connection, organisation_id, held, who)
         if not held:
             break
         own += len(held) - len(ids)
@@ -195,25 +206,6 @@ def release_matching(
         after = held[-1].id
     log.info("jobs.released", organisation_id=organisation_id, released=released, own=own)
     return Released(released=released, own=own)
-
-
-class _Requesters:
-    """Who is behind requests: a token's maker has seen it, and can act by it (decision record 0028)."""
-
-    def __init__(self, connection: Connection, organisation_id: int) -> None:
-        self._makers: defaultdict[str, list[str]] = defaultdict(list)
-        for name, maker in tokens.list_makers(connection, organisation_id):
-            self._makers[f"token:{name}"].append(maker)
-
-    def are_known_to_be(self, requested_by: str, who: Actor) -> bool:
-        makers = self._makers.get(requested_by, [None])
-        return any(who.is_known_to_be(Actor(requested_by, maker)) for maker in makers)
-
-
-def _of_others(connection: Connection, organisation_id: int, held: Sequence[HeldJob], who: Actor) -> list[int]:
-    """The ids of those jobs that somebody else has requested."""
-    requesters = _Requesters(connection, organisation_id)
-    return [job.id for job in held if not requesters.are_known_to_be(job.requested_by, who)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +229,7 @@ def preview_release(
     """What a release of all held jobs that match would do now, counted up to a thousand; writes nothing."""
     with database.begin() as connection:
         held = control.list_held(connection, organisation_id, wanted, after=0, limit=PREVIEWED)
-        ids = _of_others(connection, organisation_id, held, Actor(actor, made_by))
+        ids = of_others(connection, organisation_id, held, Actor(actor, made_by))
         shown = job_lists.find_jobs(connection, ids[:SHOWN])
         return ReleasePreview(
             released=len(ids),

@@ -1,20 +1,32 @@
 """What the brake would do to a job now: for plans and other previews. Nothing is locked or written."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from schemas.brake import BrakeForecast
-from worker.jobs.admission import defaults, is_never_held
+from worker.jobs.admission import defaults, is_never_held, past_part
 from worker.ledger import brake, brake_window
-from worker.records import Brake
+from worker.records import Brake, explain
 
 _BY_OTHERS = "Submit it all the same: it waits until an approver who did not request it releases it."
 _BY_LIMITS = "An owner can propose other limits, which a second person approves."
 
 
-def forecast(connection: Connection, organisation_id: int, *, learners: int, door: str) -> BrakeForecast:
-    """What the brake would do to a job that withdraws so many learners and comes through this door."""
+def forecast(
+    connection: Connection,
+    organisation_id: int,
+    *,
+    learners: int,
+    door: str,
+    source: str | None = None,
+    series_id: int | None = None,
+) -> BrakeForecast:
+    """What the brake would do to a job that withdraws so many learners and comes through this door.
+
+    `source`, `series_id`: where it comes from, and the one Series that it is asked for.
+    """
     limits = brake.read(connection, organisation_id, defaults())
     used, population = brake.volume(connection, organisation_id, limits.hours)
     if population is None and used + learners <= limits.floor:  # then the share decides nothing
@@ -25,6 +37,11 @@ def forecast(connection: Connection, organisation_id: int, *, learners: int, doo
     holds = not passes and limits.holds(volume=used + learners, population=population)
     limit = limits.limit(population)
     room_at = _find_room(connection, organisation_id, limits, used + learners - limit) if holds else None
+    part = None
+    if not holds and not passes:
+        part = past_part(connection, organisation_id, limits, learners, source=source, series_id=series_id)
+    if part is not None:
+        return _of_part(connection, organisation_id, limits, part)
     return BrakeForecast(
         holds=holds,
         learners=learners,
@@ -36,6 +53,21 @@ def forecast(connection: Connection, organisation_id: int, *, learners: int, doo
         why=_explain(learners, used, limit, limits.hours)
         + (" One learner is never held." if learners and passes else ""),
         way_on=_way_on(room_at) if holds else None,
+    )
+
+
+def _of_part(connection: Connection, organisation_id: int, limits: Brake, figures: dict[str, Any]) -> BrakeForecast:
+    """Of a limit for the source or the Series."""
+    return BrakeForecast(
+        holds=True,
+        learners=figures["learners"],
+        used=figures["before"],
+        limit=figures["floor"],
+        hours=limits.hours,
+        used_by=brake_window.list_largest(connection, organisation_id, limits.hours),
+        room_at=None,
+        why=f"The brake would hold the job: {explain(figures)}",
+        way_on=f"{_BY_OTHERS} An owner can change the policies, which a second person approves.",
     )
 
 

@@ -46,7 +46,9 @@ class Planned:
 def of_request(database: Database, organisation_id: int, request: JobRequest, *, door: str = "api") -> answers.Plan:
     """The plan of a job over ids, a filter or a person. `door`: through which it would come."""
     with database.begin() as connection:
-        return of_selection(connection, organisation_id, selection_of(request), request.reason, door=door)
+        return of_selection(
+            connection, organisation_id, selection_of(request), request.reason, door=door, source=request.source
+        )
 
 
 def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Plan:
@@ -65,7 +67,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
         if job.reason is None:
             raise ConflictError(f"job {job_id} takes withdrawals back; only a job that withdraws can be planned")
         found = _of_job(connection, job)
-        return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason, door="")
+        return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason, door="", source=job.source)
 
 
 def open_plan(organisation_id: int, reason: str | None, selection: Selection, plan_hash: str | None) -> Planned | None:
@@ -124,12 +126,16 @@ def _of_job(connection: Connection, job: Job) -> Preview:
 
 
 def of_selection(
-    connection: Connection, organisation_id: int, selection: Selection, reason: str, *, door: str
+    connection: Connection, organisation_id: int, selection: Selection, reason: str, *, door: str, source: str
 ) -> answers.Plan:
     """The plan of a job over what is selected, in the caller's transaction. `door`: through which it would come."""
     found = selection.preview(connection, organisation_id)
     duplicates = selection.count(found.accepted).duplicates
-    return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason, door=door)
+    where = {"door": door, "source": source}
+    series_id = selection.series_id
+    return _answer(
+        connection, organisation_id, found, duplicates, selection.digest(), reason, **where, series_id=series_id
+    )
 
 
 def _answer(
@@ -141,9 +147,13 @@ def _answer(
     reason: str,
     *,
     door: str,
+    source: str,
+    series_id: int | None = None,
 ) -> answers.Plan:
     named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
-    brake = forecast(connection, organisation_id, learners=found.withdrawn_learners, door=door)
+    brake = forecast(
+        connection, organisation_id, learners=found.withdrawn_learners, door=door, source=source, series_id=series_id
+    )
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
     expires_at = datetime.now(UTC).replace(microsecond=0) + GOOD_FOR  # the seal has whole seconds
     return answers.Plan(

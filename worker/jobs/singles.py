@@ -14,7 +14,7 @@ from schemas.catalogue import JobState
 from worker.access import erased
 from worker.database import notify_after_commit
 from worker.errors import ErasedPersonError, IdempotencyConflictError
-from worker.jobs.admission import defaults, is_never_held
+from worker.jobs.admission import defaults, is_never_held, past_part
 from worker.ledger import brake, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
@@ -145,8 +145,8 @@ class _Admission:
     connection: Connection
     limits: dict[int, Brake]
     volumes: dict[int, job_sets.Volume]
-    _in_set: dict[int, int] = field(default_factory=dict)
-    """Learners of those of the set that were admitted."""
+    _in_set: dict[int | tuple[int, str], int] = field(default_factory=dict)
+    """Learners of those of the set that were admitted: of an organisation, and of a source of it."""
 
     def decide(self, row: NewRow) -> NewRow:
         """The job as it is inserted: held with its figures if it is due and does not fit."""
@@ -154,11 +154,25 @@ class _Admission:
         if row.state != JobState.QUEUED:
             return row
         passes = is_never_held(row.job.door, row.learners)
-        figures = None if passes else self._past(organisation_id, row.learners)
+        figures = None
+        if not passes:
+            figures = self._past(organisation_id, row.learners) or self._past_source(row)
         if figures is not None:
             return replace(row, state=JobState.HELD, figures=figures)
-        self._in_set[organisation_id] = self._in_set.get(organisation_id, 0) + row.learners
+        for part in (organisation_id, (organisation_id, row.job.source)):
+            self._in_set[part] = self._in_set.get(part, 0) + row.learners
         return row
+
+    def _past_source(self, row: NewRow) -> dict[str, Any] | None:
+        organisation_id, source = row.job.organisation_id, row.job.source
+        return past_part(
+            self.connection,
+            organisation_id,
+            self.limits[organisation_id],
+            row.learners,
+            source=source,
+            more=self._in_set.get((organisation_id, source), 0),
+        )
 
     def _past(self, organisation_id: int, learners: int) -> dict[str, Any] | None:
         """The figures when so many learners more go past the limits. Learners are counted only past the floor."""

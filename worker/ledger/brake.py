@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Interval, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from schemas.catalogue import GuardedAct, JobState
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
-from worker.models import brake_volume, learners, organisation_settings, persons
+from worker.models import brake_volume, jobs, learners, organisation_settings, persons
 from worker.records import Brake, Subject
 
 AT_ONCE = 10_000
@@ -29,7 +30,7 @@ _LEARNERS = f"""SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdraw
         WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
     WHERE c.job_id = {{job}} AND {WOULD_WITHDRAW.format(organisation=_ORGANISATION_OF_JOB)}) l"""
 _SUBJECT = text(f"""
-SELECT j.released_at IS NOT NULL AS released, j.door, CASE WHEN j.kind = 'reinstate' THEN 0
+SELECT j.released_at IS NOT NULL AS released, j.door, j.source, j.series_id, CASE WHEN j.kind = 'reinstate' THEN 0
     WHEN j.learner_external_id IS NOT NULL
         THEN ({IS_WITHDRAWN.format(organisation="j.organisation_id", person="j.learner_external_id")})::integer
     WHEN j.accepted <= :at_once THEN ({_LEARNERS.format(job="j.id")}) END AS learners
@@ -48,7 +49,7 @@ def subject(connection: Connection, job_id: int) -> Subject:
     plan_by_index(connection)
     row = connection.execute(_SUBJECT, {"job_id": job_id, "at_once": AT_ONCE}).one()
     learners = _count_many(connection, job_id) if row.learners is None else int(row.learners)
-    return Subject(row.released, learners, row.door)
+    return Subject(row.released, learners, row.door, row.source, row.series_id)
 
 
 _COUNT_PERSONS = text(f"""
@@ -88,7 +89,7 @@ _LIMITS = (
 _NEW = insert(organisation_settings)
 _LOCK = _NEW.on_conflict_do_update(
     index_elements=["organisation_id"], set_={"organisation_id": _NEW.excluded.organisation_id}
-).returning(*_LIMITS)
+).returning(*_LIMITS, organisation_settings.c.policies)
 
 
 def lock(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
@@ -102,7 +103,11 @@ def lock(connection: Connection, organisation_id: int, defaults: Brake) -> Brake
 
 def read(connection: Connection, organisation_id: int, defaults: Brake) -> Brake:
     """The organisation's limits, without a lock."""
-    return with_defaults(own(connection, organisation_id), defaults)
+    statement = select(*_LIMITS, organisation_settings.c.policies).where(
+        organisation_settings.c.organisation_id == organisation_id
+    )
+    row = connection.execute(statement).mappings().one_or_none()
+    return with_defaults(dict(row) if row else {}, defaults)
 
 
 def own(connection: Connection, organisation_id: int) -> dict[str, Any]:
@@ -125,9 +130,16 @@ def set_limits(
 
 
 def with_defaults(limits: Mapping[str, Any], defaults: Brake) -> Brake:
-    """The limits of an organisation from its `floor`, `share` and `hours`; a null stands for the default."""
-    found = {name: value for name, value in limits.items() if value is not None}
-    return Brake(**{"floor": defaults.floor, "share": defaults.share, "hours": defaults.hours, **found})
+    """The limits of an organisation from its `floor`, `share` and `hours`; a null stands for the default.
+
+    With `policies`: also those for one source and one Series.
+    """
+    found = {name: limits[name] for name in ("floor", "share", "hours") if limits.get(name) is not None}
+    rules = limits.get("policies") or []
+    of_source = {rule["source"]: rule["alone_up_to"] for rule in rules if rule["act"] == GuardedAct.WITHDRAW}
+    of_series = [rule["alone_up_to"] for rule in rules if rule["act"] == GuardedAct.WITHDRAW_SERIES]
+    given = {"floor": defaults.floor, "share": defaults.share, "hours": defaults.hours, **found}
+    return Brake(**given, of_source=of_source, of_series=of_series[0] if of_series else None)
 
 
 _ORGANISATION = bindparam("organisation_id", type_=BigInteger)
@@ -153,6 +165,22 @@ def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[in
     a_minute_longer = timedelta(hours=hours, minutes=1)  # a minute counts until all of it has left the window
     row = connection.execute(_VOLUME, {"organisation_id": organisation_id, "window": a_minute_longer}).one()
     return int(row.volume), row.population
+
+
+def part_volume(
+    connection: Connection, organisation_id: int, hours: int, *, source: str | None = None, series_id: int | None = None
+) -> int:
+    """Learners of the jobs that were admitted in the window from a source, or for a Series.
+
+    Read from the jobs, where a limit for it is set: nobody else pays for a count by source.
+    """
+    statement = select(func.coalesce(func.sum(jobs.c.learners), 0)).where(
+        jobs.c.organisation_id == organisation_id,
+        jobs.c.admitted_at > func.now() - timedelta(hours=hours),
+        jobs.c.state != JobState.SUPERSEDED,
+        jobs.c.source == source if source is not None else jobs.c.series_id == series_id,
+    )
+    return int(connection.scalar(statement) or 0)
 
 
 def add_jobs(connection: Connection, organisation_id: int, learners: int) -> None:

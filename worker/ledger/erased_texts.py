@@ -44,7 +44,7 @@ _CLOSED_LISTS = {
     "action", "result", "finding", "error_class", "held_because", "table_name", "door", "on_deactivate",
 }  # fmt: skip
 """Columns whose values the service chooses. `door` and `source` hold the name that an owner gave to an HR system."""
-_FREE_TEXTS = {"protections.reason"}
+_FREE_TEXTS = {"approvals.reason", "protections.reason"}
 """Columns that people write, although others of that name are closed lists."""
 _OTHER_COLUMNS = {
     "sources.name": "as `door`",

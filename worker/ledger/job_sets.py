@@ -92,9 +92,9 @@ locked AS (
     SELECT DISTINCT organisation_id FROM looked WHERE request_hash IS NULL AND (is_due OR names_person)
     ORDER BY organisation_id
     ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
-    RETURNING organisation_id, brake_floor, brake_share, brake_hours
+    RETURNING organisation_id, brake_floor, brake_share, brake_hours, policies
 )
-SELECT looked.*, locked.organisation_id AS locked_id, brake_floor, brake_share, brake_hours
+SELECT looked.*, locked.organisation_id AS locked_id, brake_floor, brake_share, brake_hours, policies
 FROM looked LEFT JOIN locked USING (organisation_id) ORDER BY n
 """)
 
@@ -126,6 +126,7 @@ def look_and_lock(
         candidates.append(Candidate(known, row.is_due, int(row.learners)))
         if row.locked_id is not None and row.locked_id not in limits:
             own = {"floor": row.brake_floor, "share": row.brake_share, "hours": row.brake_hours}
+            own["policies"] = row.policies
             limits[row.locked_id] = brake.with_defaults(own, defaults)
     return candidates, limits
 
@@ -203,13 +204,17 @@ def insert_jobs(
 
     By the place of a row: what was inserted. A row is missing when its key was taken meanwhile.
 
-    `limits`: of organisations whose settings rows are locked. If its queued jobs are past the floor, nothing of such an
-    organisation is inserted; what the brake has counted of it is the second result.
+    `limits`: of organisations whose settings rows are locked. If its queued jobs are past the floor, or it has limits
+    for sources, nothing of such an organisation is inserted; what the brake has counted of it is the second result.
     """
     given = {
         "rows": json.dumps([{"n": n, **_as_json(row)} for n, row in enumerate(rows)]),
         "limits": json.dumps(
-            [{"organisation_id": key, "floor": one.floor, "hours": one.hours} for key, one in limits.items()]
+            [
+                # a limit for a source is looked at job by job, as if all of them were past the floor
+                {"organisation_id": key, "floor": -1 if one.of_source else one.floor, "hours": one.hours}
+                for key, one in limits.items()
+            ]
         ),
     }
     inserted, past = dict[int, Inserted](), dict[int, Volume]()

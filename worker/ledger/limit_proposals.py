@@ -17,6 +17,7 @@ _STATE = case(
     ),
     else_=limit_proposals.c.state,
 )
+_IS_PENDING = (limit_proposals.c.state == "pending") & (limit_proposals.c.expires_at > func.now())
 _PROPOSALS = select(
     limit_proposals.c.id,
     _STATE.label("state"),
@@ -60,9 +61,13 @@ def insert_proposal(
 
 def find_pending(connection: Connection, organisation_id: int) -> LimitProposal | None:
     """The proposal that waits for a second person, if any has not expired."""
-    waiting = limit_proposals.c.state == "pending", limit_proposals.c.expires_at > func.now()
-    newest = _of(organisation_id).where(*waiting).order_by(limit_proposals.c.id.desc()).limit(1)
+    newest = _of(organisation_id).where(_IS_PENDING).order_by(limit_proposals.c.id.desc()).limit(1)
     return _one(connection, newest)
+
+
+def pending_ids(organisation_id: int) -> Select[int]:
+    """The ids of the proposals that wait."""
+    return select(limit_proposals.c.id).where(limit_proposals.c.organisation_id == organisation_id, _IS_PENDING)
 
 
 def find(connection: Connection, organisation_id: int, proposal_id: int) -> LimitProposal | None:

@@ -12,7 +12,8 @@ from schemas.catalogue import Role
 from worker.ledger.tokens import IS_LIVE, ROLE
 from worker.models import members, organisations, sessions, tokens
 
-_NOT_EXPIRED = and_(sessions.c.expires_at > func.now(), sessions.c.last_used_at + sessions.c.idle_limit > func.now())
+NOT_EXPIRED = and_(sessions.c.expires_at > func.now(), sessions.c.last_used_at + sessions.c.idle_limit > func.now())
+"""Whether a session still stands for whom it was opened."""
 _organisation = func.coalesce(tokens.c.organisation_id, members.c.organisation_id)
 _OPEN = (
     sessions.outerjoin(tokens, and_(tokens.c.id == sessions.c.token_id, IS_LIVE))
@@ -101,7 +102,7 @@ _FIND = (  # on every page of the console
         members.c.issuer,
     )
     .select_from(_OPEN)
-    .where(sessions.c.hash == bindparam("hash"), _NOT_EXPIRED)
+    .where(sessions.c.hash == bindparam("hash"), NOT_EXPIRED)
 )
 
 
@@ -116,7 +117,7 @@ def find(connection: Connection, hash_: bytes) -> Holder | None:
 
 def live(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
     """Which of the sessions have not ended; this does not say whether their tokens are live."""
-    return set(connection.scalars(select(sessions.c.hash).where(sessions.c.hash.in_(hashes), _NOT_EXPIRED)))
+    return set(connection.scalars(select(sessions.c.hash).where(sessions.c.hash.in_(hashes), NOT_EXPIRED)))
 
 
 def list_open(
@@ -161,7 +162,7 @@ def _select_open(organisation_id: int) -> Select[Any]:
             sessions.c.expires_at,
         )
         .select_from(_OPEN)
-        .where(_organisation == organisation_id, _NOT_EXPIRED)
+        .where(_organisation == organisation_id, NOT_EXPIRED)
     )
 
 
@@ -202,4 +203,4 @@ def delete_of_provider(
 
 def delete_expired(connection: Connection) -> None:
     """Delete the sessions that have expired."""
-    connection.execute(delete(sessions).where(~_NOT_EXPIRED))
+    connection.execute(delete(sessions).where(~NOT_EXPIRED))

@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy import Connection
 
+from schemas.approvals import Approval
+from schemas.catalogue import GuardedAct
 from schemas.protections import Protection, ProtectionPolicy, ProtectionRequest
-from worker.access import erased
+from worker.access import approvals, erased
+from worker.access.approvals import Wanted
 from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs.calendar import effective_time
 from worker.ledger import erasures, jobs, protections
+from worker.ledger.approvals import AskedFor
 
 log = structlog.get_logger(__name__)
 
@@ -66,32 +70,81 @@ def lift(database: Database, *, organisation_id: int, protection_id: int, who: A
         NotFoundError: this organisation has no such protection.
         OwnProtectionError: the actor made it, as far as anybody can tell.
         ConflictError: it has ended.
+        SecondPersonNeededError: the policies let nobody lift it alone; it waits as an approval.
     """
     if not note.strip():
         raise InvalidInputError("note: lifting a protection needs a note that says why.")
 
-    def work(connection: Connection) -> Protection:
-        found = protections.lock_protection(connection, organisation_id, protection_id)
-        if found is None:
-            raise _not_found(protection_id)
-        if (found.state, found.lifted_by) == ("lifted", who.name):
-            return found  # the same request again
+    def work(connection: Connection) -> Protection | Approval:
+        is_limited = approvals.is_limited(connection, organisation_id, GuardedAct.LIFT)
+        if is_limited:
+            jobs.lock_settings(connection, organisation_id)
+        found = _lock_to_lift(connection, organisation_id, protection_id, who)
         if found.state != "live":
-            by = f" by {found.lifted_by}" if found.lifted_by else ""
-            raise ConflictError(f"protection {protection_id} is {found.state}{by}; it protects nothing any more")
-        maker = protections.find_makers(connection, [protection_id]).get(protection_id)
-        if who.is_known_to_be(Actor(found.made_by, maker)):
-            raise OwnProtectionError(
-                f"protection {protection_id} was made by {found.made_by}, and {who.name} is not a second person; "
-                "another approver can lift it"
-            )
-        if not protections.lift(connection, organisation_id, protection_id, actor=who.name, note=note):
-            raise ConflictError(f"protection {protection_id} is ended; it protects nothing any more")
-        lifted = _find(connection, organisation_id, protection_id)
-        _audit(connection, organisation_id, who, "protection.lift", note, lifted)
-        return lifted
+            return found  # the same request again
+        asked = _ask_to_lift(connection, organisation_id, found, who, note) if is_limited else None
+        return asked or _lift(connection, organisation_id, protection_id, who, note)
 
-    return _logged("protection.lifted", organisation_id, database.run(work))
+    done = database.run(work)
+    if isinstance(done, Approval):
+        raise approvals.needed(done)
+    return _logged("protection.lifted", organisation_id, done)
+
+
+def lift_approved(connection: Connection, organisation_id: int, asked: AskedFor, by: Actor) -> None:
+    """Lift a protection as an approval says.
+
+    Raises:
+        OwnProtectionError: the approver made it, as far as anybody can tell.
+        ConflictError: it has ended.
+    """
+    protection_id, requester = asked.arguments["protection_id"], approvals.requester(asked)
+    for one in (requester, by):
+        found = _lock_to_lift(connection, organisation_id, protection_id, one)
+    if found.state != "live":
+        raise ConflictError(f"protection {protection_id} is lifted by {found.lifted_by}; it protects nothing any more")
+    _lift(connection, organisation_id, protection_id, requester, asked.approval.reason or "")
+
+
+def _lock_to_lift(connection: Connection, organisation_id: int, protection_id: int, who: Actor) -> Protection:
+    """A protection that somebody may lift: live and another's, or lifted by them before."""
+    found = protections.lock_protection(connection, organisation_id, protection_id)
+    if found is None:
+        raise _not_found(protection_id)
+    if (found.state, found.lifted_by) == ("lifted", who.name):
+        return found
+    if found.state != "live":
+        by = f" by {found.lifted_by}" if found.lifted_by else ""
+        raise ConflictError(f"protection {protection_id} is {found.state}{by}; it protects nothing any more")
+    maker = protections.find_makers(connection, [protection_id]).get(protection_id)
+    if who.is_known_to_be(Actor(found.made_by, maker)):
+        raise OwnProtectionError(
+            f"protection {protection_id} was made by {found.made_by}, and {who.name} is not a second person; "
+            "another approver can lift it"
+        )
+    return found
+
+
+def _ask_to_lift(
+    connection: Connection, organisation_id: int, found: Protection, who: Actor, note: str
+) -> Approval | None:
+    of = "an enrolment" if found.learner_external_id is None else "a learner"
+    wanted = Wanted(
+        GuardedAct.LIFT,
+        f"protection {found.id}",
+        f"Ends the protection of {of} now. What it kept back is tried again within a day.",
+        {"protection_id": found.id},
+        note,
+    )
+    return approvals.ask_if_needed(connection, organisation_id, wanted, who)
+
+
+def _lift(connection: Connection, organisation_id: int, protection_id: int, who: Actor, note: str) -> Protection:
+    if not protections.lift(connection, organisation_id, protection_id, actor=who.name, note=note):
+        raise ConflictError(f"protection {protection_id} is ended; it protects nothing any more")
+    lifted = _find(connection, organisation_id, protection_id)
+    _audit(connection, organisation_id, who, "protection.lift", note, lifted)
+    return lifted
 
 
 def show(database: Database, *, organisation_id: int, protection_id: int) -> Protection:

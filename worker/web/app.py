@@ -12,6 +12,7 @@ from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
     attestations,
+    approvals,
     audit,
     brake,
     control,
@@ -83,6 +84,8 @@ ROUTERS = [
     sources.router,
     people.router,
     search.router,
+    approvals.router,
+    approvals.policies,
     discovery.router,
     users.router,
     users.root,

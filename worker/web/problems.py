@@ -25,11 +25,13 @@ from worker.errors import (
     GoneError,
     InvalidInputError,
     NotFoundError,
+    OwnApprovalError,
     OwnJobError,
     OwnProposalError,
     OwnProtectionError,
     PreconditionError,
     PrunedError,
+    SecondPersonNeededError,
     SessionError,
     SettingsError,
     WithdrawalsError,
@@ -107,6 +109,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "forbidden": (403, "This needs the role operator. The token has the role viewer."),
     "not_found": (404, "there is no job 7 in this organisation"),
     "conflict": (409, "dead letter 7 is not open: it is resolved"),
+    "second_person": (409, "nothing is done yet: this needs a second person. Approval 7, asked for by token:ada, …"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "roster_refused": (409, "The roster has 3 people, the last one had 1,042. …"),
     "job_ended": (409, "job 7 had ended before, as completed; nothing was cancelled"),
@@ -157,6 +160,8 @@ def _described(status: int) -> dict[str, Any]:
 _STATUS: list[tuple[type[WithdrawalsError], int]] = [
     (NotFoundError, 404),
     (PrunedError, 410),
+    (OwnApprovalError, 403),
+    (SecondPersonNeededError, 409),
     (OwnJobError, 403),
     (OwnProposalError, 403),
     (OwnProtectionError, 403),
@@ -223,6 +228,8 @@ async def _service(request: Request, error: Exception) -> Response:
         return await _unexpected(request, error)
     if status == 422 and request.url.path.startswith(scim.PREFIX):
         status = 400
+    if isinstance(error, SecondPersonNeededError) and _in_console(request):
+        return RedirectResponse(f"{PATH}/approvals/{error.approval_id}", 303)
     return _respond(request, status, error.type, str(error), **error.more)
 
 

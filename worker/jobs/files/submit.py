@@ -145,7 +145,9 @@ def plan_file(
         _write_faults(connection, staged, faults_to)
         found = None
         if staged.good > staged.taken:
-            found = plan.of_selection(connection, organisation_id, StagedRows(staged), request.reason, door=door)
+            found = plan.of_selection(
+                connection, organisation_id, StagedRows(staged), request.reason, door=door, source=request.source
+            )
         return FilePlan(_check(staged), found)
 
 

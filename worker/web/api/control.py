@@ -59,7 +59,7 @@ def move(context: Context, who: Operator, job_id: RowId, body: MoveRequest) -> a
     return answers.Job.model_validate(job)
 
 
-@router.post("/release")
+@router.post("/release", responses=describes("second_person"))
 def release_matching(context: Context, who: Approver, body: ReleaseRequest) -> answers.Released:
     """Release all held jobs that match. Those that the caller requested stay held."""
     return control.release_matching(
@@ -72,7 +72,7 @@ def release_matching(context: Context, who: Approver, body: ReleaseRequest) -> a
     )
 
 
-@router.post("/{job_id}/release", responses=describes(404, 409))
+@router.post("/{job_id}/release", responses=describes(404, 409, "second_person"))
 def release(context: Context, who: Approver, job_id: RowId, body: Act | None = None) -> answers.Job:
     """Release a held job that somebody else requested."""
     note = body.note if body else None

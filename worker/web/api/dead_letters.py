@@ -63,7 +63,7 @@ def redrive_dead_letter(
     return show_letter(context, who.organisation_id, letter_id)
 
 
-@router.post("/{letter_id}/resolve", responses=describes(*WITH_BODY, 404, 409))
+@router.post("/{letter_id}/resolve", responses=describes(*WITH_BODY, 404, 409, "second_person"))
 def resolve_dead_letter(
     context: Context, who: Operator, letter_id: RowId, resolution: Resolution
 ) -> answers.DeadLetter:
@@ -78,6 +78,7 @@ def resolve_dead_letter(
         actor=who.actor,
         door="api",
         note=resolution.note,
+        made_by=who.made_by,
     )
     return show_letter(context, who.organisation_id, letter_id)
 

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from schemas.answers import Problem
 from schemas.catalogue import (
+    GUARDED_ACTS,
     JOB_STATES,
     LETTER_CODES,
     LETTER_STATES,
@@ -88,6 +89,14 @@ The receipt of an event has one status:
     {
         "name": "events",
         "description": "What was withdrawn, reinstated and kept, as CloudEvents 1.0, for systems that follow it.",
+    },
+    {
+        "name": "approvals",
+        "description": f"""Acts that need a second person, as the organisation's policies say.
+
+Such an act answers 409 `second_person` and is done once another approver approves it:
+
+{describe(GUARDED_ACTS)}""",
     },
     {"name": "audit", "description": "Who did what: a list, a file for a SIEM, and the hashes of finished days."},
     {"name": "health", "description": "For probes: no token is needed, and no rate limit applies."},

@@ -63,7 +63,7 @@ def show_protection(context: Context, who: Viewer, protection_id: RowId) -> Prot
     return protections.show(context.database, organisation_id=who.organisation_id, protection_id=protection_id)
 
 
-@router.post("/{protection_id}/lift", responses=describes(404, 409))
+@router.post("/{protection_id}/lift", responses=describes(404, 409, "second_person"))
 def lift_protection(context: Context, who: Approver, protection_id: RowId, body: Lift) -> Protection:
     """End a protection before its time. Nobody lifts what they set. What it kept back is tried again within a day."""
     return protections.lift(

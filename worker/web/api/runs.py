@@ -77,5 +77,6 @@ def _run(
         note=request.note,
         rate=request.rate,
         canary=request.canary,
+        made_by=who.made_by,
     )
     return Run.model_validate(begun)

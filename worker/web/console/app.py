@@ -7,6 +7,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.web.console import (
+    approvals,
     brake,
     desk,
     job_acts,
@@ -36,6 +37,7 @@ ROUTERS = [
     sessions.router,
     overview.router,
     brake.router,
+    approvals.router,
     library.router,
     withdraw.router,
     withdraw_file.router,

@@ -90,6 +90,7 @@ def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expe
         rate=how.rate,
         canary=how.canary,
         expected=int(expected),
+        made_by=view.caller.made_by,
     )
 
 

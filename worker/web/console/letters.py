@@ -45,7 +45,8 @@ def act(view: Operating, letter_id: RowId, wanted: InQuery, act: Text = "", note
         elif chosen is LetterAct.DISCARD:
             remedies.discard(view.database, **subject, note=given)
         else:
-            remedies.resolve(view.database, **subject, remedy=chosen, door="console", note=given or "")
+            subject |= {"door": "console", "made_by": view.caller.made_by}
+            remedies.resolve(view.database, **subject, remedy=chosen, note=given or "")
     except InvalidInputError as error:
         return _page(view, letter_id, wanted, status=422, error=str(error), chosen=act, note=note)
     except ConflictError as error:

@@ -21,6 +21,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
+from worker.ledger import waiting
 from worker.ledger.sessions import Holder
 from worker.records import Job
 from worker.web.auth import Caller, limit_calls
@@ -32,6 +33,8 @@ COOKIE = "withdrawals_session"
 MESSAGE = "withdrawals_message"
 ZONE = "withdrawals_zone"
 """Cookies: the session; the message of the last act, shown once; the browser's time zone."""
+COUNTED = 100
+"""What the badge of the approvals counts of each kind."""
 _MESSAGE_SECONDS = 120
 _LONGEST_ZONE = 64
 """Characters; the longest name of a time zone has 32."""
@@ -67,6 +70,11 @@ class View:
     def may(self, role: str) -> bool:
         """Whether the viewer's role includes `role`. Pages offer only what it may do."""
         return self.caller.role.includes(Role(role))
+
+    def count_waiting(self) -> int:
+        """How much waits for a second person, counted up to a hundred of each kind."""
+        with self.database.begin() as connection:
+            return waiting.count_waiting(connection, self.organisation_id, most=COUNTED)
 
     def requester(self, key: str) -> Requester:
         """Who asks for a job, with the idempotency key of its form.

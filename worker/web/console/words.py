@@ -3,6 +3,7 @@
 import re
 
 from schemas.catalogue import (
+    GUARDED_ACTS,
     JOB_STATES,
     LETTER_CODES,
     LETTER_STATES,
@@ -18,7 +19,10 @@ from schemas.catalogue import (
 
 ENTRIES: dict[str, Entry] = {
     str(code): entry
-    for entries in (REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES, LETTER_CODES, LETTER_STATES, PROTECTION_KINDS)
+    for entries in (
+        *(REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES),
+        *(LETTER_CODES, LETTER_STATES, PROTECTION_KINDS, GUARDED_ACTS),
+    )
     for code, entry in entries.items()
 }
 """Every code of the catalogue. A code that is in two of its lists has the same label and tone in both."""
@@ -34,7 +38,7 @@ _LABELS = {
     # states of runs
     "canary": "A few first",
 }
-_TONES = {"done": Tone.GOOD, "halted": Tone.BAD, "canary": Tone.BUSY}
+_TONES = {"approved": Tone.GOOD, "rejected": Tone.BAD, "done": Tone.GOOD, "halted": Tone.BAD, "canary": Tone.BUSY}
 
 
 def word(code: object) -> str:

@@ -1,0 +1,79 @@
+"""The approvals inbox: what waits, said with its figures; decided there by another person."""
+
+from starlette.testclient import TestClient
+
+from schemas.brake import LimitRequest
+from tests.approvals.office import ADA, Office
+from tests.support.console import NASTY, MakeToken, Person, Visitor, ask, held_job
+from tests.world import World
+from worker.config import Settings
+from worker.database import Database
+from worker.jobs import limits
+
+
+def test_the_inbox_shows_all_that_waits_and_another_person_decides_on_it(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    office = Office(db, world, environment)
+    letters = office.letters(2)
+    office.rules(override=0)
+    mia, eve = token("approver", name="mia"), token("approver", name="eve")
+    asked = []
+    for letter in letters:
+        answer = Visitor(client, mia).post(f"/console/dead-letters/{letter}/act", act="override", note=f"why {NASTY}")
+        assert answer.status_code == 303
+        asked.append(answer.headers["location"])
+    assert "Nothing of this is done yet" in Person(client, mia).get(asked[0])
+    limits.propose(db, organisation_id=world.organisation_id, wanted=LimitRequest(floor=7, note="a move"), who=ADA)
+    job = held_job(db, world, note="a Series ends")
+
+    page = Person(client, mia).get("/console/approvals")
+    assert 'title="Waiting for a second person">4</span>' in page
+    assert page.count("so another person has to decide") == 3, "the letters and the job are mia's"
+    assert f'action="/console/jobs/{job.id}/release"' not in page
+    viewer = Person(client, token("viewer"))
+    assert "<form class" not in viewer.get("/console/approvals").split("<main")[1]
+    viewer.post(f"{asked[0]}/approve", 403)
+
+    other = Person(client, eve)
+    page = other.get("/console/approvals")
+    for said in (
+        "Withdraws 1 learner although a Learning Pathway owns the enrolment.",
+        "“a move”",
+        "always allowed 7 learners",
+        "“a Series ends”",
+        "its learners (8)",
+        "why &lt;img",
+    ):
+        assert said in page, said
+    assert NASTY not in page
+    assert "is not a second person" in Person(client, mia).post(f"{asked[0]}/approve", 409).text
+    other = Person(client, eve)
+    assert "needs a note" in other.post(f"{asked[0]}/reject", 422, note=" ").text
+    other.post(f"{asked[0]}/reject", note="not this one")
+    other.post(f"{asked[1]}/approve", note="seen")
+    assert "Rejected by" in other.get(asked[0])
+    assert "not this one" in other.get("/console/approvals")
+    other.post(f"/console/jobs/{job.id}/cancel", note="no")
+    assert [letter.state for letter in world.letters()] == ["open", "redriven"]
+    again = Person(client, mia).post(f"/console/dead-letters/{letters[0]}/act", act="override", note="once more")
+    Person(client, mia).post(f"{again.headers['location']}/withdraw")
+    assert 'title="Waiting for a second person">1</span>' in other.get("/console/approvals"), "the limits"
+
+
+def test_an_approval_of_another_organisation_looks_like_a_missing_one(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    office = Office(db, world, environment)
+    office.rules(release=0)
+    approver = Person(client, token("approver", name="eve"))
+    job = ask(db, world, world.enrolments(1))
+    assert job.state == "queued"
+    held = office.held_job()
+    path = approver.post(f"/console/jobs/{held.id}/release").headers["location"]
+    stranger = Person(client, token("approver", organisation_id=world.organisation("Other")))
+    for act in ("approve", "reject", "withdraw"):
+        stranger.post(f"{path}/{act}", 404, note="x")
+    mine, missing = (stranger.get(where, 404) for where in (path, "/console/approvals/999999"))
+    assert mine.replace("approval 1 ", "approval N ") == missing.replace("approval 999999 ", "approval N ")
+    assert "Nothing waits" in stranger.get("/console/approvals")

@@ -1,0 +1,257 @@
+"""What one person may do alone, and how they ask for what needs a second person.
+
+An act that the organisation's policies do not let one person do is written as an approval, in the transaction that
+would have done it, and refused. Another person decides on it (`worker/approvals/decisions.py`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from schemas.approvals import Approval, Policies, PolicyRequest, Rule, ShownRule
+from schemas.catalogue import GuardedAct
+from worker.access.persons import Actor, member_actor
+from worker.database import Database
+from worker.errors import ConflictError, InvalidInputError, SecondPersonNeededError
+from worker.ledger import approvals, jobs
+from worker.ledger.approvals import AskedFor
+
+log = structlog.get_logger(__name__)
+
+LIFETIME = timedelta(days=7)
+"""After so long an approval can be given no more."""
+HELD = (GuardedAct.WITHDRAW, GuardedAct.WITHDRAW_SERIES)
+"""Acts that the brake holds (`worker/jobs/admission.py`): the held job is what waits."""
+ALONE: int | None = None
+"""The default of every act but a change of the policies: one person may do it, whatever its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An act, before it is known whether one person may do it."""
+
+    act: GuardedAct
+    subject: str
+    """What it is about: of each act and subject one approval waits at a time."""
+    consequence: str
+    """What it will do, as a sentence."""
+    arguments: dict[str, Any]
+    """What is needed to do it later, in JSON types."""
+    reason: str | None = None
+    sizes: Mapping[str | None, int] = field(default_factory=lambda: {None: 1})
+    """By source, where it has one."""
+    size: int | None = None
+    """In all; None: the sum of `sizes`."""
+
+    @property
+    def total(self) -> int:
+        """The size that people read."""
+        return sum(self.sizes.values()) if self.size is None else self.size
+
+
+def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> Approval | None:
+    """The approval that an act waits for; None: the actor may do it alone. The settings row is locked.
+
+    Where it waits already, whoever asked for it, that approval. `require` refuses by it once this has committed.
+    """
+    limit = _find_limit(connection, organisation_id, wanted, who)
+    if limit is None:
+        return None
+    waiting = approvals.find_pending(connection, organisation_id, wanted.act, wanted.subject)
+    if waiting is not None:
+        return waiting.approval
+    row = {
+        "act": wanted.act,
+        "subject": wanted.subject,
+        "consequence": wanted.consequence,
+        "arguments": wanted.arguments,
+        "size": wanted.total,
+        "alone_up_to": limit,
+        "reason": wanted.reason,
+        "requested_by": who.name,
+        "requester_made_by": who.made_by,
+    }
+    approval_id = approvals.insert_approval(connection, organisation_id, row, lifetime=LIFETIME)
+    detail = {"approval": approval_id, "act": wanted.act, "subject": wanted.subject, "size": wanted.total}
+    audit(connection, organisation_id, who, "approval.ask", wanted.reason, **detail)
+    found = approvals.find(connection, organisation_id, approval_id)
+    assert found is not None  # noqa: S101 - for the type checker
+    return found.approval
+
+
+def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) -> bool:
+    """Whether the organisation has rules of its own for an act: without any, nothing has to be counted or locked."""
+    return any(rule.act is act for rule in _own(connection, organisation_id))
+
+
+def requester(asked: AskedFor) -> Actor:
+    """Who asked for an approval."""
+    return Actor(asked.approval.requested_by, asked.made_by)
+
+
+def require(asked: Approval | None) -> None:
+    """Refuse an act that waits for a second person.
+
+    Raises:
+        SecondPersonNeededError: it does; the message says who can do what.
+    """
+    if asked is not None:
+        raise needed(asked)
+
+
+def needed(asked: Approval) -> SecondPersonNeededError:
+    """How an act is refused that waits as an approval."""
+    log.info("approval.asked", approval_id=asked.id, act=asked.act)
+    return SecondPersonNeededError(
+        f"nothing is done yet: this needs a second person (its size is {asked.size:,}, one person alone may do "
+        f"{asked.alone_up_to:,}). Approval {asked.id}, asked for by {asked.requested_by}, "
+        f"waits until {asked.expires_at:%Y-%m-%d %H:%M}Z. Another approver can approve or reject it on the page "
+        f"/console/approvals/{asked.id}, by /v1/approvals/{asked.id}, or with `withdrawals approvals`. "
+        f"Approving it does this: {asked.consequence}",
+        approval=asked.model_dump(mode="json"),
+    )
+
+
+def read_policies(database: Database, *, organisation_id: int) -> Policies:
+    """The rules that apply now, and those that wait for a second person."""
+    with database.begin() as connection:
+        own = _own(connection, organisation_id)
+        waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
+    set_for_act = {rule.act for rule in own if rule.source is None}
+    shown = [ShownRule(**rule.model_dump(), own=True) for rule in own]
+    defaults = [
+        ShownRule(act=act, source=None, alone_up_to=0 if act is GuardedAct.POLICIES else ALONE, own=False)
+        for act in GuardedAct
+        if act not in set_for_act
+    ]
+    order = list(GuardedAct)
+    rules = sorted([*shown, *defaults], key=lambda rule: (order.index(rule.act), rule.source or ""))
+    return Policies(rules=rules, approval=waiting.approval if waiting else None)
+
+
+def set_policies(database: Database, *, organisation_id: int, wanted: PolicyRequest, who: Actor) -> Policies:
+    """Change who may do what alone: at once while nobody else could approve it, else once somebody has.
+
+    Raises:
+        InvalidInputError: these are the rules already.
+        ConflictError: other rules wait for a second person.
+        SecondPersonNeededError: it waits as an approval now.
+    """
+    rules = [rule.model_dump(mode="json") for rule in wanted.rules]
+
+    def work(connection: Connection) -> Approval | None:
+        jobs.lock_settings(connection, organisation_id)
+        before = approvals.read_rules(connection, organisation_id)
+        if rules == before:
+            raise InvalidInputError("rules: these are the rules already. Nothing was changed.")
+        waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
+        if waiting is not None and waiting.arguments["rules"] != rules:
+            raise ConflictError(
+                f"approval {waiting.approval.id} by {waiting.approval.requested_by} waits with other rules: "
+                "it is approved, rejected or withdrawn first"
+            )
+        change = Wanted(
+            GuardedAct.POLICIES,
+            "policies",
+            _describe_change(wanted.rules),
+            {"rules": rules, "before": before},
+            wanted.note,
+        )
+        asked = ask_if_needed(connection, organisation_id, change, who)
+        if asked is None:
+            _write_rules(connection, organisation_id, before, rules, who, wanted.note)
+        return asked
+
+    require(database.run(work))
+    log.info("policies.set", organisation_id=organisation_id, rules=len(rules))
+    return read_policies(database, organisation_id=organisation_id)
+
+
+def set_approved(connection: Connection, organisation_id: int, asked: AskedFor, _: Actor) -> None:
+    """Change the policies as an approval says.
+
+    Raises:
+        ConflictError: they have changed since it was asked for.
+    """
+    before = approvals.read_rules(connection, organisation_id)
+    if before != asked.arguments["before"]:
+        raise ConflictError("the policies have changed since this was asked for; reject it, and ask again if needed")
+    rules = asked.arguments["rules"]
+    _write_rules(connection, organisation_id, before, rules, requester(asked), asked.approval.reason)
+
+
+def audit(
+    connection: Connection, organisation_id: int, who: Actor, action: str, note: str | None, **detail: object
+) -> None:
+    """Put an act on an approval on record."""
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=who.name,
+        action=action,
+        note=note,
+        detail=json.dumps(detail),
+    )
+
+
+def _find_limit(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> int | None:
+    """The size that one person may do, where this is larger; None: the actor may do it alone."""
+    if wanted.act is GuardedAct.POLICIES:
+        return 0 if _has_second_person(connection, organisation_id, who) else None
+    rules: dict[tuple[str, str | None], int | None] = {
+        (rule.act, rule.source): rule.alone_up_to for rule in _own(connection, organisation_id)
+    }
+    for source, size in wanted.sizes.items():
+        limit = rules.get((wanted.act, source), rules.get((wanted.act, None), ALONE))
+        if limit is not None and size > limit:
+            return limit
+    return None
+
+
+def _has_second_person(connection: Connection, organisation_id: int, who: Actor) -> bool:
+    """Whether anybody but the actor could approve, as far as the records tell."""
+    for name, member_id, made_by in approvals.list_approvers(connection, organisation_id):
+        one = Actor(f"token:{name}", made_by) if member_id is None else Actor(member_actor(name or "", member_id))
+        if not who.is_known_to_be(one):
+            return True
+    return False
+
+
+def _own(connection: Connection, organisation_id: int) -> list[Rule]:
+    return [Rule.model_validate(rule) for rule in approvals.read_rules(connection, organisation_id)]
+
+
+def _write_rules(
+    connection: Connection,
+    organisation_id: int,
+    before: list[dict[str, Any]],
+    rules: list[dict[str, Any]],
+    who: Actor,
+    note: str | None,
+) -> None:
+    approvals.set_rules(connection, organisation_id, rules)
+    audit(connection, organisation_id, who, "policies.set", note, before=before, after=rules)
+
+
+def _describe_change(rules: list[Rule]) -> str:
+    if not rules:
+        return "Every act follows the default again."
+    return "From then on: " + "; ".join(map(describe_rule, rules)) + ". Any other act follows the default."
+
+
+def describe_rule(rule: Rule | ShownRule) -> str:
+    """A rule in words: `override from hr: alone up to 10 learners`."""
+    of = f"{rule.act}" + (f" from {rule.source}" if rule.source else "")
+    if rule.act in HELD and rule.alone_up_to is not None:
+        return f"{of}: held past {rule.alone_up_to:,} learners in the brake's window"
+    if rule.alone_up_to is None:
+        return f"{of}: never needs a second person"
+    if rule.alone_up_to == 0:
+        return f"{of}: always needs a second person"
+    unit = "learner" + ("" if rule.alone_up_to == 1 else "s")
+    return f"{of}: one person alone up to {rule.alone_up_to:,} {unit}"

@@ -1,0 +1,100 @@
+"""The approvals inbox: what waits for a second person, and the page of one approval, to which mails lead."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+from starlette.responses import Response
+
+from schemas.jobs import Note
+from worker.approvals import decisions
+from worker.errors import (
+    ConflictError,
+    InvalidInputError,
+    OwnApprovalError,
+    OwnJobError,
+    OwnProtectionError,
+    WithdrawalsError,
+)
+from worker.web.console.render import PATH
+from worker.web.console.view import Approving, Looking, View
+from worker.web.context import RowId
+
+router = APIRouter(prefix=f"{PATH}/approvals", include_in_schema=False)
+
+ROWS = 20
+"""Earlier approvals that the inbox shows."""
+HERE = f"{PATH}/approvals"
+GivenNote = Annotated[Note, Form()]
+_REFUSED = (ConflictError, OwnApprovalError, OwnJobError, OwnProtectionError)
+
+
+@router.get("")
+def show_inbox(view: Looking) -> Response:
+    """Everything that waits for a second person, oldest first."""
+    db, organisation_id = view.database, view.organisation_id
+    found = decisions.list_waiting(db, organisation_id=organisation_id)
+    earlier = decisions.list_approvals(db, organisation_id=organisation_id, limit=ROWS)
+    own = decisions.list_own(db, organisation_id=organisation_id, found=found, who=view.caller.person)
+    return view.page("approvals.html", found=found, own=own, earlier=[one for one in earlier if one.state != "pending"])
+
+
+@router.get("/{approval_id}")
+def show(view: Looking, approval_id: RowId) -> Response:
+    """One approval: who asked for what and why, what approving does, and what was decided."""
+    return _page(view, approval_id)
+
+
+@router.post("/{approval_id}/approve")
+def approve(view: Approving, approval_id: RowId, note: GivenNote = "") -> Response:
+    """Do what was asked for. Nobody approves what they asked for. Role: approver."""
+    try:
+        decisions.approve(
+            view.database,
+            organisation_id=view.organisation_id,
+            approval_id=approval_id,
+            who=view.caller.person,
+            note=note or None,
+        )
+    except _REFUSED as refused:
+        return _page(view, approval_id, error=refused)
+    return view.go(f"{HERE}/{approval_id}", "Approved. What was asked for is being done.")
+
+
+@router.post("/{approval_id}/reject")
+def reject(view: Approving, approval_id: RowId, note: GivenNote = "") -> Response:
+    """Refuse what was asked for, with the reason. Nobody rejects what they asked for. Role: approver."""
+    try:
+        decisions.reject(
+            view.database,
+            organisation_id=view.organisation_id,
+            approval_id=approval_id,
+            who=view.caller.person,
+            note=note,
+        )
+    except (InvalidInputError, *_REFUSED) as refused:
+        return _page(view, approval_id, error=refused)
+    return view.go(f"{HERE}/{approval_id}", "Rejected. Nothing of it is done.")
+
+
+@router.post("/{approval_id}/withdraw")
+def withdraw(view: Approving, approval_id: RowId) -> Response:
+    """Take back what one has asked for. Role: approver."""
+    try:
+        decisions.withdraw(
+            view.database, organisation_id=view.organisation_id, approval_id=approval_id, who=view.caller.person
+        )
+    except ConflictError as refused:
+        return _page(view, approval_id, error=refused)
+    return view.go(f"{HERE}/{approval_id}", "Taken back. Nothing of it is done.")
+
+
+def _page(view: View, approval_id: int, *, error: WithdrawalsError | None = None) -> Response:
+    of = {"organisation_id": view.organisation_id, "approval_id": approval_id}
+    status = 200 if error is None else 422 if isinstance(error, InvalidInputError) else 409
+    return view.page(
+        "approval.html",
+        status=status,
+        one=decisions.show(view.database, **of),
+        own=decisions.is_own(view.database, **of, who=view.caller.person),
+        error=str(error or ""),
+    )
