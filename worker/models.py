@@ -524,6 +524,8 @@ class SourcesColumns(TypedColumns):
     created_at: Named[datetime] = Column(Instant)
     created_by: Named[str]
     disabled_at: Named[datetime | None] = Column(Instant)
+    last_event_at: Named[datetime | None] = Column(Instant)
+    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")
@@ -644,6 +646,7 @@ class EndpointsColumns(TypedColumns):
     failing_since: Named[datetime | None] = Column(Instant)
     paused_at: Named[datetime | None] = Column(Instant)
     paused_because: Named[str | None]
+    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")

@@ -72,6 +72,7 @@ REASONS = {
     "runs.end_canary": _LOCKED,
     "runs.freeze": _LOCKED,
     "runs.record_step": _LOCKED,
+    "hr_sources.record_events": "the sources that have just proved who they are",
     "tokens.record_uses": "the tokens that have just been presented",
     "uploads._FORGET_FAULTS": _LOCKED,
     "uploads.delete_old": _SWEEP,

@@ -30,7 +30,9 @@ from worker.web.api import (
     reports,
     runs,
     sessions,
+    sources,
     submit,
+    tokens,
     webhooks,
 )
 from worker.web.auth import TokenFirst
@@ -75,6 +77,8 @@ ROUTERS = [
     users.root,
     webhooks.router,
     sessions.router,
+    tokens.router,
+    sources.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
 # has an application of its own.

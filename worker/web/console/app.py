@@ -28,6 +28,8 @@ from worker.web.console import (
     withdraw_file,
 )
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
+from worker.web.console.settings import sources as settings_sources
+from worker.web.console.settings import tokens as settings_tokens
 
 ROUTERS = [
     sign_in.router,
@@ -49,6 +51,8 @@ ROUTERS = [
     runs.router,
     receipt.router,
     people.router,
+    settings_sources.router,
+    settings_tokens.router,
 ]
 # Once for the process, as the routes of the API.
 _INCLUDED = APIRouter()

@@ -206,6 +206,7 @@ LookingAsOperator = Annotated[View, Depends(Seeing(Role.OPERATOR))]
 LookingAsApprover = Annotated[View, Depends(Seeing(Role.APPROVER))]
 SigningOut = Annotated[View, Depends(Acting(Role.VIEWER))]
 Operating = Annotated[View, Depends(Acting(Role.OPERATOR))]
+LookingAsOwner = Annotated[View, Depends(Seeing(Role.OWNER))]
 Approving = Annotated[View, Depends(Acting(Role.APPROVER))]
 Owning = Annotated[View, Depends(Acting(Role.OWNER))]
 
