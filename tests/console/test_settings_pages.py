@@ -1,17 +1,26 @@
-"""The pages of the settings: tokens and HR sources, each with its history; secrets are shown once and stay secret."""
+"""The pages of the settings, each with its history; secrets are shown once and stay secret."""
 
 import json
 import re
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.catalogue import Role
+from tests.support.commandline import done
 from tests.support.console import MakeToken, Person, field_of
 from tests.support.web import event, signed
 from tests.world import World, eventually
-from worker.access import tokens
+from worker.access import sessions, tokens
+from worker.access.sessions import Limits, MemberSignIn
+from worker.config import Settings
 from worker.database import Database
+from worker.webhooks import safe_post
+from worker.webhooks.deliveries import Deliverer
 
+HOOKS = "/console/settings/webhooks"
+MEMBERS = "/console/settings/members"
 TOKENS = "/console/settings/tokens"
 SOURCES = "/console/settings/sources"
 
@@ -116,3 +125,101 @@ def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
     body = json.dumps(event("late")).encode()
     assert client.post("/hooks/hr/workday", content=body, headers=signed(second, body)).status_code == 401
     assert ada.get(f"{SOURCES}/999", 404)
+
+
+def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(
+    client: TestClient,
+    token: MakeToken,
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, asked = iter([500, 204, 204]), list[str]()
+
+    def post(url: str, headers: dict[str, str], *_: Any, **__: Any) -> safe_post.Answer:
+        asked.append(headers["webhook-signature"])
+        return safe_post.Answer(status=next(answers))
+
+    monkeypatch.setattr(safe_post, "post", post)
+    secrets = {name: token(role, name=name) for name, role in (("ada", "owner"), ("ola", "operator"))}
+    ada = Person(client, secrets["ada"])
+    url = "https://desk.example/in?key=s3cret"
+    for field, form in (("url", {"url": "ftp://x", "events": "job.held"}), ("events", {"url": url})):
+        assert f'id="wrong-{field}"' in ada.post(HOOKS, 422, **form).text
+    here = ada.post(HOOKS, url=url, events="job.held").headers["location"]
+    page = ada.get(here)
+    first = secret_on(page)
+    assert "A job waits for a second person" in page
+
+    ola = Person(client, secrets["ola"])
+    ola.post(HOOKS, 403, url=url, events="job.held")
+    ola.post(f"{here}/test")
+    page = ola.get(here)
+    assert "The test event did not arrive: the receiver answered 500." in page
+    assert "The last attempt has failed" in page
+    ola.post(f"{here}/pause")
+    assert "by token:ola. What happens meanwhile waits" in ola.get(here)
+    world.run("UPDATE withdrawals.endpoints SET rest_until = '-infinity'")
+    deliverer = Deliverer(db, environment)
+    assert deliverer.run() == 0, "nothing is sent while it is paused"
+    ola.post(f"{here}/resume")
+    assert deliverer.run() == 1
+    page = ola.get(here)
+    for text in ("Arrived", "The receiver answered 204", "resumed the webhook to desk.example", ">On</span>"):
+        assert text in page
+    delivery = world.one("SELECT id FROM withdrawals.deliveries")
+    ola.post(f"{HOOKS}/deliveries/{delivery}/replay")
+    assert "The event is sent again now." in ola.get(here)
+    ola.post(f"{HOOKS}/deliveries/{delivery}/replay")  # a second click changes nothing
+    ola.post(f"{HOOKS}/deliveries/999/replay", 404)
+
+    ada = Person(client, secrets["ada"])
+    form = {"keep_hours": "24", "seen": field_of(ada.get(here), "seen")}
+    ada.post(f"{here}/rotate", **form)
+    second = secret_on(ada.get(here))
+    assert "was replaced meanwhile" in ada.post(f"{here}/rotate", 409, **form).text
+    assert deliverer.run() == 1
+    assert len(asked[-1].split()) == 2, "for a while events bear both signatures"
+    for hidden in (first, second, "s3cret"):
+        assert hidden not in written(world)
+    ada.post(f"{here}/disable")
+    page = ada.get(here)
+    assert "disabled the webhook to desk.example" in page
+    assert "Send a test event" not in page
+
+
+def test_members_are_listed_with_their_roles_and_signed_out(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    secret = token("owner", name="ada")
+    who = MemberSignIn(world.organisation_id, "https://idp", "s1", "Grace <i>", "g@x.example", Role.OPERATOR, None)
+    sessions.sign_in_member(db, who, limits=Limits.of(environment))
+    Person(client, token("approver")).get(MEMBERS, 403)
+    ada = Person(client, secret)
+    page = ada.get(MEMBERS)
+    for text in ("Grace &lt;i&gt;", "g@x.example", "Operator", "signed in"):
+        assert text in page
+    assert "Grace &lt;i&gt; (g@x.example)" in ada.get(TOKENS), "a token can be theirs"
+    member = world.one("SELECT id FROM withdrawals.members")
+    ada.post(f"{MEMBERS}/{member}/end-sessions")
+    page = ada.get(MEMBERS)
+    assert "One session of Grace &lt;i&gt; has ended." in page
+    assert "Not signed in" in page
+    assert "ended a session of" in page
+    ada.post(f"{MEMBERS}/999/end-sessions", 404)
+
+
+def test_what_is_kept_and_what_was_let_go_stands_on_a_page(
+    client: TestClient, token: MakeToken, world: World, environment: Settings
+) -> None:
+    world.run(
+        "INSERT INTO withdrawals.prunes (kind, organisation_id, day, row_count, counts, digest, files, pruned_by)"
+        " VALUES ('audit', :o, '2026-03-01', 1234, '{}', 0, '[]', 'cli:ops')",
+        o=world.organisation_id,
+    )
+    page = Person(client, token("viewer")).get("/console/settings/retention")
+    for text in ("For ever", "30 days", "Audit of 2026-03-01", "1,234", "cli:ops", "WITHDRAWALS_JOB_KEEP_DAYS"):
+        assert text in page
+    (step,) = done("retention")["pruned"]
+    assert (step["kind"], step["row_count"]) == ("audit", 1234)

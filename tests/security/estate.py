@@ -68,8 +68,8 @@ class Estate:
         )
         return {
             table: self.world.one(
-                "SELECT count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM"
-                f" (SELECT (to_jsonb(t) - 'last_used_at' - 'last_event_at' - 'seen_at')::text AS line FROM {table} t) lines"
+                "SELECT count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM (SELECT"
+                f" (to_jsonb(t) - '{{last_used_at,last_event_at,seen_at}}'::text[])::text AS line FROM {table} t) lines"
             )
             for (table,) in tables
         }

@@ -1,4 +1,4 @@
-"""What the pages of the settings do, over HTTP and on the command line: tokens and HR sources."""
+"""What the pages of the settings do, over HTTP and on the command line: tokens, HR sources, webhooks."""
 
 import json
 from collections.abc import Callable
@@ -79,3 +79,27 @@ def test_a_source_is_made_tested_rotated_and_disabled_over_http(
         "source.create", "source.test", "source.test", "source.rotate", "source.disable",
     ]  # fmt: skip
     assert {row.source for row in acts} == {"workday"}
+
+
+def test_a_webhook_is_paused_resumed_and_rotated_over_http(client: TestClient, bearer: Bearer, world: World) -> None:
+    owner, operator = bearer("owner"), bearer("operator")
+    body = {"url": "https://desk.example/?key=s3cret", "events": ["job.held"]}
+    made = client.post("/v1/webhooks", json=body, headers=owner).json()
+    path = f"/v1/webhooks/{made['id']}"
+    paused = client.post(f"{path}/pause", headers=operator).json()
+    assert paused["paused_because"] == "by " + world.one("SELECT actor FROM withdrawals.audit ORDER BY id DESC LIMIT 1")
+    again = done("webhooks", "pause", made["id"], "--as", "ops")
+    assert (again["paused_at"], again["paused_because"]) == (paused["paused_at"], paused["paused_because"])
+    assert client.post(f"{path}/resume", json={}, headers=operator).json()["paused_at"] is None
+    after = {"after": "latest"}
+    assert client.post(f"{path}/resume", json=after, headers=operator).status_code == 409, "it follows no feed"
+    assert client.post(f"{path}/rotate", json={}, headers=operator).status_code == 403
+    rotated = client.post(f"{path}/rotate", json={"keep_hours": 1}, headers=owner)
+    assert rotated.headers["cache-control"] == "no-store"
+    assert rotated.json()["secret"] != made["secret"]
+    assert rotated.json()["previous_until"]
+    client.post(f"{path}/disable", headers=owner)
+    assert client.post(f"{path}/pause", headers=operator).status_code == 404
+    assert "s3cret" not in str(world.run("SELECT detail FROM withdrawals.audit"))
+    kept = client.get("/v1/retention", headers=bearer("viewer")).json()
+    assert {one["what"]: one["days"] for one in kept["kept"]}["audit"] is None

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -22,6 +22,7 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, unkno
 from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
+from worker.records import Seen
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +39,6 @@ Candidate = tuple[RegisteredSource, list[str]]
 """A live source with its one or two secrets, opened."""
 _memory: Memory[tuple[str, str], list[Candidate]] = Memory()
 """Live sources by kind and by name or id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """When a secret was last replaced, as somebody has seen it; None: it never was."""
-
-    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from worker.web.api import (
     receipts,
     reinstate,
     reports,
+    retention,
     runs,
     sessions,
     sources,
@@ -79,6 +80,7 @@ ROUTERS = [
     sessions.router,
     tokens.router,
     sources.router,
+    retention.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
 # has an application of its own.

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints
@@ -9,13 +10,16 @@ from starlette.responses import Response
 
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
-from worker.errors import InvalidInputError
+from worker.errors import ConflictError, InvalidInputError, PrunedError
 from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
+from worker.jobs.submit import is_known
 from worker.ledger import job_lists, outcomes
+from worker.web.console import acted
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
+from worker.web.console.sign_in import path_inside
 from worker.web.console.times import parse_days
 from worker.web.console.view import LookingAsOperator, Operating, View
 from worker.web.context import RowId
@@ -64,6 +68,36 @@ def undo(
         chunk_size=view.settings.chunk_size,
     )
     return view.go(f"{PATH}/jobs/{made.job.id}", f"Accepted. This job undoes job {job_id}.")
+
+
+@router.post("/{job_id}/take-back")
+def take_back(
+    view: Operating,
+    job_id: RowId,
+    key: Annotated[str, Form()] = "",
+    enrolment_ids: Annotated[list[int] | None, Form(max_length=200)] = None,
+    back: Annotated[str, Form(max_length=2000)] = PATH,
+) -> Response:
+    """Take back at once what a job withdrew of one learner; of more, show the plan first. Role: operator."""
+    part = ReinstateFilter(enrolment_ids=enrolment_ids) if enrolment_ids else None
+    who = view.requester(key)
+    try:
+        planned = reinstate.plan(view.database, view.organisation_id, job_id, part)
+        if not planned.accepted and not is_known(view.database, who):
+            return view.go(path_inside(back), "Nothing is left to take back.", tone="warn")
+        if planned.learners > 1:
+            query = urlencode({"enrolment_ids": " ".join(map(str, enrolment_ids))}) if enrolment_ids else ""
+            return view.go(f"{PATH}/jobs/{job_id}/undo" + (f"?{query}" if query else ""))
+        made = reinstate.reinstate(
+            view.database,
+            who,
+            job_id,
+            ReinstateRequest(filter=part),
+            chunk_size=view.settings.chunk_size,
+        )
+    except (ConflictError, PrunedError) as refused:
+        return view.go(path_inside(back), f"Nothing was taken back: {refused}", tone="warn")
+    return acted.go(view, path_inside(back), made.job)
 
 
 def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:

@@ -5,11 +5,14 @@ sealed cookie, which only its session can open, within two minutes, and which go
 in no address, log or history.
 """
 
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import Response
 
 from worker.access.sealing import Seal
+from worker.errors import InvalidInputError
+from worker.records import Seen
 from worker.web.console.render import PATH
 from worker.web.console.view import View
 
@@ -42,6 +45,18 @@ def page(view: View, template: str, **shown: Any) -> Response:
     if sealed:
         answer.delete_cookie(COOKIE, path=SETTINGS)
     return answer
+
+
+def parse_seen(given: str) -> Seen:
+    """When a secret was last replaced, as the form that was sent has it.
+
+    Raises:
+        InvalidInputError: the form was changed on its way.
+    """
+    try:
+        return Seen(datetime.fromisoformat(given) if given else None)
+    except ValueError:
+        raise InvalidInputError("The form is incomplete. Reload the page, and send it again.") from None
 
 
 def _whose(view: View) -> str:

@@ -1,6 +1,5 @@
 """HR sources: added, looked at, tested, given a new secret, disabled."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -11,10 +10,9 @@ from schemas.jobs import Storable
 from schemas.sources import SecretRotation, SourceRequest
 from worker.errors import ConflictError, InvalidInputError
 from worker.people import hr_sources, source_events
-from worker.people.hr_sources import Seen
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
-from worker.web.console.settings.shown_once import SETTINGS
+from worker.web.console.settings.shown_once import SETTINGS, parse_seen
 from worker.web.console.view import Looking, Operating, Owning, View
 from worker.web.context import RowId
 
@@ -126,18 +124,6 @@ def disable(view: Owning, source_id: RowId) -> Response:
         view.database, organisation_id=view.organisation_id, source_id=source_id, actor=view.actor
     )
     return view.go(HERE, f"Source {ended.name} is disabled. What it sends from now on is refused.")
-
-
-def parse_seen(given: str) -> Seen:
-    """When a secret was last replaced, as the form that was sent has it.
-
-    Raises:
-        InvalidInputError: the form was changed on its way.
-    """
-    try:
-        return Seen(datetime.fromisoformat(given) if given else None)
-    except ValueError:
-        raise InvalidInputError("The form is incomplete. Reload the page, and send it again.") from None
 
 
 def _go_with(view: View, made: hr_sources.NewSecret, said: str, given: str) -> Response:
