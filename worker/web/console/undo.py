@@ -16,7 +16,7 @@ from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.jobs.submit import is_known
 from worker.ledger import job_lists, outcomes
-from worker.web.console import acted
+from worker.web.console import acted, weight
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.sign_in import path_inside
@@ -57,14 +57,23 @@ def undo(
     enrolment_ids: Annotated[Ids, Form()] = "",
     enrolled_from: Annotated[Text, Form()] = "",
     enrolled_until: Annotated[Text, Form()] = "",
+    typed: Annotated[Text, Form()] = "",
 ) -> Response:
     """Ask for the job that undoes it; the same form sent again is the same job. Role: operator."""
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
+    who, part = view.requester(key), _part(view, chosen)
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    if job.outcomes.get("withdrawn", 0) >= weight.LEAST and not is_known(view.database, who):
+        now = reinstate.plan(view.services.pools.reports, view.organisation_id, job_id, part)
+        try:
+            weight.check(view, typed, enrolments=now.outcomes.get("reinstated", 0), learners=now.learners)
+        except InvalidInputError as refused:
+            return _plan_page(view, job_id, chosen, error=str(refused), typed=typed)
     made = reinstate.reinstate(
         view.database,
-        view.requester(key),
+        who,
         job_id,
-        ReinstateRequest(filter=_part(view, chosen), note=note or None),
+        ReinstateRequest(filter=part, note=note or None),
         chunk_size=view.settings.chunk_size,
     )
     return view.go(f"{PATH}/jobs/{made.job.id}", f"Accepted. This job undoes job {job_id}.")
@@ -100,10 +109,10 @@ def take_back(
     return acted.go(view, path_inside(back), made.job)
 
 
-def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
+def _plan_page(view: View, job_id: int, chosen: dict[str, str], *, error: str = "", typed: str = "") -> Response:
     """The form with its plan; an invalid condition is shown again with its error."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
-    plan, error, names = None, "", {}
+    plan, names = None, {}
     try:
         plan = reinstate.plan(view.services.pools.reports, view.organisation_id, job_id, _part(view, chosen))
     except InvalidInputError as refused:
@@ -119,6 +128,8 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         status=422 if error else 200,
         job=job,
         plan=plan,
+        large=plan is not None and weight.is_large(view, plan.learners),
+        typed=typed,
         error=error,
         series=series,
         names=names,
