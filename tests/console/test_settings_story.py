@@ -13,7 +13,7 @@ def test_an_owner_connects_an_hr_system_and_a_machine(sign_in: SignIn, world: Wo
     page.get_by_label("Name").fill("payroll")
     page.get_by_label("When a person is deactivated").select_option("hold")
     page.get_by_role("button", name="Connect").click()
-    secret = page.get_by_label("The secret")
+    secret = page.get_by_label("The secret", exact=True)
     secret.wait_for()
     assert secret.inner_text().startswith("whsec_")
     assert "whsec" not in page.url

@@ -80,6 +80,7 @@ REASONS = {
     "webhook_batches._FAILED": _BATCH,
     "webhook_batches.advance": _BATCH,
     "webhook_batches.pause": _BATCH,
+    "webhook_deliveries._DELETE_PAUSED": _SWEEP,
     "webhook_deliveries._CLAIM": "a worker takes deliveries of all organisations, and skips those that are locked",
     "webhook_deliveries._DELIVERED": _DELIVERY,
     "webhook_deliveries._FAILED": _DELIVERY,
