@@ -50,12 +50,16 @@ class Endpoint(BaseModel):
         str | None, Field(description="The place in the feed up to which everything arrived; null: it does not follow.")
     ] = None
     failing_since: Annotated[datetime | None, Field(description="Since when its batches have failed.")] = None
-    paused_at: Annotated[datetime | None, Field(description="It gets no batches since then.")] = None
+    paused_at: Annotated[datetime | None, Field(description="Nothing is sent since then; what happens waits.")] = None
     paused_because: str | None = None
+    previous_until: Annotated[
+        datetime | None, Field(description="Until when events bear the signature of the secret before, too.")
+    ] = None
+    rotated_at: Annotated[datetime | None, Field(description="When its secret was last replaced.")] = None
 
 
 class ResumeRequest(Request):
-    """From where a webhook gets batches of the feed again."""
+    """That a webhook goes on; from where it gets batches of the feed again."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, json_schema_extra={"examples": [{}, {"after": "7.0.1767225600000000"}]}
@@ -65,6 +69,16 @@ class ResumeRequest(Request):
         str | None,
         Field(max_length=60, description="A cursor of the feed, or `latest`. Leave it out to go on where it was."),
     ] = None
+
+
+class WebhookRotation(Request):
+    """A new secret for a webhook."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"keep_hours": 24}]})
+
+    keep_hours: Annotated[
+        int, Field(ge=0, le=8760, description="Hours for which events are signed with the secret before, too.")
+    ] = 24
 
 
 class NewEndpoint(Endpoint):

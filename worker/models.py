@@ -611,6 +611,8 @@ class SourcesColumns(TypedColumns):
     disabled_at: Named[datetime | None] = Column(Instant)
     api_key: Named[str | None]
     api_url: Named[str | None]
+    last_event_at: Named[datetime | None] = Column(Instant)
+    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")
@@ -731,6 +733,7 @@ class EndpointsColumns(TypedColumns):
     failing_since: Named[datetime | None] = Column(Instant)
     paused_at: Named[datetime | None] = Column(Instant)
     paused_because: Named[str | None]
+    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")

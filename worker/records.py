@@ -378,3 +378,10 @@ class DeactivationPolicy:
 
     on_deactivate: str = "withdraw"
     grace: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When a secret was last replaced, as somebody has seen it; None: it never was."""
+
+    at: datetime | None

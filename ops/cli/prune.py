@@ -1,4 +1,4 @@
-"""`prune`: let go what was kept long enough."""
+"""`prune`: let go what was kept long enough; `retention`: what is kept for how long, and what was let go."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +11,12 @@ import sqlalchemy.exc
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson
+from ops.cli.common import As, AsJson, Organisation
 from worker.config import settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.ledger import retention_days
+from worker.reports import retention
 from worker.reports.prune import Planned, kept, plan, prune
 
 _OWNER = (
@@ -27,6 +28,7 @@ _OWNER = (
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("prune")(prune_rows)
+    app.command("retention")(show_retention)
 
 
 def prune_rows(
@@ -78,6 +80,21 @@ def prune_rows(
     if left:
         common.err.print(_OWNER)
         raise typer.Exit(1)
+
+
+def show_retention(organisation: Organisation = None, json: AsJson = False) -> None:
+    """Show for how long each kind of rows is kept, and what was let go."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        found = retention.show(db, settings(), organisation_id=org)
+    if json:
+        common.print_json(found)
+        return
+    rows = [(one.what, "for ever" if one.days is None else one.days, one.setting) for one in found.kept]
+    common.out.print(common.table("what", "kept for days", "setting", rows=rows))
+    steps = [(one.pruned_at, one.kind, one.day, f"{one.row_count:,}", one.pruned_by) for one in found.pruned]
+    if steps:
+        common.out.print(common.table("pruned", "what", "day", "rows", "by", rows=steps))
 
 
 def _writable(directory: Path) -> Path:

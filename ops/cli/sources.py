@@ -8,11 +8,15 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Organisation
 from ops.files import read_line, read_secret
+from schemas import answers
 from worker.config import settings
 from worker.ledger.hr_sources import RegisteredSource
-from worker.people import heard, hr_sources
+from worker.ledger.inbox import ShownReceipt
+from worker.people import heard, hr_sources, source_events
 
-group = typer.Typer(no_args_is_help=True, help="HR systems that send events: create, list, rotate, disable.")
+group = typer.Typer(
+    no_args_is_help=True, help="HR systems that send events: create, list, rotate, test, events, disable."
+)
 SourceId = Annotated[int, typer.Argument(help="Id of the source.")]
 SecretFile = Annotated[
     Path | None,
@@ -73,8 +77,28 @@ def list_sources(organisation: Organisation = None, json: AsJson = False) -> Non
     common.print_list(
         found,
         json,
-        columns=("source", "name", "kind", "on deactivate", "grace hours", "path", "two secrets until", "disabled"),
-        row=lambda s: (s.id, s.name, s.kind, s.on_deactivate, s.grace_hours, path(s), s.previous_until, s.disabled_at),
+        columns=(
+            "source",
+            "name",
+            "kind",
+            "on deactivate",
+            "grace hours",
+            "path",
+            "last event",
+            "two secrets until",
+            "disabled",
+        ),
+        row=lambda s: (
+            s.id,
+            s.name,
+            s.kind,
+            s.on_deactivate,
+            s.grace_hours,
+            hr_sources.show(s).path,
+            s.last_event_at,
+            s.previous_until,
+            s.disabled_at,
+        ),
         document=document,
     )
 
@@ -184,20 +208,52 @@ def disable(source_id: SourceId, organisation: Organisation = None, acting: As =
         common.out.print(f"source {found.id} ({found.name}) is disabled", markup=False)
 
 
+@group.command("test")
+def test(source_id: SourceId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
+    """Take in a test event as if the source had sent it. It is about nobody: it is stored, and ignored."""
+    with common.database() as db:
+        found = source_events.send_test(
+            db,
+            settings(),
+            organisation_id=common.organisation_id(db, organisation),
+            source_id=source_id,
+            actor=common.actor(acting),
+        )
+    if json:
+        common.print_json(_receipt(found))
+    else:
+        common.out.print(f"The secret can be opened, and receipt {found.id} was stored. It is {found.status}.")
+
+
+@group.command("events")
+def events(
+    source_id: SourceId,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="The most to list.")] = 20,
+    organisation: Organisation = None,
+    json: AsJson = False,
+) -> None:
+    """List the newest events of a source, among the last 20,000 of the service."""
+    with common.database() as db:
+        org = common.organisation_id(db, organisation)
+        found = source_events.list_latest(db, organisation_id=org, source_id=source_id, limit=limit)
+    common.print_list(
+        found,
+        json,
+        columns=("receipt", "received", "event id", "type", "status", "state", "job", "dead letter"),
+        row=lambda r: (r.id, r.received_at, r.key, r.type, r.status, r.state, r.job_id, r.dead_letter_id),
+        document=_receipt,
+    )
+
+
+def _receipt(found: ShownReceipt) -> dict[str, Any]:
+    return answers.ShownReceipt.model_validate(found).model_dump(mode="json")
+
+
 def document(source: RegisteredSource) -> dict[str, Any]:
     """A source as JSON, without its secret."""
-    names = (
-        "id", "name", "kind", "on_deactivate", "grace_hours", "created_at", "created_by", "previous_until",
-        "disabled_at", "api_url",
-    )  # fmt: skip
-    return {**{name: getattr(source, name) for name in names}, "path": path(source)}
-
-
-def path(source: RegisteredSource) -> str:
-    """The path to which the HR system sends."""
-    return f"{hr_sources.KINDS[source.kind]}/{source.name}"
+    return hr_sources.show(source).model_dump(mode="json")
 
 
 def _print_secret(made: hr_sources.NewSecret, json: bool) -> None:
-    said = f"source {made.source.id}, path {path(made.source)}."
+    said = f"source {made.source.id}, path {hr_sources.show(made.source).path}."
     common.print_secret(made.secret, document(made.source), json, said=said)

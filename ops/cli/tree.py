@@ -14,7 +14,7 @@ _ALONE = {
     "processes": ("demo", "up", "web", "worker", "relay", "config", "doctor"),
     "data": ("load", "migrate", "grants"),
     "check": ("check",),
-    "prune": ("prune",),
+    "prune": ("prune", "retention"),
     "drill": ("drill",),
     "jobs": ("submit", "deactivate", "reactivate"),
     "bulk": ("bulk",),

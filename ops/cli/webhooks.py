@@ -14,7 +14,8 @@ from worker.ledger.webhook_endpoints import EndpointRecord
 from worker.webhooks import batches, deliveries, endpoints
 
 group = typer.Typer(
-    no_args_is_help=True, help="Send events to other systems: create, list, rotate, test, replay, resume, disable."
+    no_args_is_help=True,
+    help="Send events to other systems: create, list, rotate, test, replay, pause, resume, disable.",
 )
 WebhookId = Annotated[int, typer.Argument(help="The webhook's id.")]
 
@@ -103,6 +104,18 @@ def disable(webhook_id: WebhookId, organisation: Organisation = None, acting: As
         common.out.print(f"Webhook {found.id} is disabled.")
 
 
+@group.command("pause")
+def pause(webhook_id: WebhookId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
+    """Send a webhook nothing until somebody resumes it. What happens meanwhile waits."""
+    with common.database() as db:
+        organisation_id = common.organisation_id(db, organisation)
+        found = endpoints.pause(db, organisation_id=organisation_id, endpoint_id=webhook_id, actor=common.actor(acting))
+    if json:
+        common.print_json(_endpoint_document(found))
+    else:
+        common.out.print(f"Webhook {found.id} is paused.")
+
+
 @group.command("resume")
 def resume(
     webhook_id: WebhookId,
@@ -113,7 +126,7 @@ def resume(
     acting: As = None,
     json: AsJson = False,
 ) -> None:
-    """Send a webhook batches of the feed again; with --after from that place, also what has arrived before."""
+    """Go on with a webhook that was paused; with --after, batches of the feed from that place, also what arrived."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
         found = batches.resume(
@@ -122,7 +135,8 @@ def resume(
     if json:
         common.print_json(_endpoint_document(found))
     else:
-        common.out.print(f"Webhook {found.id} gets what follows {found.feed_cursor}.")
+        where = "" if found.feed_cursor is None else f" It gets what follows {found.feed_cursor}."
+        common.out.print(f"Webhook {found.id} goes on.{where}")
 
 
 @group.command("test")

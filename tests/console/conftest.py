@@ -19,7 +19,7 @@ from worker.database import Database
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
 from worker.web.app import make_app
-from worker.web.console import library
+from worker.web.console import acted
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def client(db: Database, environment: Settings) -> Iterator[TestClient]:
 @pytest.fixture
 def deciding(db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Workers and a relay beside the pages; a page waits for them as long as it takes."""
-    monkeypatch.setattr(library, "_SHOWN_AT_ONCE", PATIENCE)
+    monkeypatch.setattr(acted, "_SHOWN_AT_ONCE", PATIENCE)
     broker = make_broker(environment.broker_url.get_secret_value())
     relay = Relay(db, broker, environment)
     thread = threading.Thread(target=relay.run)

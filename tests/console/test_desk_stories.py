@@ -66,6 +66,7 @@ def test_a_thousand_letters_are_redriven_with_preview_and_canary(
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
     page.get_by_label("Go first").fill("5")
     page.get_by_label("Letters a second").fill("1000")
+    page.get_by_label("Number of enrolments").fill("1,000")
     page.get_by_role("button", name="Try 1,000 letters again").click()
     page.get_by_role("heading", name="Run 1").wait_for()
     says(page, "Everything is done.")
@@ -90,6 +91,7 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     page.get_by_role("combobox", name="Do to all that match").select_option("override")
     page.get_by_role("button", name="Preview").click()
     page.get_by_label("Note: why").fill("The pathway is given up.")
+    page.get_by_label("Number of enrolments").fill("292")
     page.get_by_role("button", name="Withdraw 292 enrolments").click()
     says(page, "The run over 292 letters has started.")
     says(page, "Everything is done.")  # the page looks again by itself

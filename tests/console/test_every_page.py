@@ -10,6 +10,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.protections import ProtectionRequest
 from tests.approvals.office import Office
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
+from tests.support.incoming import make_registered
 from tests.world import World, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
@@ -20,6 +21,7 @@ from worker.jobs.files import uploads
 from worker.people import protections
 from worker.search.keeper import keep_all
 from worker.web.console.app import ROUTERS
+from worker.webhooks import endpoints
 
 NO_PAGES = {
     "/console/jobs/{job_id}/events",
@@ -50,6 +52,15 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     wanted = ProtectionRequest(learner_external_id="carla", kind="legal_hold", reason="case 17")
     protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("token:mia"))
     keep_all(db)
+    source = make_registered(db, environment, world.organisation_id)
+    hook = endpoints.create(
+        db,
+        environment,
+        organisation_id=world.organisation_id,
+        url="https://desk.example/hooks/withdrawals",
+        events=["job.held", "enrolment.withdrawn"],
+        actor="token:mia",
+    )
     letters = [str(letter.id) for letter in world.letters()]
     office = Office(db, world, environment)
     office.rules(override=0)
@@ -66,6 +77,13 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/brake": [""],
         "/console/approvals": [""],
         "/console/approvals/{approval_id}": [f"/{asked}"],
+        "/console/settings/sources": [""],
+        "/console/settings/sources/{source_id}": [f"/{source.id}"],
+        "/console/settings/webhooks": [""],
+        "/console/settings/webhooks/{webhook_id}": [f"/{hook.endpoint.id}"],
+        "/console/settings/tokens": [""],
+        "/console/settings/members": [""],
+        "/console/settings/retention": [""],
         "/console/series": ["", "?q=nothing-is-called-so"],
         "/console/series/{series_id}": [f"/{series}", f"/{series}?status=mastered", f"/{series}?enrolled_from=soon"],
         "/console/enrolments": ["", "?learner=anna"],
@@ -114,7 +132,7 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
     shown = _fill(db, world, environment)
     paths = {route.path for router in ROUTERS for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
     assert paths - NO_PAGES == set(shown), "a page without an address here, or an address without a page"
-    page = sign_in("approver", name="anna", viewport={"width": 390, "height": 800})
+    page = sign_in("owner", name="anna", viewport={"width": 390, "height": 800})
     for address in _addresses(shown):
         answer = page.goto(address)
         assert answer is not None

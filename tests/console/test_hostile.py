@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from tests.console.test_library import people
 from tests.support.console import MakeToken, Person
 from tests.world import World
-from worker.web.console import library
+from worker.web.console import acted
 
 LONG = "0" * 19 + "1" + "9" * 5000
 """More digits than int() takes, of which the first twenty look harmless."""
@@ -98,7 +98,7 @@ def test_an_accepted_job_is_reported_although_the_database_goes_away(
     def gone(*_: Any, **__: Any) -> Any:
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    monkeypatch.setattr(library, "show", gone)
+    monkeypatch.setattr(acted, "show", gone)
     enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
     answer = mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
     assert answer.headers["location"] == f"/console/enrolments/{enrolment_id}"
@@ -107,9 +107,9 @@ def test_an_accepted_job_is_reported_although_the_database_goes_away(
 
 def test_only_a_few_requests_wait_for_their_outcome(mia: Person, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs here: whoever waits would hold a thread for as long as the page waits, here an hour."""
-    monkeypatch.setattr(library, "_SHOWN_AT_ONCE", 3600.0)
-    monkeypatch.setattr(library, "_waiting", threading.BoundedSemaphore(1))
-    library._waiting.acquire()
+    monkeypatch.setattr(acted, "_SHOWN_AT_ONCE", 3600.0)
+    monkeypatch.setattr(acted, "_waiting", threading.BoundedSemaphore(1))
+    acted._waiting.acquire()
     enrolment_id = world.one("SELECT min(id) FROM lms.enrolments")
     mia.post(f"/console/enrolments/{enrolment_id}/withdraw", 303, reason="not_required", key="k")
     assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL") == 1

@@ -118,6 +118,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     says(page, f"Onboarding {NASTY}")
     accessible(page)
     page.get_by_label("Note").fill("the course was replaced")
+    page.get_by_label("Number of enrolments").fill("60")
     page.get_by_role("button", name="Withdraw 60 enrolments").click()
     page.wait_for_url("**/console/jobs/*")
     counted = "SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'"
@@ -129,6 +130,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     page.go_forward()
     expect(page.get_by_role("status").filter(has_text="Completed with exceptions")).to_be_visible()
     page.get_by_role("link", name="Undo").click()
+    page.get_by_label("Number of enrolments").fill("60")
     page.get_by_role("button", name="Reinstate 60 enrolments").click()
     expect(page.get_by_role("row", name="Reinstated")).to_contain_text("60")
     assert world.one(counted) == 0

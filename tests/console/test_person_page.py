@@ -1,11 +1,13 @@
 """A person's page: all that is known about them, and protections that an operator sets and an approver lifts."""
 
+import re
 from urllib.parse import quote
 
+import pytest
 from starlette.testclient import TestClient
 
-from tests.support.console import MakeToken, Person
-from tests.world import World, decide_due
+from tests.support.console import MakeToken, Person, ask
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import person_history
@@ -54,3 +56,70 @@ def test_a_learner_is_protected_and_the_protection_lifted_on_their_page(
     assert link in bea.get(f"/console/enrolments?learner={quote('ZOË &')}")
     assert link not in bea.get("/console/enrolments?learner=zoo")
     assert "nothing is known about" in bea.get("/console/people?learner=nobody", 404)
+
+
+@pytest.mark.usefixtures("deciding")
+def test_all_that_is_active_is_withdrawn_and_taken_back_on_the_page_of_a_person(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    """One click for one learner; what a pathway owns stays; who may not act reads who can."""
+    page, form = "/console/people?learner=anna", {"learner": "anna", "key": "one-form"}
+    ids = [world.enrolment("anna") for _ in range(3)]
+    owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
+    secrets = {name: token(role, name=name) for name, role in (("ola", "operator"), ("vic", "viewer"))}
+    vic = Person(client, secrets["vic"])
+    assert "An operator can withdraw 3 enrolments." in vic.get(page)
+    vic.post("/console/people/withdraw", 403, **form, withdrawal_reason="not_required")
+    ola = Person(client, secrets["ola"])
+    shown = ola.get(page)
+    assert ">Withdraw 3 enrolments</button>" in shown
+    assert "1 more is owned by a Learning Pathway and stays." in shown
+    listed = {"enrolment_ids": re.findall(r'name="enrolment_ids" value="(\d+)"', shown)}
+    refused = ola.post("/console/people/withdraw", 422, **form, withdrawal_note="left")
+    assert 'id="wrong-withdrawal_reason"' in refused.text
+    assert ">left</textarea>" in refused.text
+    for _ in range(2):  # the same form, sent twice
+        ola.post("/console/people/withdraw", **form, **listed, withdrawal_reason="not_required")
+        shown = ola.get(page)
+    assert [world.status(one) for one in (*ids, owned)] == ["withdrawn"] * 3 + ["in_progress"]
+    assert "Job 1 has ended: 3 withdrawn." in shown
+    assert shown.count('action="/console/jobs/1/take-back"') == 5, "the banner, each enrolment, and the job"
+
+    back = {"back": page, "enrolment_ids": str(ids[0])}
+    vic = Person(client, secrets["vic"])
+    assert "take-back" not in vic.get(page)
+    vic.post("/console/jobs/1/take-back", 403, **back, key="k")
+    ola = Person(client, secrets["ola"])
+    assert (
+        ola.post("/console/jobs/1/take-back", **{**back, "back": "https://x.example"}, key="a").headers["location"]
+        == "/console"
+    )
+    assert "Reinstated." in ola.get(page)
+    assert [world.status(one) for one in ids] == ["in_progress", "withdrawn", "withdrawn"]
+    ola.post("/console/jobs/1/take-back", **back, key="b")
+    assert "Nothing is left to take back." in ola.get(page)
+    assert ">Take back</button>" in ola.get(f"/console/enrolments/{ids[1]}")
+    for _ in range(2):
+        ola.post("/console/jobs/1/take-back", back=page, key="c")
+        assert "Job 3 has ended: 2 reinstated." in ola.get(page)
+    assert {world.status(one) for one in ids} == {"in_progress"}
+    assert "take-back" not in ola.get(page)
+    assert_balanced(db)
+
+
+@pytest.mark.usefixtures("deciding")
+def test_a_job_of_several_learners_is_taken_back_after_its_plan(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    """On the Series there is the way to it; one click does it for one learner alone."""
+    ids = world.enrolments(3)
+    series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=ids[0])
+    job = ask(db, world, ids)
+    eventually(lambda: world.one("SELECT finished_at FROM withdrawals.jobs"))
+    ola = Person(client, token("operator", name="ola"))
+    page = ola.get(f"/console/series/{series}")
+    assert f'href="/console/jobs/{job.id}/undo?series_id={series}"' in page
+    answer = ola.post(f"/console/jobs/{job.id}/take-back", back=f"/console/series/{series}", key="k")
+    assert answer.headers["location"] == f"/console/jobs/{job.id}/undo"
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
+    assert ">Reinstate 3 enrolments</button>" in ola.get(answer.headers["location"])

@@ -29,9 +29,17 @@ def test_deliveries_are_kept_for_the_set_days_whether_they_arrived_or_failed(
         FROM e, unnest(ARRAY['due', 'delivered', 'failed']) state, unnest(ARRAY[6, 8]) days""",
         o=world.organisation_id,
     )
-    sweep(db, environment.model_copy(update={"webhook_keep_days": 7}))
-    left = [row.type for row in world.run("SELECT type FROM withdrawals.deliveries ORDER BY type")]
-    assert left == ["delivered 6", "due 6", "due 8", "failed 6"], "what is still to be sent is never deleted"
+    kept = environment.model_copy(update={"webhook_keep_days": 7})
+
+    def left() -> list[str]:
+        sweep(db, kept)
+        return [row.type for row in world.run("SELECT type FROM withdrawals.deliveries ORDER BY type")]
+
+    assert left() == ["delivered 6", "due 6", "due 8", "failed 6"], "what is still to be sent is never deleted"
+    world.run("UPDATE withdrawals.endpoints SET paused_because = 'x', paused_at = now() - interval '6 days'")
+    assert "due 8" in left(), "it is sent once the webhook is resumed"
+    world.run("UPDATE withdrawals.endpoints SET paused_because = 'x', paused_at = now() - interval '8 days'")
+    assert left() == ["delivered 6", "due 6", "failed 6"], "nobody resumes it"
 
 
 def test_minutes_of_the_brake_are_deleted_after_the_longest_window_in_batches(

@@ -74,8 +74,8 @@ class Estate:
         )
         return {
             table: self.world.one(
-                "SELECT count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM"
-                f" (SELECT (to_jsonb(t) - 'last_used_at' - 'seen_at')::text AS line FROM {table} t) lines"
+                "SELECT count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM (SELECT"
+                f" (to_jsonb(t) - '{{last_used_at,last_event_at,seen_at}}'::text[])::text AS line FROM {table} t) lines"
             )
             for (table,) in tables
         }
@@ -122,6 +122,9 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
         db, organisation_id=organisation_id, act="redrive", wanted=LetterFilter(), actor=f"test:{mark}", note=mark
     )
     make_source(db, settings, organisation_id, f"hr-{mark}")
+    machine = tokens.create(
+        db, organisation_id=organisation_id, name=f"machine-{mark}", role="viewer", actor=f"test:{mark}"
+    )
     back = PersonEvent(type="user.reactivated", external_id=learner)
     proposal = limits.propose(
         db, organisation_id=organisation_id, wanted=LimitRequest(note=mark, floor=1000), who=Actor(f"test:{mark}")
@@ -144,6 +147,8 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
             "approval_id": _approval(db, organisation_id, letter, mark),
+            "source_id": world.one("SELECT max(id) FROM withdrawals.sources"),
+            "token_id": machine.token.id,
             "session_id": _session(world, db, settings, organisation_id, mark),
             "protection_id": hold.id,
             "roster_id": _roster(world, db, organisation_id, mark),

@@ -54,7 +54,7 @@ class Person:
         assert answer.status_code == status, (path, answer.status_code, answer.text[:2000])
         return str(answer.text)
 
-    def post(self, path: str, expected: int = 303, /, **form: str) -> Any:
+    def post(self, path: str, expected: int = 303, /, **form: str | list[str]) -> Any:
         answer = self._visitor.post(path, **form)
         assert answer.status_code == expected, (path, answer.status_code, answer.text[:2000])
         return answer

@@ -157,7 +157,8 @@ def revoke(database: Database, *, organisation_id: int, token_id: int, actor: st
         token = tokens.revoke(connection, organisation_id, token_id)
         if token is None:
             raise NotFoundError(f"there is no token {token_id} in this organisation")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.revoke")
+        detail = json.dumps({"name": token.name, "id": token.id})
+        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.revoke", detail=detail)
         return token
 
     token = database.run(work)

@@ -98,6 +98,13 @@ def open_plan(organisation_id: int, reason: str | None, selection: Selection, pl
     return Planned(found["outcomes"])
 
 
+def read_counts(organisation_id: int, plan_hash: str) -> dict[str, int] | None:
+    """How many enrolments have each outcome by a plan of an organisation; None: this is not the hash of one."""
+    sealed = Seal(settings(), "plan").open(plan_hash)
+    found = json.loads(sealed) if sealed else None
+    return found["outcomes"] if found and found["organisation"] == organisation_id else None
+
+
 def compare(connection: Connection, organisation_id: int, job_id: int, planned: Planned) -> None:
     """Refuse a job, just frozen, whose outcomes are no longer those of its plan.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, text, tuple_
 
 from schemas.audit import AuditFilter
 from worker.ledger.books.audit_chain import ERASED_HASH, RECORD
@@ -61,6 +61,23 @@ def list_acts(
         conditions.append(tuple_(audit.c.at, audit.c.id) < tuple_(last.scalar_subquery(), before))
     page = select(*_COLUMNS).where(*conditions).order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit)
     return [Act(**row) for row in connection.execute(page).mappings()]
+
+
+# As the index `audit_of_settings` has it: else the events about persons would be looked through.
+_OF_SETTINGS = select(*_COLUMNS).where(
+    audit.c.organisation_id == bindparam("organisation_id"),
+    func.split_part(audit.c.action, literal_column("'.'"), literal_column("1")) == bindparam("kind"),
+    audit.c.job_id.is_(None),
+    audit.c.dead_letter_id.is_(None),
+    ~audit.c.detail.has_key(literal_column("'external_id'")),
+)
+
+
+def list_settings_acts(connection: Connection, organisation_id: int, kind: str, *, limit: int) -> list[Act]:
+    """Acts on settings of a kind, newest first: `token` for all that begin with `token.`."""
+    page = _OF_SETTINGS.order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit)
+    rows = connection.execute(page, {"organisation_id": organisation_id, "kind": kind})
+    return [Act(**row) for row in rows.mappings()]
 
 
 _OF_DAY = text(f"""

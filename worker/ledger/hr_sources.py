@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, case, func, select, update
+from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import sources
@@ -29,6 +29,10 @@ class RegisteredSource:
     """Until then the secret before the last rotation is accepted too."""
     api_url: str | None = None
     """Where the API of the HR system is; None: at its usual address, or it is not asked."""
+    last_event_at: datetime | None = None
+    """When it last sent something that was genuine, to the minute."""
+    rotated_at: datetime | None = None
+    """When its secret was last replaced."""
 
     @property
     def grace(self) -> timedelta:
@@ -49,6 +53,8 @@ _SOURCE = (
     sources.c.disabled_at,
     case((_IS_ROTATING, sources.c.previous_until)).label("previous_until"),
     sources.c.api_url,
+    sources.c.last_event_at,
+    sources.c.rotated_at,
 )
 _SECRETS = (sources.c.secret, case((_IS_ROTATING, sources.c.previous_secret)).label("previous_secret"))
 _LIVE = sources.c.disabled_at.is_(None)
@@ -111,6 +117,21 @@ def find_by_id(connection: Connection, kind: str, source_id: int) -> list[tuple[
     return [_with_secrets(row) for row in connection.execute(_OF_ID, {"kind": kind, "id": source_id})]
 
 
+def find(connection: Connection, organisation_id: int, source_id: int) -> RegisteredSource | None:
+    """A source of an organisation, also one that is disabled."""
+    its = select(*_SOURCE).where(sources.c.organisation_id == organisation_id, sources.c.id == source_id)
+    return _one(connection.execute(its).one_or_none())
+
+
+_HEARD_BEFORE = or_(sources.c.last_event_at.is_(None), sources.c.last_event_at < func.now() - timedelta(minutes=1))
+
+
+def record_events(connection: Connection, source_ids: Sequence[int]) -> None:
+    """Record that sources send events, each at most once a minute. One that another process records is left to it."""
+    due = select(sources.c.id).where(sources.c.id.in_(source_ids), _HEARD_BEFORE).with_for_update(skip_locked=True)
+    connection.execute(update(sources).where(sources.c.id.in_(due)).values(last_event_at=func.now()))
+
+
 def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[RegisteredSource, str] | None:
     """Lock a live source; with its newest secret, sealed."""
     row = connection.execute(
@@ -134,7 +155,7 @@ def rotate(
     changed = (
         update(sources)
         .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
-        .values(secret=secret, **previous)
+        .values(secret=secret, rotated_at=func.now(), **previous)
     )
     return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
 

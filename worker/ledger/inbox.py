@@ -223,6 +223,25 @@ def show_receipt(connection: Connection, organisation_id: int, receipt_id: int) 
     return ShownReceipt(**row) if row else None
 
 
+_LATEST = text("""
+SELECT id, door, idempotency_key AS key, status, waiting, job_id, dead_letter_id, type, occurred_at, effective_at,
+    received_at, applied_at
+FROM (SELECT * FROM withdrawals.receipts ORDER BY id DESC LIMIT :window) r
+WHERE r.organisation_id = :organisation_id AND r.door = :door ORDER BY r.id DESC LIMIT :limit
+""")
+
+
+def list_latest(
+    connection: Connection, organisation_id: int, door: str, *, limit: int, window: int = 20_000
+) -> list[ShownReceipt]:
+    """The newest receipts of a door, among the last `window` of the service: no index of the door is kept for it.
+
+    Such an index would have to be written with every event.
+    """
+    values = {"organisation_id": organisation_id, "door": door, "limit": limit, "window": window}
+    return [ShownReceipt(**row) for row in connection.execute(_LATEST, values).mappings()]
+
+
 _ZONES = text("SELECT id, timezone FROM lms.organisations WHERE id = ANY(:ids)")
 
 

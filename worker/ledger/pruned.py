@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, select, text
+
+from worker.models import prunes
 
 _HOLD = text("""
 SELECT prune_id FROM withdrawals.jobs WHERE id = :job_id AND organisation_id = :organisation_id FOR KEY SHARE
@@ -23,6 +26,14 @@ def pruned_at(connection: Connection, organisation_id: int, job_id: int) -> date
     """When a job's details were pruned; None: they were not."""
     found: datetime | None = connection.scalar(_PRUNED_AT, {"organisation_id": organisation_id, "job_id": job_id})
     return found
+
+
+def list_prunes(connection: Connection, organisation_id: int, *, limit: int) -> list[Row[Any]]:
+    """The newest records of what was pruned of an organisation."""
+    its = select(
+        prunes.c.id, prunes.c.kind, prunes.c.day, prunes.c.row_count, prunes.c.pruned_by, prunes.c.pruned_at
+    ).where(prunes.c.organisation_id == organisation_id)
+    return list(connection.execute(its.order_by(prunes.c.id.desc()).limit(limit)))
 
 
 _FORGOTTEN = text("""

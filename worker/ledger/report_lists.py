@@ -59,6 +59,29 @@ def enrolment_page(
     return connection.execute(page, {"organisation_id": organisation_id}).all()
 
 
+def count_enrolments(
+    connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period, *, most: int
+) -> int:
+    """How many enrolments a filter finds; `most` and one more where there are more."""
+    found = _enrolments(wanted, period).limit(most + 1).subquery()
+    return int(
+        connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
+    )  # fmt: skip
+
+
+def count_outcomes(
+    connection: Connection, organisation_id: int, wanted: OutcomeFilter, period: Period, *, most: int
+) -> int:
+    """How many outcomes a filter finds; `most` and one more where there are more."""
+    kinds = [
+        rows.where(*outcome_conditions(wanted, period, o)).limit(most + 1) for o, rows in _kinds_of_outcomes()
+    ]  # fmt: skip
+    found = union_all(*kinds).limit(most + 1).subquery()
+    return int(
+        connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
+    )  # fmt: skip
+
+
 def every_enrolment(
     connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period
 ) -> Generator[Rows, None, None]:

@@ -199,6 +199,12 @@ def list_enrolments(
     return [EnrolmentDetails(**row) for row in connection.execute(_with_names(page)).mappings()]
 
 
+def list_codes(connection: Connection, organisation_id: int, *, limit: int) -> list[tuple[str, str]]:
+    """Codes and titles of the first Series, by code."""
+    found = select(series.c.code, series.c.title).where(series.c.organisation_id == organisation_id)
+    return [(row.code, row.title) for row in connection.execute(found.order_by(series.c.code).limit(limit))]
+
+
 def find_enrolment(connection: Connection, organisation_id: int, enrolment_id: int) -> EnrolmentDetails | None:
     """One enrolment of an organisation."""
     one = _own_enrolments(organisation_id).where(enrolments.c.id == enrolment_id)

@@ -107,7 +107,7 @@ def pause(connection: Connection, claimed: ClaimedBatch, *, because: str) -> Non
 
 
 def resume(connection: Connection, organisation_id: int, endpoint_id: int, place: Place | None) -> bool:
-    """Send batches again, from another place if one is given. False: there is no such enabled endpoint.
+    """Send again, batches from another place if one is given. False: there is no such endpoint to go on with.
 
     A batch that is on its way loses its claim, and is not counted as arrived.
     """
@@ -116,5 +116,6 @@ def resume(connection: Connection, organisation_id: int, endpoint_id: int, place
     if place is not None:
         values |= {"feed_cursor": str(place), "feed_position": place.finished}
     its = endpoints.c.id == endpoint_id, endpoints.c.organisation_id == organisation_id
-    enabled = update(endpoints).where(*its, endpoints.c.follows, endpoints.c.disabled_at.is_(None))
+    can_go_on = endpoints.c.follows if place is not None else endpoints.c.follows | endpoints.c.paused_at.is_not(None)
+    enabled = update(endpoints).where(*its, can_go_on, endpoints.c.disabled_at.is_(None))
     return connection.execute(enabled.values(values)).rowcount == 1

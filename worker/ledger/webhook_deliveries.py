@@ -110,7 +110,7 @@ SELECT d.id FROM withdrawals.endpoints e CROSS JOIN LATERAL (
     WHERE d.endpoint_id = e.id AND d.state IN ('due', 'sending')
         AND (d.state = 'due' OR d.lease_until < clock_timestamp())
     ORDER BY d.attempts, d.id LIMIT {each}) d
-WHERE e.disabled_at IS NULL AND e.rest_until <= clock_timestamp()
+WHERE e.disabled_at IS NULL AND e.paused_at IS NULL AND e.rest_until <= clock_timestamp()
 """
 _ANY_SENDABLE = text(f"SELECT EXISTS ({_SENDABLE.format(each=1)})")
 
@@ -233,7 +233,20 @@ _DELETE_DELIVERED = text(_DELETE_OLD.format(state="delivered", time="delivered_a
 _DELETE_FAILED = text(_DELETE_OLD.format(state="failed", time="created_at"))
 
 
+# What waits for an endpoint that nobody resumes would stay for ever.
+_DELETE_PAUSED = text("""
+DELETE FROM withdrawals.deliveries WHERE id IN (
+    SELECT d.id FROM withdrawals.endpoints e JOIN withdrawals.deliveries d ON d.endpoint_id = e.id
+    WHERE e.paused_at < now() - CAST(:keep AS interval) AND d.state = 'due'
+        AND d.created_at < now() - CAST(:keep AS interval) LIMIT :most FOR UPDATE OF d SKIP LOCKED)
+""")
+_DELETES = (_DELETE_DELIVERED, _DELETE_FAILED, _DELETE_PAUSED)
+
+
 def delete_old(connection: Connection, *, keep: timedelta, most: int = 5000) -> int:
-    """Delete deliveries that arrived, or failed for good, longer ago than `keep`, up to `most` of each; how many."""
+    """Delete deliveries that arrived, failed for good, or waited for a paused endpoint, longer ago than `keep`.
+
+    Up to `most` of each; how many.
+    """
     values = {"keep": keep, "most": most}
-    return sum(connection.execute(statement, values).rowcount for statement in (_DELETE_DELIVERED, _DELETE_FAILED))
+    return sum(connection.execute(statement, values).rowcount for statement in _DELETES)

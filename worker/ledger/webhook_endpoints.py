@@ -31,6 +31,8 @@ class EndpointRecord:
     failing_since: datetime | None
     paused_at: datetime | None
     paused_because: str | None
+    rotated_at: datetime | None
+    """When its secret was last replaced."""
 
 
 _COLUMNS = (
@@ -49,6 +51,7 @@ _COLUMNS = (
     endpoints.c.failing_since,
     endpoints.c.paused_at,
     endpoints.c.paused_because,
+    endpoints.c.rotated_at,
 )
 
 
@@ -89,6 +92,13 @@ def list_endpoints(connection: Connection, organisation_id: int) -> list[Endpoin
     return [EndpointRecord(**row) for row in connection.execute(own).mappings()]
 
 
+def lock(connection: Connection, organisation_id: int, endpoint_id: int) -> EndpointRecord | None:
+    """Lock an endpoint of an organisation."""
+    one = select(*_COLUMNS).where(endpoints.c.id == endpoint_id, endpoints.c.organisation_id == organisation_id)
+    row = connection.execute(one.with_for_update()).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None
+
+
 def rotate_secret(
     connection: Connection, organisation_id: int, endpoint_id: int, *, secret: str, keep: timedelta
 ) -> EndpointRecord | None:
@@ -103,9 +113,34 @@ def rotate_secret(
             endpoints.c.organisation_id == organisation_id,
             endpoints.c.disabled_at.is_(None),
         )
-        .values(secret=secret, previous_secret=endpoints.c.secret, previous_until=func.now() + keep)
+        .values(
+            secret=secret,
+            previous_secret=endpoints.c.secret,
+            previous_until=func.now() + keep,
+            rotated_at=func.now(),
+        )
     )
     row = connection.execute(rotated.returning(*_COLUMNS)).mappings().one_or_none()
+    return EndpointRecord(**row) if row else None
+
+
+def pause_endpoint(
+    connection: Connection, organisation_id: int, endpoint_id: int, *, because: str
+) -> EndpointRecord | None:
+    """Send an endpoint nothing until it is resumed. The first time and cause stay. None: there is no enabled one."""
+    paused = (
+        update(endpoints)
+        .where(
+            endpoints.c.id == endpoint_id,
+            endpoints.c.organisation_id == organisation_id,
+            endpoints.c.disabled_at.is_(None),
+        )
+        .values(
+            paused_at=func.coalesce(endpoints.c.paused_at, func.now()),
+            paused_because=func.coalesce(endpoints.c.paused_because, because),
+        )
+    )
+    row = connection.execute(paused.returning(*_COLUMNS)).mappings().one_or_none()
     return EndpointRecord(**row) if row else None
 
 

@@ -1,6 +1,7 @@
 """HR sources: created, rotated, disabled; and which of them sent a request."""
 
 import base64
+import json
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 import structlog
 from sqlalchemy import Connection
 
+from schemas.sources import Source
 from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
 from worker.access.sealing import Seal
 from worker.config import Settings
@@ -21,6 +23,7 @@ from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import event_publishers
+from worker.records import Seen
 from worker.rules import ROSTER
 from worker.webhooks import safe_post
 
@@ -120,7 +123,7 @@ def create(
                 if secrets_of_known[0] == sealed:  # the answer to the first commit was lost
                     return known
             raise ConflictError(f"name: a source {name!r} exists. Rotate its secret, or disable it first.")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.create")
+        _audit(connection, made, actor, "create", kind=kind, on_deactivate=on_deactivate, grace_hours=grace_hours)
         return made
 
     source = database.run(work)
@@ -137,12 +140,17 @@ def rotate(
     actor: str,
     keep_hours: int = 72,
     secret: str | None = None,
+    seen: Seen | None = None,
 ) -> NewSecret:
     """Give a source a new secret. The one before is accepted for `keep_hours` more, so that no event is lost.
+
+    `seen`: when the secret was last replaced, as the caller knows it. A form that is sent twice would otherwise end the
+    secret that the HR system still uses.
 
     Raises:
         NotFoundError: there is no such live source in this organisation.
         InvalidInputError: the secret or `keep_hours` is wrong.
+        ConflictError: the secret was replaced since the caller saw it.
     """
     if not 0 <= keep_hours <= MAX_GRACE_HOURS:
         raise InvalidInputError(f"keep_hours: must be from 0 to {MAX_GRACE_HOURS}")
@@ -156,7 +164,9 @@ def rotate(
             raise NotFoundError(f"there is no live source {source_id} in this organisation")
         if newest_secret == sealed:  # the answer to the first commit was lost
             return source
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.rotate")
+        if seen is not None and seen.at != source.rotated_at:
+            raise ConflictError("the secret was replaced meanwhile; its history says by whom. Nothing was changed now.")
+        _audit(connection, source, actor, "rotate", keep_hours=keep_hours)
         return hr_sources.rotate(
             connection, organisation_id, source_id, secret=sealed, keep=timedelta(hours=keep_hours)
         )
@@ -208,13 +218,32 @@ def disable(database: Database, *, organisation_id: int, source_id: int, actor: 
         source = hr_sources.disable(connection, organisation_id, source_id)
         if source is None:
             raise NotFoundError(f"there is no source {source_id} in this organisation")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.disable")
+        _audit(connection, source, actor, "disable")
         return source
 
     source = database.run(work)
     forget_all()
     log.info("source.disabled", source_id=source.id, organisation_id=organisation_id)
     return source
+
+
+def find(database: Database, organisation_id: int, source_id: int) -> RegisteredSource:
+    """A source of an organisation, also one that is disabled.
+
+    Raises:
+        NotFoundError: there is no such source in this organisation.
+    """
+    with database.begin() as connection:
+        found = hr_sources.find(connection, organisation_id, source_id)
+    if found is None:
+        raise NotFoundError(f"there is no source {source_id} in this organisation")
+    return found
+
+
+def show(source: RegisteredSource) -> Source:
+    """A source as it is shown, with the path to which it sends."""
+    known = {name: getattr(source, name) for name in Source.model_fields if name != "path"}
+    return Source(**known, path=f"{KINDS[source.kind]}/{source.name}")
 
 
 def list_sources(database: Database, organisation_id: int) -> list[RegisteredSource]:
@@ -259,6 +288,13 @@ def recall(
 def source_seal(settings: Settings) -> Seal:
     """Seals and opens the secrets of sources."""
     return Seal(settings, "hr-secret")
+
+
+def _audit(connection: Connection, source: RegisteredSource, actor: str, act: str, **detail: object) -> None:
+    about = json.dumps({"source": source.name, "id": source.id, **detail})
+    jobs.audit(
+        connection, organisation_id=source.organisation_id, actor=actor, action=f"source.{act}", detail=about
+    )  # fmt: skip
 
 
 def _find_genuine(candidates: Sequence[Candidate], genuine: Callable[[str], bool]) -> RegisteredSource | None:

@@ -31,3 +31,29 @@ def list_outcomes(
     with database.begin() as connection:
         period = find_period(connection, organisation_id, wanted)
         return report_lists.outcome_page(connection, organisation_id, wanted, period, before=before, limit=limit)
+
+
+COUNTED_AT_MOST = 5_000
+"""Rows that a page counts; of more it says that there are more."""
+
+
+def count_enrolments(database: Database, organisation_id: int, wanted: EnrolmentFilter) -> int:
+    """How many enrolments a filter finds, or one more than `COUNTED_AT_MOST`.
+
+    Raises:
+        InvalidInputError: the period ends before it starts, or a day is too far away.
+    """
+    with database.begin() as connection:
+        period = find_period(connection, organisation_id, wanted)
+        return report_lists.count_enrolments(connection, organisation_id, wanted, period, most=COUNTED_AT_MOST)
+
+
+def count_outcomes(database: Database, organisation_id: int, wanted: OutcomeFilter) -> int:
+    """How many outcomes a filter finds, or one more than `COUNTED_AT_MOST`.
+
+    Raises:
+        InvalidInputError: the period ends before it starts, or a day is too far away.
+    """
+    with database.begin() as connection:
+        period = find_period(connection, organisation_id, wanted)
+        return report_lists.count_outcomes(connection, organisation_id, wanted, period, most=COUNTED_AT_MOST)

@@ -31,12 +31,14 @@ from worker.web.api import (
     receipts,
     reinstate,
     reports,
+    retention,
     rosters,
     runs,
     search,
     sessions,
     sources,
     submit,
+    tokens,
     webhooks,
 )
 from worker.web.auth import TokenFirst
@@ -81,7 +83,6 @@ ROUTERS = [
     audit.router,
     protections.router,
     rosters.router,
-    sources.router,
     people.router,
     search.router,
     approvals.router,
@@ -92,6 +93,9 @@ ROUTERS = [
     webhooks.router,
     notifications.router,
     sessions.router,
+    tokens.router,
+    sources.router,
+    retention.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
 # has an application of its own.

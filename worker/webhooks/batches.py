@@ -11,14 +11,14 @@ import structlog
 
 from schemas.feed import BATCH_MEDIA_TYPE
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, GoneError, NotFoundError
-from worker.ledger import feed, jobs, webhook_batches, webhook_endpoints
+from worker.ledger import feed, webhook_batches, webhook_endpoints
 from worker.ledger.feed import Page, Place
 from worker.ledger.webhook_batches import ClaimedBatch
 from worker.ledger.webhook_endpoints import EndpointRecord
 from worker.telemetry import metrics
-from worker.webhooks import safe_post
+from worker.webhooks import endpoints, safe_post
 from worker.webhooks.endpoints import webhook_seal
 from worker.webhooks.signing import CANNOT_DECRYPT, open_secrets, rest_seconds, signed_headers
 
@@ -55,7 +55,7 @@ def send_next(database: Database, settings: Settings) -> bool:
 def resume(
     database: Database, *, organisation_id: int, endpoint_id: int, after: str | None, actor: str
 ) -> EndpointRecord:
-    """Send an endpoint batches again, from its place or from another one: that is also a replay.
+    """Send an endpoint that was paused again, batches from its place or from another one: that is also a replay.
 
     `after`: a cursor, or `latest`; None: go on where it was.
 
@@ -75,7 +75,8 @@ def resume(
             place = feed.find_end(connection, organisation_id)
         if not webhook_batches.resume(connection, organisation_id, endpoint_id, place):
             raise ConflictError(f"webhook {endpoint_id} is disabled, or wants no events of enrolments")
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.resume")
+        endpoints.audit(connection, found, actor, "resume", **({} if after is None else {"after": after}))
+        notify_after_commit(connection)
         found = webhook_endpoints.find_endpoint(connection, organisation_id, endpoint_id)
     assert found is not None  # noqa: S101 - for the type checker
     log.info("webhook.resumed", endpoint_id=endpoint_id, organisation_id=organisation_id)

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
-from worker.ledger import jobs, webhook_deliveries
+from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
 from worker.telemetry import metrics
-from worker.webhooks import batches, safe_post
+from worker.webhooks import batches, endpoints, safe_post
 from worker.webhooks.endpoints import webhook_seal
 from worker.webhooks.signing import CANNOT_DECRYPT, open_secrets, rest_seconds, signed_headers
 
@@ -107,7 +107,7 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
     def make_due(connection: Connection) -> bool:
         replayed = webhook_deliveries.replay(connection, organisation_id, delivery_id)
         if replayed:
-            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="webhook.replay")
+            _audit_replay(connection, organisation_id, delivery_id, actor)
             notify_after_commit(connection)
         return replayed
 
@@ -116,6 +116,13 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
     if not replayed and found.state != "due":
         raise ConflictError(f"delivery {delivery_id} is {found.state}: it is on its way, or its webhook is disabled")
     return found
+
+
+def _audit_replay(connection: Connection, organisation_id: int, delivery_id: int, actor: str) -> None:
+    found = webhook_deliveries.find_delivery(connection, organisation_id, delivery_id)
+    endpoint = found and webhook_endpoints.find_endpoint(connection, organisation_id, found.endpoint_id)
+    if endpoint:
+        endpoints.audit(connection, endpoint, actor, "replay", delivery=delivery_id)
 
 
 def _send(database: Database, settings: Settings, claimed: ClaimedDelivery) -> None:

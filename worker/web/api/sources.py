@@ -1,17 +1,38 @@
-"""When each source of HR events was last heard: `/v1/sources/heard`."""
+"""HR sources over HTTP: `/v1/sources`."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Response
 
 from schemas import answers
 from schemas.rosters import HeardSource, SilenceLimit
-from worker.people import heard
-from worker.web.auth import Owner, Viewer
-from worker.web.context import Context
+from schemas.sources import NewSource, SecretRotation, Source, SourceRequest
+from worker.people import heard, hr_sources, source_events
+from worker.web.auth import Operator, Owner, Viewer
+from worker.web.context import Context, RowId
 from worker.web.problems import describes
 
-router = APIRouter(prefix="/v1/sources", tags=["sources"], responses=describes())
+router = APIRouter(prefix="/v1/sources", tags=["HR sources"], responses=describes())
+
+
+@router.get("")
+def list_sources(context: Context, who: Viewer) -> answers.Page[Source]:
+    """Every HR source, disabled ones included, newest first, without secrets."""
+    found = hr_sources.list_sources(context.database, who.organisation_id)
+    return answers.Page(items=[hr_sources.show(one) for one in found], next_cursor=None)
+
+
+@router.post("", status_code=201, responses=describes(409))
+def create_source(context: Context, who: Owner, request: SourceRequest, response: Response) -> NewSource:
+    """Let an HR system send events. The secret is shown only once."""
+    made = hr_sources.create(
+        context.database,
+        context.settings,
+        organisation_id=who.organisation_id,
+        actor=who.actor,
+        **request.model_dump(),
+    )
+    return _with_secret(made, response)
 
 
 @router.get("/heard")
@@ -29,3 +50,57 @@ def set_silence_limit(
     return heard.set_limit(
         context.database, organisation_id=who.organisation_id, source=source, hours=body.hours, actor=who.actor
     )
+
+
+@router.post("/{source_id}/rotate", responses=describes(404))
+def rotate_source(
+    context: Context, who: Owner, source_id: RowId, request: SecretRotation, response: Response
+) -> NewSource:
+    """Give a source a new secret. The one before is accepted for some hours more, so that no event is lost."""
+    made = hr_sources.rotate(
+        context.database,
+        context.settings,
+        organisation_id=who.organisation_id,
+        source_id=source_id,
+        actor=who.actor,
+        keep_hours=request.keep_hours,
+        secret=request.secret,
+    )
+    return _with_secret(made, response)
+
+
+@router.post("/{source_id}/disable", responses=describes(404))
+def disable_source(context: Context, who: Owner, source_id: RowId) -> Source:
+    """Accept nothing from a source any more."""
+    found = hr_sources.disable(
+        context.database, organisation_id=who.organisation_id, source_id=source_id, actor=who.actor
+    )
+    return hr_sources.show(found)
+
+
+@router.post("/{source_id}/test", responses=describes(404, 409))
+def test_source(context: Context, who: Operator, source_id: RowId) -> answers.ShownReceipt:
+    """Take in a test event as if the source had sent it. It is about nobody: it is stored, and ignored."""
+    found = source_events.send_test(
+        context.database, context.settings, organisation_id=who.organisation_id, source_id=source_id, actor=who.actor
+    )
+    return answers.ShownReceipt.model_validate(found)
+
+
+@router.get("/{source_id}/events", responses=describes(404))
+def list_source_events(
+    context: Context,
+    who: Viewer,
+    source_id: RowId,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of items.")] = 20,
+) -> answers.Page[answers.ShownReceipt]:
+    """The receipts of a source's newest events, among the last 20,000 of the service."""
+    found = source_events.list_latest(
+        context.database, organisation_id=who.organisation_id, source_id=source_id, limit=limit
+    )
+    return answers.Page(items=[answers.ShownReceipt.model_validate(one) for one in found], next_cursor=None)
+
+
+def _with_secret(made: hr_sources.NewSecret, response: Response) -> NewSource:
+    response.headers["Cache-Control"] = "no-store"
+    return NewSource(**hr_sources.show(made.source).model_dump(), secret=made.secret)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from schemas import answers
-from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint, ResumeRequest
+from schemas.webhooks import Delivery, Endpoint, EndpointRequest, NewEndpoint, ResumeRequest, WebhookRotation
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.web.auth import Operator, Owner, Viewer
@@ -40,6 +40,33 @@ def create_webhook(context: Context, who: Owner, request: EndpointRequest, respo
     return NewEndpoint(**shown.model_dump(), secret=created.secret)
 
 
+@router.post("/{webhook_id}/rotate", responses=describes(404))
+def rotate_webhook(
+    context: Context, who: Owner, webhook_id: RowId, request: WebhookRotation, response: Response
+) -> NewEndpoint:
+    """Give an endpoint a new secret. For some hours events bear both signatures, so that the receiver refuses none."""
+    rotated = endpoints.rotate(
+        context.database,
+        context.settings,
+        organisation_id=who.organisation_id,
+        endpoint_id=webhook_id,
+        actor=who.actor,
+        keep_hours=request.keep_hours,
+    )
+    response.headers["Cache-Control"] = "no-store"
+    shown = Endpoint.model_validate(rotated.endpoint)
+    return NewEndpoint(**shown.model_dump(), secret=rotated.secret)
+
+
+@router.post("/{webhook_id}/pause", responses=describes(404))
+def pause_webhook(context: Context, who: Operator, webhook_id: RowId) -> Endpoint:
+    """Send an endpoint nothing until somebody resumes it. What happens meanwhile waits."""
+    found = endpoints.pause(
+        context.database, organisation_id=who.organisation_id, endpoint_id=webhook_id, actor=who.actor
+    )
+    return Endpoint.model_validate(found)
+
+
 @router.post("/{webhook_id}/disable", responses=describes(404))
 def disable_webhook(context: Context, who: Owner, webhook_id: RowId) -> Endpoint:
     """Send an endpoint nothing more."""
@@ -51,7 +78,7 @@ def disable_webhook(context: Context, who: Owner, webhook_id: RowId) -> Endpoint
 
 @router.post("/{webhook_id}/resume", responses=describes(404, 409, "cursor_gone"))
 def resume_webhook(context: Context, who: Operator, webhook_id: RowId, request: ResumeRequest) -> Endpoint:
-    """Send batches of the feed again to an endpoint that was paused. With `after`, from that place: also a replay."""
+    """Go on with an endpoint that was paused. With `after`, batches of the feed from that place: also a replay."""
     found = batches.resume(
         context.database,
         organisation_id=who.organisation_id,

@@ -30,6 +30,11 @@ from worker.web.console import (
     withdraw_file,
 )
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
+from worker.web.console.settings import members as settings_members
+from worker.web.console.settings import retention as settings_retention
+from worker.web.console.settings import sources as settings_sources
+from worker.web.console.settings import tokens as settings_tokens
+from worker.web.console.settings import webhooks as settings_webhooks
 
 ROUTERS = [
     sign_in.router,
@@ -53,6 +58,11 @@ ROUTERS = [
     receipt.router,
     people.router,
     search.router,
+    settings_sources.router,
+    settings_webhooks.router,
+    settings_members.router,
+    settings_retention.router,
+    settings_tokens.router,
 ]
 # Once for the process, as the routes of the API.
 _INCLUDED = APIRouter()

@@ -31,6 +31,20 @@ def parse(model: type[T], **values: Any) -> T:
         raise InvalidInputError(f"{field}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
+def parse_number(given: str, name: str) -> int | None:
+    """A whole number that a person typed; None where they typed nothing.
+
+    Raises:
+        InvalidInputError: it is not a whole number.
+    """
+    cleaned = given.replace(",", "").replace(" ", "")
+    if not cleaned:
+        return None
+    if not (cleaned.isascii() and cleaned.isdigit()) or len(cleaned) > 9:
+        raise InvalidInputError(f"{name}: enter a whole number")
+    return int(cleaned)
+
+
 def parse_choice(given: str, name: str) -> int | None:
     """The id of the row that was chosen from a list, None where nothing was chosen.
 

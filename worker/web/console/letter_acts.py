@@ -12,6 +12,7 @@ from schemas.runs import RedriveRequest
 from worker.dead_letters import acts, desk, desk_acts, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import CountedRun
+from worker.web.console import weight
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
 from worker.web.console.letters import parse_assignee
@@ -60,20 +61,33 @@ def begin(
     canary: Text = str(runs.CANARY),
     to: Text = "",
     name: Text = "",
+    typed: Text = "",
 ) -> Response:
     """Do it, to all that match and not to a page of them."""
     view.caller.must_be(_role(act))
-    given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name}
+    given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name, "typed": typed}
     try:
         if act == ASSIGN:
             return _assign(view, wanted, parse_assignee(view, to, name), parse(Act, note=note.strip() or None).note)
         how = parse(RedriveRequest, rate=rate, canary=canary, note=note.strip() or None)
+        _check_weight(view, wanted, act, typed)
         begun = _start(view, wanted, act, how, expected)
     except InvalidInputError as error:
         return _page(view, wanted, act, status=422, error=str(error), **given)
     except ConflictError as error:
         return _page(view, wanted, act, status=409, error=str(error), **given)
     return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} has started.")
+
+
+def _check_weight(view: View, wanted: ChosenFilter, act: str, typed: str) -> None:
+    if acts.parse_act(act) in acts.ATTEMPTS:
+        found = runs.preview(view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter)
+        weight.check(view, typed, enrolments=_withdrawn(found), learners=_withdrawn(found))
+
+
+def _withdrawn(found: Mapping[str, Any]) -> int:
+    """Enrolments that an act would withdraw: at the least as many as learners."""
+    return int(found["outcomes"].get("withdrawn", 0)) + int(found["also"])
 
 
 def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> CountedRun:
@@ -131,6 +145,8 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         act=act,
         acts=acts.ACTS,
         found=found,
+        large=weight.is_large(view, _withdrawn(found)),
+        going=_withdrawn(found),
         lines=_lines(act, found),
         causes=[item for item in causes.items if act == ASSIGN or act in acts.remedies(LetterCode(item.code))],
         context=context,
@@ -140,7 +156,15 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         names=desk_acts.list_names(view.database, view.organisation_id) if act == ASSIGN else [],
         note_needed=act in acts.RESOLUTIONS,
         error=error,
-        given={"note": "", "rate": str(runs.RATE), "canary": str(runs.CANARY), "to": "me", "name": "", **given},
+        given={
+            "note": "",
+            "rate": str(runs.RATE),
+            "canary": str(runs.CANARY),
+            "to": "me",
+            "name": "",
+            "typed": "",
+            **given,
+        },
     )
 
 

@@ -1,25 +1,22 @@
 """The Series library: Series, their enrolments, one enrolment and its withdrawal."""
 
-import threading
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
-from schemas.catalogue import OUTCOMES, JobState, Outcome, Reason, Source, Status
+from schemas.catalogue import Reason, Source, Status
 from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
-from worker.jobs.show import show
-from worker.ledger import series_library
+from worker.ledger import job_lists, series_library, standing
 from worker.ledger.protections import find_last
 from worker.ledger.series_library import CountedSeries, EnrolmentDetails, EnrolmentSearch
-from worker.records import Job
 from worker.rules import ENDED, WITHDRAWN
 from worker.web.api.submit import validated
+from worker.web.console import acted
 from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
@@ -29,10 +26,6 @@ from worker.web.context import Cursor, RowId
 ROWS = 50
 MOST_TICKED = 500
 """Rows that can be ticked at once: they stand in the address of the plan."""
-_SHOWN_AT_ONCE = 2.0
-"""Seconds within which a single withdrawal is usually decided. If it takes longer, the page says so."""
-_waiting = threading.BoundedSemaphore(8)
-"""Requests that wait for a decision. Each holds one of the few threads that also answer webhooks."""
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
 
@@ -84,9 +77,15 @@ def enrolments_of_series(
     )
     with view.database.begin() as connection:
         found = series_library.find_series(connection, view.organisation_id, series_id)
-    if found is None:
-        raise NotFoundError(f"there is no Series {series_id} in this organisation")
-    return _list_page(view, "series.html", form, parse_cursor(cursor), series=_counted(view, [found])[0])
+        if found is None:
+            raise NotFoundError(f"there is no Series {series_id} in this organisation")
+        ids = standing.list_jobs_of_series(connection, view.organisation_id, series_id)
+        withdrew = [
+            job for job in job_lists.find_jobs(connection, ids) if job.outcomes.get("withdrawn", 0) > job.reinstated
+        ]
+    return _list_page(
+        view, "series.html", form, parse_cursor(cursor), series=_counted(view, [found])[0], withdrew=withdrew
+    )  # fmt: skip
 
 
 def _counted(view: View, found: list[CountedSeries]) -> list[CountedSeries]:
@@ -135,9 +134,7 @@ def withdraw(
         {"enrolment_ids": [enrolment_id], "reason": reason, "source": source_of(reason), "note": note.strip() or None},
     )
     job = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size).job
-    job = _wait_for(view, job)
-    said, tone = _message(job)
-    return view.go(f"{PATH}/enrolments/{enrolment_id}", said, tone=tone)
+    return acted.go(view, f"{PATH}/enrolments/{enrolment_id}", job)
 
 
 def source_of(reason: str) -> str:
@@ -176,6 +173,7 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
         if found is None:
             raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
         job_id = series_library.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
+        undone_by = standing.find_jobs(connection, view.organisation_id, [enrolment_id]).get(enrolment_id)
         letters = series_library.list_open_letters(connection, view.organisation_id, enrolment_id)
         protection = find_last(connection, view.organisation_id, enrolment_id)
         request = (
@@ -188,42 +186,8 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
     return view.page(
         "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
         job_id=job_id if found.status == WITHDRAWN else None, request_job=request, ended=found.status in ENDED,
-        protection=protection,
+        protection=protection, can_take_back=found.status == WITHDRAWN and undone_by == job_id,
     )  # fmt: skip
-
-
-def _wait_for(view: View, job: Job) -> Job:
-    """The job once it has ended, or as it is after `_SHOWN_AT_ONCE`."""
-    if not _waiting.acquire(blocking=False):
-        return job
-    try:
-        deadline = time.monotonic() + _SHOWN_AT_ONCE
-        while (
-            job.finished_at is None
-            and job.state not in (JobState.HELD, JobState.PAUSED)
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.03)
-            job = show(view.database, organisation_id=view.organisation_id, job_id=job.id)
-    except Exception as error:
-        if not is_passing(error):  # the job was accepted, so a short outage here must not look like a failure
-            raise
-    finally:
-        _waiting.release()
-    return job
-
-
-def _message(job: Job) -> tuple[str, str]:
-    """What became of a request, and its tone."""
-    if job.held_why:
-        return f"Requested, not withdrawn yet. Job {job.id}: {job.held_why}", "warn"
-    if job.finished_at is None:
-        return f"Accepted as job {job.id}. It is not decided yet.", "warn"
-    (outcome,) = job.outcomes or (Outcome.CANCELLED,)
-    entry = OUTCOMES[Outcome(outcome)]
-    if outcome == Outcome.WITHDRAWN:
-        return f"{entry.label}.", "good"
-    return f"{entry.label}. {entry.sentence}", "good" if outcome == Outcome.ALREADY_WITHDRAWN else "warn"
 
 
 def _clean(given: str) -> str:

@@ -6,13 +6,20 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
-from schemas.catalogue import ProtectionKind
-from schemas.jobs import Note
+from schemas.catalogue import ProtectionKind, Reason
+from schemas.jobs import JobRequest, Note
 from schemas.protections import Lift, Protection, ProtectionRequest
 from worker.dead_letters import person_history
+from worker.dead_letters.person_history import MOST
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
+from worker.jobs import submit
+from worker.ledger import standing
 from worker.people import protections
+from worker.rules import ACTIVE, WITHDRAWN
+from worker.web.api.submit import validated
+from worker.web.console import acted
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
+from worker.web.console.library import source_of
 from worker.web.console.render import PATH
 from worker.web.console.view import Approving, Looking, Operating, View
 from worker.web.context import RowId
@@ -26,6 +33,32 @@ GivenNote = Annotated[Note, Form()]
 def show(view: Looking, learner: PlatformId = "") -> Response:
     """All that is known about one person: enrolments, events, jobs, dead letters, protections, history."""
     return _page(view, learner)
+
+
+@router.post("/people/withdraw")
+def withdraw(
+    view: Operating,
+    learner: Annotated[PlatformId, Form()] = "",
+    enrolment_ids: Annotated[list[int] | None, Form(max_length=MOST)] = None,
+    withdrawal_reason: Annotated[Text, Form()] = "",
+    withdrawal_note: GivenNote = "",
+    key: Annotated[str, Form()] = "",
+) -> Response:
+    """Withdraw the enrolments of a learner that the page has listed as active. Role: operator."""
+    typed = {"withdrawal_reason": withdrawal_reason, "withdrawal_note": withdrawal_note}
+    if not withdrawal_reason:
+        return _page(view, learner, error="withdrawal_reason: choose a reason", status=422, typed=typed)
+    wanted = validated(
+        JobRequest,
+        {
+            "enrolment_ids": enrolment_ids or [],
+            "reason": withdrawal_reason,
+            "source": source_of(withdrawal_reason),
+            "note": withdrawal_note or None,
+        },
+    )
+    job = submit.submit(view.database, view.requester(key), wanted, chunk_size=view.settings.chunk_size).job
+    return acted.go(view, _path(learner), job)
 
 
 @router.post("/people/protect")
@@ -80,6 +113,10 @@ def _page(
     view: View, external_id: str, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None
 ) -> Response:
     found = person_history.show(view.database, organisation_id=view.organisation_id, external_id=external_id)
+    withdrawn = [one.id for one in found.enrolments if one.status == WITHDRAWN]
+    with view.database.begin() as connection:
+        still = standing.find_jobs(connection, view.organisation_id, withdrawn)
+    active = [one for one in found.enrolments if one.status in ACTIVE]
     return view.page(
         "person.html",
         status=status,
@@ -88,6 +125,10 @@ def _page(
         error=error,
         typed=typed or {},
         kinds=list(ProtectionKind),
+        reasons=list(Reason),
+        standing=still,
+        active=[one.id for one in active if one.pathway_title is None],
+        owned=sum(one.pathway_title is not None for one in active),
     )
 
 

@@ -10,8 +10,11 @@ from starlette.responses import Response
 
 from schemas.catalogue import Outcome, Reason, Source, Status
 from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
-from worker.errors import InvalidInputError, NotFoundError
+from worker.database import Database
+from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
+from worker.ledger import series_library
+from worker.ledger.outcomes import find_names
 from worker.reports import lists
 from worker.reports.filters import find_series_id, suggest_series
 from worker.reports.formats import Format
@@ -32,6 +35,8 @@ _CHOICES = {
     "reasons": list(Reason),
     "sources": list(Source),
 }
+_OFFERED = 200
+"""Series that the field offers; a code of any other can be typed, or a part of a title."""
 _REPEATABLE = ("status", "exclude_status", "outcome")
 Filter = TypeVar("Filter", bound=StatusFilter)
 
@@ -49,7 +54,7 @@ def enrolments(view: Looking) -> Response:
         rows = lists.list_enrolments(view.database, view.organisation_id, wanted, before=before, limit=ROWS)
         return rows, next_cursor(rows, ROWS, "enrolment_id")
 
-    return _list_page(view, "enrolments", EnrolmentFilter, read)
+    return _list_page(view, "enrolments", EnrolmentFilter, read, lists.count_enrolments)
 
 
 @router.get("/outcomes")
@@ -61,7 +66,7 @@ def outcomes(view: Looking) -> Response:
         rows = lists.list_outcomes(view.database, view.organisation_id, wanted, before=before, limit=ROWS)
         return rows, next_cursor(rows, ROWS, "job_id", "enrolment_id")
 
-    return _list_page(view, "outcomes", OutcomeFilter, read)
+    return _list_page(view, "outcomes", OutcomeFilter, read, lists.count_outcomes)
 
 
 @router.get("/enrolments.{format}")
@@ -86,7 +91,9 @@ def filter_form(view: View, tab: str) -> dict[str, Any]:
             given.setdefault(name, []).append(value)
     query = urlencode(given, doseq=True)
     files = [(format_, f"{PATH}/reports/{tab}.{format_}" + (f"?{query}" if query else "")) for format_ in Format]
-    return {"tab": tab, "given": given, "files": files, **_CHOICES, "error": "", "similar": []}
+    with view.database.begin() as connection:
+        series = series_library.list_codes(connection, view.organisation_id, limit=_OFFERED)
+    return {"tab": tab, "given": given, "files": files, "series": series, **_CHOICES, "error": "", "similar": []}
 
 
 def refusal_page(view: View, template: str, form: dict[str, Any], error: InvalidInputError) -> Response:
@@ -125,14 +132,35 @@ def read_filter(view: View, model: type[Filter]) -> Filter:
 
 
 def _list_page(
-    view: View, tab: str, model: type[Filter], read: Callable[[Filter], tuple[Sequence[Any], str | None]]
+    view: View,
+    tab: str,
+    model: type[Filter],
+    read: Callable[[Filter], tuple[Sequence[Any], str | None]],
+    count: Callable[[Database, int, Filter], int],
 ) -> Response:
     form = filter_form(view, tab)
     try:
-        rows, cursor = read(read_filter(view, model))
+        wanted = read_filter(view, model)
+        rows, cursor = read(wanted)
     except InvalidInputError as error:
         return refusal_page(view, f"reports_{tab}.html", form, error)
-    return view.page(f"reports_{tab}.html", **form, rows=rows, next_cursor=cursor)
+    with view.database.begin() as connection:
+        names = find_names(connection, view.organisation_id, [row.enrolment_id for row in rows])
+    counted = _count(view, wanted, count)
+    return view.page(
+        f"reports_{tab}.html", **form, rows=rows, next_cursor=cursor, names=names, counted=counted,
+        most=lists.COUNTED_AT_MOST,
+    )  # fmt: skip
+
+
+def _count(view: View, wanted: Filter, count: Callable[[Database, int, Filter], int]) -> int | None:
+    """How many rows the filter finds; None if that takes too long."""
+    try:
+        return count(view.services.pools.reports, view.organisation_id, wanted)
+    except Exception as error:
+        if not is_passing(error):
+            raise
+        return None
 
 
 def _series_id(view: View, code: str) -> int:

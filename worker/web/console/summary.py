@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from markupsafe import Markup
@@ -15,7 +16,7 @@ from worker.reports.summary import summarise
 from worker.web.console import charts
 from worker.web.console.render import PATH, span
 from worker.web.console.reports import filter_form, read_filter, refusal_page
-from worker.web.console.view import Looking
+from worker.web.console.view import Looking, View
 from worker.web.console.words import word
 
 router = APIRouter(prefix=f"{PATH}/reports", include_in_schema=False)
@@ -33,7 +34,8 @@ class Chart:
     svg: Markup | None
     empty: str
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[int]]]
+    rows: Sequence[tuple[str, Sequence[tuple[int, str]]]]
+    """Each with its figures, and the address of the list behind each; empty: there is none."""
     legend: Sequence[str] = ()
 
 
@@ -50,7 +52,7 @@ def summary(view: Looking) -> Response:
         return refusal_page(view, "reports_summary.html", form, error)
     if found.withdrawn_from is not None:
         form["given"].setdefault("withdrawn_from", [found.withdrawn_from.astimezone(UTC).date().isoformat()])
-    drawn = [_withdrawals(found, weeks), _durations(found), _refusals(found), _open_letters(found)]
+    drawn = [_withdrawals(found, weeks, view), _durations(found), _refusals(found, view), _open_letters(found)]
     return view.page("reports_summary.html", **form, figures=_figures(found), charts=drawn, lag=read.lag)
 
 
@@ -99,7 +101,19 @@ def _monday(at: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def _withdrawals(found: Summary, weeks: list[date]) -> Chart:
+def _list_behind(view: View, outcome: str, begin: datetime | None, end: datetime | None, **more: str) -> str:
+    """The list of outcomes behind a figure, by the same filter."""
+    kept = [(name, value) for name, value in view.request.query_params.multi_items() if name in _KEPT and value]
+    bounds = (("decided_from", begin), ("decided_to", end))
+    wanted = {"outcome": outcome, **{name: f"{at.astimezone(UTC):{_RFC3339}}" for name, at in bounds if at}, **more}
+    return f"{PATH}/reports/outcomes?{urlencode([*(one for one in kept if one[0] not in wanted), *wanted.items()])}"
+
+
+_RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
+_KEPT = ("series", "source", "reason", "status", "exclude_status")
+
+
+def _withdrawals(found: Summary, weeks: list[date], view: View) -> Chart:
     counts = {reason.value: dict.fromkeys(weeks, 0) for reason in Reason}
     for row in found.withdrawals:
         counts.setdefault(row.reason, dict.fromkeys(weeks, 0))[row.week] = row.count
@@ -113,9 +127,25 @@ def _withdrawals(found: Summary, weeks: list[date]) -> Chart:
         else None,
         "Nothing was withdrawn in these weeks.",
         ("Week from", *by_reason),
-        [(f"{week:%-d %b %Y}", [by_week[n] for by_week in by_reason.values()]) for n, week in enumerate(weeks)],
+        [
+            (
+                f"{week:%-d %b %Y}",
+                [
+                    (by_week[week], _list_behind(view, "withdrawn", *_bounds(found, week), reason=reason))
+                    for reason, by_week in counts.items()
+                ],
+            )
+            for week in weeks
+        ],
         list(by_reason),
     )
+
+
+def _bounds(found: Summary, week: date) -> tuple[datetime, datetime]:
+    """The part of a week that the summary is about."""
+    begin = datetime(week.year, week.month, week.day, tzinfo=UTC)
+    end = begin + timedelta(weeks=1)
+    return max(begin, found.withdrawn_from or begin), min(end, found.withdrawn_to or end)
 
 
 def _durations(found: Summary) -> Chart:
@@ -123,9 +153,12 @@ def _durations(found: Summary) -> Chart:
     return _bars("Time from request to withdrawal", "Nothing was withdrawn in these weeks.", "Time", counts)
 
 
-def _refusals(found: Summary) -> Chart:
-    counts = {word(row.cause): row.count for row in sorted(found.refused, key=lambda row: -row.count)}
-    return _bars("Refused, by cause", "Nothing was refused in these weeks.", "Cause", counts)
+def _refusals(found: Summary, view: View) -> Chart:
+    rows = sorted(found.refused, key=lambda row: -row.count)
+    counts = {word(row.cause): row.count for row in rows}
+    period = found.withdrawn_from, found.withdrawn_to
+    hrefs = {word(row.cause): _list_behind(view, row.cause, *period) for row in rows}
+    return _bars("Refused, by cause", "Nothing was refused in these weeks.", "Cause", counts, hrefs)
 
 
 def _open_letters(found: Summary) -> Chart:
@@ -135,9 +168,18 @@ def _open_letters(found: Summary) -> Chart:
     return _bars("Open dead letters by age, now", "No dead letter is open.", "Age", counts)
 
 
-def _bars(title: str, empty: str, column: str, counts: Mapping[str, int]) -> Chart:
+def _bars(
+    title: str, empty: str, column: str, counts: Mapping[str, int], hrefs: Mapping[str, str] | None = None
+) -> Chart:
+    behind = hrefs or {}
     svg = charts.horizontal_bars(counts, alt=_describe(title, counts)) if any(counts.values()) else None
-    return Chart(title, svg, empty, (column, "Count"), [(name, [count]) for name, count in counts.items()])
+    return Chart(
+        title,
+        svg,
+        empty,
+        (column, "Count"),
+        [(name, [(count, behind.get(name, ""))]) for name, count in counts.items()],
+    )
 
 
 def _describe(title: str, counts: Mapping[str, int]) -> str:

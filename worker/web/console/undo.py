@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
 from pydantic import StringConstraints
@@ -9,13 +10,16 @@ from starlette.responses import Response
 
 from schemas.jobs import Note, Storable
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
-from worker.errors import InvalidInputError
+from worker.errors import ConflictError, InvalidInputError, PrunedError
 from worker.ids import parse_id
 from worker.jobs import reinstate
 from worker.jobs.show import show
+from worker.jobs.submit import is_known
 from worker.ledger import job_lists, outcomes
+from worker.web.console import acted, weight
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
+from worker.web.console.sign_in import path_inside
 from worker.web.console.times import parse_days
 from worker.web.console.view import LookingAsOperator, Operating, View
 from worker.web.context import RowId
@@ -53,23 +57,62 @@ def undo(
     enrolment_ids: Annotated[Ids, Form()] = "",
     enrolled_from: Annotated[Text, Form()] = "",
     enrolled_until: Annotated[Text, Form()] = "",
+    typed: Annotated[Text, Form()] = "",
 ) -> Response:
     """Ask for the job that undoes it; the same form sent again is the same job. Role: operator."""
     chosen = dict(zip(FIELDS, (series_id, learner, enrolment_ids, enrolled_from, enrolled_until), strict=True))
+    who, part = view.requester(key), _part(view, chosen)
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    if job.outcomes.get("withdrawn", 0) >= weight.LEAST and not is_known(view.database, who):
+        now = reinstate.plan(view.services.pools.reports, view.organisation_id, job_id, part)
+        try:
+            weight.check(view, typed, enrolments=now.outcomes.get("reinstated", 0), learners=now.learners)
+        except InvalidInputError as refused:
+            return _plan_page(view, job_id, chosen, error=str(refused), typed=typed)
     made = reinstate.reinstate(
         view.database,
-        view.requester(key),
+        who,
         job_id,
-        ReinstateRequest(filter=_part(view, chosen), note=note or None),
+        ReinstateRequest(filter=part, note=note or None),
         chunk_size=view.settings.chunk_size,
     )
     return view.go(f"{PATH}/jobs/{made.job.id}", f"Accepted. This job undoes job {job_id}.")
 
 
-def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
+@router.post("/{job_id}/take-back")
+def take_back(
+    view: Operating,
+    job_id: RowId,
+    key: Annotated[str, Form()] = "",
+    enrolment_ids: Annotated[list[int] | None, Form(max_length=200)] = None,
+    back: Annotated[str, Form(max_length=2000)] = PATH,
+) -> Response:
+    """Take back at once what a job withdrew of one learner; of more, show the plan first. Role: operator."""
+    part = ReinstateFilter(enrolment_ids=enrolment_ids) if enrolment_ids else None
+    who = view.requester(key)
+    try:
+        planned = reinstate.plan(view.database, view.organisation_id, job_id, part)
+        if not planned.accepted and not is_known(view.database, who):
+            return view.go(path_inside(back), "Nothing is left to take back.", tone="warn")
+        if planned.learners > 1:
+            query = urlencode({"enrolment_ids": " ".join(map(str, enrolment_ids))}) if enrolment_ids else ""
+            return view.go(f"{PATH}/jobs/{job_id}/undo" + (f"?{query}" if query else ""))
+        made = reinstate.reinstate(
+            view.database,
+            who,
+            job_id,
+            ReinstateRequest(filter=part),
+            chunk_size=view.settings.chunk_size,
+        )
+    except (ConflictError, PrunedError) as refused:
+        return view.go(path_inside(back), f"Nothing was taken back: {refused}", tone="warn")
+    return acted.go(view, path_inside(back), made.job)
+
+
+def _plan_page(view: View, job_id: int, chosen: dict[str, str], *, error: str = "", typed: str = "") -> Response:
     """The form with its plan; an invalid condition is shown again with its error."""
     job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
-    plan, error, names = None, "", {}
+    plan, names = None, {}
     try:
         plan = reinstate.plan(view.services.pools.reports, view.organisation_id, job_id, _part(view, chosen))
     except InvalidInputError as refused:
@@ -85,6 +128,8 @@ def _plan_page(view: View, job_id: int, chosen: dict[str, str]) -> Response:
         status=422 if error else 200,
         job=job,
         plan=plan,
+        large=plan is not None and weight.is_large(view, plan.learners),
+        typed=typed,
         error=error,
         series=series,
         names=names,

@@ -36,6 +36,7 @@ ZONE = "withdrawals_zone"
 COUNTED = 100
 """What the badge of the approvals counts of each kind."""
 _MESSAGE_SECONDS = 120
+_NO_UNDO = "-"
 _LONGEST_ZONE = 64
 """Characters; the longest name of a time zone has 32."""
 
@@ -90,8 +91,10 @@ class View:
         """A page, with the message of the last act if it was not shown yet."""
         sealed = self.request.cookies.get(MESSAGE)
         opened = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
-        tone, _, message = opened.decode().partition(" ") if opened else ("", "", "")
+        tone, _, said = opened.decode().partition(" ") if opened else ("", "", "")
+        undo, _, message = said.partition(" ")
         tools = {"csrf": self._csrf_field, "key": _key_field, "message": message, "message_tone": tone}
+        tools["message_undo"] = undo if undo != _NO_UNDO and self.may(Role.OPERATOR) else ""
         answer = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
         if sealed:
             answer.delete_cookie(MESSAGE, path=PATH)
@@ -104,13 +107,17 @@ class View:
             return self.go(path, f"Accepted as job {job.id}.")
         return self.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
 
-    def go(self, path: str, said: str = "", *, tone: str = "good") -> Response:
-        """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet."""
+    def go(self, path: str, said: str = "", *, tone: str = "good", undo: int | None = None) -> Response:
+        """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet.
+
+        `undo`: the job that a button beside it takes back.
+        """
         answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
+            message = self._seal().seal(f"{tone} {undo or _NO_UNDO} {said}".encode())
             answer.set_cookie(
-                MESSAGE, self._seal().seal(f"{tone} {said}".encode()), max_age=_MESSAGE_SECONDS, path=PATH,
+                MESSAGE, message, max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
             )  # fmt: skip
         return answer
@@ -214,6 +221,7 @@ LookingAsOperator = Annotated[View, Depends(Seeing(Role.OPERATOR))]
 LookingAsApprover = Annotated[View, Depends(Seeing(Role.APPROVER))]
 SigningOut = Annotated[View, Depends(Acting(Role.VIEWER))]
 Operating = Annotated[View, Depends(Acting(Role.OPERATOR))]
+LookingAsOwner = Annotated[View, Depends(Seeing(Role.OWNER))]
 Approving = Annotated[View, Depends(Acting(Role.APPROVER))]
 Owning = Annotated[View, Depends(Acting(Role.OWNER))]
 

@@ -19,7 +19,8 @@ from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import series_library
 from worker.web.api.submit import validated
-from worker.web.console.forms import parse_choice
+from worker.web.console import weight
+from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import MOST_TICKED, source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
 from worker.web.console.plan_names import find_names
@@ -158,39 +159,48 @@ def confirm(
     effective_at: Annotated[str, Form()] = "",
     plan_hash: Annotated[str, Form()] = "",
     key: Annotated[str, Form()] = "",
+    typed: Annotated[Text, Form()] = "",
 ) -> Response:
     """Submit the job that was planned; if its enrolments have changed since, show the new plan instead."""
-    typed = {"note": note, "effective_at": effective_at}
+    fields = {"note": note, "effective_at": effective_at, "typed": typed}
     try:
         request = choice.request(
             view, reason=reason, source=source_of(reason), note=note.strip() or None,
             plan_hash=plan_hash or None, effective_at=parse_time(effective_at, "not before", view.zone),
         )  # fmt: skip
-        submitted = submit.submit(view.database, view.requester(key), request, chunk_size=view.settings.chunk_size)
+        who = view.requester(key)
+        if weight.may_be_large(view, plan_hash) and not submit.is_known(view.database, who):
+            weight.check_plan(view, typed, _plan(view, request))
+        submitted = submit.submit(view.database, who, request, chunk_size=view.settings.chunk_size)
     except PLAN_ERRORS as changed:
-        return _plan_page(view, choice, reason, error=explain(changed), error_status=409, **typed)
+        return _plan_page(view, choice, reason, error=explain(changed), error_status=409, **fields)
     except InvalidInputError as refused:
-        return _plan_page(view, choice, reason, error=str(refused), error_status=422, **typed)
+        return _plan_page(view, choice, reason, error=str(refused), error_status=422, **fields)
     return view.go_on(submitted.job)
 
 
 def _plan_page(
     view: View, choice: Choice, reason: str, *, error: str = "", error_status: int = 200,
-    note: str = "", effective_at: str = "",
+    note: str = "", effective_at: str = "", typed: str = "",
 ) -> Response:  # fmt: skip
     found: answers.Plan | None = None
     if reason and not choice.is_empty:
         try:
             request = choice.request(view, reason=reason, source=source_of(reason))
-            found = plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
+            found = _plan(view, request)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
     return view.page(
         "withdraw.html", status=error_status if error else 200, plan=found, names=find_names(view, found),
         is_empty=choice.is_empty, reason=reason, reasons=list(Reason), error=error,
         fields=choice.fields, described=_describe(view, choice), back=_list_address(choice),
-        note=note, effective_at=effective_at,
+        note=note, effective_at=effective_at, typed=typed,
+        large=weight.is_large_plan(view, found),
     )  # fmt: skip
+
+
+def _plan(view: View, request: JobRequest) -> answers.Plan:
+    return plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
 
 
 def _describe(view: View, choice: Choice) -> str:

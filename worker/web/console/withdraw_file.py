@@ -9,9 +9,11 @@ from schemas.catalogue import Reason
 from schemas.jobs import FileOptions, FileRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import SIGNED_IN
+from worker.jobs.submit import is_known
 from worker.web import sent_files
 from worker.web.api.submit import validated
-from worker.web.console.forms import parse_choice
+from worker.web.console import weight
+from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
 from worker.web.console.plan_names import find_names
@@ -34,25 +36,32 @@ def plan_or_submit_file(
     batch: Annotated[str, Form()] = "",
     faults: Annotated[str, Form()] = "refuse",
     key: Annotated[str, Form()] = "",
+    typed: Annotated[Text, Form()] = "",
 ) -> Response:
     """Plan a file; the upload that the plan names is submitted with the plan's hash."""
-    typed: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
+    fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
     if not reason:
-        return file_page(view, error="Choose the reason.", status=422, **typed)
+        return file_page(view, error="Choose the reason.", status=422, **fields)
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
         sent = Sent(None if upload else file, validated(FileOptions, options))
         values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         if act == "withdraw":
+            if weight.may_be_large(view, plan_hash) and not is_known(view.database, view.requester(key)):
+                now = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
+                try:
+                    weight.check_plan(view, typed, now.plan)
+                except InvalidInputError as refused:
+                    return file_page(view, planned=now, error=str(refused), status=422, typed=typed, **fields)
             return _submit(view, key, request, sent)
         planned = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
     except PLAN_ERRORS as changed:
-        return file_page(view, error=f"{explain(changed)} Show the plan again.", status=409, **typed)
+        return file_page(view, error=f"{explain(changed)} Show the plan again.", status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
-        return file_page(view, error=str(refused), status=status, **typed)
-    return file_page(view, planned=planned, file_name=file.filename if file else "", **typed)
+        return file_page(view, error=str(refused), status=status, **fields)
+    return file_page(view, planned=planned, file_name=file.filename if file else "", **fields)
 
 
 def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
@@ -77,10 +86,20 @@ def read_faults(view: LookingAsOperator, upload_id: str) -> Response:
 
 def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -> Response:
     """The form for a file, with its plan once there is one."""
-    shown = {"planned": None, "note": "", "file_name": "", "reason": "", "batch": "", "left_out": None, **shown}
+    shown = {
+        "planned": None,
+        "note": "",
+        "file_name": "",
+        "reason": "",
+        "batch": "",
+        "left_out": None,
+        "typed": "",
+        **shown,
+    }
     planned = shown["planned"]
     plan = planned and planned.plan
     return view.page(
         "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
-        names=find_names(view, plan), **shown,
+        names=find_names(view, plan), large=weight.is_large_plan(view, plan),
+        **shown,
     )  # fmt: skip

@@ -35,6 +35,9 @@ _LABELS = {
     "under_1_hour": "10 min to 1 h",
     "under_1_day": "1 to 24 h",
     "over_1_day": "Over a day",
+    # kinds of HR sources
+    "standard": "Standard Webhooks",
+    "bamboohr": "BambooHR",
     # states of runs
     "canary": "A few first",
 }

@@ -17,9 +17,10 @@ from schemas.answers import Receipt
 from schemas.catalogue import ReceiptStatus
 from schemas.events import PersonEvent
 from schemas.jobs import Storable
+from worker.access import last_used
 from worker.access.memory import NEEDS_DATABASE
 from worker.errors import IdempotencyConflictError, InvalidInputError
-from worker.ledger.hr_sources import RegisteredSource
+from worker.ledger.hr_sources import RegisteredSource, record_events
 from worker.people import hr_sources, inbox
 from worker.people.events import EventReceipt
 from worker.people.inbox import Answer, IncomingEvent, RejectedEvent
@@ -137,6 +138,7 @@ async def store(context: Services, source: RegisteredSource, event: IncomingEven
         stored = await context.at_the_door(inbox.reject, context.door, source, event)
     status = ReceiptStatus.INVALID if isinstance(stored, RejectedEvent) else stored.status
     again = isinstance(stored, EventReceipt) and stored.repeated
+    last_used.note(context.door, record_events, source.id)
     metrics.EVENTS.labels(source.kind, "repeated" if again else status).inc()
     log.info("hook.received", source_id=source.id, organisation_id=source.organisation_id, status=status)
     return stored

@@ -1,0 +1,67 @@
+"""HR sources over the wire: which HR systems may send events, and what their deactivations do."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from .jobs import Request, Storable
+
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=1000), Storable]
+_MADE_BY_HR = "One that the HR system made. Leave it out to get a new one."
+_KEEP = "Hours for which the secret before is still accepted."
+
+
+class SourceRequest(Request):
+    """An HR system that may send events from now on."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"name": "workday", "kind": "standard", "on_deactivate": "withdraw"}]},
+    )
+
+    name: Annotated[str, Storable, Field(max_length=100, description="Part of the address to which it sends.")]
+    kind: Annotated[str, Storable, Field(max_length=40, description="`standard`, `okta` or `bamboohr`.")] = "standard"
+    on_deactivate: Annotated[
+        Literal["withdraw", "hold", "ignore"],
+        Field(description="`hold`: until a second person releases it. `ignore`: withdraw nothing."),
+    ] = "withdraw"
+    grace_hours: Annotated[
+        int, Field(ge=0, le=8760, description="Hours from a deactivation to the withdrawal; a reactivation cancels it.")
+    ] = 0
+    secret: Annotated[Secret | None, Field(description=_MADE_BY_HR)] = None
+
+
+class SecretRotation(Request):
+    """A new secret for a source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"keep_hours": 72}]})
+
+    keep_hours: Annotated[int, Field(ge=0, le=8760, description=_KEEP)] = 72
+    secret: Annotated[Secret | None, Field(description=_MADE_BY_HR)] = None
+
+
+class Source(BaseModel):
+    """An HR system that may send events, without its secret."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    id: int
+    name: str
+    kind: str
+    on_deactivate: str
+    grace_hours: int
+    created_at: datetime
+    created_by: str
+    previous_until: datetime | None = Field(description="Until when the secret before is accepted too.")
+    rotated_at: datetime | None = Field(description="When its secret was last replaced.")
+    disabled_at: datetime | None
+    last_event_at: datetime | None = Field(description="When it last sent something genuine, to the minute.")
+    path: str = Field(description="The path to which it sends.")
+
+
+class NewSource(Source):
+    """A source with its new secret, which is shown only once."""
+
+    secret: str

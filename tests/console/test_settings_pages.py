@@ -1,0 +1,225 @@
+"""The pages of the settings, each with its history; secrets are shown once and stay secret."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from schemas.catalogue import Role
+from tests.support.commandline import done
+from tests.support.console import MakeToken, Person, field_of
+from tests.support.web import event, signed
+from tests.world import World, eventually
+from worker.access import sessions, tokens
+from worker.access.sessions import Limits, MemberSignIn
+from worker.config import Settings
+from worker.database import Database
+from worker.webhooks import safe_post
+from worker.webhooks.deliveries import Deliverer
+
+HOOKS = "/console/settings/webhooks"
+MEMBERS = "/console/settings/members"
+TOKENS = "/console/settings/tokens"
+SOURCES = "/console/settings/sources"
+
+
+def secret_on(page: str) -> str:
+    found = re.search(r'<pre class="secret"[^>]*>([^<]*)</pre>', page)
+    assert found, page
+    return found[1]
+
+
+def written(world: World) -> str:
+    """All that the audit has, as text."""
+    return str(world.run("SELECT coalesce(json_agg(a), '[]')::text FROM withdrawals.audit a")[0][0])
+
+
+def test_a_token_is_made_shown_once_and_revoked_on_its_page(
+    client: TestClient, token: MakeToken, db: Database, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    secrets = {"ada": token("owner", name="ada"), "bea": token("approver", name="bea")}
+    bea = Person(client, secrets["bea"])
+    bea.get(TOKENS, 403)
+    bea.post(TOKENS, 403, name="x", role="owner")
+    assert f'href="{TOKENS}"' not in bea.get(SOURCES), "what a role may not see is not offered"
+    ada = Person(client, secrets["ada"])
+    assert "choose one" in ada.post(TOKENS, 422, name="sync", role="").text
+    wrong = ada.post(TOKENS, 422, name=" ", role="producer")
+    assert 'id="wrong-name"' in wrong.text, "the error stands at its field"
+    assert "exists. Revoke it first" in ada.post(TOKENS, 409, name="ADA", role="viewer").text
+    answer = ada.post(TOKENS, name="sync <b>", role="producer")
+    assert answer.headers["location"] == TOKENS, "the secret is in no address"
+    page = ada.get(TOKENS)
+    secret = secret_on(page)
+    made = tokens.authenticate(db, secret)
+    assert made is not None
+    assert (made.name, made.role, made.created_by) == ("sync <b>", "producer", "token:ada")
+    for text in ("<strong>token:ada</strong> made the token sync &lt;b&gt; with the role producer", "sync &lt;b&gt;"):
+        assert text in page
+    again = ada.get(TOKENS)
+    assert secret not in again
+    assert secret.rsplit("_", 1)[1] not in written(world) + caplog.text
+    ada.post(f"{TOKENS}/{made.id}/revoke")
+    page = ada.get(TOKENS)
+    assert "Token sync &lt;b&gt; is revoked." in page
+    assert "revoked the token sync &lt;b&gt;" in page
+    assert tokens.authenticate(db, secret) is None
+
+
+def test_a_new_secret_is_shown_to_the_session_that_made_it(client: TestClient, token: MakeToken, world: World) -> None:
+    """The sealed cookie of one session says nothing in another."""
+    secrets = {name: token("owner", name=name) for name in ("ada", "eve")}
+    Person(client, secrets["ada"]).post(TOKENS, name="sync", role="producer")
+    sealed = client.cookies["withdrawals_new_secret"]
+    eve = Person(client, secrets["eve"])
+    client.cookies.set("withdrawals_new_secret", sealed)
+    assert "It is shown only this once." not in eve.get(TOKENS)
+
+
+def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    secrets = {name: token(role, name=name) for name, role in (("ada", "owner"), ("ola", "operator"))}
+    ada = Person(client, secrets["ada"])
+    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "24"}
+    for field, value in (("name", "Work Day"), ("kind", "fax"), ("grace_hours", "soon"), ("secret", "short")):
+        refused = ada.post(SOURCES, 422, **{**form, field: value})
+        assert f'id="wrong-{field}"' in refused.text, field
+        assert "short" not in refused.text, "a secret that was typed is not sent back"
+    page = ada.get(str(ada.post(SOURCES, **form).headers["location"]))
+    first, here = secret_on(page), f"{SOURCES}/{world.one('SELECT id FROM withdrawals.sources')}"
+    assert "http://testserver/hooks/hr/workday" in page
+    assert "Never heard" in page
+    assert "exists. Rotate its secret" in ada.post(SOURCES, 409, **form).text
+
+    body = json.dumps(event()).encode()
+    assert client.post("/hooks/hr/workday", content=body, headers=signed(first, body)).status_code == 202
+    eventually(lambda: world.one("SELECT last_event_at FROM withdrawals.sources"))
+    ola = Person(client, secrets["ola"])
+    ola.post(f"{here}/test")
+    page = ola.get(here)
+    for text in ("Connected", "user.deactivated", "A test from this page", "Waits to be applied", "tested workday"):
+        assert text in page
+    assert "Replace the secret</button>" not in page
+    assert "An owner can replace the secret" in page
+    ola.post(f"{here}/rotate", 403)
+
+    ada = Person(client, secrets["ada"])
+    old = {"seen": field_of(ada.get(here), "seen"), "keep_hours": "1"}
+    assert 'id="wrong-keep_hours"' in ada.post(f"{here}/rotate", 422, **{**old, "keep_hours": "ever"}).text
+    ada.post(f"{here}/rotate", **old)
+    second = secret_on(ada.get(here))
+    assert "was replaced meanwhile" in ada.post(f"{here}/rotate", 409, **old).text, "the form is sent once"
+    for number, secret in enumerate((first, second)):
+        body = json.dumps(event(f"p{number}")).encode()
+        assert client.post("/hooks/hr/workday", content=body, headers=signed(secret, body)).status_code == 202
+    assert first not in (trace := written(world))
+    assert second not in trace
+    ada.post(f"{here}/disable")
+    page = ada.get(here)
+    assert "Disabled" in page
+    assert "Send a test event" not in page
+    assert "disabled workday" in page
+    body = json.dumps(event("late")).encode()
+    assert client.post("/hooks/hr/workday", content=body, headers=signed(second, body)).status_code == 401
+    assert ada.get(f"{SOURCES}/999", 404)
+
+
+def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(
+    client: TestClient,
+    token: MakeToken,
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers, asked = iter([500, 204, 204]), list[str]()
+
+    def post(url: str, headers: dict[str, str], *_: Any, **__: Any) -> safe_post.Answer:
+        asked.append(headers["webhook-signature"])
+        return safe_post.Answer(status=next(answers))
+
+    monkeypatch.setattr(safe_post, "post", post)
+    secrets = {name: token(role, name=name) for name, role in (("ada", "owner"), ("ola", "operator"))}
+    ada = Person(client, secrets["ada"])
+    url = "https://desk.example/in?key=s3cret"
+    for field, form in (("url", {"url": "ftp://x", "events": "job.held"}), ("events", {"url": url})):
+        assert f'id="wrong-{field}"' in ada.post(HOOKS, 422, **form).text
+    here = ada.post(HOOKS, url=url, events="job.held").headers["location"]
+    page = ada.get(here)
+    first = secret_on(page)
+    assert "A job waits for a second person" in page
+
+    ola = Person(client, secrets["ola"])
+    ola.post(HOOKS, 403, url=url, events="job.held")
+    ola.post(f"{here}/test")
+    page = ola.get(here)
+    assert "The test event did not arrive: the receiver answered 500." in page
+    assert "The last attempt has failed" in page
+    ola.post(f"{here}/pause")
+    assert "by token:ola. What happens meanwhile waits" in ola.get(here)
+    world.run("UPDATE withdrawals.endpoints SET rest_until = '-infinity'")
+    deliverer = Deliverer(db, environment)
+    assert deliverer.run() == 0, "nothing is sent while it is paused"
+    ola.post(f"{here}/resume")
+    assert deliverer.run() == 1
+    page = ola.get(here)
+    for text in ("Arrived", "The receiver answered 204", "resumed the webhook to desk.example", ">On</span>"):
+        assert text in page
+    delivery = world.one("SELECT id FROM withdrawals.deliveries")
+    ola.post(f"{HOOKS}/deliveries/{delivery}/replay")
+    assert "The event is sent again now." in ola.get(here)
+    ola.post(f"{HOOKS}/deliveries/{delivery}/replay")  # a second click changes nothing
+    ola.post(f"{HOOKS}/deliveries/999/replay", 404)
+
+    ada = Person(client, secrets["ada"])
+    form = {"keep_hours": "24", "seen": field_of(ada.get(here), "seen")}
+    ada.post(f"{here}/rotate", **form)
+    second = secret_on(ada.get(here))
+    assert "was replaced meanwhile" in ada.post(f"{here}/rotate", 409, **form).text
+    assert deliverer.run() == 1
+    assert len(asked[-1].split()) == 2, "for a while events bear both signatures"
+    for hidden in (first, second, "s3cret"):
+        assert hidden not in written(world)
+    ada.post(f"{here}/disable")
+    page = ada.get(here)
+    assert "disabled the webhook to desk.example" in page
+    assert "Send a test event" not in page
+
+
+def test_members_are_listed_with_their_roles_and_signed_out(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    secret = token("owner", name="ada")
+    who = MemberSignIn(world.organisation_id, "https://idp", "s1", "Grace <i>", "g@x.example", Role.OPERATOR, None)
+    sessions.sign_in_member(db, who, limits=Limits.of(environment))
+    Person(client, token("approver")).get(MEMBERS, 403)
+    ada = Person(client, secret)
+    page = ada.get(MEMBERS)
+    for text in ("Grace &lt;i&gt;", "g@x.example", "Operator", "signed in"):
+        assert text in page
+    assert "Grace &lt;i&gt; (g@x.example)" in ada.get(TOKENS), "a token can be theirs"
+    member = world.one("SELECT id FROM withdrawals.members")
+    ada.post(f"{MEMBERS}/{member}/end-sessions")
+    page = ada.get(MEMBERS)
+    assert "One session of Grace &lt;i&gt; has ended." in page
+    assert "Not signed in" in page
+    assert "ended a session of" in page
+    ada.post(f"{MEMBERS}/999/end-sessions", 404)
+
+
+def test_what_is_kept_and_what_was_let_go_stands_on_a_page(
+    client: TestClient, token: MakeToken, world: World, environment: Settings
+) -> None:
+    world.run(
+        "INSERT INTO withdrawals.prunes (kind, organisation_id, day, row_count, counts, digest, files, pruned_by)"
+        " VALUES ('audit', :o, '2026-03-01', 1234, '{}', 0, '[]', 'cli:ops')",
+        o=world.organisation_id,
+    )
+    page = Person(client, token("viewer")).get("/console/settings/retention")
+    for text in ("For ever", "30 days", "Audit of 2026-03-01", "1,234", "cli:ops", "WITHDRAWALS_JOB_KEEP_DAYS"):
+        assert text in page
+    (step,) = done("retention")["pruned"]
+    assert (step["kind"], step["row_count"]) == ("audit", 1234)

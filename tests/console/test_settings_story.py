@@ -1,0 +1,40 @@
+"""An owner connects an HR system and a machine on a phone; the other tests of these pages need no browser."""
+
+from playwright.sync_api import expect
+
+from tests.support.console import ABOUT_COLOUR, SignIn, accessible, says
+from tests.world import World
+
+
+def test_an_owner_connects_an_hr_system_and_a_machine(sign_in: SignIn, world: World) -> None:
+    page = sign_in("owner", name="ada", viewport={"width": 390, "height": 800})
+    page.get_by_role("link", name="Settings").click()
+    says(page, "No HR source yet")
+    page.get_by_label("Name").fill("payroll")
+    page.get_by_label("When a person is deactivated").select_option("hold")
+    page.get_by_role("button", name="Connect").click()
+    secret = page.get_by_label("The secret", exact=True)
+    secret.wait_for()
+    assert secret.inner_text().startswith("whsec_")
+    assert "whsec" not in page.url
+    accessible(page)
+    page.emulate_media(color_scheme="dark")
+    accessible(page, ABOUT_COLOUR)
+    page.reload()
+    says(page, "Never heard")
+    expect(secret).to_have_count(0)
+    page.get_by_role("button", name="Send a test event").click()
+    says(page, "The test event was taken in.")
+    says(page, "A test from this page")
+    page.get_by_role("link", name="Tokens").click()
+    page.get_by_label("Name").fill("enrolment sync")
+    page.get_by_label("Role").select_option("producer")
+    page.get_by_role("button", name="Make a token").click()
+    says(page, "Copy the token now")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    row = page.get_by_role("row").filter(has_text="enrolment sync")
+    row.get_by_text("Revoke …").click()
+    row.get_by_role("button", name="Revoke enrolment sync").click()
+    says(page, "Token enrolment sync is revoked.")
+    says(page, "made the token enrolment sync with the role producer")
+    assert world.one("SELECT count(*) FROM withdrawals.tokens WHERE revoked_at IS NULL") == 1

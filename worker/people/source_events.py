@@ -1,0 +1,59 @@
+"""What an HR source has sent, and a test of the way that its events take."""
+
+from uuid import uuid4
+
+from worker.config import Settings
+from worker.database import Database
+from worker.errors import ConflictError, NotFoundError
+from worker.ledger import hr_sources as ledger
+from worker.ledger import inbox as receipts
+from worker.ledger import jobs
+from worker.ledger.inbox import ShownReceipt
+from worker.people import hr_sources, inbox
+from worker.people.inbox import IncomingEvent
+
+TEST = "test-"
+"""The id of a test begins so."""
+
+
+def list_latest(database: Database, *, organisation_id: int, source_id: int, limit: int = 20) -> list[ShownReceipt]:
+    """The newest events of a source, among the last 20,000 of the service.
+
+    Raises:
+        NotFoundError: there is no such source in this organisation.
+    """
+    source = hr_sources.find(database, organisation_id, source_id)
+    with database.begin() as connection:
+        return receipts.list_latest(connection, organisation_id, f"hr:{source.name}", limit=limit)
+
+
+def send_test(
+    database: Database, settings: Settings, *, organisation_id: int, source_id: int, actor: str
+) -> ShownReceipt:
+    """Take in a test event as if the source had sent it; it is about nobody, so it is stored and ignored.
+
+    It shows that the secret can be opened and that events are stored. Whether the HR system has the same secret shows
+    the first event that it sends.
+
+    Raises:
+        NotFoundError: there is no such live source in this organisation.
+        ConflictError: no key that is set opens the secret.
+    """
+    source = hr_sources.find(database, organisation_id, source_id)
+    with database.begin() as connection:
+        live = ledger.find_by_id(connection, source.kind, source.id)
+    if not live:
+        raise NotFoundError(f"there is no live source {source_id} in this organisation")
+    if hr_sources.source_seal(settings).open(live[0][1][0]) is None:
+        raise ConflictError(
+            "no key in WITHDRAWALS_SECRET_KEY opens this source's secret, so each of its events is refused. Put the "
+            "key back that sealed it, or replace the secret."
+        )
+    stored = inbox.receive(database, source, IncomingEvent(f"{TEST}{uuid4().hex}", b"test"))
+    assert not isinstance(stored, inbox.RejectedEvent)  # noqa: S101 - for the type checker
+    with database.begin() as connection:
+        jobs.audit(
+            connection, organisation_id=organisation_id, actor=actor, action="source.test",
+            detail=f'{{"source": "{source.name}", "id": {source.id}, "receipt": {stored.id}}}',
+        )  # fmt: skip
+    return inbox.show(database, organisation_id=organisation_id, receipt_id=stored.id)

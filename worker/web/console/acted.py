@@ -1,0 +1,63 @@
+"""What became of an act about one learner: the page waits a moment for it, says it, and offers to take it back."""
+
+import threading
+import time
+
+from starlette.responses import Response
+
+from schemas.catalogue import OUTCOMES, JobState, Outcome
+from worker.errors import is_passing
+from worker.jobs.show import show
+from worker.records import Job
+from worker.web.console.view import View
+
+_SHOWN_AT_ONCE = 2.0
+"""Seconds within which a small job is usually decided. If it takes longer, the page says so."""
+_waiting = threading.BoundedSemaphore(8)
+"""Requests that wait for a decision. Each holds one of the few threads that also answer webhooks."""
+
+
+def go(view: View, path: str, job: Job) -> Response:
+    """Go to a page, which says what became of a job; if it withdrew something, with a button that takes it back."""
+    job = _wait_for(view, job)
+    said, tone = _message(job)
+    undo = job.id if job.kind == "withdraw" and job.finished_at and job.outcomes.get(Outcome.WITHDRAWN) else None
+    return view.go(path, said, tone=tone, undo=undo)
+
+
+def _wait_for(view: View, job: Job) -> Job:
+    """The job once it has ended, or as it is after `_SHOWN_AT_ONCE`."""
+    if not _waiting.acquire(blocking=False):
+        return job
+    try:
+        deadline = time.monotonic() + _SHOWN_AT_ONCE
+        while (
+            job.finished_at is None
+            and job.state not in (JobState.HELD, JobState.PAUSED)
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.03)
+            job = show(view.database, organisation_id=view.organisation_id, job_id=job.id)
+    except Exception as error:
+        if not is_passing(error):  # the job was accepted, so a short outage here must not look like a failure
+            raise
+    finally:
+        _waiting.release()
+    return job
+
+
+def _message(job: Job) -> tuple[str, str]:
+    """What became of a request, and its tone."""
+    if job.held_why:
+        return f"Requested, not withdrawn yet. Job {job.id}: {job.held_why}", "warn"
+    if job.finished_at is None:
+        return f"Accepted as job {job.id}. It is not decided yet.", "warn"
+    good = {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED}
+    tone = "good" if set(job.outcomes) <= good else "warn"
+    if sum(job.outcomes.values()) > 1:
+        counts = [f"{count:,} {OUTCOMES[Outcome(name)].label.lower()}" for name, count in job.outcomes.items()]
+        return f"Job {job.id} has ended: {', '.join(sorted(counts))}.", tone
+    (outcome,) = job.outcomes or (Outcome.CANCELLED,)
+    entry = OUTCOMES[Outcome(outcome)]
+    plain = outcome in (Outcome.WITHDRAWN, Outcome.REINSTATED)
+    return f"{entry.label}." if plain else f"{entry.label}. {entry.sentence}", tone

@@ -1,0 +1,1 @@
+"""The settings of an organisation: tokens, members, HR sources, webhooks, retention; each page with its history."""

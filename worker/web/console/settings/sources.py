@@ -1,0 +1,167 @@
+"""HR sources: added, looked at, tested, given a new secret, disabled."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+from pydantic import StringConstraints
+from starlette.responses import Response
+
+from schemas.jobs import Storable
+from schemas.sources import SecretRotation, SourceRequest
+from worker.errors import ConflictError, InvalidInputError
+from worker.people import hr_sources, source_events
+from worker.web.console.forms import Text, parse, parse_number
+from worker.web.console.settings import history, shown_once
+from worker.web.console.settings.shown_once import SETTINGS, parse_seen
+from worker.web.console.view import Looking, Operating, Owning, View
+from worker.web.context import RowId
+
+router = APIRouter(prefix=SETTINGS, include_in_schema=False)
+
+HERE = f"{SETTINGS}/sources"
+Secret = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True), Storable, Form()]
+POLICIES = (
+    ("withdraw", "Withdraw the enrolments"),
+    ("hold", "Hold the job until a second person releases it"),
+    ("ignore", "Withdraw nothing"),
+)
+_FIRST = {"kind": "standard", "on_deactivate": "withdraw", "grace_hours": "0"}
+
+
+@router.get("/sources")
+def show_all(view: Looking) -> Response:
+    """Which HR systems send events, when each was last heard, and the form for a new one."""
+    return _list_page(view)
+
+
+@router.post("/sources")
+def create(
+    view: Owning,
+    name: Annotated[Text, Form()] = "",
+    kind: Annotated[Text, Form()] = "",
+    on_deactivate: Annotated[Text, Form()] = "withdraw",
+    grace_hours: Annotated[Text, Form()] = "",
+    secret: Secret = "",
+) -> Response:
+    """Let an HR system send events; the next page shows its secret, once. Role: owner."""
+    typed = {"name": name, "kind": kind, "on_deactivate": on_deactivate, "grace_hours": grace_hours}
+    try:
+        wanted = parse(
+            SourceRequest,
+            name=name,
+            kind=kind,
+            on_deactivate=on_deactivate,
+            grace_hours=parse_number(grace_hours, "grace_hours") or 0,
+            secret=secret or None,
+        )
+        made = hr_sources.create(
+            view.database,
+            view.settings,
+            organisation_id=view.organisation_id,
+            actor=view.actor,
+            **wanted.model_dump(),
+        )
+    except (InvalidInputError, ConflictError) as refused:
+        return _list_page(view, error=str(refused), status=_status(refused), typed=typed)
+    return _go_with(view, made, f"Source {made.source.name} is added.", secret)
+
+
+@router.get("/sources/{source_id}")
+def show(view: Looking, source_id: RowId) -> Response:
+    """A source: its address, when it was last heard, its last events, and what was changed."""
+    return _page(view, source_id)
+
+
+@router.post("/sources/{source_id}/rotate")
+def rotate(
+    view: Owning,
+    source_id: RowId,
+    keep_hours: Annotated[Text, Form()] = "",
+    secret: Secret = "",
+    seen: Annotated[Text, Form()] = "",
+) -> Response:
+    """Give a source a new secret; the one before is accepted for some hours more. Role: owner."""
+    typed = {"keep_hours": keep_hours}
+    try:
+        wanted = parse(SecretRotation, keep_hours=parse_number(keep_hours, "keep_hours") or 0, secret=secret or None)
+        made = hr_sources.rotate(
+            view.database,
+            view.settings,
+            organisation_id=view.organisation_id,
+            source_id=source_id,
+            actor=view.actor,
+            keep_hours=wanted.keep_hours,
+            secret=wanted.secret,
+            seen=parse_seen(seen),
+        )
+    except (InvalidInputError, ConflictError) as refused:
+        return _page(view, source_id, error=str(refused), status=_status(refused), typed=typed)
+    return _go_with(view, made, "The secret is replaced.", secret)
+
+
+@router.post("/sources/{source_id}/test")
+def test(view: Operating, source_id: RowId) -> Response:
+    """Take in a test event as if the source had sent it; it is stored and ignored. Role: operator."""
+    try:
+        source_events.send_test(
+            view.database,
+            view.settings,
+            organisation_id=view.organisation_id,
+            source_id=source_id,
+            actor=view.actor,
+        )
+    except ConflictError as refused:
+        return _page(view, source_id, error=str(refused), status=409)
+    return view.go(
+        f"{HERE}/{source_id}", "The test event was taken in. Send one from the HR system now: it appears below."
+    )
+
+
+@router.post("/sources/{source_id}/disable")
+def disable(view: Owning, source_id: RowId) -> Response:
+    """Accept nothing from a source any more. Role: owner."""
+    ended = hr_sources.disable(
+        view.database, organisation_id=view.organisation_id, source_id=source_id, actor=view.actor
+    )
+    return view.go(HERE, f"Source {ended.name} is disabled. What it sends from now on is refused.")
+
+
+def _go_with(view: View, made: hr_sources.NewSecret, said: str, given: str) -> Response:
+    """Show a secret that was made here; one that the HR system made is known to whoever typed it."""
+    path = f"{HERE}/{made.source.id}"
+    return view.go(path, said) if given else shown_once.go(view, path, said, made.secret)
+
+
+def _list_page(view: View, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None) -> Response:
+    return view.page(
+        "settings_sources.html",
+        status=status,
+        found=[hr_sources.show(one) for one in hr_sources.list_sources(view.database, view.organisation_id)],
+        kinds=list(hr_sources.KINDS),
+        policies=POLICIES,
+        error=error,
+        typed=typed or _FIRST,
+        acts=history.read(view, "source"),
+    )
+
+
+def _page(
+    view: View, source_id: int, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None
+) -> Response:
+    source = hr_sources.show(hr_sources.find(view.database, view.organisation_id, source_id))
+    return shown_once.page(
+        view,
+        "settings_source.html",
+        status=status,
+        source=source,
+        address=f"{str(view.request.base_url).rstrip('/')}{source.path}",
+        policies=dict(POLICIES),
+        events=source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id),
+        error=error,
+        typed=typed or {"keep_hours": "72"},
+        acts=history.read(view, "source", lambda detail: detail.get("id") == source_id),
+    )
+
+
+def _status(refused: Exception) -> int:
+    return 409 if isinstance(refused, ConflictError) else 422
