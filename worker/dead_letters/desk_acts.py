@@ -15,7 +15,7 @@ from schemas.dead_letters import LetterFilter
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
-from worker.ledger import dead_letters, desk, desk_acts, members
+from worker.ledger import dead_letters, desk_acts, letter_counts, members
 from worker.ledger.desk_acts import Done, Part
 from worker.ledger.letter_lists import find_letters
 
@@ -34,7 +34,7 @@ def list_names(database: Database, organisation_id: int) -> list[str]:
     """Names to choose an assignee from: who may act, and who looks after letters already."""
     with database.begin() as connection:
         acting = members.list_who_may_act(connection, organisation_id, most=_MOST_NAMES)
-        assigned = desk.list_assignees(connection, organisation_id, most=_MOST_NAMES)
+        assigned = letter_counts.list_assignees(connection, organisation_id, most=_MOST_NAMES)
     return sorted({*acting, *assigned})
 
 

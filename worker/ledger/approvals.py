@@ -199,7 +199,11 @@ def sum_held(
     learners = func.coalesce(func.sum(func.coalesce(jobs.c.learners, jobs.c.accepted)), 0)
     statement = (
         select(jobs.c.source, func.count(), learners)
-        .where(jobs.c.organisation_id == organisation_id, jobs.c.state == JobState.HELD, *job_conditions(wanted))
+        .where(
+            jobs.c.organisation_id == organisation_id,
+            jobs.c.state == JobState.HELD,
+            *job_conditions(organisation_id, wanted),
+        )
         .group_by(jobs.c.source)
     )
     if given is not None:

@@ -13,15 +13,13 @@ from worker.models import silence_limits
 from worker.rules import ROSTER
 
 # A directory that changes nothing makes no event: its token says when it called. A source that was never heard counts
-# from when it was made, and one that has but a limit, from that. OFFSET 0: each looks once into its index.
+# from when it was made, and one that has but a limit, from that.
 _HEARD = f"""
 SELECT f.organisation_id, f.source, f.kind, f.heard_at, s.hours AS silent_after_hours,
     coalesce(s.hours IS NOT NULL AND greatest(f.heard_at, s.set_at, f.since) < now() - make_interval(hours => s.hours),
         false) AS is_silent
 FROM (
-    SELECT o.organisation_id, o.name AS source, o.kind, o.created_at AS since, (
-        SELECT max(r.received_at) FROM withdrawals.receipts r
-        WHERE r.organisation_id = o.organisation_id AND r.door = 'hr:' || o.name OFFSET 0) AS heard_at
+    SELECT o.organisation_id, o.name AS source, o.kind, o.created_at AS since, o.last_event_at AS heard_at
     FROM withdrawals.sources o WHERE o.disabled_at IS NULL
     UNION ALL
     SELECT t.organisation_id, 'scim', 'scim', min(t.created_at), max(t.last_used_at)

@@ -69,7 +69,7 @@ def _may_run(organisation_id: int, wanted: JobFilter, before: int | None, limit:
             jobs.c.organisation_id == organisation_id,
             jobs.c.state == literal_column("'queued'"),
             jobs.c.begun,
-            *job_conditions(wanted),
+            *job_conditions(organisation_id, wanted),
             *([] if before is None else [jobs.c.id < before]),
         )
         .order_by(jobs.c.id.desc())

@@ -412,7 +412,7 @@ def _show(connection: Connection, roster: StoredRoster) -> wire.RosterPlan:
     planned = None
     if roster.state == "planned" and any(roster.findings.get(one) for one in LEFT):
         planned = plan.of_selection(
-            connection, roster.organisation_id, _Left(roster), Reason.USER_DEACTIVATED, door=DOOR
+            connection, roster.organisation_id, _Left(roster), Reason.USER_DEACTIVATED, door=DOOR, source=Source.HR
         )
     return wire.RosterPlan(**_wire(roster).model_dump(), samples=samples, plan=planned)
 

@@ -11,8 +11,8 @@ from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
 from worker.web import health, metrics, problems, public
 from worker.web.api import (
-    attestations,
     approvals,
+    attestations,
     audit,
     brake,
     control,
