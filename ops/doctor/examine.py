@@ -20,7 +20,7 @@ from worker.database_urls import parse_url, replica_parameters
 from worker.errors import SessionError, SettingsError, describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes, replication
-from worker.people.hr_sources import source_seal
+from worker.people.source_secrets import source_seal
 from worker.queue import leadership, redis_clients
 from worker.queue.broker import open_broker
 from worker.queue.hints import is_rabbitmq

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import httpx2
 import pytest
@@ -20,6 +21,7 @@ from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import lookups
+from worker.people.hr_records import hibob
 from worker.queue.broker import make_broker
 from worker.queue.hints import WEBHOOKS_QUEUE
 from worker.queue.lookups import Lookups
@@ -214,6 +216,14 @@ def test_an_hr_system_that_does_not_answer_is_asked_again_for_hours(
     look_up()
     assert [letter.code for letter in world.letters()] == ["invalid_event"]
     assert "did not answer: status 429" in letters(world)[0]
+    system.status, system.records[PERSON] = 200, hibob_record("terminated", "9999-12-31")
+    send_hibob(client, hibob_body(at="2026-03-03T00:00:00"))
+    with mock.patch.object(hibob, "parse_day", side_effect=KeyError("a defect")):
+        look_up()
+    assert results(world)[-1] == ("accepted", True), "it comes again, but not for ever"
+    due_again(world)
+    look_up()
+    assert "the last day: that date is too far away" in letters(world)[-1]
     assert_balanced(db)
 
 

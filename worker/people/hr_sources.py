@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +21,9 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError, unkno
 from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
-from worker.people import event_publishers
+from worker.people.source_secrets import API_KEYS, check_api, check_secret, new_secret, source_seal
 from worker.records import Seen
 from worker.rules import ROSTER
-from worker.webhooks import safe_post
 
 log = structlog.get_logger(__name__)
 
@@ -39,12 +37,6 @@ KINDS = {
     "security-events": "/hooks/security-events",
 }
 """The kinds of sources, each with the path under which its sources send."""
-API_KEYS = {
-    "hibob": "the service user's id and token, with a colon between",
-    "personio": "the API client's id and secret, with a colon between",
-    "finch": "the access token of the connection",
-}
-"""The kinds whose API is asked about each event, and what their key is."""
 POLICIES = ("withdraw", "hold", "ignore")
 RESERVED = ("cli", "scim", "api", "console", ROSTER)
 """Names of the other doors through which requests come."""
@@ -100,10 +92,10 @@ def create(
         raise unknown_value("on_deactivate", on_deactivate, POLICIES)
     if not 0 <= grace_hours <= MAX_GRACE_HOURS:
         raise InvalidInputError(f"grace_hours: must be from 0 to {MAX_GRACE_HOURS}")
-    secret = _check_secret(kind, secret) if secret is not None else _new_secret(kind)
+    secret = check_secret(kind, secret) if secret is not None else new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
     if api_key is not None or api_url is not None or kind in API_KEYS:
-        api_key, api_url = _check_api(settings, kind, api_key, api_url)
+        api_key, api_url = check_api(settings, kind, api_key, api_url)
 
     def work(connection: Connection) -> RegisteredSource:
         made = hr_sources.insert_source(
@@ -155,7 +147,7 @@ def rotate(
     if not 0 <= keep_hours <= MAX_GRACE_HOURS:
         raise InvalidInputError(f"keep_hours: must be from 0 to {MAX_GRACE_HOURS}")
     kind = next((item.kind for item in list_sources(database, organisation_id) if item.id == source_id), "standard")
-    secret = _check_secret(kind, secret) if secret is not None else _new_secret(kind)
+    secret = check_secret(kind, secret) if secret is not None else new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
 
     def work(connection: Connection) -> RegisteredSource:
@@ -198,7 +190,7 @@ def set_api(
         source, _ = hr_sources.lock(connection, organisation_id, source_id) or (None, None)
         if source is None:
             raise NotFoundError(f"there is no live source {source_id} in this organisation")
-        sealed, address = _check_api(settings, source.kind, api_key, api_url)
+        sealed, address = check_api(settings, source.kind, api_key, api_url)
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.set_api")
         return hr_sources.set_api(connection, organisation_id, source_id, api_key=sealed, api_url=address)
 
@@ -285,11 +277,6 @@ def recall(
     return source or NEEDS_DATABASE
 
 
-def source_seal(settings: Settings) -> Seal:
-    """Seals and opens the secrets of sources."""
-    return Seal(settings, "hr-secret")
-
-
 def _audit(connection: Connection, source: RegisteredSource, actor: str, act: str, **detail: object) -> None:
     about = json.dumps({"source": source.name, "id": source.id, **detail})
     jobs.audit(
@@ -330,44 +317,3 @@ def _open(seal: Seal, source: RegisteredSource, sealed: Sequence[str]) -> list[s
     if None in opened:
         log.error("source.secret_not_opened", source_id=source.id)  # its key is missing in WITHDRAWALS_SECRET_KEY
     return [secret.decode() for secret in opened if secret is not None]
-
-
-def _check_api(settings: Settings, kind: str, key: str | None, url: str | None) -> tuple[str, str | None]:
-    """The sealed key and the address of an API."""
-    if kind not in API_KEYS:
-        raise InvalidInputError(f"api_key: nothing is asked of a source of kind {kind!r}. Leave it out.")
-    key = (key or "").strip()
-    if len(key) < 8 or not key.isascii() or not key.isprintable() or ("colon" in API_KEYS[kind] and ":" not in key):
-        raise InvalidInputError(f"api_key: is needed for kind {kind!r}: {API_KEYS[kind]}.")
-    if url is not None:
-        safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
-    return source_seal(settings).seal(key.encode()), url.rstrip("/") if url else None
-
-
-def _new_secret(kind: str) -> str:
-    if kind == "security-events":
-        raise InvalidInputError("secret: is needed for kind 'security-events': the publisher's document with its keys")
-    if kind == "standard":
-        return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    return secrets.token_urlsafe(32)
-
-
-def _check_secret(kind: str, secret: str) -> str:
-    secret = secret.strip()
-    if kind == "security-events":
-        return event_publishers.check(secret)
-    if len(secret) < 16 or not secret.isascii() or not secret.isprintable():
-        raise InvalidInputError("secret: use at least 16 printable ASCII characters")
-    if kind == "standard":
-        try:
-            enough = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 16
-        except ValueError:
-            enough = False
-        if not secret.startswith("whsec_") or not enough:
-            raise InvalidInputError("secret: must be `whsec_` followed by at least 16 bytes in base64")
-    if kind == "finch":
-        try:
-            base64.b64decode(secret, validate=True)
-        except ValueError:
-            raise InvalidInputError("secret: must be the base64 that Finch shows") from None
-    return secret

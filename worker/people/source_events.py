@@ -9,7 +9,7 @@ from worker.ledger import hr_sources as ledger
 from worker.ledger import inbox as receipts
 from worker.ledger import jobs
 from worker.ledger.inbox import ShownReceipt
-from worker.people import hr_sources, inbox
+from worker.people import hr_sources, inbox, source_secrets
 from worker.people.inbox import IncomingEvent
 
 TEST = "test-"
@@ -44,7 +44,7 @@ def send_test(
         live = ledger.find_by_id(connection, source.kind, source.id)
     if not live:
         raise NotFoundError(f"there is no live source {source_id} in this organisation")
-    if hr_sources.source_seal(settings).open(live[0][1][0]) is None:
+    if source_secrets.source_seal(settings).open(live[0][1][0]) is None:
         raise ConflictError(
             "no key in WITHDRAWALS_SECRET_KEY opens this source's secret, so each of its events is refused. Put the "
             "key back that sealed it, or replace the secret."

@@ -17,16 +17,17 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
-from worker.errors import WithdrawalsError
+from worker.errors import WithdrawalsError, classify, describe
 from worker.jobs.calendar import end_of_day
 from worker.ledger import inbox, inbox_sets, lookups
 from worker.ledger.lookups import ClaimedLookup
 from worker.people.hr_records import finch, hibob, personio
 from worker.people.hr_records.record import Api, Leaves, NoAnswerError, Record, UnclearRecordError, caller
-from worker.people.hr_sources import source_seal
 from worker.people.inbox import kind_of
-from worker.queue.recovery import backoff
+from worker.people.source_secrets import source_seal
+from worker.queue.recovery import SURROUNDINGS, backoff
 from worker.records import StoredEvent
+from worker.telemetry import error_reports
 
 log = structlog.get_logger(__name__)
 
@@ -81,14 +82,21 @@ class Lookups:
         try:
             found = self._look_up(claimed)
             ended = self._database.run(lambda connection: _record(connection, claimed, found))
-        except NoAnswerError as error:
-            unanswered = error
-            ended = self._database.run(lambda connection: self._postpone(connection, claimed, unanswered))
-        except WithdrawalsError as error:
-            unclear = error
-            ended = self._database.run(lambda connection: _give_up(connection, claimed, str(unclear)))
+        except Exception as error:
+            ended = self._recover(claimed, error)
         log.info("lookup." + ended, **_ids(claimed))
         return True
+
+    def _recover(self, claimed: ClaimedLookup, error: Exception) -> str:
+        """Ask again later, or put the event in front of a person. An unknown error must not come again for ever."""
+        if isinstance(error, WithdrawalsError) and not isinstance(error, NoAnswerError):
+            return self._database.run(lambda connection: _give_up(connection, claimed, str(error)))
+        if not isinstance(error, NoAnswerError):
+            if classify(error) not in SURROUNDINGS:
+                error_reports.report(error, "lookup.failed", organisation_id=claimed.organisation_id)
+            error = NoAnswerError(describe(error)[0])
+        unanswered = error
+        return self._database.run(lambda connection: self._postpone(connection, claimed, unanswered))
 
     def _look_up(self, claimed: ClaimedLookup) -> Record:
         """Ask the HR system.
