@@ -27,7 +27,7 @@ from worker.dead_letters import runs
 from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
-from worker.ledger import approvals, notification_messages, webhook_deliveries
+from worker.ledger import approvals, members, notification_messages, webhook_deliveries
 from worker.notifications import targets
 from worker.people import events, protections, rosters
 from worker.webhooks import endpoints
@@ -149,6 +149,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "approval_id": _approval(db, organisation_id, letter, mark),
             "source_id": world.one("SELECT max(id) FROM withdrawals.sources"),
             "token_id": machine.token.id,
+            "member_id": _member(db, organisation_id, mark),
             "session_id": _session(world, db, settings, organisation_id, mark),
             "protection_id": hold.id,
             "roster_id": _roster(world, db, organisation_id, mark),
@@ -193,6 +194,13 @@ def _session(world: World, db: Database, settings: Settings, organisation_id: in
     )
     assert sessions.sign_in(db, made.secret, limits=Limits.of(settings), browser=mark)
     return int(world.one("SELECT max(id) FROM withdrawals.sessions"))
+
+
+def _member(db: Database, organisation_id: int, mark: str) -> int:
+    with db.begin() as connection:
+        return members.record_sign_in(
+            connection, organisation_id, issuer="https://idp.example", subject=mark, name=mark, email=None
+        )
 
 
 def _keep_faults(db: Database, organisation_id: int, mark: str) -> str:
