@@ -7,6 +7,7 @@ enrolments, is withdrawn by one job, and the decision receipt names the line of 
 from collections.abc import Callable
 from datetime import timedelta
 
+from schemas.rosters import RosterPlan
 from tests.support.rosters import MORNING, NOW, confirm, csv, enrol, plan
 from tests.world import World, assert_balanced, eventually
 from worker.database import Database
@@ -33,10 +34,12 @@ def test_a_leaver_whose_webhook_was_lost_is_found_by_the_roster_and_withdrawn(
 
     confirm(db, world, planned)
     org = world.organisation_id
-    done = eventually(
-        lambda: (found := rosters.show(db, organisation_id=org, roster_id=planned.id)).state == "done" and found,
-        what="the relay applies the roster",
-    )
+
+    def applied() -> RosterPlan | None:
+        found = rosters.show(db, organisation_id=org, roster_id=planned.id)
+        return found if found.state == "done" else None
+
+    done = eventually(applied, what="the relay applies the roster")
     assert done.job_id is not None
     job = ended(show(db, organisation_id=org, job_id=done.job_id))
     assert (job.source, job.reason, job.outcomes) == ("hr", "user_deactivated", {"withdrawn": 1})

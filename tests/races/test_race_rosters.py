@@ -4,7 +4,9 @@ Rule 10: "a person who comes back before it is applied is not withdrawn". DESIGN
 locked."
 """
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from schemas.events import PersonEvent
 from tests.support.incoming import incoming, make_registered, post
@@ -69,9 +71,9 @@ def test_a_roster_and_events_at_once_end_as_the_newest_says(
         workers(db, environment, 2),
         held(owner, "SELECT FROM lms.learners WHERE external_id = 'person-9' FOR UPDATE") as hold,
     ):
-        acts = [lambda: rosters.apply_accepted(db) for _ in "12"]
-        acts += [lambda p=person: send(p, -1) for person in older]
-        acts += [lambda p=person: send(p, 1) for person in newer]
+        acts: list[Callable[[], object]] = [partial(rosters.apply_accepted, db) for _ in "12"]
+        acts += [partial(send, person, -1) for person in older]
+        acts += [partial(send, person, 1) for person in newer]
         assert [one for one in threads.together(*acts) if isinstance(one, Exception)] == []
         hold.release()
 
