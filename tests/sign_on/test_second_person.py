@@ -2,20 +2,24 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from starlette.testclient import TestClient
 
 from schemas.control import BrakeSetting
+from tests.approvals.office import Office
 from tests.sign_on.conftest import Console
 from tests.support.commandline import done
 from tests.support.console import held_job
 from tests.support.providers import Forger, sign_in_at
 from tests.world import World
 from worker.access.persons import member_actor
+from worker.config import Settings
 from worker.database import Database
 from worker.jobs import brake
 
 BOSS = {"groups": ["bosses"]}
+OF = ("--role", "approver", "--member")
 
 
 def act(client: TestClient, path: str, **data: str) -> Any:
@@ -95,3 +99,33 @@ def test_a_page_offers_nothing_that_is_refused_as_the_same_person(
     offered = {who: [path for path, form in offers.items() if form in who.get(path).text] for who in (ada, bob)}
     assert offered == {ada: [], bob: list(offers)}
     assert "Take back" not in ada.get("/console/brake").text, "only who proposed by this very name takes back"
+
+
+def test_nobody_approves_through_a_token_or_another_browser_what_they_asked_for(
+    console: Console, forger: Forger, world: World, db: Database, environment: Settings
+) -> None:
+    """Ada asks with her token; her browsers and her other token are she. The link leads Bob there after his sign-in."""
+    office = Office(db, world, environment)
+    letters = office.letters()
+    office.rules(override=0)
+    ada, phone, bob = (console(forger.issuer) for _ in range(3))
+    sign_in_at(ada, forger, **BOSS)
+    sign_in_at(phone, forger, name="Ada King", **BOSS)
+    member = done("members", "list")["items"][0]["id"]
+    hers, other = (
+        {"Authorization": f"Bearer {done('tokens', 'create', '--name', name, *OF, member)['token']}"}
+        for name in ("hers", "other")
+    )
+    asking = {"remedy": "override", "note": "why"}
+    asked = ada.post(f"/v1/dead-letters/{letters[0]}/resolve", headers=hers, json=asking).json()["approval"]
+    page = f"/console/approvals/{asked['id']}"
+    answer = ada.post(f"/v1/approvals/{asked['id']}/approve", headers=other)
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:withdrawals:problem:own_approval")
+    for visitor in (ada, phone):
+        assert f'action="{page}/approve"' not in visitor.get(page).text
+        assert act(visitor, f"{page}/approve").status_code == 409
+    assert bob.get(page).headers["location"].endswith(f"next={quote(page, safe='')}")
+    sign_in_at(bob, forger, sub="bob", name="Bob", groups=["approvers"])
+    assert f'action="{page}/approve"' in bob.get(page).text
+    assert act(bob, f"{page}/approve").status_code == 303
+    assert office.show(asked["id"]).state == "approved"
