@@ -18,6 +18,7 @@ from worker.web.api import (
     decision_receipts,
     desk,
     events,
+    hr_sources,
     job_files,
     jobs,
     openapi,
@@ -31,7 +32,6 @@ from worker.web.api import (
     retention,
     runs,
     sessions,
-    sources,
     submit,
     tokens,
     webhooks,
@@ -79,7 +79,7 @@ ROUTERS = [
     webhooks.router,
     sessions.router,
     tokens.router,
-    sources.router,
+    hr_sources.router,
     retention.router,
 ]
 # A router makes its routes at its first request, and keeps them. All applications of a process share them: each test
