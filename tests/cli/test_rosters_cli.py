@@ -14,7 +14,7 @@ from tests.world import World, assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.people import rosters
+from worker.people import roster_steps, rosters
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
@@ -72,7 +72,7 @@ def test_a_roster_is_planned_confirmed_and_read_over_both_doors(
     path = f"/v1/rosters/{reported.json()['id']}/confirm"
     assert client.post(path, headers=bearer("viewer")).status_code == 403
     assert client.post(path, headers=operator).status_code == 202
-    rosters.apply_accepted(db, within=60)
+    roster_steps.apply_accepted(db, within=60)
     decide_due(db, environment)
     again = client.post(path, headers=operator).json()
     assert (again["state"], again["job_id"] is None) == ("done", False)

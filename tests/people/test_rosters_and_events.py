@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.events import PersonEvent
+from tests.support.load import FULL
 from tests.support.rosters import NOW, accept, csv, enrol, plan
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -50,7 +51,7 @@ said = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 if FULL else 5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(said, min_size=2, max_size=7).flatmap(lambda story: st.permutations(list(enumerate(story)))))
 def test_events_and_rosters_in_any_order_end_as_the_newest_truth_says(
     db: Database, world: World, environment: Settings, arrivals: list[tuple[int, Event | Whole]]

@@ -16,7 +16,7 @@ from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import person_events
-from worker.people import events, rosters
+from worker.people import events, roster_steps
 
 PEOPLE = [f"person-{number}" for number in range(12)]
 
@@ -71,14 +71,14 @@ def test_a_roster_and_events_at_once_end_as_the_newest_says(
         workers(db, environment, 2),
         held(owner, "SELECT FROM lms.learners WHERE external_id = 'person-9' FOR UPDATE") as hold,
     ):
-        acts: list[Callable[[], object]] = [partial(rosters.apply_accepted, db) for _ in "12"]
+        acts: list[Callable[[], object]] = [partial(roster_steps.apply_accepted, db) for _ in "12"]
         acts += [partial(send, person, -1) for person in older]
         acts += [partial(send, person, 1) for person in newer]
         assert [one for one in threads.together(*acts) if isinstance(one, Exception)] == []
         hold.release()
 
         def done() -> bool:
-            rosters.apply_accepted(db)
+            roster_steps.apply_accepted(db)
             return world.run("SELECT FROM withdrawals.rosters WHERE state = 'done'") != []
 
         eventually(done, what="the roster is done")

@@ -7,7 +7,7 @@ from typing import Any
 from schemas.rosters import RosterPlan, RosterRequest
 from tests.world import World
 from worker.database import Database
-from worker.people import rosters
+from worker.people import roster_steps, rosters
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MORNING = NOW - timedelta(hours=6)
@@ -46,7 +46,7 @@ def confirm(db: Database, world: World, planned: RosterPlan, organisation_id: in
 def accept(db: Database, world: World, planned: RosterPlan, organisation_id: int | None = None) -> RosterPlan:
     """Confirm a roster and apply it."""
     confirm(db, world, planned, organisation_id)
-    rosters.apply_accepted(db, within=60)
+    roster_steps.apply_accepted(db, within=60)
     return rosters.show(db, organisation_id=organisation_id or world.organisation_id, roster_id=planned.id)
 
 

@@ -34,7 +34,7 @@ from worker.ledger import (
     webhook_deliveries,
 )
 from worker.notifications.scan import NoticeScan
-from worker.people import events, rosters
+from worker.people import events, roster_steps, rosters
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
 from worker.queue.heartbeat import EVERY, Heartbeat
@@ -234,7 +234,7 @@ class Relay:
         self._broker_failed = False
         steps: dict[str, Callable[[], object]] = {
             "take_over": lambda: recovery.take_over(self._database, self._settings),
-            "rosters": lambda: rosters.apply_accepted(self._database, chunk_size=self._settings.chunk_size),
+            "rosters": lambda: roster_steps.apply_accepted(self._database, chunk_size=self._settings.chunk_size),
             "deactivate": lambda: events.deactivate_due(self._database, self._due),
             "admit": self._admit_due,
             "close": lambda: self._leftovers.close_cancelled(self._database),

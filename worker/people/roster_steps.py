@@ -1,0 +1,148 @@
+"""An accepted roster, applied in steps: each is one transaction over the locked roster, and the last makes its one job.
+
+Whoever dies within a step has done nothing, and any relay goes on (decision record 0046).
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import structlog
+from sqlalchemy import Connection, select
+
+from schemas.catalogue import Reason, Source
+from worker.access import erased
+from worker.database import Database
+from worker.jobs import submit
+from worker.jobs.selection import Counts, Selection, digest
+from worker.ledger import freeze, jobs
+from worker.ledger import plan as ledger_plan
+from worker.ledger import rosters as ledger
+from worker.ledger.plan import Preview
+from worker.ledger.rosters import StoredRoster
+from worker.people.apply_events import apply_roster, lock_people
+from worker.records import ArrivedEvent, NewChunks, NewJob, StoredEvent
+from worker.rules import ROSTER
+
+log = structlog.get_logger(__name__)
+
+DOOR = f"hr:{ROSTER}"
+_AT_ONCE = 2_000
+"""People of a roster that one transaction applies: it holds the organisation's settings for less than half a second."""
+
+
+class Left(Selection):
+    """The enrolments of the people of a roster who left."""
+
+    def __init__(self, roster: StoredRoster) -> None:
+        self._roster = roster
+
+    def digest(self) -> str:
+        return digest("roster", str(self._roster.id))
+
+    def preview(self, connection: Connection, organisation_id: int) -> Preview:
+        found = ledger.withdrawn_enrolments(self._roster.id, organisation_id).subquery()
+        return ledger_plan.by_query(connection, organisation_id, select(found.c.id).distinct())
+
+    def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
+        return self.count(freeze.staged(connection, chunks))
+
+
+def apply_accepted(database: Database, *, within: float = 1.0, chunk_size: int = 1000) -> int:
+    """Go on applying accepted rosters of all organisations, for about so many seconds; how many people were decided."""
+    decided, until, after = 0, time.monotonic() + within, ""
+    while True:
+        step = database.run(partial(_step, after=after, chunk_size=chunk_size))
+        if step is None:
+            return decided
+        decided += step.decided
+        after = step.last
+        if step.ended:
+            return decided
+        if time.monotonic() > until:
+            return decided
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    decided: int
+    last: str
+    """The external id with which the next step goes on."""
+    ended: bool
+    """Whether the roster is done, or what is left of it is locked by others."""
+
+
+def _step(connection: Connection, *, after: str, chunk_size: int) -> _Step | None:
+    roster = ledger.lock_next(connection)
+    if roster is None:
+        return None
+    lines = ledger.list_undecided(connection, roster.id, after=after, most=_AT_ONCE)
+    if lines:
+        return _Step(_apply(connection, roster, lines), lines[-1][0], ended=False)
+    if after and ledger.list_undecided(connection, roster.id, after="", most=1):
+        return _Step(0, "", ended=True)
+    job_id = _make_job(connection, roster, chunk_size)
+    ledger.finish(connection, roster.id, job_id)
+    log.info("roster.done", roster_id=roster.id, organisation_id=roster.organisation_id, job_id=job_id)
+    return _Step(0, "", ended=True)
+
+
+def _apply(connection: Connection, roster: StoredRoster, lines: list[tuple[str, int | None, bool]]) -> int:
+    """Apply lines of a locked roster; how many. Those whose person somebody else has locked are left for later."""
+    organisation_id = roster.organisation_id
+    sealed_key = jobs.lock_settings(connection, organisation_id)
+    gone = erased.find(connection, organisation_id, sealed_key, [external_id for external_id, _, _ in lines])
+    about = {external_id: (line, active) for external_id, line, active in lines if external_id not in gone}
+    people = lock_people(connection, organisation_id, list(about), skip_taken=True)
+    now = max(jobs.database_now(connection), roster.as_of)
+    unchanged = [
+        external_id
+        for external_id, person in people.persons.items()
+        if about[external_id][1] and person.active and people.learners.active.get(external_id, True)
+    ]
+    if unchanged:
+        ledger.record_active(connection, organisation_id, unchanged, roster.as_of)
+    others = people.persons.keys() - set(unchanged)
+    arrived = [_arrived(roster, external_id, *about[external_id], now) for external_id in sorted(others)]
+    results = apply_roster(connection, organisation_id, arrived, people, now) if arrived else {}
+    ledger.settle(
+        connection,
+        roster.id,
+        {external_id: (one.result, one.epoch) for external_id, one in results.items() if one.result != "known"},
+        [*gone, *unchanged, *(external_id for external_id, one in results.items() if one.result == "known")],
+    )
+    return len(people.persons) + len(gone)
+
+
+def _arrived(roster: StoredRoster, external_id: str, line: int | None, active: bool, now: datetime) -> ArrivedEvent:
+    kind = "user.reactivated" if active else "user.deactivated"
+    return ArrivedEvent(
+        external_id,
+        StoredEvent(ROSTER, kind, None, roster.as_of, roster.as_of),
+        now,
+        actor=DOOR,
+        door=DOOR,
+        key=f"{roster.id}:{line or 'missing'}",
+        request_hash=b"",
+    )
+
+
+def _make_job(connection: Connection, roster: StoredRoster, chunk_size: int) -> int | None:
+    """The one job of a roster that was applied; None: there is nothing to withdraw."""
+    organisation_id = roster.organisation_id
+    jobs.lock_settings(connection, organisation_id)  # before it is read who left: nobody comes back meanwhile
+    if not ledger.stage_left(connection, organisation_id, roster.id):
+        return None
+    new = NewJob(
+        organisation_id=organisation_id,
+        requested_by=roster.accepted_by or DOOR,
+        door=DOOR,
+        key=f"roster:{roster.id}",
+        request_hash=submit.hash_body({"roster": roster.id, "sha256": roster.sha256}),
+        reason=Reason.USER_DEACTIVATED,
+        source=Source.HR,
+        note=f"Roster {roster.id} of {roster.as_of:%Y-%m-%d %H:%M}Z",
+        file_name=roster.file_name or f"roster {roster.id}",
+    )
+    return submit.logged(submit.accept(connection, new, Left(roster), chunk_size=chunk_size)).job.id
