@@ -32,7 +32,7 @@ def test_a_running_job_is_watched_paused_resumed_and_undone_after_a_plan(
     job = ask(db, world, first + second, note=NASTY)
     page = sign_in("operator", name="otto")
     page.goto("/console/jobs")
-    says(page, "Enrolment no longer required")
+    page.locator("#jobs").get_by_text("Enrolment no longer required").wait_for()
     accessible(page)
     page.get_by_role("link", name=job.title).click()
     page.get_by_role("button", name="Pause").click()
