@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from schemas import rosters as wire
 from schemas.answers import FileFault
-from schemas.catalogue import Reason
+from schemas.catalogue import Reason, Source
 from schemas.rosters import LEFT, RosterRequest
 from worker.config import Settings, settings
 from worker.database import Database
