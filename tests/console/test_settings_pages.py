@@ -84,10 +84,10 @@ def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
     secrets = {name: token(role, name=name) for name, role in (("ada", "owner"), ("ola", "operator"))}
     ada = Person(client, secrets["ada"])
     form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "24"}
-    for field, value in (("name", "Work Day"), ("kind", "fax"), ("grace_hours", "soon"), ("secret", "short")):
+    for field, value in (("name", "Work Day"), ("kind", "fax"), ("grace_hours", "soon"), ("secret", "brief")):
         refused = ada.post(SOURCES, 422, **{**form, field: value})
         assert f'id="wrong-{field}"' in refused.text, field
-        assert "short" not in refused.text, "a secret that was typed is not sent back"
+        assert "brief" not in refused.text, "a secret that was typed is not sent back"
     page = ada.get(str(ada.post(SOURCES, **form).headers["location"]))
     first, here = secret_on(page), f"{SOURCES}/{world.one('SELECT id FROM withdrawals.sources')}"
     assert "http://testserver/hooks/hr/workday" in page

@@ -9,7 +9,17 @@ _GRANTED = """('enrolments', 'status', 'UPDATE'), ('enrolments', 'withdrawn_at',
     ('learners', 'display_name', 'UPDATE'), ('learners', 'active', 'UPDATE')"""
 """What `ops/migrations/grants.sql` lets the service write of the platform's tables."""
 
-KEPT = ("audit", "seals", "prunes", "pruned_withdrawals", "erased_rows", "erasures", "audit_days", "protections")
+KEPT = (
+    "audit",
+    "seals",
+    "prunes",
+    "pruned_withdrawals",
+    "erased_rows",
+    "erasures",
+    "audit_days",
+    "protections",
+    "approvals",
+)
 """Tables of the ledger whose rows the service may not change."""
 
 # Whole tables first, then single columns of the others.
