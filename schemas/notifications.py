@@ -18,14 +18,21 @@ class NoticeKind(StrEnum):
     LETTER_OPENED = "dead_letter.opened"
     LETTER_OVERDUE = "dead_letter.overdue"
     RUN_HALTED = "run.halted"
+    SOURCE_SILENT = "source.silent"
+    ROSTER_LEAVERS = "roster.leavers"
 
 
 NOTICE_KINDS: dict[NoticeKind, Entry] = {
     NoticeKind.JOB_HELD: Entry("Job held", "A job waits for a second person."),
-    NoticeKind.APPROVAL_ASKED: Entry("Approval asked", "Somebody has proposed limits of the brake."),
+    NoticeKind.APPROVAL_ASKED: Entry(
+        "Approval asked",
+        "Somebody has asked for something that needs a second person, or proposed limits of the brake.",
+    ),
     NoticeKind.LETTER_OPENED: Entry("Dead letter opened", "Something could not be done and needs support."),
     NoticeKind.LETTER_OVERDUE: Entry("Dead letter overdue", "A dead letter is open for longer than it should be."),
     NoticeKind.RUN_HALTED: Entry("Run halted", "A run over dead letters has stopped by itself."),
+    NoticeKind.SOURCE_SILENT: Entry("Source silent", "A source of HR events was not heard for longer than its limit."),
+    NoticeKind.ROSTER_LEAVERS: Entry("Roster found leavers", "A full roster has found people who left."),
 }
 
 

@@ -7,8 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from .jobs import Request, Storable
 
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=1000), Storable]
+LONGEST_SECRET = 65_536
+"""Characters: a publisher of security events has a document in its place."""
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SECRET), Storable]
+ApiKey = Annotated[str, StringConstraints(min_length=1, max_length=1000), Storable]
+ApiUrl = Annotated[str, StringConstraints(min_length=1, max_length=2000), Storable]
+_KEY = "Key of the HR system's API, for the kinds that are asked about each event: `hibob`, `personio`, `finch`."
+_URL = "Address of the HR system's API. Leave it out for the usual one."
 _MADE_BY_HR = "One that the HR system made. Leave it out to get a new one."
+_KINDS = "`standard`, `okta`, `bamboohr`, `hibob`, `personio`, `finch` or `security-events`."
 _KEEP = "Hours for which the secret before is still accepted."
 
 
@@ -22,7 +29,7 @@ class SourceRequest(Request):
     )
 
     name: Annotated[str, Storable, Field(max_length=100, description="Part of the address to which it sends.")]
-    kind: Annotated[str, Storable, Field(max_length=40, description="`standard`, `okta` or `bamboohr`.")] = "standard"
+    kind: Annotated[str, Storable, Field(max_length=40, description=_KINDS)] = "standard"
     on_deactivate: Annotated[
         Literal["withdraw", "hold", "ignore"],
         Field(description="`hold`: until a second person releases it. `ignore`: withdraw nothing."),
@@ -31,6 +38,17 @@ class SourceRequest(Request):
         int, Field(ge=0, le=8760, description="Hours from a deactivation to the withdrawal; a reactivation cancels it.")
     ] = 0
     secret: Annotated[Secret | None, Field(description=_MADE_BY_HR)] = None
+    api_key: Annotated[ApiKey | None, Field(description=_KEY)] = None
+    api_url: Annotated[ApiUrl | None, Field(description=_URL)] = None
+
+
+class ApiAccess(Request):
+    """Another key for the HR system's API, which is asked about each event."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [{"api_key": "id:secret"}]})
+
+    api_key: Annotated[ApiKey, Field(description=_KEY)]
+    api_url: Annotated[ApiUrl | None, Field(description=_URL)] = None
 
 
 class SecretRotation(Request):

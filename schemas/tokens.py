@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .approvals import Approval
 from .catalogue import ROLES, Role, describe
 from .jobs import Id, Request, Storable
 
@@ -40,4 +41,11 @@ class AccessToken(BaseModel):
 class NewAccessToken(AccessToken):
     """A new token, which is shown only once."""
 
+    token: str
+
+
+class WaitingAccessToken(BaseModel):
+    """A new token, which is shown only once, and works once a second person has approved it."""
+
+    approval: Approval
     token: str

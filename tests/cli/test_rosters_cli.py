@@ -1,5 +1,6 @@
 """Rosters and silent sources on the command line and over HTTP: the same rules, the same records."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,8 +10,9 @@ from starlette.testclient import TestClient
 
 from tests.support.commandline import done, refused, withdrawals
 from tests.support.rosters import MORNING, NOW, csv, enrol
+from tests.support.web import event, signed
 from tests.support.workbooks import xlsx
-from tests.world import World, assert_balanced, decide_due
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -120,10 +122,9 @@ def test_a_hostile_roster_is_refused_by_line(
 
 
 def test_a_source_that_is_silent_for_too_long_is_told(
-    client: TestClient, bearer: Callable[[str], dict[str, str]], db: Database, world: World
+    client: TestClient, bearer: Callable[[str], dict[str, str]], world: World
 ) -> None:
-    done("sources", "create", "--name", "workday")
-    world.event(db, "reactivated", "anna", source="workday")
+    secret = done("sources", "create", "--name", "workday")["secret"]
     assert "no live source 'payroll'" in withdrawals("sources", "silence", "payroll", "--hours", "5").err
     assert done("sources", "silence", "workday", "--hours", "24")["is_silent"] is False
     owner = bearer("owner")
@@ -139,11 +140,12 @@ def test_a_source_that_is_silent_for_too_long_is_told(
         return found, f"withdrawals_silent_sources {len(found)}.0" in shown
 
     assert silent() == (set(), True)
-    world.run("UPDATE withdrawals.receipts SET received_at = now() - interval '25 hours'")
     world.run("UPDATE withdrawals.sources SET created_at = now() - interval '30 hours'")
     world.run("UPDATE withdrawals.silence_limits SET set_at = now() - interval '200 hours'")
     assert silent() == ({"workday", "roster"}, True)
-    world.event(db, "reactivated", "anna", source="workday", occurred_at=NOW + timedelta(minutes=1))
+    body = json.dumps(event()).encode()
+    assert client.post("/hooks/hr/workday", content=body, headers=signed(secret, body)).status_code == 202
+    eventually(lambda: world.one("SELECT last_event_at FROM withdrawals.sources"), what="the source was heard")
     done("sources", "silence", "roster", "--hours", "0")
     assert silent() == (set(), True)
 

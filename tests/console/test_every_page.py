@@ -81,6 +81,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/settings/sources/{source_id}": [f"/{source.id}"],
         "/console/settings/webhooks": [""],
         "/console/settings/webhooks/{webhook_id}": [f"/{hook.endpoint.id}"],
+        "/console/settings/notifications": [""],
         "/console/settings/tokens": [""],
         "/console/settings/members": [""],
         "/console/settings/retention": [""],

@@ -8,20 +8,24 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.catalogue import Role
+from tests.approvals.office import Office
 from tests.support.commandline import done
 from tests.support.console import MakeToken, Person, field_of
 from tests.support.web import event, signed
 from tests.world import World, eventually
 from worker.access import sessions, tokens
 from worker.access.sessions import Limits, MemberSignIn
-from worker.config import Settings
+from worker.config import Settings, settings
 from worker.database import Database
+from worker.notifications import transport
+from worker.notifications.sender import Sender
 from worker.webhooks import safe_post
 from worker.webhooks.deliveries import Deliverer
 
 HOOKS = "/console/settings/webhooks"
 MEMBERS = "/console/settings/members"
 TOKENS = "/console/settings/tokens"
+TOLD = "/console/settings/notifications"
 SOURCES = "/console/settings/sources"
 
 
@@ -29,6 +33,10 @@ def secret_on(page: str) -> str:
     found = re.search(r'<pre class="secret"[^>]*>([^<]*)</pre>', page)
     assert found, page
     return found[1]
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
 
 
 def written(world: World) -> str:
@@ -66,6 +74,81 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
     assert "Token sync &lt;b&gt; is revoked." in page
     assert "revoked the token sync &lt;b&gt;" in page
     assert tokens.authenticate(db, secret) is None
+
+
+def test_a_token_that_waits_is_shown_once_and_works_when_approved(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    office = Office(db, world, settings())
+    secret, owner, eve = token("owner", name="ada"), bearer(token("owner")), bearer(token("approver"))
+    office.rules(token=0)
+    ada = Person(client, secret)
+    ada.post(TOKENS, name="boss", role="owner")
+    page = ada.get(TOKENS)
+    assert "the token works once somebody has approved approval 1." in page
+    shown = [secret_on(page)]
+    made = client.post("/v1/tokens", json={"name": "deputy", "role": "approver"}, headers=owner)
+    assert (made.status_code, made.headers["cache-control"]) == (202, "no-store")
+    assert made.json()["approval"]["id"] == 2
+    shown.append(made.json()["token"])
+    makers = world.run("SELECT requester_made_by FROM withdrawals.approvals ORDER BY id")
+    assert None not in [row[0] for row in makers], "whoever made the requester's token is no second person"
+    for number, secret in enumerate(shown, 1):
+        assert tokens.authenticate(db, secret) is None
+        assert client.post(f"/v1/approvals/{number}/approve", json={}, headers=eve).status_code == 200
+        assert tokens.authenticate(db, secret) is not None
+        assert secret not in written(world)
+
+
+def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    secret, owner = token("owner", name="ada"), bearer(token("owner"))
+    ada = Person(client, secret)
+    form = {"name": "bob", "kind": "hibob", "api_key": "user:t0psecret", "api_url": "https://hibob.example/v1/"}
+    for field, value in (("api_key", "nocolonhere"), ("api_key", ""), ("api_url", "ftp://x")):
+        wrong = {**form, field: value}
+        refused = ada.post(SOURCES, 422, **wrong)
+        assert f'id="wrong-{field}"' in refused.text, (field, value)
+        assert "nocolonhere" not in refused.text
+        assert "t0psecret" not in refused.text
+        body = {name: given for name, given in wrong.items() if given}
+        assert client.post("/v1/sources", json=body, headers=owner).json()["detail"].startswith(f"{field}: ")
+    document = client.post("/v1/sources", json={"name": "idp", "kind": "security-events"}, headers=owner).json()
+    assert document["detail"].startswith("secret: is needed for kind 'security-events'")
+    here = str(ada.post(SOURCES, **form).headers["location"])
+    page = ada.get(here)
+    assert "HiBob" in page
+    made = client.post("/v1/sources", json={**form, "name": "bob-2"}, headers=owner)
+    assert made.status_code == 201
+    assert "t0psecret" not in page + made.text + written(world)
+    keys = world.run("SELECT api_key, api_url FROM withdrawals.sources ORDER BY id")
+    assert [row.api_url for row in keys] == ["https://hibob.example/v1"] * 2
+    assert all(row.api_key and "t0psecret" not in row.api_key for row in keys)
+
+    assert 'id="wrong-api_key"' in ada.post(f"{here}/api", 422, api_key="short").text
+    ada.post(f"{here}/api", api_key="user:another")
+    assert "replaced the API key of bob" in ada.get(here)
+    path = f"/v1/sources/{made.json()['id']}/api"
+    assert client.put(path, json={"api_key": "user:another"}, headers=owner).status_code == 200
+    assert client.put(path, json={"api_key": "user:another"}, headers=bearer(token("approver"))).status_code == 403
+    after = world.run("SELECT api_key, api_url FROM withdrawals.sources ORDER BY id")
+    assert [row.api_url for row in after] == [None, None]
+    assert not {row.api_key for row in keys} & {row.api_key for row in after}
+
+    world.run("UPDATE withdrawals.sources SET created_at = now() - interval '9 days'")
+    ada.post(f"{SOURCES}/silence", source="bob", hours="24")
+    world.run("UPDATE withdrawals.silence_limits SET set_at = now() - interval '2 days'")
+    page = ada.get(SOURCES)
+    for text in (">Silent</span>", 'value="24"', "set the silence limit of bob: 24 hours"):
+        assert text in page
+    assert "enter a whole number" in ada.post(f"{SOURCES}/silence", 422, source="bob", hours="soon").text
+    ada.post(f"{SOURCES}/silence", 404, source="nobody", hours="24")
+    ada.post(f"{SOURCES}/silence", source="bob", hours="")
+    assert ">Silent</span>" not in ada.get(SOURCES)
+    viewer = Person(client, token("viewer"))
+    assert "No limit" in viewer.get(SOURCES)
+    viewer.post(f"{SOURCES}/silence", 403, source="bob", hours="1")
 
 
 def test_a_new_secret_is_shown_to_the_session_that_made_it(client: TestClient, token: MakeToken, world: World) -> None:
@@ -223,3 +306,46 @@ def test_what_is_kept_and_what_was_let_go_stands_on_a_page(
         assert text in page
     (step,) = done("retention")["pruned"]
     assert (step["kind"], step["row_count"]) == ("audit", 1234)
+
+
+def test_people_are_told_by_what_an_owner_adds_on_the_page(
+    client: TestClient, token: MakeToken, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["SMTP 550", None])
+    monkeypatch.setattr(transport, "send", lambda *_, **__: next(answers))
+    secrets = {name: token(role, name=name) for name, role in (("ada", "owner"), ("ola", "operator"))}
+    ada = Person(client, secrets["ada"])
+    url, kinds = "json://desk.example/?name=t0psecret", ["job.held", "source.silent"]
+    for field, form in (("kinds", {"url": url}), ("digest_hour", {"url": url, "kinds": kinds, "digest_hour": "24"})):
+        refused = ada.post(TOLD, 422, **form)
+        assert f'id="wrong-{field}"' in refused.text
+        assert "t0psecret" not in refused.text
+    assert "no mail server is set" in ada.post(TOLD, 409, to="a@b.example", kinds=kinds).text
+    ada.post(TOLD, url="slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23help", kinds=kinds, digest_hour="8")
+    page = ada.get(TOLD)
+    for text in ("slack://", "Job held; Source silent", "Daily at 08:00", "added notification 1"):
+        assert text in page
+    assert "TIiajkdnlazkcOXrIdevi7FQ" not in page + written(world)
+
+    ola = Person(client, secrets["ola"])
+    ola.post(TOLD, 403, url=url, kinds=kinds)
+    ola.post(f"{TOLD}/1/remove", 403)
+    ola.post(f"{TOLD}/1/test")
+    page = ola.get(TOLD)
+    assert "The test message was not sent: SMTP 550." in page
+    assert "An owner can add a notification" in page
+    ola.post(f"{TOLD}/messages/1/retry")
+    page = ola.get(TOLD)
+    assert ">Waits</span>" in page
+    assert "sent message 1 again" in page
+    assert Sender(db, settings()).run() == 1
+    assert ">Sent</span>" in ola.get(TOLD)
+    ola.post(f"{TOLD}/messages/1/retry", 409)
+    ola.post(f"{TOLD}/messages/9/retry", 404)
+
+    ada = Person(client, secrets["ada"])
+    ada.post(f"{TOLD}/1/remove")
+    page = ada.get(TOLD)
+    assert "Nobody is told yet" in page
+    assert "removed notification 1" in page
+    ada.post(f"{TOLD}/1/test", 404)

@@ -45,13 +45,83 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
             finished_at) VALUES (:o, 'redrive', '{}', 'x', 1, 1, 'halted', 'x', 12, now())""",
         o=organisation_id,
     )
+    world.run(
+        """INSERT INTO withdrawals.approvals (organisation_id, act, subject, consequence, arguments, size, alone_up_to,
+            requested_by, requested_at, expires_at)
+        SELECT :o, act, act, 'x', '{}', 3, 0, 'token:ada', now() - age * interval '8 days',
+            now() - age * interval '8 days' + interval '7 days'
+        FROM (VALUES ('cascade', 0), ('token', 0), ('override', 1)) v(act, age)""",
+        o=organisation_id,
+    )
+    silent(world, "payroll")
+    rosters(world, planned=0, accepted=2)
     assert tell(db, mailing) == 1
     ((_, message, _),) = post.sent
-    assert message.title == (
-        "Acme: 1 job waits for a second person; 1 approval is asked for; 1 dead letter was opened; 1 run has halted"
-    )
-    for line in ("/console/brake", "/console/dead-letters/1", "/console/dead-letters/runs/1", "Run 1: redrive of 12"):
+    heads = [part.partition("\n")[0] for part in message.body.split("\n\n")]
+    assert heads[:-1] == [
+        "1 job waits for a second person.", "3 approvals are asked for.", "1 dead letter was opened.",
+        "1 run has halted.", "1 source of HR events is silent.", "1 roster has found people who left.",
+    ]  # fmt: skip
+    for line in (
+        "Proposal 1: limits of the brake\n  https://withdrawals.example/console/brake",
+        "Approval 1: Cascade, 3 learners\n  https://withdrawals.example/console/approvals/1",
+        "Approval 2: Create a token\n",
+        "/console/dead-letters/1",
+        "Run 1: redrive of 12 dead letters\n  https://withdrawals.example/console/dead-letters/runs/1",
+        "Source payroll: nothing heard for 24 hours\n  https://withdrawals.example/console/settings/sources",
+        "Roster 2: 2 people have left\n  https://withdrawals.example/v1/rosters/2",
+    ):
         assert line in message.body
+
+
+def test_a_silence_is_told_once_and_again_after_the_source_was_heard(
+    db: Database, world: World, mailing: Settings, post: Post
+) -> None:
+    add(db, world, mailing, kinds=["source.silent", "roster.leavers"])
+    silent(world, "payroll")
+    rosters(world, planned=1)
+    assert tell(db, mailing) == 1
+    world.run("UPDATE withdrawals.rosters SET state = 'accepted', accepted_by = 'x', accepted_at = now()")
+    pause_is_over(world)
+    assert tell(db, mailing) == 0, "the source is still silent, and the roster was told when it was planned"
+    world.run("UPDATE withdrawals.sources SET last_event_at = now() - interval '24 hours'")
+    assert tell(db, mailing) == 1
+    assert post.titles == [
+        "Acme: 1 source of HR events is silent; 1 roster has found people who left",
+        "Acme: 1 source of HR events is silent",
+    ]
+
+
+def silent(world: World, name: str) -> None:
+    """A source that has just been silent for longer than its limit."""
+    world.run(
+        """INSERT INTO withdrawals.sources (organisation_id, name, kind, on_deactivate, secret, created_by, created_at,
+            last_event_at)
+        VALUES (:o, :name, 'standard', 'withdraw', 'x', 'x', now() - interval '9 days', now() - interval '24 h')""",
+        o=world.organisation_id,
+        name=name,
+    )
+    world.run(
+        """INSERT INTO withdrawals.silence_limits (organisation_id, source, hours, set_by, set_at)
+        VALUES (:o, :name, 24, 'x', now() - interval '8 days')""",
+        o=world.organisation_id,
+        name=name,
+    )
+
+
+def rosters(world: World, **left: int) -> None:
+    """Full rosters by their state, each with so many people who left."""
+    for state, count in left.items():
+        world.run(
+            """INSERT INTO withdrawals.rosters (organisation_id, state, as_of, kind, sha256, people, active, missing,
+                findings, planned_by, accepted_by, accepted_at)
+            SELECT :o, :state, now(), 'file', 'x', 9, 9, 'withdraw',
+                jsonb_build_object('missing', CAST(:left AS integer)), 'x', CASE :state WHEN 'accepted' THEN 'x' END,
+                CASE :state WHEN 'accepted' THEN now() END""",
+            o=world.organisation_id,
+            state=state,
+            left=count,
+        )
 
 
 def test_what_becomes_overdue_is_told_as_the_desk_has_it(
@@ -233,7 +303,7 @@ def test_each_target_is_told_once_of_all_that_came_after_it(
             """SELECT t.id, f.kind, f.subject FROM withdrawals.notification_targets t JOIN (
                 SELECT organisation_id, 'dead_letter.opened' AS kind, id::text AS subject, opened_at AS at
                 FROM withdrawals.dead_letters
-                UNION ALL SELECT organisation_id, 'approval.asked', id::text, proposed_at
+                UNION ALL SELECT organisation_id, 'approval.asked', 'limits ' || id, proposed_at
                 FROM withdrawals.limit_proposals) f ON f.organisation_id = t.organisation_id AND f.at >= t.created_at
             WHERE t.organisation_id = :o""",
             o=world.organisation_id,

@@ -14,10 +14,11 @@ from worker.rules import ROSTER
 
 # A directory that changes nothing makes no event: its token says when it called. A source that was never heard counts
 # from when it was made, and one that has but a limit, from that.
-_HEARD = f"""
+HEARD = f"""
 SELECT f.organisation_id, f.source, f.kind, f.heard_at, s.hours AS silent_after_hours,
     coalesce(s.hours IS NOT NULL AND greatest(f.heard_at, s.set_at, f.since) < now() - make_interval(hours => s.hours),
-        false) AS is_silent
+        false) AS is_silent,
+    greatest(f.heard_at, s.set_at, f.since) AS quiet_since
 FROM (
     SELECT o.organisation_id, o.name AS source, o.kind, o.created_at AS since, o.last_event_at AS heard_at
     FROM withdrawals.sources o WHERE o.disabled_at IS NULL
@@ -31,8 +32,10 @@ FROM (
     GROUP BY 1
 ) f LEFT JOIN withdrawals.silence_limits s ON s.organisation_id = f.organisation_id AND s.source = f.source
 """
-_OF_ORGANISATION = text(f"SELECT * FROM ({_HEARD}) h WHERE h.organisation_id = :organisation ORDER BY h.source")
-_SILENT = text(f"SELECT * FROM ({_HEARD}) h WHERE h.is_silent ORDER BY h.organisation_id, h.source")
+"""Every live source of all organisations."""
+_SHOWN = f"SELECT organisation_id, source, kind, heard_at, silent_after_hours, is_silent FROM ({HEARD}) h"
+_OF_ORGANISATION = text(f"{_SHOWN} WHERE h.organisation_id = :organisation ORDER BY h.source")
+_SILENT = text(f"{_SHOWN} WHERE h.is_silent ORDER BY h.organisation_id, h.source")
 
 
 @dataclass(frozen=True, slots=True)

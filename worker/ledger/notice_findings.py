@@ -9,14 +9,30 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, cast, column, func, literal, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.selectable import TextualSelect
+from sqlalchemy.sql.selectable import CompoundSelect, TextualSelect
 
 from schemas.catalogue import JobState, LetterCode
+from schemas.rosters import LEFT
 from worker.ledger.fragments import LIVE, among, one_of, sql_list
+from worker.ledger.heard import HEARD
 from worker.ledger.letter_filter import Targets
-from worker.models import Instant, jobs, limit_proposals, runs
+from worker.models import Instant, approvals, jobs, limit_proposals, rosters, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +47,7 @@ class Scan:
     """By code: how long a dead letter may stay open."""
 
 
-Find = Callable[[Scan], Select[Any] | TextualSelect]
+Find = Callable[[Scan], Select[Any] | CompoundSelect[Any] | TextualSelect]
 """Makes the query of a kind. Its columns: `organisation_id`, `subject`, `at`, `detail`."""
 
 
@@ -43,12 +59,23 @@ def find_held_jobs(scan: Scan) -> Select[Any]:
     return _found(jobs.c.organisation_id, jobs.c.id, at, facts).where(*held)
 
 
-def find_proposed_limits(scan: Scan) -> Select[Any]:
-    """Limits of the brake that wait for a second person."""
-    proposed = limit_proposals.c
-    waits = proposed.state == "pending", proposed.expires_at > func.now()
-    own = among(proposed.organisation_id, scan.organisations)
-    return _found(proposed.organisation_id, proposed.id, proposed.proposed_at, {}).where(own, *waits)
+LIMITS = "limits "
+"""What the subject of proposed limits begins with: their ids are others than those of approvals."""
+
+
+def find_asked_approvals(scan: Scan) -> CompoundSelect[Any]:
+    """Approvals, and limits of the brake, that wait for a second person. Held jobs are a kind of their own."""
+    asked, proposed = approvals.c, limit_proposals.c
+    acts = _found(asked.organisation_id, asked.id, asked.requested_at, {"act": asked.act, "size": asked.size}).where(
+        among(asked.organisation_id, scan.organisations), asked.state == "pending", asked.expires_at > func.now()
+    )
+    subject = literal(LIMITS, Text).concat(cast(proposed.id, Text))
+    limits = _found(proposed.organisation_id, subject, proposed.proposed_at, {}).where(
+        among(proposed.organisation_id, scan.organisations),
+        proposed.state == "pending",
+        proposed.expires_at > func.now(),
+    )
+    return union_all(acts, limits)
 
 
 # For each organisation and code a range of the index by code and age. A protected enrolment waits for nobody until the
@@ -98,15 +125,46 @@ def find_halted_runs(scan: Scan) -> Select[Any]:
     return _found(runs.c.organisation_id, runs.c.id, runs.c.finished_at, facts).where(own, *recent)
 
 
+# Told again when it was heard in between, so the subject names the time from which on nothing was heard.
+_SILENT_SOURCES = text(f"""
+SELECT h.organisation_id, concat_ws(' ', h.source, extract(epoch FROM h.quiet_since)) AS subject,
+    h.quiet_since + make_interval(hours => h.silent_after_hours) AS at,
+    jsonb_build_object('source', h.source, 'hours', h.silent_after_hours) AS detail
+FROM ({HEARD}) h WHERE h.is_silent AND h.organisation_id = ANY(:organisations)
+""")
+
+
+def find_silent_sources(scan: Scan) -> TextualSelect:
+    """Sources of HR events that have been silent for longer than their limit."""
+    return _SILENT_SOURCES.bindparams(organisations=list(scan.organisations)).columns(*_COLUMNS)
+
+
+def find_rosters_with_leavers(scan: Scan) -> Select[Any]:
+    """Full rosters that are planned, or were accepted since then, and have found people who left."""
+    roster = rosters.c
+    left = sum((func.coalesce(cast(roster.findings[one].astext, Integer), 0) for one in LEFT), literal(0))
+    recent = or_(roster.state == "planned", roster.accepted_at >= scan.since)
+    own = among(roster.organisation_id, scan.organisations)
+    at = func.coalesce(roster.accepted_at, roster.planned_at)
+    return _found(roster.organisation_id, roster.id, at, {"left": left}).where(own, recent, left > 0)
+
+
 def _letters(statement: str, scan: Scan, allowed: Targets) -> TextualSelect:
     values = {"organisations": list(scan.organisations), "since": scan.since}
     values |= {"codes": list(allowed), "allowed": list(allowed.values())}
-    columns = (column("organisation_id", BigInteger), column("subject", Text), column("at", Instant))
-    return text(statement).bindparams(**values).columns(*columns, column("detail", JSONB))
+    return text(statement).bindparams(**values).columns(*_COLUMNS)
+
+
+_COLUMNS = (
+    column("organisation_id", BigInteger),
+    column("subject", Text),
+    column("at", Instant),
+    column("detail", JSONB),
+)
 
 
 def _found(
-    organisation_id: ColumnElement[int], row_id: ColumnElement[int], at: ColumnElement[Any], facts: dict[str, Any]
+    organisation_id: ColumnElement[int], row_id: ColumnElement[Any], at: ColumnElement[Any], facts: dict[str, Any]
 ) -> Select[Any]:
     pairs = [item for name, column in facts.items() for item in (literal(name, Text), column)]
     return select(

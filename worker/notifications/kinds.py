@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.catalogue import LETTER_CODES, REASONS, LetterCode, Reason
+from schemas.catalogue import GUARDED_ACTS, LETTER_CODES, REASONS, GuardedAct, LetterCode, Reason
 from schemas.notifications import NoticeKind
 from worker.ledger import notice_findings as find
 from worker.ledger.notice_findings import Find
 
 Facts = Mapping[str, Any]
 CONSOLE = "/console"
+_OF_LEARNERS = (GuardedAct.RELEASE, GuardedAct.OVERRIDE, GuardedAct.CASCADE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Kind:
     """What is said of several, with `{count}`."""
     say: Callable[[str, Facts], str]
     """A line about one, from its subject and facts."""
-    page: str
-    """The page of one, with `{subject}`."""
+    page: Callable[[str], str]
+    """The page of one, from its subject."""
     all: str
     """The page of all."""
 
@@ -43,12 +44,35 @@ def _letter(subject: str, facts: Facts) -> str:
     return f"Dead letter {subject}: {LETTER_CODES[LetterCode(facts['code'])].label}"
 
 
-def _limits(subject: str, _: Facts) -> str:
-    return f"Proposal {subject}: limits of the brake"
+def _approval(subject: str, facts: Facts) -> str:
+    if subject.startswith(find.LIMITS):
+        return f"Proposal {subject.removeprefix(find.LIMITS)}: limits of the brake"
+    size = f", {_number(facts['size'], 'learner')}" if facts["act"] in _OF_LEARNERS else ""
+    return f"Approval {subject}: {GUARDED_ACTS[GuardedAct(facts['act'])].label}{size}"
+
+
+def _approval_page(subject: str) -> str:
+    return f"{CONSOLE}/brake" if subject.startswith(find.LIMITS) else f"{CONSOLE}/approvals/{subject}"
+
+
+def _source(_: str, facts: Facts) -> str:
+    return f"Source {facts['source']}: nothing heard for {_number(facts['hours'], 'hour')}"
+
+
+def _roster(subject: str, facts: Facts) -> str:
+    return f"Roster {subject}: {_people(facts['left'])} left"
 
 
 def _run(subject: str, facts: Facts) -> str:
     return f"Run {subject}: {facts['act']} of {_number(facts['letters'], 'dead letter')}"
+
+
+def _people(count: int) -> str:
+    return "1 person has" if count == 1 else f"{count:,} people have"
+
+
+def _below(path: str) -> Callable[[str], str]:
+    return lambda subject: f"{path}/{subject}"
 
 
 def _number(count: int, noun: str) -> str:
@@ -58,23 +82,31 @@ def _number(count: int, noun: str) -> str:
 KINDS: dict[NoticeKind, Kind] = {
     NoticeKind.JOB_HELD: Kind(
         find.find_held_jobs, "1 job waits for a second person", "{count} jobs wait for a second person",
-        _job, f"{CONSOLE}/jobs/{{subject}}", f"{CONSOLE}/jobs?state=held",
+        _job, _below(f"{CONSOLE}/jobs"), f"{CONSOLE}/jobs?state=held",
     ),
     NoticeKind.APPROVAL_ASKED: Kind(
-        find.find_proposed_limits, "1 approval is asked for", "{count} approvals are asked for",
-        _limits, f"{CONSOLE}/brake", f"{CONSOLE}/brake",
+        find.find_asked_approvals, "1 approval is asked for", "{count} approvals are asked for",
+        _approval, _approval_page, f"{CONSOLE}/approvals",
     ),
     NoticeKind.LETTER_OPENED: Kind(
         find.find_opened_letters, "1 dead letter was opened", "{count} dead letters were opened",
-        _letter, f"{CONSOLE}/dead-letters/{{subject}}", f"{CONSOLE}/dead-letters",
+        _letter, _below(f"{CONSOLE}/dead-letters"), f"{CONSOLE}/dead-letters",
     ),
     NoticeKind.LETTER_OVERDUE: Kind(
         find.find_overdue_letters, "1 dead letter is overdue", "{count} dead letters are overdue",
-        _letter, f"{CONSOLE}/dead-letters/{{subject}}", f"{CONSOLE}/dead-letters?overdue=true",
+        _letter, _below(f"{CONSOLE}/dead-letters"), f"{CONSOLE}/dead-letters?overdue=true",
     ),
     NoticeKind.RUN_HALTED: Kind(
         find.find_halted_runs, "1 run has halted", "{count} runs have halted",
-        _run, f"{CONSOLE}/dead-letters/runs/{{subject}}", f"{CONSOLE}/dead-letters/runs",
+        _run, _below(f"{CONSOLE}/dead-letters/runs"), f"{CONSOLE}/dead-letters/runs",
+    ),
+    NoticeKind.SOURCE_SILENT: Kind(
+        find.find_silent_sources, "1 source of HR events is silent", "{count} sources of HR events are silent",
+        _source, lambda _: f"{CONSOLE}/settings/sources", f"{CONSOLE}/settings/sources",
+    ),
+    NoticeKind.ROSTER_LEAVERS: Kind(
+        find.find_rosters_with_leavers, "1 roster has found people who left",
+        "{count} rosters have found people who left", _roster, _below("/v1/rosters"), "/v1/rosters",
     ),
 }  # fmt: skip
 """In the order in which a message tells them."""

@@ -47,10 +47,7 @@ def _part(told: Told, head: str, public_url: str) -> str:
     kind = KINDS[NoticeKind(told.kind)]
     if told.count > LISTED:
         return f"{head}.\n{public_url}{kind.all}"
-    lines = [
-        f"- {kind.say(subject, facts)}\n  {public_url}{kind.page.format(subject=subject)}"
-        for subject, facts in told.first
-    ]
+    lines = [f"- {kind.say(subject, facts)}\n  {public_url}{kind.page(subject)}" for subject, facts in told.first]
     return "\n".join([f"{head}.", *lines])
 
 

@@ -1,5 +1,6 @@
 """Sends the messages that are due, each at least once: one that a worker dies over is sent again with the same id."""
 
+import json
 import threading
 import time
 from dataclasses import dataclass
@@ -104,7 +105,10 @@ def retry(database: Database, *, organisation_id: int, message_id: int, actor: s
     def make_due(connection: Connection) -> bool:
         done = notification_messages.retry(connection, organisation_id, message_id, lifetime=LIFETIME)
         if done:
-            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="notification.retry")
+            about = json.dumps({"message": message_id})
+            jobs.audit(
+                connection, organisation_id=organisation_id, actor=actor, action="notification.retry", detail=about
+            )
             notify_after_commit(connection)
         return done
 

@@ -1,5 +1,6 @@
 """Where notifications go: added with the address encrypted, shown without its secrets, removed."""
 
+import json
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -53,7 +54,7 @@ def add(
             created_by=actor,
             **({} if wanted.digest_hour is None else {"next_at": next_digest(now, wanted.digest_hour, zone)}),
         )
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="notification.add")
+        _audit(connection, made, actor, "add")
         return made
 
     made = database.run(insert)
@@ -74,12 +75,22 @@ def remove(database: Database, *, organisation_id: int, target_id: int, actor: s
         if before is None or after is None:
             raise NotFoundError(f"there is no notification {target_id} in this organisation")
         if before.removed_at is None:
-            jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="notification.remove")
+            _audit(connection, after, actor, "remove")
         return after
 
     removed = database.run(work)
     log.info("notification.removed", target_id=target_id, organisation_id=organisation_id)
     return removed
+
+
+def _audit(connection: Connection, target: TargetRecord, actor: str, act: str) -> None:
+    jobs.audit(
+        connection,
+        organisation_id=target.organisation_id,
+        actor=actor,
+        action=f"notification.{act}",
+        detail=json.dumps({"id": target.id}),
+    )
 
 
 def notification_seal(settings: Settings) -> Seal:

@@ -1,5 +1,6 @@
 """When each source of HR events was last heard, and after how long without a word somebody has to look."""
 
+import json
 from functools import partial
 
 from sqlalchemy import Connection
@@ -37,6 +38,7 @@ def _set(connection: Connection, *, organisation_id: int, source: str, hours: in
         actor=actor,
         action="source.silence",
         note=f"{source}: {'no limit' if hours is None else f'{hours} hours'}",
+        detail=json.dumps({"of": f"{source}: {'none' if hours is None else f'{hours} hours'}"}),
     )
     for one in heard.list_heard(connection, organisation_id):
         if one.source == source:

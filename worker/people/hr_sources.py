@@ -191,7 +191,7 @@ def set_api(
         if source is None:
             raise NotFoundError(f"there is no live source {source_id} in this organisation")
         sealed, address = check_api(settings, source.kind, api_key, api_url)
-        jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="source.set_api")
+        _audit(connection, source, actor, "set_api")
         return hr_sources.set_api(connection, organisation_id, source_id, api_key=sealed, api_url=address)
 
     source = database.run(work)

@@ -34,7 +34,10 @@ def check_api(settings: Settings, kind: str, key: str | None, url: str | None) -
     if len(key) < 8 or not key.isascii() or not key.isprintable() or ("colon" in API_KEYS[kind] and ":" not in key):
         raise InvalidInputError(f"api_key: is needed for kind {kind!r}: {API_KEYS[kind]}.")
     if url is not None:
-        safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
+        try:
+            safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
+        except InvalidInputError as refused:
+            raise InvalidInputError(f"api_{refused}") from None
     return source_seal(settings).seal(key.encode()), url.rstrip("/") if url else None
 
 

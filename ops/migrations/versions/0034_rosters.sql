@@ -26,6 +26,8 @@ CREATE TABLE withdrawals.rosters (
 );
 CREATE INDEX rosters_of_organisation ON withdrawals.rosters (organisation_id, id DESC);
 CREATE INDEX rosters_of_job ON withdrawals.rosters (job_id) WHERE job_id IS NOT NULL;
+-- For when rosters were last heard, and what is told of those that were accepted.
+CREATE INDEX rosters_accepted ON withdrawals.rosters (organisation_id, accepted_at) WHERE accepted_at IS NOT NULL;
 CREATE INDEX rosters_planned ON withdrawals.rosters (planned_at) WHERE state = 'planned';
 -- One after the other: each is compared with what the one before has left.
 CREATE UNIQUE INDEX rosters_one_at_a_time ON withdrawals.rosters (organisation_id) WHERE state = 'accepted';

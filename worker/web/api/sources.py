@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from schemas import answers
 from schemas.rosters import HeardSource, SilenceLimit
-from schemas.sources import NewSource, SecretRotation, Source, SourceRequest
+from schemas.sources import ApiAccess, NewSource, SecretRotation, Source, SourceRequest
 from worker.people import heard, hr_sources, source_events
 from worker.web.auth import Operator, Owner, Viewer
 from worker.web.context import Context, RowId
@@ -67,6 +67,21 @@ def rotate_source(
         secret=request.secret,
     )
     return _with_secret(made, response)
+
+
+@router.put("/{source_id}/api", responses=describes(404))
+def set_api(context: Context, who: Owner, source_id: RowId, request: ApiAccess) -> Source:
+    """Give a source another key for the HR system's API, which is asked about each event."""
+    changed = hr_sources.set_api(
+        context.database,
+        context.settings,
+        organisation_id=who.organisation_id,
+        source_id=source_id,
+        actor=who.actor,
+        api_key=request.api_key,
+        api_url=request.api_url,
+    )
+    return hr_sources.show(changed)
 
 
 @router.post("/{source_id}/disable", responses=describes(404))

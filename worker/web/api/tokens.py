@@ -1,9 +1,10 @@
 """Bearer tokens over HTTP: `/v1/tokens`. Whoever makes one sees it, and counts as its user wherever two must decide."""
 
 from fastapi import APIRouter, Response
+from starlette.responses import JSONResponse
 
 from schemas import answers
-from schemas.tokens import AccessToken, NewAccessToken, TokenRequest
+from schemas.tokens import AccessToken, NewAccessToken, TokenRequest, WaitingAccessToken
 from worker.access import tokens
 from worker.web.auth import Owner
 from worker.web.context import Context, RowId
@@ -19,18 +20,28 @@ def list_tokens(context: Context, who: Owner) -> answers.Page[AccessToken]:
     return answers.Page(items=[AccessToken.model_validate(one) for one in found], next_cursor=None)
 
 
-@router.post("", status_code=201, responses=describes(404, 409))
-def create_token(context: Context, who: Owner, request: TokenRequest, response: Response) -> NewAccessToken:
-    """Make a token. It is shown only once."""
-    made = tokens.create(
-        context.database,
-        organisation_id=who.organisation_id,
-        name=request.name,
-        role=request.role,
-        actor=who.actor,
-        member_id=request.member_id,
-    )
+_WAITS = {"model": WaitingAccessToken, "description": "It waits for a second person, and works once it is approved."}
+
+
+@router.post("", status_code=201, responses={202: _WAITS, **describes(404, 409)}, response_model=NewAccessToken)
+def create_token(
+    context: Context, who: Owner, request: TokenRequest, response: Response
+) -> NewAccessToken | JSONResponse:
+    """Make a token. It is shown only once. Where the policies ask for a second person, it waits for them (202)."""
     response.headers["Cache-Control"] = "no-store"
+    try:
+        made = tokens.create(
+            context.database,
+            organisation_id=who.organisation_id,
+            name=request.name,
+            role=request.role,
+            actor=who.actor,
+            member_id=request.member_id,
+            made_by=who.made_by,
+        )
+    except tokens.TokenWaitsError as waits:
+        found = {**waits.more, "token": waits.secret}
+        return JSONResponse(found, 202, headers={"Cache-Control": "no-store"})
     shown = AccessToken.model_validate(made.token)
     return NewAccessToken(**shown.model_dump(), token=made.secret)
 

@@ -31,6 +31,7 @@ from worker.web.console import (
 )
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
 from worker.web.console.settings import members as settings_members
+from worker.web.console.settings import notifications as settings_notifications
 from worker.web.console.settings import retention as settings_retention
 from worker.web.console.settings import sources as settings_sources
 from worker.web.console.settings import tokens as settings_tokens
@@ -60,6 +61,7 @@ ROUTERS = [
     search.router,
     settings_sources.router,
     settings_webhooks.router,
+    settings_notifications.router,
     settings_members.router,
     settings_retention.router,
     settings_tokens.router,

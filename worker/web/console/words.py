@@ -38,6 +38,10 @@ _LABELS = {
     # kinds of HR sources
     "standard": "Standard Webhooks",
     "bamboohr": "BambooHR",
+    "hibob": "HiBob",
+    "security-events": "Security events (RFC 8417)",
+    "scim": "SCIM directory",
+    "roster": "Full rosters",
     # states of runs
     "canary": "A few first",
 }

@@ -7,9 +7,11 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.jobs import Storable
-from schemas.sources import SecretRotation, SourceRequest
+from schemas.rosters import SilenceLimit
+from schemas.sources import LONGEST_SECRET, ApiAccess, SecretRotation, SourceRequest
 from worker.errors import ConflictError, InvalidInputError
-from worker.people import hr_sources, source_events
+from worker.people import heard, hr_sources, source_events
+from worker.people.source_secrets import API_KEYS
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
@@ -19,7 +21,8 @@ from worker.web.context import RowId
 router = APIRouter(prefix=SETTINGS, include_in_schema=False)
 
 HERE = f"{SETTINGS}/sources"
-Secret = Annotated[str, StringConstraints(max_length=1000, strip_whitespace=True), Storable, Form()]
+Secret = Annotated[str, StringConstraints(max_length=LONGEST_SECRET, strip_whitespace=True), Storable, Form()]
+Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), Storable, Form()]
 POLICIES = (
     ("withdraw", "Withdraw the enrolments"),
     ("hold", "Hold the job until a second person releases it"),
@@ -42,9 +45,12 @@ def create(
     on_deactivate: Annotated[Text, Form()] = "withdraw",
     grace_hours: Annotated[Text, Form()] = "",
     secret: Secret = "",
+    api_key: Secret = "",
+    api_url: Address = "",
 ) -> Response:
     """Let an HR system send events; the next page shows its secret, once. Role: owner."""
     typed = {"name": name, "kind": kind, "on_deactivate": on_deactivate, "grace_hours": grace_hours}
+    typed["api_url"] = api_url
     try:
         wanted = parse(
             SourceRequest,
@@ -53,6 +59,8 @@ def create(
             on_deactivate=on_deactivate,
             grace_hours=parse_number(grace_hours, "grace_hours") or 0,
             secret=secret or None,
+            api_key=api_key or None,
+            api_url=api_url or None,
         )
         made = hr_sources.create(
             view.database,
@@ -64,6 +72,22 @@ def create(
     except (InvalidInputError, ConflictError) as refused:
         return _list_page(view, error=str(refused), status=_status(refused), typed=typed)
     return _go_with(view, made, f"Source {made.source.name} is added.", secret)
+
+
+@router.post("/sources/silence")
+def set_silence_limit(
+    view: Owning, source: Annotated[Text, Form()] = "", hours: Annotated[Text, Form()] = ""
+) -> Response:
+    """Say after how long without a word a source counts as silent. Role: owner."""
+    try:
+        wanted = parse(SilenceLimit, hours=parse_number(hours, "hours") or None)
+    except InvalidInputError as refused:
+        return _list_page(view, silence_error=str(refused), status=422)
+    heard.set_limit(
+        view.database, organisation_id=view.organisation_id, source=source, hours=wanted.hours, actor=view.actor
+    )
+    limit = f"after {wanted.hours:,} hours without a word" if wanted.hours else "never"
+    return view.go(HERE, f"Source {source} counts as silent {limit}.")
 
 
 @router.get("/sources/{source_id}")
@@ -99,6 +123,25 @@ def rotate(
     return _go_with(view, made, "The secret is replaced.", secret)
 
 
+@router.post("/sources/{source_id}/api")
+def set_api(view: Owning, source_id: RowId, api_key: Secret = "", api_url: Address = "") -> Response:
+    """Give a source another key for the HR system's API. Role: owner."""
+    try:
+        wanted = parse(ApiAccess, api_key=api_key, api_url=api_url or None)
+        hr_sources.set_api(
+            view.database,
+            view.settings,
+            organisation_id=view.organisation_id,
+            source_id=source_id,
+            actor=view.actor,
+            api_key=wanted.api_key,
+            api_url=wanted.api_url,
+        )
+    except InvalidInputError as refused:
+        return _page(view, source_id, error=str(refused), status=422, typed={"keep_hours": "72", "api_url": api_url})
+    return view.go(f"{HERE}/{source_id}", "The API key is replaced.")
+
+
 @router.post("/sources/{source_id}/test")
 def test(view: Operating, source_id: RowId) -> Response:
     """Take in a test event as if the source had sent it; it is stored and ignored. Role: operator."""
@@ -132,12 +175,22 @@ def _go_with(view: View, made: hr_sources.NewSecret, said: str, given: str) -> R
     return view.go(path, said) if given else shown_once.go(view, path, said, made.secret)
 
 
-def _list_page(view: View, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None) -> Response:
+def _list_page(
+    view: View,
+    *,
+    error: str = "",
+    silence_error: str = "",
+    status: int = 200,
+    typed: dict[str, str] | None = None,
+) -> Response:
     return view.page(
         "settings_sources.html",
         status=status,
         found=[hr_sources.show(one) for one in hr_sources.list_sources(view.database, view.organisation_id)],
+        heard=heard.list_heard(view.database, organisation_id=view.organisation_id),
+        silence_error=silence_error,
         kinds=list(hr_sources.KINDS),
+        api_keys=API_KEYS,
         policies=POLICIES,
         error=error,
         typed=typed or _FIRST,
@@ -156,6 +209,7 @@ def _page(
         source=source,
         address=f"{str(view.request.base_url).rstrip('/')}{source.path}",
         policies=dict(POLICIES),
+        api_key=API_KEYS.get(source.kind),
         events=source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id),
         error=error,
         typed=typed or {"keep_hours": "72"},

@@ -47,7 +47,11 @@ def create(
             role=wanted.role,
             actor=view.actor,
             member_id=wanted.member_id,
+            made_by=view.caller.made_by,
         )
+    except tokens.TokenWaitsError as waits:
+        said = f"This needs a second person: the token works once somebody has approved approval {waits.approval_id}."
+        return shown_once.go(view, HERE, said, waits.secret)
     except (InvalidInputError, ConflictError, NotFoundError) as refused:
         return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422, typed=typed)
     return shown_once.go(view, HERE, f"Token {made.token.name} is made.", made.secret)
