@@ -77,6 +77,7 @@ class Source(BaseModel):
     disabled_at: datetime | None
     last_event_at: datetime | None = Field(description="When it last sent something genuine, to the minute.")
     path: str = Field(description="The path to which it sends.")
+    api_url: str | None = Field(None, description="Where its API is asked, if not at the usual address.")
 
 
 class NewSource(Source):

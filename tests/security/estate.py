@@ -143,6 +143,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "webhook_id": endpoint.id,
             "delivery_id": delivery_id,
             "notification_id": target.id,
+            "target_id": target.id,
             "message_id": message_id,
             "receipt_id": receipt.id,
             "proposal_id": proposal.id,
