@@ -51,11 +51,13 @@ FROM lms.learners l
 CROSS JOIN LATERAL (SELECT {_HOLDS.format(since="AND e.enrolled_at <= :as_of")} AS holds) h
 LEFT JOIN withdrawals.persons p ON p.organisation_id = :organisation AND p.external_id = l.external_id
 WHERE l.organisation_id = :organisation AND (l.active OR h.holds) AND NOT EXISTS (
-    SELECT FROM withdrawals.roster_lines t WHERE t.roster_id = :roster AND t.external_id = l.external_id)
+    SELECT FROM withdrawals.roster_lines t WHERE t.roster_id = :roster AND t.external_id = l.external_id OFFSET 0)
 """)
+# The planner knows nothing of a roster that has just come and expects one line. By their names lines would be compared
+# each with each; by their place they are not.
 _FIND = text(f"""
 UPDATE withdrawals.roster_lines t SET finding = f.finding FROM (
-    SELECT t.external_id, CASE
+    SELECT t.ctid AS place, CASE
         WHEN NOT t.active AND l.id IS NULL THEN NULL
         WHEN l.id IS NULL AND p.external_id IS NULL THEN '{Finding.UNKNOWN_TO_PLATFORM}'
         WHEN NOT t.active AND coalesce(p.active, true) AND {_RETURNED.format(person="t.external_id")}
@@ -71,7 +73,7 @@ UPDATE withdrawals.roster_lines t SET finding = f.finding FROM (
     LEFT JOIN lms.learners l ON l.organisation_id = :organisation AND l.external_id = t.external_id
     LEFT JOIN withdrawals.persons p ON p.organisation_id = :organisation AND p.external_id = t.external_id
     WHERE t.roster_id = :roster AND t.line IS NOT NULL) f
-WHERE t.roster_id = :roster AND t.external_id = f.external_id AND t.finding IS DISTINCT FROM f.finding
+WHERE t.roster_id = :roster AND t.ctid = f.place AND t.finding IS DISTINCT FROM f.finding
 """)
 _COUNT = text("""
 SELECT finding, count(*) FROM withdrawals.roster_lines WHERE roster_id = :roster AND finding IS NOT NULL GROUP BY 1

@@ -161,8 +161,9 @@ def find_same(connection: Connection, organisation_id: int, *, sha256: str, as_o
 
 
 _COVERAGE = text("""
-SELECT count(*) AS known, count(t.external_id) AS found FROM lms.learners l
-LEFT JOIN withdrawals.roster_lines t ON t.roster_id = :roster AND t.external_id = l.external_id AND t.line IS NOT NULL
+SELECT count(*) AS known, count(*) FILTER (WHERE EXISTS (SELECT FROM withdrawals.roster_lines t
+    WHERE t.roster_id = :roster AND t.external_id = l.external_id AND t.line IS NOT NULL OFFSET 0)) AS found
+FROM lms.learners l
 WHERE l.organisation_id = :organisation AND l.active
 """)
 
