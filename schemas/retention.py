@@ -10,7 +10,9 @@ class Kept(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    what: str = Field(description="The kind: `jobs`, `receipts`, `audit`, `events`, `deliveries`, `letters`.")
+    what: str = Field(
+        description="The kind: `jobs`, `receipts`, `rosters`, `audit`, `events`, `deliveries`, `letters`."
+    )
     sentence: str = Field(description="Which rows these are.")
     days: int | None = Field(description="Null: for ever.")
     setting: str = Field(description="The setting of the service that says so.")
@@ -22,7 +24,9 @@ class Prune(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
-    kind: str = Field(description="`jobs`: their details. `receipts`, `audit`: rows of one day.")
+    kind: str = Field(
+        description="`jobs`: their details. `receipts`, `audit`: rows of one day. `rosters`: lines of one."
+    )
     day: date | None
     row_count: int
     pruned_by: str
@@ -35,5 +39,5 @@ class Retention(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kept: list[Kept]
-    daily: bool = Field(description="Whether jobs and receipts are pruned once a day, without a command.")
+    daily: bool = Field(description="Whether jobs, receipts and rosters are pruned once a day, without a command.")
     pruned: list[Prune] = Field(description="The newest 100 steps.")

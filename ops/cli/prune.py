@@ -63,7 +63,7 @@ def prune_rows(
             files.extend(step.files)
 
     with common.database() as db:
-        run(db, kept(current, "jobs", "receipts"))
+        run(db, kept(current, "jobs", "receipts", "rosters"))
     left = False
     if "audit" in days:
         with _owner() as owner:

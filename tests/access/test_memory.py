@@ -17,7 +17,7 @@ from worker.access import last_used, memory, sessions, tokens
 from worker.access.memory import NEEDS_DATABASE, Memory
 from worker.config import Settings
 from worker.database import Database
-from worker.people import hr_sources
+from worker.people import hr_sources, source_requests
 
 LIMITS = sessions.Limits(timedelta(hours=1), timedelta(hours=1))
 
@@ -219,7 +219,7 @@ def test_a_source_that_is_disabled_or_rotated_ends_within_a_second_and_here_at_o
     here: bool,
 ) -> None:
     def find() -> object:
-        return hr_sources.authenticate(
+        return source_requests.authenticate(
             elsewhere, environment, kind="okta", called="workday", genuine=lambda secret: secret == source.secret
         )
 
@@ -249,7 +249,7 @@ def test_a_new_secret_is_taken_at_once_in_every_process(
             db, environment, organisation_id=world.organisation_id, source_id=source.source.id, actor="test:owner"
         )
         secrets.append(made.secret)
-        found = hr_sources.authenticate(
+        found = source_requests.authenticate(
             elsewhere, environment, kind="okta", called="workday", genuine=made.secret.__eq__
         )
         assert found is not None
@@ -260,13 +260,13 @@ def test_memory_answers_without_the_database_or_says_that_it_cannot(
     elsewhere: Database, environment: Settings, source: hr_sources.NewSecret, statements: list[str]
 ) -> None:
     def recall(called: str, secret: str = source.secret) -> object:
-        return hr_sources.recall(elsewhere, kind="okta", called=called, genuine=secret.__eq__)
+        return source_requests.recall(elsewhere, kind="okta", called=called, genuine=secret.__eq__)
 
     assert recall("workday") is NEEDS_DATABASE
     assert recall("Not A Name") is None
     assert tokens.recall(elsewhere, "wdt_wrong") is None
     assert statements == []
-    hr_sources.authenticate(elsewhere, environment, kind="okta", called="workday", genuine=source.secret.__eq__)
+    source_requests.authenticate(elsewhere, environment, kind="okta", called="workday", genuine=source.secret.__eq__)
     before = list(statements)
     assert recall("workday") == source.source
     assert recall("workday", "wrong") is NEEDS_DATABASE, "the secret may be newer"

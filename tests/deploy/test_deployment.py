@@ -97,7 +97,7 @@ def test_every_container_of_the_service_is_hardened() -> None:
             assert service["cap_drop"] == ["ALL"], name
 
 
-@pytest.mark.parametrize("folder", ["migrate", "example"])
+@pytest.mark.parametrize("folder", ["migrate", "reconcile", "example"])
 def test_kustomize_makes_what_kubernetes_takes(folder: str) -> None:
     rendered = render(folder)
     ours = [item for item in rendered if item["kind"] != "ScaledObject"]
@@ -106,9 +106,10 @@ def test_kustomize_makes_what_kubernetes_takes(folder: str) -> None:
     assert {item["metadata"].get("namespace", "withdrawals") for item in rendered} == {"withdrawals"}
 
 
-@pytest.mark.parametrize("folder", ["migrate", "example"])
+@pytest.mark.parametrize("folder", ["migrate", "reconcile", "example"])
 def test_every_pod_keeps_the_restricted_standard(folder: str) -> None:
-    pods = [item["spec"]["template"]["spec"] for item in render(folder) if item["kind"] in ("Deployment", "Job")]
+    specs = [item["spec"] for item in render(folder) if item["kind"] in ("Deployment", "Job", "CronJob")]
+    pods = [spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"] for spec in specs]
     assert pods
     for pod in pods:
         assert RESTRICTED.items() <= pod["securityContext"].items()
@@ -150,10 +151,11 @@ def test_workers_are_scaled_by_a_metric_that_exists() -> None:
 
 
 def test_systemd_accepts_the_units_and_finds_them_hardened(tmp_path: Path) -> None:
-    for unit in (*files("*.service"), *files("*.target")):
+    for unit in (*files("*.service"), *files("*.target"), *files("*.timer")):
         text = unit.read_text(encoding="utf-8").replace("/opt/withdrawals/bin/withdrawals", "/bin/true")
         (tmp_path / unit.name).write_text(text, encoding="utf-8")
-    units = [f"./{name}" for name in ("withdrawals.target", "withdrawals@web.service", "withdrawals-migrate.service")]
+    names = ("withdrawals.target", "withdrawals@web.service", "withdrawals-migrate.service")
+    units = [f"./{name}" for name in (*names, "withdrawals-reconcile@acme.timer", "withdrawals-reconcile@acme.service")]
     said = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units, cwd=tmp_path)
     assert "withdrawals" not in said, said
     for unit in files("*.service"):

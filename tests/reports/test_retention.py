@@ -36,7 +36,7 @@ from worker.reports.prune import prune
 from worker.reports.seals import Sealer
 from worker.web.app import make_app
 
-DAYS = {"jobs": 90, "receipts": 90, "audit": 365}
+DAYS = {"jobs": 90, "receipts": 90, "rosters": 90, "audit": 365}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_what_was_kept_long_enough_goes_and_the_books_prove_the_rest(
     lived = {table: rows(world, table) for table in ("jobs", "outcomes", "chunks", "receipts", "audit")}
 
     planned = {one["kind"]: one for one in done("prune", "--plan")["items"]}
-    assert {kind: one["rows"] for kind, one in planned.items()} == {"jobs": 5, "receipts": 1, "audit": 8}
+    assert {kind: one["rows"] for kind, one in planned.items()} == {"jobs": 5, "receipts": 1, "rosters": 0, "audit": 8}
     assert planned["jobs"]["outcomes"] == 12
     assert planned["jobs"]["oldest"] is not None
     assert planned["jobs"]["bytes"] > 0
@@ -109,7 +109,7 @@ def test_what_was_kept_long_enough_goes_and_the_books_prove_the_rest(
     assert "no directory" in refused("prune", "--export", tmp_path / "nowhere")
 
     said = done("prune", "--export", tmp_path, "--as", "test:dba")
-    assert said["pruned"] == {"jobs": 5, "receipts": 1, "audit": 8}
+    assert said["pruned"] == {"jobs": 5, "receipts": 1, "rosters": 0, "audit": 8}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(said["files"])
     written: dict[str, int] = {}
     for path in tmp_path.iterdir():
@@ -133,7 +133,7 @@ def test_what_was_kept_long_enough_goes_and_the_books_prove_the_rest(
         assert not show(db, organisation_id=world.organisation_id, job_id=job.id).pruned, (
             "a letter is open, or it is new"
         )
-    assert done("prune")["pruned"] == {"jobs": 0, "receipts": 0, "audit": 0}
+    assert done("prune")["pruned"] == {"jobs": 0, "receipts": 0, "rosters": 0, "audit": 0}
     with pytest.raises(ConflictError, match="was pruned"):
         submit_file(
             db, world.requester(), FileRequest(reason="not_required"), id_file(ids), options=Options(batch=file.id)

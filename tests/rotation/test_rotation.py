@@ -21,7 +21,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.ledger.hr_sources import RegisteredSource
-from worker.people import erasure, hr_sources
+from worker.people import erasure, hr_sources, source_requests
 from worker.queue.broker import make_broker
 from worker.webhooks import endpoints
 from worker.webhooks.deliveries import Deliverer
@@ -53,7 +53,7 @@ def test_the_secret_key_is_rotated_and_what_it_sealed_is_sealed_anew(
 
     def authenticate() -> None:
         memory.forget_all()
-        found = hr_sources.authenticate(
+        found = source_requests.authenticate(
             db, current[0], kind="standard", called="workday", genuine=lambda secret: secret == made.secret
         )
         assert found is not None
@@ -101,7 +101,7 @@ def test_a_source_accepts_two_secrets_while_its_sender_changes_over(
 
 
 def _authenticate(db: Database, current: Settings, secret: str) -> RegisteredSource | None:
-    return hr_sources.authenticate(
+    return source_requests.authenticate(
         db, current, kind="standard", called="workday", genuine=lambda known: known == secret
     )
 

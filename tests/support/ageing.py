@@ -11,6 +11,7 @@ TIMES = {
     "withdrawals.dead_letters": ("opened_at", "closed_at"),
     "withdrawals.audit": ("at",),
     "withdrawals.receipts": ("received_at",),
+    "withdrawals.rosters": ("planned_at", "accepted_at", "done_at"),
     "withdrawals.brake_volume": ("minute",),
     "lms.enrolments": ("withdrawn_at",),
 }

@@ -82,7 +82,7 @@ def wait_for_others(connection: Connection) -> None:
     connection.execute(_WAIT_FOR_OTHERS)
 
 
-def _at_rest(job: str) -> str:
+def at_rest(job: str) -> str:
     """Whether everything about a job had ended before `:before`: its chunks, its attempts at letters, its letters."""
     return f"""{job}.finished_at < :before AND NOT {job}.correct_due
     AND NOT EXISTS (SELECT FROM withdrawals.chunks c WHERE c.job_id = {job}.id
@@ -95,8 +95,8 @@ def _at_rest(job: str) -> str:
 
 
 # An undo reads what the job withdrew until it has ended itself.
-_MAY_GO = f"""{_at_rest("j")} AND NOT EXISTS (
-    SELECT FROM withdrawals.jobs u WHERE u.reinstates = j.id AND NOT ({_at_rest("u")}))"""
+_MAY_GO = f"""{at_rest("j")} AND NOT EXISTS (
+    SELECT FROM withdrawals.jobs u WHERE u.reinstates = j.id AND NOT ({at_rest("u")}))"""
 
 _LOOK = text(f"""
 WITH looked AS MATERIALIZED (

@@ -1,6 +1,6 @@
 """Events about persons that are applied at once: those of the command line and of SCIM, and of other producers.
 
-The events of HR systems wait in the inbox (`inbox.py`). Both are applied by the same rules (`apply_events.py`).
+The events of HR systems wait in the inbox (`inbox.py`). Both are applied by the same rules (`newest_events.py`).
 """
 
 import hashlib
@@ -20,8 +20,9 @@ from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.calendar import effective_time
 from worker.jobs.submit import Requester
 from worker.ledger import due_deactivations, inbox, jobs, person_events
-from worker.people.apply_events import REUSED, EventResult, apply_events, lock_people
+from worker.people.apply_events import REUSED, apply_events
 from worker.people.due import DueDeactivations
+from worker.people.newest_events import EventResult, lock_people
 from worker.records import ArrivedEvent, StoredEvent
 from worker.telemetry import request, tracing
 

@@ -1,24 +1,18 @@
-"""HR sources: created, rotated, disabled; and which of them sent a request."""
+"""HR sources: created, rotated, disabled. Which of them sent a request is found in `source_requests.py`."""
 
-import base64
 import json
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import Literal
 
 import structlog
 from sqlalchemy import Connection
 
 from schemas.sources import Source
-from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
-from worker.access.sealing import Seal
+from worker.access.memory import forget_all
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, unknown_value
-from worker.ids import parse_id
 from worker.ledger import hr_sources, jobs
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people.source_secrets import API_KEYS, check_api, check_secret, new_secret, source_seal
@@ -41,13 +35,8 @@ POLICIES = ("withdraw", "hold", "ignore")
 RESERVED = ("cli", "scim", "api", "console", ROSTER)
 """Names of the other doors through which requests come."""
 MAX_GRACE_HOURS = 8760
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-_DUMMY_SECRET = "whsec_" + base64.b64encode(b"a secret that belongs to no source").decode()
-
-Candidate = tuple[RegisteredSource, list[str]]
-"""A live source with its one or two secrets, opened."""
-_memory: Memory[tuple[str, str], list[Candidate]] = Memory()
-"""Live sources by kind and by name or id."""
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+"""What a source may be called: it is part of the URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +70,7 @@ def create(
         ConflictError: a live source of the organisation has this name.
         SettingsError: there is no key to seal the secret with.
     """
-    if not _NAME.fullmatch(name) or name in RESERVED:
+    if not NAME.fullmatch(name) or name in RESERVED:
         raise InvalidInputError(
             "name: it is part of the URL. Use up to 63 lower-case letters, digits and hyphens, starting with a "
             f"letter. Reserved: {', '.join(RESERVED)}."
@@ -244,76 +233,8 @@ def list_sources(database: Database, organisation_id: int) -> list[RegisteredSou
         return hr_sources.list_sources(connection, organisation_id)
 
 
-def authenticate(
-    database: Database, settings: Settings, *, kind: str, called: str, genuine: Callable[[str], bool]
-) -> RegisteredSource | None:
-    """The source with this name or id whose secret makes a request `genuine`; None whatever is wrong.
-
-    Several organisations may use the same name: the secret tells them apart. Without a source of that name
-    a dummy secret is checked, so that the answer takes about as long.
-    """
-    found = recall(database, kind=kind, called=called, genuine=genuine)
-    if found is not NEEDS_DATABASE:
-        return found
-    read = partial(_read_candidates, settings, kind, called)
-    candidates = _memory.find(database, (kind, called), read)
-    source = _find_genuine(candidates or [], genuine)
-    if source is None and candidates:  # a secret may be newer than what is remembered
-        source = _find_genuine(_memory.read_again(database, (kind, called), read) or [], genuine)
-    return source
-
-
-def recall(
-    database: Database, *, kind: str, called: str, genuine: Callable[[str], bool]
-) -> RegisteredSource | Literal[NeedsDatabase.NEEDS_DATABASE] | None:
-    """As `authenticate`, from memory alone: for callers that must not wait for the database.
-
-    A request that no remembered secret makes genuine needs the database too: the secret may be newer than the memory.
-    """
-    if not _NAME.fullmatch(called) and _parse_source_id(called) is None:
-        return _find_genuine([], genuine)
-    candidates = _memory.recall(database, (kind, called))
-    source = _find_genuine(candidates, genuine) if candidates else None
-    return source or NEEDS_DATABASE
-
-
 def _audit(connection: Connection, source: RegisteredSource, actor: str, act: str, **detail: object) -> None:
     about = json.dumps({"source": source.name, "id": source.id, **detail})
     jobs.audit(
         connection, organisation_id=source.organisation_id, actor=actor, action=f"source.{act}", detail=about
     )  # fmt: skip
-
-
-def _find_genuine(candidates: Sequence[Candidate], genuine: Callable[[str], bool]) -> RegisteredSource | None:
-    for source, opened in candidates:
-        for secret in opened:
-            if genuine(secret):
-                return source
-    if not candidates:
-        genuine(_DUMMY_SECRET)
-    return None
-
-
-def _read_candidates(settings: Settings, kind: str, called: str, connection: Connection) -> list[Candidate] | None:
-    """The live sources of a name or id, with their secrets opened; None: there is none."""
-    source_id = None if _NAME.fullmatch(called) else _parse_source_id(called)
-    if source_id is None:
-        found = hr_sources.find_by_name(connection, kind, called)
-    else:
-        found = hr_sources.find_by_id(connection, kind, source_id)
-    seal = source_seal(settings)
-    return [(source, _open(seal, source, sealed)) for source, sealed in found] or None
-
-
-def _parse_source_id(called: str) -> int | None:
-    try:
-        return parse_id(called, "source")
-    except InvalidInputError:
-        return None
-
-
-def _open(seal: Seal, source: RegisteredSource, sealed: Sequence[str]) -> list[str]:
-    opened = [seal.open(secret) for secret in sealed]
-    if None in opened:
-        log.error("source.secret_not_opened", source_id=source.id)  # its key is missing in WITHDRAWALS_SECRET_KEY
-    return [secret.decode() for secret in opened if secret is not None]

@@ -27,8 +27,9 @@ from worker.ledger import dead_letters, inbox, inbox_sets, jobs
 from worker.ledger.hr_sources import RegisteredSource
 from worker.ledger.inbox import CHANGED, NewReceipt, ShownReceipt, StoredReceipt
 from worker.ledger.inbox_sets import WaitingEvent
-from worker.people.apply_events import EventResult, add_grace, apply_events, lock_people
+from worker.people.apply_events import add_grace, apply_events
 from worker.people.events import AHEAD, MAX_CLOCK_SKEW, EventReceipt
+from worker.people.newest_events import EventResult, lock_people
 from worker.records import ArrivedEvent, StoredEvent
 from worker.telemetry import request, tracing
 

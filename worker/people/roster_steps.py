@@ -16,12 +16,13 @@ from worker.access import erased
 from worker.database import Database
 from worker.jobs import submit
 from worker.jobs.selection import Counts, Selection, digest
-from worker.ledger import freeze, jobs
+from worker.ledger import freeze, jobs, roster_findings, rosters
 from worker.ledger import plan as ledger_plan
-from worker.ledger import rosters as ledger
+from worker.ledger import roster_steps as ledger
 from worker.ledger.plan import Preview
 from worker.ledger.rosters import StoredRoster
-from worker.people.apply_events import apply_roster, lock_people
+from worker.people.apply_roster import apply_roster
+from worker.people.newest_events import lock_people
 from worker.records import ArrivedEvent, NewChunks, NewJob, StoredEvent
 from worker.rules import ROSTER
 
@@ -42,7 +43,7 @@ class Left(Selection):
         return digest("roster", str(self._roster.id))
 
     def preview(self, connection: Connection, organisation_id: int) -> Preview:
-        found = ledger.withdrawn_enrolments(self._roster.id, organisation_id).subquery()
+        found = roster_findings.withdrawn_enrolments(self._roster.id, organisation_id).subquery()
         return ledger_plan.by_query(connection, organisation_id, select(found.c.id).distinct())
 
     def freeze(self, connection: Connection, chunks: NewChunks) -> Counts:
@@ -74,7 +75,7 @@ class _Step:
 
 
 def _step(connection: Connection, *, after: str, chunk_size: int) -> _Step | None:
-    roster = ledger.lock_next(connection)
+    roster = rosters.lock_next(connection)
     if roster is None:
         return None
     lines = ledger.list_undecided(connection, roster.id, after=after, most=_AT_ONCE)
@@ -83,7 +84,7 @@ def _step(connection: Connection, *, after: str, chunk_size: int) -> _Step | Non
     if after and ledger.list_undecided(connection, roster.id, after="", most=1):
         return _Step(0, "", ended=True)
     job_id = _make_job(connection, roster, chunk_size)
-    ledger.finish(connection, roster.id, job_id)
+    rosters.finish(connection, roster.id, job_id)
     log.info("roster.done", roster_id=roster.id, organisation_id=roster.organisation_id, job_id=job_id)
     return _Step(0, "", ended=True)
 

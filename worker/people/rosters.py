@@ -27,7 +27,7 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, PlanDriftedError
 from worker.jobs import calendar, plan, submit
 from worker.jobs.files.faults import SHOWN, FileFaultsError, guarded
-from worker.ledger import jobs
+from worker.ledger import jobs, roster_findings
 from worker.ledger import rosters as ledger
 from worker.ledger.rosters import NewRoster, StagedPeople, StoredRoster
 from worker.people import roster_file
@@ -130,7 +130,7 @@ def _plan(connection: Connection, organisation_id: int, new: NewRoster, found: S
         return _show(connection, known)
     made = ledger.insert_roster(connection, organisation_id, new, found)
     _guard(connection, made)
-    ledger.compare(connection, made)
+    roster_findings.compare(connection, made)
     shown = _show(connection, _find(connection, organisation_id, made.id))
     log.info("roster.planned", roster_id=made.id, organisation_id=organisation_id, people=made.people)
     return shown
@@ -190,7 +190,7 @@ def _confirm(connection: Connection, *, organisation_id: int, roster_id: int, ac
     if roster.state == "expired":
         raise ConflictError(f"Roster {roster_id} was planned more than a day ago. Send it again.")
     _guard(connection, roster)
-    planned, now = roster.findings, ledger.compare(connection, roster)
+    planned, now = roster.findings, roster_findings.compare(connection, roster)
     _require_as_planned(planned, now)
     jobs.lock_settings(connection, organisation_id)  # rosters are accepted one after the other
     _guard(connection, roster)  # one may have been accepted since the first look
@@ -234,7 +234,7 @@ def write_lines(database: Database, *, organisation_id: int, roster_id: int, sin
     writer.writerow(["line", "learner_external_id", "active", "finding", "why", "result"])
     with database.begin() as connection:
         _find(connection, organisation_id, roster_id)
-        for one in ledger.stream_lines(connection, roster_id):
+        for one in roster_findings.stream_lines(connection, roster_id):
             why = wire.FINDINGS[wire.Finding(one.finding)] if one.finding else "Nothing to do."
             active = str(one.active).lower()
             writer.writerow(
@@ -278,7 +278,7 @@ def _find(connection: Connection, organisation_id: int, roster_id: int) -> Store
 def _show(connection: Connection, roster: StoredRoster) -> wire.RosterPlan:
     samples = {
         finding: [wire.RosterSample(line=line, learner_external_id=person) for line, person in people]
-        for finding, people in ledger.list_samples(connection, roster.id).items()
+        for finding, people in roster_findings.list_samples(connection, roster.id).items()
     }
     planned = None
     if roster.state == "planned" and any(roster.findings.get(one) for one in LEFT):

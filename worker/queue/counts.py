@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas.catalogue import Outcome
 from worker.ledger.inbox_sets import WaitingEvent
-from worker.people.apply_events import EventResult
+from worker.people.newest_events import EventResult
 from worker.queue.apply import Applied
 from worker.telemetry import metrics
 

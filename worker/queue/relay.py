@@ -20,9 +20,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
-from worker.jobs.files import uploads
 from worker.ledger import (
-    brake,
     claims,
     feed,
     inbox_sets,
@@ -34,7 +32,7 @@ from worker.ledger import (
     webhook_deliveries,
 )
 from worker.notifications.scan import NoticeScan
-from worker.people import events, roster_steps, rosters
+from worker.people import events, roster_steps
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
 from worker.queue.heartbeat import EVERY, Heartbeat
@@ -47,6 +45,7 @@ from worker.queue.hints import (
     WEBHOOKS_QUEUE,
     Hints,
 )
+from worker.queue.housekeeping import Housekeeping
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import LargeJobs, Leftovers
 from worker.reports.prune_daily import DailyPrune
@@ -67,10 +66,6 @@ _COUNT_AFTER = 0.03
 _SELDOM = frozenset(("daily", "forget", "notices", "sessions", "strip", "seal", "compare"))
 _SELDOM_EVERY = 10.0
 """Steps for which nobody waits, and seconds between two of their rounds."""
-_OVERDUE_EVERY = 60.0
-"""Seconds between two looks for dead letters that have become overdue."""
-_FORGET_EVENTS_EVERY = 60.0
-"""Seconds between two looks for events of the feed that were kept long enough."""
 
 
 class Relay:
@@ -87,12 +82,13 @@ class Relay:
         self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
         self._large_jobs = LargeJobs()
         self._due = DueDeactivations()
-        self._next_overdue = self._next_seldom = self._next_forgotten_event = 0.0
+        self._next_seldom = 0.0
         self._published_at = 0.0
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
         self._keeper = Keeper(database)
         self._notices = NoticeScan(database, settings)
+        self._housekeeping = Housekeeping(database, settings, self._notices)
         self._prune = DailyPrune(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
@@ -246,10 +242,10 @@ class Relay:
             "feed": self._number_feed,
             "find": self._keeper.add_new,
             "compare": self._keeper.compare,
-            "forget": self._forget,
+            "forget": self._housekeeping.forget,
             "sessions": lambda: sessions.delete_expired(self._database),
             "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
-            "overdue": self._tell_overdue,
+            "overdue": self._housekeeping.tell_overdue,
             "notices": self._notices.step,
             "seal": self._sealer.step,
             "prune": self._prune.step,
@@ -287,27 +283,6 @@ class Relay:
         """Let readers of the feed see what has been decided since the last round."""
         while self._database.run(feed.number) == feed.MOST:
             pass
-
-    def _forget(self) -> None:
-        """Delete what was kept long enough, a batch a round."""
-        keep = timedelta(days=self._settings.webhook_keep_days)
-        with self._database.begin() as connection:
-            webhook_deliveries.delete_old(connection, keep=keep)
-        with self._database.begin() as connection:
-            brake.delete_old(connection)
-        uploads.delete_old(self._database)
-        rosters.expire(self._database)
-        if time.monotonic() >= self._next_forgotten_event:  # it passes over the places of readers each time
-            with self._database.begin() as connection:
-                feed.delete_old(connection, keep=timedelta(days=self._settings.event_keep_days))
-            self._notices.forget()
-            self._next_forgotten_event = time.monotonic() + _FORGET_EVENTS_EVERY
-
-    def _tell_overdue(self) -> None:
-        """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
-        if time.monotonic() >= self._next_overdue:
-            desk_acts.announce_overdue(self._database, self._settings)
-            self._next_overdue = time.monotonic() + _OVERDUE_EVERY
 
     def _try(self, step: str, act: Callable[[], object]) -> None:
         """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""

@@ -1,7 +1,8 @@
-"""Prune what was kept for as long as the settings say: details of jobs, receipts, the audit. Nothing by default.
+"""Prune what was kept for as long as the settings say: details of jobs, receipts, rosters, the audit.
 
-Each step is a short transaction that leaves the books provable, so it may stop after any of them; the next run goes on.
-What goes is written to Parquet files first, where somebody asks for it. Decision record 0037 has the reasons.
+Nothing goes by default. Each step is a short transaction that leaves the books provable, so it may stop after any of
+them; the next run goes on. What goes is written to Parquet files first, where somebody asks for it. Decision record
+0037 has the reasons.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +16,12 @@ from sqlalchemy import Connection
 
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger import jobs, retention, retention_days
+from worker.ledger import jobs, retention, retention_days, retention_rosters
 from worker.ledger.retention import Candidate
 from worker.reports import prune_files
 
 log = structlog.get_logger(__name__)
 
-TABLES = ("receipts", "audit")
-"""Kinds of rows that go by themselves; `jobs` are the third kind."""
 MARK = 50_000
 """About so many enrolments are recorded in one transaction; a larger job alone."""
 CLEAR = 10_000
@@ -34,7 +33,7 @@ class Planned:
     """What of one kind would go now."""
 
     kind: str
-    """`jobs`, `receipts` or `audit`."""
+    """`jobs`, `receipts`, `rosters` or `audit`."""
     keep_days: int
     rows: int
     """Jobs, or rows of the table."""
@@ -58,7 +57,9 @@ class Pruned:
 def kept(settings: Settings, *kinds: str) -> dict[str, int]:
     """For how many days each kind is kept; without those that are kept for ever. `kinds`: only these."""
     days = {
-        "jobs": settings.job_keep_days, "receipts": settings.receipt_keep_days, "audit": settings.audit_keep_days,
+        "jobs": settings.job_keep_days, "receipts": settings.receipt_keep_days,
+        "rosters": settings.receipt_keep_days,  # a line is the receipt of what the roster said about a person
+        "audit": settings.audit_keep_days,
     }  # fmt: skip
     return {kind: number for kind, number in days.items() if number is not None and kind in (kinds or days)}
 
@@ -69,11 +70,11 @@ def plan(database: Database, days: dict[str, int]) -> list[Planned]:
     found = []
     for kind, number in days.items():
         before = now - timedelta(days=number)
-        parts = (
-            (part for one in organisations for part in _plan_jobs(database, one, before))
-            if kind == "jobs"
-            else _plan_rows(database, kind, before)
-        )
+        parts: Iterator[_Part]
+        if kind == "jobs":
+            parts = (part for one in organisations for part in _plan_jobs(database, one, before))
+        else:
+            parts = _plan_lines(database, before) if kind == "rosters" else _plan_rows(database, kind, before)
         rows = outcomes = size = 0
         oldest: datetime | None = None
         for part_rows, part_outcomes, part_size, part_oldest in parts:
@@ -111,6 +112,13 @@ def _plan_rows(database: Database, table: str, before: datetime) -> Iterator[_Pa
         yield len(found.ids), 0, size, oldest
 
 
+def _plan_lines(database: Database, before: datetime) -> Iterator[_Part]:
+    with database.begin() as connection:
+        retention.begin(connection)
+        lines, size, oldest = retention_rosters.measure(connection, before=before)
+    yield lines, 0, size, oldest
+
+
 def prune(database: Database, days: dict[str, int], *, actor: str, export: Path | None = None) -> Iterator[Pruned]:
     """Prune what was kept for so many days. Each item is a transaction, and has committed when it is given.
 
@@ -122,6 +130,8 @@ def prune(database: Database, days: dict[str, int], *, actor: str, export: Path 
         if kind == "jobs":
             for one in organisations:
                 yield from _prune_jobs(database, one, before, actor, export)
+        elif kind == "rosters":
+            yield from _prune_lines(database, before, actor, export)
         else:
             yield from _prune_rows(database, kind, before, actor, export)
 
@@ -233,3 +243,30 @@ def _record_and_delete(
     retention_days.delete_rows(connection, table, ids)
     names = tuple(file["name"] for one in files.values() for file in one)
     return Pruned(table, organisations, sum(day.row_count for day in days), names)
+
+
+def _prune_lines(database: Database, before: datetime, actor: str, export: Path | None) -> Iterator[Pruned]:
+    roster_id = 0
+
+    def work(connection: Connection) -> tuple[Pruned, int] | None:
+        retention.begin(connection)
+        retention.wait_for_others(connection)
+        roster = retention_rosters.find_next(connection, after=roster_id - 1, before=before)
+        if roster is None:
+            return None
+        people = retention_rosters.lock_lines(connection, roster, most=CLEAR)
+        files = (
+            prune_files.export_lines(connection, roster.organisation_id, roster.id, people, export) if export else []
+        )
+        lines, digest = retention_rosters.delete_lines(connection, roster, people)
+        retention.record(
+            connection, "rosters", roster.organisation_id,
+            day=roster.day, row_count=lines, digest=digest, actor=actor, files=files,
+        )  # fmt: skip
+        names = tuple(file["name"] for file in files)
+        return Pruned("rosters", (roster.organisation_id,), lines, names), roster.id
+
+    while (done := database.run(work, patient=True)) is not None:
+        step, roster_id = done
+        log.info("roster_lines.pruned", roster_id=roster_id, rows=step.rows, files=list(step.files))
+        yield step

@@ -14,14 +14,14 @@ _PATIENCE = 2.0
 
 
 class DailyPrune:
-    """Prunes jobs and receipts, if the settings say so. The audit is left: the service may not delete from it.
+    """Prunes jobs, receipts and rosters, if the settings say so. The audit is left: the service may not delete from it.
 
     Two relays may prune at once, when one has lost the lead: each passes over what the other has locked.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._days = kept(settings, "jobs", "receipts") if settings.prune_daily else {}
+        self._days = kept(settings, "jobs", "receipts", "rosters") if settings.prune_daily else {}
         self._next = 0.0
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()

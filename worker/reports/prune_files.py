@@ -11,11 +11,24 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import BigInteger, Connection, DateTime, Integer, SmallInteger, Table, Text, cast, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    DateTime,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    select,
+)
 from sqlalchemy.types import String
 
 from worker.ledger.fragments import among
-from worker.models import attempts, audit, chunks, file_lines, outcomes, receipts
+from worker.models import attempts, audit, chunks, file_lines, outcomes, receipts, roster_lines
 from worker.reports.formats import Column, ColumnType, Format, write
 
 _ROWS = 10_000
@@ -48,6 +61,17 @@ def export_rows(
         file = _export(connection, one, source, rows, directory)
         made[one] = [file] if file else []
     return made
+
+
+def export_lines(
+    connection: Connection, organisation_id: int, roster_id: int, people: Sequence[str], directory: Path
+) -> list[dict[str, Any]]:
+    """Write lines of a roster, by their people; the file, if there is one."""
+    chosen = roster_lines.c.external_id == any_(bindparam("people", list(people), ARRAY(Text)))
+    file = _export(
+        connection, organisation_id, roster_lines, (roster_lines.c.roster_id == roster_id) & chosen, directory
+    )
+    return [file] if file else []
 
 
 def _export(

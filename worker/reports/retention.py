@@ -9,6 +9,7 @@ MOST = 100
 _KINDS = (
     ("jobs", "job_keep_days", "Outcomes and details of jobs that have ended. The jobs and their counts stay."),
     ("receipts", "receipt_keep_days", "Receipts of HR events. What is known of each person stays."),
+    ("rosters", "receipt_keep_days", "Lines of full rosters that were done. The rosters and their counts stay."),
     ("audit", "audit_keep_days", "The audit. A record of how many acts each day had stays."),
     ("events", "event_keep_days", "Events of the feed, which other systems read."),
     ("deliveries", "webhook_keep_days", "Webhook deliveries that arrived or failed."),

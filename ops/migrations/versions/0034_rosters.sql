@@ -61,6 +61,12 @@ ALTER TABLE withdrawals.jobs
             = ((source = 'hr' AND learner_external_id IS NOT NULL) OR deactivated_external_id IS NOT NULL)
         AND (state <> 'superseded' OR epoch IS NOT NULL)) NOT VALID;
 
+-- Lines go with a record, as receipts do. Wider than before, so that every row keeps it already.
+ALTER TABLE withdrawals.prunes
+    -- squawk-ignore ban-drop-constraint
+    DROP CONSTRAINT prunes_kind_check,
+    ADD CONSTRAINT prunes_kind_check CHECK (kind IN ('jobs', 'receipts', 'audit', 'rosters')) NOT VALID;
+
 -- After how long without a word somebody has to look at a source: an HR system, the SCIM directory, or the rosters.
 CREATE TABLE withdrawals.silence_limits (
     organisation_id bigint NOT NULL,

@@ -21,7 +21,7 @@ from worker.access import last_used
 from worker.access.memory import NEEDS_DATABASE
 from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource, record_events
-from worker.people import hr_sources, inbox
+from worker.people import inbox, source_requests
 from worker.people.events import EventReceipt
 from worker.people.inbox import Answer, IncomingEvent, RejectedEvent
 from worker.telemetry import metrics
@@ -51,11 +51,11 @@ async def authenticate(
         ProblemError: 401, with one answer for an unknown source, a wrong signature and a wrong time; 429 for an
             address with too many refused requests.
     """
-    known = hr_sources.recall(context.door, kind=kind, called=called, genuine=genuine)
+    known = source_requests.recall(context.door, kind=kind, called=called, genuine=genuine)
     if known is not NEEDS_DATABASE:
         source = known
     else:
-        ask = partial(hr_sources.authenticate, context.door, context.settings, kind=kind, called=called)
+        ask = partial(source_requests.authenticate, context.door, context.settings, kind=kind, called=called)
         source = await context.at_the_door(partial(ask, genuine=genuine))
     if source is None:
         await run_in_threadpool(limit_refusals, context, request)
