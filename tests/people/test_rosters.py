@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import httpx2
 import pytest
+from sqlalchemy import event
 
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
@@ -192,10 +193,48 @@ def test_a_roster_is_pulled_from_a_scim_server_page_by_page(db: Database, world:
     assert (found.kind, found.people, found.active, found.findings) == ("scim", 3, 2, {"inactive": 1})
     assert [request.url.params["startIndex"] for request in asked] == ["1", "3"]
     assert {request.headers["Authorization"] for request in asked} == {"Bearer a-token"}
+
+    def shifted(request: httpx2.Request) -> httpx2.Response:
+        """Ben has moved to the second page meanwhile, and nobody has sent Carla."""
+        return serve(request) if request.url.params["startIndex"] == "1" else serve_user(users[1])
+
+    def serve_user(user: dict[str, object]) -> httpx2.Response:
+        return httpx2.Response(200, json={"totalResults": 3, "Resources": [user]})
+
     for handler, message in (
         (lambda request: serve(request, known=2), "has 3 users and gave 2: it is truncated"),
+        (shifted, "sent 3 users, and only 2 people are among them"),
         (lambda _: httpx2.Response(401, json={"detail": "no"}), "did not answer"),
         (lambda _: httpx2.Response(200, text="<html>"), "did not answer"),
     ):
         with pytest.raises(RosterRefusedError, match=message):
             pulled(handler)
+
+
+def test_events_do_not_wait_while_a_whole_roster_is_read(db: Database, world: World, environment: Settings) -> None:
+    """All events of the organisation need its settings: no statement over the whole roster runs under this lock."""
+    enrol(world, "anna", "ben", "carla")
+    planned = plan(db, world, csv(anna="active", ben="left", carla="active", hugo="active"))
+    is_locked, under_lock = False, list[str]()
+
+    def see(_: object, __: object, statement: str, *rest: object) -> None:
+        nonlocal is_locked
+        under_lock.extend([statement] if is_locked else [])
+        is_locked = is_locked or "INSERT INTO withdrawals.organisation_settings" in statement
+
+    def end(_: object) -> None:
+        nonlocal is_locked
+        is_locked = False
+
+    event.listen(db.engine, "before_cursor_execute", see)
+    event.listen(db.engine, "commit", end)
+    try:
+        assert accept(db, world, planned).job_id is not None
+    finally:
+        event.remove(db.engine, "before_cursor_execute", see)
+        event.remove(db.engine, "commit", end)
+    whole = ("FROM lms.learners l\nLEFT JOIN", "DELETE FROM withdrawals.roster_lines t", "INSERT INTO pg_temp.staged")
+    assert under_lock
+    assert [one for one in under_lock if any(part in one for part in whole)] == []
+    decide_due(db, environment)
+    assert_balanced(db)

@@ -34,6 +34,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.jobs import brake, control, limits, reinstate
+from worker.ledger import jobs as ledger_jobs
 from worker.queue.apply import apply
 from worker.queue.drain import Drain
 from worker.queue.leftovers import Leftovers
@@ -288,6 +289,26 @@ def test_two_undos_of_one_person_at_once_give_them_back_once(
     threads.together(*[partial(finish, slow_db, one.id) for one in undos])
     assert world.run("SELECT learners_back FROM withdrawals.chunks WHERE job_id > 1 ORDER BY id") == [(0,), (1,)]
     assert brake.show(slow_db, organisation_id=world.organisation_id).volume == 0
+    assert_balanced(slow_db)
+
+
+def test_an_undo_that_was_cancelled_gives_back_once_however_many_finish_it(
+    slow_db: Database, world: World, environment: Settings, threads: Threads
+) -> None:
+    """Two workers commit its last two chunks, and each finds the count due; a relay may come between them, too."""
+    job = world.submit(slow_db, world.enrolments(6))
+    decide_due(slow_db, environment)
+    undo = _undo(slow_db, world, job.id, chunk_size=2)
+    claim = take(slow_db, budget=2)
+    with slow_db.begin() as connection:
+        apply(connection, claim)
+        assert _act(control.cancel, slow_db, world, undo.id).state == JobState.CANCELLED
+    with slow_db.begin() as connection:
+        ledger_jobs.finish(connection, [undo.id])
+        waiting = threads.go(finish, slow_db, undo.id)
+        await_waiters(world)
+    assert waiting.result(PATIENCE) == []
+    assert brake.show(slow_db, organisation_id=world.organisation_id).volume == 4
     assert_balanced(slow_db)
 
 

@@ -28,6 +28,8 @@ HIBOB: list[tuple[str, str | None, Expected]] = [
     ("hired", None, Stays()), ("parental leave", None, Stays()), ("leave", None, Stays()), ("", None, Stays()),
     ("terminated", None, UnclearRecordError), ("employed", "2026-02-28", UnclearRecordError),
     ("hired", "2026-02-28", UnclearRecordError), ("terminated", "28/02/2026", UnclearRecordError),
+    ("parental leave", "2026-02-28", UnclearRecordError), ("", "2026-02-28", UnclearRecordError),
+    ("parental leave", "2026-06-30", JUNE), ("", "2026-06-30", JUNE),
 ]  # fmt: skip
 
 

@@ -188,7 +188,13 @@ UNION ALL
 SELECT j.id, NULL, false FROM withdrawals.jobs j
 WHERE j.id = ANY(:ids) AND j.correct_due AND NOT {brake_correction.IS_LARGE} AND {_NO_CHUNK_IS_UNFINISHED}
 """)
-_CORRECTED = update(jobs_table).where(jobs_table.c.id == any_(bindparam("ids", type_=Ids))).values(correct_due=False)
+# Asked of the locked row: whoever comes second finds that an undo has given back already.
+_CORRECTED = (
+    update(jobs_table)
+    .where(jobs_table.c.id == any_(bindparam("ids", type_=Ids)), jobs_table.c.correct_due)
+    .values(correct_due=False)
+    .returning(jobs_table.c.id)
+)
 
 
 def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, str]]:
@@ -201,10 +207,11 @@ def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, st
     counted later, by the relay.
     """
     rows = connection.execute(_FINISH, {"ids": list(job_ids), "slice": brake_correction.SLICE}).all()
+    to_correct = [row.id for row in rows if row.state is not None and not row.is_large]
     cancelled = [row.id for row in rows if row.state is None]
     if cancelled:
-        connection.execute(_CORRECTED, {"ids": cancelled})
-    if to_correct := [row.id for row in rows if not row.is_large]:
+        to_correct += connection.scalars(_CORRECTED, {"ids": cancelled})
+    if to_correct:
         brake_correction.correct(connection, to_correct)
     return [(row.id, row.state) for row in rows if row.state is not None]
 

@@ -184,8 +184,8 @@ DELETE FROM withdrawals.roster_lines t WHERE t.roster_id = :roster AND (
 """)
 
 
-def accept(connection: Connection, roster: StoredRoster, *, actor: str) -> None:
-    """Let a locked planned roster be applied. Lines go that say nothing: of people whom nobody knows, and reports."""
+def drop_lines(connection: Connection, roster: StoredRoster) -> None:
+    """Delete what a locked planned roster need not apply: lines of people whom nobody knows, and reports."""
     values = {
         "roster": roster.id,
         "organisation": roster.organisation_id,
@@ -193,6 +193,10 @@ def accept(connection: Connection, roster: StoredRoster, *, actor: str) -> None:
         "missing": roster.missing == "withdraw",
     }
     connection.execute(_DROP, values)
+
+
+def accept(connection: Connection, roster: StoredRoster, *, actor: str) -> None:
+    """Let a locked planned roster be applied, after `drop_lines`."""
     changed = {"state": "accepted", "accepted_by": actor, "accepted_at": func.clock_timestamp()}
     connection.execute(rosters.update().where(rosters.c.id == roster.id).values(changed))
 

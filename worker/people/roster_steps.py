@@ -132,7 +132,8 @@ def _arrived(roster: StoredRoster, external_id: str, line: int | None, active: b
 def _make_job(connection: Connection, roster: StoredRoster, chunk_size: int) -> int | None:
     """The one job of a roster that was applied; None: there is nothing to withdraw."""
     organisation_id = roster.organisation_id
-    jobs.lock_settings(connection, organisation_id)  # before it is read who left: nobody comes back meanwhile
+    # Without the organisation's settings, for which its events wait: who comes back meanwhile has another epoch than
+    # the line, and is superseded when the chunk is decided.
     if not ledger.stage_left(connection, organisation_id, roster.id):
         return None
     new = NewJob(

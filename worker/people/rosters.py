@@ -22,7 +22,7 @@ from schemas import rosters as wire
 from schemas.answers import FileFault
 from schemas.catalogue import Reason, Source
 from schemas.rosters import LEFT, RosterRequest
-from worker.config import Settings, settings
+from worker.config import settings
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, PlanDriftedError
 from worker.jobs import calendar, plan, submit
@@ -86,19 +86,23 @@ def plan_people(
     """As `plan_file`, of people (external id, active) that were pulled from a SCIM server.
 
     Raises:
-        RosterRefusedError: as `plan_file`; also when a person comes twice, with two states.
+        RosterRefusedError: as `plan_file`; also when a person comes twice.
     """
-    hashed = hashlib.sha256()
+    hashed, number = hashlib.sha256(), 0
 
     def numbered() -> Iterator[tuple[int, str, bool]]:
+        nonlocal number
         for number, person in enumerate(people, start=1):
             hashed.update(repr(person).encode("utf-8", "surrogatepass"))
             yield number, *person
 
     with database.begin() as connection:
         found = ledger.stage(connection, numbered())
-        if found.differing:
-            raise RosterRefusedError("The server has sent a person twice, as active and as inactive. Pull again.")
+        if found.people < number:  # pages that shifted while they were read leave out somebody for each who is twice
+            raise RosterRefusedError(
+                f"The server has sent {number:,} users, and only {found.people:,} people are among them: somebody came "
+                "twice, so somebody else may be missing. Pull again."
+            )
         new = _new(connection, organisation_id, wanted, hashed.hexdigest(), actor, kind="scim", name=None)
         return _plan(connection, organisation_id, new, found)
 
@@ -136,32 +140,36 @@ def _plan(connection: Connection, organisation_id: int, new: NewRoster, found: S
     return shown
 
 
-def _guard(connection: Connection, roster: StoredRoster, current: Settings | None = None) -> None:
+def _guard(connection: Connection, roster: StoredRoster) -> None:
     """Refuse what is not the whole, newest roster of this organisation."""
-    current = current or settings()
-    last = ledger.find_last(connection, roster.organisation_id)
-    if last is not None and roster.as_of <= last.as_of:
-        raise RosterRefusedError(
-            f"The roster is of {roster.as_of:%Y-%m-%d %H:%M}Z. Roster {last.id}, which was accepted, is of "
-            f"{last.as_of:%Y-%m-%d %H:%M}Z and newer. Send a newer one."
-        )
-    if last is not None and roster.shrink_reason is None:
-        for what, now, before in (
-            ("people", roster.people, last.people),
-            ("active people", roster.active, last.active),
-        ):
-            if now < current.roster_shrink * before:
-                raise RosterRefusedError(
-                    f"The roster has {now:,} {what}, the last one had {before:,}. Less than "
-                    f"{current.roster_shrink:.0%} of that counts as truncated. If it is whole, an approver can allow "
-                    "it with a reason (--allow-shrink)."
-                )
+    _guard_against(roster, ledger.find_last(connection, roster.organisation_id))
+    current = settings()
     known, found = ledger.coverage(connection, roster.organisation_id, roster.id)
     if found < current.roster_known * known:
         raise RosterRefusedError(
             f"Only {found:,} of the {known:,} active learners of this organisation are in the roster. Less than "
             f"{current.roster_known:.0%} counts as truncated, or as the roster of another organisation."
         )
+
+
+def _guard_against(roster: StoredRoster, last: StoredRoster | None) -> None:
+    """Refuse what is older than the roster that was accepted last, or much smaller."""
+    if last is None:
+        return
+    if roster.as_of <= last.as_of:
+        raise RosterRefusedError(
+            f"The roster is of {roster.as_of:%Y-%m-%d %H:%M}Z. Roster {last.id}, which was accepted, is of "
+            f"{last.as_of:%Y-%m-%d %H:%M}Z and newer. Send a newer one."
+        )
+    if roster.shrink_reason is not None:
+        return
+    share = settings().roster_shrink
+    for what, now, before in (("people", roster.people, last.people), ("active people", roster.active, last.active)):
+        if now < share * before:
+            raise RosterRefusedError(
+                f"The roster has {now:,} {what}, the last one had {before:,}. Less than {share:.0%} of that counts as "
+                "truncated. If it is whole, an approver can allow it with a reason (--allow-shrink)."
+            )
 
 
 def confirm(database: Database, *, organisation_id: int, roster_id: int, actor: str) -> wire.Roster:
@@ -192,9 +200,11 @@ def _confirm(connection: Connection, *, organisation_id: int, roster_id: int, ac
     _guard(connection, roster)
     planned, now = roster.findings, roster_findings.compare(connection, roster)
     _require_as_planned(planned, now)
-    jobs.lock_settings(connection, organisation_id)  # rosters are accepted one after the other
-    _guard(connection, roster)  # one may have been accepted since the first look
+    ledger.drop_lines(connection, roster)
+    # Rosters are accepted one after the other. All events of the organisation wait for this lock: it is taken last.
+    jobs.lock_settings(connection, organisation_id)
     last = ledger.find_last(connection, organisation_id)
+    _guard_against(roster, last)  # one may have been accepted since the first look
     if last is not None and last.state == "accepted":
         raise ConflictError(f"Roster {last.id} is being applied. Try again in a minute.")
     ledger.accept(connection, roster, actor=actor)

@@ -10,8 +10,8 @@ Sources, read in November 2026:
 - `POST /v1/people/search` with the fields wanted, Basic authentication of a service user.
 
 Not verified, for want of an account: that a rehire empties `internal.terminationDate`. So a date in the past of
-somebody who is employed again is unclear, and a person decides. Answers are read in both shapes that are published:
-objects inside objects, and `{"/internal/terminationDate": {"value": …}}`.
+somebody who is neither terminated nor on garden leave is unclear, and a person decides. Answers are read in both shapes
+that are published: objects inside objects, and `{"/internal/terminationDate": {"value": …}}`.
 """
 
 import base64
@@ -32,9 +32,9 @@ from worker.people.hr_records.record import (
 )
 
 URL = "https://api.hibob.com"
-WORKING = ("employed", "hired")
-"""Lifecycle statuses of somebody who has not left."""
 GONE = "terminated"
+LEAVING = (GONE, "garden leave")
+"""Lifecycle statuses of somebody whose last day may be past. All others, and none, may be of somebody who is back."""
 _FIELDS = ("root.id", "internal.terminationDate", "internal.lifecycleStatus")
 
 
@@ -70,8 +70,8 @@ def read_record(answer: Any, external_id: str, today: date) -> Record:
         if status == GONE:
             raise UnclearRecordError("the employee is terminated, without a termination date")
         return Stays()
-    if last_day < today and status in WORKING:
-        raise UnclearRecordError(f"the termination date is past, and the employee is {status}")
+    if last_day < today and status not in LEAVING:
+        raise UnclearRecordError(f"the termination date is past, and the employee is {status[:40] or 'of no status'}")
     return Leaves(last_day)
 
 
