@@ -31,6 +31,8 @@ class Office:
     def __init__(self, db: Database, world: World, settings: Settings) -> None:
         self.db, self.world, self.settings = db, world, settings
         self.organisation: dict[str, Any] = {"organisation_id": world.organisation_id}
+        made = tokens.create(db, **self.organisation, name="ada", role="owner", actor="cli:root")
+        self.ada_id = made.token.id
 
     def rules(self, **alone_up_to: int | None) -> None:
         """Set rules by act, or act and source (`override__hr=0`), past any approval."""

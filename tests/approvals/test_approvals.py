@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from schemas.catalogue import Role
 from schemas.control import BrakeSetting
 from tests.approvals.office import ADA, EVE, ZOE, Office
 from tests.support.racing import job_state
 from tests.world import assert_balanced, decide_due
 from worker.access import tokens
-from worker.access.persons import Actor
+from worker.access.persons import Actor, member_actor
+from worker.access.sessions import Limits, MemberSignIn, sign_in_member
 from worker.errors import (
     BrakeError,
     ConflictError,
@@ -20,6 +22,7 @@ from worker.errors import (
     SecondPersonNeededError,
 )
 from worker.jobs import brake, control
+from worker.ledger import runs
 
 
 def asked(act: Any, *arguments: Any, **named: Any) -> int:
@@ -132,6 +135,67 @@ def test_the_policies_say_by_act_source_and_size_what_waits(office: Office) -> N
     assert_balanced(office.db)
 
 
+def test_sources_together_are_no_way_past_the_rule_for_all(office: Office) -> None:
+    """A rule without a source is about what has no rule of its own, in sum."""
+    first, second = office.held_job(), office.held_job()
+    office.world.force("UPDATE withdrawals.jobs SET source = 'support' WHERE id = :id", id=second.id)
+    office.rules(release=5)
+    asked(office.perform, "release all", [first, second])
+    office.rules(release=3, release__support=3)
+    office.perform("release all", [first, second])
+    assert office.is_done("release all", [first, second])
+
+
+def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.letters(2)
+    office.perform("run", None)
+    office.rules(override=0)
+    run = office.world.one("SELECT id FROM withdrawals.runs")
+    looks = iter([run])
+    monkeypatch.setattr(runs, "find_unfinished_over", lambda *_: next(looks, None))
+    office.perform("run", None)
+    assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 1
+
+
+def test_what_a_revoked_token_or_a_lowered_member_asked_for_is_not_approved(office: Office) -> None:
+    office.rules(override=0)
+    approval = asked(office.resolve, office.letters())
+    tokens.revoke(office.db, **office.organisation, token_id=office.ada_id, actor="cli:root")
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        office.approve(approval)
+    for role, made_by in (("operator", "cli:root"), ("owner", "cli:somebody else")):
+        new = tokens.create(office.db, **office.organisation, name="ada", role=role, actor=made_by)
+        with pytest.raises(ConflictError, match="may not ask for it any more"):
+            office.approve(approval)
+        tokens.revoke(office.db, **office.organisation, token_id=new.token.id, actor="cli:root")
+    tokens.create(office.db, **office.organisation, name="ada", role="approver", actor="cli:root")
+    assert office.approve(approval).state == "approved", "the same person has a new token"
+
+    member = sign_in(office, Role.APPROVER)
+    approval = asked(office.resolve, office.letters(), member)
+    office.world.force("DELETE FROM withdrawals.sessions")
+    sign_in(office, Role.OPERATOR)
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        office.approve(approval)
+    assert office.reject(approval).state == "rejected"
+    approval = asked(office.resolve, office.letters(), member)
+    office.world.force("DELETE FROM withdrawals.sessions")
+    assert office.approve(approval).state == "approved", "who has gone home has lost no role"
+
+
+def sign_in(office: Office, role: Role, *, subject: str = "bob", name: str = "Bob") -> Actor:
+    """A member who has signed in with a provider."""
+    who = MemberSignIn(
+        **office.organisation, issuer="https://id.example", subject=subject, name=name, email=None, role=role,
+        provider_session=None,
+    )  # fmt: skip
+    sign_in_member(office.db, who, limits=Limits.of(office.settings))
+    member = office.world.one("SELECT id FROM withdrawals.members WHERE subject = :subject", subject=subject)
+    return Actor(member_actor(name, member))
+
+
 def test_what_has_changed_since_is_not_approved(office: Office) -> None:
     """The approval goes on waiting; it can be rejected."""
     office.rules(override=0, cascade=0, release=0)
@@ -224,3 +288,35 @@ def test_a_token_of_a_high_role_works_once_it_is_approved(office: Office) -> Non
     found = tokens.authenticate(office.db, waits.value.secret)
     assert found is not None
     assert (found.role, found.created_by) == ("owner", "token:ada")
+
+
+def test_a_member_is_behind_every_token_that_their_token_makes(office: Office) -> None:
+    """Nor can anybody at a door make a token that counts as another member: whoever makes it sees it."""
+    ada, bob = sign_in(office, Role.OWNER, subject="ada", name="Ada"), sign_in(office, Role.OWNER)
+    members = [int(one.name.rpartition("#")[2]) for one in (ada, bob)]
+    first = make_token(office, "first", ada)
+    second = make_token(office, "second", first)
+    office.rules(override=0)
+    approval = asked(office.resolve, office.letters(), ada)
+    for one in (first, second):
+        with pytest.raises(OwnApprovalError):
+            office.approve(approval, one)
+    for maker in (ada, first, ADA):
+        with pytest.raises(InvalidInputError, match="member_id"):
+            make_token(office, "of bob", maker, member_id=members[1])
+    assert make_token(office, "own", first, member_id=members[0]).made_by == ada.name
+    office.rules(override=0, token=0)
+    office.approve(asked(make_token, office, "third", first), bob)
+    made_by = office.world.one("SELECT created_by FROM withdrawals.tokens WHERE name = 'third'")
+    assert made_by == ada.name
+    office.approve(approval, make_token(office, "of bob", Actor("cli:root"), role="operator", member_id=members[1]))
+
+
+def make_token(
+    office: Office, name: str, who: Actor, *, role: str = "owner", member_id: int | None = None
+) -> Actor:  # fmt: skip
+    """Whom a new token stands for."""
+    made = tokens.create(
+        office.db, **office.organisation, name=name, role=role, actor=who.name, made_by=who.made_by, member_id=member_id
+    )
+    return Actor(f"token:{name}", made.token.created_by)

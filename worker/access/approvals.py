@@ -14,11 +14,11 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.approvals import Approval, Policies, PolicyRequest, Rule, ShownRule
-from schemas.catalogue import GuardedAct
-from worker.access.persons import Actor, member_actor
+from schemas.catalogue import GuardedAct, Role
+from worker.access.persons import Actor, member_actor, member_id
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, SecondPersonNeededError
-from worker.ledger import approvals, jobs
+from worker.ledger import approvals, jobs, sessions, tokens
 from worker.ledger.approvals import AskedFor
 
 log = structlog.get_logger(__name__)
@@ -92,6 +92,33 @@ def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) ->
 def requester(asked: AskedFor) -> Actor:
     """Who asked for an approval."""
     return Actor(asked.approval.requested_by, asked.made_by)
+
+
+_ROLES = {GuardedAct.TOKEN: Role.OWNER, GuardedAct.POLICIES: Role.OWNER}
+"""Who may ask; for every other act an approver."""
+
+
+def require_requester(connection: Connection, organisation_id: int, asked: AskedFor) -> None:
+    """Refuse what its requester may do no more: it would be done in their name.
+
+    Of a member the records tell a lower role only while they are signed in.
+
+    Raises:
+        ConflictError: the token was revoked, or the member has signed in with a lower role.
+    """
+    who, needed_role = requester(asked), _ROLES.get(asked.approval.act, Role.APPROVER)
+    if who.made_by is not None:
+        found = tokens.lock_live_role(connection, organisation_id, who.name.removeprefix("token:"), who.made_by)
+        may = found is not None and found.includes(needed_role)
+    else:
+        member = member_id(who.name)
+        roles = [] if member is None else sessions.list_roles(connection, organisation_id, member)
+        may = not roles or any(role.includes(needed_role) for role in roles)
+    if not may:
+        raise ConflictError(
+            f"approval {asked.approval.id} was asked for by {who.name}, who may not ask for it any more; reject it, "
+            "and ask again if needed"
+        )
 
 
 def require(asked: Approval | None) -> None:
@@ -206,17 +233,18 @@ def _find_limit(connection: Connection, organisation_id: int, wanted: Wanted, wh
     rules: dict[tuple[str, str | None], int | None] = {
         (rule.act, rule.source): rule.alone_up_to for rule in _own(connection, organisation_id)
     }
-    for source, size in wanted.sizes.items():
-        limit = rules.get((wanted.act, source), rules.get((wanted.act, None), ALONE))
-        if limit is not None and size > limit:
-            return limit
-    return None
+    with_rules = [source for source in wanted.sizes if source is not None and (wanted.act, source) in rules]
+    others = [size for source, size in wanted.sizes.items() if source not in with_rules]
+    parts = [(rules[wanted.act, source], wanted.sizes[source]) for source in with_rules]
+    if others:  # the rule without a source is about all of these together: mixed sources are no way past it
+        parts.append((rules.get((wanted.act, None), ALONE), min(sum(others), wanted.total)))
+    return next((limit for limit, size in parts if limit is not None and size > limit), None)
 
 
 def _has_second_person(connection: Connection, organisation_id: int, who: Actor) -> bool:
     """Whether anybody but the actor could approve, as far as the records tell."""
-    for name, member_id, made_by in approvals.list_approvers(connection, organisation_id):
-        one = Actor(f"token:{name}", made_by) if member_id is None else Actor(member_actor(name or "", member_id))
+    for name, member, made_by in approvals.list_approvers(connection, organisation_id):
+        one = Actor(f"token:{name}", made_by) if member is None else Actor(member_actor(name or "", member))
         if not who.is_known_to_be(one):
             return True
     return False

@@ -45,24 +45,30 @@ class Actor:
             or _are_one_member(self.made_by, other.made_by)
         )
 
+    @property
+    def maker(self) -> str:
+        """Who counts as the creator of this actor's new token: the member behind their own token, else the actor."""
+        return self.made_by if self.made_by is not None and member_id(self.made_by) is not None else self.name
+
     def is_same_as(self, recorded: str) -> bool:
         """Whether a record names this very actor; a member also by the name of another time."""
         return self.name == recorded or _are_one_member(self.name, recorded)
 
 
 def _are_one(one: str, other: str) -> bool:
-    if _member_id(one) is not None and _member_id(other) is not None:
+    if member_id(one) is not None and member_id(other) is not None:
         return _are_one_member(one, other)
     return _bare(one) == _bare(other)
 
 
 def _are_one_member(one: str | None, other: str | None) -> bool:
     """That anybody else created both of two tokens tells nothing: an administrator creates everybody's."""
-    member = _member_id(one)
-    return member is not None and member == _member_id(other)
+    member = member_id(one)
+    return member is not None and member == member_id(other)
 
 
-def _member_id(actor: str | None) -> int | None:
+def member_id(actor: str | None) -> int | None:
+    """The member as whom an actor is recorded; None: no member."""
     found = _MEMBER.fullmatch(actor) if actor else None
     return int(found[2]) if found else None
 

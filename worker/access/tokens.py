@@ -15,13 +15,14 @@ from sqlalchemy import Connection
 from schemas.approvals import Approval
 from schemas.catalogue import GuardedAct, Role
 from worker.access import last_used
-from worker.access.approvals import Wanted, ask_if_needed, is_limited, needed
+from worker.access.approvals import Wanted, ask_if_needed, is_limited, needed, requester
 from worker.access.memory import NEEDS_DATABASE, Memory, NeedsDatabase, forget_all
 from worker.access.persons import Actor, member_actor
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, SecondPersonNeededError, unknown_value
 from worker.ledger import approvals, jobs, members, tokens
 from worker.ledger.approvals import AskedFor
+from worker.ledger.members import Member
 from worker.ledger.tokens import Token
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ def create(
     A token of a member counts as that member wherever a second person is needed. `made_by`: who created the actor's.
 
     Raises:
-        InvalidInputError: the name is empty, too long or not printable, or the role is unknown.
+        InvalidInputError: the name is empty, too long or not printable, the role is unknown, or the member is another.
         ConflictError: a live token has this name.
         NotFoundError: the organisation has no such member.
         TokenWaitsError: the policies let nobody create it alone; its secret works once somebody has approved it.
@@ -73,10 +74,11 @@ def create(
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
 
     def work(connection: Connection) -> Token | Approval:
-        of = None if member_id is None else _member(connection, organisation_id, member_id)
+        who = Actor(actor, made_by)
+        of = None if member_id is None else _member(connection, organisation_id, member_id, who)
         new = {"name": name, "role": role, "selector": selector, "hash": _hash(secret).hex(), "of": of}
-        asked = _ask_if_limited(connection, organisation_id, new, Actor(actor, made_by))
-        return asked or _insert(connection, organisation_id, new, actor)
+        asked = _ask_if_limited(connection, organisation_id, new, who)
+        return asked or _insert(connection, organisation_id, new, who)
 
     token, shown = database.run(work), f"{PREFIX}_{selector}_{secret}"
     if isinstance(token, Approval):
@@ -99,7 +101,7 @@ def create_approved(connection: Connection, organisation_id: int, asked: AskedFo
     Raises:
         ConflictError: a live token has this name by now.
     """
-    _insert(connection, organisation_id, asked.arguments, asked.approval.requested_by)
+    _insert(connection, organisation_id, asked.arguments, requester(asked))
 
 
 def _ask_if_limited(
@@ -118,7 +120,7 @@ def _ask_if_limited(
     return asked
 
 
-def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], actor: str) -> Token:
+def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], who: Actor) -> Token:
     of, name, role = new["of"], new["name"], new["role"]
     made = tokens.insert_token(
         connection,
@@ -127,7 +129,7 @@ def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], a
         role=Role(role),
         selector=new["selector"],
         hash_=bytes.fromhex(new["hash"]),
-        created_by=of or actor,
+        created_by=of or who.maker,
     )
     if made is None:
         known = tokens.find(connection, new["selector"])
@@ -135,15 +137,26 @@ def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], a
             return known[0]
         raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
     detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
-    jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.create", detail=detail)
+    jobs.audit(connection, organisation_id=organisation_id, actor=who.name, action="token.create", detail=detail)
     return made
 
 
-def _member(connection: Connection, organisation_id: int, member_id: int) -> str:
+def _member(connection: Connection, organisation_id: int, member_id: int, who: Actor) -> str:
     found = members.find(connection, organisation_id, member_id)
     if found is None:
         raise NotFoundError(f"there is no member {member_id} in this organisation")
+    if not may_make_for(found, who):
+        raise InvalidInputError(
+            "member_id: you see the token that you make, so that it cannot count as somebody else. Only "
+            "`withdrawals tokens create --member` makes one for another member."
+        )
     return member_actor(found.name, found.id)
+
+
+def may_make_for(member: Member, who: Actor) -> bool:
+    """Whether somebody may make a token that counts as a member: over HTTP and in the console only for themselves."""
+    is_at_a_door = who.name.startswith(("token:", "person:"))
+    return not is_at_a_door or who.is_known_to_be(Actor(member_actor(member.name, member.id)))
 
 
 def revoke(database: Database, *, organisation_id: int, token_id: int, actor: str) -> Token:

@@ -52,12 +52,13 @@ def approve(
     Raises:
         NotFoundError: this organisation has no such approval.
         OwnApprovalError: the actor asked for it, as far as anybody can tell.
-        ConflictError: it does not wait any more, or what it is about has changed.
+        ConflictError: it does not wait any more, what it is about has changed, or its requester may ask no more.
         WithdrawalsError: the act itself is refused, as by the brake; the approval goes on waiting.
     """
 
     def act(connection: Connection, found: AskedFor) -> None:
         _refuse_own(found, who, "approve")
+        asking.require_requester(connection, organisation_id, found)
         _ACTS[found.approval.act](connection, organisation_id, found, who)
 
     return _decide(database, organisation_id, approval_id, who, "approved", note, act)

@@ -121,13 +121,14 @@ def _ask_if_limited(
     who: Actor,
     how: dict[str, Any],
     expected: int | None,
-) -> Approval | None:
-    """The approval that a new run waits for; None: the actor may begin it alone."""
+) -> int | Approval | None:
+    """The approval that a new run waits for, or the run that is under way; None: the actor may begin it alone."""
     if not second_person.is_limited(connection, organisation_id, act):
         return None
     jobs.lock_settings(connection, organisation_id)
-    if runs.find_unfinished_over(connection, organisation_id, _as_json(wanted)) is not None:
-        return None  # nothing new begins
+    under_way = runs.find_unfinished_over(connection, organisation_id, _as_json(wanted))
+    if under_way is not None:
+        return under_way  # nothing new begins, even if it ends now
     asked = second_person.ask_for_run(connection, organisation_id, act, wanted, who, how)
     if asked is not None and expected not in (None, asked.size):
         raise _changed(asked.size, expected)

@@ -115,6 +115,13 @@ def find(connection: Connection, hash_: bytes) -> Holder | None:
     return Holder(id_, organisation_id, organisation, timezone, Role(role), *rest)
 
 
+def list_roles(connection: Connection, organisation_id: int, member_id: int) -> list[Role]:
+    """The roles with which a member is signed in."""
+    found = select(sessions.c.role).join(members, members.c.id == sessions.c.member_id)
+    its = (members.c.organisation_id == organisation_id, members.c.id == member_id, NOT_EXPIRED)
+    return [Role(role) for role in connection.scalars(found.where(*its)) if role is not None]
+
+
 def live(connection: Connection, hashes: Sequence[bytes]) -> set[bytes]:
     """Which of the sessions have not ended; this does not say whether their tokens are live."""
     return set(connection.scalars(select(sessions.c.hash).where(sessions.c.hash.in_(hashes), NOT_EXPIRED)))

@@ -90,6 +90,13 @@ def find_live(connection: Connection, token_id: int) -> Token | None:
     return as_token(row) if row else None
 
 
+def lock_live_role(connection: Connection, organisation_id: int, name: str, created_by: str) -> Role | None:
+    """The role of a live token, which cannot be revoked before this transaction ends; None: there is none."""
+    its = (tokens.c.organisation_id == organisation_id, tokens.c.name == name, tokens.c.created_by == created_by)
+    role = connection.scalar(select(ROLE).where(*its, IS_LIVE).with_for_update(read=True))
+    return Role(role) if role else None
+
+
 def live(connection: Connection, token_ids: Sequence[int]) -> set[int]:
     """Which of the tokens are not revoked."""
     return set(connection.scalars(select(tokens.c.id).where(tokens.c.id.in_(token_ids), IS_LIVE)))

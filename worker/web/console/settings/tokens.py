@@ -72,7 +72,11 @@ def _page(view: View, *, error: str = "", status: int = 200, typed: dict[str, st
         "settings_tokens.html",
         status=status,
         found=tokens.list_tokens(view.database, organisation_id=view.organisation_id),
-        members=[(one.id, f"{one.name} ({one.email})" if one.email else one.name) for one in people],
+        members=[
+            (one.id, f"{one.name} ({one.email})" if one.email else one.name)
+            for one in people
+            if tokens.may_make_for(one, view.caller.person)
+        ],
         roles=[(role, ROLES[role].sentence) for role in Role],
         error=error,
         typed=typed or {},
