@@ -198,7 +198,7 @@ def test_a_roster_is_pulled_from_a_scim_server_page_by_page(db: Database, world:
         """Ben has moved to the second page meanwhile, and nobody has sent Carla."""
         return serve(request) if request.url.params["startIndex"] == "1" else serve_user(users[1])
 
-    def serve_user(user: dict[str, object]) -> httpx2.Response:
+    def serve_user(user: object) -> httpx2.Response:
         return httpx2.Response(200, json={"totalResults": 3, "Resources": [user]})
 
     for handler, message in (
