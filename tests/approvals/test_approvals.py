@@ -149,13 +149,14 @@ def test_sources_together_are_no_way_past_the_rule_for_all(office: Office) -> No
 def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office.letters(2)
-    office.perform("run", None)
-    office.rules(override=0)
+    letters = office.letters(2)
+    office.perform("run", letters)
     run = office.world.one("SELECT id FROM withdrawals.runs")
+    assert office.is_done("run", letters)
+    office.rules(override=0)
     looks = iter([run])
     monkeypatch.setattr(runs, "find_unfinished_over", lambda *_: next(looks, None))
-    office.perform("run", None)
+    office.perform("run", letters)
     assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 1
 
 
