@@ -196,10 +196,9 @@ def test_a_roster_is_pulled_from_a_scim_server_page_by_page(db: Database, world:
 
     def shifted(request: httpx2.Request) -> httpx2.Response:
         """Ben has moved to the second page meanwhile, and nobody has sent Carla."""
-        return serve(request) if request.url.params["startIndex"] == "1" else serve_user(users[1])
-
-    def serve_user(user: object) -> httpx2.Response:
-        return httpx2.Response(200, json={"totalResults": 3, "Resources": [user]})
+        if request.url.params["startIndex"] == "1":
+            return serve(request)
+        return httpx2.Response(200, json={"totalResults": 3, "Resources": users[1:2]})
 
     for handler, message in (
         (lambda request: serve(request, known=2), "has 3 users and gave 2: it is truncated"),
