@@ -91,21 +91,19 @@ ROSTER = "roster"
 def find_newest(events: Iterable[StoredEvent]) -> StoredEvent | None:
     """The event that decides the person's state: the newest of all sources, a reactivation winning a tie.
 
-    A roster that has somebody as active speaks about its own time: it does not take back a leave for a later day.
+    A roster that has somebody as active speaks about its own time: it refutes older deactivations that had taken
+    effect, and does not take back a leave for a later day.
     """
-    known = list(events)
-    announced = [event.effective_at for event in known if event.deactivates and event.source != ROSTER]
-    silent_from = max(announced, default=None)
-    by_source = sorted(
-        (one for one in known if one.source != ROSTER or one.deactivates or not is_later(silent_from, one.occurred_at)),
-        key=lambda event: event.source,
-    )
-    return max(by_source, key=lambda event: (event.occurred_at, not event.deactivates), default=None)
+    newest = _last_of(events := sorted(events, key=lambda event: event.source))
+    if newest is None or newest.source != ROSTER or newest.deactivates:
+        return newest
+    others = (one for one in events if one is not newest)
+    unrefuted = _last_of(one for one in others if not one.deactivates or one.effective_at > newest.occurred_at)
+    return unrefuted if unrefuted is not None and unrefuted.deactivates else newest
 
 
-def is_later(time: datetime | None, than: datetime) -> bool:
-    """Whether there is such a time, and it is later."""
-    return time is not None and time > than
+def _last_of(events: Iterable[StoredEvent]) -> StoredEvent | None:
+    return max(events, key=lambda event: (event.occurred_at, not event.deactivates), default=None)
 
 
 def is_same_fact(before: StoredEvent | None, newest: StoredEvent, now: datetime) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from worker.ledger import deactivations, jobs
 from worker.people.newest_events import LockedPeople, answer_repetitions, change_states, record, sync_learners
 from worker.records import ArrivedEvent, DeactivationPolicy
-from worker.rules import ROSTER, STANDING, is_in_effect
+from worker.rules import STANDING, is_in_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ def apply_roster(
     """
     changes = record(connection, organisation_id, arrived, people, now)
     leaving = [change for change in changes if change.newest.deactivates]
-    answer_repetitions(connection, organisation_id, leaving, {ROSTER: DeactivationPolicy()}, now)
+    policies = dict.fromkeys((change.newest.source for change in leaving), DeactivationPolicy())
+    answer_repetitions(connection, organisation_id, leaving, policies, now)
     jobs.audit_events(connection, organisation_id, [change.arrived for change in changes if change.new_epoch])
     change_states(connection, organisation_id, changes)
     sync_learners(connection, organisation_id, changes, people, now)
@@ -41,7 +42,9 @@ def apply_roster(
         change, person = changed.get(one.external_id), people.persons[one.external_id]
         inactive_from = change.inactive_from if change else person.effective_at
         if not one.event.deactivates:
-            found[one.external_id] = RosterResult("reactivated" if change else _why_inactive(inactive_from, now))
+            found[one.external_id] = RosterResult(
+                "reactivated" if change and inactive_from is None else _why_inactive(inactive_from, now)
+            )
         elif is_in_effect(inactive_from, now):
             left[one.external_id] = change.epoch if change else person.epoch
         else:
