@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
-from worker.errors import ConflictError, NotFoundError
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, notices, notification_messages, notification_targets
 from worker.ledger.notification_messages import ClaimedMessage, MessageRecord
 from worker.notifications import addresses, transport
@@ -186,7 +186,10 @@ def _find_way(connection: Connection, settings: Settings, claimed: ClaimedMessag
         email = notification_targets.find_email(connection, claimed.organisation_id, claimed.member_id or 0)
         if not email:
             return "the member has no e-mail address"
-        address = EMAIL + email
+        try:  # the provider says it, and a list of two would be two receivers
+            address = EMAIL + addresses.check_email(email)
+        except InvalidInputError:
+            return "what the provider says of the member is not one e-mail address"
     else:
         opened = notification_seal(settings).open(claimed.address)
         if opened is None:
