@@ -40,8 +40,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         "redis-failed-over",
         "the master of Redis is killed and Sentinel promotes its replica; then the old one is back, and the roles are "
         "exchanged again",
-        "the scenario itself failed: it asked Sentinel for the exchange before Sentinel had heard from the replica. "
-        "Now it asks until it can",
+        "the scenario itself failed, twice: it asked Sentinel for the exchange before Sentinel had heard from the "
+        "replica, and it left a Sentinel that a busy machine kept from running after a minute. Now it asks and waits",
     ),
     Scenario(
         "rabbitmq-killed",
