@@ -144,9 +144,14 @@ SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND j.finished_at IS NOT
         AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
 ORDER BY j.id LIMIT 1
 """)
+# A learner is counted with the first enrolment that the job withdrew of them, so nobody has to remember whom an earlier
+# slice has counted. OFFSET 0: looked up by the learner, however large the job is.
 _SLICE = text(f"""
-SELECT max(s.enrolment_id) AS last, coalesce(array_agg(DISTINCT e.learner_id)
-    FILTER (WHERE e.learner_id IS NOT NULL), '{{}}') AS learners
+SELECT max(s.enrolment_id) AS last, count(e.learner_id) FILTER (WHERE NOT EXISTS (
+    SELECT FROM (SELECT x.id FROM lms.enrolments x WHERE x.learner_id = e.learner_id
+        AND x.organisation_id = s.organisation_id AND x.id < s.enrolment_id OFFSET 0) x
+    JOIN withdrawals.outcomes b ON b.job_id = :job_id AND b.enrolment_id = x.id
+        AND b.outcome = '{Outcome.WITHDRAWN}' AND b.dead_letter_id IS NULL)) AS learners
 FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
     WHERE o.job_id = :job_id AND o.enrolment_id > :after AND o.outcome = '{Outcome.WITHDRAWN}'
         AND o.dead_letter_id IS NULL
@@ -175,10 +180,11 @@ def find_large(connection: Connection) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Learners of a part of what a job withdrew; `last`: the last enrolment of the part, None at the end."""
+    """A part of what a job withdrew; `last`: the last enrolment of the part, None at the end."""
 
     last: int | None
-    learners: list[int]
+    learners: int
+    """Of whom no part before has an enrolment."""
 
 
 def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
@@ -188,7 +194,7 @@ def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
     """
     plan_by_index(connection)
     row = connection.execute(_SLICE, {"job_id": job_id, "after": after, "slice": SLICE}).one()
-    return Slice(row.last, list(row.learners))
+    return Slice(row.last, row.learners)
 
 
 def correct_large(connection: Connection, job_id: int, learners: int) -> bool:

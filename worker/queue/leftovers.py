@@ -62,7 +62,7 @@ class LargeJobs:
     def __init__(self) -> None:
         self._job_id: int | None = None
         self._after = 0
-        self._learners: set[int] = set()
+        self._learners = 0
 
     def correct(self, database: Database) -> list[int]:
         """Go on with the first of them; the jobs that are corrected now."""
@@ -76,7 +76,7 @@ class LargeJobs:
     def _begin(self, database: Database) -> bool:
         with database.begin() as connection:
             self._job_id = brake_correction.find_large(connection)
-        self._after, self._learners = 0, set()
+        self._after = self._learners = 0
         return self._job_id is not None
 
     def _read(self, database: Database) -> int | None:
@@ -85,13 +85,13 @@ class LargeJobs:
         job_id = self._job_id
         with database.begin() as connection:
             found = brake_correction.read_slice(connection, job_id, after=self._after)
-        self._learners.update(found.learners)
+        self._learners += found.learners
         if found.last is not None:
             self._after = found.last
             return None
-        learners = len(self._learners)
+        learners = self._learners
         written = database.run(lambda connection: brake_correction.correct_large(connection, job_id, learners))
-        self._job_id, self._learners = None, set()
+        self._job_id = None
         return job_id if written else None
 
 
