@@ -148,6 +148,7 @@ def set_rules(connection: Connection, organisation_id: int, rules: Sequence[dict
 def list_approvers(connection: Connection, organisation_id: int) -> list[tuple[str | None, int | None, str | None]]:
     """Name, member and maker of all who could decide: live tokens from approver on, and members who are signed in."""
     may = (Role.APPROVER, Role.OWNER)
+    # in the table an owner's token has the role of an approver
     by_token = select(tokens.c.name, tokens.c.created_by).where(
         tokens.c.organisation_id == organisation_id, IS_LIVE, tokens.c.role == Role.APPROVER
     )
