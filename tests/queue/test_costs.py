@@ -238,6 +238,19 @@ def test_the_look_for_due_events_reads_no_more_the_more_waits(world: World, db: 
     assert_bounded(reads_at_each_size(world, db, Backlog.events, act))
 
 
+def test_the_look_for_due_events_passes_over_none_that_has_to_be_looked_up(world: World, db: Database) -> None:
+    def fill(backlog: Backlog, size: int) -> None:
+        backlog.events(size)
+        world.run("UPDATE withdrawals.receipts SET type = 'user.changed', lookup = true WHERE waiting")
+
+    def act() -> None:
+        with db.begin() as connection:
+            assert inbox_sets.list_due(connection, most=8) == []
+            assert inbox_sets.take(connection, world.organisation_id, most=50)[0] == []
+
+    assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
 def test_what_a_set_of_events_takes_is_bounded(world: World, db: Database) -> None:
     def act() -> None:
         with db.begin() as connection:

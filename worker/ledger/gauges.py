@@ -141,7 +141,9 @@ def held_seconds(connection: Connection) -> float:
 
 _WAITING_EVENTS = text("""
 SELECT count(*) AS events, coalesce(extract(epoch FROM now() - min(received_at)), 0) AS seconds FROM (
-    SELECT r.received_at FROM withdrawals.receipts r WHERE r.waiting ORDER BY r.organisation_id, r.run_after, r.id
+    (SELECT r.received_at FROM withdrawals.receipts r WHERE r.waiting AND NOT r.lookup
+        ORDER BY r.organisation_id, r.run_after, r.id LIMIT :most)
+    UNION ALL (SELECT r.received_at FROM withdrawals.receipts r WHERE r.lookup ORDER BY r.run_after, r.id LIMIT :most)
     LIMIT :most) waiting
 """)
 

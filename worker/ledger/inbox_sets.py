@@ -45,9 +45,10 @@ class WaitingEvent:
 # The organisations are found by jumping through the index: however many events wait, each costs one look.
 _DUE = text("""
 WITH RECURSIVE organisations AS (
-    SELECT min(r.organisation_id) AS id FROM withdrawals.receipts r WHERE r.waiting
+    SELECT min(r.organisation_id) AS id FROM withdrawals.receipts r WHERE r.waiting AND NOT r.lookup
     UNION ALL
-    SELECT (SELECT min(r.organisation_id) FROM withdrawals.receipts r WHERE r.waiting AND r.organisation_id > o.id)
+    SELECT (SELECT min(r.organisation_id) FROM withdrawals.receipts r
+        WHERE r.waiting AND NOT r.lookup AND r.organisation_id > o.id)
     FROM organisations o WHERE o.id IS NOT NULL
 )
 SELECT o.id FROM organisations o CROSS JOIN LATERAL (
