@@ -177,6 +177,9 @@ def test_a_roster_is_pulled_from_a_scim_server_page_by_page(db: Database, world:
 
     def serve(request: httpx2.Request, most: int = 2, known: int = 3) -> httpx2.Response:
         asked.append(request)
+        assert world.one(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_xid IS NOT NULL"
+        ) == 0, "no transaction waits for a directory"  # fmt: skip
         start = int(request.url.params["startIndex"])
         page = users[start - 1 : min(start - 1 + most, known)]
         body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "totalResults": 3, "Resources": page}

@@ -63,7 +63,7 @@ class StagedPeople:
 
 _NO_LIMITS = (
     text("SET LOCAL statement_timeout = 0"),
-    text("SET LOCAL idle_in_transaction_session_timeout = 0"),  # a pipe may be slow, a directory too
+    text("SET LOCAL idle_in_transaction_session_timeout = 0"),  # a disk may be slow
 )
 
 

@@ -9,10 +9,11 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 import structlog
@@ -89,21 +90,33 @@ def plan_people(
         RosterRefusedError: as `plan_file`; also when a person comes twice.
     """
     hashed, number = hashlib.sha256(), 0
-
-    def numbered() -> Iterator[tuple[int, str, bool]]:
-        nonlocal number
-        for number, person in enumerate(people, start=1):
+    with TemporaryFile("w+", encoding="ascii") as copy:  # no transaction waits for a directory
+        for person in people:
+            number += 1
             hashed.update(repr(person).encode("utf-8", "surrogatepass"))
-            yield number, *person
+            copy.write(json.dumps(person) + "\n")
+        copy.seek(0)
+        return _plan_copied(database, organisation_id, actor, wanted, copy, number, hashed.hexdigest())
 
+
+def _plan_copied(
+    database: Database,
+    organisation_id: int,
+    actor: str,
+    wanted: RosterRequest,
+    copy: IO[str],
+    number: int,
+    sha256: str,
+) -> wire.RosterPlan:
+    people = ((at, *json.loads(person)) for at, person in enumerate(copy, start=1))
     with database.begin() as connection:
-        found = ledger.stage(connection, numbered())
+        found = ledger.stage(connection, people)
         if found.people < number:  # pages that shifted while they were read leave out somebody for each who is twice
             raise RosterRefusedError(
                 f"The server has sent {number:,} users, and only {found.people:,} people are among them: somebody came "
                 "twice, so somebody else may be missing. Pull again."
             )
-        new = _new(connection, organisation_id, wanted, hashed.hexdigest(), actor, kind="scim", name=None)
+        new = _new(connection, organisation_id, wanted, sha256, actor, kind="scim", name=None)
         return _plan(connection, organisation_id, new, found)
 
 
