@@ -4,14 +4,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Interval, LargeBinary, Named, Table, Text, TypedColumns
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, metadata
 
 
-class TokensColumns(TypedColumns):
+class TokensColumns(OwnedColumns):
     """Who may call over HTTP."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     name: Named[str]
     role: Named[str]
     selector: Named[str]
@@ -26,11 +24,9 @@ class TokensColumns(TypedColumns):
 tokens = Table("tokens", metadata, TokensColumns, schema="withdrawals")
 
 
-class MembersColumns(TypedColumns):
+class MembersColumns(OwnedColumns):
     """People who have signed in with a provider."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     issuer: Named[str]
     subject: Named[str]
     name: Named[str]

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, ForeignKey, ForeignKeyConstraint, LargeBinary, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, metadata
 
 
 class AuditColumns(TypedColumns):
@@ -103,11 +103,9 @@ class PrunedWithdrawalsColumns(TypedColumns):
 pruned_withdrawals = Table("pruned_withdrawals", metadata, PrunedWithdrawalsColumns, schema="withdrawals")
 
 
-class ErasuresColumns(TypedColumns):
+class ErasuresColumns(OwnedColumns):
     """A person who was erased: a keyed hash of the external id, and the pseudonym that stands in its place."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     person_hash: Named[bytes]
     pseudonym: Named[str]
     erased_at: Named[datetime] = Column(Instant)

@@ -6,14 +6,12 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, ForeignKey, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, metadata
 
 
-class DeadLettersColumns(TypedColumns):
+class DeadLettersColumns(OwnedColumns):
     """What needs a person."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     code: Named[str]
     state: Named[str]
     enrolment_id: Named[int | None] = Column(BigInteger)
@@ -35,11 +33,9 @@ class DeadLettersColumns(TypedColumns):
 dead_letters = Table("dead_letters", metadata, DeadLettersColumns, schema="withdrawals")
 
 
-class RunsColumns(TypedColumns):
+class RunsColumns(OwnedColumns):
     """One act on all dead letters that match a filter."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     act: Named[str]
     filter: Named[dict[str, Any]] = Column(JSONB)
     actor: Named[str]

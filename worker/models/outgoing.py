@@ -7,25 +7,17 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, Column, Computed, ForeignKey, Named, Table, Text, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Ids, Instant, metadata
+from worker.models.base import Ids, Instant, OwnedColumns, SecretColumns, SendingColumns, metadata
 
 
-class EndpointsColumns(TypedColumns):
+class EndpointsColumns(SecretColumns):
     """Where webhooks go."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     url: Named[str]
     events: Named[list[str]] = Column(ARRAY(Text))
-    secret: Named[str]
     failures: Named[int]
     rest_until: Named[datetime] = Column(Instant)
-    created_at: Named[datetime] = Column(Instant)
-    created_by: Named[str]
-    disabled_at: Named[datetime | None] = Column(Instant)
     disabled_because: Named[str | None]
-    previous_secret: Named[str | None]
-    previous_until: Named[datetime | None] = Column(Instant)
     follows: Named[bool] = Column(Computed("events && ARRAY['enrolment.withdrawn', …]", persisted=True))
     feed_cursor: Named[str | None]
     feed_position: Named[int] = Column(BigInteger)
@@ -34,38 +26,27 @@ class EndpointsColumns(TypedColumns):
     failing_since: Named[datetime | None] = Column(Instant)
     paused_at: Named[datetime | None] = Column(Instant)
     paused_because: Named[str | None]
-    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 endpoints = Table("endpoints", metadata, EndpointsColumns, schema="withdrawals")
 
 
-class DeliveriesColumns(TypedColumns):
+class DeliveriesColumns(SendingColumns):
     """A webhook on its way, or sent."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
     endpoint_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.endpoints.id"))
-    organisation_id: Named[int] = Column(BigInteger)
     type: Named[str]
     data: Named[dict[str, Any]] = Column(JSONB)
-    state: Named[str]
-    token: Named[UUID | None]
-    lease_until: Named[datetime | None] = Column(Instant)
-    attempts: Named[int]
     last_status: Named[int | None]
-    last_error: Named[str | None]
-    created_at: Named[datetime] = Column(Instant)
     delivered_at: Named[datetime | None] = Column(Instant)
 
 
 deliveries = Table("deliveries", metadata, DeliveriesColumns, schema="withdrawals")
 
 
-class FeedColumns(TypedColumns):
+class FeedColumns(OwnedColumns):
     """What one statement withdrew or reinstated in an organisation, or a letter that was closed by `keep`."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     position: Named[int | None] = Column(BigInteger)
     chunk_ids: Named[list[int] | None] = Column(Ids)
     job_id: Named[int | None] = Column(BigInteger)
@@ -78,11 +59,9 @@ class FeedColumns(TypedColumns):
 feed = Table("feed", metadata, FeedColumns, schema="withdrawals")
 
 
-class NotificationTargetsColumns(TypedColumns):
+class NotificationTargetsColumns(OwnedColumns):
     """Whom an organisation's notifications go to."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     member_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.members.id"))
     kinds: Named[list[str]] = Column(ARRAY(Text))
     address: Named[str | None]
@@ -99,11 +78,9 @@ class NotificationTargetsColumns(TypedColumns):
 notification_targets = Table("notification_targets", metadata, NotificationTargetsColumns, schema="withdrawals")
 
 
-class NoticesColumns(TypedColumns):
+class NoticesColumns(OwnedColumns):
     """Something to tell, once for each subject of a kind."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     kind: Named[str]
     subject: Named[str]
     at: Named[datetime] = Column(Instant)
@@ -124,22 +101,14 @@ class NoticeScansColumns(TypedColumns):
 notice_scans = Table("notice_scans", metadata, NoticeScansColumns, schema="withdrawals")
 
 
-class NotificationMessagesColumns(TypedColumns):
+class NotificationMessagesColumns(SendingColumns):
     """A message on its way, or sent; without a range of notices it is a test."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
     target_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.notification_targets.id"))
-    organisation_id: Named[int] = Column(BigInteger)
     after_notice: Named[int | None] = Column(BigInteger)
     up_to_notice: Named[int | None] = Column(BigInteger)
-    state: Named[str]
-    token: Named[UUID | None]
-    lease_until: Named[datetime | None] = Column(Instant)
-    attempts: Named[int]
     run_after: Named[datetime] = Column(Instant)
     give_up_at: Named[datetime] = Column(Instant)
-    last_error: Named[str | None]
-    created_at: Named[datetime] = Column(Instant)
     ended_at: Named[datetime | None] = Column(Instant)
 
 

@@ -7,28 +7,19 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, ForeignKey, ForeignKeyConstraint, Interval, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, SecretColumns, metadata
 
 
-class SourcesColumns(TypedColumns):
+class SourcesColumns(SecretColumns):
     """An HR system that may send events."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     name: Named[str]
     kind: Named[str]
     on_deactivate: Named[str]
     grace_hours: Named[int]
-    secret: Named[str]
-    previous_secret: Named[str | None]
-    previous_until: Named[datetime | None] = Column(Instant)
-    created_at: Named[datetime] = Column(Instant)
-    created_by: Named[str]
-    disabled_at: Named[datetime | None] = Column(Instant)
     api_key: Named[str | None]
     api_url: Named[str | None]
     last_event_at: Named[datetime | None] = Column(Instant)
-    rotated_at: Named[datetime | None] = Column(Instant)
 
 
 sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")
@@ -132,11 +123,9 @@ class ScimUsersColumns(TypedColumns):
 scim_users = Table("scim_users", metadata, ScimUsersColumns, schema="withdrawals")
 
 
-class RostersColumns(TypedColumns):
+class RostersColumns(OwnedColumns):
     """What an HR system says at one time about everybody."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     state: Named[str]
     as_of: Named[datetime] = Column(Instant)
     kind: Named[str]

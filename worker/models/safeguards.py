@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, SecondPersonColumns, metadata
 
 
 class OrganisationSettingsColumns(TypedColumns):
@@ -27,11 +27,9 @@ class OrganisationSettingsColumns(TypedColumns):
 organisation_settings = Table("organisation_settings", metadata, OrganisationSettingsColumns, schema="withdrawals")
 
 
-class ProtectionsColumns(TypedColumns):
+class ProtectionsColumns(OwnedColumns):
     """A learner or an enrolment that nothing withdraws for a time. `ends_at` is `infinity` for one without an end."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     learner_external_id: Named[str | None]
     enrolment_id: Named[int | None] = Column(BigInteger)
     kind: Named[str]
@@ -61,11 +59,9 @@ class BrakeVolumeColumns(TypedColumns):
 brake_volume = Table("brake_volume", metadata, BrakeVolumeColumns, schema="withdrawals")
 
 
-class LimitProposalsColumns(TypedColumns):
+class LimitProposalsColumns(SecondPersonColumns):
     """Limits that an owner proposes for the brake, and what a second person decided. Null: the settings' defaults."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     brake_floor: Named[int | None] = Column(BigInteger)
     brake_share: Named[float | None]
     brake_hours: Named[int | None]
@@ -73,21 +69,14 @@ class LimitProposalsColumns(TypedColumns):
     proposed_by: Named[str]
     proposer_made_by: Named[str | None]
     proposed_at: Named[datetime] = Column(Instant)
-    expires_at: Named[datetime] = Column(Instant)
-    state: Named[str]
-    decided_by: Named[str | None]
-    decided_at: Named[datetime | None] = Column(Instant)
-    decision_note: Named[str | None]
 
 
 limit_proposals = Table("limit_proposals", metadata, LimitProposalsColumns, schema="withdrawals")
 
 
-class ApprovalsColumns(TypedColumns):
+class ApprovalsColumns(SecondPersonColumns):
     """Acts that need a second person, and what was decided about each."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     act: Named[str]
     subject: Named[str]
     consequence: Named[str]
@@ -98,11 +87,6 @@ class ApprovalsColumns(TypedColumns):
     requested_by: Named[str]
     requester_made_by: Named[str | None]
     requested_at: Named[datetime] = Column(Instant)
-    expires_at: Named[datetime] = Column(Instant)
-    state: Named[str]
-    decided_by: Named[str | None]
-    decided_at: Named[datetime | None] = Column(Instant)
-    decision_note: Named[str | None]
 
 
 approvals = Table("approvals", metadata, ApprovalsColumns, schema="withdrawals")

@@ -19,14 +19,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Ids, Instant, metadata
+from worker.models.base import Ids, Instant, OwnedColumns, metadata
 
 
-class JobsColumns(TypedColumns):
+class JobsColumns(OwnedColumns):
     """What one producer asked for."""
 
-    id: Named[int] = Column(BigInteger, primary_key=True)
-    organisation_id: Named[int] = Column(BigInteger)
     kind: Named[str]
     reason: Named[str | None]
     source: Named[str]
