@@ -1,12 +1,12 @@
 """Rows of the ledger as values: what its statements return, typed and frozen."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from schemas.catalogue import JobState, LetterCode, LetterState, Source
+from worker.brake_limits import explain
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Job:
     """How many of this job's withdrawals were taken back."""
     held_because: str | None = None
     brake: dict[str, Any] | None = None
-    """The figures that held it (`worker.records.Brake.figures`)."""
+    """The figures that held it (`worker.brake_limits.Brake.figures`)."""
     pruned: bool = False
     """Whether its details were kept long enough and are gone."""
     series_title: str | None = None
@@ -141,69 +141,6 @@ class Subject:
     source: str
     series_id: int | None
     """The one Series that it was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Brake:
-    """The limits of an organisation: past both, work waits for a second person."""
-
-    floor: int
-    """Learners that may always be withdrawn in one window."""
-    share: float
-    """Of the learners that there are, may be withdrawn in one window."""
-    hours: int
-    """The window."""
-    of_source: Mapping[str | None, int | None] = field(default_factory=dict)
-    """Learners of one source that may be withdrawn in one window; None: of any source without a number of its own."""
-    of_series: int | None = None
-    """Learners that jobs for one Series may withdraw in one window."""
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether there are limits for a source or a Series."""
-        return bool(self.of_source) or self.of_series is not None
-
-    def limit_of_source(self, source: str | None) -> int | None:
-        """Learners of a source that are not too many; None: any number."""
-        return self.of_source.get(source, self.of_source.get(None))
-
-    def holds(self, *, volume: int, population: int) -> bool:
-        """Whether so many learners in the window are too many."""
-        return volume > self.floor and volume > self.share * population
-
-    def room(self, *, before: int, population: int) -> int:
-        """How many learners more are not too many, with `before` in the window."""
-        return max(self.limit(population) - before, 0)
-
-    def limit(self, population: int) -> int:
-        """So many learners are not too many."""
-        return max(self.floor, int(self.share * population))
-
-    def figures(self, *, learners: int, before: int, population: int) -> dict[str, Any]:
-        """What the decision about `learners` more rests on."""
-        limits = {"floor": self.floor, "share": self.share, "hours": self.hours}
-        return {"learners": learners, "before": before, "population": population, **limits}
-
-
-def part_figures(part: str, *, learners: int, before: int, limit: int, hours: int) -> dict[str, Any]:
-    """As `Brake.figures`, of a limit for one source or one Series."""
-    window = {"floor": limit, "share": 0.0, "hours": hours}
-    return {"part": part, "learners": learners, "before": before, "population": 0, **window}
-
-
-def explain(figures: dict[str, Any]) -> str:
-    """The brake's figures as a sentence."""
-    if "part" in figures:
-        return (
-            f"its learners ({figures['learners']:,}) and those of {figures['part']} in the last {figures['hours']:,} "
-            f"hours ({figures['before']:,}) are more than {figures['floor']:,}, which the policies allow for it."
-        )
-    found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
-    limit = max(figures["floor"], int(figures["share"] * figures["population"]))
-    return (
-        f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
-        f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
-    )
 
 
 def describe_protection(kind: str | None, until: str | None) -> str:

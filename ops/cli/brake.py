@@ -43,8 +43,7 @@ def propose(
 ) -> None:
     """Propose all limits: one that is left out follows the default. They apply once somebody else approves them."""
     wanted = common.parse(LimitRequest, floor=floor, share=share, hours=hours, note=note)
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = limits.propose(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
     _print_proposal(found, json)
     if not json:
@@ -56,8 +55,7 @@ def list_proposals(
     limit: Limit = None, cursor: Cursor = None, organisation: Organisation = None, json: AsJson = False
 ) -> None:
     """List proposed limits, newest first, with what was decided."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         most = common.page_size(limit, json)
         found = limits.list_proposals(db, organisation_id=org, before=cursor, limit=most)
     common.print_list(
@@ -78,8 +76,7 @@ def approve(
     json: AsJson = False,
 ) -> None:
     """Let proposed limits apply from now on. Nobody approves what they proposed."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         who = Actor(common.actor(acting))
         found = limits.approve(db, organisation_id=org, proposal_id=proposal_id, who=who, note=note)
     _print_proposal(found, json)
@@ -95,8 +92,7 @@ def reject(
 ) -> None:
     """Refuse proposed limits, with the reason. Nobody rejects what they proposed."""
     wanted = common.parse(Rejection, note=note)
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         who = Actor(common.actor(acting))
         found = limits.reject(db, organisation_id=org, proposal_id=proposal_id, who=who, note=wanted.note)
     _print_proposal(found, json)
@@ -107,8 +103,7 @@ def withdraw(
     proposal_id: ProposalId, organisation: Organisation = None, acting: As = None, json: AsJson = False
 ) -> None:
     """Take back what you have proposed."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         who = Actor(common.actor(acting))
         found = limits.withdraw(db, organisation_id=org, proposal_id=proposal_id, who=who)
     _print_proposal(found, json)

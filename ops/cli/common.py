@@ -128,6 +128,18 @@ def organisation_id(db: Database, name: str | None) -> int:
     raise InvalidInputError(f"--organisation: needed, because there are several. {_list_names(known)}")
 
 
+@contextmanager
+def in_organisation(name: str | None) -> Iterator[tuple[Database, int]]:
+    """A migrated database, and the id of the organisation with this name, or of the only one.
+
+    Raises:
+        SettingsError: see `database`.
+        NotFoundError, InvalidInputError: see `organisation_id`.
+    """
+    with database() as opened:
+        yield opened, organisation_id(opened, name)
+
+
 def _list_names(known: Sequence[tuple[int, str, str]]) -> str:
     shown = ", ".join(repr(name) for _, name, _ in known[:10])
     return f"Known: {shown}" + (" …" if len(known) > 10 else "") if known else "None exists yet."
@@ -226,6 +238,14 @@ def print_list(
     out.print(table(*columns, rows=[row(one) for one in found]))
     if most is not None and len(found) == most:
         err.print(f"The first {most}. For more: --cursor {next_cursor(found, most)}")
+
+
+def print_record(document: object, json: bool, *, said: str) -> None:
+    """Print what was done with a record: as its JSON document, or as a sentence."""
+    if json:
+        print_json(document)
+    else:
+        out.print(said, markup=False)
 
 
 def print_secret(secret: str, document: dict[str, Any], json: bool, *, said: str, name: str = "secret") -> None:

@@ -23,8 +23,7 @@ def find(
     json: AsJson = False,
 ) -> None:
     """Find learners, Series, enrolments, jobs and dead letters. Exit code 1: nothing was found."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = searching.find(db, organisation_id=org, text=" ".join(words))
     if json:
         common.print_json(found)

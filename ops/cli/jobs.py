@@ -135,8 +135,7 @@ def list_jobs(
     json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         most = common.page_size(limit, json or only_ids)
         conditions = parse_filter(JobConditions, where or []).model_dump()
         wanted = JobFilter(**conditions, state=state)

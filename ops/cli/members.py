@@ -17,10 +17,8 @@ def _group() -> None:
 @group.command("list")
 def list_members(organisation: Organisation = None, json: AsJson = False) -> None:
     """List everybody who has signed in with the provider, by name. Their groups decide what they may do."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        with db.begin() as connection:
-            found = members.list_members(connection, org)
+    with common.in_organisation(organisation) as (db, org), db.begin() as connection:
+        found = members.list_members(connection, org)
     common.print_list(
         found,
         json,

@@ -54,8 +54,7 @@ def add(
     wanted = common.parse(
         NotificationRequest, to=to, url=url, member_id=member, kinds=kind or None, digest_hour=digest_hour
     )
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         made = targets.add(db, settings(), organisation_id=org, wanted=wanted, actor=common.actor(acting))
     if json:
         common.print_json(_target(made))
@@ -68,10 +67,8 @@ def add(
 @group.command("list")
 def list_notifications(organisation: Organisation = None, json: AsJson = False) -> None:
     """List where notifications go, newest first."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        with db.begin() as connection:
-            found = notification_targets.list_targets(connection, org)
+    with common.in_organisation(organisation) as (db, org), db.begin() as connection:
+        found = notification_targets.list_targets(connection, org)
     common.print_list(
         found,
         json,
@@ -84,14 +81,10 @@ def list_notifications(organisation: Organisation = None, json: AsJson = False) 
 @group.command("test")
 def test(target_id: TargetId, organisation: Organisation = None, json: AsJson = False) -> None:
     """Send a test message now and show what came of it. Exit code 1: it was not taken in."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         sent = sender.send_test(db, settings(), organisation_id=org, target_id=target_id)
-    if json:
-        common.print_json(_message(sent))
-    else:
-        why = f": {sent.last_error}" if sent.last_error else ""
-        common.out.print(f"message {sent.id}: {sent.state}{why}", markup=False)
+    why = f": {sent.last_error}" if sent.last_error else ""
+    common.print_record(_message(sent), json, said=f"message {sent.id}: {sent.state}{why}")
     if sent.state != "delivered":
         raise typer.Exit(1)
 
@@ -99,13 +92,9 @@ def test(target_id: TargetId, organisation: Organisation = None, json: AsJson = 
 @group.command("remove")
 def remove(target_id: TargetId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
     """Send nothing more there."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = targets.remove(db, organisation_id=org, target_id=target_id, actor=common.actor(acting))
-    if json:
-        common.print_json(_target(found))
-    else:
-        common.out.print(f"Notification {found.id} is removed.")
+    common.print_record(_target(found), json, said=f"Notification {found.id} is removed.")
 
 
 @group.command("messages")
@@ -120,8 +109,8 @@ def list_messages(
     """List messages that were sent, are on their way or have failed, newest first."""
     if state is not None and state not in get_args(MessageState):
         raise unknown_value("--state", state, get_args(MessageState))
-    with common.database() as db:
-        org, most = common.organisation_id(db, organisation), common.page_size(limit, json)
+    with common.in_organisation(organisation) as (db, org):
+        most = common.page_size(limit, json)
         with db.begin() as connection:
             found = notification_messages.list_messages(
                 connection, org, notification, state=state, before=cursor, limit=most
@@ -144,13 +133,9 @@ def retry(
     json: AsJson = False,
 ) -> None:
     """Try a message again that has failed."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = sender.retry(db, organisation_id=org, message_id=message_id, actor=common.actor(acting))
-    if json:
-        common.print_json(_message(found))
-    else:
-        common.out.print(f"Message {found.id} is {found.state}.")
+    common.print_record(_message(found), json, said=f"Message {found.id} is {found.state}.")
 
 
 def _read_url(path: Path) -> str:

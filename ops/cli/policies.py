@@ -44,8 +44,7 @@ def set_policies(
 ) -> None:
     """Set all rules; an act without one follows the default. If somebody else could approve this, it waits for them."""
     wanted = common.parse(PolicyRequest, rules=[_parse(given) for given in rule or []], note=note)
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = approvals.set_policies(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
     _print(found, json)
 

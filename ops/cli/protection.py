@@ -40,8 +40,7 @@ def add(
     wanted = common.parse(
         ProtectionRequest, learner_external_id=learner, enrolment_id=enrolment, kind=kind, reason=reason, until=until
     )
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = protections.protect(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
     _print(found, json)
 
@@ -57,8 +56,7 @@ def list_protections(
     json: AsJson = False,
 ) -> None:
     """List protections, newest first, also those that have ended."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         most = common.page_size(limit, json)
         found = protections.list_protections(
             db,
@@ -81,8 +79,7 @@ def list_protections(
 @group.command("show")
 def show(protection_id: ProtectionId, organisation: Organisation = None, json: AsJson = False) -> None:
     """Show one protection, and what became of it."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = protections.show(db, organisation_id=org, protection_id=protection_id)
     _print(found, json)
 
@@ -97,8 +94,7 @@ def lift(
 ) -> None:
     """End a protection before its time. Nobody lifts what they set. What it kept back is tried again within a day."""
     wanted = common.parse(Lift, note=note)
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         who = Actor(common.actor(acting))
         found = protections.lift(db, organisation_id=org, protection_id=protection_id, who=who, note=wanted.note)
     _print(found, json)
@@ -115,8 +111,7 @@ def policy(
     json: AsJson = False,
 ) -> None:
     """Show or change what happens to a withdrawal that a protection kept back."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         if letters is None:
             found = protections.read_policy(db, organisation_id=org)
         else:

@@ -84,8 +84,7 @@ def prune_rows(
 
 def show_retention(organisation: Organisation = None, json: AsJson = False) -> None:
     """Show for how long each kind of rows is kept, and what was let go."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = retention.show(db, settings(), organisation_id=org)
     if json:
         common.print_json(found)

@@ -35,10 +35,6 @@ def end(
     json: AsJson = False,
 ) -> None:
     """End a session at once."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         ended = sessions.end(db, organisation_id=org, session_id=session_id, actor=common.actor(acting))
-    if json:
-        common.print_json(Session.model_validate(ended))
-        return
-    common.out.print(f"session {session_id} of {ended.name} has ended", markup=False)
+    common.print_record(Session.model_validate(ended), json, said=f"session {session_id} of {ended.name} has ended")

@@ -133,8 +133,7 @@ def silence(
     json: AsJson = False,
 ) -> None:
     """Say after how long without a word a source counts as silent, for the metric and the notifications."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = heard.set_limit(db, organisation_id=org, source=source, hours=hours or None, actor=common.actor(acting))
     if json:
         common.print_json(found)
@@ -190,22 +189,15 @@ def set_api(
             api_key=api_key,
             api_url=api_url,
         )
-    if json:
-        common.print_json(document(changed))
-    else:
-        common.out.print(f"source {changed.id} ({changed.name}) has another API key", markup=False)
+    common.print_record(document(changed), json, said=f"source {changed.id} ({changed.name}) has another API key")
 
 
 @group.command("disable")
 def disable(source_id: SourceId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
     """Accept nothing from a source any more."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = hr_sources.disable(db, organisation_id=org, source_id=source_id, actor=common.actor(acting))
-    if json:
-        common.print_json(document(found))
-    else:
-        common.out.print(f"source {found.id} ({found.name}) is disabled", markup=False)
+    common.print_record(document(found), json, said=f"source {found.id} ({found.name}) is disabled")
 
 
 @group.command("test")
@@ -219,10 +211,11 @@ def test(source_id: SourceId, organisation: Organisation = None, acting: As = No
             source_id=source_id,
             actor=common.actor(acting),
         )
-    if json:
-        common.print_json(_receipt(found))
-    else:
-        common.out.print(f"The secret can be opened, and receipt {found.id} was stored. It is {found.status}.")
+    common.print_record(
+        _receipt(found),
+        json,
+        said=f"The secret can be opened, and receipt {found.id} was stored. It is {found.status}.",
+    )
 
 
 @group.command("events")
@@ -233,8 +226,7 @@ def events(
     json: AsJson = False,
 ) -> None:
     """List the newest events of a source, among the last 20,000 of the service."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         found = source_events.list_latest(db, organisation_id=org, source_id=source_id, limit=limit)
     common.print_list(
         found,

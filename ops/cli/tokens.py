@@ -29,8 +29,7 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Create a token. It is shown only once."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         try:
             made = tokens.create(
                 db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
@@ -64,13 +63,9 @@ def revoke(
     json: AsJson = False,
 ) -> None:
     """End a token at once."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
+    with common.in_organisation(organisation) as (db, org):
         token = tokens.revoke(db, organisation_id=org, token_id=token_id, actor=common.actor(acting))
-    if json:
-        common.print_json(document(token))
-    else:
-        common.out.print(f"token {token.id} ({token.name}) is revoked", markup=False)
+    common.print_record(document(token), json, said=f"token {token.id} ({token.name}) is revoked")
 
 
 def document(token: Token) -> dict[str, Any]:

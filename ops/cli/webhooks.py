@@ -45,10 +45,8 @@ def create(
 @group.command("list")
 def list_webhooks(organisation: Organisation = None, json: AsJson = False) -> None:
     """List webhooks, newest first."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        with db.begin() as connection:
-            found = webhook_endpoints.list_endpoints(connection, organisation_id)
+    with common.in_organisation(organisation) as (db, org), db.begin() as connection:
+        found = webhook_endpoints.list_endpoints(connection, org)
     common.print_list(
         found,
         json,
@@ -93,27 +91,17 @@ def rotate(
 @group.command("disable")
 def disable(webhook_id: WebhookId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
     """Send a webhook nothing more."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        found = endpoints.disable(
-            db, organisation_id=organisation_id, endpoint_id=webhook_id, actor=common.actor(acting)
-        )
-    if json:
-        common.print_json(_endpoint_document(found))
-    else:
-        common.out.print(f"Webhook {found.id} is disabled.")
+    with common.in_organisation(organisation) as (db, org):
+        found = endpoints.disable(db, organisation_id=org, endpoint_id=webhook_id, actor=common.actor(acting))
+    common.print_record(_endpoint_document(found), json, said=f"Webhook {found.id} is disabled.")
 
 
 @group.command("pause")
 def pause(webhook_id: WebhookId, organisation: Organisation = None, acting: As = None, json: AsJson = False) -> None:
     """Send a webhook nothing until somebody resumes it. What happens meanwhile waits."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        found = endpoints.pause(db, organisation_id=organisation_id, endpoint_id=webhook_id, actor=common.actor(acting))
-    if json:
-        common.print_json(_endpoint_document(found))
-    else:
-        common.out.print(f"Webhook {found.id} is paused.")
+    with common.in_organisation(organisation) as (db, org):
+        found = endpoints.pause(db, organisation_id=org, endpoint_id=webhook_id, actor=common.actor(acting))
+    common.print_record(_endpoint_document(found), json, said=f"Webhook {found.id} is paused.")
 
 
 @group.command("resume")
@@ -127,28 +115,18 @@ def resume(
     json: AsJson = False,
 ) -> None:
     """Go on with a webhook that was paused; with --after, batches of the feed from that place, also what arrived."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        found = batches.resume(
-            db, organisation_id=organisation_id, endpoint_id=webhook_id, after=after, actor=common.actor(acting)
-        )
-    if json:
-        common.print_json(_endpoint_document(found))
-    else:
-        where = "" if found.feed_cursor is None else f" It gets what follows {found.feed_cursor}."
-        common.out.print(f"Webhook {found.id} goes on.{where}")
+    with common.in_organisation(organisation) as (db, org):
+        found = batches.resume(db, organisation_id=org, endpoint_id=webhook_id, after=after, actor=common.actor(acting))
+    where = "" if found.feed_cursor is None else f" It gets what follows {found.feed_cursor}."
+    common.print_record(_endpoint_document(found), json, said=f"Webhook {found.id} goes on.{where}")
 
 
 @group.command("test")
 def test(webhook_id: WebhookId, organisation: Organisation = None, json: AsJson = False) -> None:
     """Send a `test` event now and show what came back. Exit code 1: it did not arrive."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        sent = deliveries.send_test(db, settings(), organisation_id=organisation_id, endpoint_id=webhook_id)
-    if json:
-        common.print_json(_delivery_document(sent))
-    else:
-        common.out.print(f"delivery {sent.id}: {sent.state}, {_last_answer(sent)}")
+    with common.in_organisation(organisation) as (db, org):
+        sent = deliveries.send_test(db, settings(), organisation_id=org, endpoint_id=webhook_id)
+    common.print_record(_delivery_document(sent), json, said=f"delivery {sent.id}: {sent.state}, {_last_answer(sent)}")
     if sent.state != "delivered":
         raise typer.Exit(1)
 
@@ -163,11 +141,11 @@ def list_deliveries(
     json: AsJson = False,
 ) -> None:
     """List the deliveries to a webhook, newest first."""
-    with common.database() as db:
-        organisation_id, most = common.organisation_id(db, organisation), common.page_size(limit, json)
+    with common.in_organisation(organisation) as (db, org):
+        most = common.page_size(limit, json)
         with db.begin() as connection:
             found = webhook_deliveries.list_deliveries(
-                connection, organisation_id, webhook_id, state=state, before=cursor, limit=most
+                connection, org, webhook_id, state=state, before=cursor, limit=most
             )
     common.print_list(
         found,
@@ -187,15 +165,9 @@ def replay(
     json: AsJson = False,
 ) -> None:
     """Send a delivery again that failed or arrived, with the same webhook-id."""
-    with common.database() as db:
-        organisation_id = common.organisation_id(db, organisation)
-        found = deliveries.replay(
-            db, organisation_id=organisation_id, delivery_id=delivery_id, actor=common.actor(acting)
-        )
-    if json:
-        common.print_json(_delivery_document(found))
-    else:
-        common.out.print(f"Delivery {found.id} is {found.state}.")
+    with common.in_organisation(organisation) as (db, org):
+        found = deliveries.replay(db, organisation_id=org, delivery_id=delivery_id, actor=common.actor(acting))
+    common.print_record(_delivery_document(found), json, said=f"Delivery {found.id} is {found.state}.")
 
 
 def _endpoint_document(endpoint: EndpointRecord) -> dict[str, Any]:

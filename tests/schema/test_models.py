@@ -1,4 +1,4 @@
-"""The table metadata in `worker/models.py` is what the migrations make."""
+"""The table metadata in `worker/models` is what the migrations make."""
 
 from typing import Any
 

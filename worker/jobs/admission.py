@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.catalogue import Source
+from worker.brake_limits import Brake, explain, part_figures
 from worker.config import Settings, settings
 from worker.errors import BrakeError
 from worker.ledger import brake, jobs
-from worker.records import Brake, explain, part_figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.brake import BrakeForecast
+from worker.brake_limits import Brake, explain
 from worker.jobs.admission import defaults, is_never_held, past_part
 from worker.ledger import brake, brake_window
-from worker.records import Brake, explain
 
 _BY_OTHERS = "Submit it all the same: it waits until an approver who did not request it releases it."
 _BY_LIMITS = "An owner can propose other limits, which a second person approves."

@@ -12,12 +12,13 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState
 from worker.access import erased
+from worker.brake_limits import Brake
 from worker.database import notify_after_commit
 from worker.errors import ErasedPersonError, IdempotencyConflictError
 from worker.jobs.admission import defaults, is_never_held, past_part
 from worker.ledger import brake, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
-from worker.records import LANE_BULK, Brake, Job, NewJob, Submitted
+from worker.records import LANE_BULK, Job, NewJob, Submitted
 from worker.telemetry import tracing
 
 MOST_IDS = job_lists.SMALL

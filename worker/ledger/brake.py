@@ -14,9 +14,10 @@ from sqlalchemy import BigInteger, Connection, Interval, Select, bindparam, func
 from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import GuardedAct, JobState
+from worker.brake_limits import Brake
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
 from worker.models import brake_volume, jobs, learners, organisation_settings, persons
-from worker.records import Brake, Subject
+from worker.records import Subject
 
 AT_ONCE = 10_000
 """Ids whose learners are counted in well under a second; a statement about more gets all the time that it needs."""

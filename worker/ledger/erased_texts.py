@@ -1,6 +1,6 @@
 """What the ledger's rows say about a person in words: found in every column of text, JSON and lists of text.
 
-The columns are those of `worker/models.py`, so that a new one is gone through without anybody thinking of it. What is
+The columns are those of `worker/models`, so that a new one is gone through without anybody thinking of it. What is
 left out, and why, stands below; a test looks for a person in every column that there is.
 """
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from worker.brake_limits import Brake
 from worker.ledger import brake
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order
-from worker.records import Brake, NewJob
+from worker.records import NewJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -21,46 +20,25 @@ from worker.notifications.messages import LISTED, Message, write_message, write_
 from worker.notifications.scan import LIFETIME
 from worker.notifications.targets import EMAIL, URL, notification_seal
 from worker.notifications.transport import Reach
+from worker.slow_work import SlowWork
 from worker.telemetry import metrics
 from worker.webhooks.signing import rest_seconds
 
 log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(seconds=3 * transport.SECONDS)
-_SECONDS_OF_ONE_RUN = 10.0
-"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
 _NEVER = threading.Event()
 
 
-class Sender:
-    """Sends what is due, in one thread of a process at a time, so that slow servers do not delay withdrawals."""
+class Sender(SlowWork):
+    """Sends the messages that are due."""
 
-    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
-        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
-        self._database = database
-        self._settings = settings
-        self._busy = busy or threading.Semaphore()
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Start no more messages. The one in progress ends within seconds."""
-        self._stopping.set()
-
-    def run(self) -> int:
-        """Send until nothing is due or the time of one run is over. Returns the number of attempts."""
-        if not self._busy.acquire(blocking=False):
-            return 0
-        try:
-            started, attempts = time.monotonic(), 0
-            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
-                claimed = self._database.run(lambda connection: notification_messages.claim(connection, lease=_LEASE))
-                if claimed is None:
-                    break
-                _send(self._database, self._settings, claimed, self._stopping)
-                attempts += 1
-            return attempts
-        finally:
-            self._busy.release()
+    def step(self) -> bool:
+        """Send the message that is due next; whether there was one."""
+        claimed = self._database.run(lambda connection: notification_messages.claim(connection, lease=_LEASE))
+        if claimed is not None:
+            _send(self._database, self._settings, claimed, self._stopping)
+        return claimed is not None
 
 
 def send_test(database: Database, settings: Settings, *, organisation_id: int, target_id: int) -> MessageRecord:

@@ -6,8 +6,6 @@ does not answer, it is asked again for hours; a record that is unclear, and one 
 put in front of a person as a dead letter. Nobody is withdrawn on doubt (decision record 0051).
 """
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,8 +13,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from worker.config import Settings
-from worker.database import Database, notify_after_commit
+from worker.database import notify_after_commit
 from worker.errors import WithdrawalsError, classify, describe
 from worker.jobs.calendar import end_of_day
 from worker.ledger import inbox, inbox_sets, lookups
@@ -27,6 +24,7 @@ from worker.people.inbox import kind_of
 from worker.people.source_secrets import source_seal
 from worker.queue.recovery import SURROUNDINGS, backoff
 from worker.records import StoredEvent
+from worker.slow_work import SlowWork
 from worker.telemetry import error_reports
 
 log = structlog.get_logger(__name__)
@@ -39,37 +37,12 @@ SYSTEMS: Mapping[str, tuple[str, Callable[[Api, str, date], Record]]] = {
 """By the kind of the source: the usual address of the API, and what asks it."""
 _LEASE = timedelta(seconds=60)
 """Longer than the exchanges of one look-up may take."""
-_SECONDS_OF_ONE_RUN = 10.0
-"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
 _WEST = timedelta(hours=12)
 """So far is the westernmost time zone behind: a day that is past there is past everywhere."""
 
 
-class Lookups:
+class Lookups(SlowWork):
     """Makes the look-ups that are due."""
-
-    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
-        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
-        self._database = database
-        self._settings = settings
-        self._busy = busy or threading.Semaphore()
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Begin no more look-ups. The one in progress ends within seconds."""
-        self._stopping.set()
-
-    def run(self) -> int:
-        """Look up until nothing is due or the time of one run is over; how many were made."""
-        if not self._busy.acquire(blocking=False):
-            return 0
-        try:
-            started, made = time.monotonic(), 0
-            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN and self.step():
-                made += 1
-            return made
-        finally:
-            self._busy.release()
 
     def step(self) -> bool:
         """Make the look-up that has been due for longest; whether there was one."""

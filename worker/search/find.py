@@ -14,7 +14,7 @@ from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, STATUSES,
 from schemas.search import Found, FoundKind, SearchAnswer
 from worker.database import Database
 from worker.ids import LARGEST
-from worker.ledger import findable, job_lists, letter_lists, person_history, series_library
+from worker.ledger import enrolment_search, findable, job_lists, letter_lists, person_history
 from worker.ledger.findable import LEARNER, SERIES, FoundLearner, FoundSeries
 from worker.search.words import MOST_WORDS, fold, is_found, keys_of_parts, keys_of_whole, split, words_of
 
@@ -113,14 +113,14 @@ def _find_numbered(connection: Connection, organisation_id: int, text: str) -> l
     kind = _KINDS[match["kind"].lower()] if match["kind"] else None
     found: list[Found] = []
     if kind in (None, FoundKind.ENROLMENT):
-        enrolment = series_library.find_enrolment(connection, organisation_id, number)
+        enrolment = enrolment_search.find_enrolment(connection, organisation_id, number)
         found += [] if enrolment is None else [_enrolment(enrolment)]
     if kind in (None, FoundKind.JOB):
         found += _jobs(connection, organisation_id, [number])
     if kind in (None, FoundKind.DEAD_LETTER):
         found += _letters(connection, organisation_id, [number])
     if kind in (None, FoundKind.ENROLMENT):
-        of_enrolment = series_library.list_open_letters(connection, organisation_id, number)
+        of_enrolment = enrolment_search.list_open_letters(connection, organisation_id, number)
         found += _letters(connection, organisation_id, [one for one in of_enrolment if one != number])
     return found
 
@@ -171,7 +171,7 @@ def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[
     ]
 
 
-def _enrolment(found: series_library.EnrolmentDetails) -> Found:
+def _enrolment(found: enrolment_search.EnrolmentDetails) -> Found:
     known: dict[str, Entry] = {str(status): entry for status, entry in STATUSES.items()}
     status = known[found.status].label if found.status in known else found.status
     title = f"Enrolment {found.id} · {found.series_title}"

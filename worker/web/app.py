@@ -9,7 +9,7 @@ from worker.jobs.singles import accept_singles
 from worker.people.inbox import Inbox
 from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
-from worker.web import health, metrics, problems, public
+from worker.web import error_answers, health, metrics, public
 from worker.web.api import (
     approvals,
     attestations,
@@ -123,7 +123,7 @@ def make_app(connections: Pools | Database, broker: Hints, settings: Settings) -
         pools.door.before_close(commits.close)
     app.state.services = Services(pools, broker, settings, singles, inbox, limiter, Provider.of(settings))
     app.state.watchers = progress.Watchers(pools.watchers)
-    problems.install(app)
+    error_answers.install(app)
     add_routes(app)
     console.install(app)
     public.install(app, settings)

@@ -5,8 +5,6 @@ duplicates. Events carry nothing but ids, codes and counts.
 """
 
 import json
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -17,6 +15,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
+from worker.slow_work import SlowWork
 from worker.telemetry import metrics
 from worker.webhooks import batches, endpoints, safe_post
 from worker.webhooks.endpoints import webhook_seal
@@ -27,38 +26,14 @@ log = structlog.get_logger(__name__)
 MOST_ATTEMPTS = 12
 """After these, about a day and a half with the rests between, a delivery has `failed` and waits for a replay."""
 _LEASE = timedelta(seconds=60)
-_SECONDS_OF_ONE_RUN = 10.0
-"""After these a worker thread turns to withdrawals again. The relay sends a new hint for what is left."""
 
 
-class Deliverer:
-    """Sends what is due, in one thread of a process at a time, so that slow receivers do not delay withdrawals."""
+class Deliverer(SlowWork):
+    """Sends the deliveries and the batches of the feed that are due."""
 
-    def __init__(self, database: Database, settings: Settings, busy: threading.Semaphore | None = None) -> None:
-        """`busy`: shared with others that wait for foreign servers, so that one thread of a process does at most."""
-        self._database = database
-        self._settings = settings
-        self._busy = busy or threading.Semaphore()
-        self._stopping = threading.Event()
-
-    def stop(self) -> None:
-        """Start no more deliveries. The one in progress ends within seconds."""
-        self._stopping.set()
-
-    def run(self) -> int:
-        """Send until nothing is due or the time of one run is over. Returns the number of attempts."""
-        if not self._busy.acquire(blocking=False):
-            return 0
-        try:
-            started, attempts = time.monotonic(), 0
-            while not self._stopping.is_set() and time.monotonic() - started < _SECONDS_OF_ONE_RUN:
-                sent = self._send_next_delivery() + batches.send_next(self._database, self._settings)
-                if not sent:
-                    break
-                attempts += sent
-            return attempts
-        finally:
-            self._busy.release()
+    def step(self) -> int:
+        """Send one delivery and one batch, if they are due; how many that were."""
+        return self._send_next_delivery() + batches.send_next(self._database, self._settings)
 
     def _send_next_delivery(self) -> bool:
         claimed = self._database.run(lambda connection: webhook_deliveries.claim_due(connection, lease=_LEASE))

@@ -35,9 +35,7 @@ def create_webhook(context: Context, who: Owner, request: EndpointRequest, respo
         events=request.events,
         actor=who.actor,
     )
-    response.headers["Cache-Control"] = "no-store"
-    shown = Endpoint.model_validate(created.endpoint)
-    return NewEndpoint(**shown.model_dump(), secret=created.secret)
+    return _with_secret(created, response)
 
 
 @router.post("/{webhook_id}/rotate", responses=describes(404))
@@ -53,9 +51,7 @@ def rotate_webhook(
         actor=who.actor,
         keep_hours=request.keep_hours,
     )
-    response.headers["Cache-Control"] = "no-store"
-    shown = Endpoint.model_validate(rotated.endpoint)
-    return NewEndpoint(**shown.model_dump(), secret=rotated.secret)
+    return _with_secret(rotated, response)
 
 
 @router.post("/{webhook_id}/pause", responses=describes(404))
@@ -124,3 +120,8 @@ def replay_delivery(context: Context, who: Operator, delivery_id: RowId) -> Deli
         context.database, organisation_id=who.organisation_id, delivery_id=delivery_id, actor=who.actor
     )
     return Delivery.model_validate(found)
+
+
+def _with_secret(made: endpoints.CreatedEndpoint, response: Response) -> NewEndpoint:
+    response.headers["Cache-Control"] = "no-store"
+    return NewEndpoint(**Endpoint.model_validate(made.endpoint).model_dump(), secret=made.secret)

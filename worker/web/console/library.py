@@ -11,9 +11,10 @@ from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
-from worker.ledger import job_lists, series_library, standing
+from worker.ledger import enrolment_search, job_lists, series_library, standing
+from worker.ledger.enrolment_search import EnrolmentDetails, EnrolmentSearch
 from worker.ledger.protections import find_last
-from worker.ledger.series_library import CountedSeries, EnrolmentDetails, EnrolmentSearch
+from worker.ledger.series_library import CountedSeries
 from worker.rules import ENDED, WITHDRAWN
 from worker.web.api.submit import validated
 from worker.web.console import acted
@@ -124,7 +125,7 @@ def withdraw(
 ) -> Response:
     """Withdraw one enrolment. Usually it is decided before the page is shown again."""
     with view.database.begin() as connection:
-        found = series_library.find_enrolment(connection, view.organisation_id, enrolment_id)
+        found = enrolment_search.find_enrolment(connection, view.organisation_id, enrolment_id)
     if found is None:
         raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
     if not reason:
@@ -151,10 +152,10 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
             after, until = parse_days(form.enrolled_from, form.enrolled_to, view.zone)
             pathway = parse_choice(form.pathway_id, "pathway")
             if form.learner:
-                ids, more_learners = series_library.find_learners(connection, view.organisation_id, form.learner)
+                ids, more_learners = enrolment_search.find_learners(connection, view.organisation_id, form.learner)
             search = EnrolmentSearch(series_id, ids, tuple(form.status), pathway, after, until)
             if ids is None or ids:
-                items = series_library.list_enrolments(
+                items = enrolment_search.list_enrolments(
                     connection, view.organisation_id, search, before=before, limit=ROWS
                 )
         except InvalidInputError as refused:
@@ -162,22 +163,22 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
     return view.page(
         template, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
         more_learners=more_learners, learner_ids=ids or [], statuses=list(Status),
-        most_learners=series_library.MOST_LEARNERS, most_ticked=MOST_TICKED,
+        most_learners=enrolment_search.MOST_LEARNERS, most_ticked=MOST_TICKED,
         next_cursor=next_cursor(items, ROWS), **shown,
     )  # fmt: skip
 
 
 def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: int = 200) -> Response:
     with view.database.begin() as connection:
-        found = series_library.find_enrolment(connection, view.organisation_id, enrolment_id)
+        found = enrolment_search.find_enrolment(connection, view.organisation_id, enrolment_id)
         if found is None:
             raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
-        job_id = series_library.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
+        job_id = enrolment_search.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
         undone_by = standing.find_jobs(connection, view.organisation_id, [enrolment_id]).get(enrolment_id)
-        letters = series_library.list_open_letters(connection, view.organisation_id, enrolment_id)
+        letters = enrolment_search.list_open_letters(connection, view.organisation_id, enrolment_id)
         protection = find_last(connection, view.organisation_id, enrolment_id)
         request = (
-            series_library.find_live_request(
+            enrolment_search.find_live_request(
                 connection, view.organisation_id, enrolment_id, learner=found.learner_external_id
             )
             if found.is_active

@@ -17,7 +17,7 @@ from schemas.jobs import JobRequest
 from worker.errors import InvalidInputError
 from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
-from worker.ledger import series_library
+from worker.ledger import enrolment_search, series_library
 from worker.web.api.submit import validated
 from worker.web.console import weight
 from worker.web.console.forms import Text, parse_choice
@@ -215,7 +215,7 @@ def _describe(view: View, choice: Choice) -> str:
     which = " or ".join(word(status) for status in choice.status) or "neither ended nor withdrawn"
     parts = [f"All enrolments{where} that are {which}"]
     if choice.learner_ids:
-        first = "the first " if len(choice.learner_ids) >= series_library.MOST_LEARNERS else ""
+        first = "the first " if len(choice.learner_ids) >= enrolment_search.MOST_LEARNERS else ""
         parts.append(f"of {first}{len(choice.learner_ids):,} learners that were found")
     if choice.pathway_id:
         parts.append(f"of the Learning Pathway “{pathways.get(choice.pathway_id, choice.pathway_id)}”")
