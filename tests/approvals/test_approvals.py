@@ -1,9 +1,12 @@
 """Acts that need a second person: asked for, decided once, done in the same transaction, by another person."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from schemas.answers import Released
 from schemas.catalogue import Role
 from schemas.control import BrakeSetting
 from tests.approvals.office import ADA, EVE, ZOE, Office
@@ -21,8 +24,10 @@ from worker.errors import (
     OwnJobError,
     SecondPersonNeededError,
 )
-from worker.jobs import brake, control
+from worker.jobs import brake, control, releases
+from worker.ledger import control as ledger
 from worker.ledger import runs
+from worker.records import Job
 
 
 def asked(act: Any, *arguments: Any, **named: Any) -> int:
@@ -144,6 +149,42 @@ def test_sources_together_are_no_way_past_the_rule_for_all(office: Office) -> No
     office.rules(release=3, release__support=3)
     office.perform("release all", [first, second])
     assert office.is_done("release all", [first, second])
+
+
+def test_a_release_by_filter_under_a_rule_releases_the_jobs_that_were_counted(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that is held meanwhile; and sent again, because the answer of its commit was lost, it counts the same."""
+    first, later = office.held_job(), list[Job]()
+    office.rules(release=3)
+    find = ledger.list_held
+
+    def find_and_go_on(*given: Any, **named: Any) -> list[ledger.HeldJob]:
+        found = find(*given, **named)
+        later.extend([] if later else [office.held_job()])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "list_held", find_and_go_on)
+        patch.setattr(office.db, "run", partial(twice, office.db.run))
+        assert office.perform("release all", [first]) == Released(released=1, own=0)
+    assert [job_state(office.world, job.id) for job in (first, *later)] == ["queued", "held"]
+    office.held_job()
+    asked(office.perform, "release all", later)
+    monkeypatch.setattr(releases, "MOST", 1)
+    for rules in ({"release": 6}, {"release": 5}):
+        office.rules(**rules)
+        with pytest.raises(InvalidInputError, match="Narrow the filter"):
+            office.perform("release all", later)
+    office.rules(release=None)
+    assert office.perform("release all", later) == Released(released=2, own=0), "no rule limits it"
+    assert_balanced(office.db)
+
+
+def twice(run: Callable[..., Any], work: Callable[..., Any], **how: Any) -> Any:
+    """As if the answer of every first commit was lost."""
+    run(work, **how)
+    return run(work, **how)
 
 
 def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(

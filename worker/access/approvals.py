@@ -85,8 +85,8 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
 
 
 def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) -> bool:
-    """Whether the organisation has rules of its own for an act: without any, nothing has to be counted or locked."""
-    return any(rule.act is act for rule in _own(connection, organisation_id))
+    """Whether rules of the organisation limit an act: without any, nothing has to be counted or locked."""
+    return any(rule.act is act and rule.alone_up_to is not None for rule in _own(connection, organisation_id))
 
 
 def requester(asked: AskedFor) -> Actor:
