@@ -9,12 +9,14 @@ import pytest
 from schemas.answers import Released
 from schemas.catalogue import Role
 from schemas.control import BrakeSetting
+from schemas.dead_letters import LetterFilter
 from tests.approvals.office import ADA, EVE, ZOE, Office
 from tests.support.racing import job_state
 from tests.world import assert_balanced, decide_due
 from worker.access import tokens
 from worker.access.persons import Actor, member_actor
 from worker.access.sessions import Limits, MemberSignIn, sign_in_member
+from worker.dead_letters import runs
 from worker.errors import (
     BrakeError,
     ConflictError,
@@ -25,8 +27,9 @@ from worker.errors import (
     SecondPersonNeededError,
 )
 from worker.jobs import brake, control, releases
+from worker.ledger import approvals as ledger_approvals
 from worker.ledger import control as ledger
-from worker.ledger import runs
+from worker.ledger import runs as ledger_runs
 from worker.records import Job
 
 
@@ -196,9 +199,53 @@ def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(
     assert office.is_done("run", letters)
     office.rules(override=0)
     looks = iter([run])
-    monkeypatch.setattr(runs, "find_unfinished_over", lambda *_: next(looks, None))
+    monkeypatch.setattr(ledger_runs, "find_unfinished_over", lambda *_: next(looks, None))
     office.perform("run", letters)
     assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 1
+
+
+def test_a_run_under_a_rule_takes_the_letters_that_were_counted_or_does_not_begin(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more that matches by now, or as many of another source: it is asked again."""
+    first, second = office.letters()[0], office.letters()[0]
+    office.world.force(
+        "UPDATE withdrawals.jobs SET source = 'support' WHERE id = (SELECT job_id FROM withdrawals.dead_letters "
+        "WHERE id = :id)",
+        id=second,
+    )
+    count = ledger_approvals.count_letters
+    assigned: list[list[int]] = []
+
+    def assign(ids: list[int]) -> None:
+        office.world.run(
+            "UPDATE withdrawals.dead_letters SET assignee = CASE WHEN id = ANY(:ids) THEN 'ada' END", ids=ids
+        )
+
+    def count_and_go_on(*given: Any) -> dict[str | None, int]:
+        found = count(*given)
+        assign(assigned.pop())
+        return found
+
+    monkeypatch.setattr(ledger_approvals, "count_letters", count_and_go_on)
+    start = partial(runs.start, office.db, **office.organisation, act="override", wanted=LetterFilter(assignee="ada"))
+    begin = partial(start, actor=ADA.name, made_by=ADA.made_by, door="api", note="agreed")
+    changes: list[tuple[dict[str, int], list[int]]] = [
+        ({"override": 1}, [first, second]), ({"override__support": 0}, [second]),
+    ]  # fmt: skip
+    for rules, after in changes:
+        office.rules(**rules)
+        assign([first])
+        assigned.append(after)
+        with pytest.raises(ConflictError, match="Other letters match"):
+            begin()
+        assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 0
+        assigned.append(after)
+        asked(begin)
+    office.rules(override=2)
+    assign([first, second])
+    assigned.append([first, second])
+    assert begin().letters == 2
 
 
 def test_what_a_revoked_token_or_a_lowered_member_asked_for_is_not_approved(office: Office) -> None:
