@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.answers import Released
+from schemas.brake import LimitRequest
 from schemas.catalogue import Role
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterFilter
@@ -26,7 +27,7 @@ from worker.errors import (
     OwnJobError,
     SecondPersonNeededError,
 )
-from worker.jobs import brake, control, releases
+from worker.jobs import brake, control, limits, releases
 from worker.ledger import approvals as ledger_approvals
 from worker.ledger import control as ledger
 from worker.ledger import runs as ledger_runs
@@ -272,6 +273,35 @@ def test_what_a_revoked_token_or_a_lowered_member_asked_for_is_not_approved(offi
     approval = asked(office.resolve, office.letters(), member)
     office.world.force("DELETE FROM withdrawals.sessions")
     assert office.approve(approval).state == "approved", "who has gone home has lost no role"
+
+
+def test_limits_whose_proposer_may_propose_no_more_are_not_approved(office: Office) -> None:
+    """An approver's role is not enough: they could not propose them."""
+
+    def propose(who: Actor, floor: int) -> int:
+        return limits.propose(office.db, **office.organisation, wanted=LimitRequest(floor=floor), who=who).id
+
+    approve = partial(limits.approve, office.db, **office.organisation, who=EVE)
+    proposal = propose(ADA, 7)
+    tokens.revoke(office.db, **office.organisation, token_id=office.ada_id, actor="cli:root")
+    new: dict[str, Any] = {"name": "ada", "actor": "cli:root"}
+    with pytest.raises(ConflictError, match=f"proposal {proposal} was asked for by token:ada, who may not"):
+        approve(proposal_id=proposal)
+    lower = tokens.create(office.db, **office.organisation, role="approver", **new)
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        approve(proposal_id=proposal)
+    tokens.revoke(office.db, **office.organisation, token_id=lower.token.id, actor="cli:root")
+    tokens.create(office.db, **office.organisation, role="owner", **new)
+    assert approve(proposal_id=proposal).state == "approved"
+
+    proposal = propose(sign_in(office, Role.OWNER), 9)
+    office.world.force("DELETE FROM withdrawals.sessions")
+    sign_in(office, Role.APPROVER)
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        approve(proposal_id=proposal)
+    assert brake.show(office.db, **office.organisation).floor == 7
+    rejected = limits.reject(office.db, **office.organisation, proposal_id=proposal, who=EVE, note="ask again")
+    assert rejected.state == "rejected"
 
 
 def sign_in(office: Office, role: Role, *, subject: str = "bob", name: str = "Bob") -> Actor:
