@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ops.cli import servers
 from ops.migrate import head
+from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST, next_cursor
@@ -89,6 +90,17 @@ def database(*, as_owner: bool = False) -> Iterator[Database]:
             yield opened
         finally:
             opened.close()
+
+
+@contextmanager
+def acting(organisation: str | None, name: str | None) -> Iterator[tuple[Database, int, Actor]]:
+    """The database, an organisation's id, and who acts there.
+
+    Raises:
+        SettingsError, NotFoundError, InvalidInputError: as `database`, `organisation_id` and `actor`.
+    """
+    with database() as opened:
+        yield opened, organisation_id(opened, organisation), Actor(actor(name))
 
 
 def verify_sessions(opened: Database) -> None:
