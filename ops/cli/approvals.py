@@ -8,7 +8,6 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from schemas.approvals import Approval, State
 from schemas.brake import Rejection
-from worker.access.persons import Actor
 from worker.approvals import decisions
 from worker.errors import unknown_value
 
@@ -76,9 +75,7 @@ def approve(
     json: AsJson = False,
 ) -> None:
     """Do what was asked for. Nobody approves what they asked for."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = decisions.approve(db, organisation_id=org, approval_id=approval_id, who=who, note=note)
     _print(found, json)
 
@@ -93,9 +90,7 @@ def reject(
 ) -> None:
     """Refuse what was asked for. Nobody rejects what they asked for."""
     wanted = common.parse(Rejection, note=note)
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = decisions.reject(db, organisation_id=org, approval_id=approval_id, who=who, note=wanted.note)
     _print(found, json)
 
@@ -105,9 +100,7 @@ def withdraw(
     approval_id: ApprovalId, organisation: Organisation = None, acting: As = None, json: AsJson = False
 ) -> None:
     """Take back what you have asked for."""
-    with common.database() as db:
-        org = common.organisation_id(db, organisation)
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = decisions.withdraw(db, organisation_id=org, approval_id=approval_id, who=who)
     _print(found, json)
 

@@ -7,7 +7,6 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Cursor, Limit, Note, Organisation
 from schemas.brake import BrakeLimits, LimitProposal, LimitRequest, Rejection
-from worker.access.persons import Actor
 from worker.jobs import brake, limits
 
 group = typer.Typer(
@@ -43,8 +42,8 @@ def propose(
 ) -> None:
     """Propose all limits: one that is left out follows the default. They apply once somebody else approves them."""
     wanted = common.parse(LimitRequest, floor=floor, share=share, hours=hours, note=note)
-    with common.in_organisation(organisation) as (db, org):
-        found = limits.propose(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
+    with common.acting(organisation, acting) as (db, org, who):
+        found = limits.propose(db, organisation_id=org, wanted=wanted, who=who)
     _print_proposal(found, json)
     if not json:
         common.err.print(f"Somebody else approves it: withdrawals brake approve {found.id}")
@@ -76,8 +75,7 @@ def approve(
     json: AsJson = False,
 ) -> None:
     """Let proposed limits apply from now on. Nobody approves what they proposed."""
-    with common.in_organisation(organisation) as (db, org):
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = limits.approve(db, organisation_id=org, proposal_id=proposal_id, who=who, note=note)
     _print_proposal(found, json)
 
@@ -92,8 +90,7 @@ def reject(
 ) -> None:
     """Refuse proposed limits, with the reason. Nobody rejects what they proposed."""
     wanted = common.parse(Rejection, note=note)
-    with common.in_organisation(organisation) as (db, org):
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = limits.reject(db, organisation_id=org, proposal_id=proposal_id, who=who, note=wanted.note)
     _print_proposal(found, json)
 
@@ -103,8 +100,7 @@ def withdraw(
     proposal_id: ProposalId, organisation: Organisation = None, acting: As = None, json: AsJson = False
 ) -> None:
     """Take back what you have proposed."""
-    with common.in_organisation(organisation) as (db, org):
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = limits.withdraw(db, organisation_id=org, proposal_id=proposal_id, who=who)
     _print_proposal(found, json)
 

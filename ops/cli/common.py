@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ops.cli import servers
 from ops.migrate import head
+from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
 from worker.ids import LARGEST, next_cursor
@@ -138,6 +139,17 @@ def in_organisation(name: str | None) -> Iterator[tuple[Database, int]]:
     """
     with database() as opened:
         yield opened, organisation_id(opened, name)
+
+
+@contextmanager
+def acting(organisation: str | None, name: str | None) -> Iterator[tuple[Database, int, Actor]]:
+    """The database, an organisation's id, and who acts there.
+
+    Raises:
+        SettingsError, NotFoundError, InvalidInputError: see `in_organisation` and `actor`.
+    """
+    with in_organisation(organisation) as (opened, org):
+        yield opened, org, Actor(actor(name))
 
 
 def _list_names(known: Sequence[tuple[int, str, str]]) -> str:

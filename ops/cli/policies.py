@@ -9,7 +9,6 @@ from ops.cli.common import As, AsJson, Note, Organisation
 from schemas.approvals import Policies, PolicyRequest
 from schemas.catalogue import GuardedAct
 from worker.access import approvals
-from worker.access.persons import Actor
 from worker.errors import InvalidInputError
 
 group = typer.Typer(
@@ -44,8 +43,8 @@ def set_policies(
 ) -> None:
     """Set all rules; an act without one follows the default. If somebody else could approve this, it waits for them."""
     wanted = common.parse(PolicyRequest, rules=[_parse(given) for given in rule or []], note=note)
-    with common.in_organisation(organisation) as (db, org):
-        found = approvals.set_policies(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
+    with common.acting(organisation, acting) as (db, org, who):
+        found = approvals.set_policies(db, organisation_id=org, wanted=wanted, who=who)
     _print(found, json)
 
 

@@ -40,8 +40,8 @@ def add(
     wanted = common.parse(
         ProtectionRequest, learner_external_id=learner, enrolment_id=enrolment, kind=kind, reason=reason, until=until
     )
-    with common.in_organisation(organisation) as (db, org):
-        found = protections.protect(db, organisation_id=org, wanted=wanted, who=Actor(common.actor(acting)))
+    with common.acting(organisation, acting) as (db, org, who):
+        found = protections.protect(db, organisation_id=org, wanted=wanted, who=who)
     _print(found, json)
 
 
@@ -94,8 +94,7 @@ def lift(
 ) -> None:
     """End a protection before its time. Nobody lifts what they set. What it kept back is tried again within a day."""
     wanted = common.parse(Lift, note=note)
-    with common.in_organisation(organisation) as (db, org):
-        who = Actor(common.actor(acting))
+    with common.acting(organisation, acting) as (db, org, who):
         found = protections.lift(db, organisation_id=org, protection_id=protection_id, who=who, note=wanted.note)
     _print(found, json)
 

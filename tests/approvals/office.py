@@ -121,15 +121,15 @@ class Office:
                 return f"new {act}"
         return self.letters(count)
 
-    def perform(self, act: str, made: Any) -> None:
-        """Do it as Ada, or ask for it."""
+    def perform(self, act: str, made: Any) -> Any:
+        """Do it as Ada, or ask for it; the answer of a release by filter."""
         ada: dict[str, Any] = {"actor": ADA.name, "made_by": ADA.made_by}
         match act:
             case "release":
                 self.release(made[0])
             case "release all":
                 wanted = ReleaseFilter(held_because="brake")
-                control.release_matching(self.db, **self.organisation, wanted=wanted, **ada)
+                return control.release_matching(self.db, **self.organisation, wanted=wanted, **ada)
             case "lift":
                 protections.lift(self.db, **self.organisation, protection_id=made.id, who=ADA, note="over")
             case "token" | "viewer":
@@ -140,6 +140,7 @@ class Office:
                 runs.start(self.db, **self.organisation, act="override", **how)
             case _:
                 self.resolve(made, remedy=act)
+        return None
 
     def is_done(self, act: str, made: Any) -> bool:
         """Whether it was done."""

@@ -1,17 +1,23 @@
 """Acts that need a second person: asked for, decided once, done in the same transaction, by another person."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
+from schemas.answers import Released
+from schemas.brake import LimitRequest
 from schemas.catalogue import Role
 from schemas.control import BrakeSetting
+from schemas.dead_letters import LetterFilter
 from tests.approvals.office import ADA, EVE, ZOE, Office
 from tests.support.racing import job_state
 from tests.world import assert_balanced, decide_due
 from worker.access import tokens
 from worker.access.persons import Actor, member_actor
 from worker.access.sessions import Limits, MemberSignIn, sign_in_member
+from worker.dead_letters import runs
 from worker.errors import (
     BrakeError,
     ConflictError,
@@ -21,8 +27,11 @@ from worker.errors import (
     OwnJobError,
     SecondPersonNeededError,
 )
-from worker.jobs import brake, control
-from worker.ledger import runs
+from worker.jobs import brake, control, limits, releases
+from worker.ledger import approvals as ledger_approvals
+from worker.ledger import control as ledger
+from worker.ledger import runs as ledger_runs
+from worker.records import Job
 
 
 def asked(act: Any, *arguments: Any, **named: Any) -> int:
@@ -146,6 +155,42 @@ def test_sources_together_are_no_way_past_the_rule_for_all(office: Office) -> No
     assert office.is_done("release all", [first, second])
 
 
+def test_a_release_by_filter_under_a_rule_releases_the_jobs_that_were_counted(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one that is held meanwhile; and sent again, because the answer of its commit was lost, it counts the same."""
+    first, later = office.held_job(), list[Job]()
+    office.rules(release=3)
+    find = ledger.list_held
+
+    def find_and_go_on(*given: Any, **named: Any) -> list[ledger.HeldJob]:
+        found = find(*given, **named)
+        later.extend([] if later else [office.held_job()])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "list_held", find_and_go_on)
+        patch.setattr(office.db, "run", partial(twice, office.db.run))
+        assert office.perform("release all", [first]) == Released(released=1, own=0)
+    assert [job_state(office.world, job.id) for job in (first, *later)] == ["queued", "held"]
+    office.held_job()
+    asked(office.perform, "release all", later)
+    monkeypatch.setattr(releases, "MOST", 1)
+    for rules in ({"release": 6}, {"release": 5}):
+        office.rules(**rules)
+        with pytest.raises(InvalidInputError, match="Narrow the filter"):
+            office.perform("release all", later)
+    office.rules(release=None)
+    assert office.perform("release all", later) == Released(released=2, own=0), "no rule limits it"
+    assert_balanced(office.db)
+
+
+def twice(run: Callable[..., Any], work: Callable[..., Any], **how: Any) -> Any:
+    """As if the answer of every first commit was lost."""
+    run(work, **how)
+    return run(work, **how)
+
+
 def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,9 +200,53 @@ def test_a_run_that_ends_while_it_is_asked_for_lets_no_other_begin(
     assert office.is_done("run", letters)
     office.rules(override=0)
     looks = iter([run])
-    monkeypatch.setattr(runs, "find_unfinished_over", lambda *_: next(looks, None))
+    monkeypatch.setattr(ledger_runs, "find_unfinished_over", lambda *_: next(looks, None))
     office.perform("run", letters)
     assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 1
+
+
+def test_a_run_under_a_rule_takes_the_letters_that_were_counted_or_does_not_begin(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more that matches by now, or as many of another source: it is asked again."""
+    first, second = office.letters()[0], office.letters()[0]
+    office.world.force(
+        "UPDATE withdrawals.jobs SET source = 'support' WHERE id = (SELECT job_id FROM withdrawals.dead_letters "
+        "WHERE id = :id)",
+        id=second,
+    )
+    count = ledger_approvals.count_letters
+    assigned: list[list[int]] = []
+
+    def assign(ids: list[int]) -> None:
+        office.world.run(
+            "UPDATE withdrawals.dead_letters SET assignee = CASE WHEN id = ANY(:ids) THEN 'ada' END", ids=ids
+        )
+
+    def count_and_go_on(*given: Any) -> dict[str | None, int]:
+        found = count(*given)
+        assign(assigned.pop())
+        return found
+
+    monkeypatch.setattr(ledger_approvals, "count_letters", count_and_go_on)
+    start = partial(runs.start, office.db, **office.organisation, act="override", wanted=LetterFilter(assignee="ada"))
+    begin = partial(start, actor=ADA.name, made_by=ADA.made_by, door="api", note="agreed")
+    changes: list[tuple[dict[str, int], list[int]]] = [
+        ({"override": 1}, [first, second]), ({"override__support": 0}, [second]),
+    ]  # fmt: skip
+    for rules, after in changes:
+        office.rules(**rules)
+        assign([first])
+        assigned.append(after)
+        with pytest.raises(ConflictError, match="Other letters match"):
+            begin()
+        assert office.world.one("SELECT count(*) FROM withdrawals.runs") == 0
+        assigned.append(after)
+        asked(begin)
+    office.rules(override=2)
+    assign([first, second])
+    assigned.append([first, second])
+    assert begin().letters == 2
 
 
 def test_what_a_revoked_token_or_a_lowered_member_asked_for_is_not_approved(office: Office) -> None:
@@ -184,6 +273,35 @@ def test_what_a_revoked_token_or_a_lowered_member_asked_for_is_not_approved(offi
     approval = asked(office.resolve, office.letters(), member)
     office.world.force("DELETE FROM withdrawals.sessions")
     assert office.approve(approval).state == "approved", "who has gone home has lost no role"
+
+
+def test_limits_whose_proposer_may_propose_no_more_are_not_approved(office: Office) -> None:
+    """An approver's role is not enough: they could not propose them."""
+
+    def propose(who: Actor, floor: int) -> int:
+        return limits.propose(office.db, **office.organisation, wanted=LimitRequest(floor=floor), who=who).id
+
+    approve = partial(limits.approve, office.db, **office.organisation, who=EVE)
+    proposal = propose(ADA, 7)
+    tokens.revoke(office.db, **office.organisation, token_id=office.ada_id, actor="cli:root")
+    new: dict[str, Any] = {"name": "ada", "actor": "cli:root"}
+    with pytest.raises(ConflictError, match=f"proposal {proposal} was asked for by token:ada, who may not"):
+        approve(proposal_id=proposal)
+    lower = tokens.create(office.db, **office.organisation, role="approver", **new)
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        approve(proposal_id=proposal)
+    tokens.revoke(office.db, **office.organisation, token_id=lower.token.id, actor="cli:root")
+    tokens.create(office.db, **office.organisation, role="owner", **new)
+    assert approve(proposal_id=proposal).state == "approved"
+
+    proposal = propose(sign_in(office, Role.OWNER), 9)
+    office.world.force("DELETE FROM withdrawals.sessions")
+    sign_in(office, Role.APPROVER)
+    with pytest.raises(ConflictError, match="may not ask for it any more"):
+        approve(proposal_id=proposal)
+    assert brake.show(office.db, **office.organisation).floor == 7
+    rejected = limits.reject(office.db, **office.organisation, proposal_id=proposal, who=EVE, note="ask again")
+    assert rejected.state == "rejected"
 
 
 def sign_in(office: Office, role: Role, *, subject: str = "bob", name: str = "Bob") -> Actor:

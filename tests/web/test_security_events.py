@@ -17,7 +17,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.people import hr_sources
-from worker.web.hooks.security_events import UNSAID
+from worker.web.hooks.security_events import EARLY, EXPIRED, UNSAID
 
 ISSUER, AUDIENCE = "https://scim.example.com", "https://scim.example.com/Feeds/98d52461fa5bbc879593b7754"
 KEY = ECKey.generate_key("P-256", {"kid": "one"})
@@ -133,6 +133,28 @@ def test_what_does_not_say_whether_a_user_is_active_withdraws_nobody(client: Tes
     assert [letter.code for letter in world.letters()] == ["invalid_event"] * 4
     assert send(client, claims(events={**notice, PROV + "deactivate": {}}, jti="f")).status_code == 202
     assert not world.active("jdoe"), "the same token says to what"
+
+
+def test_a_token_that_has_expired_or_is_not_valid_yet_changes_nothing(client: TestClient, world: World) -> None:
+    """Support has a copy of each, once. In time, or as another token of the same transaction, it counts."""
+    now = time.time()
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("jdoe", {"exp": now - 3600}, EXPIRED), ("mdoe", {"nbf": now + 3600}, EARLY),
+    ]  # fmt: skip
+    for person, untimely, fault in cases:
+        world.enrolment(person)
+        of: dict[str, Any] = {"txn": person, "sub_id": {**USER, "externalId": person, "uri": f"/Users/{person}"}}
+        for _ in range(2):
+            answer = refused(send(client, claims("deactivate", **of, **untimely)))
+            assert answer == ("invalid_request", f"{fault}. Support has a copy.")
+        assert world.active(person)
+        assert send(client, claims("deactivate", jti="b", exp=now + 3600, nbf=now, **of)).status_code == 202
+        assert not world.active(person)
+    assert [letter.code for letter in world.letters()] == ["invalid_event"] * 2
+    skewed = claims("activate", at=now, jti="c", exp=now - 60, nbf=now + 60)
+    assert send(client, skewed).status_code == 202, "the clocks of two machines differ"
+    for wrong in ("soon", True, 10**400):
+        assert refused(send(client, claims("deactivate", jti="d", exp=wrong)))[1].startswith("exp: ")
 
 
 def test_a_token_that_is_not_for_this_source_is_refused_with_its_code(client: TestClient, world: World) -> None:

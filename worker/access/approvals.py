@@ -85,8 +85,8 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
 
 
 def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) -> bool:
-    """Whether the organisation has rules of its own for an act: without any, nothing has to be counted or locked."""
-    return any(rule.act is act for rule in _own(connection, organisation_id))
+    """Whether rules of the organisation limit an act: without any, nothing has to be counted or locked."""
+    return any(rule.act is act and rule.alone_up_to is not None for rule in _own(connection, organisation_id))
 
 
 def requester(asked: AskedFor) -> Actor:
@@ -99,14 +99,20 @@ _ROLES = {GuardedAct.TOKEN: Role.OWNER, GuardedAct.POLICIES: Role.OWNER}
 
 
 def require_requester(connection: Connection, organisation_id: int, asked: AskedFor) -> None:
+    """As `require_still_may`, of who asked for an approval."""
+    role = _ROLES.get(asked.approval.act, Role.APPROVER)
+    require_still_may(connection, organisation_id, requester(asked), role, of=f"approval {asked.approval.id}")
+
+
+def require_still_may(connection: Connection, organisation_id: int, who: Actor, needed_role: Role, *, of: str) -> None:
     """Refuse what its requester may do no more: it would be done in their name.
 
     Of a member the records tell a lower role only while they are signed in.
+    `of`: what they asked for, such as `approval 3`.
 
     Raises:
         ConflictError: the token was revoked, or the member has signed in with a lower role.
     """
-    who, needed_role = requester(asked), _ROLES.get(asked.approval.act, Role.APPROVER)
     if who.made_by is not None:
         found = tokens.lock_live_role(connection, organisation_id, who.name.removeprefix("token:"), who.made_by)
         may = found is not None and found.includes(needed_role)
@@ -116,8 +122,7 @@ def require_requester(connection: Connection, organisation_id: int, asked: Asked
         may = not roles or any(role.includes(needed_role) for role in roles)
     if not may:
         raise ConflictError(
-            f"approval {asked.approval.id} was asked for by {who.name}, who may not ask for it any more; reject it, "
-            "and ask again if needed"
+            f"{of} was asked for by {who.name}, who may not ask for it any more; reject it, and ask again if needed"
         )
 
 

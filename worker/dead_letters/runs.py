@@ -22,7 +22,7 @@ from worker.dead_letters import acts, second_person
 from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
-from worker.ledger import attempts_preview, dead_letters, jobs, runs
+from worker.ledger import approvals, attempts_preview, dead_letters, jobs, runs
 from worker.ledger.approvals import AskedFor
 from worker.ledger.runs import CountedRun, LockedRun
 
@@ -60,7 +60,8 @@ def start(
     Raises:
         InvalidInputError: the act is unknown, or a remedy has no note.
         SecondPersonNeededError: the policies let nobody begin it alone; it waits as an approval.
-        ConflictError: a run with another act is under way over the same filter, or the letters are not as expected.
+        ConflictError: a run with another act is under way over the same filter, or the letters are not as expected, or
+            not those that were counted for the policies.
     """
     known = acts.parse_act(act)
     if known in acts.RESOLUTIONS and not (note or "").strip():
@@ -71,7 +72,7 @@ def start(
     who = Actor(actor, made_by)
 
     def work(connection: Connection) -> int | Approval:
-        asked = _ask_if_limited(connection, organisation_id, known, wanted, who, how, expected)
+        asked, counted = _ask_if_limited(connection, organisation_id, known, wanted, who, how, expected)
         return asked or _begin(
             connection,
             organisation_id=organisation_id,
@@ -79,6 +80,7 @@ def start(
             wanted=wanted,
             actor=actor,
             expected=expected,
+            counted=counted,
             **how,
         )
 
@@ -121,18 +123,22 @@ def _ask_if_limited(
     who: Actor,
     how: dict[str, Any],
     expected: int | None,
-) -> int | Approval | None:
-    """The approval that a new run waits for, or the run that is under way; None: the actor may begin it alone."""
+) -> tuple[int | Approval | None, dict[str | None, int] | None]:
+    """The approval that a new run waits for, or the run that is under way; None: the actor may begin it alone.
+
+    And the letters by source, where they had to be counted.
+    """
     if not second_person.is_limited(connection, organisation_id, act):
-        return None
+        return None, None
     jobs.lock_settings(connection, organisation_id)
     under_way = runs.find_unfinished_over(connection, organisation_id, _as_json(wanted))
     if under_way is not None:
-        return under_way  # nothing new begins, even if it ends now
-    asked = second_person.ask_for_run(connection, organisation_id, act, wanted, who, how)
+        return under_way, None  # nothing new begins, even if it ends now
+    counted = approvals.count_letters(connection, organisation_id, wanted, acts.codes_for(act))
+    asked = second_person.ask_for_run(connection, organisation_id, act, wanted, who, how, counted)
     if asked is not None and expected not in (None, asked.size):
         raise _changed(asked.size, expected)
-    return asked
+    return asked, counted
 
 
 def _changed(found: int, expected: int | None) -> ConflictError:
@@ -153,6 +159,7 @@ def _begin(
     rate: int,
     canary: int,
     expected: int | None,
+    counted: dict[str | None, int] | None = None,
 ) -> int:
     conditions = _as_json(wanted)
     gone_first = canary if act in acts.ATTEMPTS else 0
@@ -175,6 +182,8 @@ def _begin(
     found = runs.freeze(connection, organisation_id, run_id, wanted, canary=gone_first, codes=acts.codes_for(act))
     if expected not in (None, found):
         raise _changed(found, expected)
+    if counted is not None and runs.count_frozen(connection, organisation_id, run_id) != counted:
+        raise ConflictError("Other letters match than a moment ago. No run was started. Try again.")
     runs.finish(connection, run_id)
     detail = json.dumps({"run": run_id, "act": act})
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail)

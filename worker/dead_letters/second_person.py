@@ -1,6 +1,6 @@
 """Overrides and cascades that the policies do not let one person do: what is asked for, and whether it has changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -68,14 +68,19 @@ def require_unchanged(connection: Connection, organisation_id: int, asked: Asked
 
 
 def ask_for_run(
-    connection: Connection, organisation_id: int, act: LetterAct, wanted: LetterFilter, who: Actor, how: dict[str, Any]
+    connection: Connection,
+    organisation_id: int,
+    act: LetterAct,
+    wanted: LetterFilter,
+    who: Actor,
+    how: dict[str, Any],
+    counted: Mapping[str | None, int],
 ) -> Approval | None:
     """The approval that a run over all letters that match waits for; None: the actor may begin it alone.
 
-    Its size is the letters: there are no more learners than these.
+    Its size is the letters, `counted` by source: there are no more learners than these.
     """
-    found = approvals.count_letters(connection, organisation_id, wanted, acts.codes_for(act))
-    letters = sum(found.values())
+    letters = sum(counted.values())
     conditions = wanted.model_dump(mode="json", exclude_none=True)
     shown = ", ".join(f"{name} {value}" for name, value in conditions.items()) or "all"
     run = Wanted(
@@ -84,7 +89,7 @@ def ask_for_run(
         f"Begins a run over {letters:,} letters, each about one learner at the most: {acts.ACTS[act].summary}.",
         {**how, "filter": conditions, "letters": letters},
         how["note"],
-        found,
+        counted,
     )
     return second_person.ask_if_needed(connection, organisation_id, run, who)
 

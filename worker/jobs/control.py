@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from schemas.answers import Released
 from schemas.approvals import Approval
-from schemas.catalogue import JobState, Source
+from schemas.catalogue import GuardedAct, JobState, Source
 from schemas.job_filter import ReleaseFilter
 from worker.access import approvals
 from worker.access.persons import Actor
@@ -24,7 +24,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
-from worker.jobs.releases import Requesters, ask_for_all, ask_for_one, of_others
+from worker.jobs.releases import Requesters, ask_for_one, of_others, release_limited
 from worker.jobs.show import show
 from worker.ledger import closing, control, job_lists, jobs
 from worker.ledger.control import LockedJob
@@ -179,15 +179,16 @@ def release_matching(
     `made_by`: who created the actor's token.
 
     Raises:
-        InvalidInputError: the filter has no condition.
+        InvalidInputError: the filter has no condition; or the policies limit releases, and too many jobs match.
         SecondPersonNeededError: the policies let nobody release so many alone; they wait as an approval.
     """
     if all(value is None for value in wanted.model_dump().values()):
         raise InvalidInputError("filter: give at least one condition, such as held_because")
     act, who, after, released, own = uuid4().hex, Actor(actor, made_by), 0, 0, 0
-    approvals.require(
-        database.run(partial(ask_for_all, organisation_id=organisation_id, wanted=wanted, who=who, note=note))
-    )
+    with database.begin() as connection:
+        limited = approvals.is_limited(connection, organisation_id, GuardedAct.RELEASE)
+    if limited:
+        return release_limited(database, organisation_id=organisation_id, wanted=wanted, who=who, note=note)
 
     def work(connection: Connection, ids: list[int]) -> int:
         jobs.lock_settings(connection, organisation_id)

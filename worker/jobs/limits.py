@@ -12,6 +12,8 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.brake import LimitProposal, LimitRequest
+from schemas.catalogue import Role
+from worker.access.approvals import require_still_may
 from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProposalError
@@ -65,11 +67,13 @@ def approve(
     Raises:
         NotFoundError: this organisation has no such proposal.
         OwnProposalError: the actor proposed them, as far as anybody can tell.
-        ConflictError: the proposal does not wait any more.
+        ConflictError: the proposal does not wait any more, or its proposer may propose no more.
     """
 
     def work(connection: Connection, found: LimitProposal) -> None:
         _refuse_own(connection, found, who, "approve")
+        proposer = _proposer(connection, found)
+        require_still_may(connection, organisation_id, proposer, Role.OWNER, of=f"proposal {found.id}")
         before = brake.own(connection, organisation_id)
         after = _limits(found)
         brake.set_limits(connection, organisation_id, floor=found.floor, share=found.share, hours=found.hours)
@@ -163,7 +167,11 @@ def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: s
 
 
 def _is_own(connection: Connection, found: LimitProposal, who: Actor) -> bool:
-    return who.is_known_to_be(Actor(found.proposed_by, limit_proposals.find_maker(connection, found.id)))
+    return who.is_known_to_be(_proposer(connection, found))
+
+
+def _proposer(connection: Connection, found: LimitProposal) -> Actor:
+    return Actor(found.proposed_by, limit_proposals.find_maker(connection, found.id))
 
 
 def _find(connection: Connection, organisation_id: int, proposal_id: int) -> LimitProposal:

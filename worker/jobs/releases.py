@@ -1,25 +1,34 @@
-"""Releases of held jobs as the policies see them: who is behind the jobs, how large they are, and those approved."""
+"""Releases of held jobs as the policies see them: who is behind the jobs, how large they are, and those approved.
+
+What the policies limit is released in one transaction, of the very jobs that were counted.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from uuid import uuid4
 
+import structlog
 from sqlalchemy import Connection
 
+from schemas.answers import Released
 from schemas.approvals import Approval
 from schemas.catalogue import GuardedAct
 from schemas.job_filter import ReleaseFilter
 from worker.access import approvals as second_person
 from worker.access.approvals import Wanted
 from worker.access.persons import Actor
-from worker.database import notify_after_commit
+from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import approvals, control, jobs, tokens
 from worker.ledger.approvals import AskedFor
 from worker.ledger.control import HeldJob
 
+log = structlog.get_logger(__name__)
+
 MOST = 10_000
-"""Jobs that one approval can release: they are released in one transaction."""
+"""Jobs that one act can release where policies limit it: they are released in one transaction."""
+BATCH = 1000
+"""Jobs that one statement releases."""
 
 
 class Requesters:
@@ -46,33 +55,67 @@ def ask_for_one(
     connection: Connection, organisation_id: int, job_id: int, who: Actor, note: str | None
 ) -> Approval | None:
     """The approval that the release of a locked, held job waits for; None: the actor may release it alone."""
-    return _ask(connection, organisation_id, ReleaseFilter(ids=[job_id]), f"job {job_id}", who, note)
+    return _ask(connection, organisation_id, ReleaseFilter(ids=[job_id]), [job_id], f"job {job_id}", who, note)
 
 
-def ask_for_all(
-    connection: Connection, organisation_id: int, wanted: ReleaseFilter, who: Actor, note: str | None
-) -> Approval | None:
-    """As `ask_for_one`, for all held jobs that match and exist by now.
+def release_limited(
+    database: Database, *, organisation_id: int, wanted: ReleaseFilter, who: Actor, note: str | None
+) -> Released:
+    """Release all held jobs that match where the policies limit it: those that were counted, or none.
 
     Raises:
-        InvalidInputError: they are more than one approval can release.
+        InvalidInputError: they are more than one transaction releases.
+        SecondPersonNeededError: the policies let nobody release so many alone; they wait as an approval.
     """
-    if not second_person.is_limited(connection, organisation_id, GuardedAct.RELEASE):
-        return None
-    jobs.lock_settings(connection, organisation_id)
-    if wanted.created_before is None:
-        wanted = wanted.model_copy(update={"created_before": jobs.database_now(connection)})
+    act = uuid4().hex
+    with database.begin() as connection:
+        if wanted.created_before is None:
+            wanted = wanted.model_copy(update={"created_before": jobs.database_now(connection)})
+        held = control.list_held(connection, organisation_id, wanted, after=0, limit=MOST + 1)
+        ids = of_others(connection, organisation_id, held, who)
+    if len(held) > MOST:
+        raise InvalidInputError(
+            f"filter: more than {MOST:,} jobs match; where policies limit releases, one can release {MOST:,}. "
+            "Narrow the filter."
+        )
+    counted, subject = [job.id for job in held], _describe(wanted)
+
+    def work(connection: Connection) -> int | Approval:
+        jobs.lock_settings(connection, organisation_id)
+        asked = _ask(connection, organisation_id, wanted, counted, subject, who, note)
+        if asked is not None:
+            return asked
+        parts = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+        notify_after_commit(connection)
+        return sum(
+            control.release(connection, organisation_id, part, actor=who.name, note=note, act=act) for part in parts
+        )
+
+    released = database.run(work)
+    if isinstance(released, Approval):
+        raise second_person.needed(released)
+    done = Released(released=released, own=len(held) - len(ids))
+    log.info("jobs.released", organisation_id=organisation_id, released=done.released, own=done.own)
+    return done
+
+
+def _describe(wanted: ReleaseFilter) -> str:
     conditions = wanted.model_dump(mode="json", exclude_none=True)
     shown = ", ".join(f"{name} {value}" for name, value in conditions.items() if name != "created_before")
-    return _ask(
-        connection, organisation_id, wanted, f"all held jobs ({shown})" if shown else "all held jobs", who, note
-    )
+    return f"all held jobs ({shown})" if shown else "all held jobs"
 
 
 def _ask(
-    connection: Connection, organisation_id: int, wanted: ReleaseFilter, subject: str, who: Actor, note: str | None
+    connection: Connection,
+    organisation_id: int,
+    wanted: ReleaseFilter,
+    ids: Sequence[int],
+    subject: str,
+    who: Actor,
+    note: str | None,
 ) -> Approval | None:
-    found = approvals.sum_held(connection, organisation_id, wanted)
+    """The approval that a release waits for, with the sum of those of these jobs that are held; None: none."""
+    found = approvals.sum_held(connection, organisation_id, wanted, ids=ids)
     count, learners = (sum(of[place] for of in found.values()) for place in (0, 1))
     act = Wanted(
         GuardedAct.RELEASE,
@@ -82,10 +125,7 @@ def _ask(
         note,
         {source: total for source, (_, total) in found.items()},
     )
-    asked = second_person.ask_if_needed(connection, organisation_id, act, who)
-    if asked is not None and count > MOST:
-        raise InvalidInputError(f"filter: {count:,} jobs match; one approval can release {MOST:,}. Narrow the filter.")
-    return asked
+    return second_person.ask_if_needed(connection, organisation_id, act, who)
 
 
 def release_approved(connection: Connection, organisation_id: int, asked: AskedFor, by: Actor) -> None:

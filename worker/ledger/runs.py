@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schemas.dead_letters import LetterFilter
 from worker.ledger.attempts_preview import matching_open, would_settle
 from worker.ledger.fragments import among
-from worker.models import dead_letters, organisation_settings, run_letters
+from worker.models import dead_letters, jobs, organisation_settings, run_letters
 from worker.models import runs as runs_table
 
 _NOW = func.clock_timestamp()
@@ -109,6 +109,19 @@ def freeze(
         .returning(runs_table.c.letters)
     )
     return connection.scalar(statement) or 0
+
+
+def count_frozen(connection: Connection, organisation_id: int, run_id: int) -> dict[str | None, int]:
+    """The letters on a run's list, by the source of the job that opened each, as `approvals.count_letters` has them."""
+    letter = and_(dead_letters.c.id == run_letters.c.dead_letter_id, dead_letters.c.organisation_id == organisation_id)
+    opener = and_(jobs.c.id == dead_letters.c.job_id, jobs.c.organisation_id == organisation_id)
+    statement = (
+        select(jobs.c.source, func.count())
+        .select_from(run_letters.join(dead_letters, letter).outerjoin(jobs, opener))
+        .where(run_letters.c.run_id == run_id)
+        .group_by(jobs.c.source)
+    )
+    return {source: int(count) for source, count in connection.execute(statement)}
 
 
 def find_run(connection: Connection, organisation_id: int, run_id: int) -> CountedRun | None:

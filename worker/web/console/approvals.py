@@ -1,5 +1,6 @@
 """The approvals inbox: what waits for a second person, and the page of one approval, to which mails lead."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -34,7 +35,7 @@ def show_inbox(view: Looking) -> Response:
     db, organisation_id = view.database, view.organisation_id
     found = decisions.list_waiting(db, organisation_id=organisation_id)
     earlier = decisions.list_approvals(db, organisation_id=organisation_id, limit=ROWS)
-    own = decisions.list_own(db, organisation_id=organisation_id, found=found, who=view.caller.person)
+    own = view.act(partial(decisions.list_own, found=found))
     return view.page("approvals.html", found=found, own=own, earlier=[one for one in earlier if one.state != "pending"])
 
 
@@ -48,13 +49,7 @@ def show(view: Looking, approval_id: RowId) -> Response:
 def approve(view: Approving, approval_id: RowId, note: GivenNote = "") -> Response:
     """Do what was asked for. Nobody approves what they asked for. Role: approver."""
     try:
-        decisions.approve(
-            view.database,
-            organisation_id=view.organisation_id,
-            approval_id=approval_id,
-            who=view.caller.person,
-            note=note or None,
-        )
+        view.act(partial(decisions.approve, approval_id=approval_id, note=note or None))
     except _REFUSED as refused:
         return _page(view, approval_id, error=refused)
     return view.go(f"{HERE}/{approval_id}", "Approved. What was asked for is being done.")
@@ -64,13 +59,7 @@ def approve(view: Approving, approval_id: RowId, note: GivenNote = "") -> Respon
 def reject(view: Approving, approval_id: RowId, note: GivenNote = "") -> Response:
     """Refuse what was asked for, with the reason. Nobody rejects what they asked for. Role: approver."""
     try:
-        decisions.reject(
-            view.database,
-            organisation_id=view.organisation_id,
-            approval_id=approval_id,
-            who=view.caller.person,
-            note=note,
-        )
+        view.act(partial(decisions.reject, approval_id=approval_id, note=note))
     except (InvalidInputError, *_REFUSED) as refused:
         return _page(view, approval_id, error=refused)
     return view.go(f"{HERE}/{approval_id}", "Rejected. Nothing of it is done.")
@@ -80,21 +69,18 @@ def reject(view: Approving, approval_id: RowId, note: GivenNote = "") -> Respons
 def withdraw(view: Approving, approval_id: RowId) -> Response:
     """Take back what one has asked for. Role: approver."""
     try:
-        decisions.withdraw(
-            view.database, organisation_id=view.organisation_id, approval_id=approval_id, who=view.caller.person
-        )
+        view.act(partial(decisions.withdraw, approval_id=approval_id))
     except ConflictError as refused:
         return _page(view, approval_id, error=refused)
     return view.go(f"{HERE}/{approval_id}", "Taken back. Nothing of it is done.")
 
 
 def _page(view: View, approval_id: int, *, error: WithdrawalsError | None = None) -> Response:
-    of = {"organisation_id": view.organisation_id, "approval_id": approval_id}
     status = 200 if error is None else 422 if isinstance(error, InvalidInputError) else 409
     return view.page(
         "approval.html",
         status=status,
-        one=decisions.show(view.database, **of),
-        own=decisions.is_own(view.database, **of, who=view.caller.person),
+        one=decisions.show(view.database, organisation_id=view.organisation_id, approval_id=approval_id),
+        own=view.act(partial(decisions.is_own, approval_id=approval_id)),
         error=str(error or ""),
     )

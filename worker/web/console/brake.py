@@ -1,5 +1,6 @@
 """The brake: its window and what used it, and limits that an owner proposes and a second person decides on."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -47,7 +48,7 @@ def propose(
             hours=_number(hours, "hours"),
             note=note or None,
         )
-        limits.propose(view.database, organisation_id=view.organisation_id, wanted=wanted, who=view.caller.person)
+        view.act(partial(limits.propose, wanted=wanted))
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, error=str(refused), status=422, typed=typed)
     return view.go(HERE, "Proposed. The limits apply once another owner or approver has approved them.", tone="warn")
@@ -57,13 +58,7 @@ def propose(
 def approve(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Response:
     """Let proposed limits apply from now on. Role: approver."""
     try:
-        limits.approve(
-            view.database,
-            organisation_id=view.organisation_id,
-            proposal_id=proposal_id,
-            who=view.caller.person,
-            note=note or None,
-        )
+        view.act(partial(limits.approve, proposal_id=proposal_id, note=note or None))
     except (ConflictError, OwnProposalError) as refused:
         return _page(view, error=str(refused), status=409)
     return view.go(HERE, "Approved. The limits apply from now on; jobs that are held stay held.")
@@ -73,13 +68,7 @@ def approve(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Respon
 def reject(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Response:
     """Refuse proposed limits, with the reason. Role: approver."""
     try:
-        limits.reject(
-            view.database,
-            organisation_id=view.organisation_id,
-            proposal_id=proposal_id,
-            who=view.caller.person,
-            note=note,
-        )
+        view.act(partial(limits.reject, proposal_id=proposal_id, note=note))
     except (InvalidInputError, ConflictError, OwnProposalError) as refused:
         return _page(view, error=str(refused), status=409 if note.strip() else 422)
     return view.go(HERE, "Rejected. The limits stay as they are.")
@@ -89,9 +78,7 @@ def reject(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Respons
 def withdraw(view: Owning, proposal_id: RowId) -> Response:
     """Take back what one has proposed. Role: owner."""
     try:
-        limits.withdraw(
-            view.database, organisation_id=view.organisation_id, proposal_id=proposal_id, who=view.caller.person
-        )
+        view.act(partial(limits.withdraw, proposal_id=proposal_id))
     except ConflictError as refused:
         return _page(view, error=str(refused), status=409)
     return view.go(HERE, "Taken back. The limits stay as they are.")

@@ -1,5 +1,6 @@
 """A person's page: all that is known about them, and their protection."""
 
+from functools import partial
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -82,9 +83,7 @@ def protect(
             reason=reason,
             until=until or None,
         )
-        made = protections.protect(
-            view.database, organisation_id=view.organisation_id, wanted=wanted, who=view.caller.person
-        )
+        made = view.act(partial(protections.protect, wanted=wanted))
     except (InvalidInputError, NotFoundError) as refused:
         return _page(view, learner, error=str(refused), status=422, typed=typed)
     return view.go(_path(learner), f"Protected. {_describe(made)}")
@@ -97,13 +96,7 @@ def lift(
     """End a protection before its time. Nobody lifts what they set. Role: approver."""
     try:
         wanted = parse(Lift, note=note)
-        protections.lift(
-            view.database,
-            organisation_id=view.organisation_id,
-            protection_id=protection_id,
-            who=view.caller.person,
-            note=wanted.note,
-        )
+        view.act(partial(protections.lift, protection_id=protection_id, note=wanted.note))
     except (InvalidInputError, ConflictError, OwnProtectionError) as refused:
         return _page(view, learner, error=str(refused), status=422 if isinstance(refused, InvalidInputError) else 409)
     return view.go(_path(learner), "Lifted. What it kept back is tried again within a day.")

@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -28,6 +28,8 @@ from worker.web.auth import Caller, limit_calls
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError, SignInNeededError
+
+T = TypeVar("T")
 
 COOKIE = "withdrawals_session"
 MESSAGE = "withdrawals_message"
@@ -86,6 +88,10 @@ class View:
         if not 0 < len(key) <= 255 or not key.isprintable():
             raise ProblemError(422, "invalid", "The form is incomplete. Go back, reload the page, and send it again.")
         return Requester(self.organisation_id, self.actor, SIGNED_IN, key)
+
+    def act(self, act: Callable[..., T]) -> T:
+        """Call what needs the viewer as `who`, in their organisation; what else it takes is given (`partial`)."""
+        return act(self.database, organisation_id=self.organisation_id, who=self.caller.person)
 
     def page(self, template: str, *, status: int = 200, **shown: Any) -> Response:
         """A page, with the message of the last act if it was not shown yet."""

@@ -14,9 +14,13 @@ profile (RFC 9967, section 2; read as draft-ietf-scim-events-16, which became th
 The person's `external_id` is `sub_id.externalId`. `jti` makes a token one event; where there is a `txn`, the
 transaction does, because "the txn remains the same when one or more SETs are generated", such as for a re-transmission.
 `toe`, else `iat`, says which event is newer.
+
+A token that has expired by its own `exp`, or is not valid yet by its `nbf`, is refused (RFC 7519, sections 4.1.4 and
+4.1.5), and support has a copy, so that nobody's leave is lost; RFC 8417, section 2.2, discourages `exp` for events.
 """
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -26,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from worker.errors import IdempotencyConflictError
 from worker.people import event_publishers
+from worker.people.events import MAX_CLOCK_SKEW
 from worker.people.inbox import IncomingEvent, RejectedEvent
 from worker.web.body import NotJsonError, parse, read
 from worker.web.context import Context, Services
@@ -40,6 +45,7 @@ TYPES = ("secevent+jwt", MEDIA_TYPE, "jwt")
 PREFIX = "urn:ietf:params:scim:event:prov:"
 SAYS = {"deactivate": "user.deactivated", "delete": "user.deactivated", "activate": "user.reactivated"}
 WHOLE = ("create:full", "put:full")
+EXPIRED, EARLY = "exp: the token has expired", "nbf: the token is not valid yet"
 UNSAID = "events: a notice says that `active` has changed, and not to what"
 
 
@@ -126,6 +132,8 @@ class Claims(BaseModel):
     jti: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     iat: Annotated[float, Field(ge=0, le=253_402_300_799)]
     toe: Annotated[float, Field(ge=0, le=253_402_300_799)] | None = None
+    exp: float | None = None
+    nbf: float | None = None
     txn: Annotated[str, StringConstraints(min_length=1)] | None = None
     sub: None = None
     """Must not be there: so no token for access passes for an event (RFC 9967, section 2.1)."""
@@ -161,12 +169,22 @@ def read_event(claims: Claims) -> IncomingEvent | None:
         key = f"txn:{common.digest(json.dumps([claims.txn, subject.get('uri'), sorted(claims.events)]).encode())}"
     else:
         key = f"jti:{claims.jti}"
+    untimely = _why_untimely(claims, time.time())
+    if untimely is not None:  # under a key of its own: it can come again in time, or as another token with its `txn`
+        return IncomingEvent(f"untimely:{key}", body, fault=untimely)
     if len(said) > 1:
         return IncomingEvent(key, body, fault="events: the token says that the user is active, and that they are not")
     if not said:
         return IncomingEvent(key, body, fault=UNSAID)
     happened = datetime.fromtimestamp(claims.iat if claims.toe is None else claims.toe, UTC)
     return common.make_event(key, body, type=said.pop(), external_id=subject.get("externalId"), occurred_at=happened)
+
+
+def _why_untimely(claims: Claims, now: float) -> str | None:
+    skew = MAX_CLOCK_SKEW.total_seconds()
+    if claims.exp is not None and claims.exp <= now - skew:
+        return EXPIRED
+    return EARLY if claims.nbf is not None and claims.nbf > now + skew else None
 
 
 def _what_is_said(events: dict[str, dict[str, Any]]) -> tuple[set[str], bool]:
