@@ -37,6 +37,10 @@ class StoredRoster:
     accepted_at: datetime | None
     done_at: datetime | None
     job_id: int | None
+    attempts: int
+    """To apply it, that failed in a row."""
+    failure: str | None
+    failed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,29 +200,71 @@ def drop_lines(connection: Connection, roster: StoredRoster) -> None:
 
 
 def accept(connection: Connection, roster: StoredRoster, *, actor: str) -> None:
-    """Let a locked planned roster be applied, after `drop_lines`."""
-    changed = {"state": "accepted", "accepted_by": actor, "accepted_at": func.clock_timestamp()}
+    """Let a locked roster be applied: a planned one after `drop_lines`, or one that has failed."""
+    now = func.clock_timestamp()
+    changed = {"state": "accepted", "accepted_by": actor, "accepted_at": now, "run_after": now, **_NO_FAILURE}
     connection.execute(rosters.update().where(rosters.c.id == roster.id).values(changed))
 
 
-_LOCK_NEXT = (
-    select(*_ROSTER)
-    .where(one_of(rosters.c.state, ["accepted"]))
-    .order_by(rosters.c.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
+_IS_ACCEPTED = one_of(rosters.c.state, ["accepted"])
+_LIST_DUE = select(rosters.c.id).where(_IS_ACCEPTED, rosters.c.run_after <= func.clock_timestamp())
+_LOCK_DUE = select(*_ROSTER).where(_IS_ACCEPTED, rosters.c.run_after <= func.clock_timestamp())
 
 
-def lock_next(connection: Connection) -> StoredRoster | None:
-    """An accepted roster of any organisation, locked, that nobody else is applying."""
-    row = connection.execute(_LOCK_NEXT).one_or_none()
+def list_due(connection: Connection) -> list[int]:
+    """Accepted rosters of all organisations that are to be applied now, the one that has waited longest first."""
+    return list(connection.scalars(_LIST_DUE.order_by(rosters.c.run_after, rosters.c.id)))
+
+
+def lock_due(connection: Connection, roster_id: int) -> StoredRoster | None:
+    """A roster that is to be applied now, locked; None when it is not any more, or somebody else is applying it."""
+    locked = _LOCK_DUE.where(rosters.c.id == roster_id).with_for_update(skip_locked=True)
+    row = connection.execute(locked).one_or_none()
     return StoredRoster(*row) if row else None
+
+
+_NO_FAILURE = {"attempts": 0, "failure": None, "failed_at": None}
+
+
+def clear_failure(connection: Connection, roster_id: int) -> None:
+    """A locked roster gets on again."""
+    connection.execute(rosters.update().where(rosters.c.id == roster_id).values(_NO_FAILURE))
+
+
+_RECORD_FAILURE = text("""
+UPDATE withdrawals.rosters SET attempts = attempts + 1, failure = :failure, failed_at = clock_timestamp(),
+    state = CASE WHEN attempts + 1 < :most THEN state ELSE 'failed' END,
+    run_after = clock_timestamp() + least(:longest, :first * power(2, attempts)) * interval '1 second'
+WHERE id = :roster AND state = 'accepted' RETURNING organisation_id, attempts, state = 'failed' AS is_last
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt to apply a roster that failed."""
+
+    organisation_id: int
+    attempts: int
+    """That failed in a row."""
+    is_last: bool
+    """Whether it is not tried again."""
+
+
+def record_failure(
+    connection: Connection, roster_id: int, failure: str, *, most: int, first: float, longest: float
+) -> Failure | None:
+    """Count a failed attempt, and try again later, or no more after the `most`; None when it ended meanwhile.
+
+    `first`, `longest`: seconds until the next attempt, which double from the first to the longest.
+    """
+    values = {"roster": roster_id, "failure": failure, "most": most, "first": first, "longest": longest}
+    row = connection.execute(_RECORD_FAILURE, values).one_or_none()
+    return Failure(*row) if row else None
 
 
 def finish(connection: Connection, roster_id: int, job_id: int | None) -> None:
     """End a locked roster that was applied."""
-    done = {"state": "done", "done_at": func.clock_timestamp(), "job_id": job_id}
+    done = {"state": "done", "done_at": func.clock_timestamp(), "job_id": job_id, **_NO_FAILURE}
     connection.execute(rosters.update().where(rosters.c.id == roster_id).values(done))
 
 
