@@ -1,18 +1,23 @@
 """A roster that cannot be applied keeps no other one waiting, and a person sees it and goes on with it."""
 
+import threading
 from datetime import timedelta
 
 import psycopg
 import pytest
 import structlog
+from sqlalchemy import Connection, text
 
+from tests.support.racing import job_state
 from tests.support.rosters import MORNING, NOW, confirm, csv, enrol, plan
-from tests.world import World, assert_balanced, decide_due
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError
 from worker.ledger import roster_steps as steps
 from worker.people import roster_steps, rosters
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 from worker.reports.books import check
 
 
@@ -90,4 +95,39 @@ def test_whom_a_failed_roster_has_left_a_newer_one_finds(
     world.run("UPDATE withdrawals.rosters SET planned_at = :at", at=NOW - timedelta(days=2))
     with pytest.raises(ConflictError, match="more than a day ago"):
         confirm(db, world, failed)
+    assert_balanced(db)
+
+
+def test_the_relay_goes_on_with_its_rounds_while_a_large_roster_is_applied(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statements over all of its people take minutes: a leader that stood still for so long would be replaced."""
+    ids = enrol(world, "anna", "ben")
+    planned = plan(db, world, csv(anna="left", ben="active"))
+    confirm(db, world, planned)
+    begun, may_end, stage = threading.Event(), threading.Event(), steps.stage_left
+    limits: list[str] = []
+
+    def take_long(connection: Connection, organisation_id: int, roster_id: int) -> int:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        found = stage(connection, organisation_id, roster_id)
+        limits.append(str(connection.scalar(text("SHOW statement_timeout"))))
+        return found
+
+    monkeypatch.setattr(steps, "stage_left", take_long)
+    relay = Relay(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    event = world.event(db, "deactivated", "ben", effective_at=NOW + timedelta(days=1))
+    world.run("UPDATE withdrawals.jobs SET effective_at = now()")
+    relay.sweep()
+    assert begun.wait(PATIENCE)
+    relay.sweep()
+    assert job_state(world, event.job_id or 0) == "queued", "other steps have had their turn"
+    assert rosters.show(db, organisation_id=world.organisation_id, roster_id=planned.id).state == "accepted"
+    may_end.set()
+    eventually(lambda: rosters.show(db, organisation_id=world.organisation_id, roster_id=planned.id).state == "done")
+    relay._rosters.stop()
+    assert limits == ["15min"]
+    decide_due(db, environment)
+    assert world.status(ids["anna"]) == "withdrawn"
     assert_balanced(db)

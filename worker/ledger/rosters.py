@@ -65,16 +65,15 @@ class StagedPeople:
     differing: int
 
 
-_NO_LIMITS = (
-    text("SET LOCAL statement_timeout = 0"),
-    text("SET LOCAL idle_in_transaction_session_timeout = 0"),  # a pipe may be slow, a directory too
-)
+# A pipe may be slow, a directory too.
+_LIFT_LIMITS = text("""
+SELECT set_config('statement_timeout', :statement, true), set_config('idle_in_transaction_session_timeout', '0', true)
+""")
 
 
-def lift_limits(connection: Connection) -> None:
-    """Let this transaction take as long as a large roster needs."""
-    for statement in _NO_LIMITS:
-        connection.execute(statement)
+def lift_limits(connection: Connection, *, statement: str = "0") -> None:
+    """Let this transaction take as long as a large roster needs. `statement`: the longest that one may take."""
+    connection.execute(_LIFT_LIMITS, {"statement": statement})
 
 
 _STAGE = text("CREATE TEMP TABLE staged_people (line integer, external_id text, active boolean) ON COMMIT DROP")
@@ -268,16 +267,32 @@ def finish(connection: Connection, roster_id: int, job_id: int | None) -> None:
     connection.execute(rosters.update().where(rosters.c.id == roster_id).values(done))
 
 
+SLICE = 10_000
+"""Lines that one transaction forgets."""
+# A line that an erasure renames meanwhile is left for the next slice.
 _EXPIRE = text("""
-WITH old AS (
+WITH old AS MATERIALIZED (
     SELECT id FROM withdrawals.rosters WHERE state = 'planned' AND planned_at < now() - CAST(:keep AS interval)
     ORDER BY planned_at LIMIT 1 FOR UPDATE SKIP LOCKED
-), gone AS (DELETE FROM withdrawals.roster_lines WHERE roster_id IN (SELECT id FROM old))
-UPDATE withdrawals.rosters SET state = 'expired' WHERE id IN (SELECT id FROM old)
+), slice AS MATERIALIZED (
+    SELECT external_id FROM withdrawals.roster_lines WHERE roster_id = (SELECT id FROM old) LIMIT :most
+), gone AS (
+    DELETE FROM withdrawals.roster_lines
+    WHERE roster_id = (SELECT id FROM old) AND external_id = ANY(ARRAY(SELECT external_id FROM slice)) RETURNING 1
+), counted AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM slice) AS found, (SELECT count(*) FROM gone) AS gone
+), expired AS (
+    UPDATE withdrawals.rosters SET state = 'expired'
+    WHERE id = (SELECT id FROM old) AND (SELECT found < :most AND gone = found FROM counted) RETURNING 1
+)
+SELECT found, (SELECT count(*) FROM expired) AS expired FROM counted
 """)
 
 
-def expire(connection: Connection, *, keep: timedelta) -> int:
-    """Forget the lines of a roster that was planned so long ago and not accepted; how many rosters."""
-    lift_limits(connection)
-    return connection.execute(_EXPIRE, {"keep": keep}).rowcount
+def expire(connection: Connection, *, keep: timedelta) -> tuple[int, int]:
+    """Forget a slice of the lines of a roster that was planned so long ago and not accepted, and then the roster.
+
+    How many lines, and how many rosters have none any more.
+    """
+    row = connection.execute(_EXPIRE, {"keep": keep, "most": SLICE}).one()
+    return row.found, row.expired

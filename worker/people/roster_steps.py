@@ -5,6 +5,7 @@ Whoever dies within a step has done nothing, and any relay goes on. A roster tha
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -60,8 +61,12 @@ _MOST_ATTEMPTS, _MOST_PASSING = 5, 50
 hours). A database that cannot be reached counts none, because nobody can write them."""
 
 
-def apply_accepted(database: Database, *, within: float = 1.0, chunk_size: int = 1000) -> int:
+def apply_accepted(
+    database: Database, *, within: float = 1.0, chunk_size: int = 1000, go_on: Callable[[], bool] = lambda: True
+) -> int:
     """Go on applying accepted rosters of all organisations, for about so many seconds; how many people were decided.
+
+    `go_on`: asked after each step.
 
     They take turns, a step each. One that fails is tried again later, and after a few attempts no more: a person sees
     it, and confirms it again or sends a newer one.
@@ -80,7 +85,7 @@ def apply_accepted(database: Database, *, within: float = 1.0, chunk_size: int =
                 del places[roster_id]
             else:
                 places[roster_id] = step.last
-            if time.monotonic() > until:
+            if time.monotonic() > until or not go_on():
                 return decided
     return decided
 

@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 KEPT = timedelta(days=1)
 """For how long a planned roster can be accepted."""
+_SLICES = 5
+"""Transactions of one round that forget rosters, each a slice."""
 
 
 class RosterRefusedError(ConflictError):
@@ -257,8 +259,14 @@ def write_lines(database: Database, *, organisation_id: int, roster_id: int, sin
 
 
 def expire(database: Database) -> int:
-    """Forget a roster that was planned a day ago and not accepted; how many."""
-    return database.run(partial(ledger.expire, keep=KEPT))
+    """Forget rosters that were planned a day ago and not accepted, a few slices of their lines; how many are gone."""
+    expired = 0
+    for _ in range(_SLICES):
+        lines, gone = database.run(partial(ledger.expire, keep=KEPT))
+        expired += gone
+        if not (lines or gone):
+            break
+    return expired
 
 
 def show(database: Database, *, organisation_id: int, roster_id: int) -> wire.RosterPlan:
