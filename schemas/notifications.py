@@ -20,6 +20,7 @@ class NoticeKind(StrEnum):
     RUN_HALTED = "run.halted"
     SOURCE_SILENT = "source.silent"
     ROSTER_LEAVERS = "roster.leavers"
+    ROSTER_FAILED = "roster.failed"
 
 
 NOTICE_KINDS: dict[NoticeKind, Entry] = {
@@ -33,6 +34,7 @@ NOTICE_KINDS: dict[NoticeKind, Entry] = {
     NoticeKind.RUN_HALTED: Entry("Run halted", "A run over dead letters has stopped by itself."),
     NoticeKind.SOURCE_SILENT: Entry("Source silent", "A source of HR events was not heard for longer than its limit."),
     NoticeKind.ROSTER_LEAVERS: Entry("Roster found leavers", "A full roster has found people who left."),
+    NoticeKind.ROSTER_FAILED: Entry("Roster failed", "A full roster could not be applied to its end."),
 }
 
 

@@ -76,9 +76,10 @@ class Roster(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     id: int
-    state: Literal["planned", "accepted", "done", "expired"] = Field(
+    state: Literal["planned", "accepted", "done", "expired", "failed"] = Field(
         description="Planned: nothing has changed. Accepted: being applied. Done: applied, and its job was made if "
-        "anybody is to be withdrawn. Expired: planned a day ago, and forgotten."
+        "anybody is to be withdrawn. Expired: planned a day ago, and forgotten. Failed: it could not be applied to its "
+        "end, and is not tried again by itself. Confirm it again, or send a newer one."
     )
     as_of: datetime
     kind: Literal["file", "scim"]
@@ -94,6 +95,8 @@ class Roster(BaseModel):
     accepted_at: datetime | None
     done_at: datetime | None
     job_id: int | None = Field(description="The one job that withdraws the people who left.")
+    failure: str | None = Field(description="Why the last attempt to apply it failed. An accepted one is tried again.")
+    failed_at: datetime | None
 
 
 class RosterPlan(Roster):

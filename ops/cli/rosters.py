@@ -64,6 +64,10 @@ def print_roster(found: Roster, json: bool) -> None:
     common.out.print(f"{said}{common.counts(found.findings)}", markup=False)
     if found.job_id is not None:
         common.out.print(f"job {found.job_id} withdraws the people who left", markup=False)
+    elif found.failure is not None:
+        common.out.print(f"The last attempt failed at {found.failed_at:%Y-%m-%d %H:%M}Z: {found.failure}", markup=False)
+        again = f"Confirm it again (withdrawals reconcile --confirm {found.id}), or send a newer roster."
+        common.out.print("The relay tries again." if found.state == "accepted" else again, markup=False)
     elif found.state == "accepted":
         common.out.print(f"The relay applies it. Look with: withdrawals rosters show {found.id}", markup=False)
 

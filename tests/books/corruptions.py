@@ -576,6 +576,23 @@ PLATFORM = [
     ),
 ]
 
+_ROSTER = """INSERT INTO withdrawals.rosters (organisation_id, as_of, kind, sha256, people, active, missing, planned_by,
+    accepted_by, state, accepted_at, failure, failed_at)
+    VALUES (1, now(), 'file', 'x', 1, 1, 'report', 'x', 'x', {}) RETURNING 'roster ' || id"""
+
+ROSTERS = [
+    Corruption(
+        "a roster has failed",
+        "roster-failed",
+        _ROSTER.format("'failed', now(), 'DataError: x', now()"),
+    ),
+    Corruption(
+        "a roster is not applied to its end",
+        "roster-late",
+        _ROSTER.format("'accepted', now() - interval '2 hours', NULL, NULL"),
+    ),
+]
+
 GUARDS = [
     Corruption(
         "the service may write resource access",
@@ -756,4 +773,4 @@ BRAKE = [
     ),
 ]
 
-ALL = JOBS + PRUNED + BRAKE + CHUNKS + OUTCOMES + LETTERS + PLATFORM + GUARDS
+ALL = JOBS + PRUNED + BRAKE + CHUNKS + OUTCOMES + LETTERS + PLATFORM + ROSTERS + GUARDS

@@ -16,6 +16,7 @@ from tests.world import World, assert_balanced, decide_due, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger import rosters as ledger
 from worker.people import roster_steps, rosters
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
@@ -44,6 +45,7 @@ def test_a_roster_is_planned_confirmed_and_read_over_both_doors(
     world: World,
     environment: Settings,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = enrol(world, "anna", "ben", "carla")
     roster = tmp_path / "all.csv"
@@ -91,7 +93,14 @@ def test_a_roster_is_planned_confirmed_and_read_over_both_doors(
     assert done("rosters", "list")["items"] == listed
     # A day later nobody has confirmed: its lines are forgotten.
     world.run("UPDATE withdrawals.rosters SET planned_at = now() - interval '25 hours'")
-    assert [rosters.expire(db) for _ in "123"] == [1, 1, 0]
+    undecided = "SELECT count(*) FROM withdrawals.roster_lines WHERE result IS NULL"
+    lines = world.one(undecided)
+    monkeypatch.setattr(ledger, "SLICE", 1)
+    monkeypatch.setattr(rosters, "_SLICES", 1)
+    assert (rosters.expire(db), world.one(undecided)) == (0, lines - 1), "a slice in each transaction"
+    assert "planned more than a day ago" in withdrawals("reconcile", "--confirm", str(planned["id"])).err
+    monkeypatch.setattr(rosters, "_SLICES", 99)
+    assert (rosters.expire(db), rosters.expire(db), world.one(undecided)) == (2, 0, 0)
     assert "planned more than a day ago" in withdrawals("reconcile", "--confirm", str(planned["id"])).err
     assert_balanced(db)
 

@@ -4,10 +4,12 @@
 person is counted and never held."
 """
 
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from schemas.catalogue import JobState
 from schemas.control import BrakeSetting
@@ -23,6 +25,7 @@ from worker.jobs import admission, brake, control, plan, reinstate
 from worker.jobs.submit import submit
 from worker.ledger import attempts_preview, brake_correction
 from worker.ledger import brake as ledger
+from worker.queue import leftovers
 from worker.queue.leftovers import LargeJobs
 from worker.records import Job
 
@@ -340,4 +343,30 @@ def test_a_large_job_is_corrected_in_slices_and_an_undo_meanwhile_counts_once(
     undo(db, world, job)
     decide_due(db, environment)
     assert learners(world, job.id) == volume(db, world) == 0
+    assert_balanced(db)
+
+
+def test_a_large_job_that_cannot_be_corrected_holds_up_no_other(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brake_correction, "SLICE", 2)
+    jobs = [world.submit(db, world.enrolments(3)) for _ in "12"]
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id IN (1, 4)")
+    decide_due(db, environment)
+    relay, read, broken = LargeJobs(), brake_correction.read_slice, [jobs[0].id]
+
+    def read_slice(connection: Connection, job_id: int, *, after: int) -> brake_correction.Slice:
+        if job_id in broken:
+            raise ValueError("a broken job")
+        return read(connection, job_id, after=after)
+
+    monkeypatch.setattr(brake_correction, "read_slice", read_slice)
+    with pytest.raises(ValueError, match="a broken job"):
+        relay.correct(db)
+    assert relay.correct(db) == [jobs[1].id]
+    assert relay.correct(db) == [], "the broken one is passed over for a while"
+    broken.clear()
+    monkeypatch.setattr(leftovers, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
+    assert relay.correct(db) == [jobs[0].id]
+    assert (learners(world, jobs[0].id), volume(db, world)) == (2, 4)
     assert_balanced(db)

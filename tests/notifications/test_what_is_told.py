@@ -54,13 +54,14 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
         o=organisation_id,
     )
     silent(world, "payroll")
-    rosters(world, planned=0, accepted=2)
+    rosters(world, planned=0, accepted=2, failed=0)
     assert tell(db, mailing) == 1
     ((_, message, _),) = post.sent
     heads = [part.partition("\n")[0] for part in message.body.split("\n\n")]
     assert heads[:-1] == [
         "1 job waits for a second person.", "3 approvals are asked for.", "1 dead letter was opened.",
         "1 run has halted.", "1 source of HR events is silent.", "1 roster has found people who left.",
+        "1 roster could not be applied.",
     ]  # fmt: skip
     for line in (
         "Proposal 1: limits of the brake\n  https://withdrawals.example/console/brake",
@@ -70,6 +71,7 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
         "Run 1: redrive of 12 dead letters\n  https://withdrawals.example/console/dead-letters/runs/1",
         "Source payroll: nothing heard for 24 hours\n  https://withdrawals.example/console/settings/sources",
         "Roster 2: 2 people have left\n  https://withdrawals.example/v1/rosters/2",
+        "Roster 3: IntegrityError\n  https://withdrawals.example/v1/rosters/3",
     ):
         assert line in message.body
 
@@ -114,10 +116,11 @@ def rosters(world: World, **left: int) -> None:
     for state, count in left.items():
         world.run(
             """INSERT INTO withdrawals.rosters (organisation_id, state, as_of, kind, sha256, people, active, missing,
-                findings, planned_by, accepted_by, accepted_at)
+                findings, planned_by, accepted_by, accepted_at, failure, failed_at)
             SELECT :o, :state, now(), 'file', 'x', 9, 9, 'withdraw',
-                jsonb_build_object('missing', CAST(:left AS integer)), 'x', CASE :state WHEN 'accepted' THEN 'x' END,
-                CASE :state WHEN 'accepted' THEN now() END""",
+                jsonb_build_object('missing', CAST(:left AS integer)), 'x', 
+                CASE WHEN :state <> 'planned' THEN 'x' END, CASE WHEN :state <> 'planned' THEN now() END,
+                CASE :state WHEN 'failed' THEN 'IntegrityError: x' END, CASE :state WHEN 'failed' THEN now() END""",
             o=world.organisation_id,
             state=state,
             left=count,

@@ -14,9 +14,12 @@ from tests.support.rosters import NOW, accept, csv, enrol, plan
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import control
 from worker.jobs.submit import Requester
-from worker.people import events
+from worker.people import events, hr_sources
 from worker.people.rosters import RosterRefusedError
+from worker.queue.broker import make_broker
+from worker.queue.relay import Relay
 
 PEOPLE = ("anna", "ben", "cleo")
 STAYING = ("dan", "eva", "fay", "gus")
@@ -81,11 +84,18 @@ def test_events_and_rosters_in_any_order_end_as_the_newest_truth_says(
             assert any(isinstance(other, Whole) and later > minute for later, other in known)
     decide_due(db, environment)
     for person in (*PEOPLE, *STAYING):
-        active = _truth(person, known)
+        active, is_announced = _truth(person, known)
         learner = world.run(
             "SELECT active FROM lms.learners WHERE organisation_id = :o AND external_id = :p", o=org, p=person
         )
         assert (learner[0].active, world.status(ids[person]) != "withdrawn") == (active, active), (person, known)
+        waiting = world.run(
+            "SELECT effective_at FROM withdrawals.jobs WHERE state = 'scheduled' AND organisation_id = :o"
+            " AND learner_external_id = :p",
+            o=org,
+            p=person,
+        )
+        assert [row.effective_at for row in waiting] == [YEARS] * is_announced, (person, known)
     assert_balanced(db)
 
 
@@ -99,8 +109,8 @@ def _send(db: Database, org: int, one: Event, at: datetime) -> None:
     events.record(db, Requester(org, f"hr:{one.source}", f"hr:{one.source}", uuid4().hex), one.source, event)
 
 
-def _truth(person: str, known: list[tuple[int, Event | Whole]]) -> bool:
-    """Whether the person is active now, by the newest of each source, and by the newest of these."""
+def _truth(person: str, known: list[tuple[int, Event | Whole]]) -> tuple[bool, bool]:
+    """Whether the person is active now, and leaves later, by the newest of each source, and by the newest of these."""
     newest: dict[str, tuple[int, str, bool]] = {}
     for minute, one in sorted(known, key=lambda entry: entry[0]):
         if isinstance(one, Event):
@@ -110,4 +120,49 @@ def _truth(person: str, known: list[tuple[int, Event | Whole]]) -> bool:
             state = one.states[PEOPLE.index(person)]
             newest["roster"] = (minute, "reactivated" if state == "active" else "deactivated", False)
     _, kind, is_announced = max(newest.values(), default=(0, "reactivated", False))
-    return kind == "reactivated" or is_announced
+    if newest and max(newest, key=lambda source: newest[source]) == "roster" and kind == "reactivated":
+        others = [one for source, one in newest.items() if source != "roster" and (one[1] == "reactivated" or one[2])]
+        is_announced = max(others, default=(0, kind, False))[2]
+    return kind == "reactivated" or is_announced, is_announced
+
+
+def test_a_refuted_leave_gives_an_announced_one_its_job_back(db: Database, world: World, environment: Settings) -> None:
+    """Four people whose leave a source has announced, and whom another source had deactivated at once by mistake."""
+    people = ("anna", "ben", "cleo", "dora")
+    ids = enrol(world, *people, *STAYING)
+    org, friday = world.organisation_id, NOW + timedelta(days=3)
+    for name, policy, grace in (("one", "withdraw", 48), ("held", "hold", 0), ("told", "ignore", 0)):
+        hr_sources.create(
+            db, environment, organisation_id=org, name=name, kind="standard", actor="test:owner", on_deactivate=policy,
+            grace_hours=grace,
+        )  # fmt: skip
+    for person, source in zip(people, ("one", "held", "told", "one"), strict=True):
+        world.event(db, "deactivated", person, source=source, occurred_at=_time(0), effective_at=friday)
+    first = world.run("SELECT id, learner_external_id FROM withdrawals.jobs WHERE state = 'scheduled' ORDER BY id")
+    control.cancel(db, organisation_id=org, job_id=first[-1].id, actor="test:operator")  # Dora may stay longer
+    for person in people:
+        world.event(db, "deactivated", person, source="two", occurred_at=_time(1))
+    everybody = csv(**dict.fromkeys((*people, *STAYING), "active"))
+    done = accept(db, world, plan(db, world, everybody, _time(2)))
+    assert accept(db, world, plan(db, world, everybody, _time(3))).job_id is done.job_id is None
+
+    again = world.run(
+        """SELECT j.learner_external_id AS person, j.state, j.effective_at, r.status FROM withdrawals.jobs j
+        JOIN withdrawals.receipts r ON r.job_id = j.id AND r.door = j.door AND r.idempotency_key = j.idempotency_key
+        WHERE j.door = 'hr:roster' ORDER BY 1"""
+    )
+    assert [(one.person, one.state, one.status) for one in again] == [
+        ("anna", "scheduled", "scheduled"), ("ben", "held", "held"),
+    ]  # fmt: skip
+    assert again[0].effective_at == friday + timedelta(hours=48)
+    said = world.event(db, "deactivated", "anna", source="one", occurred_at=_time(4), effective_at=friday)
+    assert said.status == "scheduled", "the job that was made anew answers the source that says it again"
+    assert world.one("SELECT count(*) FROM withdrawals.jobs WHERE state IN ('scheduled', 'held')") == 2
+    assert all(world.active(person) for person in people)
+
+    world.run("UPDATE withdrawals.jobs SET effective_at = now() WHERE state = 'scheduled'")
+    world.run("UPDATE withdrawals.persons SET effective_at = now() WHERE effective_at > now()")
+    Relay(db, make_broker(environment.broker_url.get_secret_value()), environment).sweep()
+    decide_due(db, environment)
+    assert [person for person in people if world.status(ids[person]) == "withdrawn"] == ["anna"]
+    assert_balanced(db)

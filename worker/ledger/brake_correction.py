@@ -142,6 +142,7 @@ _FIND_LARGE = text(f"""
 SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND j.finished_at IS NOT NULL AND {IS_LARGE}
     AND NOT EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.job_id = j.id
         AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
+    AND j.id <> ALL(CAST(:without AS bigint[]))
 ORDER BY j.id LIMIT 1
 """)
 # A learner is counted with the first enrolment that the job withdrew of them, so nobody has to remember whom an earlier
@@ -171,10 +172,10 @@ WITH changed AS MATERIALIZED (
 {_WRITE}""")
 
 
-def find_large(connection: Connection) -> int | None:
-    """The first job of more than `SLICE` enrolments that has ended and is to be corrected."""
+def find_large(connection: Connection, *, without: Sequence[int] = ()) -> int | None:
+    """The first job of more than `SLICE` enrolments that has ended and is to be corrected, and is none of `without`."""
     plan_by_index(connection)
-    found: int | None = connection.scalar(_FIND_LARGE, {"slice": SLICE})
+    found: int | None = connection.scalar(_FIND_LARGE, {"slice": SLICE, "without": list(without)})
     return found
 
 

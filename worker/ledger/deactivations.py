@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from schemas.catalogue import JobState, Source
 from worker.records import LANE_HR, ArrivedEvent, KnownDeactivation
-from worker.rules import IMPLIED_REASON
+from worker.rules import IMPLIED_REASON, ROSTER
 
 # Each person is looked up by index, as a value.
 _FIND = text("""
@@ -42,6 +42,23 @@ def find(connection: Connection, organisation_id: int, epochs: Mapping[str, int]
         row.person: KnownDeactivation(row.id, JobState(row.state), row.is_released, row.is_applied)
         for row in connection.execute(_FIND, values)
     }
+
+
+# The last job that an event of the source made, or that was made anew for it by a roster.
+_FIND_CANCELLED = text("""
+SELECT g.person FROM unnest(CAST(:persons AS text[]), CAST(:sources AS text[])) AS g(person, source)
+CROSS JOIN LATERAL (SELECT j.state FROM withdrawals.jobs j
+    WHERE j.organisation_id = :organisation_id AND j.learner_external_id = g.person AND j.source = 'hr'
+        AND j.door IN (g.source, 'hr:' || g.source, :roster)
+    ORDER BY j.id DESC LIMIT 1) j
+WHERE j.state = 'cancelled'
+""")
+
+
+def find_cancelled(connection: Connection, organisation_id: int, sources: Mapping[str, str]) -> set[str]:
+    """Persons of whose deactivation by a source somebody has cancelled the job. `sources`: by external id."""
+    values = {"organisation_id": organisation_id, "persons": list(sources), "sources": list(sources.values())}
+    return set(connection.scalars(_FIND_CANCELLED, {**values, "roster": f"hr:{ROSTER}"}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,15 @@ def find_rosters_with_leavers(scan: Scan) -> Select[Any]:
     return _found(roster.organisation_id, roster.id, at, {"left": left}).where(own, recent, left > 0)
 
 
+def find_failed_rosters(scan: Scan) -> Select[Any]:
+    """Full rosters that have failed since then, and are not tried again by themselves."""
+    roster = rosters.c
+    recent = roster.state == "failed", roster.failed_at >= scan.since
+    own = among(roster.organisation_id, scan.organisations)
+    facts = {"error_class": func.split_part(roster.failure, ":", 1)}
+    return _found(roster.organisation_id, roster.id, roster.failed_at, facts).where(own, *recent)
+
+
 def _letters(statement: str, scan: Scan, allowed: Targets) -> TextualSelect:
     values = {"organisations": list(scan.organisations), "since": scan.since}
     values |= {"codes": list(allowed), "allowed": list(allowed.values())}

@@ -1,7 +1,7 @@
 """Lines of full rosters that were kept long enough. The roster stays: who accepted it, and how many people it had.
 
-A line goes once its roster is done and everything about the roster's job had ended: until then the epochs of its people
-say whether a newer event replaces a withdrawal.
+A line goes once its roster is done, or has failed, and everything about the roster's job had ended: until then the
+epochs of its people say whether a newer event replaces a withdrawal.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from sqlalchemy import Connection, text
 
 from worker.ledger.retention import at_rest
 
-_MAY_GO = f"""r.state = 'done' AND r.done_at < :before
+_MAY_GO = f"""r.state IN ('done', 'failed') AND coalesce(r.done_at, r.failed_at) < :before
     AND EXISTS (SELECT FROM withdrawals.roster_lines t WHERE t.roster_id = r.id OFFSET 0)
     AND (r.job_id IS NULL OR EXISTS (
         SELECT FROM withdrawals.jobs j WHERE j.id = r.job_id AND {at_rest("j")} OFFSET 0))"""
 _NEXT = text(f"""
-SELECT r.id, r.organisation_id, CAST(r.done_at AT TIME ZONE 'UTC' AS date) AS day
+SELECT r.id, r.organisation_id, CAST(coalesce(r.done_at, r.failed_at) AT TIME ZONE 'UTC' AS date) AS day
 FROM withdrawals.rosters r WHERE r.id > :after AND {_MAY_GO} ORDER BY r.id LIMIT 1
 """)
 _MEASURE = text(f"""
-SELECT count(*) AS n, coalesce(sum(pg_column_size(t)), 0) AS bytes, min(r.done_at) AS oldest
+SELECT count(*) AS n, coalesce(sum(pg_column_size(t)), 0) AS bytes, min(coalesce(r.done_at, r.failed_at)) AS oldest
 FROM withdrawals.rosters r JOIN withdrawals.roster_lines t ON t.roster_id = r.id WHERE {_MAY_GO}
 """)
 
@@ -33,7 +33,7 @@ class OldRoster:
     id: int
     organisation_id: int
     day: date
-    """UTC, on which it was done."""
+    """UTC, on which it was done or failed."""
 
 
 def find_next(connection: Connection, *, after: int, before: datetime) -> OldRoster | None:
@@ -43,7 +43,7 @@ def find_next(connection: Connection, *, after: int, before: datetime) -> OldRos
 
 
 def measure(connection: Connection, *, before: datetime) -> tuple[int, int, datetime | None]:
-    """Lines that may go, their bytes without indexes, and when the first of their rosters was done."""
+    """Lines that may go, their bytes without indexes, and when the first of their rosters was done or failed."""
     row = connection.execute(_MEASURE, {"before": before}).one()
     return int(row.n), int(row.bytes), row.oldest
 

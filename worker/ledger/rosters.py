@@ -37,6 +37,10 @@ class StoredRoster:
     accepted_at: datetime | None
     done_at: datetime | None
     job_id: int | None
+    attempts: int
+    """To apply it, that failed in a row."""
+    failure: str | None
+    failed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,15 @@ class StagedPeople:
     differing: int
 
 
-_NO_LIMITS = (
-    text("SET LOCAL statement_timeout = 0"),
-    text("SET LOCAL idle_in_transaction_session_timeout = 0"),  # a disk may be slow
-)
+# A disk may be slow.
+_LIFT_LIMITS = text("""
+SELECT set_config('statement_timeout', :statement, true), set_config('idle_in_transaction_session_timeout', '0', true)
+""")
 
 
-def lift_limits(connection: Connection) -> None:
-    """Let this transaction take as long as a large roster needs."""
-    for statement in _NO_LIMITS:
-        connection.execute(statement)
+def lift_limits(connection: Connection, *, statement: str = "0") -> None:
+    """Let this transaction take as long as a large roster needs. `statement`: the longest that one may take."""
+    connection.execute(_LIFT_LIMITS, {"statement": statement})
 
 
 _STAGE = text("CREATE TEMP TABLE staged_people (line integer, external_id text, active boolean) ON COMMIT DROP")
@@ -196,42 +199,100 @@ def drop_lines(connection: Connection, roster: StoredRoster) -> None:
 
 
 def accept(connection: Connection, roster: StoredRoster, *, actor: str) -> None:
-    """Let a locked planned roster be applied, after `drop_lines`."""
-    changed = {"state": "accepted", "accepted_by": actor, "accepted_at": func.clock_timestamp()}
+    """Let a locked roster be applied: a planned one after `drop_lines`, or one that has failed."""
+    now = func.clock_timestamp()
+    changed = {"state": "accepted", "accepted_by": actor, "accepted_at": now, "run_after": now, **_NO_FAILURE}
     connection.execute(rosters.update().where(rosters.c.id == roster.id).values(changed))
 
 
-_LOCK_NEXT = (
-    select(*_ROSTER)
-    .where(one_of(rosters.c.state, ["accepted"]))
-    .order_by(rosters.c.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
+_IS_ACCEPTED = one_of(rosters.c.state, ["accepted"])
+_LIST_DUE = select(rosters.c.id).where(_IS_ACCEPTED, rosters.c.run_after <= func.clock_timestamp())
+_LOCK_DUE = select(*_ROSTER).where(_IS_ACCEPTED, rosters.c.run_after <= func.clock_timestamp())
 
 
-def lock_next(connection: Connection) -> StoredRoster | None:
-    """An accepted roster of any organisation, locked, that nobody else is applying."""
-    row = connection.execute(_LOCK_NEXT).one_or_none()
+def list_due(connection: Connection) -> list[int]:
+    """Accepted rosters of all organisations that are to be applied now, the one that has waited longest first."""
+    return list(connection.scalars(_LIST_DUE.order_by(rosters.c.run_after, rosters.c.id)))
+
+
+def lock_due(connection: Connection, roster_id: int) -> StoredRoster | None:
+    """A roster that is to be applied now, locked; None when it is not any more, or somebody else is applying it."""
+    locked = _LOCK_DUE.where(rosters.c.id == roster_id).with_for_update(skip_locked=True)
+    row = connection.execute(locked).one_or_none()
     return StoredRoster(*row) if row else None
+
+
+_NO_FAILURE = {"attempts": 0, "failure": None, "failed_at": None}
+
+
+def clear_failure(connection: Connection, roster_id: int) -> None:
+    """A locked roster gets on again."""
+    connection.execute(rosters.update().where(rosters.c.id == roster_id).values(_NO_FAILURE))
+
+
+_RECORD_FAILURE = text("""
+UPDATE withdrawals.rosters SET attempts = attempts + 1, failure = :failure, failed_at = clock_timestamp(),
+    state = CASE WHEN attempts + 1 < :most THEN state ELSE 'failed' END,
+    run_after = clock_timestamp() + least(:longest, :first * power(2, attempts)) * interval '1 second'
+WHERE id = :roster AND state = 'accepted' RETURNING organisation_id, attempts, state = 'failed' AS is_last
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt to apply a roster that failed."""
+
+    organisation_id: int
+    attempts: int
+    """That failed in a row."""
+    is_last: bool
+    """Whether it is not tried again."""
+
+
+def record_failure(
+    connection: Connection, roster_id: int, failure: str, *, most: int, first: float, longest: float
+) -> Failure | None:
+    """Count a failed attempt, and try again later, or no more after the `most`; None when it ended meanwhile.
+
+    `first`, `longest`: seconds until the next attempt, which double from the first to the longest.
+    """
+    values = {"roster": roster_id, "failure": failure, "most": most, "first": first, "longest": longest}
+    row = connection.execute(_RECORD_FAILURE, values).one_or_none()
+    return Failure(*row) if row else None
 
 
 def finish(connection: Connection, roster_id: int, job_id: int | None) -> None:
     """End a locked roster that was applied."""
-    done = {"state": "done", "done_at": func.clock_timestamp(), "job_id": job_id}
+    done = {"state": "done", "done_at": func.clock_timestamp(), "job_id": job_id, **_NO_FAILURE}
     connection.execute(rosters.update().where(rosters.c.id == roster_id).values(done))
 
 
+SLICE = 10_000
+"""Lines that one transaction forgets."""
+# A line that an erasure renames meanwhile is left for the next slice.
 _EXPIRE = text("""
-WITH old AS (
+WITH old AS MATERIALIZED (
     SELECT id FROM withdrawals.rosters WHERE state = 'planned' AND planned_at < now() - CAST(:keep AS interval)
     ORDER BY planned_at LIMIT 1 FOR UPDATE SKIP LOCKED
-), gone AS (DELETE FROM withdrawals.roster_lines WHERE roster_id IN (SELECT id FROM old))
-UPDATE withdrawals.rosters SET state = 'expired' WHERE id IN (SELECT id FROM old)
+), slice AS MATERIALIZED (
+    SELECT external_id FROM withdrawals.roster_lines WHERE roster_id = (SELECT id FROM old) LIMIT :most
+), gone AS (
+    DELETE FROM withdrawals.roster_lines
+    WHERE roster_id = (SELECT id FROM old) AND external_id = ANY(ARRAY(SELECT external_id FROM slice)) RETURNING 1
+), counted AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM slice) AS found, (SELECT count(*) FROM gone) AS gone
+), expired AS (
+    UPDATE withdrawals.rosters SET state = 'expired'
+    WHERE id = (SELECT id FROM old) AND (SELECT found < :most AND gone = found FROM counted) RETURNING 1
+)
+SELECT found, (SELECT count(*) FROM expired) AS expired FROM counted
 """)
 
 
-def expire(connection: Connection, *, keep: timedelta) -> int:
-    """Forget the lines of a roster that was planned so long ago and not accepted; how many rosters."""
-    lift_limits(connection)
-    return connection.execute(_EXPIRE, {"keep": keep}).rowcount
+def expire(connection: Connection, *, keep: timedelta) -> tuple[int, int]:
+    """Forget a slice of the lines of a roster that was planned so long ago and not accepted, and then the roster.
+
+    How many lines, and how many rosters have none any more.
+    """
+    row = connection.execute(_EXPIRE, {"keep": keep, "most": SLICE}).one()
+    return row.found, row.expired

@@ -142,6 +142,10 @@ class RostersColumns(OwnedColumns):
     accepted_at: Named[datetime | None] = Column(Instant)
     done_at: Named[datetime | None] = Column(Instant)
     job_id: Named[int | None] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"))
+    attempts: Named[int]
+    run_after: Named[datetime] = Column(Instant)
+    failure: Named[str | None]
+    failed_at: Named[datetime | None] = Column(Instant)
 
 
 rosters = Table("rosters", metadata, RostersColumns, schema="withdrawals")

@@ -63,6 +63,10 @@ def _roster(subject: str, facts: Facts) -> str:
     return f"Roster {subject}: {_people(facts['left'])} left"
 
 
+def _failed_roster(subject: str, facts: Facts) -> str:
+    return f"Roster {subject}: {facts['error_class']}"
+
+
 def _run(subject: str, facts: Facts) -> str:
     return f"Run {subject}: {facts['act']} of {_number(facts['letters'], 'dead letter')}"
 
@@ -107,6 +111,10 @@ KINDS: dict[NoticeKind, Kind] = {
     NoticeKind.ROSTER_LEAVERS: Kind(
         find.find_rosters_with_leavers, "1 roster has found people who left",
         "{count} rosters have found people who left", _roster, _below("/v1/rosters"), "/v1/rosters",
+    ),
+    NoticeKind.ROSTER_FAILED: Kind(
+        find.find_failed_rosters, "1 roster could not be applied", "{count} rosters could not be applied",
+        _failed_roster, _below("/v1/rosters"), "/v1/rosters",
     ),
 }  # fmt: skip
 """In the order in which a message tells them."""

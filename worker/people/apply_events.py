@@ -45,15 +45,15 @@ def apply_events(
     """
     changes = record(connection, organisation_id, arrived, people, now)
     jobs.audit_events(connection, organisation_id, arrived)
-    asking = _answer_what_needs_no_job(connection, organisation_id, changes, now)
+    asking = answer_what_needs_no_job(connection, organisation_id, changes, now)
     change_states(connection, organisation_id, changes)
     sync_learners(connection, organisation_id, changes, people, now)
-    made = _deactivate(connection, organisation_id, asking, now) if asking else {}
+    made = deactivate(connection, organisation_id, asking, now) if asking else {}
     known = {change.external_id: change.result for change in changes if change.result is not None}
     return {one.external_id: IGNORED for one in arrived} | known | made
 
 
-def _answer_what_needs_no_job(
+def answer_what_needs_no_job(
     connection: Connection, organisation_id: int, changes: Sequence[NewestEvent], now: datetime
 ) -> list[tuple[NewestEvent, DeactivationPolicy]]:
     """Answer returns, repetitions and what a policy lets pass; the deactivations that ask for a job of their own."""
@@ -75,13 +75,18 @@ def _answer_what_needs_no_job(
     return asking
 
 
-def _deactivate(
+def deactivate(
     connection: Connection,
     organisation_id: int,
     asking: Sequence[tuple[NewestEvent, DeactivationPolicy]],
     now: datetime,
 ) -> dict[str, EventResult]:
-    """Submit the jobs of deactivations, as the policies of their sources have it."""
+    """Submit the jobs of deactivations, as the policies of their sources have it; the results by external id.
+
+    Raises:
+        InvalidInputError: a job would be due later than any time that can be stored.
+        IdempotencyConflictError: a key has made a job of another request.
+    """
     # The grace period starts with the receipt at the earliest: nobody could take back what took effect before.
     times = [
         add_grace(max(change.newest.effective_at, change.arrived.received_at), policy.grace)

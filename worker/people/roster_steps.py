@@ -1,9 +1,11 @@
 """An accepted roster, applied in steps: each is one transaction over the locked roster, and the last makes its one job.
 
-Whoever dies within a step has done nothing, and any relay goes on (decision record 0046).
+Whoever dies within a step has done nothing, and any relay goes on. A roster that fails keeps no other from its turn
+(decision record 0046).
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,6 +16,7 @@ from sqlalchemy import Connection, select
 from schemas.catalogue import Reason, Source
 from worker.access import erased
 from worker.database import Database
+from worker.errors import describe, is_passing
 from worker.jobs import submit
 from worker.jobs.selection import Counts, Selection, digest
 from worker.ledger import freeze, jobs, roster_findings, rosters
@@ -25,6 +28,7 @@ from worker.people.apply_roster import apply_roster
 from worker.people.newest_events import lock_people
 from worker.records import ArrivedEvent, NewChunks, NewJob, StoredEvent
 from worker.rules import ROSTER
+from worker.telemetry import error_reports
 
 log = structlog.get_logger(__name__)
 
@@ -50,19 +54,40 @@ class Left(Selection):
         return self.count(freeze.staged(connection, chunks))
 
 
-def apply_accepted(database: Database, *, within: float = 1.0, chunk_size: int = 1000) -> int:
-    """Go on applying accepted rosters of all organisations, for about so many seconds; how many people were decided."""
-    decided, until, after = 0, time.monotonic() + within, ""
-    while True:
-        step = database.run(partial(_step, after=after, chunk_size=chunk_size))
-        if step is None:
-            return decided
-        decided += step.decided
-        after = step.last
-        if step.ended:
-            return decided
-        if time.monotonic() > until:
-            return decided
+_FIRST_RETRY, _LONGEST_RETRY = 10.0, 300.0
+"""Seconds until a roster that failed is tried again: they double from the first to the longest."""
+_MOST_ATTEMPTS, _MOST_PASSING = 5, 50
+"""Failures in a row after which a roster is not tried again by itself: of any cause, and of one that passes (some four
+hours). A database that cannot be reached counts none, because nobody can write them."""
+
+
+def apply_accepted(
+    database: Database, *, within: float = 1.0, chunk_size: int = 1000, go_on: Callable[[], bool] = lambda: True
+) -> int:
+    """Go on applying accepted rosters of all organisations, for about so many seconds; how many people were decided.
+
+    `go_on`: asked after each step.
+
+    They take turns, a step each. One that fails is tried again later, and after a few attempts no more: a person sees
+    it, and confirms it again or sends a newer one.
+
+    Raises:
+        DBAPIError: the database cannot be reached, or takes no writes.
+    """
+    with database.begin() as connection:
+        places = dict.fromkeys(rosters.list_due(connection), "")
+    decided, until = 0, time.monotonic() + within
+    while places:
+        for roster_id, after in list(places.items()):
+            step = _try(database, roster_id, after, chunk_size)
+            decided += step.decided
+            if step.ended:
+                del places[roster_id]
+            else:
+                places[roster_id] = step.last
+            if time.monotonic() > until or not go_on():
+                return decided
+    return decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +96,46 @@ class _Step:
     last: str
     """The external id with which the next step goes on."""
     ended: bool
-    """Whether the roster is done, or what is left of it is locked by others."""
+    """Whether the roster is done or has failed, or it, or what is left of it, is locked by others."""
 
 
-def _step(connection: Connection, *, after: str, chunk_size: int) -> _Step | None:
-    roster = rosters.lock_next(connection)
+def _try(database: Database, roster_id: int, after: str, chunk_size: int) -> _Step:
+    """One step of a roster; its failure is on record, and ends its turn."""
+    try:
+        return database.run(partial(_step, roster_id=roster_id, after=after, chunk_size=chunk_size))
+    except Exception as error:
+        name, message, fingerprint = describe(error)
+        passing = is_passing(error)
+        record = partial(
+            rosters.record_failure,
+            roster_id=roster_id,
+            failure=f"{name}: {message}",
+            most=_MOST_PASSING if passing else _MOST_ATTEMPTS,
+            first=_FIRST_RETRY,
+            longest=_LONGEST_RETRY,
+        )
+        failure = database.run(record)
+        if failure is not None:
+            ids = {"roster_id": roster_id, "organisation_id": failure.organisation_id}
+            log.error(
+                "roster.failed" if failure.is_last else "roster.attempt_failed",
+                **ids, attempts=failure.attempts, error_class=name, message=message, fingerprint=fingerprint,
+            )  # fmt: skip
+            if not passing:
+                error_reports.report(error, "roster.attempt_failed", **ids)
+        return _Step(0, "", ended=True)
+
+
+def _step(connection: Connection, *, roster_id: int, after: str, chunk_size: int) -> _Step:
+    roster = rosters.lock_due(connection, roster_id)
     if roster is None:
-        return None
+        return _Step(0, "", ended=True)
     lines = ledger.list_undecided(connection, roster.id, after=after, most=_AT_ONCE)
     if lines:
-        return _Step(_apply(connection, roster, lines), lines[-1][0], ended=False)
+        decided = _apply(connection, roster, lines)
+        if decided and roster.failure is not None:
+            rosters.clear_failure(connection, roster.id)
+        return _Step(decided, lines[-1][0], ended=False)
     if after and ledger.list_undecided(connection, roster.id, after="", most=1):
         return _Step(0, "", ended=True)
     job_id = _make_job(connection, roster, chunk_size)

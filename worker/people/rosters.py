@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 KEPT = timedelta(days=1)
 """For how long a planned roster can be accepted."""
+_SLICES = 5
+"""Transactions of one round that forget rosters, each a slice."""
 
 
 class RosterRefusedError(ConflictError):
@@ -188,11 +190,11 @@ def _guard_against(roster: StoredRoster, last: StoredRoster | None) -> None:
 def confirm(database: Database, *, organisation_id: int, roster_id: int, actor: str) -> wire.Roster:
     """Accept a planned roster: it is applied from now on, and makes its one job at the end.
 
-    A roster that was accepted is answered as it is now.
+    A roster that was accepted is answered as it is now. One that has failed goes on where it was.
 
     Raises:
         NotFoundError: the organisation has no such roster.
-        ConflictError: it has expired, or another roster is being applied.
+        ConflictError: it has expired, or failed and is too old, or another roster is being applied.
         RosterRefusedError: a newer one was accepted meanwhile.
         PlanDriftedError: more people would be withdrawn than the plan said, or fewer.
     """
@@ -208,12 +210,14 @@ def _confirm(connection: Connection, *, organisation_id: int, roster_id: int, ac
         raise NotFoundError(f"there is no roster {roster_id} in this organisation")
     if roster.state in ("accepted", "done"):
         return _wire(roster)
-    if roster.state == "expired":
-        raise ConflictError(f"Roster {roster_id} was planned more than a day ago. Send it again.")
-    _guard(connection, roster)
-    planned, now = roster.findings, roster_findings.compare(connection, roster)
-    _require_as_planned(planned, now)
-    ledger.drop_lines(connection, roster)
+    if roster.state == "expired" or roster.planned_at < jobs.database_now(connection) - KEPT:
+        raise ConflictError(f"Roster {roster_id} was planned more than a day ago. Send a new one.")
+    now = roster.findings
+    if roster.state == "planned":
+        _guard(connection, roster)
+        now = roster_findings.compare(connection, roster)
+        _require_as_planned(roster.findings, now)
+        ledger.drop_lines(connection, roster)
     # Rosters are accepted one after the other. All events of the organisation wait for this lock: it is taken last.
     jobs.lock_settings(connection, organisation_id)
     last = ledger.find_last(connection, organisation_id)
@@ -268,8 +272,14 @@ def write_lines(database: Database, *, organisation_id: int, roster_id: int, sin
 
 
 def expire(database: Database) -> int:
-    """Forget a roster that was planned a day ago and not accepted; how many."""
-    return database.run(partial(ledger.expire, keep=KEPT))
+    """Forget rosters that were planned a day ago and not accepted, a few slices of their lines; how many are gone."""
+    expired = 0
+    for _ in range(_SLICES):
+        lines, gone = database.run(partial(ledger.expire, keep=KEPT))
+        expired += gone
+        if not (lines or gone):
+            break
+    return expired
 
 
 def show(database: Database, *, organisation_id: int, roster_id: int) -> wire.RosterPlan:

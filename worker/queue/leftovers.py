@@ -9,15 +9,21 @@ import time
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import structlog
 from sqlalchemy import Connection
 
 from worker.database import Database
+from worker.errors import describe
 from worker.ledger import brake_correction, closing, jobs
+
+log = structlog.get_logger(__name__)
 
 SLICE = 10_000
 """Jobs, or chunks, that one round of the pass looks at."""
 _PASS_EVERY = 3600.0
 """Seconds between the end of a pass and the next."""
+_FIRST_RETRY = 10.0
+"""Seconds until a job that could not be corrected is tried again; they double up to an hour."""
 _OVERLAP = timedelta(seconds=1)
 
 
@@ -53,7 +59,8 @@ class LargeJobs:
     """Counts whom large jobs withdrew, once they have ended: the brake counts no others.
 
     A slice a transaction, and a few in a round, so that it can end between any two of them. Until the last one nothing
-    is written, and the job is on record as to be corrected: whoever leads next begins again.
+    is written, and the job is on record as to be corrected: whoever leads next begins again. A job that fails is passed
+    over for a while, so that it keeps no other from its turn.
     """
 
     SLICES = 5
@@ -63,19 +70,39 @@ class LargeJobs:
         self._job_id: int | None = None
         self._after = 0
         self._learners = 0
+        self._failed: dict[int, tuple[int, float]] = {}
+        """Jobs that have failed: how often in a row, and when their next turn is."""
 
     def correct(self, database: Database) -> list[int]:
-        """Go on with the first of them; the jobs that are corrected now."""
+        """Go on with the first of them; the jobs that are corrected now.
+
+        Raises:
+            Exception: this one could not be corrected. The next round goes on with another.
+        """
         for _ in range(self.SLICES):
             if self._job_id is None and not self._begin(database):
                 return []
-            if corrected := self._read(database):
+            try:
+                corrected = self._read(database)
+            except Exception as error:
+                self._pass_over(error)
+                raise
+            if corrected:
                 return [corrected]
         return []
 
+    def _pass_over(self, error: Exception) -> None:
+        assert self._job_id is not None  # noqa: S101 - for the type checker
+        job_id, self._job_id = self._job_id, None
+        failures = self._failed.get(job_id, (0, 0.0))[0] + 1
+        pause = min(_FIRST_RETRY * 2 ** min(failures - 1, 9), _PASS_EVERY)
+        self._failed[job_id] = (failures, time.monotonic() + pause)
+        log.warning("job.not_corrected", job_id=job_id, failures=failures, error_class=describe(error)[0])
+
     def _begin(self, database: Database) -> bool:
+        waiting = [job_id for job_id, (_, turn) in self._failed.items() if time.monotonic() < turn]
         with database.begin() as connection:
-            self._job_id = brake_correction.find_large(connection)
+            self._job_id = brake_correction.find_large(connection, without=waiting)
         self._after = self._learners = 0
         return self._job_id is not None
 
@@ -92,6 +119,7 @@ class LargeJobs:
         learners = self._learners
         written = database.run(lambda connection: brake_correction.correct_large(connection, job_id, learners))
         self._job_id = None
+        self._failed.pop(job_id, None)
         return job_id if written else None
 
 

@@ -32,7 +32,7 @@ from worker.ledger import (
     webhook_deliveries,
 )
 from worker.notifications.scan import NoticeScan
-from worker.people import events, roster_steps
+from worker.people import events
 from worker.people.due import DueDeactivations
 from worker.queue import recovery
 from worker.queue.heartbeat import EVERY, Heartbeat
@@ -48,6 +48,7 @@ from worker.queue.hints import (
 from worker.queue.housekeeping import Housekeeping
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import LargeJobs, Leftovers
+from worker.queue.roster_applier import RosterApplier
 from worker.reports.prune_daily import DailyPrune
 from worker.reports.seals import Sealer
 from worker.search.keeper import Keeper
@@ -90,6 +91,7 @@ class Relay:
         self._notices = NoticeScan(database, settings)
         self._housekeeping = Housekeeping(database, settings, self._notices)
         self._prune = DailyPrune(database, settings)
+        self._rosters = RosterApplier(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
         self._turned = time.monotonic()
@@ -126,6 +128,7 @@ class Relay:
                 self._serve_until_lost()
         finally:
             self._prune.stop()
+            self._rosters.stop()
             self._leadership.resign()
             self._heartbeat.stop()
             metrics.forget(self)
@@ -230,7 +233,7 @@ class Relay:
         self._broker_failed = False
         steps: dict[str, Callable[[], object]] = {
             "take_over": lambda: recovery.take_over(self._database, self._settings),
-            "rosters": lambda: roster_steps.apply_accepted(self._database, chunk_size=self._settings.chunk_size),
+            "rosters": self._rosters.step,
             "deactivate": lambda: events.deactivate_due(self._database, self._due),
             "admit": self._admit_due,
             "close": lambda: self._leftovers.close_cancelled(self._database),

@@ -1,9 +1,9 @@
 -- Full rosters: what an HR system says at one time about everybody. A roster is planned, and forgotten after a day; or
--- it is accepted, applied in sets, and done.
+-- it is accepted, applied in sets, and done; or that failed too often, and somebody has to look at it.
 CREATE TABLE withdrawals.rosters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organisation_id bigint NOT NULL,
-    state text NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'accepted', 'done', 'expired')),
+    state text NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'accepted', 'done', 'expired', 'failed')),
     as_of timestamptz NOT NULL,  -- the time that it speaks about: a newer event wins
     kind text NOT NULL CHECK (kind IN ('file', 'scim')),
     file_name text,
@@ -19,10 +19,16 @@ CREATE TABLE withdrawals.rosters (
     accepted_at timestamptz,
     done_at timestamptz,
     job_id bigint REFERENCES withdrawals.jobs,  -- null: there was nothing to withdraw
+    attempts integer NOT NULL DEFAULT 0,  -- to apply it, that failed in a row
+    run_after timestamptz NOT NULL DEFAULT now(),  -- when it is applied, or tried again
+    failure text,  -- of the last of these attempts: class and description of the error, without personal data
+    failed_at timestamptz,
     CONSTRAINT accepted_by_somebody CHECK (
-        num_nonnulls(accepted_by, accepted_at) = CASE WHEN state IN ('accepted', 'done') THEN 2 ELSE 0 END),
+        num_nonnulls(accepted_by, accepted_at) = CASE WHEN state IN ('accepted', 'done', 'failed') THEN 2 ELSE 0 END),
     CONSTRAINT done_has_a_time CHECK ((done_at IS NOT NULL) = (state = 'done')),
-    CONSTRAINT done_has_a_job CHECK (job_id IS NULL OR state = 'done')
+    CONSTRAINT done_has_a_job CHECK (job_id IS NULL OR state = 'done'),
+    CONSTRAINT failure_has_a_time CHECK ((failure IS NULL) = (failed_at IS NULL)),
+    CONSTRAINT failed_says_why CHECK (state <> 'failed' OR failure IS NOT NULL)
 );
 CREATE INDEX rosters_of_organisation ON withdrawals.rosters (organisation_id, id DESC);
 CREATE INDEX rosters_of_job ON withdrawals.rosters (job_id) WHERE job_id IS NOT NULL;

@@ -9,11 +9,19 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
-from worker.ledger.books import audit_chain, brake, chunks, guards, jobs, letters, platform, prunes, seals
+from worker.ledger.books import audit_chain, brake, chunks, guards, jobs, letters, platform, prunes, rosters, seals
 from worker.ledger.books.rule import Rule, Scan, Violation, fill
 from worker.ledger.books.slices import Slice
 
-SCANS: tuple[Scan, ...] = (*jobs.SCANS, *brake.SCANS, *chunks.SCANS, *letters.SCANS, *platform.SCANS, *guards.SCANS)
+SCANS: tuple[Scan, ...] = (
+    *jobs.SCANS,
+    *brake.SCANS,
+    *chunks.SCANS,
+    *letters.SCANS,
+    *platform.SCANS,
+    *rosters.SCANS,
+    *guards.SCANS,
+)
 
 RULES: dict[str, Rule] = {rule.code: rule for scan in SCANS for rule in scan.rules} | {
     rule.code: rule for rule in (*seals.RULES, *prunes.RULES, *audit_chain.RULES)
