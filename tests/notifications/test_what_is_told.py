@@ -118,7 +118,7 @@ def rosters(world: World, **left: int) -> None:
             """INSERT INTO withdrawals.rosters (organisation_id, state, as_of, kind, sha256, people, active, missing,
                 findings, planned_by, accepted_by, accepted_at, failure, failed_at)
             SELECT :o, :state, now(), 'file', 'x', 9, 9, 'withdraw',
-                jsonb_build_object('missing', CAST(:left AS integer)), 'x', 
+                jsonb_build_object('missing', CAST(:left AS integer)), 'x',
                 CASE WHEN :state <> 'planned' THEN 'x' END, CASE WHEN :state <> 'planned' THEN now() END,
                 CASE :state WHEN 'failed' THEN 'IntegrityError: x' END, CASE :state WHEN 'failed' THEN now() END""",
             o=world.organisation_id,
