@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.reports.test_seals import act, days_pass
+from tests.reports.test_seals import act
+from tests.support.ageing import days_pass
 from tests.support.commandline import done, withdrawals
 from tests.world import World
 from worker.database import Database

@@ -1,6 +1,6 @@
 """Let time pass: everything that is there happened earlier."""
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from worker.database import Database
 
@@ -11,26 +11,55 @@ TIMES = {
     "withdrawals.dead_letters": ("opened_at", "closed_at"),
     "withdrawals.audit": ("at",),
     "withdrawals.receipts": ("received_at",),
-    "withdrawals.rosters": ("planned_at", "accepted_at", "done_at"),
+    "withdrawals.rosters": ("planned_at", "accepted_at", "done_at", "failed_at"),
     "withdrawals.brake_volume": ("minute",),
     "lms.enrolments": ("withdrawn_at",),
 }
+
+
+TODAY = "CAST((now() - interval '1 hour') AT TIME ZONE 'UTC' AS date)"
+"""The day that goes on for the seals: for them a day ends an hour after midnight."""
+SEALED = {"withdrawals.audit": "at", "withdrawals.receipts": "received_at"}
 
 
 def years_pass(owner: Database, *, days: int, organisation_id: int | None = None) -> None:
     """As if what is there had happened so many days earlier: of one organisation, or of all, then with the seals."""
     with owner.begin() as connection:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
+        if organisation_id is None:
+            move_seals(connection, days)
         for table, columns in TIMES.items():
             moved = ", ".join(f"{column} = {column} - make_interval(days => :days)" for column in columns)
             connection.execute(
                 text(f"UPDATE {table} SET {moved} WHERE organisation_id = :o OR CAST(:o AS bigint) IS NULL"),
                 {"days": days, "o": organisation_id},
             )
-        if organisation_id is None:
-            for statement in (
-                "UPDATE withdrawals.seals SET day = day - 9999, after = after - 9999",  # days must not meet on the way
-                f"UPDATE withdrawals.seals SET day = day + 9999 - {days}, after = after + 9999 - {days}",
-                f"UPDATE withdrawals.seals SET looked_at = looked_at - interval '{days} days'",
-            ):
-                connection.execute(text(statement))
+
+
+def days_pass(owner: Database, days: int = 1) -> None:
+    """As if what the seals count had happened so many days earlier."""
+    with owner.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        move_seals(connection, days)
+        for table, column in SEALED.items():
+            connection.execute(text(f"UPDATE {table} SET {column} = {column} - interval '{days} days'"))
+
+
+def move_seals(connection: Connection, days: int) -> None:
+    """Move the seals, and see to it that what is new happened today, at whatever time of the day a test runs.
+
+    The template may have been made before midnight, and the first hour of a day belongs to the one before.
+    """
+    for table, column in SEALED.items():
+        connection.execute(
+            text(f"""UPDATE {table} SET {column} = {column} - interval '1 hour'
+            WHERE {column} >= CAST({TODAY} + 1 AS timestamp) AT TIME ZONE 'UTC'""")
+        )
+    for statement in (
+        f"UPDATE withdrawals.seals SET day = {TODAY} WHERE after IS NULL AND looked_at > now() - interval '12 hours'",
+        # by a detour: the days of two seals must not meet on the way
+        "UPDATE withdrawals.seals SET day = day - 9999, after = after - 9999",
+        f"UPDATE withdrawals.seals SET day = day + 9999 - {days}, after = after + 9999 - {days}",
+        f"UPDATE withdrawals.seals SET looked_at = looked_at - interval '{days} days'",
+    ):
+        connection.execute(text(statement))
