@@ -190,13 +190,13 @@ def _undone(world: World, db: Database, settings: Settings) -> None:
 
 
 def _seal(world: World, db: Database) -> None:
-    """As if all of this had happened yesterday and before, and the relay had sealed those days."""
+    """As if all of this had happened two and three days ago, and the relay had sealed those days."""
     with world.owner.begin() as connection:
         for statement in (
             "SET LOCAL session_replication_role = replica",
-            "UPDATE withdrawals.seals SET day = day - 4, last_id = 0, looked_at = looked_at - interval '4 days'",
-            "UPDATE withdrawals.audit SET at = at - interval '1 day' * (1 + id % 2)",
-            "UPDATE withdrawals.receipts SET received_at = received_at - interval '1 day' * (1 + id % 2)",
+            "UPDATE withdrawals.seals SET day = day - 5, last_id = 0, looked_at = looked_at - interval '5 days'",
+            "UPDATE withdrawals.audit SET at = at - interval '1 day' * (2 + id % 2)",
+            "UPDATE withdrawals.receipts SET received_at = received_at - interval '1 day' * (2 + id % 2)",
         ):
             connection.execute(text(statement))
     sealer = Sealer(db)
