@@ -58,7 +58,7 @@ TYPED = (
 
 @pytest.fixture(autouse=True)
 def nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(safe_post, "post", lambda *_, **__: None)
+    monkeypatch.setattr(safe_post, "post", lambda *_, **__: safe_post.Answer(status=204))
 
 
 def _value(estate: Estate) -> st.SearchStrategy[str]:
