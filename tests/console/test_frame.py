@@ -1,4 +1,4 @@
-"""Light or dark: chosen on any page, with and without a script, and known to the server before the page is drawn."""
+"""The frame of every page: the theme, the menu of a phone, and what a script adds; each without a script as well."""
 
 from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
@@ -7,6 +7,13 @@ from tests.support.console import MakeToken, Person, SignIn
 from tests.world import World
 
 DARK_PAGE, LIGHT_PAGE = "rgb(15, 18, 23)", "rgb(246, 247, 249)"
+
+
+_WATCH_SHIFTS = """
+    var moved = 0;
+    new PerformanceObserver(list => list.getEntries().forEach(one => moved += one.value))
+        .observe({type: "layout-shift", buffered: true});
+"""
 
 
 def _colour(page: Page) -> str:
@@ -46,7 +53,10 @@ def test_what_only_a_script_can_do_is_not_offered_without_one(sign_in: SignIn, w
     page.goto("/console/people?learner=anna")
     expect(page.get_by_role("button", name="Copy the external id")).to_have_count(0)
     page = sign_in("viewer", permissions=["clipboard-read", "clipboard-write"])
+    page.add_init_script(_WATCH_SHIFTS)
     page.goto("/console/people?learner=anna")
+    page.get_by_role("button", name="Copy the external id").wait_for()
+    assert page.evaluate("moved") == 0, "what the script adds moves nothing"
     page.get_by_role("button", name="Copy the external id").click()
     expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "anna"
