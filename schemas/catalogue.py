@@ -18,6 +18,8 @@ class Tone(StrEnum):
     WARN = "warn"
     BAD = "bad"
     BUSY = "busy"
+    OUT = "out"
+    """Withdrawn: neither an achievement nor a fault."""
     QUIET = "quiet"
 
 
@@ -104,7 +106,7 @@ STATUSES: dict[Status, StatusEntry] = {
     Status.IN_PROGRESS: StatusEntry("In Progress", "The learner is working on it.", Tone.BUSY),
     Status.MASTERED: StatusEntry("Mastered", "The learner completed the Series.", Tone.GOOD, Phase.ENDED),
     Status.INCOMPLETE: StatusEntry("Incomplete", "The Series ended before the learner did.", phase=Phase.ENDED),
-    Status.WITHDRAWN: StatusEntry("Withdrawn", "The learner was withdrawn.", Tone.GOOD, Phase.WITHDRAWN),
+    Status.WITHDRAWN: StatusEntry("Withdrawn", "The learner was withdrawn.", Tone.OUT, Phase.WITHDRAWN),
 }
 
 
@@ -139,10 +141,10 @@ class OutcomeEntry(Entry):
 
 OUTCOMES: dict[Outcome, OutcomeEntry] = {
     Outcome.WITHDRAWN: OutcomeEntry(
-        "Withdrawn", "The record shows Withdrawn. Progress and history stay.", Tone.GOOD, clean=True
+        "Withdrawn", "The record shows Withdrawn. Progress and history stay.", Tone.OUT, clean=True
     ),
     Outcome.ALREADY_WITHDRAWN: OutcomeEntry(
-        "Already withdrawn", "Nothing changes. The first reason, time and actor stay.", Tone.GOOD, clean=True
+        "Already withdrawn", "Nothing changes. The first reason, time and actor stay.", Tone.OUT, clean=True
     ),
     Outcome.ENROLMENT_ENDED: OutcomeEntry("Had ended", "Mastered or incomplete. An ended enrolment is never touched."),
     Outcome.SUPERSEDED: OutcomeEntry(

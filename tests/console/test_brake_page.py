@@ -31,7 +31,7 @@ def test_limits_are_proposed_and_approved_on_a_page(
     assert 'value="many"' in wrong.text
     ada.post(PAGE, floor="50", percent="5 %", hours="", note="a <b>reorganisation</b>")
     page = ada.get(PAGE)
-    assert '<p class="notice warn" role="status">Proposed.' in page
+    assert '<div class="notice told warn"><p role="status">Proposed.' in page
     assert "a &lt;b&gt;reorganisation&lt;/b&gt;" in page
     assert "Another owner or approver has to approve them." in page
     proposal_id = brake.show(db, organisation_id=world.organisation_id).proposal
@@ -82,7 +82,7 @@ def test_a_held_request_is_amber_and_its_form_is_gone(
     mia.post(f"/console/enrolments/{two}/withdraw", key=field_of(form, "key"), reason="not_required")
     page = mia.get(f"/console/enrolments/{two}")
     assert "waits for approval" not in page, "one learner of a signed-in person is never held"
-    assert '<p class="notice warn" role="status">Accepted as job' in page
+    assert '<div class="notice told warn"><p role="status">Accepted as job' in page
     assert ">Withdraw</button>" not in page
     decide_due(db, environment)
     assert world.status(two) == "withdrawn"
@@ -103,7 +103,7 @@ def test_a_bulk_request_that_is_held_is_amber(client: TestClient, token: MakeTok
     )
     assert answer.status_code == 303
     page = mia.get(answer.headers["location"])
-    assert '<p class="notice warn" role="status">Requested as job' in page
+    assert '<div class="notice told warn"><p role="status">Requested as job' in page
     assert "What used the window" in page
 
 

@@ -86,6 +86,7 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     eventually(lambda: len(world.letters()) == 292)
     page = sign_in("approver", name="mia", js=False)
     page.goto("/console/dead-letters")
+    page.get_by_text("Filters", exact=True).click()
     page.get_by_role("combobox", name="State").select_option("open")
     page.get_by_role("button", name="Filter").click()
     page.get_by_role("combobox", name="Do to all that match").select_option("override")

@@ -25,7 +25,7 @@ def test_what_a_role_may_not_do_is_neither_offered_nor_done(
     viewer = Person(client, token("viewer"))
     page = viewer.get(f"/console/jobs/{running.id}")
     assert "Pause: an operator can do this." in page
-    assert "<button" not in page.split("<main")[1]
+    assert "<button" not in page.split("<main")[1].replace('<button type="button" class="copy', "")
     assert "An approver other than the requester can release it." in viewer.get(f"/console/jobs/{held.id}")
     acts = ("pause", "resume", "cancel", "move", "release", "undo")
     for act in acts:

@@ -74,7 +74,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
     page.get_by_role("link", name="Fire safety").click()
     assert page.url.endswith(f"/console/series/{series_id}")
     page.get_by_label("Learner").fill("ada")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody tr")).to_have_count(1)
     accessible(page) if js else None
     page.get_by_role("link", name=f"Ada {NASTY}").click()

@@ -49,17 +49,21 @@ def test_withdrawn_is_left_out_in_one_click_and_the_file_has_the_same_rows(
         assert download.value.suggested_filename.endswith(f".{name.lower()}")
     lines = csv.DictReader(io.StringIO((tmp_path / "CSV").read_text("utf-8"), newline=""))
     assert {int(line["enrolment_id"]) for line in lines} == set(ids[1:])
+    page.get_by_text("Filters", exact=True).click()
     page.get_by_label("Reason").select_option("learner_declined")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Apply").click()
     says(page, "No enrolment matches this filter.")
     page.get_by_role("link", name="All statuses").click()
     assert _ids(page) == set(ids[:1])
     page.get_by_role("link", name="Outcomes").click()
     assert _ids(page, 2) == {ids[0], 999_999}
+    page.get_by_text("Filters", exact=True).click()
     page.get_by_text("Only some outcomes").first.click()
     page.get_by_label("Not found").check()
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Apply").click()
     assert _ids(page, 2) == {999_999}
+    page.get_by_role("link", name="Remove the filter Outcome: Not found").click()
+    assert _ids(page, 2) == {ids[0], 999_999}
 
 
 def test_the_charts_say_what_they_show(sign_in: SignIn, world: World, db: Database, environment: Settings) -> None:

@@ -8,6 +8,7 @@ from tests.world import World
 
 def test_an_owner_connects_an_hr_system_and_a_machine(sign_in: SignIn, world: World) -> None:
     page = sign_in("owner", name="ada", viewport={"width": 390, "height": 800})
+    page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Settings").click()
     says(page, "No HR source yet")
     page.get_by_label("Name").fill("payroll")

@@ -1,6 +1,7 @@
 """Templates: Jinja2, everything escaped, with the filters that all pages share."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from pathlib import Path
@@ -13,11 +14,13 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from worker.access.persons import shown_name
-from worker.web.console.words import plain, sentence, tone, word
+from worker.web.console.words import ENTRIES, plain, sentence, tone, word
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PATH = "/console"
+THEME = "withdrawals_theme"
+"""Cookie: the scheme that somebody chose for this browser, `light` or `dark`. Without it the device decides."""
 
 POLICY = "; ".join(
     (
@@ -43,7 +46,13 @@ HEADERS = {
 
 def render(template: str, request: Request, **shown: Any) -> str:
     """A page as HTML. `view` is None where nobody is signed in; `message` says what the last act did."""
-    values: dict[str, Any] = {"view": None, "message": "", **shown}
+    theme = request.cookies.get(THEME)
+    values: dict[str, Any] = {
+        "view": None,
+        "message": "",
+        "theme": theme if theme in ("light", "dark") else "",
+        **shown,
+    }
     return _environment().get_template(template).render(request=request, path=request.url.path, **values)
 
 
@@ -61,7 +70,7 @@ def _environment() -> jinja2.Environment:
         "word": word, "sentence": sentence, "tone": tone, "plain": plain,
         "who": _who,
     }  # fmt: skip
-    environment.globals |= {"query": _query, "asset": asset}
+    environment.globals |= {"query": _query, "chosen": _chosen, "asset": asset}
     return environment
 
 
@@ -149,6 +158,23 @@ def _query(context: Context, **changes: object) -> str:
         several = value if isinstance(value, list | tuple) else [value]
         kept += [(name, str(item)) for item in several if item is not None]
     return request.url.path + (f"?{urlencode(kept)}" if kept else "")
+
+
+@jinja2.pass_context
+def _chosen(context: Context, labels: Mapping[str, str], shown: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """The conditions in this page's address: each with its label, its value in words, and the address without it.
+
+    `labels`: of the parameters that are conditions; `shown`: words for values that are no codes.
+    """
+    request: Request = context["request"]
+    given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value.strip()]
+    found = []
+    for at, (name, value) in enumerate(given):
+        if name in labels:
+            rest = urlencode(given[:at] + given[at + 1 :])
+            text = shown.get(value) or (word(value) if value in ENTRIES else value)
+            found.append((labels[name], text, request.url.path + (f"?{rest}" if rest else "")))
+    return found
 
 
 @cache

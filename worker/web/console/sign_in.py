@@ -37,7 +37,10 @@ def sign_in(
     refuse_other_sites(request)
     if not context.settings.console_tokens:
         raise ProblemError(403, "forbidden", "People do not sign in with a token here.")
-    status, error = 401, "Token not recognised. To make one: withdrawals tokens create --role viewer"
+    status, error = (
+        401,
+        "Token not recognised. Check that you copied all of it, or ask whoever runs the service for another.",
+    )
     cookie = None
     try:
         cookie = sessions.sign_in(

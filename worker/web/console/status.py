@@ -1,4 +1,4 @@
-"""The state of the service, as the overview page shows it: what runs, what waits, what failed.
+"""The state of the service: what runs, what is due, what is broken. For the system page and for the overview.
 
 Each part is read in a transaction of its own, so that a part that fails does not hide the others.
 """
@@ -10,18 +10,11 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from schemas.brake import BrakeLimits
-from schemas.desk import Overview as LettersOverview
-from schemas.job_filter import JobFilter
-from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import desk
 from worker.errors import describe
-from worker.jobs import brake
-from worker.ledger import gauges, job_lists, leader, processes, series_library
+from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import Leader
 from worker.ledger.processes import ProcessCount
-from worker.records import Job
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +41,6 @@ class ServiceStatus:
     processes: dict[str, ProcessCount] | None
     due: tuple[int, float] | None
     """Due chunks of all organisations, and the seconds that the oldest has waited."""
-    jobs: dict[str, int] | None
-    letters: LettersOverview | None
-    brake: BrakeLimits | None
-    last: list[Job] | None
-    has_enrolments: bool | None
     leader: Leader | None
     """The relay that leads."""
     missing: list[str] = field(default_factory=list)
@@ -81,38 +69,41 @@ class ServiceStatus:
         return found.running if found else 0
 
 
-def read_status(
-    database: Database, settings: Settings, organisation_id: int, *, ping_broker: Callable[[], object]
-) -> ServiceStatus:
-    """Read every part once. `ping_broker` raises when Redis cannot be reached."""
-    missing: list[str] = []
+@dataclass(slots=True)
+class PartReader:
+    """Reads the parts of a page one by one. A part that cannot be read is None, and its name is kept."""
 
-    def read(name: str, read_part: Callable[[], T]) -> T | None:
+    database: Database
+    missing: list[str] = field(default_factory=list)
+
+    def read(self, name: str, read_part: Callable[[], T]) -> T | None:
+        """A part, or None."""
         try:
             return read_part()
         except Exception as error:
             log.warning("overview.part_failed", part=name, error_class=describe(error)[0])
-            missing.append(name)
+            self.missing.append(name)
             return None
 
-    def query(name: str, statement: Callable[[Connection], T]) -> T | None:
+    def query(self, name: str, statement: Callable[[Connection], T]) -> T | None:
+        """A part that one transaction reads, or None."""
+
         def in_transaction() -> T:
-            with database.begin() as connection:
+            with self.database.begin() as connection:
                 return statement(connection)
 
-        return read(name, in_transaction)
+        return self.read(name, in_transaction)
 
+
+def read_status(database: Database, *, ping_broker: Callable[[], object]) -> ServiceStatus:
+    """Read every part once. `ping_broker` raises when Redis cannot be reached."""
+    parts = PartReader(database)
     return ServiceStatus(
         broker=_is_reachable(ping_broker),
-        processes=query("processes", processes.count_by_kind),
-        leader=query("the relay", leader.read),
-        due=query("due work", gauges.due_chunks),
-        jobs=query("jobs in progress", lambda found: gauges.unfinished_jobs(found, organisation_id)),
-        letters=read("dead letters", lambda: desk.overview(database, settings, organisation_id)),
-        brake=read("the brake", lambda: brake.show(database, organisation_id=organisation_id)),
-        last=query("latest jobs", lambda found: job_lists.list_jobs(found, organisation_id, JobFilter(), limit=10)),
-        has_enrolments=query("enrolments", lambda found: series_library.has_enrolments(found, organisation_id)),
-        missing=missing,
+        processes=parts.query("processes", processes.count_by_kind),
+        leader=parts.query("the relay", leader.read),
+        due=parts.query("due work", gauges.due_chunks),
+        missing=parts.missing,
     )
 
 

@@ -6,6 +6,40 @@ const each = (selector, act) => document.querySelectorAll(selector).forEach(act)
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone) document.cookie = `withdrawals_zone=${zone}; path=/console; samesite=lax; max-age=31536000`;
 
+// What only works with this script is shown from now on; its place was kept.
+document.documentElement.classList.add("script");
+
+// Light or dark: the server reads the cookie, so that the next page does not flash. Without this script a form does it.
+each("[data-theme-switch] button", (button) => button.addEventListener("click", (event) => {
+  event.preventDefault();
+  const { value } = button, root = document.documentElement;
+  document.cookie = `withdrawals_theme=${value}; path=/console; samesite=lax; max-age=${value === "system" ? 0 : 31536000}`;
+  if (value === "system") delete root.dataset.theme; else root.dataset.theme = value;
+  document.querySelector('meta[name="color-scheme"]').content = value === "system" ? "light dark" : value;
+  each("[data-theme-switch] button", (one) => one.setAttribute("aria-pressed", String(one === button)));
+}));
+
+// A few words at the foot of the page, for what has no other trace.
+const toast = (text) => {
+  document.querySelector(".toast")?.remove();
+  const shown = document.createElement("p");
+  shown.className = "toast";
+  shown.setAttribute("role", "status");
+  document.body.append(shown);
+  shown.textContent = text;
+  setTimeout(() => shown.remove(), 4000);
+};
+
+// <button data-copy="…"> copies a text; <button data-dismiss> closes the message that it stands in.
+document.addEventListener("click", async (event) => {
+  const copy = event.target.closest("[data-copy]");
+  if (copy) {
+    const done = await navigator.clipboard?.writeText(copy.dataset.copy).then(() => true, () => false);
+    toast(done ? "Copied" : "This browser does not let pages copy. Select the text instead.");
+  }
+  event.target.closest("[data-dismiss]")?.closest(".notice").remove();
+});
+
 // A link of `withdrawals up` has its code behind the `#`, which no server sees. A page that is only made ready waits.
 each("form[data-code]", (form) => {
   const code = location.hash.slice(1);
