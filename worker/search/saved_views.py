@@ -33,10 +33,14 @@ def save(database: Database, *, organisation_id: int, wanted: ViewRequest, who: 
     conditions = parse(wanted.list, wanted.filter)
     key = _key(who)
 
+    def find(connection: Connection) -> ViewRecord | None:
+        return saved_views.find_by_name(connection, organisation_id, key, list_name=wanted.list, name=wanted.name)
+
     def work(connection: Connection) -> ViewRecord:
-        if saved_views.count_own(connection, organisation_id, key) >= MOST:
+        known = find(connection)
+        if known is None and saved_views.count_own(connection, organisation_id, key) >= MOST:
             raise ConflictError(f"you have {MOST} saved views already; delete one first")
-        made = saved_views.insert_view(
+        made = known or saved_views.insert_view(
             connection,
             organisation_id,
             key,
@@ -46,15 +50,13 @@ def save(database: Database, *, organisation_id: int, wanted: ViewRequest, who: 
             filter=conditions,
             shared=wanted.shared,
         )
-        if made is not None:
-            _audit(connection, organisation_id, who, "view.save", made)
-            return made
-        known = saved_views.find_by_name(
-            connection, organisation_id, key, list_name=wanted.list, name=wanted.name
-        )  # fmt: skip
-        if known is None or (known.filter, known.shared) != (conditions, wanted.shared):
+        if made is None:  # saved at the same time
+            known = made = find(connection)
+        if made is None or (made.filter, made.shared) != (conditions, wanted.shared):
             raise ConflictError("name: you have another view of this list with this name")
-        return known  # the answer to the first call was lost
+        if known is None:
+            _audit(connection, organisation_id, who, "view.save", made)
+        return made
 
     return _shown(database.run(work), key)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Form
 from starlette.responses import Response
 
 from schemas.catalogue import Role
-from schemas.saved_views import ListName, SavedView, ViewChange, ViewRequest
+from schemas.saved_views import CONDITIONS, ListName, SavedView, ViewChange, ViewRequest
 from worker.errors import ConflictError, InvalidInputError
 from worker.ids import LARGEST
 from worker.search import saved_views
@@ -135,7 +135,9 @@ def _page(view: View, *, error: str = "", status: int = 200) -> Response:
 
 def _address(name: ListName, conditions: Mapping[str, Any], **more: object) -> str:
     """The list with these conditions."""
-    given = {**conditions, **more}
+    fields = [*CONDITIONS[name].model_fields]  # the database does not keep their order
+    ordered = sorted(conditions, key=lambda field: fields.index(field) if field in fields else len(fields))
+    given = {**{field: conditions[field] for field in ordered}, **more}
     path = _PATHS.get(name, f"{PATH}/series")
     if name is ListName.ENROLMENTS and str(given.get("series_id")).isdigit():
         path = f"{PATH}/series/{min(int(given.pop('series_id')), LARGEST)}"

@@ -30,6 +30,7 @@ window.addEventListener("pageshow", () => each("form[data-sent]", (form) => dele
 // A table that is loaded again is made selectable again, in place of the one before.
 const selecting = new WeakMap();
 const makeSelectable = (table) => {
+  if (table.dataset.form && !document.getElementById(table.dataset.form)) return;
   const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form") ?? document.getElementById(table.dataset.form);
   const address = new URL(location.href);
   address.searchParams.delete("cursor");
