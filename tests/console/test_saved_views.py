@@ -41,6 +41,10 @@ def test_a_view_is_saved_opened_shared_renamed_and_deleted(
     }
     ada.post(HERE, 303, list="jobs", filter='{"status": "x"}', name="Wrong")
     assert "The view was not saved. filter.status" in ada.get("/console/jobs")
+    for odd in ('{"\\ud800": 1}', '{"requested_by": "\\ud800"}', '{"requested_by": "\\u0000"}', '{"x": {"x": 1}}'):
+        assert ada.post(HERE, list="jobs", filter=odd, name="Odd").headers["location"] == "/console/jobs", odd
+    for broken in ("[" * 9_000, "{", "7", '"x"'):
+        ada.post(HERE, 422, list="jobs", filter=broken, name="Broken")
     ada.post(HERE, list="jobs", filter='{"state": "queued"}', name="Waiting <b>")
     ada.post(HERE, list="jobs", filter='{"state": "queued"}', name="Waiting <b>")
     assert len(saved(world)) == 1, "the same form sent twice is one view"

@@ -148,8 +148,9 @@ def describe_rule(rule: Rule | ShownRule) -> str:
 
 def describe_size(rule: Rule | ShownRule) -> str:
     """How much a rule lets one person do alone, in words."""
-    if rule.act in HELD and rule.alone_up_to is not None:
-        return f"held past {rule.alone_up_to:,} learners in the brake's window"
+    if rule.act in HELD:
+        limit = "no limit but the brake's own"
+        return limit if rule.alone_up_to is None else f"held past {rule.alone_up_to:,} learners in the brake's window"
     if rule.alone_up_to is None:
         return "never needs a second person"
     if rule.alone_up_to == 0:

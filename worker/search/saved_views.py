@@ -143,12 +143,17 @@ def parse(list_name: ListName, given: dict[str, Any]) -> dict[str, Any]:
         found = CONDITIONS[list_name].model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        name = ".".join(["filter", *map(str, fault["loc"][:1])])
+        name = ".".join(["filter", *(_printable(part) for part in fault["loc"][:1])])
         raise InvalidInputError(f"{name}: {fault['msg'].removeprefix('Value error, ')}") from None
     conditions = found.model_dump(mode="json", exclude_none=True)
     if not conditions:
         raise InvalidInputError("filter: give at least one condition")
     return conditions
+
+
+def _printable(name: object) -> str:
+    """The name of a condition, which may be any text that JSON can spell."""
+    return "".join(one for one in str(name)[:40] if one.isprintable())
 
 
 def _find_own(connection: Connection, organisation_id: int, view_id: int, key: str) -> ViewRecord:

@@ -97,7 +97,7 @@ def save(
         wanted = parse(ViewRequest, list=list_name, name=name, filter=given, shared=shared)
         made = view.act(partial(saved_views.save, wanted=wanted))
     except (InvalidInputError, ConflictError) as refused:
-        return view.go(_address(list_name, given), f"The view was not saved. {refused}", tone="warn")
+        return view.go(_back(list_name, given), f"The view was not saved. {refused}", tone="warn")
     return view.go(_address(made.list, made.filter, view=made.id), f"The view “{made.name}” is saved.")
 
 
@@ -146,6 +146,14 @@ def _address(name: ListName, conditions: Mapping[str, Any], **more: object) -> s
     return path + (f"?{urlencode(query, doseq=True)}" if query else "")
 
 
+def _back(name: ListName, given: dict[str, Any]) -> str:
+    """The list whose filter was sent; without the filter if the list does not take it."""
+    try:
+        return _address(name, saved_views.parse(name, given))
+    except InvalidInputError:
+        return _PATHS.get(name, f"{PATH}/series")
+
+
 def _as_field(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
@@ -153,7 +161,7 @@ def _as_field(value: Any) -> Any:
 def _read(conditions: str) -> dict[str, Any]:
     try:
         found = json.loads(conditions or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InvalidInputError("The form is incomplete. Reload the page, and send it again.")
