@@ -101,6 +101,18 @@ class PolicyRequest(Request):
         return self
 
 
+class RuleChange(Request):
+    """Another rule for one act and source; the other rules stay."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    act: GuardedAct
+    source: Source | None = None
+    rule: Rule | None
+    """None: it follows the default again."""
+    note: Note | None = None
+
+
 class ShownRule(BaseModel):
     """A rule that applies now."""
 

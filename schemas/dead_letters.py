@@ -1,7 +1,7 @@
 """Dead letters: the one filter of lists, groups and acts on all that match; and acts on single letters."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -13,6 +13,10 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 
 NOBODY = "none"
 """In a filter, letters that nobody looks after."""
+
+
+LetterOrder = Literal["due", "newest", "oldest"]
+"""What a list of letters begins with: what is overdue for longest, or the newest or oldest number."""
 
 
 class LetterFilter(Request):

@@ -8,6 +8,9 @@ from .catalogue import JobState, Reason, Source
 from .dead_letters import Word
 from .jobs import Id, Moment
 
+JobOrder = Literal["newest", "oldest"]
+"""What a list of jobs begins with."""
+
 
 class JobConditions(BaseModel):
     """What a job can be selected by, whatever its state."""

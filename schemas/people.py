@@ -84,7 +84,9 @@ class PersonHistory(_Read):
     jobs: list[PersonJob]
     dead_letters: list[LetterInHistory]
     protections: list[Protection]
-    approvals: list[Event] = Field(description="What a second person decided: releases, remedies, protections lifted.")
+    approvals: list[Event] = Field(
+        description="What was asked of a second person, and what they decided: releases, remedies, protections lifted."
+    )
     history: list[Event] = Field(description="All of it by time.")
     cut: list[str] = Field(description="Of which of these lists there is more than is shown.")
 

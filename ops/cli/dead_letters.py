@@ -1,6 +1,6 @@
 """Dead letters: list, show."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
@@ -8,9 +8,10 @@ from ops.cli import common
 from ops.cli.common import AsJson, Limit, Organisation
 from ops.cli.letter_filter import takes_filter
 from schemas.catalogue import LetterState
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterFilter, LetterOrder
 from worker.config import settings
 from worker.dead_letters import decision_receipts, desk, diagnosis, remedies
+from worker.errors import unknown_value
 from worker.records import DeadLetter
 
 group = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be done, why, and what to do about it.")
@@ -20,6 +21,7 @@ group = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be 
 @takes_filter()
 def list_letters(
     wanted: LetterFilter,
+    sort: Annotated[str, typer.Option(help="Which letters come first: due, newest or oldest.")] = "due",
     limit: Limit = None,
     cursor: Annotated[str | None, typer.Option(help="Where to go on: next_cursor of the page before.")] = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, for other commands.")] = False,
@@ -27,10 +29,14 @@ def list_letters(
     json: AsJson = False,
 ) -> None:
     """List dead letters: open ones first, the longest overdue at the top; then closed ones, newest first."""
+    if sort not in get_args(LetterOrder):
+        raise unknown_value("--sort", sort, get_args(LetterOrder))
     most = common.page_size(limit, json or only_ids)
     with common.database() as db:
         org = common.organisation_id(db, organisation)
-        found = desk.list_letters(db, settings(), org, wanted, cursor=cursor, limit=most)
+        found = desk.list_letters(
+            db, settings(), org, wanted, cursor=cursor, limit=most, sort=cast("LetterOrder", sort)
+        )
         late = 0 if json or only_ids else desk.count_overdue(db, settings(), org, wanted)
     if json:
         documents = [document(letter) for letter in found.items]

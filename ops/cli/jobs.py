@@ -1,7 +1,7 @@
 """Submit, list, show and cancel jobs."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -13,9 +13,9 @@ from schemas.brake import BrakeForecast
 from schemas.catalogue import JobState
 from schemas.catalogue import Reason as ReasonCode
 from schemas.events import PersonEvent
-from schemas.job_filter import JobConditions, JobFilter
+from schemas.job_filter import JobConditions, JobFilter, JobOrder
 from schemas.jobs import JobRequest
-from worker.errors import InvalidInputError
+from worker.errors import InvalidInputError, unknown_value
 from worker.jobs import show
 from worker.jobs.control import cancel
 from worker.jobs.submit import submit
@@ -128,18 +128,23 @@ def list_jobs(
             help=f"Repeatable; conditions add up. NAME is one of: {', '.join(JobConditions.model_fields)}.",
         ),
     ] = None,
+    sort: Annotated[str, typer.Option(help="Which jobs come first: newest or oldest.")] = "newest",
     limit: Limit = None,
     cursor: Cursor = None,
     only_ids: Annotated[bool, typer.Option("--ids", help="Print only the ids, for other commands.")] = False,
     organisation: Organisation = None,
     json: AsJson = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first unless --sort says otherwise."""
+    if sort not in get_args(JobOrder):
+        raise unknown_value("--sort", sort, get_args(JobOrder))
     with common.in_organisation(organisation) as (db, org):
         most = common.page_size(limit, json or only_ids)
         conditions = parse_filter(JobConditions, where or []).model_dump()
         wanted = JobFilter(**conditions, state=state)
-        found = show.list_jobs(db, organisation_id=org, wanted=wanted, before=cursor, limit=most)
+        found = show.list_jobs(
+            db, organisation_id=org, wanted=wanted, last=cursor, limit=most, sort=cast("JobOrder", sort)
+        )
     if only_ids and not json:
         common.out.print(" ".join(str(job.id) for job in found))
         return

@@ -8,7 +8,7 @@ from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
 from schemas.approvals import Policies, PolicyRequest
 from schemas.catalogue import GuardedAct
-from worker.access import approvals
+from worker.access import policies
 from worker.errors import InvalidInputError
 
 group = typer.Typer(
@@ -29,7 +29,7 @@ Rules = Annotated[
 def show(organisation: Organisation = None, json: AsJson = False) -> None:
     """Show the rules that apply now, and those that wait for a second person."""
     with common.database() as db:
-        found = approvals.read_policies(db, organisation_id=common.organisation_id(db, organisation))
+        found = policies.read(db, organisation_id=common.organisation_id(db, organisation))
     _print(found, json)
 
 
@@ -44,7 +44,7 @@ def set_policies(
     """Set all rules; an act without one follows the default. If somebody else could approve this, it waits for them."""
     wanted = common.parse(PolicyRequest, rules=[_parse(given) for given in rule or []], note=note)
     with common.acting(organisation, acting) as (db, org, who):
-        found = approvals.set_policies(db, organisation_id=org, wanted=wanted, who=who)
+        found = policies.replace(db, organisation_id=org, wanted=wanted, who=who)
     _print(found, json)
 
 
@@ -62,6 +62,6 @@ def _print(found: Policies, json: bool) -> None:
         return
     for rule in found.rules:
         default = "" if rule.own else " (default)"
-        common.out.print(f"{approvals.describe_rule(rule)}{default}", markup=False)
+        common.out.print(f"{policies.describe_rule(rule)}{default}", markup=False)
     if found.approval is not None:
         common.out.print(f"approval {found.approval.id} waits: {found.approval.consequence}", markup=False)

@@ -42,6 +42,7 @@ _GROUPS = {
     "sessions": ("sessions",),
     "sources": ("sources",),
     "tokens": ("tokens",),
+    "views": ("saved_views",),
     "webhooks": ("webhooks",),
 }
 """Groups of commands: the first module has the `group`, the others add to it by `register(group)`."""

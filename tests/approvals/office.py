@@ -10,8 +10,7 @@ from schemas.job_filter import ReleaseFilter
 from schemas.protections import ProtectionRequest
 from tests.support.racing import job_state
 from tests.world import World, decide_due
-from worker.access import approvals as asking
-from worker.access import tokens
+from worker.access import policies, tokens
 from worker.access.persons import Actor
 from worker.approvals import decisions
 from worker.config import Settings
@@ -47,7 +46,7 @@ class Office:
 
     def set_policies(self, who: Actor, note: str | None = None, *, rules: list[dict[str, Any]]) -> Policies:
         wanted = PolicyRequest.model_validate({"rules": rules, "note": note})
-        return asking.set_policies(self.db, **self.organisation, wanted=wanted, who=who)
+        return policies.replace(self.db, **self.organisation, wanted=wanted, who=who)
 
     def letters(self, count: int = 1) -> list[int]:
         """Open letters of enrolments that a pathway owns, each of a learner of their own."""

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
 from schemas.protections import ProtectionRequest
+from schemas.saved_views import ListName, ViewRequest
 from tests.approvals.office import Office
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
 from tests.support.incoming import make_registered
@@ -19,6 +20,7 @@ from worker.dead_letters import runs
 from worker.errors import SecondPersonNeededError
 from worker.jobs.files import uploads
 from worker.people import protections
+from worker.search import saved_views
 from worker.search.keeper import keep_all
 from worker.web.console.app import ROUTERS
 from worker.webhooks import endpoints
@@ -61,6 +63,12 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         events=["job.held", "enrolment.withdrawn"],
         actor="token:mia",
     )
+    kept_view = saved_views.save(
+        db,
+        organisation_id=world.organisation_id,
+        wanted=ViewRequest(list=ListName.JOBS, name="Held for long", filter={"state": "held"}, shared=True),
+        who=Actor("token:anna"),
+    )
     letters = [str(letter.id) for letter in world.letters()]
     office = Office(db, world, environment)
     office.rules(override=0)
@@ -84,8 +92,11 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/settings/notifications": [""],
         "/console/settings/tokens": [""],
         "/console/settings/members": [""],
+        "/console/settings/policies": [""],
         "/console/settings/retention": [""],
         "/console/system": [""],
+        "/console/views": [""],
+        "/console/views/{view_id}": [f"/{kept_view.id}"],
         "/console/series": ["", "?q=nothing-is-called-so"],
         "/console/series/{series_id}": [f"/{series}", f"/{series}?status=mastered", f"/{series}?enrolled_from=soon"],
         "/console/enrolments": ["", "?learner=anna"],
@@ -96,6 +107,9 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
         "/console/withdraw/file/{upload_id}": [f"/{kept.id}?job={done.id}"],
         "/console/jobs": ["", "?state=held"],
+        "/console/jobs/act": [
+            f"/act?act={act}&ids={later.id}&ids={held.id}&ids={done.id}" for act in ("cancel", "release")
+        ],
         "/console/jobs/{job_id}": [f"/{job}" for job in jobs],
         "/console/jobs/{job_id}/cancel": [f"/{later.id}/cancel"],
         "/console/jobs/{job_id}/move": [f"/{later.id}/move"],

@@ -303,7 +303,7 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(
             assert [job.id for job in found] == [claimed, died, begun]
             assert {job.state for job in found} == {JobState.RUNNING}
             one = job_lists.list_jobs(
-                connection, world.organisation_id, JobFilter(state=JobState.RUNNING), before=died, limit=1
+                connection, world.organisation_id, JobFilter(state=JobState.RUNNING), last=died, limit=1
             )
             assert [job.id for job in one] == [begun]
 

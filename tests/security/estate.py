@@ -16,6 +16,7 @@ from schemas.jobs import JobRequest
 from schemas.notifications import NotificationRequest
 from schemas.protections import ProtectionRequest
 from schemas.rosters import RosterRequest
+from schemas.saved_views import ListName, ViewRequest
 from tests.support.web import make_source
 from tests.world import World, decide_due
 from worker.access import sessions, tokens
@@ -30,6 +31,7 @@ from worker.jobs.submit import Requester, submit
 from worker.ledger import approvals, members, notification_messages, webhook_deliveries
 from worker.notifications import targets
 from worker.people import events, protections, rosters
+from worker.search import saved_views
 from worker.webhooks import endpoints
 
 FOREIGN = "zz-of-the-other-house"
@@ -132,6 +134,8 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
     world.learner(f"held-{mark}")
     wanted = ProtectionRequest(learner_external_id=f"held-{mark}", kind="legal_hold", reason=mark)
     hold = protections.protect(db, organisation_id=organisation_id, wanted=wanted, who=Actor(f"test:{mark}"))
+    wanted_view = ViewRequest(list=ListName.JOBS, name=mark, filter={"requested_by": mark}, shared=True)
+    view = saved_views.save(db, organisation_id=organisation_id, wanted=wanted_view, who=Actor(f"test:{mark}"))
     receipt = events.record(db, Requester(organisation_id, f"hr:{mark}", f"hr:{mark}", mark), mark, back)
     return Holding(
         organisation_id,
@@ -146,6 +150,7 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "target_id": target.id,
             "message_id": message_id,
             "receipt_id": receipt.id,
+            "view_id": view.id,
             "proposal_id": proposal.id,
             "approval_id": _approval(db, organisation_id, letter, mark),
             "source_id": world.one("SELECT max(id) FROM withdrawals.sources"),

@@ -192,6 +192,7 @@ def _through_every_door(
         assert answer.status_code < 300, answer.text
         return answer.json()
 
+    call("/views", {"list": "jobs", "name": f"Of {NAME}", "filter": {"learner_external_id": PERSON}})
     call("/jobs", {"reason": "not_required", "enrolment_ids": others, "note": f"as for {PERSON} and {NAME}"})
     assert hr.send({**event(PERSON), "data": {"external_id": PERSON, "effective_at": "soon"}}).status_code == 422
     decide_due(db, settings)
@@ -225,8 +226,8 @@ WHERE_IT_WAS = {
     "audit.actor", "audit.detail", "audit.note", "chunks.learner_external_id", "dead_letters.assignee",
     "dead_letters.evidence", "dead_letters.learner_external_id", "jobs.file_name", "jobs.idempotency_key",
     "jobs.learner_external_id", "jobs.note", "jobs.request_id", "jobs.requested_by", "person_events.external_id",
-    "persons.external_id", "receipts.idempotency_key", "scim_users.external_id", "tokens.name", "upload_parts.content",
-    "uploads.requested_by",
+    "persons.external_id", "receipts.idempotency_key", "saved_views.filter", "saved_views.name",
+    "scim_users.external_id", "tokens.name", "upload_parts.content", "uploads.requested_by",
 }  # fmt: skip
 
 

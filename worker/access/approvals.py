@@ -13,11 +13,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from schemas.approvals import Approval, Policies, PolicyRequest, Rule, ShownRule
+from schemas.approvals import Approval, Rule
 from schemas.catalogue import GuardedAct, Role
 from worker.access.persons import Actor, member_actor, member_id
-from worker.database import Database
-from worker.errors import ConflictError, InvalidInputError, SecondPersonNeededError
+from worker.errors import ConflictError, SecondPersonNeededError
 from worker.ledger import approvals, jobs, sessions, tokens
 from worker.ledger.approvals import AskedFor
 
@@ -86,7 +85,12 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
 
 def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) -> bool:
     """Whether rules of the organisation limit an act: without any, nothing has to be counted or locked."""
-    return any(rule.act is act and rule.alone_up_to is not None for rule in _own(connection, organisation_id))
+    return any(rule.act is act and rule.alone_up_to is not None for rule in read_own(connection, organisation_id))
+
+
+def read_own(connection: Connection, organisation_id: int) -> list[Rule]:
+    """The rules that an organisation has set itself."""
+    return [Rule.model_validate(rule) for rule in approvals.read_rules(connection, organisation_id)]
 
 
 def requester(asked: AskedFor) -> Actor:
@@ -149,74 +153,6 @@ def needed(asked: Approval) -> SecondPersonNeededError:
     )
 
 
-def read_policies(database: Database, *, organisation_id: int) -> Policies:
-    """The rules that apply now, and those that wait for a second person."""
-    with database.begin() as connection:
-        own = _own(connection, organisation_id)
-        waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
-    set_for_act = {rule.act for rule in own if rule.source is None}
-    shown = [ShownRule(**rule.model_dump(), own=True) for rule in own]
-    defaults = [
-        ShownRule(act=act, source=None, alone_up_to=0 if act is GuardedAct.POLICIES else ALONE, own=False)
-        for act in GuardedAct
-        if act not in set_for_act
-    ]
-    order = list(GuardedAct)
-    rules = sorted([*shown, *defaults], key=lambda rule: (order.index(rule.act), rule.source or ""))
-    return Policies(rules=rules, approval=waiting.approval if waiting else None)
-
-
-def set_policies(database: Database, *, organisation_id: int, wanted: PolicyRequest, who: Actor) -> Policies:
-    """Change who may do what alone: at once while nobody else could approve it, else once somebody has.
-
-    Raises:
-        InvalidInputError: these are the rules already.
-        ConflictError: other rules wait for a second person.
-        SecondPersonNeededError: it waits as an approval now.
-    """
-    rules = [rule.model_dump(mode="json") for rule in wanted.rules]
-
-    def work(connection: Connection) -> Approval | None:
-        jobs.lock_settings(connection, organisation_id)
-        before = approvals.read_rules(connection, organisation_id)
-        if rules == before:
-            raise InvalidInputError("rules: these are the rules already. Nothing was changed.")
-        waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
-        if waiting is not None and waiting.arguments["rules"] != rules:
-            raise ConflictError(
-                f"approval {waiting.approval.id} by {waiting.approval.requested_by} waits with other rules: "
-                "it is approved, rejected or withdrawn first"
-            )
-        change = Wanted(
-            GuardedAct.POLICIES,
-            "policies",
-            _describe_change(wanted.rules),
-            {"rules": rules, "before": before},
-            wanted.note,
-        )
-        asked = ask_if_needed(connection, organisation_id, change, who)
-        if asked is None:
-            _write_rules(connection, organisation_id, before, rules, who, wanted.note)
-        return asked
-
-    require(database.run(work))
-    log.info("policies.set", organisation_id=organisation_id, rules=len(rules))
-    return read_policies(database, organisation_id=organisation_id)
-
-
-def set_approved(connection: Connection, organisation_id: int, asked: AskedFor, _: Actor) -> None:
-    """Change the policies as an approval says.
-
-    Raises:
-        ConflictError: they have changed since it was asked for.
-    """
-    before = approvals.read_rules(connection, organisation_id)
-    if before != asked.arguments["before"]:
-        raise ConflictError("the policies have changed since this was asked for; reject it, and ask again if needed")
-    rules = asked.arguments["rules"]
-    _write_rules(connection, organisation_id, before, rules, requester(asked), asked.approval.reason)
-
-
 def audit(
     connection: Connection, organisation_id: int, who: Actor, action: str, note: str | None, **detail: object
 ) -> None:
@@ -236,7 +172,7 @@ def _find_limit(connection: Connection, organisation_id: int, wanted: Wanted, wh
     if wanted.act is GuardedAct.POLICIES:
         return 0 if _has_second_person(connection, organisation_id, who) else None
     rules: dict[tuple[str, str | None], int | None] = {
-        (rule.act, rule.source): rule.alone_up_to for rule in _own(connection, organisation_id)
+        (rule.act, rule.source): rule.alone_up_to for rule in read_own(connection, organisation_id)
     }
     with_rules = [source for source in wanted.sizes if source is not None and (wanted.act, source) in rules]
     others = [size for source, size in wanted.sizes.items() if source not in with_rules]
@@ -253,38 +189,3 @@ def _has_second_person(connection: Connection, organisation_id: int, who: Actor)
         if not who.is_known_to_be(one):
             return True
     return False
-
-
-def _own(connection: Connection, organisation_id: int) -> list[Rule]:
-    return [Rule.model_validate(rule) for rule in approvals.read_rules(connection, organisation_id)]
-
-
-def _write_rules(
-    connection: Connection,
-    organisation_id: int,
-    before: list[dict[str, Any]],
-    rules: list[dict[str, Any]],
-    who: Actor,
-    note: str | None,
-) -> None:
-    approvals.set_rules(connection, organisation_id, rules)
-    audit(connection, organisation_id, who, "policies.set", note, before=before, after=rules)
-
-
-def _describe_change(rules: list[Rule]) -> str:
-    if not rules:
-        return "Every act follows the default again."
-    return "From then on: " + "; ".join(map(describe_rule, rules)) + ". Any other act follows the default."
-
-
-def describe_rule(rule: Rule | ShownRule) -> str:
-    """A rule in words: `override from hr: alone up to 10 learners`."""
-    of = f"{rule.act}" + (f" from {rule.source}" if rule.source else "")
-    if rule.act in HELD and rule.alone_up_to is not None:
-        return f"{of}: held past {rule.alone_up_to:,} learners in the brake's window"
-    if rule.alone_up_to is None:
-        return f"{of}: never needs a second person"
-    if rule.alone_up_to == 0:
-        return f"{of}: always needs a second person"
-    unit = "learner" + ("" if rule.alone_up_to == 1 else "s")
-    return f"{of}: one person alone up to {rule.alone_up_to:,} {unit}"

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from schemas.approvals import Approval, Waiting
 from schemas.catalogue import GuardedAct
 from worker.access import approvals as asking
-from worker.access import tokens
+from worker.access import policies, tokens
 from worker.access.persons import Actor
 from worker.database import Database
 from worker.dead_letters import remedies, runs
@@ -40,7 +40,7 @@ _ACTS: dict[GuardedAct, Act] = {
     GuardedAct.CASCADE: _act_on_letters,
     GuardedAct.LIFT: protections.lift_approved,
     GuardedAct.TOKEN: tokens.create_approved,
-    GuardedAct.POLICIES: asking.set_approved,
+    GuardedAct.POLICIES: policies.set_approved,
 }
 
 

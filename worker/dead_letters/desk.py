@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas import desk as wire
-from schemas.dead_letters import LetterFilter
+from schemas.dead_letters import LetterFilter, LetterOrder
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import diagnosis
 from worker.errors import InvalidInputError
-from worker.ids import LARGEST
+from worker.ids import LARGEST, next_cursor, parse_cursor
 from worker.ledger import desk, letter_counts, letter_neighbours
 from worker.ledger.desk import PageEnd
 from worker.ledger.letter_counts import CodeCounts
@@ -43,8 +43,11 @@ def list_letters(
     *,
     cursor: str | None = None,
     limit: int = 50,
+    sort: LetterOrder = "due",
 ) -> LetterPage:
     """Letters that match: live ones by the time at which they are overdue, the longest overdue first; then closed ones.
+
+    `sort`: or all by their numbers.
 
     A page goes on from a place in that order, which does not move as time passes: nothing is shown twice or left
     out because it became overdue meanwhile.
@@ -52,11 +55,28 @@ def list_letters(
     Raises:
         InvalidInputError: the service did not make this cursor.
     """
+    if sort != "due":
+        return _list_by_number(database, organisation_id, wanted, cursor=cursor, limit=limit, sort=sort)
     after = _parse_cursor(cursor) if cursor is not None else None
     targets = settings.letter_targets
     with database.begin() as connection:
         found, end = desk.list_letters(connection, organisation_id, wanted, targets, after=after, limit=limit)
     return LetterPage(found, _cursor(end) if end else None)
+
+
+def _list_by_number(
+    database: Database, organisation_id: int, wanted: LetterFilter, *, cursor: str | None, limit: int, sort: LetterOrder
+) -> LetterPage:
+    with database.begin() as connection:
+        found = desk.list_by_number(
+            connection,
+            organisation_id,
+            wanted,
+            last=parse_cursor(cursor),
+            limit=limit,
+            oldest_first=sort == "oldest",
+        )
+    return LetterPage(found, next_cursor(found, limit))
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.catalogue import OUTCOMES, PROTECTION_KINDS
+from schemas.approvals import Approval
+from schemas.catalogue import GUARDED_ACTS, OUTCOMES, PROTECTION_KINDS
 from schemas.desk import Event, LetterInHistory
 from schemas.people import PersonHistory, PersonJob
 from schemas.protections import Protection
 from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
+from worker.ledger import approvals as approvals_ledger
 from worker.ledger import letter_lists, person_history, protections
 
 MOST = 200
@@ -41,6 +43,15 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
         protected = protections.list_protections(
             connection, organisation_id, learner_external_id=external_id, limit=more
         )
+        asked_ids = person_history.list_approvals(
+            connection,
+            organisation_id,
+            job_ids=job_ids,
+            letter_ids=letter_ids,
+            protection_ids=[one.id for one in protected],
+            most=MOST,
+        )
+        asked = approvals_ledger.find_several(connection, organisation_id, asked_ids)
     if not (profile or state or events or jobs or letters or protected):
         raise NotFoundError(f"nothing is known about {external_id!r} in this organisation; ids are compared exactly")
     lists: dict[str, Sequence[Any]] = {
@@ -54,7 +65,9 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
     happened = [timeline.describe_act(row) for row in acts[:MOST]]
     approvals = [timeline.describe_act(row) for row in acts[:MOST] if row["action"] in _APPROVALS]
     of_protections = [event for one in shown["protections"] for event in _of_protection(one)]
-    happened += of_protections
+    of_approvals = [event for one in asked for event in _of_approval(one)]
+    happened += [*of_protections, *of_approvals]
+    approvals += of_approvals
     approvals += [event for event in of_protections if event["what"].startswith("lifted")]
     return PersonHistory.model_validate(
         {
@@ -133,6 +146,20 @@ def _of_protection(one: Protection) -> list[dict[str, Any]]:
         events.append({"at": one.lifted_at, "what": f"lifted {name}{of}", "who": one.lifted_by, "note": one.lift_note})
     elif one.state == "ended" and one.until is not None:
         events.append({"at": one.until, "what": f"{name}{of} ended"})
+    return events
+
+
+def _of_approval(one: Approval) -> list[dict[str, Any]]:
+    """That it was asked for, and what was decided."""
+    what = f"approval {one.id} ({GUARDED_ACTS[one.act].label}: {one.subject})"
+    asked = f"asked for {what}"
+    events = [{"at": one.requested_at, "what": asked, "who": one.requested_by, "note": one.reason}]
+    if one.decided_at is not None:
+        said = {"withdrawn": "took back"}.get(one.state, one.state)
+        decided = {"at": one.decided_at, "what": f"{said} {what}", "who": one.decided_by, "note": one.decision_note}
+        events.append(decided)
+    elif one.state == "expired":
+        events.append({"at": one.expires_at, "what": f"{what} expired without a decision"})
     return events
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from schemas.job_filter import JobFilter
+from schemas.job_filter import JobFilter, JobOrder
 from worker.database import Database
 from worker.errors import NotFoundError, PrunedError
 from worker.ledger import job_lists, outcomes, pruned
@@ -52,8 +52,16 @@ def require_kept(connection: Connection, organisation_id: int, job_id: int, so: 
 
 
 def list_jobs(
-    database: Database, *, organisation_id: int, wanted: JobFilter, before: int | None = None, limit: int = 50
+    database: Database,
+    *,
+    organisation_id: int,
+    wanted: JobFilter,
+    last: int | None = None,
+    limit: int = 50,
+    sort: JobOrder = "newest",
 ) -> list[Job]:
-    """Jobs that match, newest first; `before`: only those with a smaller id."""
+    """Jobs that match; `last`: the last id of the page before."""
     with database.begin() as connection:
-        return job_lists.list_jobs(connection, organisation_id, wanted, before=before, limit=limit)
+        return job_lists.list_jobs(
+            connection, organisation_id, wanted, last=last, limit=limit, oldest_first=sort == "oldest"
+        )

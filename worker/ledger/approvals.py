@@ -93,6 +93,12 @@ def list_approvals(
     return [Approval.model_validate(row) for row in connection.execute(statement)]
 
 
+def find_several(connection: Connection, organisation_id: int, approval_ids: Sequence[int]) -> list[Approval]:
+    """Approvals of an organisation by id, newest first."""
+    statement = _of(organisation_id).where(among(approvals.c.id, approval_ids)).order_by(approvals.c.id.desc())
+    return [Approval.model_validate(row) for row in connection.execute(statement)]
+
+
 def list_pending(
     connection: Connection, organisation_id: int, *, since: datetime | None = None, limit: int = 100
 ) -> list[Approval]:

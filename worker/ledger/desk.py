@@ -65,6 +65,25 @@ def list_letters(
     return letters, found[-1] if len(found) == limit else None
 
 
+def list_by_number(
+    connection: Connection,
+    organisation_id: int,
+    wanted: LetterFilter,
+    *,
+    last: int | None,
+    limit: int,
+    oldest_first: bool,
+) -> list[DeadLetter]:
+    """Letters that match, whatever their state, by number. `last`: the last one of the page before."""
+    plan_by_order(connection)
+    number = dead_letters.c.id
+    found = select(number).where(*conditions(organisation_id, wanted))
+    if last is not None:
+        found = found.where(number > last if oldest_first else number < last)
+    page = found.order_by(number if oldest_first else number.desc()).limit(limit)
+    return find_letters(connection, organisation_id, list(connection.scalars(page)))
+
+
 def _may_be(wanted: LetterFilter, states: Sequence[str]) -> bool:
     return wanted.state is None or wanted.state in states
 

@@ -49,6 +49,7 @@ class EnrolmentDetails:
     series_title: str
     pathway_id: int | None
     pathway_title: str | None
+    learner_id: int
     learner_external_id: str
     learner_name: str | None
     learner_email: str | None
@@ -195,6 +196,7 @@ def _with_names(page: Select[Any]) -> Select[Any]:
             series.c.title.label("series_title"),
             pathways.c.id.label("pathway_id"),
             pathways.c.title.label("pathway_title"),
+            learners.c.id.label("learner_id"),
             learners.c.external_id.label("learner_external_id"),
             learners.c.display_name.label("learner_name"),
             learners.c.email.label("learner_email"),

@@ -41,7 +41,7 @@ SPAN = 50_000
 
 _CLOSED_LISTS = {
     "kind", "reason", "source", "state", "status", "outcome", "prior_status", "code", "remedy", "act", "role", "type",
-    "action", "result", "finding", "error_class", "held_because", "table_name", "door", "on_deactivate",
+    "action", "result", "finding", "error_class", "held_because", "table_name", "list_name", "door", "on_deactivate",
 }  # fmt: skip
 """Columns whose values the service chooses. `door` and `source` hold the name that an owner gave to an HR system."""
 _FREE_TEXTS = {"approvals.reason", "protections.reason"}

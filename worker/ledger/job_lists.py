@@ -55,8 +55,10 @@ def _in_state(state: JobState) -> ColumnElement[bool]:
     return jobs.c.state == state
 
 
-def _may_run(organisation_id: int, wanted: JobFilter, before: int | None, limit: int) -> ColumnElement[bool]:
-    """The newest jobs that can be `running`, found without those that wait, of which there may be very many.
+def _may_run(
+    organisation_id: int, wanted: JobFilter, beyond: list[ColumnElement[bool]], order: ColumnElement[Any], limit: int
+) -> ColumnElement[bool]:
+    """The first jobs of the page that can be `running`, found without those that wait, of which there may be very many.
 
     A worker has claimed it, or a part of it is decided. One that has begun a moment ago may not be marked yet.
     """
@@ -70,13 +72,13 @@ def _may_run(organisation_id: int, wanted: JobFilter, before: int | None, limit:
             jobs.c.state == literal_column("'queued'"),
             jobs.c.begun,
             *job_conditions(organisation_id, wanted),
-            *([] if before is None else [jobs.c.id < before]),
+            *beyond,
         )
-        .order_by(jobs.c.id.desc())
+        .order_by(order)
         .limit(limit)
     )
-    newest = union_all(claimed, select(begun.subquery().c.id)).subquery("may_run")
-    return jobs.c.id.in_(select(newest.c.job_id))
+    first = union_all(claimed, select(begun.subquery().c.id)).subquery("may_run")
+    return jobs.c.id.in_(select(first.c.job_id))
 
 
 def _select_jobs() -> Select[*tuple[Any, ...]]:
@@ -243,18 +245,24 @@ def _of_learner(organisation_id: int, external_id: str) -> CompoundSelect[int]:
 
 
 def list_jobs(
-    connection: Connection, organisation_id: int, wanted: JobFilter, *, before: int | None = None, limit: int = 50
+    connection: Connection,
+    organisation_id: int,
+    wanted: JobFilter,
+    *,
+    last: int | None = None,
+    limit: int = 50,
+    oldest_first: bool = False,
 ) -> list[Job]:
-    """Jobs that match, newest first; `before`: only those with a smaller id."""
+    """Jobs that match, newest first unless `oldest_first`; `last`: the last id of the page before."""
+    order = jobs.c.id if oldest_first else jobs.c.id.desc()
+    beyond = [] if last is None else [jobs.c.id > last if oldest_first else jobs.c.id < last]
     conditions = [jobs.c.organisation_id == organisation_id, *job_conditions(organisation_id, wanted)]
     if wanted.state is not None:
         conditions.append(_in_state(wanted.state))
     if wanted.state is JobState.RUNNING:
         plan_by_index(connection)
-        conditions.append(_may_run(organisation_id, wanted, before, limit))
-    if before is not None:
-        conditions.append(jobs.c.id < before)
-    return _read(connection, _JOBS.where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
+        conditions.append(_may_run(organisation_id, wanted, beyond, order, limit))
+    return _read(connection, _JOBS.where(*conditions, *beyond).order_by(order).limit(limit))
 
 
 def job_conditions(organisation_id: int, wanted: JobConditions) -> list[ColumnElement[bool]]:

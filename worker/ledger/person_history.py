@@ -149,5 +149,33 @@ def list_acts(
     return _rows(connection, select(found).order_by(found.c.id.desc()).limit(most))
 
 
+# Of the newest approvals: they are kept for ever, and this reads what each was about.
+_APPROVALS = text("""
+SELECT id FROM (
+    SELECT id, arguments FROM withdrawals.approvals WHERE organisation_id = :organisation_id ORDER BY id DESC LIMIT 5000
+) a
+WHERE (a.arguments ->> 'protection_id')::bigint = ANY(CAST(:protections AS bigint[]))
+    OR EXISTS (SELECT FROM jsonb_array_elements_text(a.arguments -> 'letter_ids') letter(id)
+        WHERE letter.id::bigint = ANY(CAST(:letters AS bigint[])))
+    OR EXISTS (SELECT FROM jsonb_array_elements_text(a.arguments #> '{filter,ids}') job(id)
+        WHERE job.id::bigint = ANY(CAST(:jobs AS bigint[])) AND a.arguments ? 'learners')
+ORDER BY id DESC LIMIT :most
+""")
+
+
+def list_approvals(
+    connection: Connection,
+    organisation_id: int,
+    *,
+    job_ids: Sequence[int],
+    letter_ids: Sequence[int],
+    protection_ids: Sequence[int],
+    most: int,
+) -> list[int]:
+    """Approvals that name one of these jobs, letters or protections, newest first."""
+    values = {"jobs": list(job_ids), "letters": list(letter_ids), "protections": list(protection_ids)}
+    return list(connection.scalars(_APPROVALS, {**values, "organisation_id": organisation_id, "most": most}))
+
+
 def _rows(connection: Connection, statement: Any) -> Rows:
     return [dict(row) for row in connection.execute(statement).mappings()]

@@ -36,12 +36,21 @@ class CountedSeries:
 
 
 def list_series(
-    connection: Connection, organisation_id: int, *, containing: str = "", after: str | None, limit: int
+    connection: Connection,
+    organisation_id: int,
+    *,
+    containing: str = "",
+    after: str | None,
+    limit: int,
+    last_first: bool = False,
 ) -> list[CountedSeries]:
-    """Series by code, from the first code behind `after`. `containing`: text in their code or title."""
-    page = _counted_series(organisation_id).order_by(series.c.code).limit(limit)
+    """Series by code, from the first code behind `after`. `containing`: text in their code or title.
+
+    `last_first`: from the last code to the first.
+    """
+    page = _counted_series(organisation_id).order_by(series.c.code.desc() if last_first else series.c.code).limit(limit)
     if after is not None:
-        page = page.where(series.c.code > after)
+        page = page.where(series.c.code < after if last_first else series.c.code > after)
     if containing:
         page = page.where(or_(_contains(series.c.code, containing), _contains(series.c.title, containing)))
     return [CountedSeries(**row) for row in connection.execute(page).mappings()]

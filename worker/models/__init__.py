@@ -29,7 +29,7 @@ from worker.models.people import (
     sources,
 )
 from worker.models.safeguards import approvals, brake_volume, limit_proposals, organisation_settings, protections
-from worker.models.upkeep import findable, leader, processes
+from worker.models.upkeep import findable, leader, processes, saved_views
 from worker.models.work import (
     attempts,
     batch_jobs,
@@ -50,6 +50,6 @@ __all__ = [
     "members", "metadata", "notice_scans", "notices", "notification_messages", "notification_targets",
     "organisation_settings", "organisations", "outcomes", "pathways", "person_events", "persons", "processes",
     "protections", "pruned_withdrawals", "prunes", "receipts", "resource_access", "roster_lines", "rosters",
-    "run_letters", "runs", "scim_users", "seals", "series", "sessions", "sign_in_links", "silence_limits",
-    "sources", "tokens", "upload_parts", "uploads",
+    "run_letters", "runs", "saved_views", "scim_users", "seals", "series", "sessions", "sign_in_links",
+    "silence_limits", "sources", "tokens", "upload_parts", "uploads",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What processes write of themselves, and what the relay keeps for search."""
+"""What processes write of themselves, what the relay keeps for search, and what people keep of lists."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, Column, Integer, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
-from worker.models.base import Instant, metadata
+from worker.models.base import Instant, OwnedColumns, metadata
 
 
 class ProcessesColumns(TypedColumns):
@@ -48,3 +48,19 @@ class FindableColumns(TypedColumns):
 
 
 findable = Table("findable", metadata, FindableColumns, schema="withdrawals")
+
+
+class SavedViewsColumns(OwnedColumns):
+    """Filters of lists that people keep under a name."""
+
+    list_name: Named[str]
+    name: Named[str]
+    filter: Named[dict[str, Any]] = Column(JSONB)
+    shared: Named[bool]
+    owner: Named[str]
+    owner_key: Named[str]
+    created_at: Named[datetime] = Column(Instant)
+    changed_at: Named[datetime] = Column(Instant)
+
+
+saved_views = Table("saved_views", metadata, SavedViewsColumns, schema="withdrawals")

@@ -8,7 +8,7 @@ from schemas import answers
 from schemas.approvals import Approval, Policies, PolicyRequest, State, Waiting
 from schemas.brake import Rejection
 from schemas.dead_letters import Act
-from worker.access import approvals as asking
+from worker.access import policies as rules
 from worker.approvals import decisions
 from worker.ids import next_cursor, parse_cursor
 from worker.web.auth import Approver, Owner, Viewer
@@ -75,10 +75,10 @@ def withdraw(context: Context, who: Approver, approval_id: RowId) -> Approval:
 @policies.get("")
 def show_policies(context: Context, who: Viewer) -> Policies:
     """Who may do what alone, by act, source and size."""
-    return asking.read_policies(context.database, organisation_id=who.organisation_id)
+    return rules.read(context.database, organisation_id=who.organisation_id)
 
 
 @policies.put("", responses=describes(409, "second_person"))
 def set_policies(context: Context, who: Owner, body: PolicyRequest) -> Policies:
     """Change all rules. Once another person could approve that, it waits for them: 409 `second_person`."""
-    return asking.set_policies(context.database, organisation_id=who.organisation_id, wanted=body, who=who.person)
+    return rules.replace(context.database, organisation_id=who.organisation_id, wanted=body, who=who.person)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field
 
 from schemas import answers
-from schemas.dead_letters import Act, LetterFilter, Resolution
+from schemas.dead_letters import Act, LetterFilter, LetterOrder, Resolution
 from worker.dead_letters import acts, desk, remedies
 from worker.web.auth import Operator, Viewer
 from worker.web.context import Context, RowId, Services
@@ -20,6 +20,10 @@ class LetterQuery(LetterFilter):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    sort: Annotated[
+        LetterOrder,
+        Field(description="`due`: live ones first, the longest overdue at the top. Else by their numbers."),
+    ] = "due"
     limit: Annotated[int, Field(ge=1, le=1000, description="Items on a page at the most.")] = 50
     cursor: Annotated[
         str | None, Field(max_length=40, description="Where to go on: `next_cursor` of the page before.")
@@ -30,7 +34,7 @@ class LetterQuery(LetterFilter):
 def list_dead_letters(
     context: Context, who: Viewer, query: Annotated[LetterQuery, Query()]
 ) -> answers.Page[answers.DeadLetter]:
-    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones."""
+    """Dead letters that match: live ones first, the longest overdue at the top; then closed ones. Or as `sort` says."""
     found = desk.list_letters(
         context.database,
         context.settings,
@@ -38,6 +42,7 @@ def list_dead_letters(
         query.filter,
         cursor=query.cursor,
         limit=query.limit,
+        sort=query.sort,
     )
     return answers.Page(items=[remedies.document(letter) for letter in found.items], next_cursor=found.next_cursor)
 

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from schemas import answers
 from schemas.catalogue import JobState
 from schemas.dead_letters import Act
-from schemas.job_filter import JobFilter
+from schemas.job_filter import JobFilter, JobOrder
 from worker.errors import JobEndedError, NotFoundError
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import control, show
@@ -25,20 +25,25 @@ class JobQuery(JobFilter):
 
     model_config = ConfigDict(extra="ignore")
 
+    sort: Annotated[JobOrder, Field(description="Which jobs come first, by their numbers.")] = "newest"
     limit: Limit = 50
     cursor: Cursor = None
 
 
 @router.get("")
 def list_jobs(context: Context, who: ReaderOfJobs, wanted: Annotated[JobQuery, Query()]) -> answers.Page[answers.Job]:
-    """Jobs that match, newest first; a producer sees its own."""
+    """Jobs that match, newest first unless `sort` says otherwise; a producer sees its own."""
     if who.only_own is not None:
         if wanted.requested_by not in (None, who.only_own):
             return answers.Page(items=[], next_cursor=None)
         wanted = wanted.model_copy(update={"requested_by": who.only_own})
-    before = parse_cursor(wanted.cursor)
     found = show.list_jobs(
-        context.database, organisation_id=who.organisation_id, wanted=wanted, before=before, limit=wanted.limit
+        context.database,
+        organisation_id=who.organisation_id,
+        wanted=wanted,
+        last=parse_cursor(wanted.cursor),
+        limit=wanted.limit,
+        sort=wanted.sort,
     )
     items = [answers.Job.model_validate(job) for job in found]
     return answers.Page(items=items, next_cursor=next_cursor(found, wanted.limit))

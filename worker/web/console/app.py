@@ -11,6 +11,7 @@ from worker.web.console import (
     brake,
     desk,
     job_acts,
+    job_selection,
     jobs,
     letter_acts,
     letters,
@@ -20,6 +21,7 @@ from worker.web.console import (
     receipt,
     reports,
     runs,
+    saved_views,
     search,
     sessions,
     sign_in,
@@ -34,6 +36,7 @@ from worker.web.console import (
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
 from worker.web.console.settings import members as settings_members
 from worker.web.console.settings import notifications as settings_notifications
+from worker.web.console.settings import policies as settings_policies
 from worker.web.console.settings import retention as settings_retention
 from worker.web.console.settings import sources as settings_sources
 from worker.web.console.settings import tokens as settings_tokens
@@ -51,6 +54,7 @@ ROUTERS = [
     library.router,
     withdraw.router,
     withdraw_file.router,
+    job_selection.router,
     job_acts.router,
     undo.router,
     jobs.router,
@@ -63,10 +67,12 @@ ROUTERS = [
     receipt.router,
     people.router,
     search.router,
+    saved_views.router,
     settings_sources.router,
     settings_webhooks.router,
     settings_notifications.router,
     settings_members.router,
+    settings_policies.router,
     settings_retention.router,
     settings_tokens.router,
 ]

@@ -1,11 +1,15 @@
 """The dead-letter desk: what waits for a person, by code and age; lists and groups of it."""
 
+from typing import Literal
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Reason, Source
+from schemas.saved_views import ListName
 from worker.dead_letters import acts, desk, diagnosis, remedies
 from worker.ledger.letter_counts import MOST_CAUSES
+from worker.web.console import saved_views
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -20,11 +24,19 @@ AGES = [("1d", "1 day ago"), ("3d", "3 days ago"), ("7d", "7 days ago"), ("30d",
 
 
 @router.get("/dead-letters")
-def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Response:
-    """What waits, the longest overdue first; above it the whole desk by code and age."""
+def list_letters(
+    view: Looking, wanted: InQuery, sort: Literal["newest", "oldest", ""] = "", cursor: Cursor = None
+) -> Response:
+    """What waits, the longest overdue first unless `sort` says otherwise; above it the whole desk by code and age."""
     code = wanted.filter.code
     found = desk.list_letters(
-        view.database, view.settings, view.organisation_id, wanted.filter, cursor=cursor or None, limit=MOST
+        view.database,
+        view.settings,
+        view.organisation_id,
+        wanted.filter,
+        cursor=cursor or None,
+        limit=MOST,
+        sort=sort or "due",
     )
     context = desk.find_context(view.database, view.organisation_id, wanted.filter, found.items)
     rows = [
@@ -34,6 +46,10 @@ def list_letters(view: Looking, wanted: InQuery, cursor: Cursor = None) -> Respo
     return view.page(
         "dead_letters.html",
         wanted=wanted,
+        sort=sort,
+        shelf=saved_views.shelf(
+            view, ListName.DEAD_LETTERS, {} if wanted.filter.ids else {**wanted.given, "sort": sort}
+        ),
         overview=desk.overview(view.database, view.settings, view.organisation_id),
         overdue=desk.count_overdue(view.database, view.settings, view.organisation_id, wanted.filter),
         rows=rows,

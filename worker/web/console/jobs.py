@@ -1,6 +1,6 @@
 """Pages of jobs: the list, one job with its live progress, and the outcome of each enrolment."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from typing import Annotated, Literal
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from schemas import answers
 from schemas.catalogue import JobState, Outcome, Reason, Source
 from schemas.job_filter import JobFilter
+from schemas.saved_views import ListName
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
@@ -21,6 +22,7 @@ from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
 from worker.records import Job
 from worker.web.api.progress import Ticket, stream
+from worker.web.console import job_selection, saved_views
 from worker.web.console.forms import PlatformId, Text, series_id_of
 from worker.web.console.plan_names import find_names
 from worker.web.console.render import PATH, span
@@ -87,15 +89,21 @@ def list_jobs(
     requested_by: Annotated[Text, Query()] = "",
     created_from: Annotated[Text, Query()] = "",
     created_to: Annotated[Text, Query()] = "",
+    sort: Literal["oldest", ""] = "",
     cursor: Cursor = None,
 ) -> Response:
-    """Jobs, newest first."""
+    """Jobs, newest first unless `sort` says otherwise."""
     form = JobForm(state, source, reason, series, learner, requested_by, created_from, created_to)
     found, error = list[Job](), ""
     try:
         wanted = form.parse(view)
         found = show_jobs.list_jobs(
-            view.database, organisation_id=view.organisation_id, wanted=wanted, before=parse_cursor(cursor), limit=ROWS
+            view.database,
+            organisation_id=view.organisation_id,
+            wanted=wanted,
+            last=parse_cursor(cursor),
+            limit=ROWS,
+            sort=sort or "newest",
         )
     except InvalidInputError as refused:
         error = str(refused)
@@ -107,6 +115,10 @@ def list_jobs(
         jobs=found,
         next_cursor=next_cursor(found, ROWS),
         form=form,
+        sort=sort,
+        shelf=saved_views.shelf(view, ListName.JOBS, {**asdict(form), "sort": sort}),
+        acts=job_selection.ACTS,
+        most_ticked=job_selection.MOST,
         held=held,
         most=gauges.COUNTED_AT_MOST,
         states=list(JobState),

@@ -1,13 +1,14 @@
 """The Series library: Series, their enrolments, one enrolment and its withdrawal."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
 from schemas.catalogue import Reason, Source, Status
 from schemas.jobs import JobRequest
+from schemas.saved_views import ListName
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
@@ -17,7 +18,7 @@ from worker.ledger.protections import find_last
 from worker.ledger.series_library import CountedSeries
 from worker.rules import ENDED, WITHDRAWN
 from worker.web.api.submit import validated
-from worker.web.console import acted
+from worker.web.console import acted, saved_views
 from worker.web.console.forms import parse_choice
 from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
@@ -47,7 +48,12 @@ class SearchForm:
 
 
 @router.get("/series")
-def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_length=400)] = None) -> Response:
+def series(
+    view: Looking,
+    q: str = "",
+    sort: Literal["last", ""] = "",
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+) -> Response:
     """The Series library."""
     with view.database.begin() as connection:
         found = series_library.list_series(
@@ -56,9 +62,10 @@ def series(view: Looking, q: str = "", cursor: Annotated[str | None, Query(max_l
             containing=_clean(q),
             after=cursor and cursor.replace("\0", ""),
             limit=ROWS,
+            last_first=bool(sort),
         )
     found = _counted(view, found)
-    return view.page("series_library.html", items=found, q=q, next_cursor=next_cursor(found, ROWS, "code"))
+    return view.page("series_library.html", items=found, q=q, sort=sort, next_cursor=next_cursor(found, ROWS, "code"))
 
 
 @router.get("/series/{series_id}")
@@ -105,7 +112,10 @@ def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = Non
     """All enrolments, in every Series, of the learners that the search finds."""
     form = SearchForm(_clean_learner(learner), [], "", "", "")
     if not form.learner:
-        return view.page("learners.html", form=form, items=[], pathways=[], next_cursor=None, more_learners=False)
+        shelf = saved_views.shelf(view, ListName.LEARNERS, {})
+        return view.page(
+            "learners.html", form=form, items=[], pathways=[], next_cursor=None, more_learners=False, shelf=shelf
+        )
     return _list_page(view, "learners.html", form, parse_cursor(cursor))
 
 
@@ -160,8 +170,11 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
                 )
         except InvalidInputError as refused:
             error = str(refused)
+    conditions = asdict(form) if series_id is not None else {"learner": form.learner}
+    name = ListName.ENROLMENTS if series_id is not None else ListName.LEARNERS
+    shelf = saved_views.shelf(view, name, {**conditions, "series_id": series_id})
     return view.page(
-        template, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
+        template, shelf=shelf, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
         more_learners=more_learners, learner_ids=ids or [], statuses=list(Status),
         most_learners=enrolment_search.MOST_LEARNERS, most_ticked=MOST_TICKED,
         next_cursor=next_cursor(items, ROWS), **shown,

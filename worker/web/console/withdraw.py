@@ -18,6 +18,7 @@ from worker.errors import InvalidInputError
 from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import enrolment_search, series_library
+from worker.rules import ACTIVE
 from worker.web.api.submit import validated
 from worker.web.console import weight
 from worker.web.console.forms import Text, parse_choice
@@ -34,11 +35,16 @@ router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFir
 
 
 NOTHING_TICKED = "Nothing is ticked. Go back to the list and tick the rows, or choose all that match."
+PEOPLE = "people"
+"""In the address: all active enrolments of the ticked learners."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which enrolments to withdraw, as the address has it: `ticked` ones, or `all` that match the conditions."""
+    """Which enrolments to withdraw, as the address has it: `ticked` ones, or `all` that match the conditions.
+
+    `people`: all active ones of the ticked learners.
+    """
 
     what: str
     enrolment_ids: list[int]
@@ -51,7 +57,7 @@ class Choice:
 
     @property
     def is_empty(self) -> bool:
-        return self.what == "ticked" and not self.enrolment_ids
+        return not {"ticked": self.enrolment_ids, PEOPLE: self.learner_ids}.get(self.what, True)
 
     @property
     def fields(self) -> list[tuple[str, object]]:
@@ -62,6 +68,8 @@ class Choice:
                 ("series_id", self.series_id or ""),
                 *_each("enrolment_ids", self.enrolment_ids),
             ]
+        if self.what == PEOPLE:
+            return [("what", PEOPLE), *_each("learner_ids", self.learner_ids)]
         several = [*_each("status", self.status), *_each("learner_ids", self.learner_ids)]
         single = {
             "series_id": self.series_id, "pathway_id": self.pathway_id,
@@ -76,9 +84,12 @@ class Choice:
             InvalidInputError: nothing is ticked, or a day is not a day.
             RequestValidationError: names the field that is wrong.
         """
+        if self.is_empty:
+            raise InvalidInputError(NOTHING_TICKED)
+        if self.what == PEOPLE:
+            wanted = {"learner_ids": self.learner_ids, "status": sorted(ACTIVE)}
+            return validated(JobRequest, {"filter": wanted, **more})
         if self.what == "ticked":
-            if self.is_empty:
-                raise InvalidInputError(NOTHING_TICKED)
             return validated(JobRequest, {"enrolment_ids": self.enrolment_ids, **more})
         after, until = parse_days(self.enrolled_from, self.enrolled_to, view.zone)
         conditions: dict[str, Any] = {
@@ -134,8 +145,8 @@ def _choice(
     enrolled_from: str,
     enrolled_to: str,
 ) -> Choice:
-    if what not in ("ticked", "all"):
-        raise InvalidInputError("what: unknown value. Use one of: ticked, all.")
+    if what not in ("ticked", "all", PEOPLE):
+        raise InvalidInputError(f"what: unknown value. Use one of: ticked, all, {PEOPLE}.")
     rows = parse_choice(series_id, "Series"), parse_choice(pathway_id, "pathway")
     return Choice(what, enrolment_ids or [], *rows, status or [], learner_ids or [], enrolled_from, enrolled_to)
 
@@ -212,6 +223,9 @@ def _describe(view: View, choice: Choice) -> str:
     if choice.what == "ticked":
         count = len(set(choice.enrolment_ids))
         return f"{count:,} ticked {'enrolment' if count == 1 else 'enrolments'}{where}."
+    if choice.what == PEOPLE:
+        count = len(set(choice.learner_ids))
+        return f"All active enrolments, in every Series, of {count:,} ticked {'learner' if count == 1 else 'learners'}."
     which = " or ".join(word(status) for status in choice.status) or "neither ended nor withdrawn"
     parts = [f"All enrolments{where} that are {which}"]
     if choice.learner_ids:
@@ -227,6 +241,8 @@ def _describe(view: View, choice: Choice) -> str:
 
 def _list_address(choice: Choice) -> str:
     """The list in which the choice was made."""
+    if choice.what == PEOPLE:
+        return f"{PATH}/enrolments"
     if choice.series_id is None:
         return f"{PATH}/series"
     skipped = ("what", "series_id", "enrolment_ids", "learner_ids")

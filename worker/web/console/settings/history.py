@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from worker.access import policies
 from worker.ledger import audit_log
 from worker.ledger.audit_log import Act
 from worker.web.console.view import View
@@ -52,5 +53,8 @@ class _Known(dict[str, Any]):
 
 
 def _describe(act: Act) -> str:
+    if act.action == "policies.set":
+        changed = policies.describe_difference(act.detail["before"], act.detail["after"])
+        return f"changed the policies. {changed}"
     words = _WORDS.get(act.action)
     return act.action if words is None else words.format_map(_Known(act.detail))

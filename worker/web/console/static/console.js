@@ -61,7 +61,10 @@ window.addEventListener("pageshow", () => each("form[data-sent]", (form) => dele
 
 // Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
 // one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
-each("table[data-select]", (table) => {
+// A table that is loaded again is made selectable again, in place of the one before.
+const selecting = new WeakMap();
+const makeSelectable = (table) => {
+  if (table.dataset.form && !document.getElementById(table.dataset.form)) return;
   const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form") ?? document.getElementById(table.dataset.form);
   const address = new URL(location.href);
   address.searchParams.delete("cursor");
@@ -69,6 +72,9 @@ each("table[data-select]", (table) => {
   const boxes = [...table.querySelectorAll(`tbody input[name="${name}"]`)], all = table.querySelector("[data-select-all]");
   const bar = form.querySelector("[data-selected]"), count = bar.querySelector("output"), clear = bar.querySelector("button");
   const chosen = new Set(JSON.parse(sessionStorage.getItem(place) ?? "[]"));
+  selecting.get(form)?.abort();
+  selecting.set(form, new AbortController());
+  const { signal } = selecting.get(form);
   let last = null;
 
   const show = () => {
@@ -91,18 +97,19 @@ each("table[data-select]", (table) => {
     show();
   }));
   all.addEventListener("change", () => { boxes.forEach((box) => set(box, all.checked)); show(); });
-  clear.addEventListener("click", () => { chosen.clear(); show(); });
+  clear.addEventListener("click", () => { chosen.clear(); show(); }, { signal });
   form.addEventListener("formdata", (event) => {
     if (event.formData.get("what") === "all") return;
     const here = new Set(boxes.map((box) => box.value));
     for (const id of chosen) if (!here.has(id)) event.formData.append(name, id);
-  });
+  }, { signal });
   form.addEventListener("submit", (event) => {
     if (chosen.size > most && new FormData(form).get("what") !== "all") event.preventDefault();
-  });
+  }, { signal });
   all.hidden = false;
   show();
-});
+};
+each("table[data-select]", makeSelectable);
 each("form[data-unselect]", (form) => form.addEventListener("submit", () => { // what was sent is not selected any more
   for (const key of Object.keys(sessionStorage)) if (key.startsWith("selected ")) sessionStorage.removeItem(key);
 }));
@@ -250,7 +257,10 @@ each("[data-again]", (part) => {
     const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     const fresh = page?.getElementById(part.id);
     if (page && !fresh?.dataset.again) return location.reload();
-    if (fresh && !inUse(part)) part.replaceChildren(...fresh.childNodes);
+    if (fresh && !inUse(part)) {
+      part.replaceChildren(...fresh.childNodes);
+      part.querySelectorAll("table[data-select]").forEach(makeSelectable);
+    }
     setTimeout(look, Number(part.dataset.again));
   };
   setTimeout(look, Number(part.dataset.again));
