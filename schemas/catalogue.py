@@ -382,7 +382,8 @@ ROLES: dict[Role, Entry] = {
     Role.PRODUCER: Entry("Producer", "For machines: submits and plans jobs, and reads its own."),
     Role.VIEWER: Entry(
         "Viewer",
-        "Reads everything of the organisation, and changes nothing. Reports and files show it ids, not names or e-mail.",
+        "Reads everything of the organisation, and changes nothing. "
+        "Reports and files show it ids, not names or e-mail addresses.",
     ),
     Role.OPERATOR: Entry(
         "Operator",
@@ -400,6 +401,9 @@ ROLES: dict[Role, Entry] = {
 
 SEES_NAMES = Role.OPERATOR
 """The least role to which reports and files show names and e-mail addresses of learners. Others see ids."""
+
+SCHEDULES_REPORTS = Role.OPERATOR
+"""The least role that has reports made again and again. They end with it."""
 
 
 def describe(entries: Mapping[Any, Entry]) -> str:

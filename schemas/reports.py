@@ -62,7 +62,7 @@ class EnrolmentFilter(StatusFilter):
 
 
 class ComparisonFilter(EnrolmentFilter):
-    """A period and the one that it is compared with. Without one, that is the period just before, of the same length."""
+    """A period and the one that it is compared with: by default the one just before, of the same length."""
 
     compare_from: Annotated[When | None, Field(description="The start of the other period, as `withdrawn_from`.")] = (
         None

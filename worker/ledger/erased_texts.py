@@ -76,6 +76,8 @@ _OTHER_TABLES = {
     "letter_chunks": "a view",
     "uploads": "deleted whole: a workbook is compressed, and cannot be searched",
     "upload_parts": "with their upload",
+    "report_files": "deleted whole: a workbook is compressed, and cannot be searched",
+    "report_parts": "with their file",
     "prunes": "each record is chained to the one before; it names who pruned, and no learner",
     "pruned_withdrawals": "who asked, as the platform's rows have it; which rows is not known any more",
     "logout_tokens": "random ids of messages, kept for minutes",

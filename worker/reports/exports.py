@@ -19,7 +19,7 @@ from worker.reports.formats import Column, ColumnType, Format, write
 
 log = structlog.get_logger(__name__)
 
-ENROLMENTS = (
+ENROLMENTS: tuple[Column, ...] = (
     Column("enrolment_id", ColumnType.INTEGER),
     Column("learner_external_id", ColumnType.TEXT),
     Column("series_code", ColumnType.TEXT),
@@ -35,7 +35,7 @@ ENROLMENTS = (
     Column("source", ColumnType.TEXT),
     Column("job_id", ColumnType.INTEGER),
 )
-OUTCOMES = (
+OUTCOMES: tuple[Column, ...] = (
     Column("job_id", ColumnType.INTEGER),
     Column("enrolment_id", ColumnType.INTEGER),
     Column("learner_external_id", ColumnType.TEXT),
@@ -80,8 +80,8 @@ def export(
         InvalidInputError: the period ends before it starts, or a day is too far away.
         ExportAbandoned: nobody waits for the file any more. The sink holds a part of it.
     """
-    name, columns = ("enrolments", ENROLMENTS) if isinstance(wanted, EnrolmentFilter) else ("outcomes", OUTCOMES)
-    columns += NAMES if names else ()
+    name, listed = ("enrolments", ENROLMENTS) if isinstance(wanted, EnrolmentFilter) else ("outcomes", OUTCOMES)
+    columns = (*listed, *NAMES) if names else listed
     with database.begin() as connection:
         period = find_period(connection, organisation_id, wanted)
     with closing(_snapshot(database, organisation_id, wanted, period, names, abandoned)) as batches:

@@ -227,7 +227,7 @@ def send_export(
         "Cache-Control": "no-store",
         **lag_header(read.lag),
     }
-    return StreamingResponse(_pieces(spool), headers=headers, media_type=format_.media_type)
+    return StreamingResponse(pieces(spool), headers=headers, media_type=format_.media_type)
 
 
 def lag_header(lag: float | None) -> dict[str, str]:
@@ -246,7 +246,8 @@ def _export_slot() -> Iterator[None]:
         _free_slots.release()
 
 
-def _pieces(spool: BinaryIO) -> Iterator[bytes]:
+def pieces(spool: BinaryIO) -> Iterator[bytes]:
+    """The content of a file, a piece in memory at a time; it is closed at the end."""
     with spool:
         while piece := spool.read(_PIECE):
             yield piece

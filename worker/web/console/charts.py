@@ -49,9 +49,8 @@ def stacked_columns(
     chart.x_labels_major = list(labels)[::every]
     for name, values in counts.items():
         behind = hrefs[name] if hrefs else [""] * len(values)
-        chart.add(
-            name, [_bar(f"{at}, {name}", *one) for at, *one in zip(labels, values, behind, strict=True)]
-        )  # fmt: skip
+        parts = zip(labels, values, behind, strict=True)
+        chart.add(name, [_bar(f"{at}, {name}", count, href) for at, count, href in parts])
     return _as_markup(chart, alt)
 
 
@@ -77,7 +76,7 @@ def grouped_bars(
         show_x_guides=False,
     )
     chart.x_labels = list(reversed(labels))  # pygal starts at the bottom
-    for kind, values in reversed(counts.items()):
+    for kind, values in reversed(list(counts.items())):
         rows = zip(labels, values, hrefs[kind], strict=True)
         chart.add(kind, [_bar(f"{label}, {kind}" if kind else label, count, href) for label, count, href in rows][::-1])
     most = max((count for values in counts.values() for count in values), default=0)

@@ -77,7 +77,9 @@ def _row(view: View, found: Comparison, one: Difference) -> ComparedRow:
 def _behind(view: View, one: Difference, period: Summary) -> str:
     bounds = period.withdrawn_from, period.withdrawn_to
     if one.kind is FigureKind.WITHDRAWN:
-        return list_behind(view, ["withdrawn"], *bounds, **({} if one.code is None else {"reason": one.code}))
+        if one.code is None:
+            return list_behind(view, ["withdrawn"], *bounds)
+        return list_behind(view, ["withdrawn"], *bounds, reason=one.code)
     causes = [row.cause for row in period.refused] if one.code is None else [one.code]
     return list_behind(view, causes, *bounds) if causes else ""
 

@@ -28,7 +28,7 @@ ROWS = 50
 _REINSTATE_OUTCOMES = (
     Outcome.REINSTATED, Outcome.ENROLLED_AGAIN, Outcome.CHANGED_SINCE, Outcome.LEARNER_INACTIVE
 )  # fmt: skip
-_CHOICES = {
+CHOICES = {
     "statuses": list(Status),
     "outcomes": [outcome for outcome in Outcome if outcome not in _REINSTATE_OUTCOMES],
     "reasons": list(Reason),
@@ -120,7 +120,7 @@ def filter_form(view: View, tab: str) -> dict[str, Any]:
         "schedule": f"{PATH}/reports/schedules?{urlencode({'report': tab, **given}, doseq=True)}",
         "described": describe_filter(given),
         "made_at": datetime.now(UTC),
-        **_CHOICES,
+        **CHOICES,
         "error": "",
         "similar": [],
     }

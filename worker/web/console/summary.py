@@ -88,7 +88,7 @@ def _figures(found: Summary, view: View) -> list[tuple[str, str, str]]:
     return [
         (f"{took.count:,}", "withdrawn", list_behind(view, ["withdrawn"], *bounds) if took.count else ""),
         (
-            f"{sum(row.count for row in found.refused):,}",
+            f"{refused:,}",
             "refused",
             list_behind(view, causes, *bounds) if causes else "",
         ),
