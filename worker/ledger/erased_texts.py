@@ -69,6 +69,11 @@ _OTHER_COLUMNS = {
     "roster_lines.external_id": "renamed",
     "rosters.sha256": "of a whole roster",
     "rosters.missing": "a closed list",
+    "report_schedules.report": "a closed list",
+    "report_schedules.covers": "a closed list",
+    "report_schedules.format": "a closed list",
+    "report_schedules.every": "a closed list",
+    "report_schedules.filter": "codes and numbers",
     "receipts.external_id": "an event that waits is in the way of an erasure; one that was applied names nobody",
 }
 _OTHER_TABLES = {
