@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.catalogue import Role
+from schemas.people import ErasureRequest
 from schemas.report_schedules import Covers, Every, Report, ScheduleRequest
 from tests.world import World, decide_due
 from worker.access import tokens
@@ -194,7 +195,7 @@ def test_an_erasure_leaves_no_file_with_the_person(
     with db.begin() as connection:
         reading = report_files.claim(connection, lease=timedelta(minutes=10))
     assert reading is not None
-    request = erasure.ErasureRequest.model_validate({"external_id": "anna", "note": "asked by letter"})
+    request = ErasureRequest.model_validate({"external_id": "anna", "note": "asked by letter"})
     erasure.erase(owner, organisation_id=org, request=request, actor="test:owner")
     with pytest.raises(NotFoundError):
         content(db, world, file)
