@@ -291,7 +291,7 @@ def test_a_report_is_scheduled_from_its_page_and_its_file_fetched_there(
     scheduled_files.make_due(db, environment)
     page = client.get(here).text
     assert "Series: BIO-1" in page
-    assert "Status: In progress" in page
+    assert "Status: In Progress" in page
     file = client.get("/console/reports/files/1")
     assert file.text.count("Anna Ünal") == 3
     assert "attachment" in file.headers["Content-Disposition"]

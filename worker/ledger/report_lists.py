@@ -90,10 +90,9 @@ def count_outcomes(
         rows.where(*outcome_conditions(wanted, period, o)).limit(most + 1)
         for o, rows in _kinds_of_outcomes(wanted.standing)
     ]  # fmt: skip
-    found = union_all(*kinds).limit(most + 1).subquery()
-    return int(
-        connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
-    )  # fmt: skip
+    found = union_all(*kinds).subquery()
+    count = connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
+    return min(int(count), most + 1)
 
 
 def every_enrolment(

@@ -76,11 +76,11 @@ def grouped_bars(
         show_x_guides=False,
     )
     chart.x_labels = list(reversed(labels))  # pygal starts at the bottom
-    for kind, values in reversed(list(counts.items())):
+    for kind, values in counts.items():
         rows = zip(labels, values, hrefs[kind], strict=True)
         chart.add(kind, [_bar(f"{label}, {kind}" if kind else label, count, href) for label, count, href in rows][::-1])
     most = max((count for values in counts.values() for count in values), default=0)
-    chart.range = (0, max(1, most) * 1.18)  # space for the figure behind the longest bar
+    chart.range = (0, max(1, most) * (1.18 if len(counts) == 1 else 1.3))  # space for the figure behind the longest bar
     return _as_markup(chart, alt)
 
 

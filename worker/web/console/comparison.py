@@ -14,6 +14,7 @@ from worker.web.console.view import View
 from worker.web.console.words import word
 
 _RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
+_LONGEST = 26
 _KEPT = ("series", "source", "reason", "status", "exclude_status")
 _ALL = {FigureKind.WITHDRAWN: "Withdrawn", FigureKind.REFUSED: "Refused"}
 
@@ -47,8 +48,15 @@ def show(view: View, found: Comparison) -> Compared:
     kinds = {"This period": [row.now for row in rows], "Compared with": [row.before for row in rows]}
     hrefs = {"This period": [row.now_href for row in rows], "Compared with": [row.before_href for row in rows]}
     said = ", ".join(f"{row.label} {row.now:,}, compared with {row.before:,}" for row in rows)
-    svg = charts.grouped_bars([row.label for row in rows], kinds, alt=f"Two periods compared: {said}.", hrefs=hrefs)
+    svg = charts.grouped_bars(
+        [_shorten(row.label) for row in rows], kinds, alt=f"Two periods compared: {said}.", hrefs=hrefs
+    )
     return Compared(found.period, found.before, svg, rows)
+
+
+def _shorten(label: str) -> str:
+    """A label that leaves room for its bars; the table has it whole."""
+    return label if len(label) <= _LONGEST else label[: _LONGEST - 1].rstrip() + "…"
 
 
 def list_behind(view: View, outcomes: Sequence[str], begin: datetime | None, end: datetime | None, **more: str) -> str:
