@@ -382,9 +382,14 @@ class Role(StrEnum):
 ROLES: dict[Role, Entry] = {
     Role.SCIM: Entry("SCIM client", "Uses `/scim/v2`, and nothing else."),
     Role.PRODUCER: Entry("Producer", "For machines: submits and plans jobs, and reads its own."),
-    Role.VIEWER: Entry("Viewer", "Reads everything of the organisation, and changes nothing."),
+    Role.VIEWER: Entry(
+        "Viewer",
+        "Reads everything of the organisation, and changes nothing. "
+        "Reports and files show it ids, not names or e-mail addresses.",
+    ),
     Role.OPERATOR: Entry(
-        "Operator", "Withdraws, steers and undoes jobs, works on dead letters, and protects learners."
+        "Operator",
+        "Withdraws, steers and undoes jobs, works on dead letters, protects learners, and schedules reports.",
     ),
     Role.APPROVER: Entry(
         "Approver",
@@ -394,6 +399,13 @@ ROLES: dict[Role, Entry] = {
         "Owner", "Proposes limits of the brake, and manages policies, webhooks and what follows a protection."
     ),
 }
+
+
+SEES_NAMES = Role.OPERATOR
+"""The least role to which reports and files show names and e-mail addresses of learners. Others see ids."""
+
+SCHEDULES_REPORTS = Role.OPERATOR
+"""The least role that has reports made again and again. They end with it."""
 
 
 def describe(entries: Mapping[Any, Entry]) -> str:

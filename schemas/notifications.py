@@ -21,6 +21,8 @@ class NoticeKind(StrEnum):
     SOURCE_SILENT = "source.silent"
     ROSTER_LEAVERS = "roster.leavers"
     ROSTER_FAILED = "roster.failed"
+    REPORT_READY = "report.ready"
+    REPORT_FAILED = "report.failed"
 
 
 NOTICE_KINDS: dict[NoticeKind, Entry] = {
@@ -35,6 +37,10 @@ NOTICE_KINDS: dict[NoticeKind, Entry] = {
     NoticeKind.SOURCE_SILENT: Entry("Source silent", "A source of HR events was not heard for longer than its limit."),
     NoticeKind.ROSTER_LEAVERS: Entry("Roster found leavers", "A full roster has found people who left."),
     NoticeKind.ROSTER_FAILED: Entry("Roster failed", "A full roster could not be applied to its end."),
+    NoticeKind.REPORT_READY: Entry("Report ready", "The file of a scheduled report is there."),
+    NoticeKind.REPORT_FAILED: Entry(
+        "Report failed", "The file of a scheduled report could not be made, or its schedule has ended by itself."
+    ),
 }
 
 

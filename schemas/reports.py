@@ -7,12 +7,23 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from .catalogue import Source
+from .catalogue import SEES_NAMES, Source
 from .jobs import ReasonName, Storable, When
 
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=255), Storable]
 Codes = Annotated[list[Code], Field(max_length=20)]
+
+
+class DurationBand(StrEnum):
+    """How long a withdrawal took, from the request or from its effective time, whichever is later."""
+
+    UNDER_10_SECONDS = "under_10_seconds"
+    UNDER_1_MINUTE = "under_1_minute"
+    UNDER_10_MINUTES = "under_10_minutes"
+    UNDER_1_HOUR = "under_1_hour"
+    UNDER_1_DAY = "under_1_day"
+    OVER_1_DAY = "over_1_day"
 
 
 class StatusFilter(BaseModel):
@@ -50,12 +61,32 @@ class EnrolmentFilter(StatusFilter):
     ] = None
 
 
+class ComparisonFilter(EnrolmentFilter):
+    """A period and the one that it is compared with: by default the one just before, of the same length."""
+
+    compare_from: Annotated[When | None, Field(description="The start of the other period, as `withdrawn_from`.")] = (
+        None
+    )
+    compare_to: Annotated[When | None, Field(description="The end of the other period, as `withdrawn_to`.")] = None
+
+
 class OutcomeFilter(StatusFilter):
     """Which outcomes of an organisation's jobs. `status` is the status that the enrolment has now."""
 
     reason: Annotated[ReasonName | None, Field(description="The reason of the job.")] = None
     job_id: RowId | None = None
     outcome: Annotated[Codes, Field(description="Only these outcomes. Repeat it for several.")] = []
+    took: Annotated[
+        DurationBand | None,
+        Field(description="How long it took, from the request or its effective time if later, to the decision."),
+    ] = None
+    standing: Annotated[
+        bool,
+        Field(
+            description="Only what the summary counts: decisions of withdrawals, of one enrolment each, "
+            "that were not taken back since."
+        ),
+    ] = False
     decided_from: Annotated[
         When | None,
         Field(description="Decided at or after this time. A date means its start in the organisation's time zone."),
@@ -66,10 +97,36 @@ class OutcomeFilter(StatusFilter):
     ] = None
 
 
-class EnrolmentRow(BaseModel):
-    """An enrolment as it is now. `source` and `job_id` name the job that withdrew it, if this service did."""
+class WithNames(BaseModel):
+    """What a list and a file show beside the ids."""
+
+    names: Annotated[
+        bool,
+        Field(description=f"With the learner's name and e-mail address. The role {SEES_NAMES} or above may see them."),
+    ] = False
+
+
+class Named(BaseModel):
+    """The learner of a row. Null unless asked for by `names`, and where the platform has none."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    learner_name: str | None = None
+    learner_email: str | None = None
+
+
+class RowCount(BaseModel):
+    """How many rows a filter finds."""
+
+    count: Annotated[
+        int | None, Field(description="At most `counted_to`. Null: to count them takes too long; narrow the filter.")
+    ]
+    counted_to: int
+    at_least: Annotated[bool, Field(description="Whether there are more than `count`.")]
+
+
+class EnrolmentRow(Named):
+    """An enrolment as it is now. `source` and `job_id` name the job that withdrew it, if this service did."""
 
     enrolment_id: int
     learner_external_id: str
@@ -87,10 +144,8 @@ class EnrolmentRow(BaseModel):
     job_id: int | None
 
 
-class OutcomeRow(BaseModel):
+class OutcomeRow(Named):
     """What a job decided about an enrolment, and the enrolment as it is now, if it exists."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
 
     job_id: int
     enrolment_id: int
@@ -106,17 +161,6 @@ class OutcomeRow(BaseModel):
     source: str
     requested_by: str
     dead_letter_id: int | None
-
-
-class DurationBand(StrEnum):
-    """How long a withdrawal took, from the request or from its effective time, whichever is later."""
-
-    UNDER_10_SECONDS = "under_10_seconds"
-    UNDER_1_MINUTE = "under_1_minute"
-    UNDER_10_MINUTES = "under_10_minutes"
-    UNDER_1_HOUR = "under_1_hour"
-    UNDER_1_DAY = "under_1_day"
-    OVER_1_DAY = "over_1_day"
 
 
 class LetterAge(StrEnum):
@@ -204,3 +248,30 @@ class Summary(BaseModel):
     refused: list[CauseCount]
     seconds_to_withdrawal: Durations
     open_letters: list[AgeCount]
+
+
+class FigureKind(StrEnum):
+    """What a figure of a comparison counts."""
+
+    WITHDRAWN = "withdrawn"
+    REFUSED = "refused"
+
+
+class Difference(BaseModel):
+    """A figure of the period beside the same figure of the period that it is compared with."""
+
+    kind: FigureKind
+    code: Annotated[
+        str | None, Field(description="The reason of the withdrawals or the cause of the refusals; null: all.")
+    ]
+    now: int
+    before: int
+    difference: Annotated[int, Field(description="`now` less `before`.")]
+
+
+class Comparison(BaseModel):
+    """Two periods beside each other, read from one snapshot."""
+
+    period: Summary
+    before: Summary
+    differences: list[Difference]

@@ -11,7 +11,8 @@ class Kept(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     what: str = Field(
-        description="The kind: `jobs`, `receipts`, `rosters`, `audit`, `events`, `deliveries`, `letters`."
+        description="The kind: `jobs`, `receipts`, `rosters`, `audit`, `events`, `deliveries`, "
+        "`report_files`, `letters`."
     )
     sentence: str = Field(description="Which rows these are.")
     days: int | None = Field(description="Null: for ever.")

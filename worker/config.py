@@ -171,6 +171,9 @@ class Settings(BaseSettings):
         le=36_500,
         description="days after which a webhook delivery or notification that arrived or failed is deleted",
     )
+    report_keep_days: int = Field(
+        30, ge=1, le=36_500, description="days after which the file of a scheduled report is deleted"
+    )
     mail_url: SecretStr | None = Field(
         None,
         description="mail server that notifications go by, as a URL of Apprise with the sender: "

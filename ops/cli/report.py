@@ -14,19 +14,32 @@ import typer
 from ops.cli import common
 from ops.cli.common import AsJson, Organisation
 from schemas.catalogue import Reason, Source
-from schemas.reports import DURATION_BANDS, LETTER_AGES, EnrolmentFilter, OutcomeFilter
+from schemas.reports import (
+    DURATION_BANDS,
+    LETTER_AGES,
+    Comparison,
+    ComparisonFilter,
+    DurationBand,
+    EnrolmentFilter,
+    OutcomeFilter,
+)
 from worker.config import settings
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.reports.exports import export
 from worker.reports.filters import find_series_id
 from worker.reports.formats import Format
+from worker.reports.lists import count_rows
 from worker.reports.reader import Read, ReportReader
+from worker.reports.summary import compare as compare_periods
 from worker.reports.summary import summarise
 
 group = typer.Typer(no_args_is_help=True, help="Enrolments and outcomes as files, and a summary.")
 
 OutputOption = Annotated[str, typer.Option("--output", "-o", help="The file to write. - writes to standard output.")]
+OutputOrNone = Annotated[
+    str | None, typer.Option("--output", "-o", help="The file to write. - writes to standard output.")
+]
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Default: by the file's name; csv on standard output.")
 ]
@@ -46,9 +59,13 @@ ToOption = Annotated[
 ]
 
 
+NamesOption = Annotated[bool, typer.Option("--names", help="With the learners' names and e-mail addresses.")]
+CountOption = Annotated[bool, typer.Option("--count", help="Write no file: say how many rows it would have.")]
+
+
 @group.command("enrolments")
 def enrolments(
-    output: OutputOption,
+    output: OutputOrNone = None,
     format_: FormatOption = None,
     status: StatusOption = None,
     exclude_status: ExcludeStatusOption = None,
@@ -57,22 +74,28 @@ def enrolments(
     source: SourceOption = None,
     begin: FromOption = None,
     end: ToOption = None,
+    names: NamesOption = False,
+    count: CountOption = False,
     organisation: Organisation = None,
 ) -> None:
     """Write enrolments as they are now to a file. Withdrawn ones are included unless excluded."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        shared = shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
         wanted = common.parse(EnrolmentFilter, **shared, withdrawn_from=begin, withdrawn_to=end)
-        _export(db, organisation_id, wanted, output, format_)
+        _export(db, organisation_id, wanted, output, format_, names=names, count=count)
 
 
 @group.command("outcomes")
 def outcomes(
-    output: OutputOption,
+    output: OutputOrNone = None,
     format_: FormatOption = None,
     job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
     outcome: Annotated[list[str] | None, typer.Option(help="Only this outcome. Repeat it for several.")] = None,
+    took: Annotated[
+        DurationBand | None, typer.Option(help="How long it took, from the request to the decision.")
+    ] = None,
+    standing: Annotated[bool, typer.Option("--standing", help="Only what the summary counts.")] = False,
     status: StatusOption = None,
     exclude_status: ExcludeStatusOption = None,
     series: SeriesOption = None,
@@ -80,16 +103,19 @@ def outcomes(
     source: SourceOption = None,
     begin: FromOption = None,
     end: ToOption = None,
+    names: NamesOption = False,
+    count: CountOption = False,
     organisation: Organisation = None,
 ) -> None:
     """Write what jobs decided to a file, a row for each enrolment of each job."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        shared = shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
         wanted = common.parse(
-            OutcomeFilter, **shared, job_id=job, outcome=outcome or None, decided_from=begin, decided_to=end
-        )
-        _export(db, organisation_id, wanted, output, format_)
+            OutcomeFilter, **shared, job_id=job, outcome=outcome or None, took=took, standing=standing,
+            decided_from=begin, decided_to=end,
+        )  # fmt: skip
+        _export(db, organisation_id, wanted, output, format_, names=names, count=count)
 
 
 @group.command("summary")
@@ -107,7 +133,7 @@ def summary(
     """Withdrawals by week and reason, refusals by cause, time from request to withdrawal, open dead letters."""
     with common.database() as db:
         organisation_id = common.organisation_id(db, organisation)
-        shared = _shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        shared = shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
         wanted = common.parse(EnrolmentFilter, **shared, withdrawn_from=begin, withdrawn_to=end)
         with _reader(db) as reader:
             read = reader.read(lambda source: summarise(source, organisation_id, wanted))
@@ -127,7 +153,46 @@ def summary(
         _print_table("request to withdrawal", "withdrawn", rows=bands)
 
 
-def _shared_conditions(
+@group.command("compare")
+def compare(
+    begin: Annotated[str, typer.Option("--from", help=f"The start of the period. {_TIME}")],
+    end: ToOption = None,
+    compare_from: Annotated[
+        str | None, typer.Option(help="The start of the other period. Default: the one just before, as long.")
+    ] = None,
+    compare_to: Annotated[str | None, typer.Option(help="The end of the other period.")] = None,
+    status: StatusOption = None,
+    exclude_status: ExcludeStatusOption = None,
+    series: SeriesOption = None,
+    reason: ReasonOption = None,
+    source: SourceOption = None,
+    organisation: Organisation = None,
+    json: AsJson = False,
+) -> None:
+    """Withdrawals by reason and refusals by cause of a period beside another, with the difference."""
+    with common.database() as db:
+        organisation_id = common.organisation_id(db, organisation)
+        shared = shared_conditions(db, organisation_id, status, exclude_status, series, reason, source)
+        period = {"withdrawn_from": begin, "withdrawn_to": end, "compare_from": compare_from, "compare_to": compare_to}
+        wanted = common.parse(ComparisonFilter, **shared, **period)
+        with _reader(db) as reader:
+            read = reader.read(lambda source: compare_periods(source, organisation_id, wanted))
+        _say_lag(read)
+    _print_comparison(read.found, json)
+
+
+def _print_comparison(found: Comparison, json: bool) -> None:
+    if json:
+        common.print_json(found)
+        return
+    rows = [
+        (row.kind, row.code or "all", f"{row.now:,}", f"{row.before:,}", f"{row.difference:+,}")
+        for row in found.differences
+    ]
+    common.out.print(common.table("figure", "of", "now", "before", "difference", rows=rows))
+
+
+def shared_conditions(
     db: Database,
     organisation_id: int,
     status: list[str] | None,
@@ -154,15 +219,27 @@ def _print_table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
 
 
 def _export(
-    db: Database, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter, output: str, format_: Format | None
+    db: Database,
+    organisation_id: int,
+    wanted: EnrolmentFilter | OutcomeFilter,
+    output: str | None,
+    format_: Format | None,
+    *,
+    names: bool,
+    count: bool,
 ) -> None:
+    if count:
+        _print_count(db, organisation_id, wanted)
+        return
+    if output is None:
+        raise InvalidInputError("--output: name the file to write, or - for standard output")
     chosen = format_ or _format_of(output)
 
     def write(sink: BinaryIO) -> int:
         def read(source: Database) -> int:
             sink.seek(0)  # what a replica left that failed on the way
             sink.truncate()
-            return export(source, organisation_id, wanted, chosen, sink)
+            return export(source, organisation_id, wanted, chosen, sink, names=names)
 
         with _reader(db) as reader:
             found = reader.read(read)
@@ -170,10 +247,18 @@ def _export(
         return found.found
 
     if output == "-":
-        _to_standard_output(write)
+        to_standard_output(write)
         return
-    count = _to_file(Path(output), write)
-    common.err.print(f"{count:,} rows in {output}", markup=False)
+    rows = to_file(Path(output), write)
+    common.err.print(f"{rows:,} rows in {output}", markup=False)
+
+
+def _print_count(db: Database, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter) -> None:
+    found = count_rows(db, organisation_id, wanted)
+    if found.count is None:
+        common.err.print("To count them takes too long. Narrow the filter.")
+        raise typer.Exit(1)
+    common.out.print(f"{found.count:,}{'+' if found.at_least else ''} rows")
 
 
 def _reader(db: Database) -> closing[ReportReader]:
@@ -195,7 +280,8 @@ def _format_of(output: str) -> Format:
     return Format(suffix)
 
 
-def _to_standard_output(write: Callable[[BinaryIO], int]) -> None:
+def to_standard_output(write: Callable[[BinaryIO], int]) -> None:
+    """Write a file to standard output."""
     # Written whole first, so that a slow reader at the other end of the pipe does not keep a transaction open.
     with tempfile.TemporaryFile(prefix="withdrawals-export-") as spool:
         write(spool)
@@ -205,7 +291,7 @@ def _to_standard_output(write: Callable[[BinaryIO], int]) -> None:
         sys.stdout.buffer.flush()
 
 
-def _to_file(path: Path, write: Callable[[BinaryIO], int]) -> int:
+def to_file(path: Path, write: Callable[[BinaryIO], int]) -> int:
     """Write to a temporary file beside it and rename that at the end, so that half a file never has the name.
 
     Raises:

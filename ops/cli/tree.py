@@ -37,7 +37,7 @@ _GROUPS = {
     "receipts": ("receipts",),
     "members": ("members",),
     "notifications": ("notifications",),
-    "report": ("report", "attestation"),
+    "report": ("report", "attestation", "report_schedules"),
     "rosters": ("rosters",),
     "sessions": ("sessions",),
     "sources": ("sources",),

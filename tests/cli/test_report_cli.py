@@ -14,7 +14,7 @@ from tests.support.commandline import done, program, refused, withdrawals
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.reports import formats
+from worker.reports import formats, scheduled_files
 
 
 def ids(path: Path) -> list[int]:
@@ -115,3 +115,33 @@ def test_the_summary_is_one_document_or_tables(world: World, db: Database, envir
     assert "enrolment_ended" in shown
     assert "p95" in shown
     assert done("report", "summary", "--to", "2020-01-01")["withdrawals"] == []
+
+
+def test_reports_are_scheduled_counted_and_compared(
+    world: World, db: Database, environment: Settings, tmp_path: Path
+) -> None:
+    found = world.enrolments(3)
+    world.run("UPDATE lms.learners SET display_name = 'Anna Ünal'")
+    world.submit(db, found[:2])
+    decide_due(db, environment)
+    assert withdrawals("report", "enrolments", "--count").out.strip() == "3 rows"
+    assert withdrawals("report", "outcomes", "--count", "--standing", "--took", "over_1_day").out.strip() == "0 rows"
+    assert withdrawals("report", "enrolments").code == 2
+    withdrawals("report", "enrolments", "--names", "-o", tmp_path / "named.csv")
+    assert (tmp_path / "named.csv").read_text("utf-8").count("Anna Ünal") == 3
+    compared = json.loads(withdrawals("report", "compare", "--from", "2026-01-01", "--json").out)
+    assert compared["differences"][0]["difference"] == 2
+    assert "+2" in withdrawals("report", "compare", "--from", "2026-01-01").out
+    made = done("report", "schedules", "add", "enrolments", "--every", "weekly", "--covers", "all", "--json")
+    assert (made["every"], made["covers"], made["format"]) == ("weekly", "all", "csv")
+    assert "enrolments" in withdrawals("report", "schedules", "list").out
+    number = str(made["id"])
+    for act in ("pause", "resume", "run"):
+        assert withdrawals("report", "schedules", act, number).code == 0
+    assert withdrawals("report", "fetch", "1", "-o", tmp_path / "kept.csv").code == 1
+    scheduled_files.make_due(db, environment)
+    assert done("report", "files", "--json")["items"][0]["row_count"] == 3
+    assert withdrawals("report", "fetch", "1", "-o", tmp_path / "kept.csv").code == 0
+    assert ids(tmp_path / "kept.csv") == found
+    assert withdrawals("report", "schedules", "delete", number).code == 0
+    assert withdrawals("report", "fetch", "1", "-o", "-").code == 1

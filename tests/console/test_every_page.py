@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from schemas.dead_letters import LetterFilter
 from schemas.protections import ProtectionRequest
+from schemas.report_schedules import Every, Report, ScheduleRequest
 from schemas.saved_views import ListName, ViewRequest
 from tests.approvals.office import Office
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
@@ -20,6 +21,7 @@ from worker.dead_letters import runs
 from worker.errors import SecondPersonNeededError
 from worker.jobs.files import uploads
 from worker.people import protections
+from worker.reports import scheduled_files, schedules
 from worker.search import saved_views
 from worker.search.keeper import keep_all
 from worker.web.console.app import ROUTERS
@@ -29,6 +31,7 @@ NO_PAGES = {
     "/console/jobs/{job_id}/events",
     "/console/reports/enrolments.{format}",
     "/console/reports/outcomes.{format}",
+    "/console/reports/files/{file_id}",
     "/console/withdraw/file/{upload_id}/faults",
     "/console/sign-in/provider",
     "/console/sign-in/callback",
@@ -75,6 +78,10 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     with pytest.raises(SecondPersonNeededError) as waits:
         office.resolve([int(letters[0])])
     asked = waits.value.approval_id
+    to_make = ScheduleRequest(report=Report.OUTCOMES, every=Every.DAILY, names=True)
+    made = schedules.create(db, organisation_id=world.organisation_id, wanted=to_make, who=Actor("cli:ada"))
+    schedules.make_now(db, organisation_id=world.organisation_id, schedule_id=made.id, who=Actor("cli:ada"))
+    scheduled_files.make_due(db, environment)
     jobs = [str(job.id) for job in (done, later, held)]
     return {
         "/console/sign-in": [""],
@@ -118,7 +125,9 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/jobs/release": ["/release"],
         "/console/reports": [""],
         "/console/reports/outcomes": ["/outcomes"],
-        "/console/reports/summary": ["/summary"],
+        "/console/reports/summary": ["/summary", "/summary?compare=before"],
+        "/console/reports/series": ["/series", "/series?q=nothing-is-called-so"],
+        "/console/reports/schedules": ["/schedules"],
         "/console/dead-letters": ["", "?code=pathway_owned"],
         "/console/dead-letters/groups": ["/groups"],
         "/console/dead-letters/act": [

@@ -11,10 +11,13 @@ import pytest
 from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
+from schemas.reinstate import ReinstateRequest
 from tests.support.console import MakeToken, SignIn, accessible, says
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs.reinstate import reinstate
+from worker.reports import lists, scheduled_files
 from worker.web.console import charts
 
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -74,11 +77,10 @@ def test_the_charts_say_what_they_show(sign_in: SignIn, world: World, db: Databa
     world.submit(db, [*ids, 999_999])
     decide_due(db, environment)
     page.reload()
-    chart = page.get_by_role("img", name="Withdrawals by week and reason: Enrolment no longer required 3.")
+    chart = page.get_by_role("group", name="Withdrawals by week and reason: Enrolment no longer required 3.")
     chart.wait_for()
-    assert page.get_by_role("img").count() == 4
+    assert page.locator("svg.chart").count() == 4
     card = page.locator(".card").filter(has=chart)
-    card.get_by_text("Show the figures").click()
     week = datetime.now(UTC).date() - timedelta(days=datetime.now(UTC).weekday())
     row = card.get_by_role("row", name=f"{week:%-d %b %Y}")
     assert row.get_by_role("cell").all_inner_texts() == ["3", "0", "0", "0"]
@@ -174,7 +176,7 @@ def test_what_stands_in_a_chart_is_text_and_nothing_in_it_runs() -> None:
         charts.stacked_columns([MARKUP, "b"], {MARKUP: [1, 2], '"><script>': [0, 1]}, alt=f'"{MARKUP}'),
         charts.horizontal_bars({MARKUP: 12, "b": 0}, alt=f'"{MARKUP}'),
     ):
-        assert not re.search(r"<(?!/?(svg|g|rect|path|text)\b)|\sstyle=|\son\w+=\"|\sid=", drawn), drawn
+        assert not re.search(r"<(?!/?(svg|g|rect|path|text|a|title)\b)|\sstyle=|\son\w+=\"|\sid=", drawn), drawn
         assert "&lt;img src=x" in drawn
 
 
@@ -185,25 +187,128 @@ def test_axes_have_few_round_figures() -> None:
     assert charts._scale([1_000_000]) == [0, 500_000, 1_000_000]
 
 
-def test_lists_say_how_many_and_who_and_a_figure_leads_to_its_rows(
+def test_each_figure_leads_to_its_rows_and_periods_are_compared(
+    client: TestClient, world: World, db: Database, environment: Settings, token: MakeToken,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ids = [*world.enrolments(7), world.enrolment("ended", "mastered")]
+    world.run("UPDATE lms.series SET code = 'BIO-1', title = 'Cells & so on' WHERE id = 1")
+    job = world.submit(db, ids)
+    decide_due(db, environment)
+    taken_back = ReinstateRequest.model_validate({"filter": {"enrolment_ids": ids[:2]}})
+    reinstate(db, world.requester(), job.id, taken_back)
+    decide_due(db, environment)
+    world.run(
+        "UPDATE withdrawals.outcomes SET decided_at = decided_at - interval '10 days' WHERE enrolment_id = ANY(:ids)",
+        ids=ids[2:4],
+    )
+    secret = token("viewer")
+    _sign_in(client, secret)
+    assert 'Enrolments <span class="muted small">8</span>' in client.get("/console/reports").text
+    since = (datetime.now(UTC) - timedelta(days=6)).date()
+    summary = client.get(f"/console/reports/summary?source=bulk&withdrawn_from={since}&compare=before").text
+    rows = re.findall(r'<td class="num"><a href="([^"]+)">([\d,]+)</a>', summary)
+    for href, count in rows:
+        assert "source=bulk" in href, "the rest of the filter stays"
+        behind = client.get(unescape(href))
+        assert f'Outcomes <span class="muted small">{count}</span>' in behind.text, (href, count)
+    assert sorted(count for _, count in rows) == ["1", "1", "1", "2", "2", "3", "3", "3", "3"]
+    assert {href for href, _ in rows} >= set(re.findall(r'<a href="([^"]+)" tabindex="-1"', summary)) != set()
+    assert re.search(
+        r"<strong>Withdrawn</strong></th>\s*<td.*>3<.*</td>\s*<td.*>2<.*</td>\s*<td[^>]*>\+1</td>", summary
+    )
+    assert "Two periods compared: Withdrawn 3, compared with 2" in summary
+    assert client.get("/console/reports/summary?compare=other").status_code == 422
+    bearer = {"Authorization": f"Bearer {secret}"}
+    other = (datetime.now(UTC) - timedelta(days=11)).date()
+    query = f"withdrawn_from={since}&compare_from={other}&compare_to={since - timedelta(days=1)}"
+    found = client.get(f"/v1/reports/comparison?{query}", headers=bearer).json()
+    assert found["differences"][0] == {"kind": "withdrawn", "code": None, "now": 3, "before": 2, "difference": 1}
+    assert client.get("/v1/reports/comparison", headers=bearer).status_code == 422
+    counted = client.get("/v1/reports/outcomes/count?standing=true", headers=bearer).json()
+    assert counted == {"count": 6, "counted_to": 10_000, "at_least": False}
+    monkeypatch.setattr(lists, "COUNTED_AT_MOST", 4)
+    counted = client.get("/v1/reports/enrolments/count", headers=bearer).json()
+    assert counted == {"count": 4, "counted_to": 4, "at_least": True}
+    page = client.get("/console/reports").text
+    assert "Download 4+ rows as a file:" in page
+
+
+def test_names_and_addresses_are_for_roles_that_may_see_them(
     client: TestClient, world: World, db: Database, environment: Settings, token: MakeToken
 ) -> None:
-    ids = [*world.enrolments(7), world.enrolment("ended", "mastered")]
-    world.run("UPDATE lms.learners SET display_name = 'Zoë ' || id WHERE external_id <> 'ended'")
-    world.run("UPDATE lms.series SET code = 'BIO-1', title = 'Cells & so on' WHERE id = 1")
-    world.submit(db, ids)
+    """On pages, in files, over HTTP; an id for everybody else, and no name in an address."""
+    world.submit(db, [world.enrolment("anna")])
+    world.run("UPDATE lms.learners SET display_name = 'Anna Ünal', email = 'anna.u@x.example'")
     decide_due(db, environment)
+    for role in ("viewer", "operator", "approver", "owner"):
+        secret, sees = token(role), role != "viewer"
+        _sign_in(client, secret)
+        bearer = {"Authorization": f"Bearer {secret}"}
+        for path in ("/console/reports", "/console/reports/outcomes"):
+            text = client.get(path).text
+            assert "anna" in text
+            assert [word in text for word in ("Anna Ünal", "anna.u@x.example")] == [sees, sees], (role, path)
+            assert ("names=true" in text) == sees
+            assert not [href for href in re.findall(r'href="([^"]+)"', text) if "nal" in href or "x.example" in href]
+        for path, headers in (
+            ("/console/reports/enrolments.csv", {}),
+            ("/console/reports/outcomes.csv", {}),
+            ("/v1/reports/enrolments.csv", bearer),
+            ("/v1/reports/outcomes.csv", bearer),
+            ("/v1/enrolments", bearer),
+            ("/v1/outcomes", bearer),
+        ):
+            plain = client.get(path, headers=headers)
+            assert "anna" in plain.text
+            assert "Ünal" not in plain.text, (role, path)
+            named = client.get(f"{path}?names=true", headers=headers)
+            assert named.status_code == (200 if sees else 403), (role, path)
+            assert [word in named.text for word in ("Anna Ünal", "anna.u@x.example")] == [sees, sees]
+
+
+def test_a_report_is_scheduled_from_its_page_and_its_file_fetched_there(
+    client: TestClient, world: World, db: Database, environment: Settings, token: MakeToken
+) -> None:
+    world.enrolments(3)
+    world.run("UPDATE lms.series SET code = 'BIO-1' WHERE id = 1")
+    world.run("UPDATE lms.learners SET display_name = 'Anna Ünal'")
+    _sign_in(client, token("operator"))
+    page = client.get("/console/reports?series=BIO-1&status=in_progress").text
+    link = re.search(r'href="([^"]+)">Schedule it', page)
+    assert link
+    form = client.get(unescape(link[1])).text
+    assert 'value="BIO-1"' in form
+    assert re.search(r'name="status" value="in_progress" checked', form)
+    csrf = re.search(r'name="csrf" value="([^"]+)"', form)
+    assert csrf
+    here, sent = "/console/reports/schedules", {"csrf": csrf[1], "report": "enrolments", "every": "weekly"}
+    for wrong, told in (({"every": "hourly"}, "Every: "), ({"hour": "24"}, "Hour: "), ({"series": "none"}, "none"),
+                        ({"job_id": "3"}, "outcome and job_id")):  # fmt: skip
+        refused = client.post(here, data=sent | wrong)
+        assert (refused.status_code, told in unescape(refused.text)) == (422, True), (wrong, refused.text)
+    sent |= {"covers": "all", "series": "BIO-1", "status": "in_progress", "names": "true", "format": "csv"}
+    assert client.post(here, data=sent).status_code == 303
+    assert client.post(f"{here}/1/run", data={"csrf": csrf[1]}).status_code == 303
+    assert ">Waits</span>" in client.get(here).text
+    assert client.get("/console/reports/files/1").status_code == 409
+    scheduled_files.make_due(db, environment)
+    page = client.get(here).text
+    assert "Series: BIO-1" in page
+    assert "Status: In Progress" in page
+    file = client.get("/console/reports/files/1")
+    assert file.text.count("Anna Ünal") == 3
+    assert "attachment" in file.headers["Content-Disposition"]
     _sign_in(client, token("viewer"))
-    page = client.get("/console/reports").text
-    assert 'Enrolments <span class="muted small">8</span>' in page
-    assert re.search(r'<a href="/console/people\?learner=[^"]+">Zoë \d+</a>', page)
-    assert '<option value="BIO-1">Cells &amp; so on</option>' in page
-    assert 'Outcomes <span class="muted small">8</span>' in client.get("/console/reports/outcomes").text
-    summary = client.get("/console/reports/summary?source=bulk").text
-    for outcome, count in (("withdrawn", 7), ("enrolment_ended", 1)):
-        link = re.search(rf'<a href="([^"]*outcome={outcome}[^"]*)">{count}</a>', summary)
-        assert link, outcome
-        assert "source=bulk" in link[1], "the rest of the filter stays"
-        behind = client.get(unescape(link[1]))
-        assert behind.status_code == 200
-        assert f'Outcomes <span class="muted small">{count}</span>' in behind.text
+    page = client.get(here).text
+    assert "An operator can download it." in page
+    assert '<form class="stack"' not in page
+    assert client.get("/console/reports/files/1").status_code == 403
+    _sign_in(client, token("operator"))
+    csrf = re.search(r'name="csrf" value="([^"]+)"', client.get(here).text)
+    assert csrf
+    for act, shown in (("pause", ">Paused</span>"), ("resume", ">Pause</button>"), ("delete", ">Ended</span>")):
+        assert client.post(f"{here}/1/{act}", data={"csrf": csrf[1]}).status_code == 303
+        assert shown in client.get(here).text, act
+    assert client.post(f"{here}/1/pause", data={"csrf": csrf[1]}).status_code == 409
+    assert client.get("/console/reports/files/1").status_code == 404

@@ -55,13 +55,14 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
     )
     silent(world, "payroll")
     rosters(world, planned=0, accepted=2, failed=0)
+    reports(world)
     assert tell(db, mailing) == 1
     ((_, message, _),) = post.sent
     heads = [part.partition("\n")[0] for part in message.body.split("\n\n")]
     assert heads[:-1] == [
         "1 job waits for a second person.", "3 approvals are asked for.", "1 dead letter was opened.",
         "1 run has halted.", "1 source of HR events is silent.", "1 roster has found people who left.",
-        "1 roster could not be applied.",
+        "1 roster could not be applied.", "1 scheduled report is ready.", "2 scheduled reports have failed.",
     ]  # fmt: skip
     for line in (
         "Proposal 1: limits of the brake\n  https://withdrawals.example/console/brake",
@@ -72,6 +73,9 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
         "Source payroll: nothing heard for 24 hours\n  https://withdrawals.example/console/settings/sources",
         "Roster 2: 2 people have left\n  https://withdrawals.example/v1/rosters/2",
         "Roster 3: IntegrityError\n  https://withdrawals.example/v1/rosters/3",
+        "File 1: outcomes, weekly, 7 rows\n  https://withdrawals.example/console/reports/schedules#file-1",
+        "File 2: outcomes, weekly\n  https://withdrawals.example/console/reports/schedules#file-2",
+        "Schedule 1 has ended: whoever made it may not have it any more\n",
     ):
         assert line in message.body
 
@@ -108,6 +112,21 @@ def silent(world: World, name: str) -> None:
         VALUES (:o, :name, 24, 'x', now() - interval '8 days')""",
         o=world.organisation_id,
         name=name,
+    )
+
+
+def reports(world: World) -> None:
+    """A scheduled report with a file and a failure, which has ended by itself."""
+    world.run(
+        """INSERT INTO withdrawals.report_schedules (organisation_id, report, filter, covers, names, format, every,
+            hour, next_at, created_by, ended_at, ended_by, ended_because)
+        VALUES (:o, 'outcomes', '{}', 'all', true, 'csv', 'weekly', 6, now(), 'x', now(), 'relay', 'x')""",
+        o=world.organisation_id,
+    )
+    world.run(
+        """INSERT INTO withdrawals.report_files (schedule_id, organisation_id, due_at, state, row_count, size, ended_at)
+        VALUES (1, :o, now(), 'ready', 7, 9, now()), (1, :o, now() - interval '1 s', 'failed', NULL, NULL, now())""",
+        o=world.organisation_id,
     )
 
 

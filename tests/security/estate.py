@@ -15,6 +15,7 @@ from schemas.events import PersonEvent
 from schemas.jobs import JobRequest
 from schemas.notifications import NotificationRequest
 from schemas.protections import ProtectionRequest
+from schemas.report_schedules import Covers, Every, Report, ScheduleRequest
 from schemas.rosters import RosterRequest
 from schemas.saved_views import ListName, ViewRequest
 from tests.support.web import make_source
@@ -28,9 +29,10 @@ from worker.dead_letters import runs
 from worker.jobs import limits
 from worker.jobs.files import uploads
 from worker.jobs.submit import Requester, submit
-from worker.ledger import approvals, members, notification_messages, webhook_deliveries
+from worker.ledger import approvals, members, notification_messages, report_files, webhook_deliveries
 from worker.notifications import targets
 from worker.people import events, protections, rosters
+from worker.reports import scheduled_files, schedules
 from worker.search import saved_views
 from worker.webhooks import endpoints
 
@@ -162,9 +164,21 @@ def _fill(world: World, db: Database, settings: Settings, mark: str) -> Holding:
             "external_id": learner,
             "upload_id": _keep_faults(db, organisation_id, mark),
             "user_id": world.learner(learner),
+            **_scheduled(db, settings, organisation_id, mark),
             "series_id": world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=plain),
         },
     )
+
+
+def _scheduled(db: Database, settings: Settings, organisation_id: int, mark: str) -> dict[str, int]:
+    """A report that is made again and again, and its file."""
+    wanted = ScheduleRequest(report=Report.ENROLMENTS, every=Every.DAILY, covers=Covers.ALL)
+    made = schedules.create(db, organisation_id=organisation_id, wanted=wanted, who=Actor(f"test:{mark}"))
+    schedules.make_now(db, organisation_id=organisation_id, schedule_id=made.id, who=Actor(f"test:{mark}"))
+    scheduled_files.make_due(db, settings)
+    with db.begin() as connection:
+        (file,) = report_files.list_files(connection, organisation_id, before=None, limit=1)
+    return {"schedule_id": made.id, "file_id": file.id}
 
 
 def _roster(world: World, db: Database, organisation_id: int, mark: str) -> int:

@@ -28,6 +28,7 @@ _CLAIM = "by the ids of chunks and the token of the claim, which a worker makes 
 _DELIVERY = "by the id of a delivery and the token of the claim, which a worker makes over all organisations"
 _BATCH = "by the id of an endpoint and the token of the claim, which a worker makes over all organisations"
 _MESSAGE = "by the id of a message and the token of the claim, which a worker makes over all organisations"
+_FILE = "by the id of a file and the token of the claim, with its organisation (`_still_ours`)"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
     "brake_correction._LOCK_LARGE": _SWEEP,
@@ -66,6 +67,13 @@ REASONS = {
     "notification_messages.record_delivered": _MESSAGE,
     "person_events._RECORD": "the row that it may meet has the same key, of which the organisation is a part",
     "processes._REMOVE": "processes belong to no organisation",
+    "report_files._CLAIM": "the relay makes files of all organisations, and skips those that are locked",
+    "report_files.delete_old": _SWEEP,
+    "report_files.renew": _FILE,
+    "report_files.lock_claimed": _FILE,
+    "report_files.set_ready": _FILE,
+    "report_files.set_failed": _FILE,
+    "report_files.try_later": _FILE,
     "rosters._EXPIRE": _SWEEP,
     "roster_steps._FORGET_LINES": _LOCKED,
     "roster_findings._FORGET_MISSING": _LOCKED,

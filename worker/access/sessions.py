@@ -141,6 +141,7 @@ def sign_in_member(database: Database, who: MemberSignIn, *, limits: Limits, bro
             subject=who.subject,
             name=who.name,
             email=who.email,
+            role=who.role,
         )
         sessions.insert_session(
             connection,

@@ -131,6 +131,11 @@ _RENAME = {
     "roster_lines.external_id": """UPDATE withdrawals.roster_lines SET external_id = :pseudonym
         WHERE organisation_id = :organisation AND external_id = :person""",
     "uploads": "DELETE FROM withdrawals.uploads WHERE organisation_id = :organisation",
+    # Files of reports go whole, as uploads do. One that is being made has read what was before: it is made again.
+    "report_files": """DELETE FROM withdrawals.report_files
+        WHERE organisation_id = :organisation AND state IN ('ready', 'failed')""",
+    " of files on their way": """UPDATE withdrawals.report_files SET state = 'due', token = NULL, lease_until = NULL
+        WHERE organisation_id = :organisation AND state = 'making'""",
     "findable.parts": """DELETE FROM withdrawals.findable WHERE kind = 'learner' AND platform_id IN (
             SELECT id FROM lms.learners WHERE organisation_id = :organisation AND external_id = :person)""",
 }

@@ -69,6 +69,11 @@ _OTHER_COLUMNS = {
     "roster_lines.external_id": "renamed",
     "rosters.sha256": "of a whole roster",
     "rosters.missing": "a closed list",
+    "report_schedules.report": "a closed list",
+    "report_schedules.covers": "a closed list",
+    "report_schedules.format": "a closed list",
+    "report_schedules.every": "a closed list",
+    "report_schedules.filter": "codes and numbers",
     "receipts.external_id": "an event that waits is in the way of an erasure; one that was applied names nobody",
 }
 _OTHER_TABLES = {
@@ -76,6 +81,8 @@ _OTHER_TABLES = {
     "letter_chunks": "a view",
     "uploads": "deleted whole: a workbook is compressed, and cannot be searched",
     "upload_parts": "with their upload",
+    "report_files": "deleted whole: a workbook is compressed, and cannot be searched",
+    "report_parts": "with their file",
     "prunes": "each record is chained to the one before; it names who pruned, and no learner",
     "pruned_withdrawals": "who asked, as the platform's rows have it; which rows is not known any more",
     "logout_tokens": "random ids of messages, kept for minutes",

@@ -21,21 +21,42 @@ class Member:
     email: str | None
     created_at: datetime
     signed_in_at: datetime
+    role: str | None
+    """With which they have signed in last; None: not since it is recorded."""
 
 
-_COLUMNS = (members.c.id, members.c.name, members.c.email, members.c.created_at, members.c.signed_in_at)
+_COLUMNS = (
+    members.c.id,
+    members.c.name,
+    members.c.email,
+    members.c.created_at,
+    members.c.signed_in_at,
+    members.c.role,
+)
 
 
 def record_sign_in(
-    connection: Connection, organisation_id: int, *, issuer: str, subject: str, name: str, email: str | None
+    connection: Connection,
+    organisation_id: int,
+    *,
+    issuer: str,
+    subject: str,
+    name: str,
+    email: str | None,
+    role: Role | None = None,
 ) -> int:
-    """Somebody signs in; their id, the same at each sign-in. Name and e-mail become what the provider says now."""
+    """Somebody signs in; their id, the same at each sign-in. What is known of them is what the provider says now."""
     row = insert(members).values(
-        organisation_id=organisation_id, issuer=issuer, subject=subject, name=name, email=email
+        organisation_id=organisation_id, issuer=issuer, subject=subject, name=name, email=email, role=role
     )
     known = row.on_conflict_do_update(
         index_elements=[members.c.organisation_id, members.c.issuer, members.c.subject],
-        set_={"name": row.excluded.name, "email": row.excluded.email, "signed_in_at": func.now()},
+        set_={
+            "name": row.excluded.name,
+            "email": row.excluded.email,
+            "role": row.excluded.role,
+            "signed_in_at": func.now(),
+        },
     )
     return connection.execute(known.returning(members.c.id)).scalar_one()
 

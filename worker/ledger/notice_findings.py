@@ -32,7 +32,7 @@ from schemas.rosters import LEFT
 from worker.ledger.fragments import LIVE, among, one_of, sql_list
 from worker.ledger.heard import HEARD
 from worker.ledger.letter_filter import Targets
-from worker.models import Instant, approvals, jobs, limit_proposals, rosters, runs
+from worker.models import Instant, approvals, jobs, limit_proposals, report_files, report_schedules, rosters, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,36 @@ def find_failed_rosters(scan: Scan) -> Select[Any]:
     own = among(roster.organisation_id, scan.organisations)
     facts = {"error_class": func.split_part(roster.failure, ":", 1)}
     return _found(roster.organisation_id, roster.id, roster.failed_at, facts).where(own, *recent)
+
+
+SCHEDULES = "schedule "
+"""How the subject of a schedule that has ended begins; of a file it is the number alone."""
+
+
+def find_ready_reports(scan: Scan) -> Select[Any]:
+    """Files of scheduled reports that were made since then."""
+    return _files(scan, "ready", rows=report_files.c.row_count)
+
+
+def find_failed_reports(scan: Scan) -> CompoundSelect[Any]:
+    """Files of scheduled reports that have failed since then, and schedules that have ended by themselves."""
+    ended = report_schedules.c
+    subject = func.concat(literal(SCHEDULES, Text), cast(ended.id, Text))
+    schedules = _found(ended.organisation_id, subject, ended.ended_at, {}).where(
+        among(ended.organisation_id, scan.organisations),
+        ended.ended_because.is_not(None),
+        ended.ended_at >= scan.since,
+    )
+    return union_all(_files(scan, "failed"), schedules)
+
+
+def _files(scan: Scan, state: str, **facts: ColumnElement[Any]) -> Select[Any]:
+    file = report_files.c
+    shown = {"report": report_schedules.c.report, "every": report_schedules.c.every, **facts}
+    found = _found(file.organisation_id, file.id, file.ended_at, shown)
+    return found.join(report_schedules, report_schedules.c.id == file.schedule_id).where(
+        among(file.organisation_id, scan.organisations), file.state == state, file.ended_at >= scan.since
+    )
 
 
 def _letters(statement: str, scan: Scan, allowed: Targets) -> TextualSelect:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, func
+from sqlalchemy import ColumnElement, Double, FromClause, cast, func
 
-from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
+from schemas.reports import DURATION_BANDS, DurationBand, EnrolmentFilter, OutcomeFilter, StatusFilter
 from worker.models import enrolments, jobs
 
 
@@ -43,7 +43,28 @@ def outcome_conditions(wanted: OutcomeFilter, period: Period, outcome: FromClaus
         conditions.append(outcome.c.job_id == wanted.job_id)
     if wanted.outcome:
         conditions.append(outcome.c.outcome.in_(wanted.outcome))
+    if wanted.took is not None:
+        conditions += _took(wanted.took, outcome)
     return conditions + _within(period, outcome.c.decided_at)
+
+
+def seconds_until(decided_at: ColumnElement[datetime]) -> ColumnElement[float]:
+    """Seconds from a job's request, or from its effective time if that is later, to a decision."""
+    started = func.greatest(jobs.c.created_at, jobs.c.effective_at)
+    return cast(func.extract("epoch", decided_at - started), Double)
+
+
+def _took(band: DurationBand, outcome: FromClause) -> list[ColumnElement[bool]]:
+    bounds = [bound.below for bound in DURATION_BANDS.values()]
+    place = list(DURATION_BANDS).index(band)
+    least, most = bounds[place - 1] if place else None, bounds[place]
+    took = seconds_until(outcome.c.decided_at)
+    found: list[ColumnElement[bool]] = []
+    if least is not None:
+        found.append(took >= least.total_seconds())
+    if most is not None:
+        found.append(took < most.total_seconds())
+    return found
 
 
 def needs_enrolments(wanted: StatusFilter) -> bool:

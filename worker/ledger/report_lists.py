@@ -18,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     func,
     literal_column,
     null,
@@ -40,6 +41,8 @@ Rows = Sequence[Row[Any]]
 BATCH = 2000
 """Rows that are fetched at a time."""
 
+_PERSON = (learners.c.display_name.label("learner_name"), learners.c.email.label("learner_email"))
+
 _ORGANISATION = bindparam("organisation_id", type_=BigInteger)
 
 
@@ -51,9 +54,13 @@ def enrolment_page(
     *,
     before: int | None,
     limit: int,
+    names: bool = False,
 ) -> Rows:
-    """A page of enrolments by falling id, those withdrawn in `period`. `before`: the last id of the page before."""
-    page = _enrolments(wanted, period).order_by(enrolments.c.id.desc()).limit(limit)
+    """A page of enrolments by falling id, those withdrawn in `period`. `before`: the last id of the page before.
+
+    `names`: with the learner's name and e-mail address.
+    """
+    page = _enrolments(wanted, period, names).order_by(enrolments.c.id.desc()).limit(limit)
     if before is not None:
         page = page.where(enrolments.c.id < before)
     return connection.execute(page, {"organisation_id": organisation_id}).all()
@@ -63,7 +70,13 @@ def count_enrolments(
     connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period, *, most: int
 ) -> int:
     """How many enrolments a filter finds; `most` and one more where there are more."""
-    found = _enrolments(wanted, period).limit(most + 1).subquery()
+    withdrawn_by_job = _job_that_withdrew()
+    rows: FromClause = enrolments
+    if wanted.source is not None:
+        rows = rows.outerjoin(withdrawn_by_job, true())
+    matching = select(enrolments.c.id).select_from(rows).where(enrolments.c.organisation_id == _ORGANISATION)
+    matching = matching.where(*enrolment_conditions(wanted, period, source=withdrawn_by_job.c.source))
+    found = matching.limit(most + 1).subquery()
     return int(
         connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
     )  # fmt: skip
@@ -74,19 +87,19 @@ def count_outcomes(
 ) -> int:
     """How many outcomes a filter finds; `most` and one more where there are more."""
     kinds = [
-        rows.where(*outcome_conditions(wanted, period, o)).limit(most + 1) for o, rows in _kinds_of_outcomes()
+        rows.where(*outcome_conditions(wanted, period, o)).limit(most + 1)
+        for o, rows in _kinds_of_outcomes(wanted.standing)
     ]  # fmt: skip
-    found = union_all(*kinds).limit(most + 1).subquery()
-    return int(
-        connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
-    )  # fmt: skip
+    found = union_all(*kinds).subquery()
+    count = connection.scalar(select(func.count()).select_from(found), {"organisation_id": organisation_id}) or 0
+    return min(int(count), most + 1)
 
 
 def every_enrolment(
-    connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period
+    connection: Connection, organisation_id: int, wanted: EnrolmentFilter, period: Period, *, names: bool = False
 ) -> Generator[Rows, None, None]:
     """All enrolments by rising id, in batches."""
-    return _batches(connection, organisation_id, _enrolments(wanted, period).order_by(enrolments.c.id))
+    return _batches(connection, organisation_id, _enrolments(wanted, period, names).order_by(enrolments.c.id))
 
 
 def outcome_page(
@@ -97,18 +110,19 @@ def outcome_page(
     *,
     before: tuple[int, int] | None,
     limit: int,
+    names: bool = False,
 ) -> Rows:
     """A page of outcomes by falling job and enrolment. `before`: those two of the last row of the page before."""
     # A page of each kind first, so that PostgreSQL can walk the key backwards and stop at the limit. Learner, Series
     # and pathway are looked up for the rows of the page alone.
     pages = []
-    for o, rows in _kinds_of_outcomes():
+    for o, rows in _kinds_of_outcomes(wanted.standing):
         conditions = outcome_conditions(wanted, period, o)
         if before is not None:
             conditions.append(tuple_(o.c.job_id, o.c.enrolment_id) < before)
         pages.append(rows.where(*conditions).order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit))
     o = union_all(*pages).subquery("o")
-    page = _outcome_columns(o, job=o, status=o.c.status).select_from(
+    page = _outcome_columns(o, job=o, status=o.c.status, names=names).select_from(
         _with_names(o, learner_id=o.c.learner_id, series_id=o.c.series_id, pathway_id=o.c.shown_pathway_id)
     )
     page = page.order_by(o.c.job_id.desc(), o.c.enrolment_id.desc()).limit(limit)
@@ -116,17 +130,17 @@ def outcome_page(
 
 
 def every_outcome(
-    connection: Connection, organisation_id: int, wanted: OutcomeFilter, period: Period
+    connection: Connection, organisation_id: int, wanted: OutcomeFilter, period: Period, *, names: bool = False
 ) -> Generator[Rows, None, None]:
     """All outcomes by rising job and enrolment, in batches."""
-    o = union_all(_decided_one_by_one(), _closed_whole()).subquery("o")
+    o = union_all(*_selections(wanted.standing)).subquery("o")
     rows = _with_names(
         _with_job_and_enrolment(o),
         learner_id=enrolments.c.learner_id,
         series_id=enrolments.c.series_id,
         pathway_id=func.coalesce(o.c.pathway_id, enrolments.c.pathway_id),
     )
-    every = _outcome_columns(o, job=jobs, status=enrolments.c.status).select_from(rows)
+    every = _outcome_columns(o, job=jobs, status=enrolments.c.status, names=names).select_from(rows)
     every = every.where(*outcome_conditions(wanted, period, o)).order_by(o.c.job_id, o.c.enrolment_id)
     return _batches(connection, organisation_id, every)
 
@@ -141,13 +155,13 @@ def use_snapshot(connection: Connection) -> None:
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '2min'"))
 
 
-def _enrolments(wanted: EnrolmentFilter, period: Period) -> Select[Any]:
+def _enrolments(wanted: EnrolmentFilter, period: Period, names: bool) -> Select[Any]:
     source = _job_that_withdrew().c.source
-    return _enrolments_with_names().where(*enrolment_conditions(wanted, period, source=source))
+    return _enrolments_with_names(names).where(*enrolment_conditions(wanted, period, source=source))
 
 
 @cache
-def _enrolments_with_names() -> Select[Any]:
+def _enrolments_with_names(names: bool) -> Select[Any]:
     withdrawn_by_job = _job_that_withdrew()
     rows = _with_names(
         enrolments,
@@ -172,6 +186,7 @@ def _enrolments_with_names() -> Select[Any]:
             enrolments.c.withdrawn_by,
             withdrawn_by_job.c.source,
             withdrawn_by_job.c.job_id,
+            *(_PERSON if names else ()),
         )
         .select_from(rows)
         .where(enrolments.c.organisation_id == _ORGANISATION)
@@ -204,10 +219,18 @@ def _job_that_withdrew() -> FromClause:
 
 
 @cache
-def _kinds_of_outcomes() -> list[tuple[Subquery, Select[Any]]]:
-    """Each kind of outcomes, and its rows with their job and enrolment."""
-    kinds = [kind.subquery("o") for kind in (_decided_one_by_one(), _closed_whole())]
+def _kinds_of_outcomes(standing: bool) -> list[tuple[Subquery, Select[Any]]]:
+    """Each kind of outcomes, and its rows with their job and enrolment. `standing`: only what the summary counts."""
+    kinds = [kind.subquery("o") for kind in _selections(standing)]
     return [(o, _with_details(o)) for o in kinds]
+
+
+def _selections(standing: bool) -> list[Select[Any]]:
+    """The same rows as `report_summary` counts, or all."""
+    if not standing:
+        return [_decided_one_by_one(), _closed_whole()]
+    of_withdrawal = exists().where(jobs.c.id == outcomes.c.job_id, jobs.c.kind == "withdraw")
+    return [_decided_one_by_one().where(outcomes.c.reinstated_by.is_(None), of_withdrawal)]
 
 
 def _with_details(o: Subquery) -> Select[Any]:
@@ -252,7 +275,7 @@ def _closed_whole() -> Select[Any]:
     )
 
 
-def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any]) -> Select[Any]:
+def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any], names: bool) -> Select[Any]:
     return select(
         o.c.job_id,
         o.c.enrolment_id,
@@ -268,6 +291,7 @@ def _outcome_columns(o: Subquery, *, job: FromClause, status: ColumnElement[Any]
         job.c.source,
         job.c.requested_by,
         o.c.dead_letter_id,
+        *(_PERSON if names else ()),
     )
 
 

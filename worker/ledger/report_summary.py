@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Date,
-    Double,
     Interval,
     Select,
     and_,
@@ -25,7 +24,7 @@ from sqlalchemy.dialects.postgresql import array
 from schemas.catalogue import Outcome
 from schemas.reports import DURATION_BANDS, LETTER_AGES, OutcomeFilter
 from worker.ledger.fragments import LIVE, one_of
-from worker.ledger.report_conditions import Period, needs_enrolments, outcome_conditions
+from worker.ledger.report_conditions import Period, needs_enrolments, outcome_conditions, seconds_until
 from worker.ledger.report_lists import Rows
 from worker.models import dead_letters, enrolments, jobs, outcomes
 
@@ -61,9 +60,8 @@ def durations(
 
     The time runs from the request, or from its effective time if that is later, to the withdrawal.
     """
-    started = func.greatest(jobs.c.created_at, jobs.c.effective_at)
-    seconds = cast(func.extract("epoch", outcomes.c.decided_at - started), Double)
-    withdrawals = _standing(select(seconds.label("seconds")), organisation_id, wanted, period).where(
+    seconds = seconds_until(outcomes.c.decided_at).label("seconds")
+    withdrawals = _standing(select(seconds), organisation_id, wanted, period).where(
         one_of(outcomes.c.outcome, [Outcome.WITHDRAWN])
     )
     # OFFSET keeps the planner from computing the length anew for each band.

@@ -96,17 +96,17 @@ def find_series_id(connection: Connection, organisation_id: int, code: str) -> i
     )
 
 
+def find_code(connection: Connection, organisation_id: int, series_id: int) -> str | None:
+    """The code of an organisation's Series."""
+    its = series.c.organisation_id == organisation_id, series.c.id == series_id
+    return connection.scalar(select(series.c.code).where(*its))
+
+
 def list_pathways(connection: Connection, organisation_id: int) -> list[tuple[int, str]]:
     """Id and title of an organisation's Learning Pathways by title, up to 500."""
     found = select(pathways.c.id, pathways.c.title).where(pathways.c.organisation_id == organisation_id)
     rows = connection.execute(found.order_by(pathways.c.title).limit(_MOST_PATHWAYS))
     return [(row.id, row.title) for row in rows]
-
-
-def list_codes(connection: Connection, organisation_id: int, *, limit: int) -> list[tuple[str, str]]:
-    """Codes and titles of the first Series, by code."""
-    found = select(series.c.code, series.c.title).where(series.c.organisation_id == organisation_id)
-    return [(row.code, row.title) for row in connection.execute(found.order_by(series.c.code).limit(limit))]
 
 
 def has_enrolments(connection: Connection, organisation_id: int) -> bool:

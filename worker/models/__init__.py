@@ -28,6 +28,7 @@ from worker.models.people import (
     silence_limits,
     sources,
 )
+from worker.models.reports import report_files, report_parts, report_schedules
 from worker.models.safeguards import approvals, brake_volume, limit_proposals, organisation_settings, protections
 from worker.models.upkeep import findable, leader, processes, saved_views
 from worker.models.work import (
@@ -49,7 +50,7 @@ __all__ = [
     "findable", "job_chunks", "jobs", "leader", "learners", "letter_chunks", "limit_proposals", "logout_tokens",
     "members", "metadata", "notice_scans", "notices", "notification_messages", "notification_targets",
     "organisation_settings", "organisations", "outcomes", "pathways", "person_events", "persons", "processes",
-    "protections", "pruned_withdrawals", "prunes", "receipts", "resource_access", "roster_lines", "rosters",
-    "run_letters", "runs", "saved_views", "scim_users", "seals", "series", "sessions", "sign_in_links",
-    "silence_limits", "sources", "tokens", "upload_parts", "uploads",
+    "protections", "pruned_withdrawals", "prunes", "receipts", "report_files", "report_parts", "report_schedules",
+    "resource_access", "roster_lines", "rosters", "run_letters", "runs", "saved_views", "scim_users", "seals", "series",
+    "sessions", "sign_in_links", "silence_limits", "sources", "tokens", "upload_parts", "uploads",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ class MembersColumns(OwnedColumns):
     email: Named[str | None]
     created_at: Named[datetime] = Column(Instant)
     signed_in_at: Named[datetime] = Column(Instant)
+    role: Named[str | None]
 
 
 members = Table("members", metadata, MembersColumns, schema="withdrawals")

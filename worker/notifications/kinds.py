@@ -67,6 +67,17 @@ def _failed_roster(subject: str, facts: Facts) -> str:
     return f"Roster {subject}: {facts['error_class']}"
 
 
+def _report(subject: str, facts: Facts) -> str:
+    if subject.startswith(find.SCHEDULES):
+        return f"{subject.capitalize()} has ended: whoever made it may not have it any more"
+    size = f", {_number(facts['rows'], 'row')}" if facts.get("rows") is not None else ""
+    return f"File {subject}: {facts['report']}, {facts['every']}{size}"
+
+
+def _report_page(subject: str) -> str:
+    return f"{CONSOLE}/reports/schedules" + ("" if subject.startswith(find.SCHEDULES) else f"#file-{subject}")
+
+
 def _run(subject: str, facts: Facts) -> str:
     return f"Run {subject}: {facts['act']} of {_number(facts['letters'], 'dead letter')}"
 
@@ -115,6 +126,14 @@ KINDS: dict[NoticeKind, Kind] = {
     NoticeKind.ROSTER_FAILED: Kind(
         find.find_failed_rosters, "1 roster could not be applied", "{count} rosters could not be applied",
         _failed_roster, _below("/v1/rosters"), "/v1/rosters",
+    ),
+    NoticeKind.REPORT_READY: Kind(
+        find.find_ready_reports, "1 scheduled report is ready", "{count} scheduled reports are ready",
+        _report, _report_page, f"{CONSOLE}/reports/schedules",
+    ),
+    NoticeKind.REPORT_FAILED: Kind(
+        find.find_failed_reports, "1 scheduled report has failed", "{count} scheduled reports have failed",
+        _report, _report_page, f"{CONSOLE}/reports/schedules",
     ),
 }  # fmt: skip
 """In the order in which a message tells them."""

@@ -10,6 +10,7 @@ from worker.jobs.files import uploads
 from worker.ledger import brake, feed, webhook_deliveries
 from worker.notifications.scan import NoticeScan
 from worker.people import rosters
+from worker.reports import scheduled_files
 
 _OVERDUE_EVERY = 60.0
 """Seconds between two looks for dead letters that have become overdue."""
@@ -34,6 +35,7 @@ class Housekeeping:
         with self._database.begin() as connection:
             brake.delete_old(connection)
         uploads.delete_old(self._database)
+        scheduled_files.delete_old(self._database, days=self._settings.report_keep_days)
         rosters.expire(self._database)
         if time.monotonic() >= self._next_forgotten_event:  # it passes over the places of readers each time
             with self._database.begin() as connection:

@@ -48,6 +48,7 @@ from worker.queue.hints import (
 from worker.queue.housekeeping import Housekeeping
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
 from worker.queue.leftovers import LargeJobs, Leftovers
+from worker.queue.report_maker import ReportMaker
 from worker.queue.roster_applier import RosterApplier
 from worker.reports.prune_daily import DailyPrune
 from worker.reports.seals import Sealer
@@ -64,7 +65,7 @@ coming the pause doubles, so that a storm of events or single requests is worked
 _COUNT_AFTER = 0.03
 """Seconds from the first hint after a lull to the count of what is due: a request that came alone is served by then."""
 
-_SELDOM = frozenset(("daily", "forget", "notices", "sessions", "strip", "seal", "compare"))
+_SELDOM = frozenset(("daily", "forget", "notices", "sessions", "strip", "seal", "compare", "reports"))
 _SELDOM_EVERY = 10.0
 """Steps for which nobody waits, and seconds between two of their rounds."""
 
@@ -92,6 +93,7 @@ class Relay:
         self._housekeeping = Housekeeping(database, settings, self._notices)
         self._prune = DailyPrune(database, settings)
         self._rosters = RosterApplier(database, settings)
+        self._reports = ReportMaker(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
         self._turned = time.monotonic()
@@ -129,6 +131,7 @@ class Relay:
         finally:
             self._prune.stop()
             self._rosters.stop()
+            self._reports.stop()
             self._leadership.resign()
             self._heartbeat.stop()
             metrics.forget(self)
@@ -252,6 +255,7 @@ class Relay:
             "notices": self._notices.step,
             "seal": self._sealer.step,
             "prune": self._prune.step,
+            "reports": self._reports.step,
         }
         for name, step in steps.items():
             if name in _SELDOM and not seldom:

@@ -13,6 +13,7 @@ _KINDS = (
     ("audit", "audit_keep_days", "The audit. A record of how many acts each day had stays."),
     ("events", "event_keep_days", "Events of the feed, which other systems read."),
     ("deliveries", "webhook_keep_days", "Webhook deliveries that arrived or failed."),
+    ("report_files", "report_keep_days", "Files of scheduled reports."),
     ("letters", "letter_keep_days", "Evidence of closed dead letters. The letters stay."),
 )
 

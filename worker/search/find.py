@@ -45,7 +45,7 @@ def find(database: Database, *, organisation_id: int, text: str) -> SearchAnswer
     A word of three letters or more is found anywhere in a word, a shorter one at its beginning; the case, accents and
     apostrophes do not count. A number is also that of an enrolment, a job or a dead letter.
     """
-    text = text.encode("utf-8", "ignore").decode().replace("\0", "").strip()[:LONGEST]
+    text = _clean(text)
     words = list(dict.fromkeys(split(text)))[:MOST_WORDS]
     with database.begin() as connection:
         numbered = _find_numbered(connection, organisation_id, text)
@@ -61,6 +61,22 @@ def find(database: Database, *, organisation_id: int, text: str) -> SearchAnswer
     items = [*numbered, *(one for one in others if one not in numbered), *named]
     order = list(FoundKind)
     return SearchAnswer(items=sorted(items, key=lambda one: order.index(one.kind)), more=more_learners or more_series)
+
+
+def find_series(database: Database, *, organisation_id: int, text: str) -> list[FoundSeries]:
+    """Series of an organisation that match all words of a text, as `find`, the best first."""
+    text = _clean(text)
+    words = list(dict.fromkeys(split(text)))[:MOST_WORDS]
+    if not words:
+        return []
+    with database.begin() as connection:
+        findable.use_indexes(connection)
+        found, _ = _search(connection, organisation_id, SERIES, words, text, findable.find_series)
+    return found
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "ignore").decode().replace("\0", "").strip()[:LONGEST]
 
 
 def _search(

@@ -13,13 +13,24 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from schemas import answers
-from schemas.reports import EnrolmentFilter, EnrolmentRow, OutcomeFilter, OutcomeRow, Summary
+from schemas.catalogue import SEES_NAMES
+from schemas.reports import (
+    Comparison,
+    ComparisonFilter,
+    EnrolmentFilter,
+    EnrolmentRow,
+    OutcomeFilter,
+    OutcomeRow,
+    RowCount,
+    Summary,
+    WithNames,
+)
 from worker.database import Database
 from worker.errors import describe
 from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
 from worker.reports import exports, lists
 from worker.reports.formats import Format
-from worker.reports.summary import summarise
+from worker.reports.summary import compare, summarise
 from worker.web.auth import Caller, Viewer
 from worker.web.context import Context, Cursor, Limit, Services
 from worker.web.problems import ProblemError, describes
@@ -40,14 +51,22 @@ _FILE_RESPONSE: dict[int | str, dict[str, Any]] = {
 }
 
 
-class OutcomePage(OutcomeFilter):
+class OutcomeFile(OutcomeFilter, WithNames):
+    """The filter, and what the file shows."""
+
+
+class EnrolmentFile(EnrolmentFilter, WithNames):
+    """The filter, and what the file shows."""
+
+
+class OutcomePage(OutcomeFile):
     """The filter, and the page."""
 
     limit: Limit = 50
     cursor: Cursor = None
 
 
-class EnrolmentPage(EnrolmentFilter):
+class EnrolmentPage(EnrolmentFile):
     """The filter, and the page."""
 
     limit: Limit = 50
@@ -59,8 +78,14 @@ def list_enrolments(
     context: Context, who: Viewer, wanted: Annotated[EnrolmentPage, Query()]
 ) -> answers.Page[EnrolmentRow]:
     """Enrolments as they are now, newest first. Withdrawn ones are included unless excluded."""
+    _check_names(who, wanted)
     rows = lists.list_enrolments(
-        context.database, who.organisation_id, wanted, before=parse_cursor(wanted.cursor), limit=wanted.limit
+        context.database,
+        who.organisation_id,
+        wanted,
+        before=parse_cursor(wanted.cursor),
+        limit=wanted.limit,
+        names=wanted.names,
     )
     items = [EnrolmentRow.model_validate(row) for row in rows]
     return answers.Page(items=items, next_cursor=next_cursor(rows, wanted.limit, "enrolment_id"))
@@ -71,8 +96,14 @@ def list_all_outcomes(
     context: Context, who: Viewer, wanted: Annotated[OutcomePage, Query()]
 ) -> answers.Page[OutcomeRow]:
     """What jobs decided, newest job first, a row for each enrolment of each job."""
+    _check_names(who, wanted)
     rows = lists.list_outcomes(
-        context.database, who.organisation_id, wanted, before=parse_pair_cursor(wanted.cursor), limit=wanted.limit
+        context.database,
+        who.organisation_id,
+        wanted,
+        before=parse_pair_cursor(wanted.cursor),
+        limit=wanted.limit,
+        names=wanted.names,
     )
     items = [OutcomeRow.model_validate(row) for row in rows]
     return answers.Page(items=items, next_cursor=next_cursor(rows, wanted.limit, "job_id", "enrolment_id"))
@@ -84,10 +115,11 @@ def export_enrolments(
     who: Viewer,
     request: Request,
     format: Format,  # noqa: A002 - as the path names it
-    wanted: Annotated[EnrolmentFilter, Query()],
+    wanted: Annotated[EnrolmentFile, Query()],
 ) -> StreamingResponse:
     """All enrolments that the filter finds, as a file, from one snapshot."""
-    return send_export(context, who, request, wanted, "enrolments", format)
+    _check_names(who, wanted)
+    return send_export(context, who, request, wanted, "enrolments", format, names=wanted.names)
 
 
 @router.get("/reports/outcomes.{format}", response_class=Response, responses=_FILE_RESPONSE)
@@ -96,10 +128,23 @@ def export_outcomes(
     who: Viewer,
     request: Request,
     format: Format,  # noqa: A002 - as the path names it
-    wanted: Annotated[OutcomeFilter, Query()],
+    wanted: Annotated[OutcomeFile, Query()],
 ) -> StreamingResponse:
     """All outcomes that the filter finds, as a file, from one snapshot."""
-    return send_export(context, who, request, wanted, "outcomes", format)
+    _check_names(who, wanted)
+    return send_export(context, who, request, wanted, "outcomes", format, names=wanted.names)
+
+
+@router.get("/reports/enrolments/count")
+def count_enrolments(context: Context, who: Viewer, wanted: Annotated[EnrolmentFilter, Query()]) -> RowCount:
+    """How many rows the file would have, exact up to 10,000."""
+    return lists.count_rows(context.pools.reports, who.organisation_id, wanted)
+
+
+@router.get("/reports/outcomes/count")
+def count_outcomes(context: Context, who: Viewer, wanted: Annotated[OutcomeFilter, Query()]) -> RowCount:
+    """How many rows the file would have, exact up to 10,000."""
+    return lists.count_rows(context.pools.reports, who.organisation_id, wanted)
 
 
 @router.get("/reports/summary")
@@ -116,6 +161,24 @@ def show_summary(
     return read.found
 
 
+@router.get("/reports/comparison")
+def show_comparison(
+    context: Context, who: Viewer, response: Response, wanted: Annotated[ComparisonFilter, Query()]
+) -> Comparison:
+    """The summary of a period beside that of another, with the differences. Role: viewer.
+
+    Without `compare_from` and `compare_to` it is compared with the period just before, of the same length.
+    """
+    read = context.pools.reader.read(lambda database: compare(database, who.organisation_id, wanted))
+    response.headers.update(lag_header(read.lag))
+    return read.found
+
+
+def _check_names(who: Caller, wanted: WithNames) -> None:
+    if wanted.names:
+        who.must_be(SEES_NAMES)
+
+
 def send_export(
     context: Services,
     who: Caller,
@@ -123,6 +186,8 @@ def send_export(
     wanted: EnrolmentFilter | OutcomeFilter,
     name: str,
     format_: Format,
+    *,
+    names: bool = False,
 ) -> StreamingResponse:
     """Write a report to a temporary file, then send it (ops/decisions/0013). It is read from a replica if there is one.
 
@@ -136,7 +201,7 @@ def send_export(
     def write(database: Database) -> int:
         spool.seek(0)  # what a replica left that failed on the way
         spool.truncate()
-        return exports.export(database, who.organisation_id, wanted, format_, spool, abandoned=abandoned)
+        return exports.export(database, who.organisation_id, wanted, format_, spool, names=names, abandoned=abandoned)
 
     spool: BinaryIO = tempfile.TemporaryFile(prefix="withdrawals-export-")  # noqa: SIM115
     try:
@@ -162,7 +227,7 @@ def send_export(
         "Cache-Control": "no-store",
         **lag_header(read.lag),
     }
-    return StreamingResponse(_pieces(spool), headers=headers, media_type=format_.media_type)
+    return StreamingResponse(pieces(spool), headers=headers, media_type=format_.media_type)
 
 
 def lag_header(lag: float | None) -> dict[str, str]:
@@ -181,7 +246,8 @@ def _export_slot() -> Iterator[None]:
         _free_slots.release()
 
 
-def _pieces(spool: BinaryIO) -> Iterator[bytes]:
+def pieces(spool: BinaryIO) -> Iterator[bytes]:
+    """The content of a file, a piece in memory at a time; it is closed at the end."""
     with spool:
         while piece := spool.read(_PIECE):
             yield piece

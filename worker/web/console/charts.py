@@ -2,6 +2,9 @@
 
 pygal lays out axes and bars. It also embeds a script, a style sheet and `style` attributes, which the console's content
 security policy refuses. So only the elements and attributes listed here are kept.
+
+A bar can be a link to the rows behind it. These links are for the pointer: the table beneath each chart has the same
+ones, so the keyboard and screen readers do not pass each bar.
 """
 
 import sys
@@ -15,10 +18,12 @@ from pygal.style import Style
 
 WIDTH = 480
 """Width of a chart in its own units. The page scales it to the space available."""
-_SHAPES = {"svg", "g", "rect", "path", "text"}
+_SHAPES = {"svg", "g", "rect", "path", "text", "a"}
 _ATTRIBUTES = {"class", "d", "height", "text-anchor", "transform", "viewBox", "width", "x", "y"}
 _UNUSED = {"tooltip-overlay", "titles", "background"}
 _SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_FOR_THE_POINTER = {"tabindex": "-1", "aria-hidden": "true"}
 # pygal installs an import hook of an old protocol, for maps. Python 3.11 warns about it at each import.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
@@ -26,33 +31,66 @@ _FONT_SIZE = 16  # units; margins are laid out for the larger font of a narrow s
 _LABELS = 5
 
 
-def stacked_columns(labels: Sequence[str], counts: Mapping[str, Sequence[int]], *, alt: str) -> Markup:
-    """Stacked columns, one for each label on the axis. `alt`: the chart in words, for people who do not see it."""
+def stacked_columns(
+    labels: Sequence[str],
+    counts: Mapping[str, Sequence[int]],
+    *,
+    alt: str,
+    hrefs: Mapping[str, Sequence[str]] | None = None,
+) -> Markup:
+    """Stacked columns, one for each label on the axis. `alt`: the chart in words, for people who do not see it.
+
+    `hrefs`: the page behind each part of a column; empty: there is none.
+    """
     chart = _chart(pygal.StackedBar, height=250, show_minor_x_labels=False)
     chart.y_labels = _scale([sum(column) for column in zip(*counts.values(), strict=True)])
     chart.x_labels = list(labels)
     every = -(-len(labels) // _LABELS)
     chart.x_labels_major = list(labels)[::every]
     for name, values in counts.items():
-        chart.add(name, list(values))
+        behind = hrefs[name] if hrefs else [""] * len(values)
+        parts = zip(labels, values, behind, strict=True)
+        chart.add(name, [_bar(f"{at}, {name}", count, href) for at, count, href in parts])
     return _as_markup(chart, alt)
 
 
-def horizontal_bars(counts: Mapping[str, int], *, alt: str) -> Markup:
-    """Horizontal bars, each with its whole label and its figure."""
+def horizontal_bars(counts: Mapping[str, int], *, alt: str, hrefs: Mapping[str, str] | None = None) -> Markup:
+    """Horizontal bars, each with its whole label and its figure. `hrefs`: the page behind each."""
+    return grouped_bars(list(counts), {"": list(counts.values())}, alt=alt, hrefs={"": _in_order(counts, hrefs)})
+
+
+def grouped_bars(
+    labels: Sequence[str],
+    counts: Mapping[str, Sequence[int]],
+    *,
+    alt: str,
+    hrefs: Mapping[str, Sequence[str]],
+) -> Markup:
+    """Horizontal bars, for each label one of each kind, each with its figure. `hrefs`: the page behind each."""
     chart = _chart(
         pygal.HorizontalBar,
-        height=16 + 36 * len(counts),
+        height=16 + (18 + 18 * len(counts)) * len(labels),
         print_values=True,
         print_values_position="top",
         show_x_labels=False,
         show_x_guides=False,
     )
-    rows = dict(reversed(list(counts.items())))  # pygal starts at the bottom
-    chart.x_labels = list(rows)
-    chart.add("", list(rows.values()))
-    chart.range = (0, max(1, *counts.values()) * 1.18)  # space for the figure behind the longest bar
+    chart.x_labels = list(reversed(labels))  # pygal starts at the bottom
+    for kind, values in counts.items():
+        rows = zip(labels, values, hrefs[kind], strict=True)
+        chart.add(kind, [_bar(f"{label}, {kind}" if kind else label, count, href) for label, count, href in rows][::-1])
+    most = max((count for values in counts.values() for count in values), default=0)
+    chart.range = (0, max(1, most) * (1.18 if len(counts) == 1 else 1.3))  # space for the figure behind the longest bar
     return _as_markup(chart, alt)
+
+
+def _in_order(counts: Mapping[str, int], hrefs: Mapping[str, str] | None) -> list[str]:
+    return [(hrefs or {}).get(name, "") for name in counts]
+
+
+def _bar(label: str, count: int, href: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {"value": count, "label": f"{label}: {count:,}"}
+    return shown | {"xlink": {"href": href}} if href and count else shown
 
 
 def _figure(value: float) -> str:
@@ -80,18 +118,23 @@ def _as_markup(chart: Any, alt: str) -> Markup:
     _keep_shapes(drawn)
     for name in ("width", "height"):
         drawn.attrib.pop(name, None)
-    drawn.attrib |= {"class": "chart", "role": "img", "aria-label": alt}
+    drawn.attrib |= {"class": "chart", "role": "group", "aria-label": alt}
     return Markup(ET.tostring(drawn, encoding="unicode"))  # noqa: S704 - ElementTree has escaped it
 
 
 def _keep_shapes(element: ET.Element) -> None:
-    """Remove everything but shapes and text, and the namespace, which HTML does not use."""
+    """Remove everything but shapes, text and links, and the namespace, which HTML does not use."""
     element.tag = element.tag.removeprefix(_SVG)
     element.tail = None
+    href = element.get(_HREF, "")
     element.attrib = {name: value for name, value in element.attrib.items() if name in _ATTRIBUTES}
+    if element.tag == "a":
+        element.attrib = {"href": href, **_FOR_THE_POINTER} if href.startswith("/console/") else {}
     for child in list(element):
-        unused = _UNUSED & set(child.get("class", "").split())
-        if not isinstance(child.tag, str) or child.tag.removeprefix(_SVG) not in _SHAPES or unused:
+        classes = set(child.get("class", "").split())
+        if "label" in classes and child.tag == f"{_SVG}desc":
+            child.tag, child.attrib, child.tail = "title", {}, None
+        elif not isinstance(child.tag, str) or child.tag.removeprefix(_SVG) not in _SHAPES or _UNUSED & classes:
             element.remove(child)
         else:
             _keep_shapes(child)

@@ -1,6 +1,7 @@
 """Reports on pages: enrolments and outcomes as lists and as files. The whole filter is in the address of the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -8,16 +9,14 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from schemas.catalogue import Outcome, Reason, Source, Status
-from schemas.reports import EnrolmentFilter, OutcomeFilter, StatusFilter
-from worker.database import Database
-from worker.errors import InvalidInputError, NotFoundError, is_passing
+from schemas.catalogue import SEES_NAMES, Outcome, Reason, Source, Status
+from schemas.reports import DURATION_BANDS, EnrolmentFilter, OutcomeFilter, StatusFilter
+from worker.errors import InvalidInputError, NotFoundError
 from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
-from worker.ledger import series_library
-from worker.ledger.outcomes import find_names
 from worker.reports import lists
 from worker.reports.filters import find_series_id, suggest_series
 from worker.reports.formats import Format
+from worker.search import find
 from worker.web.api.reports import send_export
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
@@ -29,15 +28,18 @@ ROWS = 50
 _REINSTATE_OUTCOMES = (
     Outcome.REINSTATED, Outcome.ENROLLED_AGAIN, Outcome.CHANGED_SINCE, Outcome.LEARNER_INACTIVE
 )  # fmt: skip
-_CHOICES = {
+CHOICES = {
     "statuses": list(Status),
     "outcomes": [outcome for outcome in Outcome if outcome not in _REINSTATE_OUTCOMES],
     "reasons": list(Reason),
     "sources": list(Source),
+    "bands": [(band.value, bound.label) for band, bound in DURATION_BANDS.items()],
 }
-_OFFERED = 200
-"""Series that the field offers; a code of any other can be typed, or a part of a title."""
 _REPEATABLE = ("status", "exclude_status", "outcome")
+_NO_CONDITIONS = ("cursor", "names", "compare")
+"""In an address beside the conditions of the filter."""
+_CODED = ("status", "exclude_status", "outcome", "reason", "source", "took")
+_LABELS = {"exclude_status": "Without status", "standing": "Only what the summary counts", "took": "Time it took"}
 Filter = TypeVar("Filter", bound=StatusFilter)
 
 
@@ -47,60 +49,110 @@ class UnknownSeriesError(InvalidInputError):
 
 @router.get("")
 def enrolments(view: Looking) -> Response:
-    """Enrolments as they are now, newest first."""
+    """Enrolments as they are now, newest first. Names and e-mail addresses: operator and above."""
 
     def read(wanted: EnrolmentFilter) -> tuple[Sequence[Any], str | None]:
         before = parse_cursor(view.request.query_params.get("cursor"))
-        rows = lists.list_enrolments(view.database, view.organisation_id, wanted, before=before, limit=ROWS)
+        rows = lists.list_enrolments(
+            view.database, view.organisation_id, wanted, before=before, limit=ROWS, names=view.may(SEES_NAMES)
+        )
         return rows, next_cursor(rows, ROWS, "enrolment_id")
 
-    return _list_page(view, "enrolments", EnrolmentFilter, read, lists.count_enrolments)
+    return _list_page(view, "enrolments", EnrolmentFilter, read)
 
 
 @router.get("/outcomes")
 def outcomes(view: Looking) -> Response:
-    """What jobs decided, newest job first."""
+    """What jobs decided, newest job first. Names and e-mail addresses: operator and above."""
 
     def read(wanted: OutcomeFilter) -> tuple[Sequence[Any], str | None]:
         before = parse_pair_cursor(view.request.query_params.get("cursor"))
-        rows = lists.list_outcomes(view.database, view.organisation_id, wanted, before=before, limit=ROWS)
+        rows = lists.list_outcomes(
+            view.database, view.organisation_id, wanted, before=before, limit=ROWS, names=view.may(SEES_NAMES)
+        )
         return rows, next_cursor(rows, ROWS, "job_id", "enrolment_id")
 
-    return _list_page(view, "outcomes", OutcomeFilter, read, lists.count_outcomes)
+    return _list_page(view, "outcomes", OutcomeFilter, read)
+
+
+@router.get("/series")
+def pick_series(view: Looking, q: str = "") -> Response:
+    """Series to filter by, found by parts of their code or title in any order."""
+    q = q.strip()[: find.LONGEST]
+    return view.page("reports_series.html", q=q, found=suggest(view, q) if q else [])
 
 
 @router.get("/enrolments.{format}")
 def export_enrolments(view: Looking, format: Format) -> Response:  # noqa: A002 - as the path names it
-    """All enrolments that the filter finds, as a file."""
+    """All enrolments that the filter finds, as a file. With names and e-mail addresses: operator and above."""
     wanted = read_filter(view, EnrolmentFilter)
-    return send_export(view.services, view.caller, view.request, wanted, "enrolments", format)
+    names = _with_names(view)
+    return send_export(view.services, view.caller, view.request, wanted, "enrolments", format, names=names)
 
 
 @router.get("/outcomes.{format}")
 def export_outcomes(view: Looking, format: Format) -> Response:  # noqa: A002 - as the path names it
-    """All outcomes that the filter finds, as a file."""
+    """All outcomes that the filter finds, as a file. With names and e-mail addresses: operator and above."""
     wanted = read_filter(view, OutcomeFilter)
-    return send_export(view.services, view.caller, view.request, wanted, "outcomes", format)
+    names = _with_names(view)
+    return send_export(view.services, view.caller, view.request, wanted, "outcomes", format, names=names)
+
+
+def _with_names(view: View) -> bool:
+    if view.request.query_params.get("names") != "true":
+        return False
+    view.caller.must_be(SEES_NAMES)
+    return True
 
 
 def filter_form(view: View, tab: str) -> dict[str, Any]:
     """What every tab shows: the filter as it was given, its choices, and the files that the same filter makes."""
     given: dict[str, list[str]] = {}
     for name, value in view.request.query_params.multi_items():
-        if name != "cursor" and value.strip():
+        if name not in ("cursor", "names") and value.strip():
             given.setdefault(name, []).append(value)
+    return {
+        "tab": tab,
+        "given": given,
+        "files": _files(tab, given),
+        "files_with_names": _files(tab, given | {"names": ["true"]}) if view.may(SEES_NAMES) else [],
+        "with_names": view.may(SEES_NAMES),
+        "schedule": f"{PATH}/reports/schedules?{urlencode({'report': tab, **given}, doseq=True)}",
+        "described": describe_filter(given),
+        "made_at": datetime.now(UTC),
+        **CHOICES,
+        "error": "",
+        "similar": [],
+    }
+
+
+def _files(tab: str, given: dict[str, list[str]]) -> list[tuple[Format, str]]:
     query = urlencode(given, doseq=True)
-    files = [(format_, f"{PATH}/reports/{tab}.{format_}" + (f"?{query}" if query else "")) for format_ in Format]
-    with view.database.begin() as connection:
-        series = series_library.list_codes(connection, view.organisation_id, limit=_OFFERED)
-    return {"tab": tab, "given": given, "files": files, "series": series, **_CHOICES, "error": "", "similar": []}
+    return [(format_, f"{PATH}/reports/{tab}.{format_}" + (f"?{query}" if query else "")) for format_ in Format]
+
+
+def describe_filter(given: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """The conditions of a filter for a person, as they stand in an address or in a schedule."""
+    return [
+        (_LABELS.get(name) or word(name), ", ".join(word(one) if name in _CODED else one for one in values))
+        for name, values in given.items()
+        if name not in _NO_CONDITIONS
+    ]
+
+
+def suggest(view: View, text: str) -> list[tuple[str, str]]:
+    """Codes and titles of Series that have all words of a text, else those that have the text."""
+    found = find.find_series(view.database, organisation_id=view.organisation_id, text=text)
+    if found:
+        return [(one.code, one.title) for one in found]
+    return [(one.code, one.title) for one in suggest_series(view.database, view.organisation_id, text)]
 
 
 def refusal_page(view: View, template: str, form: dict[str, Any], error: InvalidInputError) -> Response:
     """The form again, with what is wrong and, for an unknown Series, those that may be meant."""
-    similar: Sequence[Any] = []
+    similar: Sequence[tuple[str, str]] = []
     if isinstance(error, UnknownSeriesError):
-        similar = suggest_series(view.database, view.organisation_id, form["given"]["series"][0].strip())
+        similar = suggest(view, form["given"]["series"][0].strip())
     shown = form | {"error": str(error), "similar": similar, "rows": [], "figures": []}
     return view.page(template, status=422, **shown)
 
@@ -113,7 +165,7 @@ def read_filter(view: View, model: type[Filter]) -> Filter:
     """
     values: dict[str, Any] = {}
     for name, value in view.request.query_params.multi_items():
-        if not value.strip() or name == "cursor":
+        if not value.strip() or name in _NO_CONDITIONS:
             continue
         if name in _REPEATABLE:
             values.setdefault(name, []).append(value)
@@ -136,7 +188,6 @@ def _list_page(
     tab: str,
     model: type[Filter],
     read: Callable[[Filter], tuple[Sequence[Any], str | None]],
-    count: Callable[[Database, int, Filter], int],
 ) -> Response:
     form = filter_form(view, tab)
     try:
@@ -144,23 +195,9 @@ def _list_page(
         rows, cursor = read(wanted)
     except InvalidInputError as error:
         return refusal_page(view, f"reports_{tab}.html", form, error)
-    with view.database.begin() as connection:
-        names = find_names(connection, view.organisation_id, [row.enrolment_id for row in rows])
-    counted = _count(view, wanted, count)
-    return view.page(
-        f"reports_{tab}.html", **form, rows=rows, next_cursor=cursor, names=names, counted=counted,
-        most=lists.COUNTED_AT_MOST,
-    )  # fmt: skip
-
-
-def _count(view: View, wanted: Filter, count: Callable[[Database, int, Filter], int]) -> int | None:
-    """How many rows the filter finds; None if that takes too long."""
-    try:
-        return count(view.services.pools.reports, view.organisation_id, wanted)
-    except Exception as error:
-        if not is_passing(error):
-            raise
-        return None
+    assert isinstance(wanted, EnrolmentFilter | OutcomeFilter)  # noqa: S101 - for the type checker
+    counted = lists.count_rows(view.services.pools.reports, view.organisation_id, wanted)
+    return view.page(f"reports_{tab}.html", **form, rows=rows, next_cursor=cursor, counted=counted)
 
 
 def _series_id(view: View, code: str) -> int:

@@ -10,12 +10,15 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from schemas.catalogue import Reason
-from schemas.reports import DURATION_BANDS, LETTER_AGES, EnrolmentFilter, Summary
+from schemas.reports import DURATION_BANDS, LETTER_AGES, Comparison, ComparisonFilter, Summary
+from worker.database import Database
 from worker.errors import InvalidInputError
+from worker.reports.summary import compare as compare_periods
 from worker.reports.summary import summarise
-from worker.web.console import charts
+from worker.web.console import charts, comparison
+from worker.web.console.comparison import list_behind
 from worker.web.console.render import PATH, span
-from worker.web.console.reports import filter_form, read_filter, refusal_page
+from worker.web.console.reports import describe_filter, filter_form, read_filter, refusal_page
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
 
@@ -24,6 +27,8 @@ router = APIRouter(prefix=f"{PATH}/reports", include_in_schema=False)
 WEEKS = 12
 """Weeks that are shown by default, the current one included."""
 MOST_WEEKS = 54
+BEFORE, OTHER = "before", "other"
+"""What a period is compared with, in an address: the one just before, or the chosen one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +46,52 @@ class Chart:
 
 @router.get("/summary")
 def summary(view: Looking) -> Response:
-    """What happened to the requests of a period."""
+    """What happened to the requests of a period, beside another period if one is chosen."""
     form = filter_form(view, "summary")
+    compare = view.request.query_params.get("compare", "")
     try:
-        wanted = _from_default(read_filter(view, EnrolmentFilter))
-        read = view.services.pools.reader.read(lambda database: summarise(database, view.organisation_id, wanted))
-        found = read.found
+        wanted = _from_default(read_filter(view, ComparisonFilter), compare)
+        read = view.services.pools.reader.read(lambda database: _read(database, view.organisation_id, wanted, compare))
+        found, other = read.found
         weeks = _weeks(found)
     except InvalidInputError as error:
         return refusal_page(view, "reports_summary.html", form, error)
     if found.withdrawn_from is not None:
         form["given"].setdefault("withdrawn_from", [found.withdrawn_from.astimezone(UTC).date().isoformat()])
-    drawn = [_withdrawals(found, weeks, view), _durations(found), _refusals(found, view), _open_letters(found)]
-    return view.page("reports_summary.html", **form, figures=_figures(found), charts=drawn, lag=read.lag)
+        form["described"] = describe_filter(form["given"])
+    drawn = [_withdrawals(found, weeks, view), _durations(found, view), _refusals(found, view), _open_letters(found)]
+    return view.page(
+        "reports_summary.html",
+        **form,
+        figures=_figures(found, view),
+        charts=drawn,
+        comparison=other and comparison.show(view, other),
+        lag=read.lag,
+    )
 
 
-def _figures(found: Summary) -> list[tuple[str, str, str]]:
+def _read(
+    database: Database, organisation_id: int, wanted: ComparisonFilter, compare: str
+) -> tuple[Summary, Comparison | None]:
+    if not compare:
+        return summarise(database, organisation_id, wanted), None
+    found = compare_periods(database, organisation_id, wanted)
+    return found.period, found
+
+
+def _figures(found: Summary, view: View) -> list[tuple[str, str, str]]:
     """Each figure with its label and its link."""
     took = found.seconds_to_withdrawal
+    bounds = found.withdrawn_from, found.withdrawn_to
+    causes = [row.cause for row in found.refused]
+    refused = sum(row.count for row in found.refused)
     return [
-        (f"{took.count:,}", "withdrawn", ""),
-        (f"{sum(row.count for row in found.refused):,}", "refused", ""),
+        (f"{took.count:,}", "withdrawn", list_behind(view, ["withdrawn"], *bounds) if took.count else ""),
+        (
+            f"{refused:,}",
+            "refused",
+            list_behind(view, causes, *bounds) if causes else "",
+        ),
         (_length(took.p50), "half took at most", ""),
         (_length(took.p99), "99 of 100 took at most", ""),
         (f"{sum(row.count for row in found.open_letters):,}", "open dead letters now", f"{PATH}/dead-letters"),
@@ -74,8 +104,18 @@ def _length(seconds: float | None) -> str:
     return f"{max(seconds, 0):.1f} s" if seconds < 10 else span(seconds)
 
 
-def _from_default(wanted: EnrolmentFilter) -> EnrolmentFilter:
-    """The filter with a start: by default the Monday (UTC) with which the last twelve weeks start."""
+def _from_default(wanted: ComparisonFilter, compare: str) -> ComparisonFilter:
+    """The filter with a start: by default the Monday (UTC) with which the last twelve weeks start.
+
+    Raises:
+        InvalidInputError: what it is compared with is missing or not known.
+    """
+    if compare not in ("", BEFORE, OTHER):
+        raise InvalidInputError(f"Compare with: not one of {BEFORE}, {OTHER}")
+    if compare == OTHER and wanted.compare_from is None:
+        raise InvalidInputError("Compare from: choose a day")
+    if compare != OTHER:
+        wanted = wanted.model_copy(update={"compare_from": None, "compare_to": None})
     if wanted.withdrawn_from is not None:
         return wanted
     last = wanted.withdrawn_to or datetime.now(UTC)
@@ -101,41 +141,26 @@ def _monday(at: date) -> date:
     return day - timedelta(days=day.weekday())
 
 
-def _list_behind(view: View, outcome: str, begin: datetime | None, end: datetime | None, **more: str) -> str:
-    """The list of outcomes behind a figure, by the same filter."""
-    kept = [(name, value) for name, value in view.request.query_params.multi_items() if name in _KEPT and value]
-    bounds = (("decided_from", begin), ("decided_to", end))
-    wanted = {"outcome": outcome, **{name: f"{at.astimezone(UTC):{_RFC3339}}" for name, at in bounds if at}, **more}
-    return f"{PATH}/reports/outcomes?{urlencode([*(one for one in kept if one[0] not in wanted), *wanted.items()])}"
-
-
-_RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
-_KEPT = ("series", "source", "reason", "status", "exclude_status")
-
-
 def _withdrawals(found: Summary, weeks: list[date], view: View) -> Chart:
     counts = {reason.value: dict.fromkeys(weeks, 0) for reason in Reason}
     for row in found.withdrawals:
         counts.setdefault(row.reason, dict.fromkeys(weeks, 0))[row.week] = row.count
     by_reason = {word(reason): list(by_week.values()) for reason, by_week in counts.items()}
     sums = {reason: sum(by_week) for reason, by_week in by_reason.items()}
+    hrefs = {
+        word(reason): [list_behind(view, ["withdrawn"], *_bounds(found, week), reason=reason) for week in weeks]
+        for reason in counts
+    }
     names = [f"{week:%-d %b}" for week in weeks]
+    alt = _describe("Withdrawals by week and reason", sums)
     return Chart(
         "Withdrawals by reason and week",
-        charts.stacked_columns(names, by_reason, alt=_describe("Withdrawals by week and reason", sums))
-        if any(sums.values())
-        else None,
+        charts.stacked_columns(names, by_reason, alt=alt, hrefs=hrefs) if any(sums.values()) else None,
         "Nothing was withdrawn in these weeks.",
         ("Week from", *by_reason),
         [
-            (
-                f"{week:%-d %b %Y}",
-                [
-                    (by_week[week], _list_behind(view, "withdrawn", *_bounds(found, week), reason=reason))
-                    for reason, by_week in counts.items()
-                ],
-            )
-            for week in weeks
+            (f"{week:%-d %b %Y}", [(by_reason[reason][place], hrefs[reason][place]) for reason in by_reason])
+            for place, week in enumerate(weeks)
         ],
         list(by_reason),
     )
@@ -148,16 +173,19 @@ def _bounds(found: Summary, week: date) -> tuple[datetime, datetime]:
     return max(begin, found.withdrawn_from or begin), min(end, found.withdrawn_to or end)
 
 
-def _durations(found: Summary) -> Chart:
-    counts = {DURATION_BANDS[row.band].label: row.count for row in found.seconds_to_withdrawal.bands}
-    return _bars("Time from request to withdrawal", "Nothing was withdrawn in these weeks.", "Time", counts)
+def _durations(found: Summary, view: View) -> Chart:
+    rows = found.seconds_to_withdrawal.bands
+    counts = {DURATION_BANDS[row.band].label: row.count for row in rows}
+    bounds = found.withdrawn_from, found.withdrawn_to
+    hrefs = {DURATION_BANDS[row.band].label: list_behind(view, ["withdrawn"], *bounds, took=row.band) for row in rows}
+    return _bars("Time from request to withdrawal", "Nothing was withdrawn in these weeks.", "Time", counts, hrefs)
 
 
 def _refusals(found: Summary, view: View) -> Chart:
     rows = sorted(found.refused, key=lambda row: -row.count)
     counts = {word(row.cause): row.count for row in rows}
     period = found.withdrawn_from, found.withdrawn_to
-    hrefs = {word(row.cause): _list_behind(view, row.cause, *period) for row in rows}
+    hrefs = {word(row.cause): list_behind(view, [row.cause], *period) for row in rows}
     return _bars("Refused, by cause", "Nothing was refused in these weeks.", "Cause", counts, hrefs)
 
 
@@ -165,20 +193,29 @@ def _open_letters(found: Summary) -> Chart:
     counts = {bound.label: 0 for bound in LETTER_AGES.values()}
     for row in found.open_letters:
         counts[LETTER_AGES[row.age].label] += row.count
-    return _bars("Open dead letters by age, now", "No dead letter is open.", "Age", counts)
+    return _bars("Open dead letters by age, now", "No dead letter is open.", "Age", counts, _letters_behind())
 
 
-def _bars(
-    title: str, empty: str, column: str, counts: Mapping[str, int], hrefs: Mapping[str, str] | None = None
-) -> Chart:
-    behind = hrefs or {}
-    svg = charts.horizontal_bars(counts, alt=_describe(title, counts)) if any(counts.values()) else None
+def _letters_behind() -> dict[str, str]:
+    """The list of the open letters of each age. Each age starts where the one before ends."""
+    found: dict[str, str] = {}
+    older: dict[str, str] = {}
+    for bound in LETTER_AGES.values():
+        hours = None if bound.below is None else f"{int(bound.below.total_seconds() // 3600)}h"
+        query = {"state": "open", **older, **({"newer_than": hours} if hours else {})}
+        found[bound.label] = f"{PATH}/dead-letters?{urlencode(query)}"
+        older = {"older_than": hours} if hours else {}
+    return found
+
+
+def _bars(title: str, empty: str, column: str, counts: Mapping[str, int], hrefs: Mapping[str, str]) -> Chart:
+    alt = _describe(title, counts)
     return Chart(
         title,
-        svg,
+        charts.horizontal_bars(counts, alt=alt, hrefs=hrefs) if any(counts.values()) else None,
         empty,
         (column, "Count"),
-        [(name, [(count, behind.get(name, ""))]) for name, count in counts.items()],
+        [(name, [(count, hrefs.get(name, ""))]) for name, count in counts.items()],
     )
 
 

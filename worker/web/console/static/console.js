@@ -265,3 +265,64 @@ each("[data-again]", (part) => {
   };
   setTimeout(look, Number(part.dataset.again));
 });
+
+// A Series is picked from a list that the words typed so far find: <input data-pick="address of a page with #found">. The arrow
+// keys choose, Enter takes, Escape closes. Without JavaScript the form asks back for what it does not know.
+each("[data-pick]", (field) => {
+  const list = document.createElement("ul");
+  list.id = `picks-${field.name}`;
+  list.role = "listbox";
+  list.ariaLabel = "Series";
+  list.hidden = true;
+  field.closest(".pick").append(list);
+  for (const [name, value] of [["role", "combobox"], ["aria-controls", list.id], ["aria-autocomplete", "list"], ["aria-expanded", "false"]]) field.setAttribute(name, value);
+  let timer, at = -1;
+  const options = () => [...list.children];
+
+  const open = (shown) => {
+    list.hidden = !shown;
+    field.setAttribute("aria-expanded", String(shown));
+    if (!shown) field.removeAttribute("aria-activedescendant");
+    at = -1;
+  };
+  const mark = (next) => {
+    const all = options();
+    at = (next + all.length) % all.length;
+    all.forEach((one, place) => one.setAttribute("aria-selected", String(place === at)));
+    all[at].scrollIntoView({ block: "nearest" });
+    field.setAttribute("aria-activedescendant", all[at].id);
+  };
+  const take = (option) => { field.value = option.dataset.value; open(false); };
+  const look = async () => {
+    const words = field.value.trim();
+    const answer = words && await fetch(`${field.dataset.pick}?${new URLSearchParams({ q: words })}`).catch(() => null);
+    if (words !== field.value.trim() || document.activeElement !== field) return; // typed on, or left
+    if (answer?.redirected) return location.reload();
+    const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+    list.replaceChildren(...[...page?.querySelectorAll("#found a") ?? []].map((link, place) => {
+      const option = document.createElement("li");
+      option.id = `${list.id}-${place}`;
+      option.role = "option";
+      option.dataset.value = link.dataset.value;
+      option.append(...link.childNodes);
+      option.addEventListener("mousedown", (event) => { event.preventDefault(); take(option); });
+      return option;
+    }));
+    open(list.children.length > 0);
+  };
+
+  field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 150); });
+  field.addEventListener("blur", () => open(false));
+  field.addEventListener("keydown", (event) => {
+    if (list.hidden) return;
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      mark(event.key === "ArrowDown" ? at + 1 : Math.max(at, 0) - 1);
+    } else if (event.key === "Enter" && at >= 0) {
+      event.preventDefault();
+      take(options()[at]);
+    } else if (event.key === "Escape") {
+      open(false);
+    }
+  });
+});
