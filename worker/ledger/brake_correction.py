@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from schemas.catalogue import Outcome
+from worker.ledger import brake_series
+from worker.ledger.brake_series import HAS_ROWS
 from worker.ledger.fragments import UNFINISHED, plan_by_index, sql_list
 
 SLICE = 10_000
@@ -20,7 +22,7 @@ SLICE = 10_000
 # An ended job that may count others than those whom it withdrew. Of one learner its chunks say whether they were
 # withdrawn, so that a storm of such jobs is not looked at again.
 _FIND = text(f"""
-SELECT j.id, j.reinstates, j.accepted FROM withdrawals.jobs j
+SELECT j.id, j.reinstates, j.accepted, {HAS_ROWS.format(job="j.id")} AS is_by_series FROM withdrawals.jobs j
 -- of each job by itself: tables that were never analysed were read from one end to the other
 LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS enrolments
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
@@ -87,7 +89,8 @@ changed AS MATERIALIZED (
 {_WRITE}""")
 
 _LOCK_UNDONE = text(f"""
-SELECT id, {COUNTS} AND NOT correct_due AS counts FROM withdrawals.jobs WHERE id = ANY(:ids)
+SELECT id, {COUNTS} AND NOT correct_due AS counts, {HAS_ROWS.format(job="jobs.id")} AS is_by_series
+FROM withdrawals.jobs WHERE id = ANY(:ids)
 ORDER BY id FOR NO KEY UPDATE
 """)
 _GIVE_BACK = text(f"""
@@ -115,14 +118,18 @@ def correct(connection: Connection, job_ids: Sequence[int]) -> None:
     own = [(row.id, row.accepted) for row in found if row.reinstates is None]
     for ids in _in_parts(own):
         connection.execute(_CORRECT, {"ids": ids})
+    by_series = [row.id for row in found if row.reinstates is None and row.is_by_series]
     # What is corrected here has been given back what these undos took back.
     undone = {row.reinstates for row in found if row.reinstates is not None} - {job_id for job_id, _ in own}
     if undone:
-        locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)})
+        locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)}).all()
+        by_series += [row.id for row in locked if row.is_by_series]
         counting = [row.id for row in locked if row.counts]  # others are still to be corrected, and this undo with them
         undos = [row.id for row in found if row.reinstates in counting]
         if undos:
             connection.execute(_GIVE_BACK, {"undos": undos, "undone": counting})
+    if by_series:
+        brake_series.correct(connection, by_series)
 
 
 def _in_parts(jobs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -160,8 +167,9 @@ FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
 LEFT JOIN LATERAL (SELECT x.learner_id FROM lms.enrolments x
     WHERE x.id = s.enrolment_id AND x.organisation_id = s.organisation_id OFFSET 0) e ON true
 """)
-_LOCK_LARGE = text("""
-UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due RETURNING id
+_LOCK_LARGE = text(f"""
+UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due
+RETURNING {HAS_ROWS.format(job="jobs.id")} AS is_by_series
 """)
 _CORRECT_LARGE = text(f"""
 WITH changed AS MATERIALIZED (
@@ -200,7 +208,10 @@ def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
 
 def correct_large(connection: Connection, job_id: int, learners: int) -> bool:
     """Write how many learners a job withdrew, less those given back; whether it was still to be corrected."""
-    if connection.scalar(_LOCK_LARGE, {"job_id": job_id}) is None:
+    is_by_series: bool | None = connection.scalar(_LOCK_LARGE, {"job_id": job_id})
+    if is_by_series is None:
         return False
     connection.execute(_CORRECT_LARGE, {"job_id": job_id, "learners": learners})
+    if is_by_series:
+        brake_series.correct(connection, [job_id])
     return True

@@ -7,7 +7,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk_acts
 from worker.jobs.files import uploads
-from worker.ledger import brake, feed, webhook_deliveries
+from worker.ledger import acts_alone, brake, brake_series, feed, webhook_deliveries
 from worker.notifications.scan import NoticeScan
 from worker.people import rosters
 
@@ -33,6 +33,8 @@ class Housekeeping:
             webhook_deliveries.delete_old(connection, keep=keep)
         with self._database.begin() as connection:
             brake.delete_old(connection)
+            brake_series.delete_old(connection)
+            acts_alone.delete_old(connection)
         uploads.delete_old(self._database)
         rosters.expire(self._database)
         if time.monotonic() >= self._next_forgotten_event:  # it passes over the places of readers each time
