@@ -20,15 +20,16 @@ SLICE = 10_000
 """Enrolments of a job whose learners are counted by one statement, well within its time. Of more, a slice at a time."""
 
 # An ended job that may count others than those whom it withdrew. Of one learner its chunks say whether they were
-# withdrawn, so that a storm of such jobs is not looked at again.
+# withdrawn, so that a storm of such jobs is not looked at again. OFFSET 0: what is read of them does not change how.
 _FIND = text(f"""
-SELECT j.id, j.reinstates, j.accepted, {HAS_ROWS.format(job="j.id")} AS is_by_series FROM withdrawals.jobs j
+SELECT f.*, {HAS_ROWS.format(job="f.id")} AS is_by_series FROM (
+SELECT j.id, j.reinstates, j.accepted FROM withdrawals.jobs j
 -- of each job by itself: tables that were never analysed were read from one end to the other
 LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS enrolments
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
 WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND j.admitted_at IS NOT NULL
     AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0)))))
-ORDER BY j.id
+OFFSET 0) f ORDER BY f.id
 """)
 
 COUNTS = "kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL"
