@@ -320,7 +320,7 @@ GUARDED_ACTS: dict[GuardedAct, Entry] = {
     ),
     GuardedAct.WITHDRAW_SERIES: Entry(
         "Withdraw from a Series",
-        "Learners whom the jobs for one Series alone withdraw in the brake's window. Past them, a job is held.",
+        "Learners withdrawn from one Series in the brake's window, by jobs of any kind. Past them, a job is held.",
     ),
     GuardedAct.POLICIES: Entry("Change the policies", "Change who may do what alone."),
 }

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SeriesOf = Mapping[int, int]
+"""The learners of each Series whom a job withdraws."""
+
 
 @dataclass(frozen=True, slots=True)
 class Brake:
@@ -18,7 +21,7 @@ class Brake:
     of_source: Mapping[str | None, int | None] = field(default_factory=dict)
     """Learners of one source that may be withdrawn in one window; None: of any source without a number of its own."""
     of_series: int | None = None
-    """Learners that jobs for one Series may withdraw in one window."""
+    """Learners that may be withdrawn from each Series in one window."""
 
     @property
     def has_parts(self) -> bool:

@@ -139,8 +139,8 @@ class Subject:
     """Whom the rules would withdraw now."""
     door: str
     source: str
-    series_id: int | None
-    """The one Series that it was asked for."""
+    is_by_series: bool
+    """Whether the policies limit what is withdrawn from one Series."""
 
 
 def describe_protection(kind: str | None, until: str | None) -> str:

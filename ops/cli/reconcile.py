@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def reconcile(
     file: Annotated[
         str | None,
-        typer.Argument(help="The roster: CSV, XLSX or ODS, one line a person; - reads standard input."),
+        typer.Argument(help="The roster: CSV, XLSX, ODS or Parquet, one line a person; - reads standard input."),
     ] = None,
     as_of: Annotated[
         str | None,

@@ -134,6 +134,7 @@ def test_the_policies_say_by_act_source_and_size_what_waits(office: Office) -> N
     for rules, count, act, waits in CASES:
         made = office.prepare(act, count)
         office.rules(**rules)
+        office.world.run("DELETE FROM withdrawals.acts_alone")  # each as if nothing had been done before
         if waits:
             approval = asked(office.perform, act, made)
             assert not office.is_done(act, made), (rules, act)
@@ -141,6 +142,27 @@ def test_the_policies_say_by_act_source_and_size_what_waits(office: Office) -> N
         else:
             office.perform(act, made)
         assert office.is_done(act, made), (rules, act)
+    assert_balanced(office.db)
+
+
+def test_a_large_act_in_parts_is_as_large(office: Office) -> None:
+    """In the brake's window, by whatever token of the person; the second person's approval and another act count no
+    more, and somebody else begins anew."""
+    letters, of_eve = office.letters(6), office.letters(3)
+    office.rules(override=3, cascade=3)
+    office.resolve(letters[:2])
+    office.resolve(letters[2:3])
+    with pytest.raises(SecondPersonNeededError, match="its size is 1, one person alone may do 3 within"):
+        office.resolve(letters[3:4])
+    asked_by_token = Actor("token:other", made_by=ADA.name)
+    with pytest.raises(SecondPersonNeededError):
+        office.resolve(letters[4:5], asked_by_token)
+    office.resolve(of_eve, Actor("token:fay", made_by="cli:other"))
+    office.world.run("UPDATE withdrawals.acts_alone SET at = at - interval '25 hours'")
+    office.resolve(letters[5:])
+    assert [row.size for row in office.world.run("SELECT size FROM withdrawals.acts_alone ORDER BY id")] == [2, 1, 3, 1]
+    decide_due(office.db, office.settings)
+    assert office.states() == ["resolved"] * 3 + ["open"] * 2 + ["resolved"] * 4
     assert_balanced(office.db)
 
 

@@ -1,18 +1,22 @@
 """The brake for one source and for one Series: limits of the policies within the organisation's window."""
 
+from io import BytesIO
 from typing import Any
 
 import pytest
 
-from schemas.jobs import JobRequest
+from schemas.jobs import FileRequest, JobRequest
 from tests.approvals.office import Office
 from tests.jobs.undoing import Undo
+from tests.support import rosters
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control, plan
-from worker.jobs.submit import submit
-from worker.records import Job
+from worker.jobs.files.submit import submit_file
+from worker.jobs.singles import accept_singles
+from worker.jobs.submit import single, submit
+from worker.records import Job, Submitted
 
 
 @pytest.fixture
@@ -62,20 +66,62 @@ def test_a_source_past_its_limit_is_held_and_other_sources_go_on(office: Office,
     assert_balanced(office.db)
 
 
-def test_a_series_past_its_limit_is_held_and_other_series_go_on(office: Office) -> None:
-    """Of jobs that are asked for one Series; in the window, whatever their source."""
-    world = office.world
+def test_a_series_past_its_limit_is_held_whatever_a_job_was_asked_for_by(office: Office, undo: Undo) -> None:
+    """A filter, lists, small jobs that share a transaction, a file, persons by hand and by HR, and a roster; also jobs
+    over several Series. The plan says it before."""
+    world, db = office.world, office.db
     office.rules(withdraw_series=4)
-    ids = world.enrolments(5)
-    series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=ids[0])
-    world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = ANY(:ids)", ids=ids[:3])
-    some, all_ = {"series_id": series, "status": ["no_attempts"]}, {"series_id": series}
-    assert planned(office, filter=all_).brake
-    assert ask(office, filter=some).state == "queued"
-    found = planned(office, filter={**all_, "status": ["in_progress"]})
-    assert "(2) and those of the Series in the last 24 hours (3) are more than 4" in found.brake_why
-    assert ask(office, filter={**all_, "status": ["in_progress"]}, source="admin").state == "held"
-    other = world.enrolments(4)
-    of_other = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=other[0])
-    assert ask(office, filter={"series_id": of_other}).state == "queued"
-    assert_balanced(office.db)
+    fire, other = (
+        world.one("INSERT INTO lms.series (organisation_id, code, title) VALUES (:o, :c, :c) RETURNING id",
+                  o=world.organisation_id, c=code) for code in ("FIRE", "OTHER")
+    )  # fmt: skip
+    people = [f"p{n}" for n in range(40)]
+    ids = {one: enrol(world, one, fire) for one in people}
+    both = [enrol(world, "p0", other), ids["p0"]]
+
+    def of(*numbers: int) -> list[int]:
+        return [ids[f"p{n}"] for n in numbers]
+
+    first = ask(office, enrolment_ids=both)
+    assert first.state == "queued", "one of each Series"
+    found = planned(office, filter={"series_id": fire})
+    assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 1, 4)
+    assert "(40) and those of Series FIRE in the last 24 hours (1) are more than 4" in found.brake_why
+    assert "An owner can change the policies" in found.brake_forecast.way_on
+    held = [ask(office, filter={"series_id": fire}), world.submit(db, of(1, 2, 3, 4), chunk_size=3)]
+    assert [job.state for job in held] == ["held", "held"], "by filter, and a list of several chunks"
+    assert "of Series FIRE" in (held[1].held_why or "")
+
+    world.event(db, "deactivated", "p5")
+    with db.begin() as connection:  # in one transaction
+        small = [single(world.requester(), JobRequest(reason="not_required", enrolment_ids=[n])) for n in of(6, 7, 8)]
+        answers = accept_singles(connection, [one for one in small if one])
+    assert [one.job.state for one in answers if isinstance(one, Submitted)] == ["queued", "queued", "held"]
+    csv = BytesIO(f"enrolment_id\n{of(9)[0]}\n".encode())
+    request = FileRequest(reason="not_required")
+    assert submit_file(db, world.requester(), request, csv).submitted.job.state == "held"
+    assert ask(office, learner_external_id="p10").state == "held"
+    world.event(db, "deactivated", "p11")
+    assert world.one("SELECT state FROM withdrawals.jobs WHERE source = 'hr' ORDER BY id DESC LIMIT 1") == "held"
+    roster = rosters.csv(**{one: "left" if one == "p12" else "active" for one in people})
+    done = rosters.accept(db, world, rosters.plan(db, world, roster, rosters.NOW))
+    assert world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=done.job_id) == "held"
+    assert ask(office, enrolment_ids=[enrol(world, "p1", other)]).state == "queued", "another Series goes on"
+
+    # What is released counts, and an undo gives back; a job counts from its end on what it withdrew.
+    decide_due(db, office.settings)
+    undo.back(first.id)
+    assert planned(office, enrolment_ids=of(13)).brake is False
+    control.release(db, **office.organisation, job_id=done.job_id or 0, actor="test:approver")
+    assert planned(office, enrolment_ids=of(13)).brake
+    control.cancel(db, **office.organisation, job_id=done.job_id or 0, actor="test:admin")
+    assert planned(office, enrolment_ids=of(13)).brake is False
+    assert_balanced(db)
+
+
+def enrol(world: World, learner: str, series: int) -> int:
+    """An enrolment since two days, which no roster of today is older than."""
+    made = world.enrolment(learner)
+    world.run("UPDATE lms.enrolments SET series_id = :s, enrolled_at = now() - interval '2 days' WHERE id = :id",
+              s=series, id=made)  # fmt: skip
+    return made

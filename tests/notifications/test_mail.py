@@ -4,8 +4,9 @@ import socket
 
 import pytest
 
-from tests.notifications.conftest import PUBLIC, MailServer, Post, add, pause_is_over, tell
+from tests.notifications.conftest import PUBLIC, Post, add, pause_is_over, tell
 from tests.support.commandline import done, withdrawals
+from tests.support.mail import MailServer
 from tests.support.processes import RELAY, WORKER, process
 from tests.world import World, eventually
 from worker.config import Settings

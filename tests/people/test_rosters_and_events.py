@@ -1,20 +1,23 @@
-"""Any mix of events and rosters, in any order, ends as the newest truth says."""
+"""Any mix of events, rosters and files, in any order, ends as the newest truth says."""
 
 import itertools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from uuid import uuid4
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from schemas.events import PersonEvent
+from schemas.jobs import FileRequest
 from tests.support.load import FULL
 from tests.support.rosters import NOW, accept, csv, enrol, plan
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
+from worker.jobs.files.submit import submit_file
 from worker.jobs.submit import Requester
 from worker.people import events, hr_sources
 from worker.people.rosters import RosterRefusedError
@@ -45,32 +48,47 @@ class Whole:
     states: tuple[str, str, str]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A file by which an administrator withdraws these people from their Series, whatever anybody else says of them."""
+
+    people: tuple[str, ...]
+
+
 said = st.one_of(
     st.builds(
         Event, st.sampled_from(["one", "two"]), st.sampled_from(PEOPLE),
         st.sampled_from(["deactivated", "deactivated", "reactivated"]), st.booleans(),
     ),
     st.builds(Whole, st.tuples(*[st.sampled_from(["active", "left", "missing"])] * 3)),
+    st.builds(Listed, st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=2, unique=True).map(tuple)),
 )  # fmt: skip
 
 
 ANNOUNCED, LATE = Event("one", "anna", "deactivated", True), Event("two", "anna", "deactivated", False)
-EVERYBODY = Whole(("active", "active", "active"))
+EVERYBODY, ANNA = Whole(("active", "active", "active")), Listed(("anna",))
 
 
 @example([(0, ANNOUNCED), (2, EVERYBODY), (1, LATE)])  # the roster refutes what comes late, and not the leave
 @example([(0, ANNOUNCED), (1, LATE), (2, EVERYBODY)])
+@example([(1, EVERYBODY), (2, ANNA), (0, LATE)])
 @settings(max_examples=300 if FULL else 5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(said, min_size=2, max_size=7).flatmap(lambda story: st.permutations(list(enumerate(story)))))
-def test_events_and_rosters_in_any_order_end_as_the_newest_truth_says(
-    db: Database, world: World, environment: Settings, arrivals: list[tuple[int, Event | Whole]]
+def test_events_rosters_and_files_in_any_order_end_as_the_newest_truth_says(
+    db: Database, world: World, environment: Settings, arrivals: list[tuple[int, Event | Whole | Listed]]
 ) -> None:
-    """The place in the story is the time of what is said. A roster that comes after a newer one is refused."""
+    """The place in the story is the time of what is said. A roster that comes after a newer one is refused. A file says
+    nothing of who is there: it withdraws, and nobody becomes inactive by it."""
     org = world.organisation(f"Story {next(_numbers)}")
     ids = enrol(world, *PEOPLE, *STAYING, organisation_id=org)
     known: list[tuple[int, Event | Whole]] = []
+    listed: set[str] = set()
     for minute, one in arrivals:
         at = _time(minute)
+        if isinstance(one, Listed):
+            _send_file(db, world, org, [ids[person] for person in one.people])
+            listed.update(one.people)
+            continue
         if isinstance(one, Event):
             _send(db, org, one, at)
             known.append((minute, one))
@@ -88,7 +106,8 @@ def test_events_and_rosters_in_any_order_end_as_the_newest_truth_says(
         learner = world.run(
             "SELECT active FROM lms.learners WHERE organisation_id = :o AND external_id = :p", o=org, p=person
         )
-        assert (learner[0].active, world.status(ids[person]) != "withdrawn") == (active, active), (person, known)
+        holds = active and person not in listed
+        assert (learner[0].active, world.status(ids[person]) != "withdrawn") == (active, holds), (person, known)
         waiting = world.run(
             "SELECT effective_at FROM withdrawals.jobs WHERE state = 'scheduled' AND organisation_id = :o"
             " AND learner_external_id = :p",
@@ -107,6 +126,18 @@ def _send(db: Database, org: int, one: Event, at: datetime) -> None:
     later = YEARS if one.later and one.kind == "deactivated" else None
     event = PersonEvent(type=f"user.{one.kind}", external_id=one.person, occurred_at=at, effective_at=later)
     events.record(db, Requester(org, f"hr:{one.source}", f"hr:{one.source}", uuid4().hex), one.source, event)
+
+
+def _send_file(db: Database, world: World, org: int, ids: list[int]) -> None:
+    """By learner and Series, as a spreadsheet has it."""
+    rows = world.run(
+        """SELECT l.external_id, s.code FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+        JOIN lms.series s ON s.id = e.series_id WHERE e.id = ANY(:ids)""",
+        ids=ids,
+    )
+    content = "\n".join(["Employee ID;Course code", *(f"{row.external_id};{row.code}" for row in rows)])
+    requester = Requester(org, "test:admin", "cli", uuid4().hex)
+    submit_file(db, requester, FileRequest(reason="not_required"), BytesIO(content.encode()))
 
 
 def _truth(person: str, known: list[tuple[int, Event | Whole]]) -> tuple[bool, bool]:

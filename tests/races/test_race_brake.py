@@ -69,6 +69,38 @@ def test_concurrent_jobs_cannot_pass_the_limit_together(db: Database, world: Wor
     assert_balanced(db)
 
 
+def test_concurrent_jobs_cannot_pass_the_limit_of_a_series_together(
+    db: Database, world: World, threads: Threads
+) -> None:
+    """Lists, small and of several chunks, and persons, all in one Series and all at one barrier."""
+    world.run(
+        "INSERT INTO withdrawals.organisation_settings (organisation_id, policies) VALUES (:o, CAST(:p AS jsonb))",
+        o=world.organisation_id,
+        p='[{"act": "withdraw_series", "source": null, "alone_up_to": 10}]',
+    )
+    ids, persons = world.enrolments(18), [f"person-{number}" for number in range(6)]
+    of_persons = [world.enrolment(person) for person in persons]
+    world.run(
+        "UPDATE lms.enrolments SET series_id = (SELECT series_id FROM lms.enrolments WHERE id = :id)"
+        " WHERE id = ANY(:ids)",
+        id=ids[0],
+        ids=of_persons,
+    )
+    lists = [ids[start : start + 3] for start in range(0, 18, 3)]
+    threads.together(
+        *[partial(world.submit, db, part, chunk_size=2 + n % 2) for n, part in enumerate(lists)],
+        *[partial(world.event, db, "deactivated", person) for person in persons],
+    )
+    rows = world.run(
+        "SELECT j.state, sum(s.learners) AS learners FROM withdrawals.jobs j"
+        " JOIN withdrawals.brake_series s ON s.job_id = j.id GROUP BY 1"
+    )
+    learners = {row.state: int(row.learners) for row in rows}
+    assert learners["queued"] + learners["held"] == 24
+    assert 8 <= learners["queued"] <= 10
+    assert_balanced(db)
+
+
 def test_an_admission_that_waited_for_another_counts_it(
     slow_db: Database, owner: Database, world: World, threads: Threads
 ) -> None:

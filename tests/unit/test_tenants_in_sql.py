@@ -31,8 +31,11 @@ _MESSAGE = "by the id of a message and the token of the claim, which a worker ma
 _FILE = "by the id of a file and the token of the claim, with its organisation (`_still_ours`)"
 _SWEEP = "the relay sweeps over all organisations"
 REASONS = {
+    "acts_alone._DELETE_OLD": _SWEEP,
     "brake_correction._LOCK_LARGE": _SWEEP,
     "brake_correction._LOCK_UNDONE": "the jobs that jobs which have just ended take back, of their organisation",
+    "brake_series._DELETE_OLD": _SWEEP,
+    "brake_series._KEEP": _LOCKED,
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,

@@ -5,6 +5,7 @@ would have done it, and refused. Another person decides on it (`worker/approvals
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,8 +17,9 @@ from sqlalchemy import Connection
 from schemas.approvals import Approval, Rule
 from schemas.catalogue import GuardedAct, Role
 from worker.access.persons import Actor, member_actor, member_id
+from worker.config import settings
 from worker.errors import ConflictError, SecondPersonNeededError
-from worker.ledger import approvals, jobs, sessions, tokens
+from worker.ledger import acts_alone, approvals, brake, jobs, sessions, tokens
 from worker.ledger.approvals import AskedFor
 
 log = structlog.get_logger(__name__)
@@ -56,10 +58,18 @@ class Wanted:
 def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> Approval | None:
     """The approval that an act waits for; None: the actor may do it alone. The settings row is locked.
 
+    What somebody may do alone under a rule is what they do within the brake's window, in sum: a large act is not
+    made smaller by doing it in parts.
+
     Where it waits already, whoever asked for it, that approval. `require` refuses by it once this has committed.
     """
-    limit = _find_limit(connection, organisation_id, wanted, who)
+    rules = _find_rules(connection, organisation_id, wanted.act, who)
+    limit = _find_limit(connection, organisation_id, rules, wanted, who) if rules else None
     if limit is None:
+        if rules and wanted.act is not GuardedAct.POLICIES:
+            acts_alone.record(
+                connection, organisation_id, wanted.act, wanted.sizes, actor=who.name, made_by=who.made_by
+            )
         return None
     waiting = approvals.find_pending(connection, organisation_id, wanted.act, wanted.subject)
     if waiting is not None:
@@ -145,7 +155,7 @@ def needed(asked: Approval) -> SecondPersonNeededError:
     log.info("approval.asked", approval_id=asked.id, act=asked.act)
     return SecondPersonNeededError(
         f"nothing is done yet: this needs a second person (its size is {asked.size:,}, one person alone may do "
-        f"{asked.alone_up_to:,}). Approval {asked.id}, asked for by {asked.requested_by}, "
+        f"{asked.alone_up_to:,} within the brake's window). Approval {asked.id}, asked for by {asked.requested_by}, "
         f"waits until {asked.expires_at:%Y-%m-%d %H:%M}Z. Another approver can approve or reject it on the page "
         f"/console/approvals/{asked.id}, by /v1/approvals/{asked.id}, or with `withdrawals approvals`. "
         f"Approving it does this: {asked.consequence}",
@@ -167,19 +177,40 @@ def audit(
     )
 
 
-def _find_limit(connection: Connection, organisation_id: int, wanted: Wanted, who: Actor) -> int | None:
-    """The size that one person may do, where this is larger; None: the actor may do it alone."""
-    if wanted.act is GuardedAct.POLICIES:
-        return 0 if _has_second_person(connection, organisation_id, who) else None
-    rules: dict[tuple[str, str | None], int | None] = {
-        (rule.act, rule.source): rule.alone_up_to for rule in read_own(connection, organisation_id)
+def _find_rules(
+    connection: Connection, organisation_id: int, act: GuardedAct, who: Actor
+) -> dict[str | None, int | None]:
+    """The largest size that one person may do, by source; nothing: there is no limit."""
+    if act is GuardedAct.POLICIES:
+        return {None: 0} if _has_second_person(connection, organisation_id, who) else {}
+    rules: dict[str | None, int | None] = {
+        rule.source: rule.alone_up_to for rule in read_own(connection, organisation_id) if rule.act is act
     }
-    with_rules = [source for source in wanted.sizes if source is not None and (wanted.act, source) in rules]
+    return {} if all(limit is None for limit in rules.values()) else rules
+
+
+def _find_limit(
+    connection: Connection, organisation_id: int, rules: Mapping[str | None, int | None], wanted: Wanted, who: Actor
+) -> int | None:
+    """The size that one person may do, where this is larger; None: the actor may do it alone."""
+    before = _find_done(connection, organisation_id, wanted.act, who)
+    with_rules = [source for source in wanted.sizes if source is not None and source in rules]
+    parts = [(rules[source], wanted.sizes[source], before[source]) for source in with_rules]
     others = [size for source, size in wanted.sizes.items() if source not in with_rules]
-    parts = [(rules[wanted.act, source], wanted.sizes[source]) for source in with_rules]
     if others:  # the rule without a source is about all of these together: mixed sources are no way past it
-        parts.append((rules.get((wanted.act, None), ALONE), min(sum(others), wanted.total)))
-    return next((limit for limit, size in parts if limit is not None and size > limit), None)
+        of_others = sum(size for source, size in before.items() if source is None or source not in rules)
+        parts.append((rules.get(None, ALONE), min(sum(others), wanted.total), of_others))
+    return next((limit for limit, size, done in parts if limit is not None and size and size + done > limit), None)
+
+
+def _find_done(connection: Connection, organisation_id: int, act: GuardedAct, who: Actor) -> Counter[str | None]:
+    """What the actor did alone within the brake's window, by source, as far as the records tell who it was."""
+    hours = brake.own(connection, organisation_id)["hours"] or settings().brake_hours
+    found = Counter[str | None]()
+    for one in acts_alone.list_done(connection, organisation_id, act, hours=hours):
+        if who.is_known_to_be(Actor(one.actor, one.made_by)):
+            found[one.source] += one.size
+    return found
 
 
 def _has_second_person(connection: Connection, organisation_id: int, who: Actor) -> bool:

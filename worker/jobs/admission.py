@@ -3,7 +3,7 @@
 Volume counts the learners whom admitted work withdraws in a rolling window, over all sources; past a floor and a share
 of the organisation's learners a job is held until a second person releases it. Redrives and remedies count, and are
 refused instead of held. An undo neither counts nor is held. One learner of a signed-in person counts and is never held.
-Policies can limit one source, and the jobs that are asked for one Series, within the same window.
+Policies can limit one source, and each Series, within the same window.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.catalogue import Source
-from worker.brake_limits import Brake, explain, part_figures
+from worker.brake_limits import Brake, SeriesOf, explain, part_figures
 from worker.config import Settings, settings
 from worker.errors import BrakeError
-from worker.ledger import brake, jobs
+from worker.jobs.series_limit import SeriesWindow
+from worker.ledger import brake, brake_series, jobs
+from worker.records import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,29 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     once cannot both slip under the limit. A job that was released is not held again.
     """
     subject = brake.subject(connection, job_id)
+    series_of = _count_series(connection, job_id) if subject.is_by_series else {}
     limits = brake.lock(connection, organisation_id, defaults(current))
+    if limits.of_series is not None and not subject.is_by_series:  # the limit has come since the first look
+        series_of = _count_series(connection, job_id)
+    done = _decide(connection, organisation_id, job_id, subject, series_of, limits)
+    if limits.of_series is not None and (done.admitted or done.held):
+        brake_series.keep(connection, {job_id: organisation_id}, {job_id: series_of})
+    return done
+
+
+def _count_series(connection: Connection, job_id: int) -> SeriesOf:
+    with brake.without_timeout(connection):
+        return brake_series.of_job(connection, job_id)
+
+
+def _decide(
+    connection: Connection, organisation_id: int, job_id: int, subject: Subject, series_of: SeriesOf, limits: Brake
+) -> Admission:
     if not subject.released and not is_never_held(subject.door, subject.learners):
-        figures = _past(connection, organisation_id, limits, subject.learners) or past_part(
-            connection,
-            organisation_id,
-            limits,
-            subject.learners,
-            source=subject.source,
-            series_id=subject.series_id,
+        figures = (
+            _past(connection, organisation_id, limits, subject.learners)
+            or past_source(connection, organisation_id, limits, subject.learners, source=subject.source)
+            or SeriesWindow(connection, organisation_id, limits).find_past(series_of)
         )
         if figures is not None:
             held = jobs.hold(connection, job_id, because="brake", learners=subject.learners, figures=figures)
@@ -66,22 +82,27 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     return Admission(admitted=jobs.admit(connection, job_id, learners=subject.learners))
 
 
+def lock_limits(connection: Connection, organisation_id: int, *, current: Settings | None = None) -> Brake:
+    """Lock the organisation's settings row; the limits by which jobs are admitted until the transaction ends."""
+    return brake.lock(connection, organisation_id, defaults(current))
+
+
 def admit_persons(
-    connection: Connection, organisation_id: int, learners: Sequence[int], *, current: Settings | None = None
+    connection: Connection, organisation_id: int, limits: Brake, wanted: Sequence[tuple[int, SeriesOf]]
 ) -> list[dict[str, Any] | None]:
     """Decide about new person jobs that are due, one after the other, as `admit` would; counts those admitted.
 
-    `learners`: of each job, 0 or 1. The caller has locked the organisation's settings row, and inserts each as admitted
-    (None) or as held by these figures. One lock and one count serve all of them.
+    `wanted`: the learners of each job, 0 or 1, and where the limits need them those of each Series. The caller has the
+    limits by `lock_limits`, and inserts each as admitted (None) or as held by these figures. One count serves all.
     """
-    limits = brake.lock(connection, organisation_id, defaults(current))
+    series = SeriesWindow(connection, organisation_id, limits)
     before, population = brake.volume(connection, organisation_id, limits.hours)
     admitted, found = 0, list[dict[str, Any] | None]()
     of_source = limits.limit_of_source(Source.HR)
     before_of_source = 0
     if of_source is not None:
         before_of_source = brake.part_volume(connection, organisation_id, limits.hours, source=Source.HR)
-    for counted in learners:
+    for counted, series_of in wanted:
         figures = None
         if counted and of_source is not None and before_of_source + admitted + counted > of_source:
             figures = _part_figures(Source.HR, limits, counted, before_of_source + admitted, of_source)
@@ -90,7 +111,11 @@ def admit_persons(
                 population = brake.recount(connection, organisation_id, limits.hours)
                 before, _ = brake.volume(connection, organisation_id, limits.hours)
             figures = _figures(limits, counted, before + admitted, population)
-        admitted += counted if figures is None else 0
+        if counted and figures is None:
+            figures = series.find_past(series_of)
+        if figures is None:
+            admitted += counted
+            series.add(series_of)
         found.append(figures)
     if None in found:
         brake.add_jobs(connection, organisation_id, admitted)
@@ -131,35 +156,23 @@ def count_what_fits(
     return learners
 
 
-def past_part(
-    connection: Connection,
-    organisation_id: int,
-    limits: Brake,
-    learners: int,
-    *,
-    source: str | None,
-    series_id: int | None = None,
-    more: int = 0,
+def past_source(
+    connection: Connection, organisation_id: int, limits: Brake, learners: int, *, source: str, more: int = 0
 ) -> dict[str, Any] | None:
-    """The figures when so many learners more go past the limit of their source, or of the Series that was asked for.
+    """The figures when so many learners more go past the limit of their source.
 
     `more`: learners of the source that this transaction has admitted and not yet written.
     """
-    limit = None if source is None else limits.limit_of_source(source)
+    limit = limits.limit_of_source(source)
     if limit is not None and learners:
         before = more + brake.part_volume(connection, organisation_id, limits.hours, source=source)
         if before + learners > limit:
             return _part_figures(source, limits, learners, before, limit)
-    if limits.of_series is not None and series_id is not None and learners:
-        before = brake.part_volume(connection, organisation_id, limits.hours, series_id=series_id)
-        if before + learners > limits.of_series:
-            return _part_figures(None, limits, learners, before, limits.of_series)
     return None
 
 
-def _part_figures(source: str | None, limits: Brake, learners: int, before: int, limit: int) -> dict[str, Any]:
-    part = "the Series" if source is None else f"source {source}"
-    return part_figures(part, learners=learners, before=before, limit=limit, hours=limits.hours)
+def _part_figures(source: str, limits: Brake, learners: int, before: int, limit: int) -> dict[str, Any]:
+    return part_figures(f"source {source}", learners=learners, before=before, limit=limit, hours=limits.hours)
 
 
 def _past(connection: Connection, organisation_id: int, limits: Brake, learners: int) -> dict[str, Any] | None:

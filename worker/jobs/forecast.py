@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from schemas.brake import BrakeForecast
-from worker.brake_limits import Brake, explain
-from worker.jobs.admission import defaults, is_never_held, past_part
+from worker.brake_limits import Brake, SeriesOf, explain
+from worker.jobs.admission import defaults, is_never_held, past_source
+from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_window
 
 _BY_OTHERS = "Submit it all the same: it waits until an approver who did not request it releases it."
@@ -20,12 +21,12 @@ def forecast(
     *,
     learners: int,
     door: str,
-    source: str | None = None,
-    series_id: int | None = None,
+    source: str,
+    series_of: SeriesOf,
 ) -> BrakeForecast:
     """What the brake would do to a job that withdraws so many learners and comes through this door.
 
-    `source`, `series_id`: where it comes from, and the one Series that it is asked for.
+    `source`, `series_of`: where it comes from, and its learners of each Series.
     """
     limits = brake.read(connection, organisation_id, defaults())
     used, population = brake.volume(connection, organisation_id, limits.hours)
@@ -39,7 +40,9 @@ def forecast(
     room_at = _find_room(connection, organisation_id, limits, used + learners - limit) if holds else None
     part = None
     if not holds and not passes:
-        part = past_part(connection, organisation_id, limits, learners, source=source, series_id=series_id)
+        part = past_source(connection, organisation_id, limits, learners, source=source) or SeriesWindow(
+            connection, organisation_id, limits
+        ).find_past(series_of)
     if part is not None:
         return _of_part(connection, organisation_id, limits, part)
     return BrakeForecast(

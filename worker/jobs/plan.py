@@ -138,11 +138,7 @@ def of_selection(
     """The plan of a job over what is selected, in the caller's transaction. `door`: through which it would come."""
     found = selection.preview(connection, organisation_id)
     duplicates = selection.count(found.accepted).duplicates
-    where = {"door": door, "source": source}
-    series_id = selection.series_id
-    return _answer(
-        connection, organisation_id, found, duplicates, selection.digest(), reason, **where, series_id=series_id
-    )
+    return _answer(connection, organisation_id, found, duplicates, selection.digest(), reason, door=door, source=source)
 
 
 def _answer(
@@ -155,12 +151,10 @@ def _answer(
     *,
     door: str,
     source: str,
-    series_id: int | None = None,
 ) -> answers.Plan:
     named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
-    brake = forecast(
-        connection, organisation_id, learners=found.withdrawn_learners, door=door, source=source, series_id=series_id
-    )
+    withdrawn, series_of = found.withdrawn_learners, found.withdrawn_of_series
+    brake = forecast(connection, organisation_id, learners=withdrawn, door=door, source=source, series_of=series_of)
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
     expires_at = datetime.now(UTC).replace(microsecond=0) + GOOD_FOR  # the seal has whole seconds
     return answers.Plan(

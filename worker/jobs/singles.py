@@ -12,11 +12,12 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JobState
 from worker.access import erased
-from worker.brake_limits import Brake
+from worker.brake_limits import Brake, SeriesOf
 from worker.database import notify_after_commit
 from worker.errors import ErasedPersonError, IdempotencyConflictError
-from worker.jobs.admission import defaults, is_never_held, past_part
-from worker.ledger import brake, erasures, job_lists, job_sets
+from worker.jobs.admission import defaults, is_never_held, past_source
+from worker.jobs.series_limit import SeriesWindow
+from worker.ledger import brake, brake_series, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Job, NewJob, Submitted
 from worker.telemetry import tracing
@@ -121,13 +122,31 @@ def _insert(
     if past:  # one by one those of organisations that are past their floor
         left = [n for n, row in enumerate(rows) if row.job.organisation_id in past]
         admission = _Admission(connection, limits, past)
-        for n in left:
-            rows[n] = admission.decide(rows[n])
+        series = _find_series(connection, [rows[n] for n in left], limits)
+        for n, series_of in zip(left, series, strict=True):
+            rows[n] = admission.decide(rows[n], series_of)
         late, _ = job_sets.insert_jobs(connection, [rows[n] for n in left], {})
         inserted |= {left[place]: item for place, item in late.items()}
+        organisations = {item.id: rows[left[place]].job.organisation_id for place, item in late.items()}
+        brake_series.keep(connection, organisations, {item.id: series[place] for place, item in late.items()})
     if any(rows[n].state == JobState.QUEUED for n in inserted):
         notify_after_commit(connection)
     return {new[n][0].key: (new[n][0], _job(rows[n], item)) for n, item in inserted.items()}
+
+
+def _find_series(connection: Connection, rows: Sequence[NewRow], limits: dict[int, Brake]) -> list[SeriesOf]:
+    """The learners of each Series, of those that are due in organisations with a limit for it."""
+    found: list[SeriesOf] = [{} for _ in rows]
+    limited = [
+        n
+        for n, row in enumerate(rows)
+        if row.state == JobState.QUEUED and limits[row.job.organisation_id].of_series is not None
+    ]
+    if limited:
+        asked = [(rows[n].job.organisation_id, rows[n].enrolment_ids, rows[n].job.learner_external_id) for n in limited]
+        for n, series_of in zip(limited, brake_series.of_requests(connection, asked), strict=True):
+            found[n] = series_of
+    return found
 
 
 def _row(one: Single, found: Candidate) -> NewRow:
@@ -148,25 +167,29 @@ class _Admission:
     volumes: dict[int, job_sets.Volume]
     _in_set: dict[int | tuple[int, str], int] = field(default_factory=dict)
     """Learners of those of the set that were admitted: of an organisation, and of a source of it."""
+    _series: dict[int, SeriesWindow] = field(default_factory=dict)
 
-    def decide(self, row: NewRow) -> NewRow:
+    def decide(self, row: NewRow, series_of: SeriesOf) -> NewRow:
         """The job as it is inserted: held with its figures if it is due and does not fit."""
         organisation_id = row.job.organisation_id
         if row.state != JobState.QUEUED:
             return row
         passes = is_never_held(row.job.door, row.learners)
+        limits = self.limits[organisation_id]
+        series = self._series.setdefault(organisation_id, SeriesWindow(self.connection, organisation_id, limits))
         figures = None
         if not passes:
-            figures = self._past(organisation_id, row.learners) or self._past_source(row)
+            figures = self._past(organisation_id, row.learners) or self._past_source(row) or series.find_past(series_of)
         if figures is not None:
             return replace(row, state=JobState.HELD, figures=figures)
         for part in (organisation_id, (organisation_id, row.job.source)):
             self._in_set[part] = self._in_set.get(part, 0) + row.learners
+        series.add(series_of)
         return row
 
     def _past_source(self, row: NewRow) -> dict[str, Any] | None:
         organisation_id, source = row.job.organisation_id, row.job.source
-        return past_part(
+        return past_source(
             self.connection,
             organisation_id,
             self.limits[organisation_id],

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import GuardedAct, JobState
 from worker.brake_limits import Brake
+from worker.ledger.brake_series import HAS_LIMIT
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_index
 from worker.models import brake_volume, jobs, learners, organisation_settings, persons
 from worker.records import Subject
@@ -31,7 +32,8 @@ _LEARNERS = f"""SELECT count(*) FROM (SELECT DISTINCT e.learner_id FROM withdraw
         WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id OFFSET 0) e
     WHERE c.job_id = {{job}} AND {WOULD_WITHDRAW.format(organisation=_ORGANISATION_OF_JOB)}) l"""
 _SUBJECT = text(f"""
-SELECT j.released_at IS NOT NULL AS released, j.door, j.source, j.series_id, CASE WHEN j.kind = 'reinstate' THEN 0
+SELECT j.released_at IS NOT NULL AS released, j.door, j.source,
+    {HAS_LIMIT.format(organisation="j.organisation_id")} AS is_by_series, CASE WHEN j.kind = 'reinstate' THEN 0
     WHEN j.learner_external_id IS NOT NULL
         THEN ({IS_WITHDRAWN.format(organisation="j.organisation_id", person="j.learner_external_id")})::integer
     WHEN j.accepted <= :at_once THEN ({_LEARNERS.format(job="j.id")}) END AS learners
@@ -50,7 +52,7 @@ def subject(connection: Connection, job_id: int) -> Subject:
     plan_by_index(connection)
     row = connection.execute(_SUBJECT, {"job_id": job_id, "at_once": AT_ONCE}).one()
     learners = _count_many(connection, job_id) if row.learners is None else int(row.learners)
-    return Subject(row.released, learners, row.door, row.source, row.series_id)
+    return Subject(row.released, learners, row.door, row.source, row.is_by_series)
 
 
 _COUNT_PERSONS = text(f"""
@@ -168,10 +170,8 @@ def volume(connection: Connection, organisation_id: int, hours: int) -> tuple[in
     return int(row.volume), row.population
 
 
-def part_volume(
-    connection: Connection, organisation_id: int, hours: int, *, source: str | None = None, series_id: int | None = None
-) -> int:
-    """Learners of the jobs that were admitted in the window from a source, or for a Series.
+def part_volume(connection: Connection, organisation_id: int, hours: int, *, source: str) -> int:
+    """Learners of the jobs that were admitted in the window from a source.
 
     Read from the jobs, where a limit for it is set: nobody else pays for a count by source.
     """
@@ -179,7 +179,7 @@ def part_volume(
         jobs.c.organisation_id == organisation_id,
         jobs.c.admitted_at > func.now() - timedelta(hours=hours),
         jobs.c.state != JobState.SUPERSEDED,
-        jobs.c.source == source if source is not None else jobs.c.series_id == series_id,
+        jobs.c.source == source,
     )
     return int(connection.scalar(statement) or 0)
 

@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from schemas.catalogue import Outcome
+from worker.ledger import brake_series
+from worker.ledger.brake_series import HAS_ROWS
 from worker.ledger.fragments import UNFINISHED, plan_by_index, sql_list
 
 SLICE = 10_000
 """Enrolments of a job whose learners are counted by one statement, well within its time. Of more, a slice at a time."""
 
 # An ended job that may count others than those whom it withdrew. Of one learner its chunks say whether they were
-# withdrawn, so that a storm of such jobs is not looked at again.
+# withdrawn, so that a storm of such jobs is not looked at again. OFFSET 0: what is read of them does not change how.
 _FIND = text(f"""
+SELECT f.*, {HAS_ROWS.format(job="f.id")} AS is_by_series FROM (
 SELECT j.id, j.reinstates, j.accepted FROM withdrawals.jobs j
 -- of each job by itself: tables that were never analysed were read from one end to the other
 LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS enrolments
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
 WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND j.admitted_at IS NOT NULL
     AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0)))))
-ORDER BY j.id
+OFFSET 0) f ORDER BY f.id
 """)
 
 COUNTS = "kind = 'withdraw' AND source <> 'support' AND admitted_at IS NOT NULL"
@@ -87,7 +90,8 @@ changed AS MATERIALIZED (
 {_WRITE}""")
 
 _LOCK_UNDONE = text(f"""
-SELECT id, {COUNTS} AND NOT correct_due AS counts FROM withdrawals.jobs WHERE id = ANY(:ids)
+SELECT id, {COUNTS} AND NOT correct_due AS counts, {HAS_ROWS.format(job="jobs.id")} AS is_by_series
+FROM withdrawals.jobs WHERE id = ANY(:ids)
 ORDER BY id FOR NO KEY UPDATE
 """)
 _GIVE_BACK = text(f"""
@@ -115,14 +119,18 @@ def correct(connection: Connection, job_ids: Sequence[int]) -> None:
     own = [(row.id, row.accepted) for row in found if row.reinstates is None]
     for ids in _in_parts(own):
         connection.execute(_CORRECT, {"ids": ids})
+    by_series = [row.id for row in found if row.reinstates is None and row.is_by_series]
     # What is corrected here has been given back what these undos took back.
     undone = {row.reinstates for row in found if row.reinstates is not None} - {job_id for job_id, _ in own}
     if undone:
-        locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)})
+        locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)}).all()
+        by_series += [row.id for row in locked if row.is_by_series]
         counting = [row.id for row in locked if row.counts]  # others are still to be corrected, and this undo with them
         undos = [row.id for row in found if row.reinstates in counting]
         if undos:
             connection.execute(_GIVE_BACK, {"undos": undos, "undone": counting})
+    if by_series:
+        brake_series.correct(connection, by_series)
 
 
 def _in_parts(jobs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -160,8 +168,9 @@ FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
 LEFT JOIN LATERAL (SELECT x.learner_id FROM lms.enrolments x
     WHERE x.id = s.enrolment_id AND x.organisation_id = s.organisation_id OFFSET 0) e ON true
 """)
-_LOCK_LARGE = text("""
-UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due RETURNING id
+_LOCK_LARGE = text(f"""
+UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due
+RETURNING {HAS_ROWS.format(job="jobs.id")} AS is_by_series
 """)
 _CORRECT_LARGE = text(f"""
 WITH changed AS MATERIALIZED (
@@ -200,7 +209,10 @@ def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
 
 def correct_large(connection: Connection, job_id: int, learners: int) -> bool:
     """Write how many learners a job withdrew, less those given back; whether it was still to be corrected."""
-    if connection.scalar(_LOCK_LARGE, {"job_id": job_id}) is None:
+    is_by_series: bool | None = connection.scalar(_LOCK_LARGE, {"job_id": job_id})
+    if is_by_series is None:
         return False
     connection.execute(_CORRECT_LARGE, {"job_id": job_id, "learners": learners})
+    if is_by_series:
+        brake_series.correct(connection, [job_id])
     return True

@@ -206,14 +206,15 @@ def insert_jobs(
     By the place of a row: what was inserted. A row is missing when its key was taken meanwhile.
 
     `limits`: of organisations whose settings rows are locked. If its queued jobs are past the floor, or it has limits
-    for sources, nothing of such an organisation is inserted; what the brake has counted of it is the second result.
+    for sources or Series, nothing of such an organisation is inserted; what the brake has counted of it is the second
+    result.
     """
     given = {
         "rows": json.dumps([{"n": n, **_as_json(row)} for n, row in enumerate(rows)]),
         "limits": json.dumps(
             [
-                # a limit for a source is looked at job by job, as if all of them were past the floor
-                {"organisation_id": key, "floor": -1 if one.of_source else one.floor, "hours": one.hours}
+                # limits for parts are looked at job by job, as if all of them were past the floor
+                {"organisation_id": key, "floor": -1 if one.has_parts else one.floor, "hours": one.hours}
                 for key, one in limits.items()
             ]
         ),

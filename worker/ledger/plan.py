@@ -1,7 +1,7 @@
 """What a job would do: the rules of `decide` over a selection, counted; nothing is locked or written."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, and_, exists, func, literal, literal_column, select, text
@@ -28,6 +28,8 @@ class Preview:
     learners: int
     withdrawn_learners: int = 0
     """Those of whom anything would be withdrawn, which is what the brake counts."""
+    withdrawn_of_series: Mapping[int, int] = field(default_factory=dict)
+    """Enrolments of each Series that would be withdrawn; a learner has one at the most."""
 
     @property
     def accepted(self) -> int:
@@ -66,7 +68,7 @@ def by_person(connection: Connection, organisation_id: int, external_id: str) ->
     )
     found = _preview(connection, organisation_id, ids)
     known = connection.scalar(select(exists().where(is_theirs)))
-    return Preview(found.outcomes if known else {"failed": 1}, found.samples, 1, found.withdrawn_learners)
+    return replace(found, outcomes=found.outcomes if known else {"failed": 1}, learners=1)
 
 
 def by_job(connection: Connection, organisation_id: int, job_id: int) -> Preview:
@@ -89,7 +91,7 @@ def names(connection: Connection, organisation_id: int, ids: Sequence[int]) -> d
 
 
 def _preview(connection: Connection, organisation_id: int, selected: Select[Any]) -> Preview:
-    # Grouped twice in the one pass: the learners' number needs no second look at every id.
+    # Grouped three times in the one pass: the learners and the Series need no second look at every id.
     ids = selected.cte("ids")
     guarded = exists().where(protections.c.organisation_id == organisation_id, protections.c.ends_at > func.now())
     a = select(
@@ -102,28 +104,35 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
     e = enrolments.alias("e")
     of_organisation = and_(e.c.id == a.c.id, e.c.organisation_id == organisation_id)
     verdicts = (
-        select(a.c.id, e.c.learner_id, literal_column(RULES).label("outcome"))
+        select(a.c.id, e.c.learner_id, e.c.series_id, literal_column(RULES).label("outcome"))
         .select_from(a.outerjoin(e, of_organisation))
         .cte("verdicts")
     )
-    outcome, learner = verdicts.c.outcome, verdicts.c.learner_id
+    outcome, learner, of_series = verdicts.c.outcome, verdicts.c.learner_id, verdicts.c.series_id
     groups = (
         select(
             outcome,
             learner,
-            (func.grouping(learner) == 1).label("is_outcome"),
+            of_series,
+            (func.grouping(outcome) == 0).label("is_outcome"),
             func.count().label("n"),
             func.array_agg(verdicts.c.id)[1:SAMPLES].label("sample"),
-            func.bool_or(outcome == Outcome.WITHDRAWN).label("withdraws"),
+            func.count().filter(outcome == Outcome.WITHDRAWN).label("withdrawn"),
         )
-        .group_by(func.grouping_sets(outcome, learner))
+        .group_by(func.grouping_sets(outcome, learner, of_series))
         .cte("groups")
     )
     of_learners = select(func.count()).where(~groups.c.is_outcome, groups.c.learner_id.is_not(None))
     learners_found = of_learners.scalar_subquery().label("learners")
-    withdrawn = of_learners.where(groups.c.withdraws).scalar_subquery().label("withdrawn_learners")
+    withdrawn = of_learners.where(groups.c.withdrawn > 0).scalar_subquery().label("withdrawn_learners")
+    by_series = (
+        select(func.jsonb_object_agg(groups.c.series_id, groups.c.withdrawn))
+        .where(groups.c.series_id.is_not(None), groups.c.withdrawn > 0)
+        .scalar_subquery()
+        .label("by_series")
+    )
     rows = connection.execute(
-        select(groups.c.outcome, groups.c.n, groups.c.sample, learners_found, withdrawn)
+        select(groups.c.outcome, groups.c.n, groups.c.sample, learners_found, withdrawn, by_series)
         .where(groups.c.is_outcome)
         .order_by(groups.c.outcome)
     ).all()
@@ -132,4 +141,5 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         {row.outcome: sorted(row.sample) for row in rows},
         int(rows[0].learners) if rows else 0,
         int(rows[0].withdrawn_learners) if rows else 0,
+        {int(series_id): n for series_id, n in (rows[0].by_series or {}).items()} if rows else {},
     )

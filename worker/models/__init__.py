@@ -29,7 +29,15 @@ from worker.models.people import (
     sources,
 )
 from worker.models.reports import report_files, report_parts, report_schedules
-from worker.models.safeguards import approvals, brake_volume, limit_proposals, organisation_settings, protections
+from worker.models.safeguards import (
+    acts_alone,
+    approvals,
+    brake_series,
+    brake_volume,
+    limit_proposals,
+    organisation_settings,
+    protections,
+)
 from worker.models.upkeep import findable, leader, processes, saved_views
 from worker.models.work import (
     attempts,
@@ -45,12 +53,12 @@ from worker.models.work import (
 )
 
 __all__ = [
-    "Ids", "Instant", "approvals", "attempts", "audit", "audit_days", "batch_jobs", "brake_volume", "chunks",
-    "dead_letters", "deliveries", "endpoints", "enrolments", "erased_rows", "erasures", "feed", "file_lines",
-    "findable", "job_chunks", "jobs", "leader", "learners", "letter_chunks", "limit_proposals", "logout_tokens",
-    "members", "metadata", "notice_scans", "notices", "notification_messages", "notification_targets",
+    "Ids", "Instant", "acts_alone", "approvals", "attempts", "audit", "audit_days", "batch_jobs", "brake_series",
+    "brake_volume", "chunks", "dead_letters", "deliveries", "endpoints", "enrolments", "erased_rows", "erasures",
+    "feed", "file_lines", "findable", "job_chunks", "jobs", "leader", "learners", "letter_chunks", "limit_proposals",
+    "logout_tokens", "members", "metadata", "notice_scans", "notices", "notification_messages", "notification_targets",
     "organisation_settings", "organisations", "outcomes", "pathways", "person_events", "persons", "processes",
     "protections", "pruned_withdrawals", "prunes", "receipts", "report_files", "report_parts", "report_schedules",
-    "resource_access", "roster_lines", "rosters", "run_letters", "runs", "saved_views", "scim_users", "seals", "series",
-    "sessions", "sign_in_links", "silence_limits", "sources", "tokens", "upload_parts", "uploads",
+    "resource_access", "roster_lines", "rosters", "run_letters", "runs", "saved_views", "scim_users", "seals",
+    "series", "sessions", "sign_in_links", "silence_limits", "sources", "tokens", "upload_parts", "uploads",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Named, Table, TypedColumns
+from sqlalchemy import BigInteger, Column, ForeignKey, Named, Table, TypedColumns
 from sqlalchemy.dialects.postgresql import JSONB
 
 from worker.models.base import Instant, OwnedColumns, SecondPersonColumns, metadata
@@ -57,6 +57,32 @@ class BrakeVolumeColumns(TypedColumns):
 
 
 brake_volume = Table("brake_volume", metadata, BrakeVolumeColumns, schema="withdrawals")
+
+
+class BrakeSeriesColumns(TypedColumns):
+    """What a job counts of each Series in the brake's window, where an organisation has a limit for its Series."""
+
+    job_id: Named[int] = Column(BigInteger, ForeignKey("withdrawals.jobs.id"), primary_key=True)
+    series_id: Named[int] = Column(BigInteger, primary_key=True)
+    organisation_id: Named[int] = Column(BigInteger)
+    learners: Named[int] = Column(BigInteger)
+
+
+brake_series = Table("brake_series", metadata, BrakeSeriesColumns, schema="withdrawals")
+
+
+class ActsAloneColumns(OwnedColumns):
+    """Acts that somebody did alone where the policies limit them."""
+
+    act: Named[str]
+    source: Named[str | None]
+    size: Named[int] = Column(BigInteger)
+    actor: Named[str]
+    made_by: Named[str | None]
+    at: Named[datetime] = Column(Instant)
+
+
+acts_alone = Table("acts_alone", metadata, ActsAloneColumns, schema="withdrawals")
 
 
 class LimitProposalsColumns(SecondPersonColumns):

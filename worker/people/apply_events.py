@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from schemas.catalogue import JobState, ReceiptStatus
+from worker.brake_limits import SeriesOf
 from worker.database import notify_after_commit
 from worker.errors import IdempotencyConflictError, InvalidInputError
-from worker.jobs.admission import admit_persons
-from worker.ledger import brake, deactivations, hr_sources, jobs
+from worker.jobs.admission import admit_persons, lock_limits
+from worker.ledger import brake, brake_series, deactivations, hr_sources, jobs
 from worker.ledger.deactivations import NewDeactivation
 from worker.people.newest_events import (
     EventResult,
@@ -101,8 +102,17 @@ def deactivate(
     ]
     withdrawn = brake.find_withdrawn_persons(connection, organisation_id, counted) if counted else set()
     learners = [int(change.external_id in withdrawn) for change, _ in asking]
-    admitted = [count for count, admits in zip(learners, to_admit, strict=True) if admits]
-    verdicts = iter(admit_persons(connection, organisation_id, admitted) if admitted else [])
+    limits = lock_limits(connection, organisation_id) if counted else None
+    series: dict[str, SeriesOf] = {}
+    if limits is not None and limits.of_series is not None:
+        of = brake_series.of_requests(connection, [(organisation_id, None, person) for person in counted])
+        series = dict(zip(counted, of, strict=True))
+    admitted = [
+        (count, series.get(change.external_id, {}))
+        for count, admits, (change, _) in zip(learners, to_admit, asking, strict=True)
+        if admits
+    ]
+    verdicts = iter(admit_persons(connection, organisation_id, limits, admitted) if limits and admitted else [])
     new: list[NewDeactivation] = []
     for (change, policy), time, admits, count in zip(asking, times, to_admit, learners, strict=True):
         figures = next(verdicts) if admits else None
@@ -110,6 +120,9 @@ def deactivate(
     made = deactivations.insert(connection, organisation_id, new)
     if len(made) < len(new):
         raise IdempotencyConflictError(REUSED)  # by a job of another command that committed meanwhile
+    if series:
+        jobs_of = {made[person]: series_of for person, series_of in series.items()}
+        brake_series.keep(connection, dict.fromkeys(jobs_of, organisation_id), jobs_of)
     notify_after_commit(connection)
     answers = {JobState.HELD: ReceiptStatus.HELD, JobState.SCHEDULED: ReceiptStatus.SCHEDULED}
     return {

@@ -13,7 +13,7 @@ from typing import IO
 from schemas.answers import FileFault
 from schemas.jobs import MAX_FILE_IDS
 from worker.errors import InvalidInputError
-from worker.jobs.files import columns, text, workbook
+from worker.jobs.files import columns, parquet, text, workbook
 from worker.jobs.files.faults import Faults, faulty_rows, unguarded
 from worker.jobs.files.text import Broken, Layout
 
@@ -111,16 +111,19 @@ class RosterTable:
 
 @contextmanager
 def opened(stream: IO[bytes]) -> Iterator[RosterTable]:
-    """A roster file: CSV, XLSX or ODS. The stream can be read from its start again.
+    """A roster file: CSV, XLSX, ODS or Parquet. The stream can be read from its start again.
 
     Raises:
         InvalidInputError: it is none of these, is empty, or its header names no person.
     """
-    if not workbook.is_workbook(stream):
+    if parquet.is_parquet(stream):
+        with parquet.to_csv(stream) as converted:
+            yield _table("parquet", converted)
+    elif workbook.is_workbook(stream):
+        with workbook.to_csv(stream) as converted:
+            yield _table("workbook", converted)
+    else:
         yield _table("csv", stream)
-        return
-    with workbook.to_csv(stream) as converted:
-        yield _table("workbook", converted)
 
 
 def _count_known(header: list[str]) -> int:

@@ -7,7 +7,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk_acts
 from worker.jobs.files import uploads
-from worker.ledger import brake, feed, webhook_deliveries
+from worker.ledger import acts_alone, brake, brake_series, feed, webhook_deliveries
 from worker.notifications.scan import NoticeScan
 from worker.people import rosters
 from worker.reports import scheduled_files
@@ -34,6 +34,8 @@ class Housekeeping:
             webhook_deliveries.delete_old(connection, keep=keep)
         with self._database.begin() as connection:
             brake.delete_old(connection)
+            brake_series.delete_old(connection)
+            acts_alone.delete_old(connection)
         uploads.delete_old(self._database)
         scheduled_files.delete_old(self._database, days=self._settings.report_keep_days)
         rosters.expire(self._database)

@@ -131,7 +131,7 @@ class _Sheet(FaultyRows):
 
 
 def faults_suffix(kind: str) -> str:
-    """How the name of the file of faults ends: CSV for CSV, XLSX for XLSX and ODS."""
+    """How the name of the file of faults ends: CSV for CSV, else XLSX."""
     return "csv" if kind == "csv" else "xlsx"
 
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO, cast
 
 from worker.errors import InvalidInputError
@@ -51,13 +51,26 @@ def to_csv(stream: IO[bytes]) -> IO[bytes]:
         InvalidInputError: it is no XLSX or ODS file, is damaged or protected, or is larger than the limits.
     """
     _check(stream)
+    return converted(stream, convert.__file__, _refused)
+
+
+def converted(stream: IO[bytes], program: str, refused: Callable[[int, IO[bytes]], InvalidInputError]) -> IO[bytes]:
+    """What a program makes of a file within the limits, in a temporary file.
+
+    `refused`: why it did not, by its exit code (`convert.TOO_LARGE` when a limit ended it) and what it had written.
+
+    Raises:
+        InvalidInputError: the program refused the file, or a limit ended it.
+    """
     made = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
         with tempfile.TemporaryFile() as copy, _AT_ONCE:
             stream.seek(0)
             shutil.copyfileobj(stream, copy)
             copy.seek(0)
-            _convert(copy, made)
+            code = _run(program, copy, made)
+        if code:
+            raise refused(code, made)
     except BaseException:
         made.close()
         raise
@@ -111,8 +124,13 @@ def _small(archive: zipfile.ZipFile, name: str) -> bool:
     return name in archive.NameToInfo and archive.NameToInfo[name].file_size <= 100
 
 
-def _convert(source: IO[bytes], target: IO[bytes]) -> None:
-    command = [sys.executable, "-I", str(Path(convert.__file__)), str(MEMORY), str(OUTPUT), str(SECONDS)]
+_MUST_NOT_HAPPEN = (1, 2, 126, 127)
+"""Exit codes of a program that did not start."""
+
+
+def _run(program: str, source: IO[bytes], target: IO[bytes]) -> int:
+    """The exit code of a program; `convert.TOO_LARGE` also when the system ended it."""
+    command = [sys.executable, "-I", program, str(MEMORY), str(OUTPUT), str(SECONDS)]
     try:
         done = subprocess.run(
             command,
@@ -124,20 +142,22 @@ def _convert(source: IO[bytes], target: IO[bytes]) -> None:
             env=_ENVIRONMENT,
         )
     except subprocess.TimeoutExpired:
-        raise _too_large() from None
-    match done.returncode:
-        case 0:
-            return
+        return convert.TOO_LARGE
+    if done.returncode in _MUST_NOT_HAPPEN:
+        raise RuntimeError(f"the converter of files did not start: exit code {done.returncode}")
+    return convert.TOO_LARGE if done.returncode < 0 else done.returncode
+
+
+def _refused(code: int, _: IO[bytes]) -> InvalidInputError:
+    match code:
         case convert.UNREADABLE:
-            raise _unreadable()
+            return _unreadable()
         case convert.LOCKED:
-            raise _protected()
+            return _protected()
         case convert.NO_SHEET:
-            raise InvalidInputError("The workbook has no visible sheet.")
-        case code if code < 0 or code == convert.TOO_LARGE:  # the system ended it, or refused it more
-            raise _too_large()
-        case code:
-            raise RuntimeError(f"the converter of workbooks did not start: exit code {code}")
+            return InvalidInputError("The workbook has no visible sheet.")
+        case _:
+            return _too_large()
 
 
 def _unreadable() -> InvalidInputError:

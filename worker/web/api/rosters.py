@@ -29,7 +29,7 @@ _FORM = {
         "file": {
             "type": "string",
             "contentMediaType": "text/csv",
-            "description": "CSV with any delimiter, XLSX or ODS, one line a person. Its header names "
+            "description": "CSV with any delimiter, XLSX, ODS or Parquet, one line a person. Its header names "
             "learner_external_id, and active or status; without that everybody in it is active.",
             "example": "learner_external_id,active\nE-1042,true\n",
         },
