@@ -6,6 +6,7 @@ are text. A filter that may be left out is always built in Core: a condition is 
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, literal_column, text
 
@@ -115,8 +116,14 @@ def plan_by_order(connection: Connection) -> None:
 
     Of two indexes with the same first column a statement that is planned while the table is small takes either.
     """
-    if not connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER):
-        connection.execute(_PLAN_BY_ORDER)
+    for statement, _ in planned_by_order(connection):
+        connection.execute(statement)
+
+
+def planned_by_order(connection: Connection) -> list[tuple[TextClause, dict[str, Any]]]:
+    """What `plan_by_order` executes in this session, for `at_once`."""
+    is_planned = connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER)
+    return [] if is_planned else [(_PLAN_BY_ORDER, {})]
 
 
 def load_sql(name: str, **values: str) -> TextClause:
