@@ -100,10 +100,20 @@ def plan_by_index(connection: Connection) -> None:
     For what reads a little of a table that grows: planned while the table is small, a statement reads all of it, and a
     connection keeps that plan until the table is analysed.
     """
+    for statement, _ in planned_by_index(connection):
+        connection.execute(statement)
+
+
+def planned_by_index(connection: Connection) -> list[tuple[TextClause, dict[str, Any]]]:
+    """What `plan_by_index` executes in this transaction, for `at_once`."""
     current = connection.get_nested_transaction() or connection.get_transaction()  # a savepoint may take it back
-    if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not current:
-        connection.execute(_PLAN_BY_INDEX)
+    if is_planned_by_index(connection):
+        return []
+    if current is not None:
+        if connection.info.get(_PLANNED) is current:
+            return []
         connection.info[_PLANNED] = current
+    return [(_PLAN_BY_INDEX, {})]
 
 
 def is_planned_by_index(connection: Connection) -> bool:
