@@ -72,9 +72,8 @@ class Drain:
                 more_events = self._inbox.step()
                 next_look = clock() + INBOX_EVERY
             go_on = looks and claim is not None  # what the events ask for was not there when the claim was taken
-            if claim is None:
-                claim, due = self._claim()
-                more_events = more_events or due
+            if claim is None:  # events that came meanwhile gather: the relay wakes a worker for them
+                claim, _ = self._claim()
             more = more_events
             if claim is not None:
                 more = more or claim.more
