@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
@@ -73,20 +71,3 @@ def test_a_storm_of_deactivations_is_not_diluted_by_older_bulk_chunks(db: Databa
     assert claim.more
     query = "SELECT job_id FROM withdrawals.chunks WHERE id = ANY(:ids)"
     assert {row[0] for row in world.run(query, ids=claim.chunk_ids)} == jobs
-
-
-def test_events_that_come_while_a_worker_is_at_it_gather_for_the_next_one(
-    db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run ends once it has seen what waited when it looked: in a storm the sets would else become small ones."""
-    drain, steps = Drain(db, environment), list[int]()
-
-    def step() -> bool:
-        steps.append(1)
-        assert len(steps) == 1, "events that came later are left to the worker that the relay wakes for them"
-        return False
-
-    monkeypatch.setattr(drain, "_claim", lambda: (None, True))
-    monkeypatch.setattr(drain._inbox, "step", step)
-    assert drain.run() == 0
-    assert steps == [1]

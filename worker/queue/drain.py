@@ -64,7 +64,7 @@ class Drain:
         """
         if self._stopping.is_set():
             return 0
-        claim, more_events = self._claim()
+        claim, more_events = self._claim_and_look()
         done, next_look, more = 0, clock() + INBOX_EVERY, more_events
         while claim is not None or (more and not self._stopping.is_set()):
             looks = (more_events or clock() >= next_look) and not self._stopping.is_set()
@@ -73,7 +73,7 @@ class Drain:
                 next_look = clock() + INBOX_EVERY
             go_on = looks and claim is not None  # what the events ask for was not there when the claim was taken
             if claim is None:  # events that came meanwhile gather: the relay wakes a worker for them
-                claim, _ = self._claim()
+                claim = self._claim()
             more = more_events
             if claim is not None:
                 more = more or claim.more
@@ -93,8 +93,11 @@ class Drain:
             except psycopg.Error as error:
                 log.warning("interrupt.failed", error_class=type(error).__name__)
 
-    def _claim(self) -> tuple[Claim | None, bool]:
-        """The next claim, and whether there may be events to apply."""
+    def _claim(self) -> Claim | None:
+        return self._claim_and_look()[0]
+
+    def _claim_and_look(self) -> tuple[Claim | None, bool]:
+        """The next claim, and whether events may be due."""
         return self._database.run(lambda connection: claims.claim_now(connection, **self._next()), autocommit=True)
 
     def _next(self) -> dict[str, Any]:
