@@ -91,11 +91,10 @@ def claim_now(
 
     On a connection where each statement commits itself.
     """
-    statement, values = _claiming(budget, lease, oldest=oldest)
-    steps = [*planned_by_index(connection), (inbox_sets.DUE, {"most": 1}), (statement, values)]
-    *_, events, rows = at_once(connection, *steps)
-    if not rows and wake_deferred(connection):
-        *_, rows = at_once(connection, *steps)
+    planned, (statement, values) = planned_by_index(connection), _claiming(budget, lease, oldest=oldest)
+    *_, events, rows = at_once(connection, *planned, (inbox_sets.DUE, {"most": 1}), (statement, values))
+    if not rows:
+        *_, rows = at_once(connection, *planned, (_WAKE, {"most": _MOST_WOKEN}), (statement, values))
     return _claimed(values["token"], rows), bool(events)
 
 
@@ -116,10 +115,12 @@ _WAKE = text("""
 UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
     SELECT id FROM withdrawals.chunks WHERE state = 'ready' AND deferred AND run_after <= now()
     ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED))
+RETURNING id
 """)
+_MOST_WOKEN = 1000
 
 
-def wake_deferred(connection: Connection, *, most: int = 1000) -> int:
+def wake_deferred(connection: Connection, *, most: int = _MOST_WOKEN) -> int:
     """Make chunks due whose time for the next attempt has come; how many. Claims pass over the others unread."""
     return connection.execute(_WAKE, {"most": most}).rowcount
 
