@@ -121,9 +121,9 @@ def sessions_of(primary: Cluster, host: Host) -> int:
 
 
 def test_a_server_whose_process_has_just_ended_is_confined(network: Network) -> None:
-    ended = subprocess.Popen(["true"])
+    ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    with subprocess.Popen(["sleep", "60"]) as lives:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as lives:
         network.confine([ended.pid, lives.pid], share=0.5)
         assert f"/{network.name}-server" in Path(f"/proc/{lives.pid}/cgroup").read_text(encoding="utf-8")
         lives.kill()
