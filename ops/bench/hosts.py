@@ -2,7 +2,9 @@
 
 The machines are network namespaces with addresses of their own, against one PostgreSQL and one Redis on the bridge
 between them. Each has a part of a processor core, so that the database has room: on the same cores, the second
-machine would only take from the first what it brings.
+machine would only take from the first what it brings. `--database` confines PostgreSQL too: then it becomes the limit.
+
+With `--keep` the figures go to `last-hosts.json` and to the page that shows them, see growth.py.
 """
 
 import argparse
@@ -12,10 +14,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import text
 
+from ops.bench import growth, report
+from ops.bench.growth import Growth, Step
 from ops.bench.site import SERVICE, Size, World, open_site, until
 from ops.chaos.hosts import Host, Network
 from ops.local.postgres import Postgres
@@ -29,35 +34,43 @@ _FIRST_ID = 1
 
 
 def main() -> None:
-    """Measure, and print a table in Markdown."""
+    """Measure, print the figures as they come, and keep them if asked to."""
     parser = argparse.ArgumentParser(prog="python -m ops.bench.hosts", description=__doc__)
     parser.add_argument("--size", type=int, default=20_000, help="enrolments of the job")
     parser.add_argument("--share", type=float, default=0.2, help="of a processor core, for each machine")
     parser.add_argument("--database", type=float, help="of a processor core, for PostgreSQL; default: no limit")
     parser.add_argument("--hosts", type=int, default=3, help="machines at most")
     parser.add_argument("--chunk", type=int, default=50, help="enrolments of a chunk")
+    parser.add_argument("--keep", action="store_true", help="write the figures to last-hosts.json and into the page")
     given = parser.parse_args()
+    run = _run(given.size, given.share, given.database, given.hosts, given.chunk)
+    if given.keep:
+        growth.add(run)
+        growth.main()
+
+
+def _run(size: int, share: float, limit: float | None, most: int, chunk: int) -> Growth:
+    """Measure with one host, two, and so on up to `most`; `limit`: PostgreSQL's part of a processor core."""
+    steps: list[Step] = []
     with Network() as network, ExitStack() as stack:
         rules = Path(f"/tmp/{network.name}-hba")  # noqa: S108 - the server's account reads it
         rules.write_text(_RULES.format(net=network.net), encoding="utf-8")
         stack.callback(rules.unlink)
         listen = {"listen_addresses": network.address, "hba_file": str(rules)}
         Postgres.settings = Postgres.settings | listen
-        hosts = [network.host(share=given.share) for _ in range(given.hosts)]
+        hosts = [network.host(share=share) for _ in range(most)]
         site = stack.enter_context(open_site())
-        if given.database is not None:
-            network.confine(site.server_pids(), given.database)
+        versions = {"python": platform.python_version(), "postgresql": site.version(), "linux": platform.release()}
+        if limit is not None:
+            network.confine(site.server_pids(), limit)
         broker = stack.enter_context(_redis(network))
-        print(f"{_machine()}, PostgreSQL {site.version()}; {given.size:,} enrolments in chunks of {given.chunk}; "
-              f"each host has {given.share:g} of a core, PostgreSQL {given.database or 'no limit'}\n")  # fmt: skip
-        print("| hosts | enrolments a second | of one host | PostgreSQL used, of a core | hosts used |")
-        print("| --- | --- | --- | --- | --- |")
-        first = 0.0
-        for count in range(1, given.hosts + 1):
-            with site.fresh(Size(bulk=given.size)) as world:
-                rate, database, used = _measure(world, network, hosts[:count], broker, given.size, given.chunk)
-            first = first or rate
-            print(f"| {count} | {rate:,.0f} | {rate / first:.2f} | {database:.2f} | {used:.2f} |", flush=True)
+        for count in range(1, most + 1):
+            with site.fresh(Size(bulk=size)) as world:
+                rate, database, used = _measure(world, network, hosts[:count], broker, size, chunk)
+            steps.append(Step(count, round(rate), round(database, 2), round(used, 2)))
+            print(growth.line(steps[-1], steps[0]), flush=True)
+    ended = datetime.now(UTC).isoformat(timespec="minutes")
+    return Growth(ended, report.describe_machine(), versions, size, share, limit, chunk, steps)
 
 
 def _measure(
@@ -116,10 +129,6 @@ def _used(pids: list[int]) -> float:
             after = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             ticks += int(after[11]) + int(after[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -112,10 +112,14 @@ class Network:
         return host
 
     def confine(self, pids: Sequence[int], share: float) -> None:
-        """Give processes of this machine, and those that they start, a part of a processor core together."""
+        """Give processes of this machine, and those that they start, a part of a processor core together.
+
+        One that has ended since `pids` were listed is left out; name a process before those that it started.
+        """
         group = self._limit(f"{self.name}-server", share)
         for pid in pids:
-            (group / "cgroup.procs").write_text(str(pid), encoding="utf-8")
+            with suppress(ProcessLookupError):
+                (group / "cgroup.procs").write_text(str(pid), encoding="utf-8")
 
     def _limit(self, name: str, share: float) -> Path:
         group = _PROCESSORS / name

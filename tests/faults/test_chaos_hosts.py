@@ -1,5 +1,6 @@
 """Several machines against one PostgreSQL and one Redis; one of them vanishes, which nobody is told."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -117,3 +118,12 @@ def sessions_of(primary: Cluster, host: Host) -> int:
     with primary.connect() as admin:
         row = admin.execute("SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s", [host.address]).fetchone()
     return int(str(row[0])) if row else 0
+
+
+def test_a_server_whose_process_has_just_ended_is_confined(network: Network) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as lives:
+        network.confine([ended.pid, lives.pid], share=0.5)
+        assert f"/{network.name}-server" in Path(f"/proc/{lives.pid}/cgroup").read_text(encoding="utf-8")
+        lives.kill()

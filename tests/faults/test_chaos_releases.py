@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,22 +12,18 @@ import pytest
 import sqlalchemy
 
 from ops.local.supervisor import Supervisor
-from schemas.client import BusyError, Client, UnreachableError
-from schemas.jobs import JobRequest
 from tests.support import wheels
 from tests.support.chaos import Chaos
 from tests.support.databases import Cluster
 from tests.support.load import FULL, Load, slow_platform
 from tests.support.processes import CHILDREN
-from tests.support.releases import free_port, previous_release
+from tests.support.releases import Producers, free_port, previous_release
 from tests.support.wheels import Installed
 from tests.world import World, eventually
 from worker.config import Settings, settings
 from worker.database import Database
 
 pytestmark = pytest.mark.timeout(900 if FULL else 480)
-_SHORT = 3.0
-"""Seconds for which one web process is asked before another is."""
 
 
 class Release:
@@ -50,7 +44,7 @@ class Release:
         return ran.stdout
 
     @contextmanager
-    def running(self, producers: "Producers") -> Iterator[None]:
+    def running(self, producers: Producers) -> Iterator[None]:
         """Web, worker and relay until the block ends; producers send to this web process meanwhile."""
         there = ["env", "-C", str(self._folder), str(self._installed.withdrawals)]
         port = free_port()
@@ -64,25 +58,6 @@ class Release:
             producers.addresses.append(address)
             yield
             producers.addresses.remove(address)
-
-
-class Producers:
-    """Send each request to one of the web processes there are, with its key, until one has answered."""
-
-    def __init__(self, token: str) -> None:
-        self.addresses: list[str] = []
-        self._token = token
-
-    def send(self, key: str, ids: list[int]) -> tuple[int, None]:
-        """The id of the job."""
-        request = JobRequest(reason="not_required", enrolment_ids=ids)
-        while True:
-            address = random.choice(self.addresses or ["http://127.0.0.1:1"])
-            try:
-                with Client(address, self._token, patience=_SHORT) as client:
-                    return client.submit(request, key=key).id, None
-            except (UnreachableError, BusyError):
-                threading.Event().wait(0.05)
 
 
 @pytest.mark.scenario("up-and-down")

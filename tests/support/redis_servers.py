@@ -122,19 +122,34 @@ def replicated(directory: Path) -> Iterator[Replicated]:
 
 
 @contextmanager
-def behind_tls(directory: Path) -> Iterator[str]:
-    """A server behind TLS, since the embedded one speaks none; the URL of a user of its own, without an authority."""
+def administered(directory: Path) -> Iterator[Server]:
+    """A server with a password for its administrator."""
     server = Server(directory, "redis", _REDIS)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def behind_tls(directory: Path) -> Iterator[str]:
+    """A server behind TLS; the URL of a user of its own, without an authority."""
+    with administered(directory) as server, tls_before(directory, server) as port:
+        yield f"rediss://{USER}:p%40ss%2Fword@127.0.0.1:{port}/0"
+
+
+@contextmanager
+def tls_before(directory: Path, server: Server) -> Iterator[int]:
+    """The port at which a server is reached over TLS, since the embedded one speaks none; `ca.pem` is the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*_certificate(directory))
+    context.load_cert_chain(*certificate(directory))
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_accept, args=[listener, context, server.port], daemon=True).start()
     try:
-        yield f"rediss://{USER}:p%40ss%2Fword@127.0.0.1:{listener.getsockname()[1]}/0"
+        yield int(listener.getsockname()[1])
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        server.kill()
 
 
 def _accept(listener: socket.socket, context: ssl.SSLContext, port: int) -> None:
@@ -164,7 +179,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
             target.sendall(data)
 
 
-def _certificate(directory: Path) -> tuple[Path, Path]:
+def certificate(directory: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that signs itself, and its key; the first file is also the authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])

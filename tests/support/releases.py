@@ -1,16 +1,23 @@
-"""The release before this one, from the project's history."""
+"""The release before this one, from the project's history, and producers that do not mind which one answers."""
 
 import io
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
 
+from schemas.client import BusyError, Client, UnreachableError
+from schemas.jobs import JobRequest
+
 ROOT = Path(__file__).parents[2]
+_SHORT = 3.0
+"""Seconds for which one web process is asked before another is."""
 
 
 def previous_release(directory: Path) -> Path:
@@ -30,3 +37,22 @@ def free_port() -> int:
     """A port of this machine on which nobody listens now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+class Producers:
+    """Send each request to one of the web processes there are, with its key, until one has answered."""
+
+    def __init__(self, token: str) -> None:
+        self.addresses: list[str] = []
+        self._token = token
+
+    def send(self, key: str, ids: list[int]) -> tuple[int, None]:
+        """The id of the job."""
+        request = JobRequest(reason="not_required", enrolment_ids=ids)
+        while True:
+            address = random.choice(self.addresses or ["http://127.0.0.1:1"])
+            try:
+                with Client(address, self._token, patience=_SHORT) as client:
+                    return client.submit(request, key=key).id, None
+            except (UnreachableError, BusyError):
+                threading.Event().wait(0.05)

@@ -60,19 +60,24 @@ def build(directory: Path, root: Path = ROOT) -> list[Path]:
     return sorted(directory.glob("*.whl"))
 
 
-def install(directory: Path, root: Path = ROOT) -> Installed:
-    """Build and install the wheels of a release below a directory."""
+def install(directory: Path, root: Path = ROOT, python: str = sys.executable) -> Installed:
+    """Build and install the wheels of a release below a directory, for this Python."""
     wheels = build(directory / "dist", root)
     venv = directory / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=120)
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True, timeout=120)
     installed = Installed(wheels, venv / "bin")
     pip = [sys.executable, "-m", "pip", "--python", str(installed.python), "install", "--quiet", "--no-deps"]
     subprocess.run([*pip, "--no-index", "--no-compile", *map(str, wheels)], check=True, timeout=120)
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "_hide.py").write_text(_HIDE, encoding="utf-8")
-    folders = sorted({str(path) for path in map(Path, sys.path) if path.name == "site-packages"})
+    folders = map(str, dependencies())
     (site / "dependencies.pth").write_text("\n".join([*folders, "import _hide"]), encoding="utf-8")
     return installed
+
+
+def dependencies() -> list[Path]:
+    """The folders that have the packages of this environment."""
+    return sorted({path for path in map(Path, sys.path) if path.name == "site-packages"})
 
 
 def needed_by(*requirements: str) -> set[str]:
