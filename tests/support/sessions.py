@@ -44,7 +44,7 @@ class Sessions:
             yield made
         finally:
             # Not sooner: what the test itself closes is to be closed.
-            made.engine.dialect.do_close = self._keep  # type: ignore[method-assign]
+            made.engine.dialect.do_close = self._keep  # type: ignore[assignment, method-assign]
             made.close()
 
     def processes(self, name: str) -> list[int]:
