@@ -15,6 +15,8 @@ from ops.local.postgres import USER
 from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.support.databases import Cluster, Databases
+from tests.support.order import dealt
+from tests.support.sessions import Sessions
 from tests.world import World
 from worker.config import Settings, settings
 from worker.database import Database
@@ -32,11 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave to `make chaos` what takes long."""
+    """Leave to `make chaos` what takes long; of the rest, begin with what takes longest."""
     left = [item for item in items if not FULL and item.get_closest_marker("long")]
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+    if processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        items[:] = dealt(items, processes)
 
 
 @pytest.fixture(scope="session")
@@ -105,19 +109,23 @@ def environment(servers: LocalServers, databases: Databases, monkeypatch: pytest
 
 
 @pytest.fixture
-def db(environment: Settings) -> Iterator[Database]:
-    """The service's connections: its role, its timeouts."""
-    database = Database(environment, pool_size=16)
-    yield database
-    database.close()
+def sessions(databases: Databases) -> Sessions:
+    """Sessions of earlier tests, to make a `Database` with."""
+    return databases.sessions
 
 
 @pytest.fixture
-def owner(environment: Settings) -> Iterator[Database]:
+def db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
+    """The service's connections: its role, its timeouts."""
+    with sessions.database(environment, pool_size=16) as database:
+        yield database
+
+
+@pytest.fixture
+def owner(sessions: Sessions, environment: Settings) -> Iterator[Database]:
     """The owner's connections: what the platform itself does, and what a test looks at."""
-    database = Database(environment, pool_size=8, as_owner=True)
-    yield database
-    database.close()
+    with sessions.database(environment, pool_size=8, as_owner=True) as database:
+        yield database
 
 
 @pytest.fixture

@@ -35,9 +35,10 @@ def id_file(ids: Iterable[int]) -> IO[bytes]:
 class World:
     """Creates organisations, learners and enrolments as the platform would, and reads them back."""
 
-    def __init__(self, owner: Database) -> None:
+    def __init__(self, owner: Database, organisation_id: int | None = None) -> None:
+        """`organisation_id`: of the organisation, where it is there already."""
         self.owner = owner
-        self.organisation_id = self.organisation("Acme")
+        self.organisation_id = organisation_id or self.organisation("Acme")
 
     def run(self, statement: str, **parameters: Any) -> list[Any]:
         """Run a statement as the platform, committed; its rows if it has any."""

@@ -60,47 +60,33 @@ def test_worker_processes_killed_again_and_again_withdraw_everything_once(
         chaos.conclude(load.verdict())
 
 
-def test_sigterm_lets_a_worker_finish_what_it_has_in_hand(world: World, db: Database) -> None:
-    slow_platform(world, seconds=0.02)
-    ids = world.enrolments(40)
-    patient = {"WITHDRAWALS_LEASE_SECONDS": "60", "WITHDRAWALS_SHUTDOWN_SECONDS": "60"}
-    with process(RELAY, patient), process(WORKER, patient) as worker:
-        job = world.submit(db, ids, chunk_size=40)
-        eventually(lambda: work_in_hand(world), what="work in hand")
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE) == 0
-        assert set(world.outcomes(job.id).values()) == {"withdrawn"}
-        assert len(world.outcomes(job.id)) == 40
-        assert not world.run("SELECT * FROM withdrawals.attempts")
-        assert not world.run("SELECT * FROM withdrawals.processes WHERE kind = 'worker'")
-    assert_balanced(db)
-
-
-def test_sigterm_makes_a_worker_give_back_what_it_cannot_finish(
-    world: World, db: Database, owner: Database, environment: Settings
+def test_sigterm_lets_a_worker_finish_what_it_can_and_give_back_what_it_cannot(
+    world: World, db: Database, owner: Database
 ) -> None:
     """With a lease of an hour: what was given back is decided at once, not when the lease has run out."""
-    patient = {"WITHDRAWALS_LEASE_SECONDS": "3600", "WITHDRAWALS_SHUTDOWN_SECONDS": "1"}
+    patient = {"WITHDRAWALS_LEASE_SECONDS": "3600", "WITHDRAWALS_SHUTDOWN_SECONDS": "60"}
     ids = world.enrolments(40)
     with process(RELAY, patient):
-        with process(WORKER, patient) as worker:
+        with process(WORKER, patient | {"WITHDRAWALS_SHUTDOWN_SECONDS": "1"}) as worker:
             with owner.begin() as blocking:
                 blocking.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
                 blocking.exec_driver_sql(f"SELECT 1 FROM lms.enrolments WHERE id = {ids[20]} FOR UPDATE")
                 job = world.submit(db, ids, chunk_size=40)
-                eventually(
-                    lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-                    what="a worker waits for the row",
-                )
+                eventually(lambda: world.one(WAITING), what="a worker waits for the row")
                 worker.send_signal(signal.SIGTERM)
                 assert worker.wait(PATIENCE) == 0
             rows = world.run("SELECT state, claims, attempts FROM withdrawals.chunks")
             assert [tuple(row) for row in rows] == [("ready", 0, 0)]
             assert not world.run("SELECT * FROM withdrawals.attempts")
-        with process(WORKER, patient):
-            eventually(
-                lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed",
-            )
+        slow_platform(world, seconds=0.02)
+        with process(WORKER, patient) as worker:
+            eventually(lambda: work_in_hand(world), what="work in hand")
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(PATIENCE) == 0
+            assert list(world.outcomes(job.id).values()) == ["withdrawn"] * 40
+            assert not world.run("SELECT * FROM withdrawals.attempts")
+            assert not world.run("SELECT * FROM withdrawals.processes WHERE kind = 'worker'")
+        eventually(lambda: job_state(world, job.id) == "completed", what="the relay finishes the job")
     assert_balanced(db)
 
 
@@ -133,18 +119,10 @@ def test_a_worker_that_was_frozen_beyond_its_lease_comes_back_and_changes_nothin
     assert_balanced(db)
 
 
-def test_a_relay_that_is_killed_is_replaced_by_the_one_that_stands_by(world: World, db: Database) -> None:
-    with process(WORKER), process(RELAY) as first:
-        before = eventually(lambda: leader(world), what="a relay leads")
-        with process(RELAY):
-            eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
-            assert leader(world) == before
-            for pid in family(first.pid):
-                kill(pid)
-            job = world.submit(db, world.enrolments(10))
-            eventually(lambda: world.one("SELECT state FROM withdrawals.jobs WHERE id = :id", id=job.id) == "completed")
-            assert leader(world) not in (None, before)
-    assert_balanced(db)
+def stop(pid: int, by: signal.Signals = signal.SIGSTOP) -> None:
+    """Freeze a process and all that it started, or let it go on."""
+    for one in family(pid):
+        os.kill(one, by)
 
 
 def _is_silent(world: World, relay: UUID | None) -> bool:
@@ -154,14 +132,31 @@ def _is_silent(world: World, relay: UUID | None) -> bool:
     return True
 
 
-def test_a_relay_that_is_frozen_is_replaced_and_stands_by_when_it_wakes_up(world: World, db: Database) -> None:
+def test_a_relay_that_is_frozen_or_killed_is_replaced_by_the_one_that_stands_by(
+    world: World, db: Database, environment: Settings
+) -> None:
     """It keeps its session and the lock, and is silent: the record decides, and nothing is done twice."""
+    broker = make_broker(environment.broker_url.get_secret_value())
+
+    def is_ready() -> bool:
+        return bool(readiness(db, broker)["relay"]["ok"])
+
     with process(WORKER), process(RELAY) as frozen:
-        before = eventually(lambda: leader(world), what="a relay leads")
-        with process(RELAY):
+        eventually(is_ready, what="ready")
+        before = leader(world)
+        stop(frozen.pid)
+        eventually(lambda: _is_silent(world, before) and not is_ready(), what="not ready")
+        with db.begin() as connection:
+            processes_on_record.record_alive(connection, stands_by := uuid4(), "relay", 1)
+        assert not is_ready(), "what stands by and does not lead does not make it ready"
+        world.run("DELETE FROM withdrawals.processes WHERE id = :id", id=stands_by)
+        stop(frozen.pid, signal.SIGCONT)
+        eventually(is_ready, what="ready again")
+        assert leader(world) == before
+        with process(RELAY) as second:
             eventually(lambda: world.one("SELECT count(*) FROM withdrawals.processes WHERE kind = 'relay'") == 2)
-            for pid in family(frozen.pid):
-                os.kill(pid, signal.SIGSTOP)
+            assert leader(world) == before
+            stop(frozen.pid)
             slow_platform(world, seconds=0)
             ids = world.enrolments(10)
             job = world.submit(db, ids)
@@ -171,34 +166,20 @@ def test_a_relay_that_is_frozen_is_replaced_and_stands_by_when_it_wakes_up(world
             after = leader(world)
             assert after not in (None, before)
             assert not world.one("SELECT locked FROM withdrawals.leader"), "the frozen one still holds the lock"
-            for pid in family(frozen.pid):
-                os.kill(pid, signal.SIGCONT)
+            stop(frozen.pid, signal.SIGCONT)
             eventually(lambda: world.one("SELECT locked FROM withdrawals.leader"), what="it has given the lock away")
             more = world.enrolments(10)
-            second = world.submit(db, more, chunk_size=1)
-            eventually(lambda: job_state(world, second.id) == "completed", what="work goes on after that")
+            job = world.submit(db, more, chunk_size=1)
+            eventually(lambda: job_state(world, job.id) == "completed", what="work goes on after that")
             assert leader(world) == after
-    assert world.one("SELECT count(*) FROM lms.changes") == len(ids) + len(more)
+            for pid in family(second.pid):
+                kill(pid)
+            last = world.enrolments(10)
+            job = world.submit(db, last)
+            eventually(lambda: job_state(world, job.id) == "completed", what="work goes on with the one that woke up")
+            assert leader(world) not in (None, after)
+    assert world.one("SELECT count(*) FROM lms.changes") == len([*ids, *more, *last])
     assert_balanced(db)
-
-
-def test_a_relay_that_is_frozen_without_a_standby_makes_the_service_not_ready(
-    world: World, db: Database, environment: Settings
-) -> None:
-    """What stands by and does not lead does not make it ready; the leader that goes on does."""
-    broker = make_broker(environment.broker_url.get_secret_value())
-    with process(RELAY) as frozen:
-        eventually(lambda: readiness(db, broker)["relay"]["ok"], what="ready")
-        leads = leader(world)
-        for pid in family(frozen.pid):
-            os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: _is_silent(world, leads) and not readiness(db, broker)["relay"]["ok"], what="not ready")
-        with db.begin() as connection:
-            processes_on_record.record_alive(connection, uuid4(), "relay", 1)
-        assert not readiness(db, broker)["relay"]["ok"]
-        for pid in family(frozen.pid):
-            os.kill(pid, signal.SIGCONT)
-        eventually(lambda: readiness(db, broker)["relay"]["ok"], what="ready again")
     broker.close()
 
 

@@ -59,7 +59,7 @@ def test_the_relay_and_the_workers_outlive_a_read_only_database(
     assert_balanced(db)
 
 
-@pytest.mark.parametrize("fault", ["stopped", "read-only"])
+@pytest.mark.parametrize("fault", [pytest.param("stopped", marks=pytest.mark.long), "read-only"])
 def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
     environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -68,6 +68,7 @@ def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
         monkeypatch.setenv("DATABASE_URL", pair.url)
         ran = withdrawals("migrate")
         assert ran.code == 0, ran.err
+        _a_standby_alone_is_told_from_a_primary(pair, monkeypatch)
         settings.cache_clear()
         owner, db = Database(settings(), as_owner=True), Database(settings())
         world = World(owner)
@@ -87,13 +88,9 @@ def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
         owner.close()
 
 
-def test_a_standby_alone_is_told_from_a_primary(
-    environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with directory() as place, primary_and_standby(servers, place) as pair:
-        monkeypatch.setenv("DATABASE_URL", pair.url)
-        assert withdrawals("migrate").code == 0
-        monkeypatch.setenv("DATABASE_URL", pair.standby.url)
+def _a_standby_alone_is_told_from_a_primary(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as alone:
+        alone.setenv("DATABASE_URL", pair.standby.url)
         eventually(
             lambda: [item["level"] for item in _examine() if "read-only" in item["finding"]] == ["wrong"],
             what="the standby has all of the migration, and the doctor names what it is",

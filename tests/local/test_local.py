@@ -105,7 +105,7 @@ def _alive(servers: LocalServers) -> bool:
         return db.execute("SELECT 1").fetchone() == (1,) and bool(broker.ping())
 
 
-def test_a_second_start_keeps_the_data_and_both_urls_work_everywhere(
+def test_a_second_start_keeps_the_data_in_private_and_both_urls_work_everywhere(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "1")
@@ -113,6 +113,9 @@ def test_a_second_start_keeps_the_data_and_both_urls_work_everywhere(
         assert servers.database_url.startswith("postgresql://withdrawals@/withdrawals?host=/tmp/wd-")
         with psycopg.connect(servers.database_url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 'ä' AS letter")
+        for private in (state, state / "postgres", servers.socket_dir):
+            assert private.stat().st_mode & 0o067 == 0, private  # root lets the server's group pass through
+        assert state.parent.stat().st_mode & 0o777 == 0o755
     engine = create_engine(servers.database_url.replace("postgresql:", "postgresql+psycopg:"))
     with LocalServers(state), engine.connect() as alchemy:
         assert alchemy.scalar(text("SELECT letter FROM kept")) == "ä"
@@ -120,13 +123,6 @@ def test_a_second_start_keeps_the_data_and_both_urls_work_everywhere(
         assert alchemy.scalar(text("SHOW fsync")) == alchemy.scalar(text("SHOW synchronous_commit")) == "on"
         assert alchemy.scalar(text("SHOW listen_addresses")) == ""
     engine.dispose()
-
-
-def test_what_is_on_disk_is_private(state: Path) -> None:
-    with LocalServers(state) as servers:
-        for private in (state, state / "postgres", servers.socket_dir):
-            assert private.stat().st_mode & 0o067 == 0, private  # root lets the server's group pass through
-        assert state.parent.stat().st_mode & 0o777 == 0o755
 
 
 def test_servers_that_run_are_used_and_only_the_last_to_leave_stops_them(warm_state: Path) -> None:

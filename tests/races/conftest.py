@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.racing import Threads
+from tests.support.sessions import Sessions
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
@@ -26,19 +27,17 @@ def patient(environment: Settings) -> Settings:
 
 
 @pytest.fixture
-def slow_db(patient: Settings) -> Iterator[Database]:
+def slow_db(sessions: Sessions, patient: Settings) -> Iterator[Database]:
     """The service's connections with patience, so that a transaction can be stopped and looked at."""
-    database = Database(patient, pool_size=16)
-    yield database
-    database.close()
+    with sessions.database(patient, pool_size=16) as database:
+        yield database
 
 
 @pytest.fixture
-def quick_db(environment: Settings) -> Iterator[Database]:
+def quick_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
     """The service's connections with a lease of 3 s: who waits for a lock gives up long before `slow_db` does."""
-    database = Database(environment.model_copy(update={"lease_seconds": 3.0}), pool_size=4)
-    yield database
-    database.close()
+    with sessions.database(environment.model_copy(update={"lease_seconds": 3.0}), pool_size=4) as database:
+        yield database
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from tests.security.estate import Estate, build
-from tests.world import World
-from worker.config import Settings
+from tests.security.estate import Estate, Estates
+from tests.support.databases import Cluster, Databases
+from tests.support.web import with_one_document
+from worker.config import Settings, settings
 from worker.database import Database
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
@@ -18,7 +20,7 @@ from worker.web.app import make_app
 def app(db: Database, environment: Settings) -> FastAPI:
     """The application without limits on the rate of calls: these tests make thousands."""
     unlimited = environment.model_copy(update={"rate_limit": 0, "refusal_limit": 0})
-    return make_app(db, make_broker(environment.broker_url.get_secret_value()), unlimited)
+    return with_one_document(make_app(db, make_broker(environment.broker_url.get_secret_value()), unlimited))
 
 
 @pytest.fixture
@@ -28,7 +30,32 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def estates(cluster: Cluster, template: str, databases: Databases) -> Iterator[Estates]:
+    """Databases with two organisations, filled once."""
+    found = Estates(cluster, template, databases.sessions)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def estate(world: World, db: Database, environment: Settings) -> Estate:
+def environment(
+    request: pytest.FixtureRequest, environment: Settings, estates: Estates, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings of this test: with a database that has two organisations if it asks for them."""
+    if "estate" not in request.fixturenames:
+        yield environment
+        return
+    name = estates.take(environment)
+    url = sqlalchemy.make_url(environment.database_url.get_secret_value()).set(database=name)
+    monkeypatch.setenv("DATABASE_URL", url.render_as_string(hide_password=False))
+    settings.cache_clear()
+    yield settings()
+    settings.cache_clear()
+    estates.give_back(name)
+
+
+@pytest.fixture
+def estate(estates: Estates, owner: Database, db: Database) -> Estate:
     """Two organisations with a record of each kind."""
-    return build(world, db, environment)
+    return estates.shown(owner, db)

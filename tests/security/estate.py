@@ -1,12 +1,14 @@
 """Two organisations with a record of each kind, and calls of every operation about the records of either."""
 
 import json
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
+import sqlalchemy
 from pydantic import SecretStr
 
 from schemas.brake import LimitRequest
@@ -18,6 +20,8 @@ from schemas.protections import ProtectionRequest
 from schemas.report_schedules import Covers, Every, Report, ScheduleRequest
 from schemas.rosters import RosterRequest
 from schemas.saved_views import ListName, ViewRequest
+from tests.support.databases import Cluster, Databases
+from tests.support.sessions import Sessions
 from tests.support.web import make_source
 from tests.world import World, decide_due
 from worker.access import sessions, tokens
@@ -83,6 +87,43 @@ class Estate:
             )
             for (table,) in tables
         }
+
+
+class Estates:
+    """Databases with the two organisations. They are filled once for all tests of a process, and cloned."""
+
+    def __init__(self, cluster: Cluster, template: str, sessions: Sessions) -> None:
+        """`sessions`: those that tests make their connections with."""
+        self._cluster, self._template, self._sessions = cluster, template, sessions
+        self._databases: Databases | None = None
+        self._made: Estate | None = None
+
+    def take(self, settings: Settings) -> str:
+        """The name of such a database. `settings`: of this test, whose database is empty."""
+        if self._databases is None:
+            self._cluster.run(f"CREATE DATABASE template_estate TEMPLATE {self._template} STRATEGY file_copy")
+            url = sqlalchemy.make_url(settings.database_url.get_secret_value()).set(database="template_estate")
+            address = SecretStr(url.render_as_string(hide_password=False))
+            there = settings.model_copy(update={"database_url": address})
+            with closing(Database(there)) as db, closing(Database(there, as_owner=True)) as owner:
+                self._made = build(World(owner), db, there)
+            self._cluster.is_left("template_estate")
+            self._databases = Databases(self._cluster, "template_estate", prefix="estate", sessions=self._sessions)
+        return self._databases.take()
+
+    def give_back(self, name: str) -> None:
+        """Put the database back as it was filled."""
+        assert self._databases is not None
+        self._databases.give_back(name)
+
+    def shown(self, owner: Database, db: Database) -> Estate:
+        """What is in a database that was taken, through the connections of a test."""
+        assert self._made is not None
+        return replace(self._made, world=World(owner, self._made.own.organisation_id), db=db)
+
+    def close(self) -> None:
+        if self._databases is not None:
+            self._databases.close()
 
 
 def build(world: World, db: Database, settings: Settings) -> Estate:

@@ -22,7 +22,7 @@ from worker.config import settings
 CORPUS = Path(__file__).parent / "corpus"
 EXAMPLES = 3000 if FULL else 60
 """Inputs made for each parser."""
-LONG = 100_000
+LONG = 100_000 if FULL else 20_000
 """Bytes to which an input is repeated when memory is measured."""
 
 

@@ -5,10 +5,13 @@ that. What cannot be emptied (a table of the test's own, rights, statistics, a s
 """
 
 import time
+from collections.abc import Iterable
 from contextlib import closing, suppress
 
 import psycopg
 from psycopg import sql
+
+from tests.support.sessions import Sessions
 
 Session = psycopg.Connection[tuple[object, ...]]
 
@@ -34,7 +37,7 @@ FROM pg_database d WHERE d.datname = current_database()
 """What differs once something other than rows was changed; and how much the files hold."""
 
 _TABLES = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('lms', 'withdrawals') ORDER BY 1, 2"
-_SEQUENCES = "SELECT schemaname, sequencename, start_value FROM pg_sequences WHERE schemaname IN ('lms', 'withdrawals')"
+_SEQUENCES = "SELECT schemaname, sequencename FROM pg_sequences WHERE schemaname IN ('lms', 'withdrawals')"
 
 
 class Cluster:
@@ -66,10 +69,11 @@ class Cluster:
         """A connection to a database, outside of transactions."""
         return psycopg.connect(self._url, dbname=name, autocommit=True)
 
-    def is_left(self, name: str, *, but: int = 0) -> bool:
-        """Whether nobody is connected to a database, `but` one process; sessions that were just closed are awaited."""
+    def is_left(self, name: str, *, but: Iterable[int] = ()) -> bool:
+        """Whether nobody is connected to a database, `but` these processes; sessions just closed are awaited."""
+        ours = ", ".join(map(str, [0, *but]))
         for _ in range(50):
-            if not self.run(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND pid <> {but} LIMIT 1"):
+            if not self.run(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND pid NOT IN ({ours}) LIMIT 1"):
                 return True
             time.sleep(0.001)
         return False
@@ -87,8 +91,16 @@ class Cluster:
 class Databases:
     """The databases that the tests of one process take and give back, one at a time."""
 
-    def __init__(self, cluster: Cluster, template: str, *, prefix: str = "test", again: bool = True) -> None:
-        """`again`: whether a database is used for several tests."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        template: str,
+        *,
+        prefix: str = "test",
+        again: bool = True,
+        sessions: Sessions | None = None,
+    ) -> None:
+        """`again`: whether a database is used for several tests. `sessions`: those of others, to share."""
         self._cluster = cluster
         self._template = template
         self._prefix = prefix
@@ -98,6 +110,7 @@ class Databases:
         self._unused: list[str] = []
         with closing(cluster.session(template)) as session:
             self._empty = _emptying(session)
+            self.sessions = sessions or Sessions(session.info.host)
 
     def take(self) -> str:
         """The name of a database that is as the template."""
@@ -114,16 +127,19 @@ class Databases:
         """Empty a database for the next test, or drop it."""
         if clone := self._clones.get(name):
             with suppress(psycopg.Error):  # whatever this test has done to it, the next one gets another
-                if self._cluster.is_left(name, but=clone.session.info.backend_pid) and clone.is_emptied(self._empty):
+                ours = [clone.session.info.backend_pid, *self.sessions.processes(name)]
+                if self._cluster.is_left(name, but=ours) and clone.is_emptied(self._empty):
                     self._unused.append(name)
                     return
             del self._clones[name]
             clone.session.close()
+        self.sessions.close(name)
         self._cluster.drop(name)
 
     def close(self) -> None:
-        for clone in self._clones.values():
+        for name, clone in self._clones.items():
             clone.session.close()
+            self.sessions.close(name)
 
 
 class _Clone:
@@ -158,9 +174,11 @@ def _emptying(session: Session) -> str:
                 "INSERT INTO {0} ({1}) OVERRIDING SYSTEM VALUE SELECT {1} FROM json_populate_recordset(NULL::{0}, {2})"
             )
             parts.append(sql.SQL(insert).format(named, columns, sql.Literal(rows)))
-    for schema, name, start in session.execute(_SEQUENCES).fetchall():
-        sequence = sql.Literal(sql.Identifier(str(schema), str(name)).as_string(None))
-        parts.append(sql.SQL("SELECT setval({}, {}, false)").format(sequence, sql.Literal(start)))
+    for schema, name in session.execute(_SEQUENCES).fetchall():
+        named = sql.Identifier(str(schema), str(name))
+        stands = session.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(named)).fetchall()[0]
+        sequence = sql.Literal(named.as_string(None))
+        parts.append(sql.SQL("SELECT setval({}, {}, {})").format(sequence, *map(sql.Literal, stands)))
     return sql.SQL(";\n").join([*parts, sql.SQL("COMMIT")]).as_string(session)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.answers import FileFault
+from schemas.jobs import MAX_FILE_IDS
 from worker.errors import InvalidInputError
 from worker.jobs.files import columns, rows, text
 from worker.jobs.files.columns import SPELLINGS
@@ -208,9 +209,13 @@ def test_what_is_no_table_of_enrolments_is_refused_whole(content: str | bytes, s
     assert said in str(refused.value)
 
 
-def test_a_file_takes_a_million_rows() -> None:
-    with pytest.raises(InvalidInputError, match="up to 1,000,000 rows"):
-        read("enrolment_id\n" + "1\n" * 1_000_001)
+@pytest.mark.parametrize("most", [1_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_a_file_takes_a_million_rows(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    assert MAX_FILE_IDS == 1_000_000
+    monkeypatch.setattr("worker.jobs.files.rows.MAX_FILE_IDS", most)
+    assert len(read("enrolment_id\n" + "1\n" * most)[0]) == most
+    with pytest.raises(InvalidInputError, match=f"up to {most:,} rows"):
+        read("enrolment_id\n" + "1\n" * (most + 1))
 
 
 cells = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.web import Hr, MakeHr, make_source, serving
+from tests.support.web import Hr, MakeHr, make_source, serving, with_one_document
 from tests.world import World
 from worker.access import tokens
 from worker.config import Settings
@@ -19,7 +19,7 @@ from worker.web.app import make_app
 @pytest.fixture
 def client(db: Database, environment: Settings) -> Iterator[TestClient]:
     """Calls the application; an unexpected error is an answer here, as for a user."""
-    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    app = with_one_document(make_app(db, make_broker(environment.broker_url.get_secret_value()), environment))
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
 

@@ -1,0 +1,91 @@
+"""Sessions of PostgreSQL that stay from one test to the next.
+
+A new session reads the catalogue of every table that it meets, which costs more than most tests do. Whatever a test has
+left in a session (settings, role, prepared statements, temporary tables, locks) is discarded before it is kept, and
+the service prepares it like a new one.
+"""
+
+import select
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psycopg
+import sqlalchemy
+from psycopg.pq import TransactionStatus
+
+from worker.config import Settings
+from worker.database import Database
+
+Session = psycopg.Connection[Any]
+
+_MOST = 4
+"""Sessions that are kept of one way to connect; a test seldom needs more."""
+
+
+class Sessions:
+    """Makes a test's `Database` with sessions of earlier tests, and keeps them for later ones."""
+
+    def __init__(self, host: str) -> None:
+        """`host`: of the server. Sessions through a pooler are not kept."""
+        self._host = host
+        self._kept: defaultdict[str, list[Session]] = defaultdict(list)
+        self._addresses: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
+        """How each session was connected: kept sessions are for the same."""
+
+    @contextmanager
+    def database(self, settings: Settings, **options: Any) -> Iterator[Database]:
+        """A `Database` of one test. `options`: those of `Database`."""
+        made = Database(settings, **options)
+        sqlalchemy.event.listen(made.engine, "do_connect", self._take)
+        try:
+            yield made
+        finally:
+            # Not sooner: what the test itself closes is to be closed.
+            made.engine.dialect.do_close = self._keep  # type: ignore[assignment, method-assign]
+            made.close()
+
+    def processes(self, name: str) -> list[int]:
+        """The server's processes of the sessions that are kept for a database."""
+        return [one.info.backend_pid for one in self._of(name)]
+
+    def close(self, name: str) -> None:
+        """Close the sessions that are kept for a database."""
+        for one in self._of(name):
+            self._kept[self._addresses[one]].remove(one)
+            one.close()
+
+    def _of(self, name: str) -> list[Session]:
+        return [one for kept in self._kept.values() for one in kept if one.info.dbname == name]
+
+    def _take(self, dialect: Any, _: object, arguments: list[Any], parameters: dict[str, Any]) -> Session:
+        # SQLAlchemy's context, how values are adapted, is one for each engine, and the same in all.
+        address = repr(sorted((name, value) for name, value in parameters.items() if name != "context"))
+        kept = self._kept[address]
+        while kept:
+            session = kept.pop()
+            if not select.select([session.fileno()], [], [], 0)[0]:  # else the server has closed it meanwhile
+                return session
+            session.close()
+        made: Session = dialect.connect(*arguments, **parameters)
+        self._addresses[made] = address
+        return made
+
+    def _keep(self, session: Session) -> None:
+        kept = self._kept[self._addresses[session]]
+        usable = not session.closed and session.info.transaction_status == TransactionStatus.IDLE
+        if not usable or session.info.host != self._host or len(kept) == _MOST:
+            session.close()
+            return
+        try:
+            session.autocommit = True
+            session.execute("SELECT pg_stat_force_next_flush()")  # a test may compare counters
+            session.execute("DISCARD ALL")
+            session.autocommit = False
+            session.prepare_threshold = None
+        except psycopg.Error:
+            session.close()
+        else:
+            kept.append(session)
