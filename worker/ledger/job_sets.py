@@ -220,7 +220,7 @@ _INSERT_DECIDED = text(
 # waits for an answer between them: the first locks, and the second, whose snapshot is newer, reads what is counted.
 _FOUND = "withdrawals.new_jobs"
 _HAS_PARTS = " OR ".join(
-    f"policies @> '[{{\"act\": \"{act}\"}}]'" for act in (GuardedAct.WITHDRAW, GuardedAct.WITHDRAW_SERIES)
+    f'policies @> \'[{{"act": "{act}"}}]\'' for act in (GuardedAct.WITHDRAW, GuardedAct.WITHDRAW_SERIES)
 )
 _LOOK_AT_ONCE = text(
     _LOOK
