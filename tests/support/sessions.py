@@ -1,7 +1,7 @@
 """Sessions of PostgreSQL that stay from one test to the next.
 
 A new session reads the catalogue of every table that it meets, which costs more than most tests do. Whatever a test has
-left in a session (settings, role, prepared statements, temporary tables, locks) is discarded before it is kept, and
+left in a session (settings, role, plans, temporary tables, locks) is discarded before it is kept, and
 the service prepares it like a new one.
 """
 
@@ -21,6 +21,11 @@ from worker.database import Database
 
 Session = psycopg.Connection[Any]
 
+# All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared.
+_FORGET = (
+    "CLOSE ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "UNLISTEN *", "SELECT pg_advisory_unlock_all()",
+    "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES",
+)  # fmt: skip
 _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
 
@@ -82,7 +87,8 @@ class Sessions:
         try:
             session.autocommit = True
             session.execute("SELECT pg_stat_force_next_flush()")  # a test may compare counters
-            session.execute("DISCARD ALL")
+            for statement in _FORGET:
+                session.execute(statement)
             session.autocommit = False
             session.prepare_threshold = None
         except psycopg.Error:
