@@ -4,18 +4,16 @@ The retry budget here is seconds, for what passes by itself (serialization, dead
 away, a server that restarts or takes no writes); the budget of hours is `run_after` in the ledger.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeVar, cast
 
-import psycopg
 import sqlalchemy
 import structlog
 import tenacity
 from sqlalchemy import Connection, Engine
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -244,43 +242,6 @@ def notify_after_commit(connection: Connection) -> None:
         connection.execute(_NOTIFY)
     else:
         after.notify = True
-
-
-def at_once(connection: Connection, *statements: tuple[sqlalchemy.TextClause, Mapping[str, Any]]) -> list[list[Any]]:
-    """Run statements in one round trip (pipeline mode of the protocol); the rows of each, as tuples.
-
-    Each has a snapshot of its own, and sees what those before it have done. On a connection where each statement is a
-    transaction of its own (`autocommit`), these are one: PostgreSQL commits it once it has done the last.
-
-    Raises:
-        DBAPIError: of the first that failed.
-    """
-    session = driver(connection)
-    try:
-        with session.pipeline():
-            cursors = [_send(connection, session.cursor(), *given) for given in statements]
-        return [cursor.fetchall() for cursor in cursors]
-    except psycopg.Error as error:  # as SQLAlchemy does with its own statements
-        lost = session.closed or session.broken or is_read_only(error)
-        if lost:
-            connection.invalidate(error)
-        raise sqlalchemy.exc.DBAPIError.instance(
-            "", None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost
-        ) from error
-
-
-def _send(connection: Connection, cursor: Any, statement: sqlalchemy.TextClause, values: Mapping[str, Any]) -> Any:
-    """Send a statement past SQLAlchemy, which would wait for its result, to the listeners that it tells of its own."""
-    sent = _as_sent(statement)
-    for listener in connection.dispatch.before_cursor_execute:
-        listener(connection, cursor, sent, values, None, False)
-    connection.dialect.do_execute(cursor, sent, values)
-    return cursor
-
-
-@cache
-def _as_sent(statement: sqlalchemy.TextClause) -> str:
-    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

@@ -23,13 +23,11 @@ from worker.database import Database
 from worker.queue.drain import Drain
 
 IN_ORDER = [
-    "job_sets.accept_at_once:before",
-    "job_sets.accept_at_once:commit:before",
-    "job_sets.accept_at_once:commit:after",
-    "claims.claim_now:before",
-    "claims.claim_now:after",
-    "claims.claim_now:commit:before",
-    "claims.claim_now:commit:after",
+    "submit.submit:commit:before",
+    "claims.claim:before",
+    "claims.claim:after",
+    "drain.claim:commit:before",
+    "drain.claim:commit:after",
     "decide.decide_plain:before",
     "decide.decide_plain:after",
     "drain.decide:commit:before",
@@ -58,6 +56,7 @@ def test_a_job_passes_a_failpoint_at_every_statement_and_commit(
     passed = iter(names)
     assert [name for name in IN_ORDER if name in passed] == IN_ORDER
     assert failpoints.names_seen() == names
+    assert "job_sets.insert_jobs:before" in names
     before = [name.removesuffix(":before") for name in names if name.endswith(":before")]
     after = [name.removesuffix(":after") for name in names if name.endswith(":after")]
     assert sorted(before) == sorted(after)
@@ -73,7 +72,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
         due_now(world)
         decide_due(db, environment)
     functions = {name.rpartition(":")[0] for name in names}
-    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim_now"} <= functions
+    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim"} <= functions
     assert_balanced(db)
 
 
@@ -131,12 +130,11 @@ def test_a_pause_holds_a_transaction_between_two_statements(db: Database, world:
 def test_without_an_installation_nothing_of_the_driver_is_replaced() -> None:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-    original = PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy, psycopg.Pipeline.__exit__
+    original = PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy
     failpoints.install()
     assert PGDialect_psycopg.do_execute is not original[0]
     failpoints.uninstall()
-    found = PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy, psycopg.Pipeline.__exit__
-    assert found == original
+    assert (PGDialect_psycopg.do_execute, PGDialect_psycopg.do_commit, psycopg.Cursor.copy) == original
 
 
 LONG = [pytest.mark.long]

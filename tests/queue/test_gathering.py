@@ -31,10 +31,9 @@ class Busy(Drain):
         self.looks += 1
         return False
 
-    def _claim_and_look(self) -> tuple[Claim | None, bool]:
+    def _claim(self) -> Claim | None:
         self._left -= 1
-        assert self._left >= 0, "a run ends, although events come all the time"
-        return Claim(uuid.uuid4(), [1], more=self._left > 0), True  # events come all the time
+        return Claim(uuid.uuid4(), [1], more=self._left > 0)
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         self.now += self.each

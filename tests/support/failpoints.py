@@ -216,7 +216,6 @@ def install() -> None:
         _replace(PGDialect_psycopg, "do_executemany", _statement)
         _replace(PGDialect_psycopg, "do_commit", _commit)
         _replace(psycopg.Cursor, "copy", _copy)
-        _replace(psycopg.Pipeline, "__exit__", _end_of_pipeline)
 
 
 def uninstall() -> None:
@@ -284,25 +283,6 @@ def _copy(copy: Callable[..., AbstractContextManager[Any]]) -> Callable[..., Abs
             yield inner
 
     return copying
-
-
-def _end_of_pipeline(leave: Callable[..., Any]) -> Callable[..., Any]:
-    """Where each statement commits itself, the end of a pipeline is the commit of all that was sent."""
-
-    def __exit__(pipeline: Any, *raised: Any) -> None:  # noqa: N807 - it stands for that method
-        connection, left = pipeline._conn, False
-        name = _statement_name() if connection.autocommit and raised[0] is None else None
-        try:
-            with _around(name and f"{name}:commit", connection):
-                left = True
-                leave(pipeline, *raised)
-        except BaseException as error:
-            if not left:  # it failed before the commit
-                connection.close()
-                leave(pipeline, type(error), error, error.__traceback__)
-            raise
-
-    return __exit__
 
 
 @contextmanager

@@ -5,11 +5,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, TextClause, and_, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
-from worker.database import at_once
-from worker.ledger import inbox_sets
-from worker.ledger.fragments import ASKED_AT, IS_OF_ROSTER, among, plan_by_index, planned_by_index
+from worker.ledger.fragments import ASKED_AT, IS_OF_ROSTER, among, plan_by_index
 from worker.models import chunks
 from worker.records import Chunk, Claim
 
@@ -77,50 +75,31 @@ def claim(
     """
     if not planned:
         plan_by_index(connection)
-    statement, values = _claiming(budget, lease, oldest=oldest)
+    token = uuid4()
+    values = {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease}
+    statement = _CLAIM_OLDEST if oldest else _CLAIM_FAIR
     rows = connection.execute(statement, values).all()
     if not rows and wake_deferred(connection):
         rows = connection.execute(statement, values).all()
-    return _claimed(values["token"], rows)
-
-
-def claim_now(
-    connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False
-) -> tuple[Claim | None, bool]:
-    """As `claim`, in one round trip, which commits it; and whether events of the inbox may be due, looked up before.
-
-    On a connection where each statement commits itself.
-    """
-    planned, (statement, values) = planned_by_index(connection), _claiming(budget, lease, oldest=oldest)
-    *_, events, rows = at_once(connection, *planned, (inbox_sets.DUE, {"most": 1}), (statement, values))
-    if not rows:
-        *_, rows = at_once(connection, *planned, (_WAKE, {"most": _MOST_WOKEN}), (statement, values))
-    return _claimed(values["token"], rows), bool(events)
-
-
-def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[TextClause, dict[str, Any]]:
-    values = {"budget": budget, "small": max(budget // 4, 1), "token": uuid4(), "lease": lease}
-    return _CLAIM_OLDEST if oldest else _CLAIM_FAIR, values
-
-
-def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     if not rows:
         return None
-    ids, job_ids, plain, more = zip(*rows, strict=True)
-    is_plain = len(rows) == 1 and plain[0]
-    return Claim(token, sorted(ids), more=more[0], is_plain=is_plain, job_ids=frozenset(job_ids))
+    return Claim(
+        token,
+        sorted(row.id for row in rows),
+        more=rows[0].more,
+        is_plain=len(rows) == 1 and rows[0].is_plain,
+        job_ids=frozenset(row.job_id for row in rows),
+    )
 
 
 _WAKE = text("""
 UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
     SELECT id FROM withdrawals.chunks WHERE state = 'ready' AND deferred AND run_after <= now()
     ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED))
-RETURNING id
 """)
-_MOST_WOKEN = 1000
 
 
-def wake_deferred(connection: Connection, *, most: int = _MOST_WOKEN) -> int:
+def wake_deferred(connection: Connection, *, most: int = 1000) -> int:
     """Make chunks due whose time for the next attempt has come; how many. Claims pass over the others unread."""
     return connection.execute(_WAKE, {"most": most}).rowcount
 

@@ -11,9 +11,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
-from worker.database import at_once
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, planned_by_index, sql_list
+from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, sql_list
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
@@ -148,22 +147,16 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     Raises:
         ChangedMeanwhileError: it is not; the transaction has to be rolled back.
     """
-    statement = _DECIDE_PLAIN[_enrolments_are_a_table(connection)]
-    chunk = {"chunk": claim.chunk_ids[0]}
-    *_, rows, protected = at_once(
-        connection,
-        *planned_by_index(connection),
-        (statement, {**chunk, "token": claim.token}),
-        (_WITHDREW_PROTECTED, chunk),
-    )
-    if not rows:
+    plan_by_index(connection)
+    values = {"chunk": claim.chunk_ids[0], "token": claim.token}
+    row = connection.execute(_DECIDE_PLAIN[_enrolments_are_a_table(connection)], values).one_or_none()
+    if row is None:
         return None
-    ((chunk_id, job_id, counts, lane, request_id, waited, is_as_seen),) = rows
-    if not is_as_seen:
+    if not row.is_as_seen:
         raise ChangedMeanwhileError("an enrolment was changed while its chunk was decided")
-    if protected[0][0]:
+    if connection.scalar(_WITHDREW_PROTECTED, {"chunk": row.chunk_id}):
         raise ChangedMeanwhileError("an enrolment was protected while its chunk was decided")
-    return Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)
+    return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
 
 
 def _enrolments_are_a_table(connection: Connection) -> bool:

@@ -6,7 +6,6 @@ are text. A filter that may be left out is always built in Core: a condition is 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, literal_column, text
 
@@ -100,20 +99,10 @@ def plan_by_index(connection: Connection) -> None:
     For what reads a little of a table that grows: planned while the table is small, a statement reads all of it, and a
     connection keeps that plan until the table is analysed.
     """
-    for statement, _ in planned_by_index(connection):
-        connection.execute(statement)
-
-
-def planned_by_index(connection: Connection) -> list[tuple[TextClause, dict[str, Any]]]:
-    """What `plan_by_index` executes in this transaction, for `at_once`."""
     current = connection.get_nested_transaction() or connection.get_transaction()  # a savepoint may take it back
-    if is_planned_by_index(connection):
-        return []
-    if current is not None:
-        if connection.info.get(_PLANNED) is current:
-            return []
+    if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not current:
+        connection.execute(_PLAN_BY_INDEX)
         connection.info[_PLANNED] = current
-    return [(_PLAN_BY_INDEX, {})]
 
 
 def is_planned_by_index(connection: Connection) -> bool:
@@ -126,14 +115,8 @@ def plan_by_order(connection: Connection) -> None:
 
     Of two indexes with the same first column a statement that is planned while the table is small takes either.
     """
-    for statement, _ in planned_by_order(connection):
-        connection.execute(statement)
-
-
-def planned_by_order(connection: Connection) -> list[tuple[TextClause, dict[str, Any]]]:
-    """What `plan_by_order` executes in this session, for `at_once`."""
-    is_planned = connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER)
-    return [] if is_planned else [(_PLAN_BY_ORDER, {})]
+    if not connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER):
+        connection.execute(_PLAN_BY_ORDER)
 
 
 def load_sql(name: str, **values: str) -> TextClause:
