@@ -290,7 +290,7 @@ def test_wrong_input_is_a_sentence_and_nothing_is_written(client: TestClient, wo
         f"/console/series/{series_id}?cursor=x": "not a cursor of this list",
         "/console/withdraw?what=ticked&reason=not_required": "Nothing is ticked",
         "/console/withdraw?what=all&reason=not_required": "at least one condition",
-        f"/console/withdraw?what=some&series_id={series_id}&reason=not_required": "Use one of: ticked, all.",
+        f"/console/withdraw?what=some&series_id={series_id}&reason=not_required": "Use one of: ticked, all, people.",
         f"/console/withdraw?what=all&series_id={series_id}&reason=bored": "not_required",
     }.items():
         answer = client.get(path)

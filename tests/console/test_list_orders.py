@@ -25,7 +25,7 @@ from worker.web.console import library
 LINKS = {
     "jobs": r'<th scope="row">.*?href="/console/jobs/(\d+)"',
     "dead-letters": r'aria-label="Letter (\d+)"',
-    "series": r'<td class="mono">([^<]*)</td>',
+    "series": r'<td class="mono"[^>]*>([^<]*)</td>',
 }
 
 

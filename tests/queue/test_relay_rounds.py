@@ -53,5 +53,5 @@ def test_steps_for_which_nobody_waits_are_not_taken_in_every_round(
         rounds.append([])
         relay._round(session)
     first, second = rounds
-    assert set(first) - set(second) == {"daily", "forget", "notices", "sessions", "strip", "seal", "compare"}
+    assert set(first) - set(second) == {"daily", "forget", "notices", "sessions", "strip", "seal", "compare", "reports"}
     assert {"take_over", "deactivate", "admit", "close", "finish", "publish"} <= set(second)

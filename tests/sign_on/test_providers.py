@@ -48,10 +48,12 @@ def test_a_person_signs_in_in_a_browser_sees_their_sessions_and_signs_out(
             page.locator("input[name=sub]").first.fill("ada@acme.example")
             page.get_by_role("button", name="Authorize").click()
             page.get_by_role("heading", name="Jobs").wait_for()
+            page.get_by_role("button", name="Menu").click()
             page.get_by_role("link", name="Ada Lovelace (owner)").click()
             page.get_by_role("heading", name="Everybody").wait_for()
             accessible(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            page.get_by_role("button", name="Menu").click()
             page.get_by_role("button", name="Sign out").click()
             says(page, "You are signed out")
             accessible(page)

@@ -23,8 +23,8 @@ Session = psycopg.Connection[Any]
 
 # All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared.
 _FORGET = (
-    "CLOSE ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "UNLISTEN *", "SELECT pg_advisory_unlock_all()",
-    "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES",
+    "CLOSE ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "UNLISTEN *",
+    "SELECT pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES",
 )  # fmt: skip
 _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
