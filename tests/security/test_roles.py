@@ -282,7 +282,14 @@ def test_a_page_about_a_foreign_record_is_that_of_a_record_that_does_not_exist(
             call, estate.foreign.ids, act="keep", note="x", reason="not_required", day="2030-01-01", key="k", name="x"
         )
         nobodys = visitor(
-            call, absent(estate.foreign.ids), act="keep", note="x", reason="not_required", day="2030-01-01", key="k", name="x"
+            call,
+            absent(estate.foreign.ids),
+            act="keep",
+            note="x",
+            reason="not_required",
+            day="2030-01-01",
+            key="k",
+            name="x",
         )
         if told(foreign, estate.foreign.ids[name]) != told(nobodys, NOBODY_S) or foreign.status_code != 404:
             differ.append(f"{name_of(call)}: {foreign.status_code} {nobodys.status_code}")
