@@ -23,8 +23,9 @@ from worker.database import Database
 from worker.dead_letters import remedies
 from worker.jobs import admission, brake, control, plan, reinstate
 from worker.jobs.submit import submit
-from worker.ledger import attempts_preview, brake_correction
+from worker.ledger import approvals, attempts_preview, brake_correction
 from worker.ledger import brake as ledger
+from worker.ledger import jobs as ledger_jobs
 from worker.queue import leftovers
 from worker.queue.leftovers import LargeJobs
 from worker.records import Job
@@ -51,6 +52,20 @@ def learners(world: World, job_id: int) -> int | None:
 
 def volume(db: Database, world: World) -> int:
     return brake.show(db, organisation_id=world.organisation_id).volume
+
+
+def of_series(world: World, job_id: int) -> int:
+    """What a job counts of all Series together."""
+    return int(world.one("SELECT sum(learners) FROM withdrawals.brake_series WHERE job_id = :id", id=job_id))
+
+
+def limit_series(db: Database, world: World, limit: int) -> None:
+    """Let so many learners be withdrawn from each Series in a window."""
+    with db.begin() as connection:
+        ledger_jobs.lock_settings(connection, world.organisation_id)
+        approvals.set_rules(
+            connection, world.organisation_id, [{"act": "withdraw_series", "source": None, "alone_up_to": limit}]
+        )
 
 
 def limit(db: Database, world: World, floor: int) -> None:
@@ -297,6 +312,7 @@ def test_of_undos_at_once_each_learner_is_given_back_once(db: Database, world: W
 
     What an attempt at a letter withdrew, of Anna and of Clara, was counted with the attempt.
     """
+    limit_series(db, world, 100)
     pathway = world.pathway()
     owned, kept = (world.enrolment(name, pathway_id=pathway) for name in ("clara", "anna"))
     anna, boris = ([world.enrolment(name) for _ in range(3)] for name in ("anna", "boris"))
@@ -308,12 +324,13 @@ def test_of_undos_at_once_each_learner_is_given_back_once(db: Database, world: W
     )
     decide_due(db, environment)
     assert (learners(world, job.id), world.status(owned), world.status(kept)) == (2, "withdrawn", "withdrawn")
+    assert of_series(world, job.id) == 6, "each has one enrolment in a Series"
     undo(db, world, job, [anna[0], boris[0]])
     decide_due(db, environment)
-    assert learners(world, job.id) == 2
+    assert (learners(world, job.id), of_series(world, job.id)) == (2, 4)
     undos = [undo(db, world, job, [anna[1]]), undo(db, world, job, [anna[2], boris[1], owned])]
     decide_due(db, environment)
-    assert learners(world, job.id) == 1
+    assert (learners(world, job.id), of_series(world, job.id)) == (1, 1)
     back = "SELECT sum(learners_back) FROM withdrawals.chunks WHERE job_id = ANY(:ids)"
     assert world.one(back, ids=[one.id for one in undos]) == 1
     assert_balanced(db)
@@ -325,6 +342,7 @@ def test_a_large_job_is_corrected_in_slices_and_an_undo_meanwhile_counts_once(
     """A relay dies between two slices: nothing is written, and the next one begins again."""
     monkeypatch.setattr(brake_correction, "SLICE", 2)
     monkeypatch.setattr(LargeJobs, "SLICES", 1)
+    limit_series(db, world, 100)
     ids = [*world.enrolments(4), world.enrolment("anna"), world.enrolment("anna")]
     job = world.submit(db, ids)
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=ids[0])
@@ -335,14 +353,15 @@ def test_a_large_job_is_corrected_in_slices_and_an_undo_meanwhile_counts_once(
     undo(db, world, job, [ids[1], ids[4]])  # of more than a slice, an undo is not large: its chunks have counted
     decide_due(db, environment)
     assert (learners(world, job.id), volume(db, world)) == (5, 5), "it is still to be corrected"
+    assert of_series(world, job.id) == 6
     assert_balanced(db)
     second = LargeJobs()
     assert [second.correct(db) for _ in range(4)] == [[], [], [], [job.id]]
     assert first.correct(db) == first.correct(db) == [], "what the first one has read is not written any more"
-    assert (learners(world, job.id), volume(db, world)) == (3, 3)
+    assert (learners(world, job.id), volume(db, world), of_series(world, job.id)) == (3, 3, 3)
     undo(db, world, job)
     decide_due(db, environment)
-    assert learners(world, job.id) == volume(db, world) == 0
+    assert learners(world, job.id) == volume(db, world) == of_series(world, job.id) == 0
     assert_balanced(db)
 
 

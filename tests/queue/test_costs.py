@@ -20,7 +20,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import desk, remedies
 from worker.jobs import reinstate
-from worker.ledger import claims, gauges, inbox_sets, job_lists, letter_counts
+from worker.ledger import approvals, claims, gauges, inbox_sets, job_lists, jobs, letter_counts
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
@@ -311,7 +311,11 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(
 
 
 def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: Database, environment: Settings) -> None:
-    """From the plan to the end of the undo, when the brake gives the learner back."""
+    """From the plan to the end of the undo, when the brake gives the learner back, also to a limit for the Series."""
+    with db.begin() as connection:
+        jobs.lock_settings(connection, world.organisation_id)
+        limit = {"act": "withdraw_series", "source": None, "alone_up_to": 10 * MANY}
+        approvals.set_rules(connection, world.organisation_id, [limit])
     found = []
     for size in (FEW, MANY):
         ids = world.enrolments(size)

@@ -34,6 +34,7 @@ REASONS = {
     "acts_alone._DELETE_OLD": _SWEEP,
     "brake_correction._LOCK_LARGE": _SWEEP,
     "brake_correction._LOCK_UNDONE": "the jobs that jobs which have just ended take back, of their organisation",
+    "brake_series._CORRECT": "jobs that have just ended, or are corrected after their end, of any organisation",
     "brake_series._DELETE_OLD": _SWEEP,
     "brake_series._KEEP": _LOCKED,
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",

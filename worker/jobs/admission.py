@@ -52,9 +52,9 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
     once cannot both slip under the limit. A job that was released is not held again.
     """
     subject = brake.subject(connection, job_id)
-    series_of = _count_series(connection, job_id) if subject.is_by_series else {}
+    series_of = _count_series(connection, job_id) if subject.is_by_series and subject.learners else {}
     limits = brake.lock(connection, organisation_id, defaults(current))
-    if limits.of_series is not None and not subject.is_by_series:  # the limit has come since the first look
+    if limits.of_series is not None and not subject.is_by_series and subject.learners:  # it has come since the look
         series_of = _count_series(connection, job_id)
     done = _decide(connection, organisation_id, job_id, subject, series_of, limits)
     if limits.of_series is not None and (done.admitted or done.held):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from schemas.catalogue import Outcome
+from worker.brake_limits import SeriesOf
 from worker.ledger import brake_series
 from worker.ledger.brake_series import HAS_ROWS
 from worker.ledger.fragments import UNFINISHED, plan_by_index, sql_list
@@ -117,20 +118,21 @@ def correct(connection: Connection, job_ids: Sequence[int]) -> None:
         return
     plan_by_index(connection)
     own = [(row.id, row.accepted) for row in found if row.reinstates is None]
+    is_by_series = {row.id for row in found if row.is_by_series}
     for ids in _in_parts(own):
         connection.execute(_CORRECT, {"ids": ids})
-    by_series = [row.id for row in found if row.reinstates is None and row.is_by_series]
+        if limited := [job_id for job_id in ids if job_id in is_by_series]:
+            brake_series.correct(connection, limited)
     # What is corrected here has been given back what these undos took back.
     undone = {row.reinstates for row in found if row.reinstates is not None} - {job_id for job_id, _ in own}
     if undone:
         locked = connection.execute(_LOCK_UNDONE, {"ids": sorted(undone)}).all()
-        by_series += [row.id for row in locked if row.is_by_series]
         counting = [row.id for row in locked if row.counts]  # others are still to be corrected, and this undo with them
         undos = [row.id for row in found if row.reinstates in counting]
         if undos:
             connection.execute(_GIVE_BACK, {"undos": undos, "undone": counting})
-    if by_series:
-        brake_series.correct(connection, by_series)
+            if any(row.counts and row.is_by_series for row in locked):
+                brake_series.give_back(connection, undos)
 
 
 def _in_parts(jobs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -156,17 +158,23 @@ ORDER BY j.id LIMIT 1
 # A learner is counted with the first enrolment that the job withdrew of them, so nobody has to remember whom an earlier
 # slice has counted. OFFSET 0: looked up by the learner, however large the job is.
 _SLICE = text(f"""
-SELECT max(s.enrolment_id) AS last, count(e.learner_id) FILTER (WHERE NOT EXISTS (
-    SELECT FROM (SELECT x.id FROM lms.enrolments x WHERE x.learner_id = e.learner_id
-        AND x.organisation_id = s.organisation_id AND x.id < s.enrolment_id OFFSET 0) x
-    JOIN withdrawals.outcomes b ON b.job_id = :job_id AND b.enrolment_id = x.id
-        AND b.outcome = '{Outcome.WITHDRAWN}' AND b.dead_letter_id IS NULL)) AS learners
-FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
-    WHERE o.job_id = :job_id AND o.enrolment_id > :after AND o.outcome = '{Outcome.WITHDRAWN}'
-        AND o.dead_letter_id IS NULL
-    ORDER BY o.enrolment_id LIMIT :slice) s
-LEFT JOIN LATERAL (SELECT x.learner_id FROM lms.enrolments x
-    WHERE x.id = s.enrolment_id AND x.organisation_id = s.organisation_id OFFSET 0) e ON true
+WITH taken AS MATERIALIZED (
+    SELECT s.enrolment_id, s.organisation_id, e.learner_id, e.series_id
+    FROM (SELECT o.enrolment_id, o.organisation_id FROM withdrawals.outcomes o
+        WHERE o.job_id = :job_id AND o.enrolment_id > :after AND o.outcome = '{Outcome.WITHDRAWN}'
+            AND o.dead_letter_id IS NULL
+        ORDER BY o.enrolment_id LIMIT :slice) s
+    LEFT JOIN LATERAL (SELECT x.learner_id, x.series_id FROM lms.enrolments x
+        WHERE x.id = s.enrolment_id AND x.organisation_id = s.organisation_id OFFSET 0) e ON true
+)
+SELECT max(t.enrolment_id) AS last, count(t.learner_id) FILTER (WHERE NOT EXISTS (
+        SELECT FROM (SELECT x.id FROM lms.enrolments x WHERE x.learner_id = t.learner_id
+            AND x.organisation_id = t.organisation_id AND x.id < t.enrolment_id OFFSET 0) x
+        JOIN withdrawals.outcomes b ON b.job_id = :job_id AND b.enrolment_id = x.id
+            AND b.outcome = '{Outcome.WITHDRAWN}' AND b.dead_letter_id IS NULL)) AS learners,
+    (SELECT array_agg(n ORDER BY series_id) FROM (SELECT ARRAY[series_id, count(*)] AS n, series_id
+        FROM taken WHERE series_id IS NOT NULL GROUP BY series_id) c) AS series
+FROM taken t
 """)
 _LOCK_LARGE = text(f"""
 UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due
@@ -195,6 +203,8 @@ class Slice:
     last: int | None
     learners: int
     """Of whom no part before has an enrolment."""
+    series: dict[int, int]
+    """Enrolments of each Series."""
 
 
 def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
@@ -204,15 +214,18 @@ def read_slice(connection: Connection, job_id: int, *, after: int) -> Slice:
     """
     plan_by_index(connection)
     row = connection.execute(_SLICE, {"job_id": job_id, "after": after, "slice": SLICE}).one()
-    return Slice(row.last, row.learners)
+    return Slice(row.last, row.learners, dict(row.series or ()))
 
 
-def correct_large(connection: Connection, job_id: int, learners: int) -> bool:
-    """Write how many learners a job withdrew, less those given back; whether it was still to be corrected."""
+def correct_large(connection: Connection, job_id: int, learners: int, series: SeriesOf) -> bool:
+    """Write how many learners a job withdrew, less those given back; whether it was still to be corrected.
+
+    `series`: those of each Series.
+    """
     is_by_series: bool | None = connection.scalar(_LOCK_LARGE, {"job_id": job_id})
     if is_by_series is None:
         return False
     connection.execute(_CORRECT_LARGE, {"job_id": job_id, "learners": learners})
     if is_by_series:
-        brake_series.correct(connection, [job_id])
+        brake_series.correct_large(connection, job_id, series)
     return True

@@ -123,40 +123,87 @@ def find_code(connection: Connection, organisation_id: int, series_id: int) -> s
     return str(found) if found else str(series_id)
 
 
-# OFFSET 0: enrolments are looked up by their ids, however large the tables are.
-_CORRECT = text(f"""
-WITH withdrawn AS MATERIALIZED (
-    SELECT j.id, j.organisation_id, e.series_id, count(*) AS learners
-    FROM withdrawals.jobs j
-    CROSS JOIN LATERAL (SELECT e.series_id FROM withdrawals.outcomes o
-        CROSS JOIN LATERAL (SELECT e.series_id FROM lms.enrolments e
-            WHERE e.id = o.enrolment_id AND e.organisation_id = o.organisation_id OFFSET 0) e
-        WHERE o.job_id = j.id AND o.outcome = '{Outcome.WITHDRAWN}' AND o.dead_letter_id IS NULL
-            AND NOT EXISTS (SELECT FROM withdrawals.jobs u JOIN withdrawals.outcomes r ON r.job_id = u.id
-                WHERE u.reinstates = j.id AND u.finished_at IS NOT NULL AND r.enrolment_id = o.enrolment_id
-                    AND r.outcome = '{Outcome.REINSTATED}')) e
-    WHERE j.id = ANY(:ids) AND {HAS_ROWS.format(job="j.id")}
-    GROUP BY 1, 2, 3
+# What an attempt at a letter withdrew was counted with the attempt, and is not given back here. OFFSET 0: rows are
+# looked up by their ids, however large the tables and the job that is taken back are.
+_GIVEN_BACK = f"""
+SELECT u.reinstates AS job_id, u.organisation_id, e.series_id, count(*) AS learners
+FROM withdrawals.jobs u
+CROSS JOIN LATERAL (SELECT e.series_id FROM withdrawals.outcomes r
+    CROSS JOIN LATERAL (SELECT e.series_id FROM lms.enrolments e
+        WHERE e.id = r.enrolment_id AND e.organisation_id = r.organisation_id OFFSET 0) e
+    WHERE r.job_id = u.id AND r.outcome = '{Outcome.REINSTATED}'
+        AND EXISTS (SELECT FROM withdrawals.outcomes o WHERE o.job_id = u.reinstates
+            AND o.enrolment_id = r.enrolment_id AND o.dead_letter_id IS NULL OFFSET 0) OFFSET 0) e
+WHERE {{undos}}
+GROUP BY 1, 2, 3"""
+_CORRECT = """
+WITH withdrawn AS MATERIALIZED ({withdrawn}),
+given AS MATERIALIZED ({given}),
+counted AS MATERIALIZED (
+    SELECT w.job_id, w.organisation_id, w.series_id, greatest(0, w.learners - coalesce(g.learners, 0)) AS learners
+    FROM withdrawn w LEFT JOIN given g ON g.job_id = w.job_id AND g.series_id = w.series_id
 ),
 none AS (
     UPDATE withdrawals.brake_series b SET learners = 0
     WHERE b.job_id = ANY(:ids) AND b.learners > 0
-        AND NOT EXISTS (SELECT FROM withdrawn w WHERE w.id = b.job_id AND w.series_id = b.series_id)
+        AND NOT EXISTS (SELECT FROM withdrawn w WHERE w.job_id = b.job_id AND w.series_id = b.series_id)
 )
 INSERT INTO withdrawals.brake_series AS known (job_id, series_id, organisation_id, learners)
-SELECT id, series_id, organisation_id, learners FROM withdrawn
+SELECT job_id, series_id, organisation_id, learners FROM counted
 ON CONFLICT (job_id, series_id) DO UPDATE SET learners = excluded.learners WHERE known.learners <> excluded.learners
-""")
-_LIFT_LIMIT = text("SELECT set_config('statement_timeout', '0', true)")
+"""
+# Of an undo that was cancelled, once its last chunk is closed.
+_OF_UNDOS = _GIVEN_BACK.format(undos="u.reinstates = ANY(:ids) AND u.finished_at IS NOT NULL AND NOT u.correct_due")
+_CORRECT_SMALL = text(
+    _CORRECT.format(
+        withdrawn=f"""
+    SELECT j.id AS job_id, j.organisation_id, e.series_id, count(*) AS learners FROM withdrawals.jobs j
+    CROSS JOIN LATERAL (SELECT e.series_id FROM withdrawals.outcomes o
+        CROSS JOIN LATERAL (SELECT e.series_id FROM lms.enrolments e
+            WHERE e.id = o.enrolment_id AND e.organisation_id = o.organisation_id OFFSET 0) e
+        WHERE o.job_id = j.id AND o.outcome = '{Outcome.WITHDRAWN}' AND o.dead_letter_id IS NULL OFFSET 0) e
+    WHERE j.id = ANY(:ids) GROUP BY 1, 2, 3""",
+        given=_OF_UNDOS,
+    )
+)
 
 
 def correct(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Count, of ended jobs that have rows, whom they withdrew and nobody has taken back; however many those are.
+    """Count, of ended jobs that have rows, whom they withdrew and nobody has taken back. None of them is large."""
+    connection.execute(_CORRECT_SMALL, {"ids": list(job_ids)})
 
-    The caller's transaction has nothing else to do that should end by the statement timeout.
-    """
-    connection.execute(_LIFT_LIMIT)
-    connection.execute(_CORRECT, {"ids": list(job_ids)})
+
+_CORRECT_LARGE = text(
+    _CORRECT.format(
+        withdrawn="""
+    SELECT j.id AS job_id, j.organisation_id, w.series_id, w.learners FROM withdrawals.jobs j
+    CROSS JOIN unnest(CAST(:series AS bigint[]), CAST(:learners AS bigint[])) AS w(series_id, learners)
+    WHERE j.id = ANY(:ids)""",
+        given=_OF_UNDOS,
+    )
+)
+
+
+def correct_large(connection: Connection, job_id: int, withdrawn: SeriesOf) -> None:
+    """As `correct`, of one job whose slices were counted. What is read is as much as was taken back."""
+    columns = {"series": list(withdrawn.keys()), "learners": list(withdrawn.values())}
+    connection.execute(_CORRECT_LARGE, {"ids": [job_id], **columns})
+
+
+_GIVE_BACK = text(f"""
+WITH given AS MATERIALIZED ({_GIVEN_BACK.format(undos="u.id = ANY(:undos)")})
+-- never inserts: the way to find each row by its key, whatever the planner knows of the table
+INSERT INTO withdrawals.brake_series AS known (job_id, series_id, organisation_id, learners)
+SELECT job_id, series_id, organisation_id, learners FROM given g
+WHERE EXISTS (SELECT FROM withdrawals.brake_series b
+    WHERE b.job_id = g.job_id AND b.series_id = g.series_id AND b.organisation_id = g.organisation_id OFFSET 0)
+ON CONFLICT (job_id, series_id) DO UPDATE SET learners = greatest(0, known.learners - excluded.learners)
+""")
+
+
+def give_back(connection: Connection, undos: Sequence[int]) -> None:
+    """Take from the jobs that these undos, which end in this transaction, took back what they gave back."""
+    connection.execute(_GIVE_BACK, {"undos": list(undos)})
 
 
 _DELETE_OLD = text("""

@@ -6,6 +6,7 @@ start, since nobody knows what happened before, and every hour.
 """
 
 import time
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -70,6 +71,7 @@ class LargeJobs:
         self._job_id: int | None = None
         self._after = 0
         self._learners = 0
+        self._series = Counter[int]()
         self._failed: dict[int, tuple[int, float]] = {}
         """Jobs that have failed: how often in a row, and when their next turn is."""
 
@@ -104,6 +106,7 @@ class LargeJobs:
         with database.begin() as connection:
             self._job_id = brake_correction.find_large(connection, without=waiting)
         self._after = self._learners = 0
+        self._series.clear()
         return self._job_id is not None
 
     def _read(self, database: Database) -> int | None:
@@ -113,11 +116,12 @@ class LargeJobs:
         with database.begin() as connection:
             found = brake_correction.read_slice(connection, job_id, after=self._after)
         self._learners += found.learners
+        self._series.update(found.series)
         if found.last is not None:
             self._after = found.last
             return None
-        learners = self._learners
-        written = database.run(lambda connection: brake_correction.correct_large(connection, job_id, learners))
+        learners, series = self._learners, dict(self._series)
+        written = database.run(lambda connection: brake_correction.correct_large(connection, job_id, learners, series))
         self._job_id = None
         self._failed.pop(job_id, None)
         return job_id if written else None
