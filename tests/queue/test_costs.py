@@ -18,7 +18,7 @@ from tests.support.racing import decide, finish, take
 from tests.world import World, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.dead_letters import desk, remedies
+from worker.dead_letters import desk, desk_acts, remedies
 from worker.jobs import reinstate
 from worker.ledger import approvals, claims, gauges, inbox_sets, job_lists, jobs, letter_counts
 from worker.ledger.fragments import plan_by_index
@@ -308,6 +308,24 @@ def test_the_list_of_running_jobs_reads_no_more_the_more_waits(
             assert [job.id for job in one] == [begun]
 
     assert_bounded(reads_at_each_size(world, db, fill, act))
+
+
+def test_the_look_for_overdue_letters_reads_no_more_the_more_were_told(
+    world: World, db: Database, environment: Settings
+) -> None:
+    world.run(
+        """INSERT INTO withdrawals.endpoints (organisation_id, url, events, secret, created_by)
+        VALUES (:o, 'https://example.org/', '{dead_letter.overdue}', '', 'test')""",
+        o=world.organisation_id,
+    )
+
+    def fill(backlog: Backlog, count: int) -> None:
+        backlog.desk(count)
+        while desk_acts.announce_overdue(db, environment):
+            pass
+        world.run("UPDATE withdrawals.endpoints SET url = url")  # only then the server sees that old rows are dead
+
+    assert_bounded(reads_at_each_size(world, db, fill, lambda: desk_acts.announce_overdue(db, environment)))
 
 
 def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: Database, environment: Settings) -> None:

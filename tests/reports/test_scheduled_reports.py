@@ -11,7 +11,7 @@ import pytest
 from schemas.catalogue import Role
 from schemas.people import ErasureRequest
 from schemas.report_schedules import Covers, Every, Report, ScheduleRequest
-from tests.world import World, decide_due
+from tests.world import World, decide_due, eventually
 from worker.access import tokens
 from worker.access.persons import Actor, member_actor
 from worker.config import Settings
@@ -88,8 +88,7 @@ def test_the_relay_makes_and_forgets_files(world: World, db: Database, environme
     maker = ReportMaker(db, environment)
     days_go_by(world, 0)
     maker.step()
-    assert maker._thread is not None
-    maker._thread.join()
+    eventually(maker._background.is_free)
     maker.stop()
     (file,) = files(db, world)
     assert (file.state, file.row_count, file.first_day) == ("ready", 2, None)

@@ -16,12 +16,14 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from schemas.dead_letters import LetterFilter
-from worker.ledger.fragments import CLOSED, among, one_of
+from worker.ledger.fragments import CLOSED, among, one_of, plan_by_index
 from worker.ledger.letter_filter import IS_LIVE, Targets, conditions, is_overdue
 from worker.models import audit, dead_letters, deliveries, endpoints
 
@@ -161,13 +163,31 @@ def drop_evidence(connection: Connection, *, keep: timedelta, most: int = 1000) 
 
 def announce_overdue(connection: Connection, targets: Targets, *, most: int = 1000) -> int:
     """Queue webhooks about letters that have become overdue, each once; how many. One delivery for all of a code."""
+    plan_by_index(connection)
     event = literal_column("'dead_letter.overdue'", Text)
     subscribed = (endpoints.c.disabled_at.is_(None), event == any_(endpoints.c.events))
+    organisations = select(endpoints.c.organisation_id).distinct().where(*subscribed).cte("organisations")
+    # of each organisation and code, from the index of those that were not told: however many others there are
+    found = union_all(
+        *(
+            select(late.c.id).select_from(organisations.join(late, true()))
+            for late in (
+                select(dead_letters.c.id)
+                .where(
+                    dead_letters.c.organisation_id == organisations.c.organisation_id,
+                    is_overdue({code: target}),
+                    dead_letters.c.overdue_told_at.is_(None),
+                )
+                .limit(most)
+                .lateral(f"late_{code}")
+                for code, target in targets.items()
+            )
+        )
+    ).cte("found")
     due = (
         select(dead_letters.c.id)
         .where(
-            dead_letters.c.organisation_id.in_(select(endpoints.c.organisation_id).where(*subscribed)),
-            is_overdue(targets),
+            dead_letters.c.id == any_(func.array(select(found.c.id).scalar_subquery())),
             dead_letters.c.overdue_told_at.is_(None),
         )
         .order_by(dead_letters.c.id)
@@ -177,7 +197,7 @@ def announce_overdue(connection: Connection, targets: Targets, *, most: int = 10
     )
     announced = (
         update(dead_letters)
-        .where(dead_letters.c.id == due.c.id)
+        .where(dead_letters.c.id == any_(func.array(select(due.c.id).scalar_subquery())))
         .values(overdue_told_at=func.now())
         .returning(dead_letters.c.id, dead_letters.c.organisation_id, dead_letters.c.code)
         .cte("announced")

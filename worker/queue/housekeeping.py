@@ -46,7 +46,7 @@ class Housekeeping:
             self._next_forgotten_event = time.monotonic() + _FORGET_EVENTS_EVERY
 
     def tell_overdue(self) -> None:
-        """Once a minute: it looks through what is overdue already, and hours are the unit of it."""
+        """Once a minute: hours are the unit of it."""
         if time.monotonic() >= self._next_overdue:
             desk_acts.announce_overdue(self._database, self._settings)
             self._next_overdue = time.monotonic() + _OVERDUE_EVERY
