@@ -179,6 +179,21 @@ def test_what_a_dead_process_had_claimed_is_made_by_another(world: World, db: Da
     assert (file.state, file.attempts) == ("ready", 2)
 
 
+def test_a_file_that_ends_its_process_each_time_is_given_up(world: World, db: Database, environment: Settings) -> None:
+    """As one that needs more memory than there is would end the leading relay again and again."""
+    world.enrolments(1)
+    schedule(db, world, covers=Covers.ALL)
+    days_go_by(world, 1)
+    schedules.plan_due(db)
+    for _ in range(scheduled_files.ATTEMPTS):
+        with db.begin() as connection:
+            assert report_files.claim(connection, lease=timedelta()) is not None
+    assert scheduled_files.make_due(db, environment) == 1
+    (file,) = files(db, world)
+    assert (file.state, file.last_error) == ("failed", "None of 5 attempts came to its end.")
+    assert scheduled_files.make_due(db, environment) == 0
+
+
 def test_an_erasure_leaves_no_file_with_the_person(
     world: World, db: Database, owner: Database, environment: Settings
 ) -> None:

@@ -97,7 +97,13 @@ def _make(database: Database, reader: ReportReader, claimed: ClaimedFile, go_on:
 
 
 def _end_if_it_must(connection: Connection, claimed: ClaimedFile) -> bool:
-    """Whether whoever scheduled it may still have it; else the schedule ends, and the file with it."""
+    """Whether it is to be made. Whoever scheduled it may still have it, else the schedule ends, and the file with it.
+
+    A file whose attempts have all ended with their process is given up.
+    """
+    if claimed.attempts > ATTEMPTS:  # one that records its failure is not claimed again
+        report_files.set_failed(connection, claimed, f"None of {ATTEMPTS} attempts came to its end.")
+        return False
     organisation_id, schedule_id = claimed.organisation_id, claimed.schedule_id
     schedule = report_schedules.lock(connection, organisation_id, schedule_id)
     because = schedules.why_ended(connection, schedule) if schedule is not None else "The schedule has ended."
