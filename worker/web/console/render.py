@@ -64,7 +64,10 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
     )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
     environment.filters |= {
         "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "span": span,
         "word": word, "sentence": sentence, "tone": tone, "plain": plain,
