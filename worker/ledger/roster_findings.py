@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Select, and_, func, select, text
-from sqlalchemy.orm import aliased
 
 from schemas.rosters import Finding
 from worker.ledger.fragments import LIVE, one_of, sql_list
@@ -131,7 +130,7 @@ def stream_lines(connection: Connection, roster_id: int) -> Iterator[Line]:
 
 def withdrawn_enrolments(roster_id: int, organisation_id: int) -> Select[int, int | None]:
     """The enrolments (`id`, `line`) of the people of a roster who left: by what was decided, or else was found."""
-    letters = aliased(dead_letters, name="d")
+    letters = dead_letters.alias("d")
     has_letter = (
         select(letters.c.id)
         .where(

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-import xlsxwriter
-
 from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files.columns import PROBLEM, is_formula, meaning
@@ -116,6 +114,8 @@ class _Sheet(FaultyRows):
 
     def __init__(self, sink: IO[bytes], header: Sequence[str]) -> None:
         super().__init__(header)
+        import xlsxwriter  # noqa: PLC0415 - only this format needs it
+
         self._book = xlsxwriter.Workbook(sink, {"constant_memory": True})
         self._sheet = self._book.add_worksheet("Faults")
         self._row = 0
