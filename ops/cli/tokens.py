@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Organisation
+from ops.cli.common import As, AsJson, Note, Organisation
 from schemas.catalogue import ROLES
 from worker.access import tokens
 from worker.ledger.tokens import Token
@@ -24,6 +24,7 @@ def create(
         int | None,
         typer.Option(help="Id of the member who will use it (`members list`). It then counts as that person."),
     ] = None,
+    note: Note = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
@@ -32,7 +33,7 @@ def create(
     with common.in_organisation(organisation) as (db, org):
         try:
             made = tokens.create(
-                db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
+                db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member, note=note
             )
         except tokens.TokenWaitsError as waits:
             common.print_secret(waits.secret, dict(waits.more), json, said=str(waits), name="token")
