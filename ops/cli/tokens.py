@@ -7,6 +7,7 @@ import typer
 from ops.cli import common
 from ops.cli.common import As, AsJson, Note, Organisation
 from schemas.catalogue import ROLES
+from schemas.tokens import TokenRequest
 from worker.access import tokens
 from worker.ledger.tokens import Token
 
@@ -30,10 +31,11 @@ def create(
     json: AsJson = False,
 ) -> None:
     """Create a token. It is shown only once."""
+    wanted = common.parse(TokenRequest, name=name, role=role, member_id=member, note=note)
     with common.in_organisation(organisation) as (db, org):
         try:
             made = tokens.create(
-                db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member, note=note
+                db, organisation_id=org, actor=common.actor(acting), **wanted.model_dump(exclude_unset=True)
             )
         except tokens.TokenWaitsError as waits:
             common.print_secret(waits.secret, dict(waits.more), json, said=str(waits), name="token")
