@@ -76,7 +76,7 @@ def test_every_door_refuses_the_same_with_the_same_words(
     person = Person(client, secret)
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": "one"}
     for http, words, form in DOORS:
-        with subtests.test(words[:2]):
+        with subtests.test(" ".join(map(str, words[:2]))):
             answer = client.request(**{"method": "POST", "headers": headers} | http)
             assert answer.status_code == 422, answer.text
             said = answer.json()["errors"][0]["message"]

@@ -351,9 +351,8 @@ def test_a_job_that_is_admitted_again_or_withdraws_others_counts_each_series_ane
     ids = [world.enrolment(name) for name in ("anna", "dora", "emil")]
     job = world.submit(db, ids)
     assert (job.state, by_series(world, job.id)) == (JobState.HELD, [1, 1, 1])
-    act = {"organisation_id": world.organisation_id, "job_id": job.id}
-    control.move(db, **act, effective_at=TOMORROW, actor="x")
-    control.release(db, **act, actor="test:approver")
+    control.move(db, organisation_id=world.organisation_id, job_id=job.id, effective_at=TOMORROW, actor="x")
+    control.release(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:approver")
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = ANY(:ids)", ids=ids[:2])
     assert admit(db, world, job.id).admitted
     assert by_series(world, job.id) == [0, 0, 1]
