@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .approvals import Approval
 from .catalogue import ROLES, Role, describe
-from .jobs import Id, Request, Storable
+from .jobs import Id, Note, Request, Storable
 
 
 class TokenRequest(Request):
@@ -22,6 +22,9 @@ class TokenRequest(Request):
     member_id: Annotated[Id | None, Field(description="The member who will use it: it then counts as that person.")] = (
         None
     )
+    note: Annotated[
+        Note | None, Field(description="Why it is needed: for whoever has to approve it, and the audit.")
+    ] = None
 
 
 class AccessToken(BaseModel):

@@ -13,13 +13,14 @@ from uuid import uuid4
 import sqlalchemy.exc
 import structlog
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ops.cli import servers
 from ops.migrate import head
+from schemas import jobs as wire
 from worker.access.persons import Actor
 from worker.database import Database
 from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
@@ -42,7 +43,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 Key = Annotated[str | None, typer.Option("--key", help="Idempotency key: the same key and request give the same job.")]
 Limit = Annotated[int | None, typer.Option(min=1, max=10_000, help="The most to list. Default: 50, with --json 1000.")]
 Cursor = Annotated[int | None, typer.Option(min=1, help="Start after this one: next_cursor of the previous page.")]
-Note = Annotated[str | None, typer.Option("--note", help="Free text, kept beside the decision.")]
+
+
+def check_note(given: str | None) -> str | None:
+    """What a note may be over HTTP, it may be here.
+
+    Raises:
+        InvalidInputError: it is too long, or has a character that cannot be stored.
+    """
+    try:
+        return None if given is None else _NOTE.validate_python(given)
+    except ValidationError as error:
+        raise InvalidInputError("\n".join(f"note: {_message(item)}" for item in error.errors())) from None
+
+
+_NOTE: TypeAdapter[str] = TypeAdapter(wire.Note)
+Note = Annotated[str | None, typer.Option("--note", callback=check_note, help="Free text, kept beside the decision.")]
 
 
 Ids = TypeVar("Ids", int, list[int], list[int] | None)
@@ -205,8 +221,11 @@ def parse(model: type[BaseModel], **values: Any) -> Any:
 
 def _explain(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "datetime", "date")))
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{field}: {message}" if field else message
+    return f"{field}: {_message(item)}" if field else _message(item)
+
+
+def _message(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def as_json(value: Any) -> Any:

@@ -84,7 +84,7 @@ def resolve(
     dry_run: DryRun = False,
     rate: Rate = runs.RATE,
     canary: Canary = runs.CANARY,
-    note: Annotated[str, typer.Option(help="The reason; required.")] = "",
+    note: Annotated[str, typer.Option(callback=common.check_note, help="The reason; required.")] = "",
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,

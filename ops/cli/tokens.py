@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common
-from ops.cli.common import As, AsJson, Organisation
+from ops.cli.common import As, AsJson, Note, Organisation
 from schemas.catalogue import ROLES
+from schemas.tokens import TokenRequest
 from worker.access import tokens
 from worker.ledger.tokens import Token
 
@@ -24,15 +25,17 @@ def create(
         int | None,
         typer.Option(help="Id of the member who will use it (`members list`). It then counts as that person."),
     ] = None,
+    note: Note = None,
     organisation: Organisation = None,
     acting: As = None,
     json: AsJson = False,
 ) -> None:
     """Create a token. It is shown only once."""
+    wanted = common.parse(TokenRequest, name=name, role=role, member_id=member, note=note)
     with common.in_organisation(organisation) as (db, org):
         try:
             made = tokens.create(
-                db, organisation_id=org, name=name, role=role, actor=common.actor(acting), member_id=member
+                db, organisation_id=org, actor=common.actor(acting), **wanted.model_dump(exclude_unset=True)
             )
         except tokens.TokenWaitsError as waits:
             common.print_secret(waits.secret, dict(waits.more), json, said=str(waits), name="token")

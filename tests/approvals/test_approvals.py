@@ -420,7 +420,8 @@ def test_a_token_of_a_high_role_works_once_it_is_approved(office: Office) -> Non
     office.rules(token=0)
     new: dict[str, Any] = {"name": "boss", "role": "owner", "actor": "token:ada", "made_by": "cli:root"}
     with pytest.raises(tokens.TokenWaitsError) as waits:
-        tokens.create(office.db, **office.organisation, **new)
+        tokens.create(office.db, **office.organisation, **new, note="for the new lead")
+    assert office.show(waits.value.approval_id).reason == "for the new lead"
     assert tokens.authenticate(office.db, waits.value.secret) is None
     assert waits.value.secret not in str(office.show(waits.value.approval_id))
     with pytest.raises(ConflictError, match="waits for a token 'boss' already"):

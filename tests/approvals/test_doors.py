@@ -69,7 +69,8 @@ def test_the_command_line_asks_and_decides(office: Office) -> None:
     assert done("approvals", "reject", second, "--note", "no", "--as", "eve")["decision_note"] == "no"
     assert [one["id"] for one in done("approvals", "list", "--state", "rejected")["items"]] == [second]
     assert withdrawals("approvals", "list", "--state", "odd").code == 2
-    token = done("tokens", "create", "--name", "boss", "--role", "owner", "--as", "ada")
+    token = done("tokens", "create", "--name", "boss", "--role", "owner", "--note", "the lead", "--as", "ada")
+    assert token["approval"]["reason"] == "the lead"
     assert tokens.authenticate(office.db, token["token"]) is None
     mine = token["approval"]["id"]
     assert "works from then on" in withdrawals("approvals", "show", mine).out

@@ -25,6 +25,8 @@ WITHDRAWN = "SELECT min(enrolment_id) FROM withdrawals.outcomes WHERE job_id = 1
 ACTIVE = "SELECT max(id) FROM lms.enrolments WHERE status = 'in_progress'"
 OTHER = "SELECT id FROM lms.organisations WHERE name = 'Other'"
 CHUNK = "'chunk ' || id || ' of job ' || job_id"
+OF_SERIES = """AND series_id = (SELECT min(b.series_id) FROM withdrawals.brake_series b
+    WHERE b.learners = brake_series.learners)"""
 OUTCOME = "'job ' || job_id || ', enrolment ' || enrolment_id"
 
 
@@ -770,6 +772,18 @@ BRAKE = [
         "brake-uncorrected",
         """UPDATE withdrawals.jobs SET correct_due = true, finished_at = now() - interval '3 hours' WHERE id = 1
             RETURNING 'job 1'""",
+    ),
+    Corruption(
+        "somebody makes room in the window of a Series",
+        "brake-series-low",
+        f"""UPDATE withdrawals.brake_series SET learners = 0 WHERE learners > 0 {OF_SERIES}
+            RETURNING 'job ' || job_id || ': withdrew 2, counts 1'""",
+    ),
+    Corruption(
+        "an ended job counts of a Series what was taken back",
+        "brake-series-other",
+        f"""UPDATE withdrawals.brake_series SET learners = 1 WHERE learners = 0 {OF_SERIES}
+            RETURNING 'job ' || job_id || ': of Series ' || series_id || ' withdrew 0, counts 1'""",
     ),
 ]
 

@@ -38,6 +38,8 @@ def test_a_job_is_paused_resumed_and_moved(world: World, db: Database, environme
     decide_due(db, environment)
     assert done("jobs", "resume", made["id"])["state"] == "queued"
     decide_due(db, environment)
+    for words in (("jobs", "pause", made["id"]), ("dead-letters", "resolve", 1, "--remedy", "keep")):
+        assert "note: String should have at most 2000" in refused(*words, "--note", "x" * 2001), "as over HTTP"
     ran = withdrawals("jobs", "pause", made["id"])
     assert (ran.code, "has ended" in ran.err) == (1, True)
     later = done("submit", *world.enrolments(1), "--reason", "not_required", "--effective-at", "2990-01-01")

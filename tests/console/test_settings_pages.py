@@ -57,7 +57,7 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
     wrong = ada.post(TOKENS, 422, name=" ", role="producer")
     assert 'id="wrong-name"' in wrong.text, "the error stands at its field"
     assert "exists. Revoke it first" in ada.post(TOKENS, 409, name="ADA", role="viewer").text
-    answer = ada.post(TOKENS, name="sync <b>", role="producer")
+    answer = ada.post(TOKENS, name="sync <b>", role="producer", note="every night")
     assert answer.headers["location"] == TOKENS, "the secret is in no address"
     page = ada.get(TOKENS)
     secret = secret_on(page)
@@ -69,6 +69,7 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
     again = ada.get(TOKENS)
     assert secret not in again
     assert secret.rsplit("_", 1)[1] not in written(world) + caplog.text
+    assert "every night" in written(world), "why it is needed"
     ada.post(f"{TOKENS}/{made.id}/revoke")
     page = ada.get(TOKENS)
     assert "Token sync &lt;b&gt; is revoked." in page

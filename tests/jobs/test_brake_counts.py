@@ -59,6 +59,12 @@ def of_series(world: World, job_id: int) -> int:
     return int(world.one("SELECT sum(learners) FROM withdrawals.brake_series WHERE job_id = :id", id=job_id))
 
 
+def by_series(world: World, job_id: int) -> list[int]:
+    """What a job counts of each Series, the oldest Series first."""
+    rows = world.run("SELECT learners FROM withdrawals.brake_series WHERE job_id = :id ORDER BY series_id", id=job_id)
+    return [row.learners for row in rows]
+
+
 def limit_series(db: Database, world: World, limit: int) -> None:
     """Let so many learners be withdrawn from each Series in a window."""
     with db.begin() as connection:
@@ -333,6 +339,39 @@ def test_of_undos_at_once_each_learner_is_given_back_once(db: Database, world: W
     assert (learners(world, job.id), of_series(world, job.id)) == (1, 1)
     back = "SELECT sum(learners_back) FROM withdrawals.chunks WHERE job_id = ANY(:ids)"
     assert world.one(back, ids=[one.id for one in undos]) == 1
+    assert_balanced(db)
+
+
+def test_a_job_that_is_admitted_again_or_withdraws_others_counts_each_series_anew(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """A job that was held, moved and released; persons who lose and get enrolments before they are decided about."""
+    limit_series(db, world, 100)
+    limit(db, world, 0)
+    ids = [world.enrolment(name) for name in ("anna", "dora", "emil")]
+    job = world.submit(db, ids)
+    assert (job.state, by_series(world, job.id)) == (JobState.HELD, [1, 1, 1])
+    control.move(db, organisation_id=world.organisation_id, job_id=job.id, effective_at=TOMORROW, actor="x")
+    control.release(db, organisation_id=world.organisation_id, job_id=job.id, actor="test:approver")
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = ANY(:ids)", ids=ids[:2])
+    assert admit(db, world, job.id).admitted
+    assert by_series(world, job.id) == [0, 0, 1]
+    world.run("UPDATE lms.enrolments SET status = 'in_progress' WHERE id = :id", id=ids[0])
+    decide_due(db, environment)
+    assert by_series(world, job.id) == [1, 0, 1], "from its end on whom it withdrew"
+
+    limit(db, world, 1000)
+    lost = [world.enrolment("boris"), world.enrolment("boris")]
+    world.enrolment("clara", "mastered")
+    jobs = [
+        submit(db, world.requester(), JobRequest(reason="not_required", learner_external_id=one)).job.id
+        for one in ("boris", "clara")
+    ]
+    assert [by_series(world, one) for one in jobs] == [[1, 1], []]
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=lost[0])
+    world.enrolment("clara")
+    decide_due(db, environment)
+    assert [by_series(world, one) for one in jobs] == [[0, 1], [1]]
     assert_balanced(db)
 
 

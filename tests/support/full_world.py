@@ -20,7 +20,9 @@ from worker.jobs import control
 from worker.jobs.files.submit import submit_file
 from worker.jobs.reinstate import reinstate
 from worker.jobs.submit import Requester, submit
+from worker.ledger import approvals
 from worker.ledger import hr_sources as source_rows
+from worker.ledger import jobs as job_rows
 from worker.people import hr_sources, inbox, protections, scim_users
 from worker.people.inbox import IncomingEvent
 from worker.people.scim_users import UserAttributes
@@ -40,6 +42,7 @@ def build(db: Database, owner: Database, settings: Settings) -> None:
     _undone(world, db, settings)
     _pruned(world, db, settings)
     _protected(world, db, settings)
+    _limited(world, db, settings)
     _seal(world, db)
     _unfinished(world, db, settings)
 
@@ -186,6 +189,22 @@ def _undone(world: World, db: Database, settings: Settings) -> None:
         url="http://127.0.0.1:9/", events=["job.completed"], actor="test",
     )  # fmt: skip
     world.submit(db, ids[:1])  # withdrawn again, after it was reinstated
+    decide_due(db, settings)
+
+
+def _limited(world: World, db: Database, settings: Settings) -> None:
+    """A job of an organisation that limits what is withdrawn from each Series; one of it was taken back."""
+    limited = world.organisation("Limited")
+    with db.begin() as connection:
+        job_rows.lock_settings(connection, limited)
+        approvals.set_rules(connection, limited, [{"act": "withdraw_series", "source": None, "alone_up_to": 9}])
+    ids = [world.enrolment(name, organisation_id=limited) for name in ("first", "second", "third")]
+    job = submit(
+        db, Requester(limited, "test:them", "api", "them"), JobRequest(reason="not_required", enrolment_ids=ids)
+    )
+    decide_due(db, settings)
+    request = ReinstateRequest.model_validate({"filter": {"enrolment_ids": ids[:1]}})
+    reinstate(db, Requester(limited, "test:them", "api", "back"), job.job.id, request)
     decide_due(db, settings)
 
 

@@ -36,7 +36,7 @@ REASONS = {
     "brake_correction._LOCK_UNDONE": "the jobs that jobs which have just ended take back, of their organisation",
     "brake_series._CORRECT": "jobs that have just ended, or are corrected after their end, of any organisation",
     "brake_series._DELETE_OLD": _SWEEP,
-    "brake_series._KEEP": _LOCKED,
+    "brake_series._COUNT_AGAIN": _LOCKED,
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,

@@ -55,10 +55,12 @@ def create(
     actor: str,
     member_id: int | None = None,
     made_by: str | None = None,
+    note: str | None = None,
 ) -> NewToken:
     """Create a token of an organisation. `member_id`: who will use it, if that is a member.
 
     A token of a member counts as that member wherever a second person is needed. `made_by`: who created the actor's.
+    `note`: why it is needed, for whoever has to approve it.
 
     Raises:
         InvalidInputError: the name is empty, too long or not printable, the role is unknown, or the member is another.
@@ -77,6 +79,8 @@ def create(
         who = Actor(actor, made_by)
         of = None if member_id is None else _member(connection, organisation_id, member_id, who)
         new = {"name": name, "role": role, "selector": selector, "hash": _hash(secret).hex(), "of": of}
+        if note:
+            new["note"] = note
         asked = _ask_if_limited(connection, organisation_id, new, who)
         return asked or _insert(connection, organisation_id, new, who)
 
@@ -113,7 +117,8 @@ def _ask_if_limited(
     jobs.lock_settings(connection, organisation_id)
     subject = f"token {new['name']}"
     consequence = f"The token works from then on, with the role {new['role']}. Its requester has the secret."
-    asked = ask_if_needed(connection, organisation_id, Wanted(GuardedAct.TOKEN, subject, consequence, new), who)
+    wanted = Wanted(GuardedAct.TOKEN, subject, consequence, new, new.get("note"))
+    asked = ask_if_needed(connection, organisation_id, wanted, who)
     found = asked and approvals.find(connection, organisation_id, asked.id)
     if found and found.arguments["selector"] != new["selector"]:  # else the answer to the first commit was lost
         raise ConflictError(f"name: approval {found.approval.id} waits for a token {new['name']!r} already.")
@@ -137,7 +142,14 @@ def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], w
             return known[0]
         raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
     detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
-    jobs.audit(connection, organisation_id=organisation_id, actor=who.name, action="token.create", detail=detail)
+    jobs.audit(
+        connection,
+        organisation_id=organisation_id,
+        actor=who.name,
+        action="token.create",
+        note=new.get("note"),
+        detail=detail,
+    )
     return made
 
 

@@ -58,7 +58,7 @@ def admit(connection: Connection, *, organisation_id: int, job_id: int, current:
         series_of = _count_series(connection, job_id)
     done = _decide(connection, organisation_id, job_id, subject, series_of, limits)
     if limits.of_series is not None and (done.admitted or done.held):
-        brake_series.keep(connection, {job_id: organisation_id}, {job_id: series_of})
+        brake_series.count_again(connection, organisation_id, job_id, series_of)
     return done
 
 

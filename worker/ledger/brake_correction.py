@@ -14,22 +14,27 @@ from sqlalchemy import Connection, text
 from schemas.catalogue import Outcome
 from worker.brake_limits import SeriesOf
 from worker.ledger import brake_series
-from worker.ledger.brake_series import HAS_ROWS
+from worker.ledger.brake_series import HAS_LIMIT, HAS_ROWS
 from worker.ledger.fragments import UNFINISHED, plan_by_index, sql_list
 
 SLICE = 10_000
 """Enrolments of a job whose learners are counted by one statement, well within its time. Of more, a slice at a time."""
 
+# A job without rows that ends under a limit gets them: it may have counted nobody when it was admitted.
+_IS_BY_SERIES = f"({HAS_ROWS} OR {HAS_LIMIT})"
+
 # An ended job that may count others than those whom it withdrew. Of one learner its chunks say whether they were
-# withdrawn, so that a storm of such jobs is not looked at again. OFFSET 0: what is read of them does not change how.
+# withdrawn, so that a storm of such jobs is not looked at again. They do not say from which Series.
+# OFFSET 0: what is read of them does not change how.
 _FIND = text(f"""
-SELECT f.*, {HAS_ROWS.format(job="f.id")} AS is_by_series FROM (
-SELECT j.id, j.reinstates, j.accepted FROM withdrawals.jobs j
+SELECT f.*, {_IS_BY_SERIES.format(job="f.id", organisation="f.organisation_id")} AS is_by_series FROM (
+SELECT j.id, j.organisation_id, j.reinstates, j.accepted FROM withdrawals.jobs j
 -- of each job by itself: tables that were never analysed were read from one end to the other
 LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS enrolments
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
 WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND j.admitted_at IS NOT NULL
-    AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0)))))
+    AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0))
+        OR (j.learner_external_id IS NOT NULL AND {HAS_ROWS.format(job="j.id")}))))
 OFFSET 0) f ORDER BY f.id
 """)
 
@@ -178,7 +183,7 @@ FROM taken t
 """)
 _LOCK_LARGE = text(f"""
 UPDATE withdrawals.jobs SET correct_due = false WHERE id = :job_id AND correct_due
-RETURNING {HAS_ROWS.format(job="jobs.id")} AS is_by_series
+RETURNING {_IS_BY_SERIES.format(job="jobs.id", organisation="jobs.organisation_id")} AS is_by_series
 """)
 _CORRECT_LARGE = text(f"""
 WITH changed AS MATERIALIZED (

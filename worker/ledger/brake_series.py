@@ -1,8 +1,9 @@
 """What the brake counts of each Series, where the policies of an organisation limit them (decision record 0055).
 
 A job's rows are written when it is admitted or held under such a limit, whatever it was asked for by: its learners of
-each Series by the rules. From its end on they are those whom it withdrew and nobody has taken back. Of a job without
-rows, admitted before there was a limit, no more is known than what it counts itself if it was asked for by its Series.
+each Series by the rules. From its end on, if there is a limit then or there are rows, they are those whom it withdrew
+and nobody has taken back. Of a job without rows no more is known than what it counts itself if it was asked for by its
+Series.
 
 A learner has no two active enrolments in a Series that no pathway owns, so enrolments are counted, and are learners.
 """
@@ -73,16 +74,15 @@ def of_requests(
     return list(found)
 
 
-_KEEP = text("""
-INSERT INTO withdrawals.brake_series AS known (job_id, series_id, organisation_id, learners)
-SELECT * FROM unnest(CAST(:jobs AS bigint[]), CAST(:series AS bigint[]), CAST(:organisations AS bigint[]),
-    CAST(:learners AS bigint[])) AS g(job_id, series_id, organisation_id, learners)
-ON CONFLICT (job_id, series_id) DO UPDATE SET learners = excluded.learners WHERE known.learners <> excluded.learners
+_GIVEN = """unnest(CAST(:jobs AS bigint[]), CAST(:series AS bigint[]), CAST(:organisations AS bigint[]),
+    CAST(:learners AS bigint[])) AS g(job_id, series_id, organisation_id, learners)"""
+_KEEP = text(f"""
+INSERT INTO withdrawals.brake_series (job_id, series_id, organisation_id, learners) SELECT * FROM {_GIVEN}
 """)
 
 
 def keep(connection: Connection, organisations: Mapping[int, int], counted: Mapping[int, SeriesOf]) -> None:
-    """Write what jobs count of each Series. `organisations`: of the jobs, by id."""
+    """Write what new jobs count of each Series. `organisations`: of the jobs, by id."""
     rows = [
         (job_id, series_id, organisations[job_id], learners)
         for job_id, series_of in counted.items()
@@ -92,6 +92,28 @@ def keep(connection: Connection, organisations: Mapping[int, int], counted: Mapp
         columns = map(list, zip(*rows, strict=True))
         names = ("jobs", "series", "organisations", "learners")
         connection.execute(_KEEP, dict(zip(names, columns, strict=True)))
+
+
+# A row that is not counted again stays, with 0: the job goes on being counted by Series.
+_COUNT_AGAIN = text(f"""
+WITH given AS MATERIALIZED (SELECT * FROM {_GIVEN}),
+none AS (
+    UPDATE withdrawals.brake_series b SET learners = 0 WHERE b.job_id = :job_id AND b.learners > 0
+        AND NOT EXISTS (SELECT FROM given g WHERE g.series_id = b.series_id)
+)
+INSERT INTO withdrawals.brake_series AS known (job_id, series_id, organisation_id, learners) SELECT * FROM given
+ON CONFLICT (job_id, series_id) DO UPDATE SET learners = excluded.learners WHERE known.learners <> excluded.learners
+""")
+
+
+def count_again(connection: Connection, organisation_id: int, job_id: int, series_of: SeriesOf) -> None:
+    """Write what a job counts of each Series, in place of what it counted when it was held before.
+
+    The caller has locked the organisation's settings row.
+    """
+    many = len(series_of)
+    values = {"jobs": [job_id] * many, "series": list(series_of.keys()), "learners": list(series_of.values())}
+    connection.execute(_COUNT_AGAIN, {**values, "organisations": [organisation_id] * many, "job_id": job_id})
 
 
 _USED = text("""
@@ -169,7 +191,7 @@ _CORRECT_SMALL = text(
 
 
 def correct(connection: Connection, job_ids: Sequence[int]) -> None:
-    """Count, of ended jobs that have rows, whom they withdrew and nobody has taken back. None of them is large."""
+    """Count, of ended jobs, whom they withdrew of each Series and nobody has taken back. None of them is large."""
     connection.execute(_CORRECT_SMALL, {"ids": list(job_ids)})
 
 

@@ -1,5 +1,7 @@
 """The books of the brake: its window says what the jobs say, and an ended job counts those whom it withdrew.
 
+The same of each Series, of jobs that are counted by Series.
+
 A job and its minute of the window change in one transaction. What the window says of older minutes decides nothing.
 """
 
@@ -74,4 +76,51 @@ _LEARNERS = Scan(
     ),
 )
 
-SCANS = (_WINDOW, _LEARNERS)
+# Ended jobs that are counted by Series: a row for each Series, with the sums of the job. An undo that has not ended has
+# given nothing back yet, nor does an attempt at a letter of an undo. A person who failed whole is withdrawn by an
+# attempt, which was counted itself. OFFSET 0: looked up for each such job, and there are few.
+_SERIES = Scan(
+    By.JOB,
+    """(
+    SELECT j.id, s.*,
+        EXISTS (SELECT FROM withdrawals.jobs u WHERE u.reinstates = j.id AND (u.finished_at IS NULL OR u.correct_due
+            OR EXISTS (SELECT FROM withdrawals.chunks c WHERE c.job_id = u.id AND c.redrives IS NOT NULL OFFSET 0))
+        ) AS is_being_undone
+    FROM withdrawals.jobs j CROSS JOIN LATERAL (
+        SELECT x.series_id, sum(x.said) AS said, sum(x.found) AS found, sum(sum(x.said)) OVER () AS said_of_job,
+            sum(sum(x.found)) OVER () AS found_of_job, row_number() OVER (ORDER BY x.series_id) AS nth
+        FROM (
+            SELECT b.series_id, b.learners AS said, 0 AS found FROM withdrawals.brake_series b WHERE b.job_id = j.id
+            UNION ALL
+            SELECT e.series_id, 0, 1 FROM withdrawals.outcomes o CROSS JOIN LATERAL (
+                SELECT e.series_id FROM lms.enrolments e
+                WHERE e.id = o.enrolment_id AND e.organisation_id = o.organisation_id OFFSET 0) e
+            WHERE o.job_id = j.id AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL AND o.dead_letter_id IS NULL
+        ) x GROUP BY 1 OFFSET 0) s
+    WHERE {within j.id} AND j.kind = 'withdraw' AND j.source <> 'support' AND j.admitted_at IS NOT NULL
+        AND j.finished_at > now() - interval '720 hours' AND NOT j.correct_due AND j.state <> 'superseded'
+        AND j.prune_id IS NULL
+        AND EXISTS (SELECT FROM withdrawals.brake_series b WHERE b.job_id = j.id)
+        AND NOT EXISTS (SELECT FROM withdrawals.chunks c
+            WHERE c.job_id = j.id AND c.redrives IS NOT NULL AND c.learner_external_id IS NOT NULL OFFSET 0)) j""",
+    "'job ' || j.id",
+    (
+        Rule(
+            "brake-series-low",
+            "A job has ended and counts fewer enrolments of its Series in the brake's window than it withdrew.",
+            "Find out who changed `brake_series`. Until the job leaves the window, the limit holds too late.",
+            "j.nth = 1 AND j.said_of_job < j.found_of_job",
+            "'withdrew ' || j.found_of_job || ', counts ' || j.said_of_job",
+        ),
+        Rule(
+            "brake-series-other",
+            "A job has ended and does not count of a Series what it withdrew from it and nobody took back.",
+            "Ask the platform if it moved or deleted enrolments. Else find out who changed `brake_series`.",
+            "NOT j.is_being_undone AND j.said <> j.found",
+            "'of Series ' || j.series_id || ' withdrew ' || j.found || ', counts ' || j.said",
+            severity=Severity.WARNING,
+        ),
+    ),
+)
+
+SCANS = (_WINDOW, _LEARNERS, _SERIES)

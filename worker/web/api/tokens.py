@@ -38,6 +38,7 @@ def create_token(
             actor=who.actor,
             member_id=request.member_id,
             made_by=who.made_by,
+            note=request.note,
         )
     except tokens.TokenWaitsError as waits:
         found = {**waits.more, "token": waits.secret}

@@ -33,13 +33,14 @@ def create(
     name: Annotated[Text, Form()] = "",
     role: Annotated[Text, Form()] = "",
     member: Annotated[Text, Form()] = "",
+    note: Annotated[Text, Form()] = "",
 ) -> Response:
     """Make a token; the next page shows it, once. Role: owner."""
-    typed = {"name": name, "role": role, "member": member}
+    typed = {"name": name, "role": role, "member": member, "note": note}
     try:
         if not role:
             raise InvalidInputError("role: choose one")
-        wanted = parse(TokenRequest, name=name, role=role, member_id=parse_choice(member, "member"))
+        wanted = parse(TokenRequest, name=name, role=role, member_id=parse_choice(member, "member"), note=note or None)
         made = tokens.create(
             view.database,
             organisation_id=view.organisation_id,
@@ -48,6 +49,7 @@ def create(
             actor=view.actor,
             member_id=wanted.member_id,
             made_by=view.caller.made_by,
+            note=wanted.note,
         )
     except tokens.TokenWaitsError as waits:
         said = f"This needs a second person: the token works once somebody has approved approval {waits.approval_id}."
