@@ -17,7 +17,8 @@ from worker.reports.summary import compare as compare_periods
 from worker.reports.summary import summarise
 from worker.web.console import charts, comparison
 from worker.web.console.comparison import list_behind
-from worker.web.console.render import PATH, span
+from worker.web.console.languages import span
+from worker.web.console.render import PATH
 from worker.web.console.reports import describe_filter, filter_form, read_filter, refusal_page
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
