@@ -260,7 +260,7 @@ def test_a_number_that_is_not_counted_to_its_end_says_so(
     figures = re.findall(r"<strong>(?:<a[^>]*>)?([^<]+)(?:</a>)?</strong><span>([^<]+)</span>", listed)
     assert figures == [("4+", "open"), ("2+", "overdue"), ("4+", "unassigned")]
     assert re.findall(r"More than 2 letters|2\+ overdue", listed) == ["More than 2 letters", "2+ overdue"]
-    assert re.search(r'aria-label="2\+ open letters like letter 1">2\+<', listed)
+    assert re.search(r'aria-label="2\+ open letters with the same cause as letter 1">2\+<', listed)
     assert ("More than 4 letters" in causes, len(re.findall(r'<td class="num"[^>]*>2\+</td>', causes))) == (True, 2)
     assert "<strong>4+</strong> open letters" in viewer.get("/console").text
     assert "2+ open letters" in viewer.get("/console/dead-letters/1").text
