@@ -21,6 +21,10 @@ class Text(str):
         """Itself, so that `str(error)` of an error that was raised with a sentence still knows its template."""
         return self
 
+    def __format__(self, spec: str) -> str:
+        """As any string; `lower` is for a label inside a sentence. Other languages may keep its capital."""
+        return self.lower() if spec == "lower" else super().__format__(spec)
+
 
 def text(template: str, /, **values: object) -> Text:
     """The English sentence: the template with its values filled in, as `str.format` does."""
@@ -33,6 +37,11 @@ def joined(parts: Iterable[str], between: str = " ") -> Text:
     """Several sentences or words one after another, each with its own template."""
     values = {f"part{place}": part for place, part in enumerate(parts)}
     return text(between.join(f"{{{name}}}" for name in values), **values)
+
+
+def plainly(sentence: str) -> Text:
+    """A sentence without values that was written elsewhere, such as a label; a brace in it stands for itself."""
+    return text(sentence.replace("{", "{{").replace("}", "}}"))
 
 
 def mark(template: str) -> str:

@@ -88,7 +88,7 @@ class Language:
         if spec == "," and isinstance(value, int):
             return format_decimal(value, locale=self.locale)
         symbols = {",": get_group_symbol(self.locale), ".": get_decimal_symbol(self.locale)}
-        return format(value, spec).translate(str.maketrans(symbols))
+        return format(value, spec).translate({ord(english): own for english, own in symbols.items()})
 
     def day(self, at: date) -> str:
         """A day: `28 Nov 2026`."""
@@ -111,7 +111,7 @@ class Language:
         """A value inside a sentence, with the format that its template gives it."""
         match value:
             case Text():
-                return format(self.say(value), spec)
+                return self.inside(value) if spec == "lower" else format(self.say(value), spec)
             case int() | float() if spec and not isinstance(value, bool):
                 return self.number(value, spec)
             case date() if spec in _SPECS:

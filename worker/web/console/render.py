@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import jinja2
@@ -78,7 +78,7 @@ def environment(code: str = ENGLISH) -> jinja2.Environment:
     found.policies["ext.i18n.trimmed"] = True
     found.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
     for name in ("gettext", "ngettext", "pgettext", "npgettext"):
-        found.globals[name] = _with_values_shown(found.globals[name], spoken)
+        found.globals[name] = _with_values_shown(cast("Callable[..., str]", found.globals[name]), spoken)
     found.globals["_"] = found.globals["gettext"]
     found.filters |= {
         "time": _time, "day": _day, "ago": _ago, "span": lambda seconds: spoken.say(span(seconds)),
@@ -113,7 +113,7 @@ def _joined(
     spoken = _spoken(context.environment)
     if attribute is None:
         values = [spoken.show(value) for value in values]
-    return do_join(context, values, between, attribute)
+    return cast(str, do_join(context, values, between, attribute))
 
 
 def _spoken(found: jinja2.Environment) -> Language:

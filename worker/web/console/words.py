@@ -17,7 +17,7 @@ from schemas.catalogue import (
     Outcome,
     Tone,
 )
-from worker.texts import Text, mark, text
+from worker.texts import Text, mark, plainly, text
 
 ENTRIES: dict[str, Entry] = {
     str(code): entry
@@ -45,7 +45,7 @@ _LABELS = {
     "scim": mark("SCIM directory"),
     "roster": mark("Full rosters"),
     # states of runs
-    "canary": mark("A few first"),
+    "canary": mark("Trial batch"),
 }
 _TONES = {"approved": Tone.GOOD, "rejected": Tone.BAD, "done": Tone.GOOD, "halted": Tone.BAD, "canary": Tone.BUSY}
 
@@ -60,11 +60,17 @@ class Speaker(Protocol):
         """A sentence that was stored in English, in this language if the catalogue has it."""
 
 
-def word(code: object) -> str:
+def word(code: object) -> Text:
     """The label of a code; of one that nobody labelled, the code without its underscores."""
     name = str(code)
     label = ENTRIES[name].label if name in ENTRIES else _LABELS.get(name)
-    return text(label) if label else name.replace("_", " ").capitalize()
+    return plainly(label or name.replace("_", " ").capitalize())
+
+
+def count_outcome(outcome: str, count: int) -> Text:
+    """How many enrolments had an outcome: `3 already withdrawn`."""
+    label = OUTCOMES[Outcome(outcome)].label
+    return text("{count:,} {outcome:lower}", count=count, outcome=text(label))
 
 
 def sentence(outcome: str) -> Text:
