@@ -14,6 +14,8 @@ from typing import Any
 import psycopg
 import sqlalchemy.exc
 
+from worker.texts import text
+
 
 class WithdrawalsError(Exception):
     """An error with a message for the person who caused it; shown without a traceback."""
@@ -31,7 +33,14 @@ class InvalidInputError(WithdrawalsError):
 
 def unknown_value(field: str, given: str, allowed: Iterable[str]) -> InvalidInputError:
     """The error for a value that is not on a closed list."""
-    return InvalidInputError(f"{field}: unknown value {given[:40]!r}. Use one of: {', '.join(allowed)}.")
+    return InvalidInputError(
+        text(
+            "{field}: unknown value {given!r}. Use one of: {allowed}.",
+            field=field,
+            given=given[:40],
+            allowed=", ".join(allowed),
+        )
+    )
 
 
 class NotFoundError(WithdrawalsError):

@@ -18,6 +18,7 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import approvals, jobs
 from worker.ledger.approvals import AskedFor
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,9 @@ def set_approved(connection: Connection, organisation_id: int, asked: AskedFor, 
     """
     before = approvals.read_rules(connection, organisation_id)
     if before != asked.arguments["before"]:
-        raise ConflictError("the policies have changed since this was asked for; reject it, and ask again if needed")
+        raise ConflictError(
+            text("the policies have changed since this was asked for; reject it, and ask again if needed")
+        )
     rules = asked.arguments["rules"]
     _write(connection, organisation_id, before, rules, asking.requester(asked), asked.approval.reason)
 
@@ -94,12 +97,16 @@ def _set(
         before = approvals.read_rules(connection, organisation_id)
         rules = changed(before)
         if rules == before:
-            raise InvalidInputError("rules: these are the rules already. Nothing was changed.")
+            raise InvalidInputError(text("rules: these are the rules already. Nothing was changed."))
         waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
         if waiting is not None and waiting.arguments["rules"] != rules:
             raise ConflictError(
-                f"approval {waiting.approval.id} by {waiting.approval.requested_by} waits with other rules: "
-                "it is approved, rejected or withdrawn first"
+                text(
+                    "approval {approval_id} by {requested_by} waits with other rules: it is approved, rejected "
+                    "or withdrawn first",
+                    approval_id=waiting.approval.id,
+                    requested_by=waiting.approval.requested_by,
+                )
             )
         arguments = {"rules": rules, "before": before}
         change = Wanted(GuardedAct.POLICIES, "policies", _describe_change(rules), arguments, note)

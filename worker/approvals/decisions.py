@@ -22,6 +22,7 @@ from worker.jobs import releases
 from worker.ledger import approvals, dead_letters, jobs, limit_proposals, waiting
 from worker.ledger.approvals import AskedFor
 from worker.people import protections
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,7 @@ def reject(database: Database, *, organisation_id: int, approval_id: int, who: A
         NotFoundError, OwnApprovalError, ConflictError: as `approve`.
     """
     if not note.strip():
-        raise InvalidInputError("note: a rejection needs a note that says why.")
+        raise InvalidInputError(text("note: a rejection needs a note that says why."))
     refuse = partial(_refuse_own, who=who, act="reject")
     return _decide(database, organisation_id, approval_id, who, "rejected", note, lambda _, found: refuse(found))
 
@@ -88,7 +89,11 @@ def withdraw(database: Database, *, organisation_id: int, approval_id: int, who:
     def act(_: Connection, found: AskedFor) -> None:
         if not who.is_known_to_be(asking.requester(found)):
             raise ConflictError(
-                f"approval {approval_id} was asked for by {found.approval.requested_by}; reject it, with the reason"
+                text(
+                    "approval {approval_id} was asked for by {requested_by}; reject it, with the reason",
+                    approval_id=approval_id,
+                    requested_by=found.approval.requested_by,
+                )
             )
 
     return _decide(database, organisation_id, approval_id, who, "withdrawn", None, act)
@@ -163,12 +168,19 @@ def _decide(
             return known
         if known.state != "pending":
             by = f" by {known.decided_by}" if known.decided_by else ""
-            raise ConflictError(f"approval {approval_id} is {known.state}{by}; ask again if needed")
+            raise ConflictError(
+                text(
+                    "approval {approval_id} is {state}{by}; ask again if needed",
+                    approval_id=approval_id,
+                    state=known.state,
+                    by=by,
+                )
+            )
         act(connection, found)
         if not approvals.decide(
             connection, organisation_id, approval_id, state=state, actor=who.name, note=note
         ):  # it has expired while `act` went on; what that wrote is rolled back
-            raise ConflictError(f"approval {approval_id} is expired; ask again if needed")
+            raise ConflictError(text("approval {approval_id} is expired; ask again if needed", approval_id=approval_id))
         detail = {"approval": approval_id, "act": known.act, "subject": known.subject}
         asking.audit(connection, organisation_id, who, f"approval.{_VERBS[state]}", note, **detail)
         return _find(connection, organisation_id, approval_id).approval
@@ -192,13 +204,19 @@ def _wait_for_letters(connection: Connection, *, organisation_id: int, approval_
 def _refuse_own(found: AskedFor, who: Actor, act: str) -> None:
     if who.is_known_to_be(asking.requester(found)):
         raise OwnApprovalError(
-            f"approval {found.approval.id} was asked for by {found.approval.requested_by}, and {who.name} is not a "
-            f"second person; another approver can {act} it"
+            text(
+                "approval {approval_id} was asked for by {requested_by}, and {who} is not a second person; "
+                "another approver can {act} it",
+                approval_id=found.approval.id,
+                requested_by=found.approval.requested_by,
+                who=who.name,
+                act=act,
+            )
         )
 
 
 def _find(connection: Connection, organisation_id: int, approval_id: int) -> AskedFor:
     found = approvals.find(connection, organisation_id, approval_id)
     if found is None:
-        raise NotFoundError(f"there is no approval {approval_id} in this organisation")
+        raise NotFoundError(text("there is no approval {approval_id} in this organisation", approval_id=approval_id))
     return found

@@ -13,6 +13,7 @@ from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ledger import approvals as approvals_ledger
 from worker.ledger import letter_lists, person_history, protections
+from worker.texts import text
 
 MOST = 200
 """Of each kind; the newest."""
@@ -53,7 +54,12 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
         )
         asked = approvals_ledger.find_several(connection, organisation_id, asked_ids)
     if not (profile or state or events or jobs or letters or protected):
-        raise NotFoundError(f"nothing is known about {external_id!r} in this organisation; ids are compared exactly")
+        raise NotFoundError(
+            text(
+                "nothing is known about {external_id!r} in this organisation; ids are compared exactly",
+                external_id=external_id,
+            )
+        )
     lists: dict[str, Sequence[Any]] = {
         "enrolments": enrolments,
         "events": events,

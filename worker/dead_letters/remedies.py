@@ -25,6 +25,7 @@ from worker.ledger import attempts_preview, dead_letters, decision_receipts, job
 from worker.ledger.approvals import AskedFor
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +129,7 @@ def resolve(
     """
     act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="remedy")
     if not note.strip():
-        raise InvalidInputError("note: a remedy needs a note that says why.")
+        raise InvalidInputError(text("note: a remedy needs a note that says why."))
     _act(database, organisation_id, letter_ids, act, actor=actor, note=note, door=door, made_by=made_by)
 
 
@@ -314,11 +315,18 @@ def _count_for_brake(
 def _refuse(letter: LockedLetter, act: LetterAct) -> None:
     if letter.state is not LetterState.OPEN:
         why = "an attempt is in flight" if letter.state is LetterState.REDRIVEN else f"it is {letter.state}"
-        raise ConflictError(f"dead letter {letter.id} is not open: {why}")
+        raise ConflictError(text("dead letter {id} is not open: {why}", id=letter.id, why=why))
     known = acts.remedies(letter.code)
     if act not in known:
-        raise InvalidInputError(f"remedy: {act} is not for a {letter.code} letter. Use one of: {', '.join(known)}.")
+        raise InvalidInputError(
+            text(
+                "remedy: {act} is not for a {code} letter. Use one of: {allowed}.",
+                act=act,
+                code=letter.code,
+                allowed=", ".join(known),
+            )
+        )
 
 
 def _not_found(letter_id: int) -> NotFoundError:
-    return NotFoundError(f"there is no dead letter {letter_id} in this organisation")
+    return NotFoundError(text("there is no dead letter {letter_id} in this organisation", letter_id=letter_id))

@@ -15,6 +15,7 @@ from worker.dead_letters import acts
 from worker.errors import ConflictError
 from worker.ledger import approvals, attempts_preview
 from worker.ledger.approvals import AskedFor
+from worker.texts import text
 
 GUARDED = {LetterAct.OVERRIDE: GuardedAct.OVERRIDE, LetterAct.CASCADE: GuardedAct.CASCADE}
 
@@ -62,8 +63,12 @@ def require_unchanged(connection: Connection, organisation_id: int, asked: Asked
     now = _effect(connection, organisation_id, asked.arguments["letter_ids"], act)
     if now != before:
         raise ConflictError(
-            f"{asked.approval.subject}: this has changed since it was asked for. By now it does this: "
-            f"{_describe(act, now)} Reject it, and ask again if needed."
+            text(
+                "{subject}: this has changed since it was asked for. By now it does this: {now} Reject it, and "
+                "ask again if needed.",
+                subject=asked.approval.subject,
+                now=_describe(act, now),
+            )
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, select, text
 
 from schemas.feed import FeedData, FeedEvent, FeedEventType
+from worker import texts
 from worker.errors import GoneError, InvalidInputError
 from worker.ids import LARGEST
 from worker.ledger.fragments import plan_by_index
@@ -61,7 +62,11 @@ class Place:
         """
         parts = cursor.split(".")
         if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 20 and int(p) <= LARGEST for p in parts):
-            raise InvalidInputError(f"after: not a cursor of the feed. Use {LATEST!r}, or leave it out to start over.")
+            raise InvalidInputError(
+                texts.text(
+                    "after: not a cursor of the feed. Use {latest!r}, or leave it out to start over.", latest=LATEST
+                )
+            )
         return cls(*map(int, parts))
 
 
@@ -212,8 +217,12 @@ def _check_place(connection: Connection, organisation_id: int, after: Place, row
 
 def _gone(why: str) -> GoneError:
     return GoneError(
-        f"after: {why}. Begin again: ask with after={LATEST} for a new place, then read the list of withdrawn "
-        "enrolments, then follow the feed from that place."
+        texts.text(
+            "after: {why}. Begin again: ask with after={latest} for a new place, then read the list of withdrawn "
+            "enrolments, then follow the feed from that place.",
+            why=why,
+            latest=LATEST,
+        )
     )
 
 

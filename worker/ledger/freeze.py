@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.dml import ReturningInsert
 
 from schemas.jobs import MAX_FILE_IDS, Filter
+from worker import texts
 from worker.database import driver
 from worker.errors import InvalidInputError
 from worker.ledger import enrolment_filter
@@ -122,11 +123,11 @@ def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int,
     with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
         for count, row in enumerate(rows, start=1):
             if count > MAX_FILE_IDS:
-                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+                raise InvalidInputError(texts.text("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
             copy.write_row(row)
     found = connection.execute(_DIGEST).one()
     if found.given == 0:
-        raise NoRowsError("the file has no rows; it needs at least one enrolment_id")
+        raise NoRowsError(texts.text("the file has no rows; it needs at least one enrolment_id"))
     return found.given, found.digest
 
 

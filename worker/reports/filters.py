@@ -11,6 +11,7 @@ from worker.jobs.calendar import effective_time
 from worker.ledger import series_library
 from worker.ledger.report_conditions import Period
 from worker.ledger.series_library import CountedSeries
+from worker.texts import text
 
 
 def find_period(connection: Connection, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter) -> Period:
@@ -33,7 +34,7 @@ def find_series_id(database: Database, organisation_id: int, code: str) -> int:
     with database.begin() as connection:
         found = series_library.find_series_id(connection, organisation_id, code)
     if found is None:
-        raise NotFoundError(f"series: no Series of this organisation has the code {code!r}")
+        raise NotFoundError(text("series: no Series of this organisation has the code {code!r}", code=code))
     return found
 
 
@@ -48,7 +49,7 @@ def _period(
 ) -> Period:
     if first is not None and not isinstance(first, datetime):
         if first == date.min:
-            raise InvalidInputError(f"{name}_from: that date is too far away")
+            raise InvalidInputError(text("{name}_from: that date is too far away", name=name))
         first -= timedelta(days=1)  # the end of the day before
     try:
         begin = effective_time(connection, organisation_id, first)
@@ -56,5 +57,5 @@ def _period(
     except InvalidInputError as error:
         raise InvalidInputError(str(error).replace("effective_at", f"{name}_from, {name}_to")) from None
     if begin is not None and end is not None and begin >= end:
-        raise InvalidInputError(f"{name}_to: is not after {name}_from")
+        raise InvalidInputError(text("{name}_to: is not after {name}_from", name=name))
     return Period(begin, end)

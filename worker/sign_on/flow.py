@@ -24,6 +24,7 @@ from worker.ledger import sessions as ledger
 from worker.sign_on.errors import NoRoleError, SignInRefusedError
 from worker.sign_on.identity import Identity, check_logout_token, identify
 from worker.sign_on.provider import Provider
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +101,9 @@ def finish(
     _check_sender(provider, answer)
     if "error" in answer or not answer.get("code"):
         log.warning("sign_in.not_finished", error=answer.get("error", "")[:60])
-        raise SignInRefusedError(f"{provider.name} did not sign you in. Sign in again, or ask your administrator.")
+        raise SignInRefusedError(
+            text("{name} did not sign you in. Sign in again, or ask your administrator.", name=provider.name)
+        )
     tokens = provider.fetch_tokens(code=answer["code"], verifier=kept["verifier"])
     identity = identify(provider, tokens, nonce=kept["nonce"])
     choices = _find_choices(provider, database, identity)
@@ -153,7 +156,7 @@ def end_by_provider(provider: Provider, database: Database, presented: str) -> i
 
     ended = database.run(work)
     if ended is None:
-        raise SignInRefusedError("This logout token was sent before.")
+        raise SignInRefusedError(text("This logout token was sent before."))
     forget_all()
     log.info("session.ended_by_provider", sessions=ended)
     return ended

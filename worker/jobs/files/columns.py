@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from worker.errors import InvalidInputError
 from worker.jobs.files.text import MOST_COLUMNS
+from worker.texts import text
 
 ENROLMENT, LEARNER, EXTERNAL_ID, EMAIL, SERIES, PATHWAY, REASON, PROBLEM = (
     "enrolment_id", "learner", "learner_external_id", "email", "series_code", "pathway", "reason", "problem"
@@ -78,13 +79,21 @@ def read_header(line: int, header: Sequence[str]) -> Columns:
     """
     if len(header) > MOST_COLUMNS:
         raise InvalidInputError(
-            f"Line {line}: the header has {len(header):,} columns. Up to {MOST_COLUMNS:,} are read."
+            text(
+                "Line {line}: the header has {columns:,} columns. Up to {most:,} are read.",
+                line=line,
+                columns=len(header),
+                most=MOST_COLUMNS,
+            )
         )
     at = _find_columns(line, header)
     if REASON in at:
         raise InvalidInputError(
-            f"Line {line}: a column `reason` is refused: one bulk job has one reason for every enrolment in it "
-            "(rule 5). Give the reason once, beside the file (--reason), and send one file per reason."
+            text(
+                "Line {line}: a column `reason` is refused: one bulk job has one reason for every enrolment in "
+                "it (rule 5). Give the reason once, beside the file (--reason), and send one file per reason.",
+                line=line,
+            )
         )
     columns = Columns({name: place for name, place in at.items() if name != PROBLEM}, tuple(header))
     if ENROLMENT not in at and not columns.has_lookup:
@@ -106,8 +115,12 @@ def _find_columns(line: int, header: Sequence[str]) -> dict[str, int]:
     for column, found in at.items():
         if found is None:
             raise InvalidInputError(
-                f"Line {line}: the header has the column `{column}` twice: "
-                f"{', '.join(header[one].strip()[:40] for one in places[column][:5])}."
+                text(
+                    "Line {line}: the header has the column `{column}` twice: {found}.",
+                    line=line,
+                    column=column,
+                    found=", ".join(header[one].strip()[:40] for one in places[column][:5]),
+                )
             )
     return {column: place for column, place in at.items() if place is not None}
 

@@ -8,6 +8,7 @@ from typing import IO, NamedTuple
 
 from schemas.answers import FileFault
 from schemas.jobs import MAX_FILE_IDS
+from worker import texts
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.jobs.files import columns as names
@@ -70,7 +71,7 @@ class Table:
         next(read, None)
         for count, row in enumerate(read, start=1):
             if count > MAX_FILE_IDS:
-                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+                raise InvalidInputError(texts.text("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
             yield row
 
 
@@ -189,7 +190,7 @@ def _table(kind: str, stream: IO[bytes]) -> Table:
     layout = text.read_layout(stream, names.count_known) if kind == "csv" else Layout("utf-8", ",", False)
     header = next(text.read_rows(stream, layout), None)
     if header is None:
-        raise InvalidInputError("The file is empty. It needs a header and at least one row.")
+        raise InvalidInputError(texts.text("The file is empty. It needs a header and at least one row."))
     if isinstance(header, Broken):
-        raise InvalidInputError(f"Line {header.line}: {header.why}")
+        raise InvalidInputError(texts.text("Line {line}: {why}", line=header.line, why=header.why))
     return Table(kind, stream, layout, names.read_header(*header))

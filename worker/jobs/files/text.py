@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 LONGEST_LINE = 1_000_000
 """Characters; a longer line is not a row of ids."""
@@ -163,7 +164,7 @@ def _find_encoding(stream: IO[bytes]) -> str:
     for encoding in candidates:
         if _decodes(stream, encoding):
             return encoding
-    raise InvalidInputError("The file is not text in UTF-8, UTF-16 or Windows-1252. Save it as CSV UTF-8.")
+    raise InvalidInputError(text("The file is not text in UTF-8, UTF-16 or Windows-1252. Save it as CSV UTF-8."))
 
 
 def _decodes(stream: IO[bytes], encoding: str) -> bool:
@@ -195,7 +196,9 @@ def _split(header: str, delimiter: str) -> list[str]:
 def _read_lines(stream: IO[str]) -> Iterator[str]:
     for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
         if len(text) == LONGEST_LINE:
-            raise InvalidInputError(f"Line {line}: longer than {LONGEST_LINE:,} characters.")
+            raise InvalidInputError(
+                text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
+            )
         if "\0" in text:
-            raise InvalidInputError(f"Line {line}: has a NUL byte, so this is not a text file.")
+            raise InvalidInputError(text("Line {line}: has a NUL byte, so this is not a text file.", line=line))
         yield text
