@@ -1,13 +1,14 @@
 """The catalogue of the console's texts: `python -m ops.texts` writes `worker/web/console/locale/*/…/messages.po` anew.
 
-It collects every sentence that a page can show: from the templates, from `text("…")` and `mark("…")` in Python, from
-the labels of `schemas`, and from the script of the pages. What was translated stays; what no page shows any more goes.
+It collects every sentence that a page can show: from the templates, from `text("…")` and `mark("…")` in Python, and
+from the labels and sentences of `schemas`. What was translated stays; what no page shows any more goes.
 `--merge FILE` takes translations over from another PO file. A test compares the committed catalogues with the code.
 """
 
 import argparse
 import ast
 import importlib
+import io
 import pkgutil
 import re
 import sys
@@ -24,11 +25,10 @@ import schemas
 from schemas.catalogue import Entry
 from schemas.reports import Bound
 from worker.web.console.languages import ENGLISH, LOCALE, PATTERNS, codes
-from worker.web.console.render import HERE, STATIC, environment
+from worker.web.console.render import HERE, environment
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 120
-_IN_SCRIPT = re.compile(r'\bsay\("((?:[^"\\]|\\.)+)"')
 _VALUES = re.compile(r"\{[^}]*\}|%\(\w+\)[sd]")
 Key = tuple[str | None, str | tuple[str, str]]
 """A message's context, and its English: of one with a plural both forms."""
@@ -50,7 +50,7 @@ class Found:
 
 def collect() -> list[Found]:
     """Every message that a page can show. One of values alone says the same in every language."""
-    found = [*_in_templates(), *_in_python(), *_in_schemas(), *_in_script()]
+    found = [*_in_templates(), *_in_python(), *_in_schemas()]
     return [one for one in found if re.search("[^\\W\\d_]", _VALUES.sub("", one.english))] + [*_patterns()]
 
 
@@ -97,11 +97,6 @@ def _in_schemas() -> Iterator[Found]:
                     yield Found((None, entry.label), f"schemas/{module}.py")
                 if isinstance(entry, Entry) and entry.sentence:
                     yield Found((None, entry.sentence), f"schemas/{module}.py")
-
-
-def _in_script() -> Iterator[Found]:
-    for path in sorted(STATIC.glob("*.js")):
-        yield from (Found((None, sentence), _relative(path)) for sentence in _IN_SCRIPT.findall(path.read_text()))
 
 
 def _patterns() -> Iterator[Found]:
@@ -153,17 +148,16 @@ def merge(into: Catalog, other: Catalog) -> Iterator[str]:
             yield f"{message.id!r}: {own.string!r} stays, not {message.string!r}"
 
 
-def write(code: str, made: Catalog) -> None:
-    """Write a catalogue: by message, without dates and line numbers, so that a change shows nothing but itself."""
+def as_file(code: str, made: Catalog) -> bytes:
+    """A catalogue as a file: by message, without dates and line numbers, so that a change shows nothing but itself."""
     head = (
         'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=UTF-8\\n"\n'
         f'"Language: {code}\\n"\n"Plural-Forms: {made.plural_forms}\\n"\n\n'
     )
-    with path_of(code).open("wb") as file:
-        file.write(head.encode())
-        write_po(
-            file, made, width=WIDTH, omit_header=True, sort_output=True, ignore_obsolete=True, include_lineno=False
-        )
+    file = io.BytesIO(head.encode())
+    file.seek(0, io.SEEK_END)
+    write_po(file, made, width=WIDTH, omit_header=True, sort_output=True, ignore_obsolete=True, include_lineno=False)
+    return file.getvalue()
 
 
 def faults_of(message: Message) -> Iterator[str]:
@@ -210,7 +204,7 @@ def main() -> None:
             for conflict in merge(known, read(path, code)):
                 print(f"{path}: {conflict}")
         made = update(code, known, found)
-        write(code, made)
+        path_of(code).write_bytes(as_file(code, made))
         faults = [(message, fault) for message in made if message.id for fault in faults_of(message)]
         for message, fault in faults:
             print(f"{code}: {message.id!r} {fault}")
