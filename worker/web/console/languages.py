@@ -85,6 +85,8 @@ class Language:
 
     def number(self, value: float, spec: str = ",") -> str:
         """A number, grouped; `spec` as Python's formats have it."""
+        if self.code == ENGLISH:
+            return format(value, spec)
         if spec == "," and isinstance(value, int):
             return format_decimal(value, locale=self.locale)
         symbols = {",": get_group_symbol(self.locale), ".": get_decimal_symbol(self.locale)}
