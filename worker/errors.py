@@ -80,8 +80,11 @@ class ErasedPersonError(ConflictError):
 
     def __init__(self, erased_at: datetime) -> None:
         super().__init__(
-            f"this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
-            "If they are back, make them active on the platform, or run `withdrawals person admit`."
+            text(
+                "this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
+                "If they are back, make them active on the platform, or run `withdrawals person admit`.",
+                erased_at=erased_at,
+            )
         )
 
 

@@ -12,6 +12,7 @@ from worker.ids import LARGEST
 from worker.ledger import decision_receipts, letter_lists, pruned
 from worker.ledger.pruned import Forgotten
 from worker.records import DeadLetter, describe_protection
+from worker.texts import text
 
 Row = Mapping[str, Any]
 
@@ -44,7 +45,10 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     Raises:
         NotFoundError: this organisation has no such enrolment, and nobody in it has asked for it.
     """
-    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it"
+    missing = text(
+        "there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it",
+        enrolment_id=enrolment_id,
+    )
     if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:
