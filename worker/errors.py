@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import sqlalchemy.exc
 
-from worker.texts import text
+from worker.texts import joined, text
 
 
 class WithdrawalsError(Exception):
@@ -94,10 +94,8 @@ class ErasureRefusedError(ConflictError):
     type = "erasure_refused"
 
     def __init__(self, obstacles: list[str]) -> None:
-        super().__init__(
-            "the person cannot be erased yet. Let each of these end, or close it, then try again:\n"
-            + "\n".join(f"- {one}" for one in obstacles)
-        )
+        refused = text("the person cannot be erased yet. Let each of these end, or close it, then try again:")
+        super().__init__(joined([refused, *obstacles], "\n- "))
 
 
 class PlanExpiredError(ConflictError):

@@ -164,9 +164,9 @@ def _seen_outcome(outcome: Outcome, row: Row, *, overridden: bool) -> Text:
         case Outcome.UNKNOWN_STATUS:
             return text('The service does not know its status, "{status}". It was not touched.', status=status)
         case Outcome.PATHWAY_OWNED:
-            template = "{pathway:capital} owned it (status {status}). It was not touched."
+            template = mark("{pathway:capital} owned it (status {status}). It was not touched.")
             return text(template, pathway=owner, status=status)
-    template = "{protection:capital} protected it (status {status}). It was not touched."
+    template = mark("{protection:capital} protected it (status {status}). It was not touched.")
     protection = describe_protection(row["protection_kind"], row["protected_until"])
     return text(template, protection=protection, status=status)
 
@@ -220,12 +220,7 @@ def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Se
         )
         requests.append({"at": letter.opened_at, "what": what, **number})
         if letter.closed_at is not None:
-            what = text(
-                "dead letter {letter_id} was closed: {state} ({remedy})",
-                letter_id=letter.id,
-                state=said(letter.state),
-                remedy=letter.remedy,
-            )
+            what = timeline.describe_closing(letter)
             ends.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
     return timeline.sort_by_time([*requests, *map(timeline.describe_act, acts), *ends])
 
@@ -235,16 +230,9 @@ def _describe_request(asked: Asked) -> Text:
 
 
 def _describe_what(asked: Asked) -> Text:
-    reason = asked.reason
-    if asked.kind != "withdraw":
-        return (
-            text("asked for a {kind}", kind=asked.kind)
-            if reason is None
-            else text("asked for a {kind} ({reason})", kind=asked.kind, reason=reason)
-        )
-    if asked.learner_external_id:
-        return text("asked for a withdrawal of the learner ({reason})", reason=reason)
-    return text("asked for a withdrawal ({reason})", reason=reason)
+    if asked.kind == "withdraw" and asked.learner_external_id:
+        return text("asked for a withdrawal of the learner ({reason})", reason=asked.reason)
+    return timeline.describe_request(asked.kind, asked.reason)
 
 
 def describe_door(asked: Asked) -> Text:
@@ -298,7 +286,7 @@ def _describe_state(enrolment_id: int, now: Row | None) -> Text:
     values = {"enrolment_id": enrolment_id, "series": now["series_code"], "status": said(now["status"])}
     if not now["pathway_title"]:
         return text("Enrolment {enrolment_id} (Series {series}) is {status}.", **values)
-    template = 'Enrolment {enrolment_id} (Series {series} in the Learning Pathway "{pathway}") is {status}.'
+    template = mark('Enrolment {enrolment_id} (Series {series} in the Learning Pathway "{pathway}") is {status}.')
     return text(template, pathway=now["pathway_title"], **values)
 
 

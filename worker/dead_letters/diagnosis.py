@@ -252,7 +252,7 @@ def _redrive_person(letter: DeadLetter) -> str:
         return decided
     if person["owned"] == 1:
         return joined([decided, text("A Learning Pathway owns 1 other, which becomes a dead letter.")])
-    template = "A Learning Pathway owns {count:,} others, which become dead letters."
+    template = mark("A Learning Pathway owns {count:,} others, which become dead letters.")
     return joined([decided, text(template, count=person["owned"])])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from worker.code_words import said
 from worker.records import DeadLetter, describe_protection
 from worker.rules import WITHDRAWN
-from worker.texts import Text, joined, text
+from worker.texts import Text, joined, mark, text
 
 
 def subject_of(letter: DeadLetter) -> Text:
@@ -20,7 +20,7 @@ def name_enrolment(letter: DeadLetter) -> Text:
     now = letter.evidence.get("now")
     if not now:
         return text("enrolment {enrolment_id}", enrolment_id=letter.enrolment_id)
-    template = "enrolment {enrolment_id} (Series {series})"
+    template = mark("enrolment {enrolment_id} (Series {series})")
     return text(template, enrolment_id=letter.enrolment_id, series=now["series_code"])
 
 
@@ -43,7 +43,7 @@ def describe_siblings(letter: DeadLetter) -> Text:
     )
     if len(siblings) == 1:
         return text("1 other enrolment of the learner in the pathway stays ({statuses}).", statuses=statuses)
-    template = "{count:,} other enrolments of the learner in the pathway stay ({statuses})."
+    template = mark("{count:,} other enrolments of the learner in the pathway stay ({statuses}).")
     return text(template, count=len(siblings), statuses=statuses)
 
 
@@ -53,7 +53,7 @@ def describe_others(active: list[dict[str, Any]]) -> Text:
     if len(active) == 1:
         return text("Also withdraws 1 other enrolment of the learner in the pathway: {names}.", names=names)
     if len(active) <= 5:
-        template = "Also withdraws {count:,} other enrolments of the learner in the pathway: {names}."
+        template = mark("Also withdraws {count:,} other enrolments of the learner in the pathway: {names}.")
         return text(template, count=len(active), names=names)
     return text(
         "Also withdraws {count:,} other enrolments of the learner in the pathway: {names} and {more} more.",
@@ -88,9 +88,9 @@ def describe_exhausted(letter: DeadLetter, subject: Text) -> Text:
     values = {"subject": subject, "error": _error(letter)}
     seconds = letter.evidence.get("tried_for_seconds")
     if not isinstance(seconds, int):  # nobody wrote it down
-        template = "{subject:capital} could not be decided: every attempt failed, the last with {error}"
+        template = mark("{subject:capital} could not be decided: every attempt failed, the last with {error}")
         return text(template, **values)
-    template = "{subject:capital} could not be decided: every attempt in {time} failed, the last with {error}"
+    template = mark("{subject:capital} could not be decided: every attempt in {time} failed, the last with {error}")
     return text(template, time=_say_seconds(seconds), **values)
 
 

@@ -26,7 +26,7 @@ from worker.ledger import attempts_preview, dead_letters, decision_receipts, job
 from worker.ledger.approvals import AskedFor
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
-from worker.texts import text
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -319,7 +319,7 @@ def _refuse(letter: LockedLetter, act: LetterAct) -> None:
             raise ConflictError(
                 text("dead letter {letter_id} is not open: an attempt is in flight", letter_id=letter.id)
             )
-        template = "dead letter {letter_id} is not open: it is {state}"
+        template = mark("dead letter {letter_id} is not open: it is {state}")
         raise ConflictError(text(template, letter_id=letter.id, state=said(letter.state)))
     known = acts.remedies(letter.code)
     if act not in known:

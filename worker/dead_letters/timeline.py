@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from schemas.desk import LetterInHistory
 from worker.code_words import said
 from worker.records import DeadLetter
-from worker.texts import Text, joined, text
+from worker.texts import Text, joined, plainly, text
 
 Row = Mapping[str, Any]
 
@@ -58,6 +59,20 @@ def describe_act(row: Row) -> dict[str, Any]:
     """A row of the audit as an event."""
     known = {key: row[key] for key in ("note", "job_id", "dead_letter_id")}
     return _event(row["at"], _action(row), who=row["actor"], **known)
+
+
+def describe_closing(letter: DeadLetter | LetterInHistory) -> Text:
+    """That a letter was closed, and by which remedy."""
+    values = {"state": said(letter.state), "remedy": letter.remedy}
+    return text("dead letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
+
+
+def describe_request(kind: str, reason: str | None) -> Text:
+    """What was asked for: a withdrawal with its reason, or an undo."""
+    what = text("withdrawal") if kind == "withdraw" else plainly(kind)
+    if reason is None:
+        return text("asked for a {what}", what=what)
+    return text("asked for a {what} ({reason})", what=what, reason=reason)
 
 
 def sort_by_time(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProposalError
 from worker.ledger import brake, jobs, limit_proposals
-from worker.texts import text
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -175,7 +175,7 @@ def _say_ended(found: LimitProposal) -> str:
     values = {"proposal_id": found.id, "state": said(found.state)}
     if found.decided_by is None:
         return text("proposal {proposal_id} is {state}; propose the limits again if needed", **values)
-    template = "proposal {proposal_id} is {state} by {who}; propose the limits again if needed"
+    template = mark("proposal {proposal_id} is {state} by {who}; propose the limits again if needed")
     return text(template, who=found.decided_by, **values)
 
 

@@ -174,7 +174,7 @@ def _count(columns: int) -> str:
 
 
 def _say_widths(line: int, header: int) -> str:
-    template = "the line has {columns}, the header has {header}."
+    template = texts.mark("the line has {columns}, the header has {header}.")
     return texts.text(template, columns=_count(line), header=header)
 
 
