@@ -112,6 +112,9 @@ class Language:
     def formatted(self, value: object, spec: str) -> str:
         """A value inside a sentence, with the format that its template gives it."""
         match value:
+            case Text() if spec == "capital":
+                said = self.say(value)
+                return said[:1].upper() + said[1:]
             case Text():
                 return self.inside(value) if spec == "lower" else format(self.say(value), spec)
             case int() | float() if spec and not isinstance(value, bool):
