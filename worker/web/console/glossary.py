@@ -1,9 +1,12 @@
 """The glossary: every term of the console in a sentence or two, and what each state, outcome and reason means."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, ROLES, STATUSES
+from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, ROLES, STATUSES, Entry
 from worker.texts import Text, plainly, text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -60,7 +63,7 @@ TERMS: dict[str, tuple[Text, Text]] = {
     "median": (text("Median"), text("Half of them took at most this long.")),
 }
 """By the place on the page, to which headings lead: what it is called, and what it means."""
-LISTS = {
+LISTS: dict[str, tuple[Text, Mapping[Any, Entry]]] = {
     "job-states": (text("States of jobs"), JOB_STATES),
     "outcomes": (text("Outcomes"), OUTCOMES),
     "statuses": (text("Statuses of enrolments"), STATUSES),
