@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import sqlalchemy.exc
 
-from worker.texts import text
+from worker.texts import joined, text
 
 
 class WithdrawalsError(Exception):
@@ -80,8 +80,11 @@ class ErasedPersonError(ConflictError):
 
     def __init__(self, erased_at: datetime) -> None:
         super().__init__(
-            f"this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
-            "If they are back, make them active on the platform, or run `withdrawals person admit`."
+            text(
+                "this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
+                "If they are back, make them active on the platform, or run `withdrawals person admit`.",
+                erased_at=erased_at,
+            )
         )
 
 
@@ -91,10 +94,8 @@ class ErasureRefusedError(ConflictError):
     type = "erasure_refused"
 
     def __init__(self, obstacles: list[str]) -> None:
-        super().__init__(
-            "the person cannot be erased yet. Let each of these end, or close it, then try again:\n"
-            + "\n".join(f"- {one}" for one in obstacles)
-        )
+        refused = text("the person cannot be erased yet. Let each of these end, or close it, then try again:")
+        super().__init__(joined([refused, *obstacles], "\n- "))
 
 
 class PlanExpiredError(ConflictError):

@@ -18,10 +18,12 @@ def parse_id(given: str, name: str) -> int:
     Raises:
         InvalidInputError: it is not a whole number from 1 to 9,223,372,036,854,775,807.
     """
-    text = given.strip()
-    digits = text.lstrip("0")
-    if not (text.isascii() and text.isdigit() and 0 < len(digits) < 20 and int(digits) <= LARGEST):
-        raise InvalidInputError(text("{name}: {given!r} is not a positive whole number", name=name, given=text[:40]))
+    stripped = given.strip()
+    digits = stripped.lstrip("0")
+    if not (stripped.isascii() and stripped.isdigit() and 0 < len(digits) < 20 and int(digits) <= LARGEST):
+        raise InvalidInputError(
+            text("{name}: {given!r} is not a positive whole number", name=name, given=stripped[:40])
+        )
     return int(digits)
 
 

@@ -22,8 +22,14 @@ class Text(str):
         return self
 
     def __format__(self, spec: str) -> str:
-        """As any string; `lower` is for a label inside a sentence. Other languages may keep its capital."""
-        return self.lower() if spec == "lower" else super().__format__(spec)
+        """As any string; `lower` is for a label inside a sentence, where other languages may keep its capital;
+        `capital` is for words that begin a sentence."""
+        match spec:
+            case "lower":
+                return self.lower()
+            case "capital":
+                return self[:1].upper() + self[1:]
+        return super().__format__(spec)
 
 
 def text(template: str, /, **values: object) -> Text:

@@ -15,6 +15,7 @@ from schemas.catalogue import GuardedAct
 from worker.access import approvals as asking
 from worker.access import policies, tokens
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnApprovalError
@@ -167,15 +168,7 @@ def _decide(
         if known.state == state and known.decided_by is not None and who.is_same_as(known.decided_by):
             return known
         if known.state != "pending":
-            by = f" by {known.decided_by}" if known.decided_by else ""
-            raise ConflictError(
-                text(
-                    "approval {approval_id} is {state}{by}; ask again if needed",
-                    approval_id=approval_id,
-                    state=known.state,
-                    by=by,
-                )
-            )
+            raise ConflictError(_say_ended(known))
         act(connection, found)
         if not approvals.decide(
             connection, organisation_id, approval_id, state=state, actor=who.name, note=note
@@ -201,6 +194,13 @@ def _wait_for_letters(connection: Connection, *, organisation_id: int, approval_
         dead_letters.lock_letters(connection, organisation_id, letter_ids)
 
 
+def _say_ended(known: Approval) -> str:
+    values = {"approval_id": known.id, "state": said(known.state)}
+    if known.decided_by is None:
+        return text("approval {approval_id} is {state}; ask again if needed", **values)
+    return text("approval {approval_id} is {state} by {who}; ask again if needed", who=known.decided_by, **values)
+
+
 def _refuse_own(found: AskedFor, who: Actor, act: str) -> None:
     if who.is_known_to_be(asking.requester(found)):
         raise OwnApprovalError(
@@ -210,7 +210,7 @@ def _refuse_own(found: AskedFor, who: Actor, act: str) -> None:
                 approval_id=found.approval.id,
                 requested_by=found.approval.requested_by,
                 who=who.name,
-                act=act,
+                act=said(act),
             )
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas.catalogue import LetterCode, Role
 from schemas.dead_letters import LetterAct
-from worker.errors import InvalidInputError
+from worker.errors import unknown_value
 from worker.texts import Text, text
 
 
@@ -116,4 +116,4 @@ def parse_act(given: str, *, among: tuple[LetterAct, ...] = tuple(ACTS), name: s
     for act in among:
         if act == given:
             return act
-    raise InvalidInputError(f"{name}: unknown value {given[:40]!r}. Use one of: {', '.join(among)}.")
+    raise unknown_value(name, given, among)

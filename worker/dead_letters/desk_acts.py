@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from schemas import desk as wire
 from schemas.catalogue import LetterState
 from schemas.dead_letters import LetterFilter
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
@@ -61,9 +62,9 @@ def assign(
             if letter.state in (LetterState.RESOLVED, LetterState.DISCARDED):
                 raise ConflictError(
                     text(
-                        "dead letter {id} is {state}: only an open letter has an assignee",
-                        id=letter.id,
-                        state=letter.state,
+                        "dead letter {letter_id} is {state}: only an open letter has an assignee",
+                        letter_id=letter.id,
+                        state=said(letter.state),
                     )
                 )
         return desk_acts.assign(connection, selection, assignee, part)
@@ -165,7 +166,7 @@ def _do_to_some(
         if done.matched < len(set(letter_ids)):
             there = {letter.id for letter in find_letters(connection, organisation_id, letter_ids)}
             missing = sorted(set(letter_ids) - there)
-            raise NotFoundError(text("there is no dead letter {letter} in this organisation", letter=missing[0]))
+            raise NotFoundError(text("there is no dead letter {letter_id} in this organisation", letter_id=missing[0]))
         return done
 
     done = database.run(work)

@@ -92,12 +92,12 @@ def start(
     if found.act != act:
         raise ConflictError(
             text(
-                "run {id} ({act}) is under way over the same letters; stop it first, or wait",
-                id=found.id,
+                "run {run_id} ({act}) is under way over the same letters; stop it first, or wait",
+                run_id=found.id,
                 act=found.act,
             )
         )
-    log.info("run.started", run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
+    log.info("run.started", run_run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
     return found
 
 

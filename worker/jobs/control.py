@@ -20,6 +20,7 @@ from schemas.catalogue import GuardedAct, JobState, Source
 from schemas.job_filter import ReleaseFilter
 from worker.access import approvals
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
@@ -39,11 +40,11 @@ SHOWN = 20
 """Held jobs that the preview shows."""
 
 _CANNOT_PAUSE = {
-    JobState.SCHEDULED: "it has not begun; move it (effective_at) or cancel it",
-    JobState.HELD: "it is held; an approver other than the requester can release it, or cancel it",
+    JobState.SCHEDULED: text("it has not begun; move it (effective_at) or cancel it"),
+    JobState.HELD: text("it is held; an approver other than the requester can release it, or cancel it"),
 }
-_CANNOT_MOVE = dict.fromkeys((JobState.QUEUED, JobState.PAUSED), "its time has come; pause or cancel it")
-_CANNOT_RELEASE = dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.PAUSED), "it is not held")
+_CANNOT_MOVE = dict.fromkeys((JobState.QUEUED, JobState.PAUSED), text("its time has come; pause or cancel it"))
+_CANNOT_RELEASE = dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.PAUSED), text("it is not held"))
 
 
 def pause(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
@@ -298,7 +299,12 @@ def _lock(connection: Connection, organisation_id: int, job_id: int) -> LockedJo
 
 def _refuse(job_id: int, state: JobState, refusals: Mapping[JobState, str]) -> ConflictError:
     return ConflictError(
-        text("job {job_id} is {state}: {why}", job_id=job_id, state=state, why=refusals.get(state, "it has ended"))
+        text(
+            "job {job_id} is {state}: {why}",
+            job_id=job_id,
+            state=said(state),
+            why=refusals.get(state, text("it has ended")),
+        )
     )
 
 

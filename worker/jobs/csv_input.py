@@ -72,15 +72,15 @@ def _column(name: str) -> str:
 
 
 def _count(columns: int) -> str:
-    return "1 column" if columns == 1 else f"{columns} columns"
+    return text("1 column") if columns == 1 else text("{count} columns", count=columns)
 
 
 def _read_lines(stream: IO[str]) -> Iterator[str]:
-    for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
-        if len(text) == LONGEST_LINE:
+    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
+        if len(read) == LONGEST_LINE:
             raise InvalidInputError(
                 text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
             )
-        if "\0" in text:
+        if "\0" in read:
             raise InvalidInputError(text("Line {line}: has a NUL byte, so this is not a text file.", line=line))
-        yield text
+        yield read

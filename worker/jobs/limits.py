@@ -15,10 +15,11 @@ from schemas.brake import LimitProposal, LimitRequest
 from schemas.catalogue import Role
 from worker.access.approvals import require_still_may
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProposalError
 from worker.ledger import brake, jobs, limit_proposals
-from worker.texts import text
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -157,15 +158,7 @@ def _decide(
         if found.state == state and found.decided_by is not None and who.is_same_as(found.decided_by):
             return found
         if found.state != "pending":
-            by = f" by {found.decided_by}" if found.decided_by else ""
-            raise ConflictError(
-                text(
-                    "proposal {proposal_id} is {state}{by}; propose the limits again if needed",
-                    proposal_id=proposal_id,
-                    state=found.state,
-                    by=by,
-                )
-            )
+            raise ConflictError(_say_ended(found))
         act(connection, found)
         if not limit_proposals.decide(
             connection, organisation_id, proposal_id, state=state, actor=who.name, note=note
@@ -178,6 +171,14 @@ def _decide(
     return _logged(f"limits.{state}", organisation_id, database.run(work))
 
 
+def _say_ended(found: LimitProposal) -> str:
+    values = {"proposal_id": found.id, "state": said(found.state)}
+    if found.decided_by is None:
+        return text("proposal {proposal_id} is {state}; propose the limits again if needed", **values)
+    template = mark("proposal {proposal_id} is {state} by {who}; propose the limits again if needed")
+    return text(template, who=found.decided_by, **values)
+
+
 def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: str) -> None:
     if _is_own(connection, found, who):
         raise OwnProposalError(
@@ -187,7 +188,7 @@ def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: s
                 id=found.id,
                 proposed_by=found.proposed_by,
                 who=who.name,
-                act=act,
+                act=said(act),
             )
         )
 

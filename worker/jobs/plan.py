@@ -14,6 +14,7 @@ from schemas import answers
 from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
 from worker.access.sealing import Seal
+from worker.code_words import said
 from worker.config import settings
 from worker.database import Database
 from worker.errors import (
@@ -31,7 +32,7 @@ from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
 from worker.ledger.protections import find_last
 from worker.records import Job, describe_protection
-from worker.texts import text
+from worker.texts import joined, plainly, text
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""
@@ -65,7 +66,7 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
             raise NotFoundError(text("there is no job {job_id} in this organisation", job_id=job_id))
         if job.finished_at is not None:
             raise ConflictError(
-                text("job {job_id} is {state}: nothing of it is left to plan", job_id=job_id, state=job.state)
+                text("job {job_id} is {state}: nothing of it is left to plan", job_id=job_id, state=said(job.state))
             )
         if job.reason is None:
             raise ConflictError(
@@ -100,7 +101,7 @@ def open_plan(organisation_id: int, reason: str | None, selection: Selection, pl
         raise PlanMismatchError(
             text(
                 "the plan was made for another {different}; plan this one and look at it",
-                different=" and ".join(different),
+                different=joined(map(plainly, different), " and "),
             )
         )
     return Planned(found["outcomes"])

@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs import show
@@ -108,7 +109,7 @@ def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
             text(
                 "job {job_id} has work left ({state}); wait until it has ended, or cancel it first",
                 job_id=job_id,
-                state=found.state,
+                state=said(found.state),
             )
         )
-    show.require_kept(connection, organisation_id, job_id, "so it cannot be undone")
+    show.require_kept(connection, organisation_id, job_id, text("so it cannot be undone"))

@@ -34,7 +34,7 @@ def list_outcomes(
     """
     found = outcomes.list_outcomes(connection, organisation_id, job_id, outcome=outcome, after=after, limit=limit)
     # Asked afterwards: whoever sees that a row is gone sees that the job is on record as pruned.
-    require_kept(connection, organisation_id, job_id, "so they cannot be listed")
+    require_kept(connection, organisation_id, job_id, text("so they cannot be listed"))
     return found
 
 

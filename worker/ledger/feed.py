@@ -192,7 +192,7 @@ def _list_entries(connection: Connection, organisation_id: int, after: Place | N
     room = limit
     for row in rows:
         if chosen and row.position != chosen[-1].position + 1:
-            raise _gone("what follows this place was deleted")
+            raise _gone(texts.text("what follows this place was deleted"))
         if room <= 0:
             break
         chosen.append(row)
@@ -204,14 +204,14 @@ def _check_place(connection: Connection, organisation_id: int, after: Place, row
     """What of these entries is still to be read, if the feed is the one in which the place was found."""
     if after.position == 0:
         if rows and rows[0].position != 1:
-            raise _gone("what follows this place was deleted")
+            raise _gone(texts.text("what follows this place was deleted"))
         return rows
     if not rows or rows[0].position != after.position:
         if not rows and after.position > find_end(connection, organisation_id).position:
-            raise _gone("the database was restored, and this place is not in its feed")
-        raise _gone("what follows this place was deleted")
+            raise _gone(texts.text("the database was restored, and this place is not in its feed"))
+        raise _gone(texts.text("what follows this place was deleted"))
     if _microseconds(rows[0].at) != after.at:
-        raise _gone("the database was restored, and this place was in another feed")
+        raise _gone(texts.text("the database was restored, and this place was in another feed"))
     return rows if after.enrolment_id else rows[1:]
 
 

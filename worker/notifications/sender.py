@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Connection
 
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
@@ -98,7 +99,7 @@ def retry(database: Database, *, organisation_id: int, message_id: int, actor: s
             text(
                 "message {message_id} is {state}: only one that has failed is tried again",
                 message_id=message_id,
-                state=found.state,
+                state=said(found.state),
             )
         )
     return found

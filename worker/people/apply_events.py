@@ -29,7 +29,7 @@ from worker.people.newest_events import (
 from worker.records import ArrivedEvent, DeactivationPolicy
 from worker.texts import text
 
-REUSED = "this key was used before, for another request; use a new key for a new request"
+REUSED = text("this key was used before, for another request; use a new key for a new request")
 
 IGNORED = EventResult(ReceiptStatus.IGNORED)
 

@@ -15,6 +15,7 @@ from schemas.protections import Protection, ProtectionPolicy, ProtectionRequest
 from worker.access import approvals, erased
 from worker.access.approvals import Wanted
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs.calendar import effective_time
@@ -103,13 +104,7 @@ def lift_approved(connection: Connection, organisation_id: int, asked: AskedFor,
     for one in (requester, by):
         found = _lock_to_lift(connection, organisation_id, protection_id, one)
     if found.state != "live":
-        raise ConflictError(
-            text(
-                "protection {protection_id} is lifted by {lifted_by}; it protects nothing any more",
-                protection_id=protection_id,
-                lifted_by=found.lifted_by,
-            )
-        )
+        raise ConflictError(_say_ended(found))
     _lift(connection, organisation_id, protection_id, requester, asked.approval.reason or "")
 
 
@@ -121,15 +116,7 @@ def _lock_to_lift(connection: Connection, organisation_id: int, protection_id: i
     if (found.state, found.lifted_by) == ("lifted", who.name):
         return found
     if found.state != "live":
-        by = f" by {found.lifted_by}" if found.lifted_by else ""
-        raise ConflictError(
-            text(
-                "protection {protection_id} is {state}{by}; it protects nothing any more",
-                protection_id=protection_id,
-                state=found.state,
-                by=by,
-            )
-        )
+        raise ConflictError(_say_ended(found))
     maker = protections.find_makers(connection, [protection_id]).get(protection_id)
     if who.is_known_to_be(Actor(found.made_by, maker)):
         raise OwnProtectionError(
@@ -142,6 +129,15 @@ def _lock_to_lift(connection: Connection, organisation_id: int, protection_id: i
             )
         )
     return found
+
+
+def _say_ended(found: Protection) -> str:
+    values = {"protection_id": found.id, "state": said(found.state)}
+    if found.lifted_by is None:
+        return text("protection {protection_id} is {state}; it protects nothing any more", **values)
+    return text(
+        "protection {protection_id} is {state} by {who}; it protects nothing any more", who=found.lifted_by, **values
+    )
 
 
 def _ask_to_lift(

@@ -11,9 +11,9 @@ from worker.texts import text
 from worker.webhooks import safe_post
 
 API_KEYS = {
-    "hibob": "the service user's id and token, with a colon between",
-    "personio": "the API client's id and secret, with a colon between",
-    "finch": "the access token of the connection",
+    "hibob": text("the service user's id and token, with a colon between"),
+    "personio": text("the API client's id and secret, with a colon between"),
+    "finch": text("the access token of the connection"),
 }
 """The kinds whose API is asked about each event, and what their key is."""
 
@@ -40,7 +40,7 @@ def check_api(settings: Settings, kind: str, key: str | None, url: str | None) -
         try:
             safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
         except InvalidInputError as refused:
-            raise InvalidInputError(text("api_{refused}", refused=refused)) from None
+            raise InvalidInputError(text("api_{fault}", fault=refused.args[0])) from None
     return source_seal(settings).seal(key.encode()), url.rstrip("/") if url else None
 
 

@@ -14,14 +14,18 @@ from worker.ledger.series_library import CountedSeries
 from worker.texts import text
 
 
-def find_period(connection: Connection, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter) -> Period:
+def find_period(
+    connection: Connection, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter, *, name: str = "withdrawn"
+) -> Period:
     """The period that a filter gives. A day starts and ends in the organisation's time zone.
+
+    `name`: of its days, for the messages about the withdrawals of a filter.
 
     Raises:
         InvalidInputError: the period ends before it starts, or a day is too far away.
     """
     if isinstance(wanted, EnrolmentFilter):
-        return _period(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
+        return _period(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, name)
     return _period(connection, organisation_id, wanted.decided_from, wanted.decided_to, "decided")
 
 
@@ -51,11 +55,9 @@ def _period(
         if first == date.min:
             raise InvalidInputError(text("{name}_from: that date is too far away", name=name))
         first -= timedelta(days=1)  # the end of the day before
-    try:
-        begin = effective_time(connection, organisation_id, first)
-        end = effective_time(connection, organisation_id, last)
-    except InvalidInputError as error:
-        raise InvalidInputError(str(error).replace("effective_at", f"{name}_from, {name}_to")) from None
+    field = f"{name}_from, {name}_to"
+    begin = effective_time(connection, organisation_id, first, field=field)
+    end = effective_time(connection, organisation_id, last, field=field)
     if begin is not None and end is not None and begin >= end:
         raise InvalidInputError(text("{name}_to: is not after {name}_from", name=name))
     return Period(begin, end)

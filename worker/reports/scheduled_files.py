@@ -23,7 +23,7 @@ from worker.reports import exports, schedules
 from worker.reports.exports import ExportAbandoned
 from worker.reports.formats import Format
 from worker.reports.reader import ReportReader
-from worker.texts import text
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ def _end_if_it_must(connection: Connection, claimed: ClaimedFile) -> bool:
         return False
     organisation_id, schedule_id = claimed.organisation_id, claimed.schedule_id
     schedule = report_schedules.lock(connection, organisation_id, schedule_id)
-    because = schedules.why_ended(connection, schedule) if schedule is not None else "The schedule has ended."
+    because = schedules.why_ended(connection, schedule) if schedule is not None else mark("The schedule has ended.")
     if because is None:
         return True
     report_files.set_failed(connection, claimed, because)

@@ -17,7 +17,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, members, report_files, report_schedules, series_library
 from worker.ledger.report_schedules import ScheduleRecord
-from worker.texts import text
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -164,7 +164,7 @@ def why_ended(connection: Connection, schedule: ScheduleRecord) -> str | None:
             require_still_may(connection, schedule.organisation_id, who, role, of=f"schedule {schedule.id}")
             _require_member(connection, schedule.organisation_id, who, role)
     except ConflictError:
-        return "Whoever scheduled it may not do so any more."
+        return mark("Whoever scheduled it may not do so any more.")
     return None
 
 

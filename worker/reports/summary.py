@@ -61,10 +61,7 @@ def compare(database: Database, organisation_id: int, wanted: ComparisonFilter) 
 def _other_period(connection: Connection, organisation_id: int, wanted: ComparisonFilter, period: Period) -> Period:
     if wanted.compare_from is not None or wanted.compare_to is not None:
         chosen = EnrolmentFilter(withdrawn_from=wanted.compare_from, withdrawn_to=wanted.compare_to)
-        try:
-            return find_period(connection, organisation_id, chosen)
-        except InvalidInputError as error:
-            raise InvalidInputError(str(error).replace("withdrawn_", "compare_")) from None
+        return find_period(connection, organisation_id, chosen, name="compare")
     if period.begin is None:
         raise InvalidInputError(text("withdrawn_from: is needed to compare with the period before"))
     now = jobs.database_now(connection)

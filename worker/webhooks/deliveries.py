@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
@@ -96,7 +97,7 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
             text(
                 "delivery {delivery_id} is {state}: it is on its way, or its webhook is disabled",
                 delivery_id=delivery_id,
-                state=found.state,
+                state=said(found.state),
             )
         )
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from worker.errors import InvalidInputError
 from worker.jobs.files.text import MOST_COLUMNS
-from worker.texts import text
+from worker.texts import mark, text
 
 ENROLMENT, LEARNER, EXTERNAL_ID, EMAIL, SERIES, PATHWAY, REASON, PROBLEM = (
     "enrolment_id", "learner", "learner_external_id", "email", "series_code", "pathway", "reason", "problem"
@@ -133,15 +133,18 @@ def _choose(column: str, places: Sequence[int], header: Sequence[str]) -> int | 
 
 
 def _missing(line: int, header: Sequence[str], columns: Columns) -> str:
-    found = f"Found: {','.join(header)[:100]}."
     if SERIES in columns.at:
-        return (
-            f"Line {line}: the header has no column `{EXTERNAL_ID}` or `{EMAIL}`, which goes with `{SERIES}`. {found}"
+        template = mark(
+            "Line {line}: the header has no column `{external_id}` or `{email}`, which goes with `{series}`. "
+            "Found: {found}."
         )
-    return (
-        f"Line {line}: the header has no column `{ENROLMENT}`. {found} "
-        f"Name the enrolments by `{ENROLMENT}`, or by `{EXTERNAL_ID}` or `{EMAIL}` together with `{SERIES}`."
-    )
+    else:
+        template = mark(
+            "Line {line}: the header has no column `{enrolment}`. Found: {found}. Name the enrolments by "
+            "`{enrolment}`, or by `{external_id}` or `{email}` together with `{series}`."
+        )
+    names = {"enrolment": ENROLMENT, "external_id": EXTERNAL_ID, "email": EMAIL, "series": SERIES}
+    return text(template, line=line, found=",".join(header)[:100], **names)
 
 
 def is_formula(value: str) -> bool:

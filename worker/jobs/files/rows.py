@@ -131,9 +131,7 @@ class Parser:
 
     def _row(self, line: int, cells: list[str]) -> Asked | FileFault:
         if len(cells) != self._width:
-            return FileFault(
-                line=line, column=None, message=f"the line has {_count(len(cells))}, the header has {self._width}."
-            )
+            return FileFault(line=line, column=None, message=_say_widths(len(cells), self._width))
         if self._id is not None and (not self._lookup or cells[self._id].strip()):
             return self._by_id(line, cells[self._id])
         return self._by_learner(line, cells)
@@ -143,22 +141,25 @@ class Parser:
             return Asked(line, found)
         try:
             return Asked(line, parse_id(cell, names.ENROLMENT))
-        except InvalidInputError as error:
-            column, _, message = str(error).partition(": ")
-            return FileFault(line=line, column=column, message=message)
+        except InvalidInputError:
+            message = texts.text("{given!r} is not a positive whole number", given=cell.strip()[:40])
+            return FileFault(line=line, column=names.ENROLMENT, message=message)
 
     def _by_learner(self, line: int, cells: list[str]) -> Asked | FileFault:
         found = {name: self._cell(name, place, cells) for name, place in self._lookup}
         for name, value in found.items():
             if value is not None and len(value) > _LONGEST.get(name, _LONGEST_CELL):
                 return FileFault(
-                    line=line, column=name, message=f"is longer than {_LONGEST.get(name, _LONGEST_CELL)} characters."
+                    line=line,
+                    column=name,
+                    message=texts.text("is longer than {most} characters.", most=_LONGEST.get(name, _LONGEST_CELL)),
                 )
         external_id, email, learner, series, pathway = found.values()
         if external_id is None and email is None and learner is None:
-            return FileFault(line=line, column="learner", message="is missing: give the external id or the e-mail.")
+            message = texts.text("is missing: give the external id or the e-mail.")
+            return FileFault(line=line, column="learner", message=message)
         if series is None:
-            return FileFault(line=line, column=names.SERIES, message="is missing.")
+            return FileFault(line=line, column=names.SERIES, message=texts.text("is missing."))
         return Asked(line, None, external_id, email, learner, series, pathway)
 
     def _cell(self, name: str, place: int | None, cells: list[str]) -> str | None:
@@ -169,7 +170,12 @@ class Parser:
 
 
 def _count(columns: int) -> str:
-    return "1 column" if columns == 1 else f"{columns:,} columns"
+    return texts.text("1 column") if columns == 1 else texts.text("{count:,} columns", count=columns)
+
+
+def _say_widths(line: int, header: int) -> str:
+    template = texts.mark("the line has {columns}, the header has {header}.")
+    return texts.text(template, columns=_count(line), header=header)
 
 
 @contextmanager

@@ -273,15 +273,15 @@ def _find_batch(connection: Connection, organisation_id: int, options: Options, 
         )
     if found.cancelled is not None:
         raise ConflictError(
-            text("batch: job {cancelled} was cancelled. Send the file without a batch.", cancelled=found.cancelled)
+            text("batch: job {job_id} was cancelled. Send the file without a batch.", job_id=found.cancelled)
         )
     if found.pruned is not None:
-        raise ConflictError(text("batch: job {pruned} was pruned. Send the file without a batch.", pruned=found.pruned))
+        raise ConflictError(text("batch: job {job_id} was pruned. Send the file without a batch.", job_id=found.pruned))
     if found.reason != reason:
         raise InvalidInputError(
             text(
-                "batch: job {id} has the reason {reason}. A batch has one reason (rule 5).",
-                id=found.id,
+                "batch: job {job_id} has the reason {reason}. A batch has one reason (rule 5).",
+                job_id=found.id,
                 reason=found.reason,
             )
         )

@@ -85,6 +85,8 @@ class Language:
 
     def number(self, value: float, spec: str = ",") -> str:
         """A number, grouped; `spec` as Python's formats have it."""
+        if self.code == ENGLISH:
+            return format(value, spec)
         if spec == "," and isinstance(value, int):
             return format_decimal(value, locale=self.locale)
         symbols = {",": get_group_symbol(self.locale), ".": get_decimal_symbol(self.locale)}
@@ -110,6 +112,9 @@ class Language:
     def formatted(self, value: object, spec: str) -> str:
         """A value inside a sentence, with the format that its template gives it."""
         match value:
+            case Text() if spec == "capital":
+                said = self.say(value)
+                return said[:1].upper() + said[1:]
             case Text():
                 return self.inside(value) if spec == "lower" else format(self.say(value), spec)
             case int() | float() if spec and not isinstance(value, bool):
