@@ -59,7 +59,7 @@ def _in_templates() -> Iterator[Found]:
     for path in sorted((HERE / "templates").glob("*.html")):
         tree = found.parse(path.read_text())
         for _, function, given in extract_from_ast(tree, babel_style=False):
-            words = [word for word in ((given,) if isinstance(given, str) else given) if word is not None]
+            words = [word for word in ((given,) if isinstance(given, str) else given or ()) if word is not None]
             if len(words) < 1 + function.endswith("pgettext") + ("ng" in function or "np" in function):
                 continue  # its words are in a variable, which is marked where it is made
             context = words.pop(0) if function.endswith("pgettext") else None
@@ -165,7 +165,7 @@ def faults_of(message: Message) -> Iterator[str]:
     if not _is_translated(message):
         yield "is not translated"
         return
-    forms = [message.string] if isinstance(message.string, str) else list(message.string)
+    forms = [message.string] if isinstance(message.string, str) else list(message.string or ())
     english = [message.id] if isinstance(message.id, str) else list(message.id)
     if message.fuzzy:
         yield "is fuzzy"

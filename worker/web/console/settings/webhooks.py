@@ -48,7 +48,7 @@ def create(
     chosen = events or []
     try:
         if not chosen:
-            raise InvalidInputError("events: tick at least one")
+            raise InvalidInputError(text("events: tick at least one"))
         wanted = parse(EndpointRequest, url=url.strip(), events=chosen)
         made = endpoints.create(
             view.database,
