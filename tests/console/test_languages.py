@@ -54,6 +54,7 @@ def test_a_page_is_german_with_its_dates_numbers_errors_and_messages(
     assert '<html lang="de">' in page
     assert "In Bearbeitung" in page, "the label of a code"
     assert f"Einschreibung {enrolment}" in page
+    assert ">0,0 %" in page, "the progress"
     assert f"{language('de').day(datetime.now(UTC))}, " in page, "28. Nov. 2026, 14:05"
     refused = person.post(f"/console/enrolments/{enrolment}/withdraw", 422, reason="", key="one")
     assert "Wählen Sie einen Grund." in refused.text
