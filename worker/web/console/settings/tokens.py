@@ -39,7 +39,7 @@ def create(
     typed = {"name": name, "role": role, "member": member}
     try:
         if not role:
-            raise InvalidInputError("role: choose one")
+            raise InvalidInputError(text("role: choose one"))
         wanted = parse(TokenRequest, name=name, role=role, member_id=parse_choice(member, "member"))
         made = tokens.create(
             view.database,
