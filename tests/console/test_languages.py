@@ -76,6 +76,7 @@ def test_a_page_is_german_with_its_dates_numbers_errors_and_messages(
     person.post("/console/language", 303, language="en")
     assert f"Enrolment {enrolment}" in person.get(f"/console/enrolments/{enrolment}")
 
+
 def test_the_api_stays_english_whatever_the_caller_speaks(client: TestClient, token: MakeToken, world: World) -> None:
     answer = client.get(
         "/v1/jobs/4711", headers={"Authorization": f"Bearer {token('viewer')}", "Accept-Language": GERMAN}
