@@ -18,7 +18,7 @@ _WORDS = frozenset(
         *(mark("pending"), mark("approved"), mark("rejected"), mark("expired")),
         *(mark("live"), mark("lifted"), mark("ended")),
         # of messages and deliveries
-        *(mark("waiting"), mark("sent"), mark("delivered"), mark("failed"), mark("skipped")),
+        *(mark("due"), mark("sending"), mark("delivered"), mark("failed")),
         # what somebody does with an approval
         *(mark("approve"), mark("reject")),
     }

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, STATUSES, Entry
 from schemas.search import Found, FoundKind, SearchAnswer
-from worker import texts
 from worker.database import Database
 from worker.ids import LARGEST
 from worker.ledger import enrolment_search, findable, job_lists, letter_lists, person_history
 from worker.ledger.findable import LEARNER, SERIES, FoundLearner, FoundSeries
 from worker.search.words import MOST_WORDS, fold, is_found, keys_of_parts, keys_of_whole, split, words_of
 from worker.texts import Text, joined, plainly
+from worker.texts import text as say
 
 LONGEST = 200
 """Characters of a search that are looked at."""
@@ -166,10 +166,8 @@ def _jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) 
         Found(
             kind=FoundKind.JOB,
             id=job.id,
-            title=texts.text("Job {job} · {title}", job=job.id, title=job.title),
-            detail=texts.text(
-                "{state}, {day:%Y-%m-%d}", state=plainly(JOB_STATES[job.state].label), day=job.created_at
-            ),
+            title=say("Job {job} · {title}", job=job.id, title=job.title),
+            detail=say("{state}, {day:%Y-%m-%d}", state=plainly(JOB_STATES[job.state].label), day=job.created_at),
         )
         for job in found
         if job is not None
@@ -177,19 +175,19 @@ def _jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) 
 
 
 def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> list[Found]:
-    def say(state: Text, enrolment_id: int | None) -> Text:
+    def state_of(state: Text, enrolment_id: int | None) -> Text:
         if enrolment_id is None:
             return state
-        return texts.text("{state}, enrolment {enrolment_id}", state=state, enrolment_id=enrolment_id)
+        return say("{state}, enrolment {enrolment_id}", state=state, enrolment_id=enrolment_id)
 
     return [
         Found(
             kind=FoundKind.DEAD_LETTER,
             id=letter.id,
-            title=texts.text(
+            title=say(
                 "Dead letter {letter_id} · {code}", letter_id=letter.id, code=plainly(LETTER_CODES[letter.code].label)
             ),
-            detail=say(plainly(LETTER_STATES[letter.state].label), letter.enrolment_id),
+            detail=state_of(plainly(LETTER_STATES[letter.state].label), letter.enrolment_id),
         )
         for letter in letter_lists.find_letters(connection, organisation_id, letter_ids)
     ]
@@ -198,12 +196,12 @@ def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[
 def _enrolment(found: enrolment_search.EnrolmentDetails) -> Found:
     known: dict[str, Entry] = {str(status): entry for status, entry in STATUSES.items()}
     status = plainly(known[found.status].label) if found.status in known else found.status
-    title = texts.text("Enrolment {enrolment_id} · {series}", enrolment_id=found.id, series=found.series_title)
+    title = say("Enrolment {enrolment_id} · {series}", enrolment_id=found.id, series=found.series_title)
     return Found(kind=FoundKind.ENROLMENT, id=found.id, title=title, detail=status)
 
 
 def _learner(found: FoundLearner) -> Found:
-    activity = "" if found.active else texts.text("inactive")
+    activity = "" if found.active else say("inactive")
     parts = [found.external_id if found.display_name else "", found.email or "", activity]
     return Found(
         kind=FoundKind.LEARNER,

@@ -8,7 +8,6 @@ from typing import IO, NamedTuple
 
 from schemas.answers import FileFault
 from schemas.jobs import MAX_FILE_IDS
-from worker import texts
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.jobs.files import columns as names
@@ -16,6 +15,8 @@ from worker.jobs.files import text, workbook
 from worker.jobs.files.columns import Columns
 from worker.jobs.files.faults import Faults, unguarded
 from worker.jobs.files.text import Broken, Layout
+from worker.texts import mark
+from worker.texts import text as say
 
 _LONGEST = {names.EMAIL: 320, names.LEARNER: 320}
 _LONGEST_CELL = 255
@@ -71,7 +72,7 @@ class Table:
         next(read, None)
         for count, row in enumerate(read, start=1):
             if count > MAX_FILE_IDS:
-                raise InvalidInputError(texts.text("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
+                raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
             yield row
 
 
@@ -142,7 +143,7 @@ class Parser:
         try:
             return Asked(line, parse_id(cell, names.ENROLMENT))
         except InvalidInputError:
-            message = texts.text("{given!r} is not a positive whole number", given=cell.strip()[:40])
+            message = say("{given!r} is not a positive whole number", given=cell.strip()[:40])
             return FileFault(line=line, column=names.ENROLMENT, message=message)
 
     def _by_learner(self, line: int, cells: list[str]) -> Asked | FileFault:
@@ -152,14 +153,14 @@ class Parser:
                 return FileFault(
                     line=line,
                     column=name,
-                    message=texts.text("is longer than {most} characters.", most=_LONGEST.get(name, _LONGEST_CELL)),
+                    message=say("is longer than {most} characters.", most=_LONGEST.get(name, _LONGEST_CELL)),
                 )
         external_id, email, learner, series, pathway = found.values()
         if external_id is None and email is None and learner is None:
-            message = texts.text("is missing: give the external id or the e-mail.")
+            message = say("is missing: give the external id or the e-mail.")
             return FileFault(line=line, column="learner", message=message)
         if series is None:
-            return FileFault(line=line, column=names.SERIES, message=texts.text("is missing."))
+            return FileFault(line=line, column=names.SERIES, message=say("is missing."))
         return Asked(line, None, external_id, email, learner, series, pathway)
 
     def _cell(self, name: str, place: int | None, cells: list[str]) -> str | None:
@@ -170,12 +171,12 @@ class Parser:
 
 
 def _count(columns: int) -> str:
-    return texts.text("1 column") if columns == 1 else texts.text("{count:,} columns", count=columns)
+    return say("1 column") if columns == 1 else say("{count:,} columns", count=columns)
 
 
 def _say_widths(line: int, header: int) -> str:
-    template = texts.mark("the line has {columns}, the header has {header}.")
-    return texts.text(template, columns=_count(line), header=header)
+    template = mark("the line has {columns}, the header has {header}.")
+    return say(template, columns=_count(line), header=header)
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def _table(kind: str, stream: IO[bytes]) -> Table:
     layout = text.read_layout(stream, names.count_known) if kind == "csv" else Layout("utf-8", ",", False)
     header = next(text.read_rows(stream, layout), None)
     if header is None:
-        raise InvalidInputError(texts.text("The file is empty. It needs a header and at least one row."))
+        raise InvalidInputError(say("The file is empty. It needs a header and at least one row."))
     if isinstance(header, Broken):
-        raise InvalidInputError(texts.text("Line {line}: {why}", line=header.line, why=header.why))
+        raise InvalidInputError(say("Line {line}: {why}", line=header.line, why=header.why))
     return Table(kind, stream, layout, names.read_header(*header))
