@@ -18,6 +18,7 @@ from .catalogue import (
     describe,
 )
 from .desk import Diagnosis, Event, Recommendation
+from .sentences import Sentence
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class Job(BaseModel):
     open_dead_letters: int
     idempotency_key: str
     held_because: str | None = Field(None, description="While it is held: `brake` or `policy`.")
-    held_why: str | None = Field(None, description="While it is held: the reason as a sentence.")
+    held_why: Sentence | None = Field(None, description="While it is held: the reason as a sentence.")
     brake: dict[str, Any] | None = Field(None, description="The figures of the brake that held it.")
     file_name: str | None = Field(None, description="Of the file that it came as.")
     reinstates: int | None = Field(None, description="The job that this one takes back.")
@@ -62,7 +63,7 @@ class PlanSample(BaseModel):
     enrolment_id: int
     series_title: str | None
     pathway_title: str | None
-    protection: str | None = Field(None, description="What protects it, and until when; null: nothing does.")
+    protection: Sentence | None = Field(None, description="What protects it, and until when; null: nothing does.")
 
 
 class Plan(BaseModel):
@@ -89,7 +90,7 @@ class FileFault(BaseModel):
 
     line: int
     column: str | None = Field(description="Null if it is the row as a whole.")
-    message: str
+    message: Sentence
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from .catalogue import GUARDED_ACTS, GuardedAct, Source, describe
 from .jobs import Note, Request
+from .sentences import Sentence
 
 State = Literal["pending", "approved", "rejected", "withdrawn", "expired"]
 BY_SOURCE = (GuardedAct.RELEASE, GuardedAct.OVERRIDE, GuardedAct.CASCADE, GuardedAct.WITHDRAW)
@@ -45,8 +46,8 @@ class Waiting(BaseModel):
 
     kind: Literal["approval", "limits", "job"]
     id: int = Field(description="Of the approval, the proposal or the job.")
-    what: str = Field(description="What it is about, in a line.")
-    consequence: str = Field(description="What approving or releasing it will do.")
+    what: Sentence = Field(description="What it is about, in a line.")
+    consequence: Sentence = Field(description="What approving or releasing it will do.")
     size: int | None = Field(description="Learners; null where it has no size.")
     reason: str | None
     requested_by: str

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from .control import BrakeSetting
 from .jobs import Note, Request
+from .sentences import Sentence
 
 
 class LimitRequest(BrakeSetting):
@@ -67,8 +68,8 @@ class BrakeForecast(BaseModel):
     room_at: datetime | None = Field(
         description="If it holds the job: when the window has room for it, if nothing else is admitted; null: never."
     )
-    why: str = Field(description="The figures as a sentence.")
-    way_on: str | None = Field(description="If it holds the job: what can be done.")
+    why: Sentence = Field(description="The figures as a sentence.")
+    way_on: Sentence | None = Field(description="If it holds the job: what can be done.")
 
 
 class BrakeLimits(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from .dead_letters import NOBODY, LetterFilter
 from .jobs import Note, Request, Storable
+from .sentences import Sentence
 
 
 def _a_name(value: str) -> str:
@@ -75,7 +76,7 @@ class Group(BaseModel):
 
     fingerprint: str
     code: str
-    sentence: Annotated[str, Field(description="What happened to all of them.")]
+    sentence: Annotated[Sentence, Field(description="What happened to all of them.")]
     count: Annotated[int, Field(description="Above `counted_to`: more than that. The states, then, are at least.")]
     states: Annotated[dict[str, int], Field(description="How many are in which state.")]
     overdue: int
@@ -126,7 +127,7 @@ class Event(BaseModel):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     at: datetime
-    what: str
+    what: Sentence
     who: str | None = None
     note: str | None = None
     job_id: int | None = None
@@ -159,17 +160,17 @@ class Recommendation(BaseModel):
     """The remedy that fits what the platform shows now. A person decides."""
 
     remedy: str
-    reason: str
+    reason: Sentence
 
 
 class Diagnosis(BaseModel):
     """A dead letter explained to support."""
 
-    sentence: Annotated[str, Field(description="What happened and why.")]
-    next: Annotated[str | None, Field(description="What another attempt would find now.")] = None
+    sentence: Annotated[Sentence, Field(description="What happened and why.")]
+    next: Annotated[Sentence | None, Field(description="What another attempt would find now.")] = None
     seen_then: dict[str, Any] = {}
     seen_now: dict[str, Any] | None = None
-    changed: Annotated[list[str], Field(description="What has changed between then and now.")] = []
+    changed: Annotated[list[Sentence], Field(description="What has changed between then and now.")] = []
     request: Asked | None = None
     shared_by: Annotated[
         int | None,
@@ -181,7 +182,7 @@ class Rule(BaseModel):
     """The rule of the domain that decided (DESIGN.md, section 1)."""
 
     number: int
-    sentence: str
+    sentence: Sentence
 
 
 class Decision(BaseModel):
@@ -193,7 +194,7 @@ class Decision(BaseModel):
         Field(description="`decided`, `waiting`, `cancelled`, `superseded` or `failed`."),
     ]
     outcome: str | None = None
-    sentence: str
+    sentence: Sentence
     rule: Rule | None = None
     seen: Annotated[dict[str, Any] | None, Field(description="Status and pathway, under the lock.")] = None
     decided_at: datetime | None = None
@@ -207,7 +208,7 @@ class LetterInHistory(BaseModel):
     id: int
     code: str
     state: str
-    sentence: str
+    sentence: Sentence
     assignee: str | None
     opened_at: datetime
     closed_at: datetime | None
@@ -219,7 +220,7 @@ class EnrolmentHistory(BaseModel):
     """A decision receipt: every request for an enrolment, the rule that decided, what happened since."""
 
     enrolment_id: int
-    summary: str
+    summary: Sentence
     now: Annotated[
         dict[str, Any] | None, Field(description="The enrolment as the platform has it; null: there is none.")
     ]

@@ -4,6 +4,8 @@ from datetime import date, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .sentences import Sentence
+
 
 class Kept(BaseModel):
     """Rows of one kind, and for how long they are kept."""
@@ -14,7 +16,7 @@ class Kept(BaseModel):
         description="The kind: `jobs`, `receipts`, `rosters`, `audit`, `events`, `deliveries`, "
         "`report_files`, `letters`."
     )
-    sentence: str = Field(description="Which rows these are.")
+    sentence: Sentence = Field(description="Which rows these are.")
     days: int | None = Field(description="Null: for ever.")
     setting: str = Field(description="The setting of the service that says so.")
 

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .sentences import Sentence
+
 
 class FoundKind(StrEnum):
     """What can be found, in the order in which it is shown."""
@@ -22,8 +24,8 @@ class Found(BaseModel):
 
     kind: FoundKind
     id: int = Field(description="Of a learner or Series: the platform's id.")
-    title: str
-    detail: str = Field(description="What else says which one it is; may be empty.")
+    title: Sentence
+    detail: Sentence = Field(description="What else says which one it is; may be empty.")
     learner_external_id: str | None = Field(None, description="Of a learner.")
 
 

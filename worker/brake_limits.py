@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker.texts import Text, text
+
 SeriesOf = Mapping[int, int]
 """The learners of each Series whom a job withdraws."""
 
@@ -56,16 +58,17 @@ def part_figures(part: str, *, learners: int, before: int, limit: int, hours: in
     return {"part": part, "learners": learners, "before": before, "population": 0, **window}
 
 
-def explain(figures: dict[str, Any]) -> str:
+def explain(figures: dict[str, Any]) -> Text:
     """The brake's figures as a sentence."""
     if "part" in figures:
-        return (
-            f"its learners ({figures['learners']:,}) and those of {figures['part']} in the last {figures['hours']:,} "
-            f"hours ({figures['before']:,}) are more than {figures['floor']:,}, which the policies allow for it."
+        return text(
+            "its learners ({learners:,}) and those of {part} in the last {hours:,} hours ({before:,}) are more than "
+            "{floor:,}, which the policies allow for it.",
+            **figures,
         )
-    found = {name: f"{figures[name]:,}" for name in ("learners", "before", "population", "floor", "hours")}
-    limit = max(figures["floor"], int(figures["share"] * figures["population"]))
-    return (
-        f"its learners ({found['learners']}) and those of the last {found['hours']} hours ({found['before']}) are more "
-        f"than {limit:,}, the larger of {found['floor']} and {figures['share']:.4g} of {found['population']} learners."
+    return text(
+        "its learners ({learners:,}) and those of the last {hours:,} hours ({before:,}) are more than {limit:,}, the "
+        "larger of {floor:,} and {share:.4g} of {population:,} learners.",
+        limit=max(figures["floor"], int(figures["share"] * figures["population"])),
+        **{name: figures[name] for name in ("learners", "before", "population", "floor", "share", "hours")},
     )

@@ -14,6 +14,8 @@ from typing import Any
 import psycopg
 import sqlalchemy.exc
 
+from worker.texts import joined, text
+
 
 class WithdrawalsError(Exception):
     """An error with a message for the person who caused it; shown without a traceback."""
@@ -31,7 +33,14 @@ class InvalidInputError(WithdrawalsError):
 
 def unknown_value(field: str, given: str, allowed: Iterable[str]) -> InvalidInputError:
     """The error for a value that is not on a closed list."""
-    return InvalidInputError(f"{field}: unknown value {given[:40]!r}. Use one of: {', '.join(allowed)}.")
+    return InvalidInputError(
+        text(
+            "{field}: unknown value {given!r}. Use one of: {allowed}.",
+            field=field,
+            given=given[:40],
+            allowed=", ".join(allowed),
+        )
+    )
 
 
 class NotFoundError(WithdrawalsError):
@@ -71,8 +80,11 @@ class ErasedPersonError(ConflictError):
 
     def __init__(self, erased_at: datetime) -> None:
         super().__init__(
-            f"this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
-            "If they are back, make them active on the platform, or run `withdrawals person admit`."
+            text(
+                "this person was erased at their own request on {erased_at:%Y-%m-%d}, so nothing is stored about them. "
+                "If they are back, make them active on the platform, or run `withdrawals person admit`.",
+                erased_at=erased_at,
+            )
         )
 
 
@@ -82,10 +94,8 @@ class ErasureRefusedError(ConflictError):
     type = "erasure_refused"
 
     def __init__(self, obstacles: list[str]) -> None:
-        super().__init__(
-            "the person cannot be erased yet. Let each of these end, or close it, then try again:\n"
-            + "\n".join(f"- {one}" for one in obstacles)
-        )
+        refused = text("the person cannot be erased yet. Let each of these end, or close it, then try again:")
+        super().__init__(joined([refused, *obstacles], "\n- "))
 
 
 class PlanExpiredError(ConflictError):

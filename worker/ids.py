@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 LARGEST = 2**63 - 1
 """PostgreSQL's largest `bigint`."""
@@ -17,10 +18,12 @@ def parse_id(given: str, name: str) -> int:
     Raises:
         InvalidInputError: it is not a whole number from 1 to 9,223,372,036,854,775,807.
     """
-    text = given.strip()
-    digits = text.lstrip("0")
-    if not (text.isascii() and text.isdigit() and 0 < len(digits) < 20 and int(digits) <= LARGEST):
-        raise InvalidInputError(f"{name}: {text[:40]!r} is not a positive whole number")
+    stripped = given.strip()
+    digits = stripped.lstrip("0")
+    if not (stripped.isascii() and stripped.isdigit() and 0 < len(digits) < 20 and int(digits) <= LARGEST):
+        raise InvalidInputError(
+            text("{name}: {given!r} is not a positive whole number", name=name, given=stripped[:40])
+        )
     return int(digits)
 
 
@@ -57,5 +60,5 @@ def next_cursor(items: Sequence[Any], limit: int, *keys: str) -> str | None:
 
 def _cursor_id(given: str) -> int:
     if not (given.isascii() and given.isdigit() and len(given) < 20 and 0 < int(given) <= LARGEST):
-        raise InvalidInputError("cursor: not a cursor of this list. Leave it out to start at the first page.")
+        raise InvalidInputError(text("cursor: not a cursor of this list. Leave it out to start at the first page."))
     return int(given)

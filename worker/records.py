@@ -7,6 +7,7 @@ from uuid import UUID
 
 from schemas.catalogue import JobState, LetterCode, LetterState, Source
 from worker.brake_limits import explain
+from worker.texts import Text, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +47,36 @@ class Job:
     """Of the one Series that it is about; None: of several, or not known."""
 
     @property
-    def title(self) -> str:
+    def title(self) -> Text:
         """What it is about, in a line. It names no person."""
-        enrolments = "1 enrolment" if self.accepted == 1 else f"{self.accepted:,} enrolments"
+        one = self.accepted == 1
+        enrolments = text("1 enrolment") if one else text("{count:,} enrolments", count=self.accepted)
         if self.kind == "reinstate":
-            return f"Undo job {self.reinstates} · {enrolments}"
+            return text("Undo job {job} · {enrolments}", job=self.reinstates, enrolments=enrolments)
         if self.learner_external_id is not None:
-            return "Withdraw all that a learner is enrolled in"
+            return text("Withdraw all that a learner is enrolled in")
         if self.source == Source.SUPPORT:
-            return f"Withdraw what the pathway owns · {enrolments}"
+            return text("Withdraw what the pathway owns · {enrolments}", enrolments=enrolments)
         if self.series_title is not None:
-            return f"Withdraw {self.series_title} · {enrolments}"
-        return f"Withdraw {enrolments}" + (" from a file" if self.file_name else "")
+            return text("Withdraw {series} · {enrolments}", series=self.series_title, enrolments=enrolments)
+        if self.file_name:
+            return text("Withdraw {enrolments} from a file", enrolments=enrolments)
+        return text("Withdraw {enrolments}", enrolments=enrolments)
 
     @property
-    def held_why(self) -> str | None:
+    def held_why(self) -> Text | None:
         """Why it waits for a second person, as a sentence."""
         if self.held_because is None:
             return None
-        then = "An approver other than the requester can release it."
         if self.brake is None:
-            return f"Held because its source lets a second person decide. {then}"
-        return f"Held by the brake: {explain(self.brake)} {then}"
+            return text(
+                "Held because its source lets a second person decide. An approver other than the requester can "
+                "release it."
+            )
+        return text(
+            "Held by the brake: {figures} An approver other than the requester can release it.",
+            figures=explain(self.brake),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +152,14 @@ class Subject:
     """Whether the policies limit what is withdrawn from one Series."""
 
 
-def describe_protection(kind: str | None, until: str | None) -> str:
+def describe_protection(kind: str | None, until: str | None) -> Text:
     """`a legal hold until 2027-01-31 23:00Z`, as a part of a sentence. `until`: RFC 3339; None: without an end."""
-    name = {"legal_hold": "a legal hold", "exemption": "an exemption"}.get(kind or "", "a protection")
+    known = {"legal_hold": text("a legal hold"), "exemption": text("an exemption")}
+    name = known.get(kind or "", text("a protection"))
     if until is None:
-        return f"{name} without an end"
-    return f"{name} until {datetime.fromisoformat(until).astimezone(UTC):%Y-%m-%d %H:%M}Z"
+        return text("{protection} without an end", protection=name)
+    end = datetime.fromisoformat(until).astimezone(UTC)
+    return text("{protection} until {until:%Y-%m-%d %H:%M}Z", protection=name, until=end)
 
 
 @dataclass(frozen=True, slots=True)

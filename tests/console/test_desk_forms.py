@@ -140,7 +140,7 @@ def test_a_run_that_halts_says_why_and_can_be_stopped(
     begun = mia.post("/console/dead-letters/act", act="redrive", expected="4", canary="1", note="try").headers[
         "location"
     ]
-    assert "A few of each cause go first" in mia.get(begun).text
+    assert "The trial batch of each cause is tried first" in mia.get(begun).text
     assert mia.post(f"{begun}/stop").headers["location"] == begun
     stopped = mia.get(begun).text
     assert ("Somebody stopped it" in stopped, "Show those that still match" in stopped) == (True, True)
@@ -184,8 +184,8 @@ def test_another_organisations_letters_and_runs_are_as_if_they_did_not_exist(
     made(world)
     person("operator").post("/console/dead-letters/act", act="redrive", expected="2")
     stranger = person("approver", organisation_id=world.organisation("Other"))
-    assert "There are no dead letters" in stranger.get("/console/dead-letters").text
-    assert "There are no dead letters" in stranger.get("/console/dead-letters/groups").text
+    assert "Nothing needs attention." in stranger.get("/console/dead-letters").text
+    assert "Nothing needs attention." in stranger.get("/console/dead-letters/groups").text
     assert "There are no runs yet" in stranger.get("/console/runs").text
     for theirs, none in (
         (f"/console/dead-letters/{letter}", "/console/dead-letters/99999"),
@@ -258,11 +258,11 @@ def test_a_number_that_is_not_counted_to_its_end_says_so(
     viewer = person("viewer")
     listed, causes = (viewer.get(f"/console/dead-letters{page}").text for page in ("", "/groups"))
     figures = re.findall(r"<strong>(?:<a[^>]*>)?([^<]+)(?:</a>)?</strong><span>([^<]+)</span>", listed)
-    assert figures == [("4+", "open"), ("2+", "overdue"), ("4+", "without an assignee")]
+    assert figures == [("4+", "open"), ("2+", "overdue"), ("4+", "unassigned")]
     assert re.findall(r"More than 2 letters|2\+ overdue", listed) == ["More than 2 letters", "2+ overdue"]
-    assert re.search(r'aria-label="2\+ open letters like letter 1">2\+<', listed)
+    assert re.search(r'aria-label="2\+ open letters with the same cause as letter 1">2\+<', listed)
     assert ("More than 4 letters" in causes, len(re.findall(r'<td class="num"[^>]*>2\+</td>', causes))) == (True, 2)
-    assert "<strong>4+</strong> open dead letters" in viewer.get("/console").text
+    assert "<strong>4+</strong> open letters" in viewer.get("/console").text
     assert "2+ open letters" in viewer.get("/console/dead-letters/1").text
 
 

@@ -14,7 +14,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
 ) -> None:
     letter, enrolment = one_owned(db, world, environment)
     page = sign_in("approver", name="mia")
-    page.get_by_role("link", name="Dead letters", exact=True).click()
+    page.get_by_role("link", name="Needs attention", exact=True).click()
     says(page, f"Anna {NASTY}")
     accessible(page)
     page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
@@ -43,7 +43,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     says(page, f"Agreed with its owner. {NASTY}")
     says(page, "on the command line")
     accessible(page)
-    page.get_by_role("link", name="Dead letters", exact=True).click()
+    page.get_by_role("link", name="Needs attention", exact=True).click()
     expect(page.get_by_role("region", name="Letters", exact=True).get_by_text("Resolved")).to_be_visible()
     assert_balanced(db)
 
@@ -64,7 +64,7 @@ def test_a_thousand_letters_are_redriven_with_preview_and_canary(
     says(page, "1,000 letters: 1,000 would be withdrawn.")
     accessible(page)
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
-    page.get_by_label("Go first").fill("5")
+    page.get_by_label("Trial batch").fill("5")
     page.get_by_label("Letters a second").fill("1000")
     page.get_by_label("Number of enrolments").fill("1,000")
     page.get_by_role("button", name="Try 1,000 letters again").click()

@@ -102,6 +102,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/settings/policies": [""],
         "/console/settings/retention": [""],
         "/console/system": [""],
+        "/console/glossary": [""],
         "/console/views": [""],
         "/console/views/{view_id}": [f"/{kept_view.id}"],
         "/console/series": ["", "?q=nothing-is-called-so"],

@@ -67,8 +67,8 @@ def test_a_phone_opens_the_menu_without_a_script_and_a_page_is_light(sign_in: Si
     places = page.get_by_role("navigation", name="Main")
     expect(places).to_be_hidden()
     page.get_by_role("button", name="Menu").press("Enter")
-    places.get_by_role("link", name="Dead letters").click()
-    page.get_by_role("heading", name="Dead letters", exact=True).wait_for()
+    places.get_by_role("link", name="Needs attention").click()
+    page.get_by_role("heading", name="Needs attention", exact=True).wait_for()
     expect(places).to_be_hidden()
     loaded: list[int] = []
     page.on("response", lambda answer: loaded.append(len(answer.body())))

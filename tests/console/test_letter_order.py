@@ -57,6 +57,6 @@ def test_keys_lead_through_letters_but_not_while_somebody_types(sign_in: SignIn,
     page.wait_for_url(f"**{LETTERS}/{second}?code=poison")
     page.get_by_label("New note").press_sequentially("kj")
     expect(page.get_by_label("New note")).to_have_value("kj")
-    page.get_by_role("heading", name=f"Dead letter {second}").click()
+    page.get_by_role("heading", name=f"Letter {second}").click()
     page.keyboard.press("k")
     page.wait_for_url(f"**{LETTERS}/{first}?code=poison")

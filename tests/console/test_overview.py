@@ -57,7 +57,7 @@ def test_the_overview_speaks_to_administrators_and_the_system_page_to_engineers(
     needs = page.get_by_role("region", name="Needs a person").get_by_role("listitem")
     expect(needs).to_have_count(3)
     expect(needs.nth(0)).to_contain_text(f"1 waits for a second person {held.title}")
-    expect(needs.nth(1)).to_contain_text("1 overdue dead letter")
+    expect(needs.nth(1)).to_contain_text("1 overdue letter")
     expect(needs.nth(2)).to_contain_text("Owned by a pathway: 1, the oldest 60 days ago")
     week = page.get_by_role("region", name="The last 7 days")
     assert week.locator(".figure").all_text_contents() == ["1withdrawn", "0reinstated", "2jobs"]

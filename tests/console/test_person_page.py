@@ -37,7 +37,7 @@ def test_a_learner_is_protected_and_the_protection_lifted_on_their_page(
     decide_due(db, environment)
     bea = Person(client, secrets["bea"])
     shown = bea.get(page)
-    for text in ("Inactive", "Protected", "user.deactivated was applied", "“returns in spring”", "Dead letters"):
+    for text in ("Inactive", "Protected", "user.deactivated was applied", "“returns in spring”", "Letters"):
         assert text in shown
     assert "nothing withdraws this enrolment" in bea.get(f"/console/enrolments/{two}")
 

@@ -19,6 +19,7 @@ from worker.database import Database
 from worker.jobs.reinstate import reinstate
 from worker.reports import lists, scheduled_files
 from worker.web.console import charts
+from worker.web.console.languages import language
 
 MARKUP = "<img src=x onerror=alert(1)>"
 
@@ -172,9 +173,12 @@ def test_reports_are_for_who_is_signed_in_and_of_one_organisation(
 
 
 def test_what_stands_in_a_chart_is_text_and_nothing_in_it_runs() -> None:
+    english = language("en")
     for drawn in (
-        charts.stacked_columns([MARKUP, "b"], {MARKUP: [1, 2], '"><script>': [0, 1]}, alt=f'"{MARKUP}'),
-        charts.horizontal_bars({MARKUP: 12, "b": 0}, alt=f'"{MARKUP}'),
+        charts.stacked_columns(
+            [MARKUP, "b"], {MARKUP: [1, 2], '"><script>': [0, 1]}, language=english, alt=f'"{MARKUP}'
+        ),
+        charts.horizontal_bars({MARKUP: 12, "b": 0}, language=english, alt=f'"{MARKUP}'),
     ):
         assert not re.search(r"<(?!/?(svg|g|rect|path|text|a|title)\b)|\sstyle=|\son\w+=\"|\sid=", drawn), drawn
         assert "&lt;img src=x" in drawn

@@ -9,7 +9,7 @@ from tests.world import World
 from worker.access import memory, tokens
 from worker.database import Database
 from worker.ledger import sessions as ledger
-from worker.web.console.render import _environment
+from worker.web.console.render import environment
 from worker.web.console.view import COOKIE
 
 
@@ -115,8 +115,8 @@ def test_pages_have_security_headers_and_no_inline_code(client: TestClient, toke
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert page.headers["cache-control"] == "no-store"
-    for template in _environment().list_templates():
-        source, _, _ = _environment().loader.get_source(_environment(), template)  # type: ignore[union-attr]
+    for template in environment().list_templates():
+        source, _, _ = environment().loader.get_source(environment(), template)  # type: ignore[union-attr]
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=|\|\s*safe", source), template
     kept = client.get(re.search(r'href="(/console/static/console.css[^"]*)"', page.text)[1])  # type: ignore[index]
     assert "immutable" in kept.headers["cache-control"]

@@ -4,6 +4,7 @@ import pytest
 
 from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, SOURCES, STATUSES, Outcome
 from worker.web.console import words
+from worker.web.console.languages import language
 
 LISTS = (REASONS, SOURCES, STATUSES, OUTCOMES, JOB_STATES, LETTER_CODES, LETTER_STATES)
 
@@ -25,4 +26,6 @@ def test_each_outcome_is_explained(outcome: Outcome) -> None:
 
 
 def test_a_code_inside_a_sentence_becomes_its_label() -> None:
-    assert words.plain("now in_progress, not pathway_owned_by") == "now In Progress, not pathway_owned_by"
+    assert (
+        words.plain("now in_progress, not pathway_owned_by", language("en")) == "now In Progress, not pathway_owned_by"
+    )

@@ -21,6 +21,7 @@ from worker.config import settings
 from worker.errors import ConflictError, SecondPersonNeededError
 from worker.ledger import acts_alone, approvals, brake, jobs, sessions, tokens
 from worker.ledger.approvals import AskedFor
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -136,7 +137,11 @@ def require_still_may(connection: Connection, organisation_id: int, who: Actor, 
         may = not roles or any(role.includes(needed_role) for role in roles)
     if not may:
         raise ConflictError(
-            f"{of} was asked for by {who.name}, who may not ask for it any more; reject it, and ask again if needed"
+            text(
+                "{subject} was asked for by {who}, who may not ask for it any more; reject it, and ask again if needed",
+                subject=of,
+                who=who.name,
+            )
         )
 
 
@@ -154,11 +159,19 @@ def needed(asked: Approval) -> SecondPersonNeededError:
     """How an act is refused that waits as an approval."""
     log.info("approval.asked", approval_id=asked.id, act=asked.act)
     return SecondPersonNeededError(
-        f"nothing is done yet: this needs a second person (its size is {asked.size:,}, one person alone may do "
-        f"{asked.alone_up_to:,} within the brake's window). Approval {asked.id}, asked for by {asked.requested_by}, "
-        f"waits until {asked.expires_at:%Y-%m-%d %H:%M}Z. Another approver can approve or reject it on the page "
-        f"/console/approvals/{asked.id}, by /v1/approvals/{asked.id}, or with `withdrawals approvals`. "
-        f"Approving it does this: {asked.consequence}",
+        text(
+            "nothing is done yet: this needs a second person (its size is {size:,}, one person alone may do "
+            "{alone_up_to:,} within the brake's window). Approval {approval_id}, asked for by {requested_by}, "
+            "waits until {expires_at:%Y-%m-%d %H:%M}Z. Another approver can approve or reject it on the page "
+            "/console/approvals/{approval_id}, by /v1/approvals/{approval_id}, or with `withdrawals approvals`. "
+            "Approving it does this: {consequence}",
+            size=asked.size,
+            alone_up_to=asked.alone_up_to,
+            approval_id=asked.id,
+            requested_by=asked.requested_by,
+            expires_at=asked.expires_at,
+            consequence=asked.consequence,
+        ),
         approval=asked.model_dump(mode="json"),
     )
 

@@ -18,6 +18,7 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import approvals, jobs
 from worker.ledger.approvals import AskedFor
+from worker.texts import Text, joined, plainly, text
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,9 @@ def set_approved(connection: Connection, organisation_id: int, asked: AskedFor, 
     """
     before = approvals.read_rules(connection, organisation_id)
     if before != asked.arguments["before"]:
-        raise ConflictError("the policies have changed since this was asked for; reject it, and ask again if needed")
+        raise ConflictError(
+            text("the policies have changed since this was asked for; reject it, and ask again if needed")
+        )
     rules = asked.arguments["rules"]
     _write(connection, organisation_id, before, rules, asking.requester(asked), asked.approval.reason)
 
@@ -94,12 +97,16 @@ def _set(
         before = approvals.read_rules(connection, organisation_id)
         rules = changed(before)
         if rules == before:
-            raise InvalidInputError("rules: these are the rules already. Nothing was changed.")
+            raise InvalidInputError(text("rules: these are the rules already. Nothing was changed."))
         waiting = approvals.find_pending(connection, organisation_id, GuardedAct.POLICIES)
         if waiting is not None and waiting.arguments["rules"] != rules:
             raise ConflictError(
-                f"approval {waiting.approval.id} by {waiting.approval.requested_by} waits with other rules: "
-                "it is approved, rejected or withdrawn first"
+                text(
+                    "approval {approval_id} by {requested_by} waits with other rules: it is approved, rejected "
+                    "or withdrawn first",
+                    approval_id=waiting.approval.id,
+                    requested_by=waiting.approval.requested_by,
+                )
             )
         arguments = {"rules": rules, "before": before}
         change = Wanted(GuardedAct.POLICIES, "policies", _describe_change(rules), arguments, note)
@@ -120,44 +127,52 @@ def _write(
     asking.audit(connection, organisation_id, who, "policies.set", note, before=before, after=rules)
 
 
-def _describe_change(rules: Rules) -> str:
+def _describe_change(rules: Rules) -> Text:
     if not rules:
-        return "Every act follows the default again."
-    described = map(describe_rule, map(Rule.model_validate, rules))
-    return "From then on: " + "; ".join(described) + ". Any other act follows the default."
+        return text("Every act follows the default again.")
+    described = joined(map(describe_rule, map(Rule.model_validate, rules)), "; ")
+    return text("From then on: {rules}. Any other act follows the default.", rules=described)
 
 
-def describe_difference(before: Rules, after: Rules) -> str:
+def describe_difference(before: Rules, after: Rules) -> Text:
     """What a change of the rules has changed, with the labels that people know."""
     old, new = ([Rule.model_validate(rule) for rule in rules] for rules in (before, after))
     still = {(rule.act, rule.source) for rule in new}
-    said = [f"{_label(rule.act, rule.source)}: {describe_size(rule)}" for rule in new if rule not in old]
+    said = [
+        text("{act}: {size}", act=_label(rule.act, rule.source), size=describe_size(rule))
+        for rule in new
+        if rule not in old
+    ]
     said += [
-        f"{_label(rule.act, rule.source)}: follows the default again"
+        text("{act}: follows the default again", act=_label(rule.act, rule.source))
         for rule in old
         if (rule.act, rule.source) not in still
     ]
-    return "; ".join(said) or "the same rules in another order"
+    return joined(said, "; ") if said else text("the same rules in another order")
 
 
-def describe_rule(rule: Rule | ShownRule) -> str:
+def describe_rule(rule: Rule | ShownRule) -> Text:
     """A rule in words: `override from hr: alone up to 10 learners`."""
-    of = f"{rule.act}" + (f" from {rule.source}" if rule.source else "")
-    return f"{of}: {describe_size(rule)}"
+    if rule.source:
+        return text("{act} from {source}: {size}", act=rule.act, source=rule.source, size=describe_size(rule))
+    return text("{act}: {size}", act=rule.act, size=describe_size(rule))
 
 
-def describe_size(rule: Rule | ShownRule) -> str:
+def describe_size(rule: Rule | ShownRule) -> Text:
     """How much a rule lets one person do alone, in words."""
     if rule.act in HELD:
-        limit = "no limit but the brake's own"
-        return limit if rule.alone_up_to is None else f"held past {rule.alone_up_to:,} learners in the brake's window"
+        if rule.alone_up_to is None:
+            return text("no limit but the brake's own")
+        return text("held past {count:,} learners in the brake's window", count=rule.alone_up_to)
     if rule.alone_up_to is None:
-        return "never needs a second person"
+        return text("never needs a second person")
     if rule.alone_up_to == 0:
-        return "always needs a second person"
-    unit = "learner" + ("" if rule.alone_up_to == 1 else "s")
-    return f"one person alone up to {rule.alone_up_to:,} {unit}"
+        return text("always needs a second person")
+    if rule.alone_up_to == 1:
+        return text("one person alone up to 1 learner")
+    return text("one person alone up to {count:,} learners", count=rule.alone_up_to)
 
 
-def _label(act: GuardedAct, source: Source | None) -> str:
-    return GUARDED_ACTS[act].label + (f" from {SOURCES[source].label}" if source else "")
+def _label(act: GuardedAct, source: Source | None) -> Text:
+    label = plainly(GUARDED_ACTS[act].label)
+    return text("{act} from {source}", act=label, source=plainly(SOURCES[source].label)) if source else label

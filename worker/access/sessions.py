@@ -24,6 +24,7 @@ from worker.ledger import jobs, members, sessions
 from worker.ledger import tokens as ledger
 from worker.ledger.sessions import Holder, OpenSession
 from worker.ledger.tokens import Token
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +90,13 @@ def sign_in(database: Database, presented: str, *, limits: Limits, browser: str 
     if token is None:
         return None
     if not token.role.includes(Role.VIEWER):
-        raise ForbiddenError(f"The console needs the role {Role.VIEWER}. This token has the role {token.role}.")
+        raise ForbiddenError(
+            text(
+                "The console needs the role {needed}. This token has the role {role}.",
+                needed=Role.VIEWER,
+                role=token.role,
+            )
+        )
     return _open_for(database, token, limits, browser)
 
 
@@ -225,7 +232,7 @@ def end(
         own = token_id is None and member_id is None
         own = own or (found is not None and (found.token_id, found.member_id) == (token_id, member_id))
         if found is None or not own or not sessions.delete_by_id(connection, session_id):
-            raise NotFoundError(f"there is no session {session_id} in this organisation")
+            raise NotFoundError(text("there is no session {session_id} in this organisation", session_id=session_id))
         holder = found.name if found.member_id is None else member_actor(found.name, found.member_id)
         detail = json.dumps({"session": session_id, "of": holder})
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="session.end", detail=detail)

@@ -24,6 +24,7 @@ from worker.ledger import approvals, jobs, members, tokens
 from worker.ledger.approvals import AskedFor
 from worker.ledger.members import Member
 from worker.ledger.tokens import Token
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +71,7 @@ def create(
     """
     name = unicodedata.normalize("NFKC", name).strip()  # no two look alike: nobody can pass for another person
     if not name or len(name) > 100 or not name.isprintable():
-        raise InvalidInputError("name: must have 1 to 100 printable characters")
+        raise InvalidInputError(text("name: must have 1 to 100 printable characters"))
     if role not in list(Role):
         raise unknown_value("role", role, Role)
     selector, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
@@ -121,7 +122,13 @@ def _ask_if_limited(
     asked = ask_if_needed(connection, organisation_id, wanted, who)
     found = asked and approvals.find(connection, organisation_id, asked.id)
     if found and found.arguments["selector"] != new["selector"]:  # else the answer to the first commit was lost
-        raise ConflictError(f"name: approval {found.approval.id} waits for a token {new['name']!r} already.")
+        raise ConflictError(
+            text(
+                "name: approval {approval_id} waits for a token {name!r} already.",
+                approval_id=found.approval.id,
+                name=new["name"],
+            )
+        )
     return asked
 
 
@@ -140,7 +147,7 @@ def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], w
         known = tokens.find(connection, new["selector"])
         if known is not None:  # the answer to the first commit was lost
             return known[0]
-        raise ConflictError(f"name: a token {name!r} exists. Revoke it first, or choose another name.")
+        raise ConflictError(text("name: a token {name!r} exists. Revoke it first, or choose another name.", name=name))
     detail = json.dumps({"name": name, "role": role, **({"of": of} if of else {})})
     jobs.audit(
         connection,
@@ -156,11 +163,13 @@ def _insert(connection: Connection, organisation_id: int, new: dict[str, Any], w
 def _member(connection: Connection, organisation_id: int, member_id: int, who: Actor) -> str:
     found = members.find(connection, organisation_id, member_id)
     if found is None:
-        raise NotFoundError(f"there is no member {member_id} in this organisation")
+        raise NotFoundError(text("there is no member {member_id} in this organisation", member_id=member_id))
     if not may_make_for(found, who):
         raise InvalidInputError(
-            "member_id: you see the token that you make, so that it cannot count as somebody else. Only "
-            "`withdrawals tokens create --member` makes one for another member."
+            text(
+                "member_id: you see the token that you make, so that it cannot count as somebody else. Only "
+                "`withdrawals tokens create --member` makes one for another member."
+            )
         )
     return member_actor(found.name, found.id)
 
@@ -181,7 +190,7 @@ def revoke(database: Database, *, organisation_id: int, token_id: int, actor: st
     def work(connection: Connection) -> Token:
         token = tokens.revoke(connection, organisation_id, token_id)
         if token is None:
-            raise NotFoundError(f"there is no token {token_id} in this organisation")
+            raise NotFoundError(text("there is no token {token_id} in this organisation", token_id=token_id))
         detail = json.dumps({"name": token.name, "id": token.id})
         jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="token.revoke", detail=detail)
         return token

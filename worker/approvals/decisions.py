@@ -15,6 +15,7 @@ from schemas.catalogue import GuardedAct
 from worker.access import approvals as asking
 from worker.access import policies, tokens
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnApprovalError
@@ -22,6 +23,7 @@ from worker.jobs import releases
 from worker.ledger import approvals, dead_letters, jobs, limit_proposals, waiting
 from worker.ledger.approvals import AskedFor
 from worker.people import protections
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,7 @@ def reject(database: Database, *, organisation_id: int, approval_id: int, who: A
         NotFoundError, OwnApprovalError, ConflictError: as `approve`.
     """
     if not note.strip():
-        raise InvalidInputError("note: a rejection needs a note that says why.")
+        raise InvalidInputError(text("note: a rejection needs a note that says why."))
     refuse = partial(_refuse_own, who=who, act="reject")
     return _decide(database, organisation_id, approval_id, who, "rejected", note, lambda _, found: refuse(found))
 
@@ -88,7 +90,11 @@ def withdraw(database: Database, *, organisation_id: int, approval_id: int, who:
     def act(_: Connection, found: AskedFor) -> None:
         if not who.is_known_to_be(asking.requester(found)):
             raise ConflictError(
-                f"approval {approval_id} was asked for by {found.approval.requested_by}; reject it, with the reason"
+                text(
+                    "approval {approval_id} was asked for by {requested_by}; reject it, with the reason",
+                    approval_id=approval_id,
+                    requested_by=found.approval.requested_by,
+                )
             )
 
     return _decide(database, organisation_id, approval_id, who, "withdrawn", None, act)
@@ -162,13 +168,12 @@ def _decide(
         if known.state == state and known.decided_by is not None and who.is_same_as(known.decided_by):
             return known
         if known.state != "pending":
-            by = f" by {known.decided_by}" if known.decided_by else ""
-            raise ConflictError(f"approval {approval_id} is {known.state}{by}; ask again if needed")
+            raise ConflictError(_say_ended(known))
         act(connection, found)
         if not approvals.decide(
             connection, organisation_id, approval_id, state=state, actor=who.name, note=note
         ):  # it has expired while `act` went on; what that wrote is rolled back
-            raise ConflictError(f"approval {approval_id} is expired; ask again if needed")
+            raise ConflictError(text("approval {approval_id} is expired; ask again if needed", approval_id=approval_id))
         detail = {"approval": approval_id, "act": known.act, "subject": known.subject}
         asking.audit(connection, organisation_id, who, f"approval.{_VERBS[state]}", note, **detail)
         return _find(connection, organisation_id, approval_id).approval
@@ -189,16 +194,29 @@ def _wait_for_letters(connection: Connection, *, organisation_id: int, approval_
         dead_letters.lock_letters(connection, organisation_id, letter_ids)
 
 
+def _say_ended(known: Approval) -> str:
+    values = {"approval_id": known.id, "state": said(known.state)}
+    if known.decided_by is None:
+        return text("approval {approval_id} is {state}; ask again if needed", **values)
+    return text("approval {approval_id} is {state} by {who}; ask again if needed", who=known.decided_by, **values)
+
+
 def _refuse_own(found: AskedFor, who: Actor, act: str) -> None:
     if who.is_known_to_be(asking.requester(found)):
         raise OwnApprovalError(
-            f"approval {found.approval.id} was asked for by {found.approval.requested_by}, and {who.name} is not a "
-            f"second person; another approver can {act} it"
+            text(
+                "approval {approval_id} was asked for by {requested_by}, and {who} is not a second person; "
+                "another approver can {act} it",
+                approval_id=found.approval.id,
+                requested_by=found.approval.requested_by,
+                who=who.name,
+                act=said(act),
+            )
         )
 
 
 def _find(connection: Connection, organisation_id: int, approval_id: int) -> AskedFor:
     found = approvals.find(connection, organisation_id, approval_id)
     if found is None:
-        raise NotFoundError(f"there is no approval {approval_id} in this organisation")
+        raise NotFoundError(text("there is no approval {approval_id} in this organisation", approval_id=approval_id))
     return found

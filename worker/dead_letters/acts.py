@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 from schemas.catalogue import LetterCode, Role
 from schemas.dead_letters import LetterAct
-from worker.errors import InvalidInputError
+from worker.errors import unknown_value
+from worker.texts import Text, text
 
 
 @dataclass(frozen=True, slots=True)
 class ActEntry:
     """The words for an act, who may do it, and what goes with it."""
 
-    label: str
-    summary: str
+    label: Text
+    summary: Text
     """What it does, in a few words after the label."""
-    done: str
+    done: Text
     """The sentence that a person sees after it."""
     role: Role = Role.OPERATOR
     makes_attempt: bool = False
@@ -27,30 +28,34 @@ class ActEntry:
 
 
 ACTS: dict[LetterAct, ActEntry] = {
-    LetterAct.REDRIVE: ActEntry("Redrive", "try again", "The attempt has been queued.", makes_attempt=True),
+    LetterAct.REDRIVE: ActEntry(
+        text("Redrive"), text("try again"), text("The attempt has been queued."), makes_attempt=True
+    ),
     LetterAct.OVERRIDE: ActEntry(
-        "Override",
-        "withdraw although a pathway owns it",
-        "The withdrawal has been queued.",
+        text("Override"),
+        text("withdraw although a pathway owns it"),
+        text("The withdrawal has been queued."),
         Role.APPROVER,
         makes_attempt=True,
         is_resolution=True,
     ),
     LetterAct.CASCADE: ActEntry(
-        "Cascade",
-        "withdraw with the pathway's others",
-        "The withdrawals have been queued.",
+        text("Cascade"),
+        text("withdraw with the pathway's others"),
+        text("The withdrawals have been queued."),
         Role.APPROVER,
         makes_attempt=True,
         is_resolution=True,
     ),
     LetterAct.KEEP: ActEntry(
-        "Keep",
-        "close; the enrolments stay",
-        "The letter is closed. The enrolment stays as it is.",
+        text("Keep"),
+        text("close; the enrolments stay"),
+        text("The letter is closed. The enrolment stays as it is."),
         is_resolution=True,
     ),
-    LetterAct.DISCARD: ActEntry("Discard", "close without an answer", "The letter is closed without an answer."),
+    LetterAct.DISCARD: ActEntry(
+        text("Discard"), text("close without an answer"), text("The letter is closed without an answer.")
+    ),
 }
 
 ATTEMPTS = tuple(act for act, entry in ACTS.items() if entry.makes_attempt)
@@ -58,39 +63,41 @@ ATTEMPTS = tuple(act for act, entry in ACTS.items() if entry.makes_attempt)
 RESOLUTIONS = tuple(act for act, entry in ACTS.items() if entry.is_resolution)
 """Acts that `resolve` takes; each needs a note."""
 
-_DISCARD = "Closes the letter without an answer. What was not done stays undone."
-_KEEP = "Closes the letter. The enrolment stays as it is."
+_DISCARD = text("Closes the letter without an answer. What was not done stays undone.")
+_KEEP = text("Closes the letter. The enrolment stays as it is.")
 _ANY_CODE = {
-    LetterAct.REDRIVE: "Tries again. If there is nothing left to do, this resolves the letter.",
+    LetterAct.REDRIVE: text("Tries again. If there is nothing left to do, this resolves the letter."),
     LetterAct.DISCARD: _DISCARD,
 }
-_BY_CODE: dict[LetterCode, dict[LetterAct, str]] = {
+_BY_CODE: dict[LetterCode, dict[LetterAct, Text]] = {
     LetterCode.PATHWAY_OWNED: {
         LetterAct.OVERRIDE: (
-            "Withdraws this enrolment although a Learning Pathway owns it. The pathway's other enrolments stay."
+            text("Withdraws this enrolment although a Learning Pathway owns it. The pathway's other enrolments stay.")
         ),
-        LetterAct.CASCADE: "Withdraws this enrolment and the learner's other active ones in the pathway.",
+        LetterAct.CASCADE: text("Withdraws this enrolment and the learner's other active ones in the pathway."),
         LetterAct.KEEP: _KEEP,
-        LetterAct.REDRIVE: "Tries again. Withdraws the enrolment if the pathway no longer owns it.",
+        LetterAct.REDRIVE: text("Tries again. Withdraws the enrolment if the pathway no longer owns it."),
         LetterAct.DISCARD: _DISCARD,
     },
     LetterCode.UNKNOWN_STATUS: {
         LetterAct.KEEP: _KEEP,
-        LetterAct.REDRIVE: "Tries again. Withdraws the enrolment if the platform now shows a known status.",
+        LetterAct.REDRIVE: text("Tries again. Withdraws the enrolment if the platform now shows a known status."),
         LetterAct.DISCARD: _DISCARD,
     },
     LetterCode.PROTECTED: {
         LetterAct.KEEP: _KEEP,
-        LetterAct.REDRIVE: "Tries again. Withdraws the enrolment if nothing protects it any more.",
+        LetterAct.REDRIVE: text("Tries again. Withdraws the enrolment if nothing protects it any more."),
         LetterAct.DISCARD: _DISCARD,
     },
     LetterCode.INVALID_EVENT: {
-        LetterAct.DISCARD: "Closes the letter. After correcting the event, the sender sends it again under a new id.",
+        LetterAct.DISCARD: text(
+            "Closes the letter. After correcting the event, the sender sends it again under a new id."
+        ),
     },
 }
 
 
-def remedies(code: LetterCode) -> dict[LetterAct, str]:
+def remedies(code: LetterCode) -> dict[LetterAct, Text]:
     """The acts for a letter of a code, each with its consequence."""
     return _BY_CODE.get(code, _ANY_CODE)
 
@@ -109,4 +116,4 @@ def parse_act(given: str, *, among: tuple[LetterAct, ...] = tuple(ACTS), name: s
     for act in among:
         if act == given:
             return act
-    raise InvalidInputError(f"{name}: unknown value {given[:40]!r}. Use one of: {', '.join(among)}.")
+    raise unknown_value(name, given, among)

@@ -5,6 +5,7 @@ from typing import Any
 
 from schemas.catalogue import Outcome
 from schemas.desk import Asked, Decision, EnrolmentHistory, Event, LetterInHistory, Rule
+from worker.code_words import said
 from worker.database import Database
 from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
@@ -12,29 +13,52 @@ from worker.ids import LARGEST
 from worker.ledger import decision_receipts, letter_lists, pruned
 from worker.ledger.pruned import Forgotten
 from worker.records import DeadLetter, describe_protection
+from worker.texts import Text, joined, mark, text
 
 Row = Mapping[str, Any]
 
 RULES = {
-    Outcome.WITHDRAWN: Rule(number=2, sentence="Only an active enrolment can be withdrawn. It was active."),
-    Outcome.ALREADY_WITHDRAWN: Rule(
-        number=9, sentence="Already withdrawn is success. The first reason, time and actor stay."
+    Outcome.WITHDRAWN: Rule(
+        number=2,
+        sentence=text("Only an active enrolment can be withdrawn. It was active."),
     ),
-    Outcome.ENROLMENT_ENDED: Rule(number=2, sentence="An ended enrolment is never touched."),
-    Outcome.SUPERSEDED: Rule(number=10, sentence="A person who comes back before it is applied is not withdrawn."),
+    Outcome.ALREADY_WITHDRAWN: Rule(
+        number=9,
+        sentence=text("Already withdrawn is success. The first reason, time and actor stay."),
+    ),
+    Outcome.ENROLMENT_ENDED: Rule(
+        number=2,
+        sentence=text("An ended enrolment is never touched."),
+    ),
+    Outcome.SUPERSEDED: Rule(
+        number=10,
+        sentence=text("A person who comes back before it is applied is not withdrawn."),
+    ),
     Outcome.UNKNOWN_STATUS: Rule(
-        number=2, sentence="An unknown status is refused and shown to support. The service never guesses."
+        number=2,
+        sentence=text("An unknown status is refused and shown to support. The service never guesses."),
     ),
     Outcome.PATHWAY_OWNED: Rule(
-        number=6, sentence="An enrolment that a Learning Pathway owns is not withdrawn directly. Support decides."
+        number=6,
+        sentence=text("An enrolment that a Learning Pathway owns is not withdrawn directly. Support decides."),
     ),
     Outcome.PROTECTED: Rule(
-        number=11, sentence="Nothing withdraws an enrolment while a legal hold or an exemption protects it."
+        number=11,
+        sentence=text("Nothing withdraws an enrolment while a legal hold or an exemption protects it."),
     ),
-    Outcome.REINSTATED: Rule(number=3, sentence="Withdrawing deletes nothing, so it can be undone."),
-    Outcome.NOT_FOUND: Rule(number=9, sentence="The first check is whether the enrolment exists in this organisation."),
+    Outcome.REINSTATED: Rule(
+        number=3,
+        sentence=text("Withdrawing deletes nothing, so it can be undone."),
+    ),
+    Outcome.NOT_FOUND: Rule(
+        number=9,
+        sentence=text("The first check is whether the enrolment exists in this organisation."),
+    ),
 }
-OVERRIDE = Rule(number=6, sentence="An approver decided to withdraw the enrolment although a Learning Pathway owns it.")
+OVERRIDE = Rule(
+    number=6,
+    sentence=text("An approver decided to withdraw the enrolment although a Learning Pathway owns it."),
+)
 """The rules of the domain by the outcome that they give."""
 
 
@@ -44,7 +68,10 @@ def explain(database: Database, *, organisation_id: int, enrolment_id: int) -> E
     Raises:
         NotFoundError: this organisation has no such enrolment, and nobody in it has asked for it.
     """
-    missing = f"there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it"
+    missing = text(
+        "there is no enrolment {enrolment_id} in this organisation, and nobody has asked for it",
+        enrolment_id=enrolment_id,
+    )
     if not 0 < enrolment_id <= LARGEST:
         raise NotFoundError(missing)
     with database.begin() as connection:
@@ -96,49 +123,71 @@ def _decided(row: Row) -> Decision:
     )
 
 
-def _outcome(outcome: str, row: Row, *, overridden: bool) -> str:
-    status = row["prior_status"]
-    owner = f'the Learning Pathway "{row["pathway_title"]}"' if row["pathway_title"] else "a Learning Pathway"
-    sentences: dict[str, str] = {
-        Outcome.WITHDRAWN: f"Withdrawn: its status was {status}"
-        + (f". An approver decided this although {owner} owned it." if overridden else ", which is active."),
-        Outcome.ALREADY_WITHDRAWN: "It was already withdrawn. Nothing changed.",
-        Outcome.ENROLMENT_ENDED: f"It had ended ({status}). It was not touched.",
-        Outcome.SUPERSEDED: "The person had come back. It was not touched.",
-        Outcome.UNKNOWN_STATUS: f'The service does not know its status, "{status}". It was not touched.',
-        Outcome.PATHWAY_OWNED: f"{owner[:1].upper()}{owner[1:]} owned it (status {status}). It was not touched.",
-        Outcome.PROTECTED: f"{_protection(row)} protected it (status {status}). It was not touched.",
-        Outcome.NOT_FOUND: "This organisation had no such enrolment.",
-        Outcome.FAILED: "Every attempt failed. It was not touched, and the dead letter has the error.",
-        Outcome.CANCELLED: "The job was cancelled before this was decided.",
-        Outcome.REINSTATED: "It has the status from before the withdrawal again. Its progress never changed.",
-        Outcome.ENROLLED_AGAIN: "The learner had another active enrolment in the Series by then. It stayed withdrawn.",
-        Outcome.CHANGED_SINCE: "Somebody had changed it since the withdrawal. It was not touched.",
-        Outcome.LEARNER_INACTIVE: "The learner was inactive. It stayed withdrawn.",
-    }
-    back = f" Taken back by job {row['reinstated_by']}." if row["reinstated_by"] else ""
-    return sentences[outcome] + back
+_OUTCOMES = {
+    Outcome.ALREADY_WITHDRAWN: text("It was already withdrawn. Nothing changed."),
+    Outcome.SUPERSEDED: text("The person had come back. It was not touched."),
+    Outcome.NOT_FOUND: text("This organisation had no such enrolment."),
+    Outcome.FAILED: text("Every attempt failed. It was not touched, and the dead letter has the error."),
+    Outcome.CANCELLED: text("The job was cancelled before this was decided."),
+    Outcome.REINSTATED: text("It has the status from before the withdrawal again. Its progress never changed."),
+    Outcome.ENROLLED_AGAIN: text(
+        "The learner had another active enrolment in the Series by then. It stayed withdrawn."
+    ),
+    Outcome.CHANGED_SINCE: text("Somebody had changed it since the withdrawal. It was not touched."),
+    Outcome.LEARNER_INACTIVE: text("The learner was inactive. It stayed withdrawn."),
+}
 
 
-def _protection(row: Row) -> str:
-    found = describe_protection(row["protection_kind"], row["protected_until"])
-    return found[:1].upper() + found[1:]
+def _outcome(outcome: str, row: Row, *, overridden: bool) -> Text:
+    sentence = _OUTCOMES.get(Outcome(outcome)) or _seen_outcome(Outcome(outcome), row, overridden=overridden)
+    if not row["reinstated_by"]:
+        return sentence
+    return joined([sentence, text("Taken back by job {job}.", job=row["reinstated_by"])])
+
+
+def _seen_outcome(outcome: Outcome, row: Row, *, overridden: bool) -> Text:
+    """An outcome that what was seen explains."""
+    status = said(str(row["prior_status"]))
+    title = row["pathway_title"]
+    owner = text('the Learning Pathway "{title}"', title=title) if title else text("a Learning Pathway")
+    match outcome:
+        case Outcome.WITHDRAWN if overridden:
+            return text(
+                "Withdrawn: its status was {status}. An approver decided this although {pathway} owned it.",
+                status=status,
+                pathway=owner,
+            )
+        case Outcome.WITHDRAWN:
+            return text("Withdrawn: its status was {status}, which is active.", status=status)
+        case Outcome.ENROLMENT_ENDED:
+            return text("It had ended ({status}). It was not touched.", status=status)
+        case Outcome.UNKNOWN_STATUS:
+            return text('The service does not know its status, "{status}". It was not touched.', status=status)
+        case Outcome.PATHWAY_OWNED:
+            template = mark("{pathway:capital} owned it (status {status}). It was not touched.")
+            return text(template, pathway=owner, status=status)
+    template = mark("{protection:capital} protected it (status {status}). It was not touched.")
+    protection = describe_protection(row["protection_kind"], row["protected_until"])
+    return text(template, protection=protection, status=status)
 
 
 _STANDING = {
-    "cancelled": ("cancelled", "The job was cancelled before this was decided. Nothing was done."),
-    "superseded": ("superseded", "A newer event of the person replaced it before it was applied. Nothing was done."),
-    "failed": ("failed", "It could not be done for the learner. The dead letter says why."),
+    "cancelled": ("cancelled", text("The job was cancelled before this was decided. Nothing was done.")),
+    "superseded": (
+        "superseded",
+        text("A newer event of the person replaced it before it was applied. Nothing was done."),
+    ),
+    "failed": ("failed", text("It could not be done for the learner. The dead letter says why.")),
 }
 _WAITS = {
-    "scheduled": "It takes effect at {effective_at:%Y-%m-%d %H:%M}Z.",
-    "held": "The job is held until a second person releases it.",
-    "paused": "The job is paused.",
+    "scheduled": mark("It takes effect at {effective_at:%Y-%m-%d %H:%M}Z."),
+    "held": mark("The job is held until a second person releases it."),
+    "paused": mark("The job is paused."),
 }
 
 
 def _undecided(row: Row) -> Decision:
-    waiting = _WAITS.get(row["state"], "It waits for a worker.").format(effective_at=row["effective_at"])
+    waiting = text(_WAITS.get(row["state"], mark("It waits for a worker.")), effective_at=row["effective_at"])
     standing, sentence = _STANDING.get(row["chunk_state"], ("waiting", waiting))
     return Decision(
         request=Asked.model_validate(row),
@@ -166,34 +215,48 @@ def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Se
             ends.append({"at": decision.decided_at, "what": decision.sentence, "who": decision.asked_by, **job})
     for letter in about:
         number = {"dead_letter_id": letter.id}
-        what = f"dead letter {letter.id} was opened: {diagnosis.describe_cause(letter)}"
+        what = text(
+            "dead letter {letter_id} was opened: {cause}", letter_id=letter.id, cause=diagnosis.describe_cause(letter)
+        )
         requests.append({"at": letter.opened_at, "what": what, **number})
         if letter.closed_at is not None:
-            what = f"dead letter {letter.id} was closed: {letter.state} ({letter.remedy})"
+            what = timeline.describe_closing(letter)
             ends.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
     return timeline.sort_by_time([*requests, *map(timeline.describe_act, acts), *ends])
 
 
-def _describe_request(asked: Asked) -> str:
-    what = "withdrawal" if asked.kind == "withdraw" else asked.kind
-    why = f" ({asked.reason})" if asked.reason else ""
-    whom = " of the learner" if asked.learner_external_id else ""
-    return f"asked for a {what}{whom}{why} {describe_door(asked)}"
+def _describe_request(asked: Asked) -> Text:
+    return text("{request} {door}", request=_describe_what(asked), door=describe_door(asked))
 
 
-def describe_door(asked: Asked) -> str:
+def _describe_what(asked: Asked) -> Text:
+    if asked.kind == "withdraw" and asked.learner_external_id:
+        return text("asked for a withdrawal of the learner ({reason})", reason=asked.reason)
+    return timeline.describe_request(asked.kind, asked.reason)
+
+
+def describe_door(asked: Asked) -> Text:
     """How a request arrived."""
-    receipt = f", receipt {asked.receipt_id}" if asked.receipt_id else ""
+    receipt = [text("receipt {receipt_id}", receipt_id=asked.receipt_id)] if asked.receipt_id else []
     if asked.door.startswith("hr:"):
-        return f"through the HR source {asked.door.removeprefix('hr:')}, event {asked.key}{receipt}"
-    doors = {"api": "over HTTP", "cli": "on the command line", "console": "in the console", "scim": "through SCIM"}
-    return f"{doors.get(asked.door, f'through {asked.door}')}{_in_file(asked)}, key {asked.key}{receipt}"
+        door = text("through the HR source {source}", source=asked.door.removeprefix("hr:"))
+        return joined([door, text("event {key}", key=asked.key), *receipt], ", ")
+    doors = {
+        "api": text("over HTTP"),
+        "cli": text("on the command line"),
+        "console": text("in the console"),
+        "scim": text("through SCIM"),
+    }
+    door = doors.get(asked.door, text("through {door}", door=asked.door))
+    return joined([door, *_in_file(asked), text("key {key}", key=asked.key), *receipt], ", ")
 
 
-def _in_file(asked: Asked) -> str:
+def _in_file(asked: Asked) -> list[Text]:
     if asked.line is None:
-        return ""
-    return f", line {asked.line} of " + (f'the file "{asked.file_name}"' if asked.file_name else "its input")
+        return []
+    if asked.file_name:
+        return [text('line {line} of the file "{file}"', line=asked.line, file=asked.file_name)]
+    return [text("line {line} of its input", line=asked.line)]
 
 
 def _summary(
@@ -202,35 +265,54 @@ def _summary(
     decisions: Sequence[Decision],
     about: Sequence[DeadLetter],
     forgotten: Forgotten,
-) -> str:
-    if now is None:
-        state = f"This organisation has no enrolment {enrolment_id}."
-    else:
-        title = f' in the Learning Pathway "{now["pathway_title"]}"' if now["pathway_title"] else ""
-        state = f"Enrolment {enrolment_id} (Series {now['series_code']}{title}) is {now['status']}."
+) -> Text:
+    state = _describe_state(enrolment_id, now)
     if not decisions:
         nobody = (
-            "No request that is kept names it."
+            text("No request that is kept names it.")
             if forgotten.requests
-            else "Nobody has asked this service to withdraw it."
+            else text("Nobody has asked this service to withdraw it.")
         )
-        return f"{state} {nobody}" + (_by(now, decisions, forgotten) if forgotten.withdrawal else "")
-    asked = f"{len(decisions)} requests named it." if len(decisions) > 1 else "One request named it."
+        return joined([state, nobody, *(_by(now, decisions, forgotten) if forgotten.withdrawal else [])])
+    asked = text("One request named it.")
+    if len(decisions) > 1:
+        asked = text("{count} requests named it.", count=len(decisions))
+    return joined([state, asked, *_describe_open(decisions, about), *_by(now, decisions, forgotten)])
+
+
+def _describe_state(enrolment_id: int, now: Row | None) -> Text:
+    if now is None:
+        return text("This organisation has no enrolment {enrolment_id}.", enrolment_id=enrolment_id)
+    values = {"enrolment_id": enrolment_id, "series": now["series_code"], "status": said(now["status"])}
+    if not now["pathway_title"]:
+        return text("Enrolment {enrolment_id} (Series {series}) is {status}.", **values)
+    template = mark('Enrolment {enrolment_id} (Series {series} in the Learning Pathway "{pathway}") is {status}.')
+    return text(template, pathway=now["pathway_title"], **values)
+
+
+def _describe_open(decisions: Sequence[Decision], about: Sequence[DeadLetter]) -> list[Text]:
+    """What is not settled: open letters, and requests that wait."""
     live = sum(letter.is_live for letter in about)
     waits = sum(decision.standing == "waiting" for decision in decisions)
-    more = [f"{live} open dead letter{'s' if live > 1 else ''}"] if live else []
-    more += [f"{waits} request{'s' if waits > 1 else ''} still waiting"] if waits else []
-    return (
-        f"{state} {asked}" + (f" {' and '.join(more).capitalize()}." if more else "") + _by(now, decisions, forgotten)
-    )
+    letters = text("1 open dead letter") if live == 1 else text("{count} open dead letters", count=live)
+    requests = text("1 request still waiting") if waits == 1 else text("{count} requests still waiting", count=waits)
+    if live and waits:
+        return [text("{letters} and {requests}.", letters=letters, requests=requests)]
+    if live or waits:
+        return [text("{what}.", what=letters if live else requests)]
+    return []
 
 
-def _by(now: Row | None, decisions: Sequence[Decision], forgotten: Forgotten) -> str:
+def _by(now: Row | None, decisions: Sequence[Decision], forgotten: Forgotten) -> list[Text]:
+    """Who withdrew it."""
     if now is None or now["status"] != "withdrawn":
-        return ""
+        return []
     for decision in decisions:
         if decision.outcome == Outcome.WITHDRAWN:
-            return f" Job {decision.request.job_id}, requested by {decision.request.requested_by}, withdrew it."
+            job, who = decision.request.job_id, decision.request.requested_by
+            return [text("Job {job}, requested by {who}, withdrew it.", job=job, who=who)]
     if forgotten.withdrawal:
-        return " By its day, requester and reason, this service withdrew it; the job's outcomes were pruned since."
-    return " This service did not withdraw it."
+        return [
+            text("By its day, requester and reason, this service withdrew it; the job's outcomes were pruned since.")
+        ]
+    return [text("This service did not withdraw it.")]

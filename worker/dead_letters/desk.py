@@ -20,6 +20,7 @@ from worker.ledger.letter_filter import Targets
 from worker.ledger.letter_lists import find_letters
 from worker.ledger.letter_neighbours import Neighbours
 from worker.records import DeadLetter
+from worker.texts import text
 
 COUNTED = 10_000
 """What a page counts letters to. A number of one more stands for "more than that"."""
@@ -97,7 +98,7 @@ def _parse_cursor(cursor: str) -> PageEnd:
             return PageEnd(due_at, int(found[2]))
     except OverflowError:
         pass
-    raise InvalidInputError("cursor: not a cursor of this list. Leave it out to start at the first page.")
+    raise InvalidInputError(text("cursor: not a cursor of this list. Leave it out to start at the first page."))
 
 
 def count_overdue(database: Database, settings: Settings, organisation_id: int, wanted: LetterFilter) -> int:
@@ -120,7 +121,7 @@ def parse_older_than(given: str) -> str:
     try:
         return (datetime.now(UTC) - timedelta(hours=int(age[1]) * (24 if age[2] == "d" else 1))).isoformat()
     except OverflowError:
-        raise InvalidInputError("older_than: this age is too long. Give a shorter age or a time.") from None
+        raise InvalidInputError(text("older_than: this age is too long. Give a shorter age or a time.")) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from sqlalchemy import Connection
 from schemas import desk as wire
 from schemas.catalogue import LetterState
 from schemas.dead_letters import LetterFilter
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
 from worker.ledger import dead_letters, desk_acts, letter_counts, members
 from worker.ledger.desk_acts import Done, Part
 from worker.ledger.letter_lists import find_letters
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +60,13 @@ def assign(
     def do(connection: Connection, part: Part) -> Done:
         for letter in dead_letters.lock_letters(connection, organisation_id, letter_ids):
             if letter.state in (LetterState.RESOLVED, LetterState.DISCARDED):
-                raise ConflictError(f"dead letter {letter.id} is {letter.state}: only an open letter has an assignee")
+                raise ConflictError(
+                    text(
+                        "dead letter {letter_id} is {state}: only an open letter has an assignee",
+                        letter_id=letter.id,
+                        state=said(letter.state),
+                    )
+                )
         return desk_acts.assign(connection, selection, assignee, part)
 
     return _do_to_some(database, organisation_id, letter_ids, "assign", do, actor=actor, note=note)
@@ -158,7 +166,7 @@ def _do_to_some(
         if done.matched < len(set(letter_ids)):
             there = {letter.id for letter in find_letters(connection, organisation_id, letter_ids)}
             missing = sorted(set(letter_ids) - there)
-            raise NotFoundError(f"there is no dead letter {missing[0]} in this organisation")
+            raise NotFoundError(text("there is no dead letter {letter_id} in this organisation", letter_id=missing[0]))
         return done
 
     done = database.run(work)

@@ -9,60 +9,85 @@ from typing import Any
 from schemas.catalogue import LETTER_CODES, LetterCode, LetterState, Outcome, Reason
 from schemas.dead_letters import LetterAct
 from schemas.desk import Diagnosis, Recommendation
-from worker.dead_letters import acts
-from worker.records import DeadLetter, describe_protection
-from worker.rules import ACTIVE, WITHDRAWN, Enrolment, decide
+from worker.code_words import said
+from worker.dead_letters import acts, phrases
+from worker.records import DeadLetter
+from worker.rules import ACTIVE, Enrolment, decide
+from worker.texts import joined, mark, plainly, text
 
 
 def describe_cause(letter: DeadLetter) -> str:
     """What happened to every letter that shares this one's fingerprint."""
     match letter.code:
         case LetterCode.PATHWAY_OWNED:
-            return f"{_capitalise(_pathway(letter.evidence))} owns the enrolment, so it is not withdrawn directly."
+            return text(
+                "{pathway:capital} owns the enrolment, so it is not withdrawn directly.",
+                pathway=phrases.name_pathway(letter.evidence),
+            )
         case LetterCode.UNKNOWN_STATUS:
-            status = _quoted(letter.evidence.get("status"))
-            return f"The service does not know the status {status}, and never guesses."
+            status = phrases.quote(letter.evidence.get("status"))
+            return text("The service does not know the status {status}, and never guesses.", status=status)
         case LetterCode.PROTECTED:
-            return f"{_capitalise(_protection(letter.evidence))} protects the enrolment."
+            return text(
+                "{protection:capital} protects the enrolment.", protection=phrases.name_protection(letter.evidence)
+            )
         case LetterCode.RETRIES_EXHAUSTED:
-            return f"Every attempt failed: {letter.error_class or 'an error'}: {letter.message}"
+            error_class = letter.error_class or text("an error")
+            return text(
+                "Every attempt failed: {error_class}: {message}", error_class=error_class, message=letter.message
+            )
         case LetterCode.INVALID_EVENT:
             return letter.message
         case _:
-            return LETTER_CODES[letter.code].sentence
+            return plainly(LETTER_CODES[letter.code].sentence)
 
 
 def describe_letter(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return a code
     """What happened to this letter's enrolment or learner, and why."""
-    subject = _subject(letter)
+    subject = phrases.subject_of(letter)
     match letter.code:
         case LetterCode.PATHWAY_OWNED:
-            return f"{subject} was not withdrawn: {_pathway(letter.evidence)} owns it."
+            return text(
+                "{subject:capital} was not withdrawn: {pathway} owns it.",
+                subject=subject,
+                pathway=phrases.name_pathway(letter.evidence),
+            )
         case LetterCode.UNKNOWN_STATUS:
-            status = _quoted(letter.evidence.get("status"))
-            return f"{subject} was not withdrawn: the service does not know its status, {status}, and never guesses."
+            return text(
+                "{subject:capital} was not withdrawn: the service does not know its status, {status}, and never "
+                "guesses.",
+                subject=subject,
+                status=phrases.quote(letter.evidence.get("status")),
+            )
         case LetterCode.PROTECTED:
-            return (
-                f"{subject} was not withdrawn: {_protection(letter.evidence)} protects it. The service tries again "
-                "within a day after that ends."
+            return text(
+                "{subject:capital} was not withdrawn: {protection} protects it. The service tries again within a day "
+                "after that ends.",
+                subject=subject,
+                protection=phrases.name_protection(letter.evidence),
             )
         case LetterCode.NOT_FOUND:
-            return f"Job {letter.job_id} named {_lower(subject)}. This organisation has no such enrolment."
+            return text(
+                "Job {job} named {subject}. This organisation has no such enrolment.",
+                job=letter.job_id,
+                subject=subject,
+            )
         case LetterCode.UNKNOWN_LEARNER:
-            return (
-                f"Job {letter.job_id} named {_lower(subject)}, whom the platform did not know. The service tries again "
-                "once it does."
+            return text(
+                "Job {job} named {subject}, whom the platform did not know. The service tries again once it does.",
+                job=letter.job_id,
+                subject=subject,
             )
         case LetterCode.RETRIES_EXHAUSTED:
-            tried = _tried_for(letter)
-            return f"{subject} could not be decided: every attempt{tried} failed, the last with {_error(letter)}"
+            return phrases.describe_exhausted(letter, subject)
         case LetterCode.POISON:
-            return (
-                f"{subject} could not be decided: the worker stopped again and again while it tried. This enrolment "
-                "may be the cause, so the service does not try it again by itself."
+            return text(
+                "{subject:capital} could not be decided: the worker stopped again and again while it tried. This "
+                "enrolment may be the cause, so the service does not try it again by itself.",
+                subject=subject,
             )
         case LetterCode.INVALID_EVENT:
-            return f"{letter.message.removesuffix('.')}. Nothing was done with it."
+            return text("{message}. Nothing was done with it.", message=letter.message.removesuffix("."))
 
 
 def diagnose(letter: DeadLetter) -> Diagnosis:
@@ -85,14 +110,14 @@ def describe_remedies(letter: DeadLetter) -> dict[str, str]:
     """The acts for a letter, each with what it would do to this very letter, as far as that was looked up."""
     general = acts.remedies(letter.code)
     if not (letter.is_live and _was_looked_up(letter)):
-        return {act.value: text for act, text in general.items()}
+        return {act.value: consequence for act, consequence in general.items()}
     known = {
         LetterAct.OVERRIDE: _override,
         LetterAct.CASCADE: _cascade,
         LetterAct.KEEP: _keep,
         LetterAct.REDRIVE: _redrive,
     }
-    return {act.value: known[act](letter) if act in known else text for act, text in general.items()}
+    return {act.value: known[act](letter) if act in known else said_of_all for act, said_of_all in general.items()}
 
 
 def recommend(letter: DeadLetter) -> Recommendation | None:  # noqa: PLR0911 - one return an outcome
@@ -103,7 +128,9 @@ def recommend(letter: DeadLetter) -> Recommendation | None:  # noqa: PLR0911 - o
     if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
         return None
     if letter.code is LetterCode.INVALID_EVENT:
-        return _recommended(LetterAct.DISCARD, "The service cannot read the event. Its sender has to send it again.")
+        return _recommended(
+            LetterAct.DISCARD, text("The service cannot read the event. Its sender has to send it again.")
+        )
     if letter.enrolment_id is None:
         known = letter.evidence["now"] is not None
         return _recommended(LetterAct.REDRIVE, _redrive(letter)) if known else None
@@ -113,7 +140,7 @@ def recommend(letter: DeadLetter) -> Recommendation | None:  # noqa: PLR0911 - o
         case Outcome.WITHDRAWN | Outcome.ALREADY_WITHDRAWN | Outcome.ENROLMENT_ENDED | Outcome.SUPERSEDED:
             return _recommended(LetterAct.REDRIVE, _redrive(letter))
         case Outcome.NOT_FOUND:
-            return _recommended(LetterAct.DISCARD, "There is no such enrolment to withdraw.")
+            return _recommended(LetterAct.DISCARD, text("There is no such enrolment to withdraw."))
         case found:
             return _recommend_for_pathway(letter) if found is Outcome.PATHWAY_OWNED else None
 
@@ -124,9 +151,11 @@ def _recommend_for_pathway(letter: DeadLetter) -> Recommendation | None:
         return None
     match (letter.context.get("request") or {}).get("reason"):
         case Reason.USER_DEACTIVATED:
-            return _recommended(LetterAct.CASCADE, "The person was deactivated, and will not go on with the pathway.")
+            return _recommended(
+                LetterAct.CASCADE, text("The person was deactivated, and will not go on with the pathway.")
+            )
         case Reason.NOT_REQUIRED | Reason.LEARNER_DECLINED:
-            return _recommended(LetterAct.KEEP, "The Learning Pathway still needs this Series.")
+            return _recommended(LetterAct.KEEP, text("The Learning Pathway still needs this Series."))
         case _:
             return None
 
@@ -144,31 +173,39 @@ def _override(letter: DeadLetter) -> str:
     found = _predict(letter, override=True)
     if found is not Outcome.WITHDRAWN:
         return _without_effect(letter, found)
-    others = _count_siblings(letter) or "The learner has no other enrolment in the pathway."
-    return f"Withdraws {_named(letter)}. {others}"
+    return text(
+        "Withdraws {enrolment}. {others}",
+        enrolment=phrases.name_enrolment(letter),
+        others=phrases.describe_siblings(letter),
+    )
 
 
 def _cascade(letter: DeadLetter) -> str:
     found = _predict(letter, override=True)
     if found in (Outcome.PATHWAY_OWNED, Outcome.PROTECTED):
         return _without_effect(letter, found)
-    active = [item for item in _siblings(letter) if item["status"] in ACTIVE]
-    rest = len(_siblings(letter)) - len(active)
-    first = f"Withdraws {_named(letter)}." if found is Outcome.WITHDRAWN else _without_effect(letter, found)
+    active = [item for item in phrases.siblings_of(letter) if item["status"] in ACTIVE]
+    rest = len(phrases.siblings_of(letter)) - len(active)
+    withdraws = text("Withdraws {enrolment}.", enrolment=phrases.name_enrolment(letter))
+    first = withdraws if found is Outcome.WITHDRAWN else _without_effect(letter, found)
     if not active:
-        return f"{first} The learner has no other active enrolment in the pathway, so this does the same as override."
-    names = ", ".join(f"{item['id']} (Series {item['series_code']})" for item in active[:5])
-    more = f" and {len(active) - 5} more" if len(active) > 5 else ""
-    stays = f" {_count(rest, 'other is not active and stays', 'others are not active and stay')}." if rest else ""
-    others = _count(len(active), "other enrolment", "other enrolments")
-    return f"{first} Also withdraws {others} of the learner in the pathway: {names}{more}.{stays}"
+        alone = text("The learner has no other active enrolment in the pathway, so this does the same as override.")
+        return joined([first, alone])
+    also = phrases.describe_others(active)
+    if rest == 1:
+        return joined([first, also, text("1 other is not active and stays.")])
+    return joined([first, also, *([text("{count:,} others are not active and stay.", count=rest)] if rest else [])])
 
 
 def _keep(letter: DeadLetter) -> str:
     now = letter.evidence["now"]
     if letter.enrolment_id is None or now is None:
-        return "Closes the letter. Nothing else changes."
-    return f"Closes the letter. Enrolment {letter.enrolment_id} stays as it is ({now['status']})."
+        return text("Closes the letter. Nothing else changes.")
+    return text(
+        "Closes the letter. Enrolment {enrolment_id} stays as it is ({status}).",
+        enrolment_id=letter.enrolment_id,
+        status=said(now["status"]),
+    )
 
 
 def _redrive(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return an outcome
@@ -177,17 +214,22 @@ def _redrive(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return an outcom
     found = _predict(letter)
     match found:
         case Outcome.WITHDRAWN:
-            jobs = f", for all {letter.count} jobs that named it" if letter.count > 1 else ""
-            return f"Trying again withdraws {_named(letter)}{jobs}."
+            values = {"enrolment": phrases.name_enrolment(letter), "count": letter.count}
+            if letter.count > 1:
+                return text("Trying again withdraws {enrolment}, for all {count} jobs that named it.", **values)
+            return text("Trying again withdraws {enrolment}.", **values)
         case Outcome.PATHWAY_OWNED:
-            return "Trying again will fail: a Learning Pathway owns this enrolment."
+            return text("Trying again will fail: a Learning Pathway owns this enrolment.")
         case Outcome.PROTECTED:
-            return f"Trying again will fail: {_protection_now(letter)} protects this enrolment."
+            return text(
+                "Trying again will fail: {protection} protects this enrolment.",
+                protection=phrases.name_protection_now(letter),
+            )
         case Outcome.UNKNOWN_STATUS:
-            status = _quoted(letter.evidence["now"]["status"])
-            return f"Trying again will fail: the service does not know the status {status}."
+            status = phrases.quote(letter.evidence["now"]["status"])
+            return text("Trying again will fail: the service does not know the status {status}.", status=status)
         case Outcome.NOT_FOUND:
-            return "Trying again will fail: this organisation has no such enrolment."
+            return text("Trying again will fail: this organisation has no such enrolment.")
         case _:
             return _without_effect(letter, found)
 
@@ -195,15 +237,23 @@ def _redrive(letter: DeadLetter) -> str:  # noqa: PLR0911 - one return an outcom
 def _redrive_person(letter: DeadLetter) -> str:
     person = letter.evidence["now"]
     if person is None:
-        return "Trying again will fail: the platform still does not know the learner."
+        return text("Trying again will fail: the platform still does not know the learner.")
     if _is_superseded(letter):
         return _without_effect(letter, Outcome.SUPERSEDED)
     directly = person["to_decide"] - person["owned"]
-    decided = f"Trying again decides {_count(directly, 'enrolment', 'enrolments')} of the learner."
+    one = directly == 1
+    template = (
+        mark("Trying again decides {count:,} enrolment of the learner.")
+        if one
+        else mark("Trying again decides {count:,} enrolments of the learner.")
+    )
+    decided = text(template, count=directly)
     if not person["owned"]:
         return decided
-    owned = _count(person["owned"], "other, which becomes a dead letter", "others, which become dead letters")
-    return f"{decided} A Learning Pathway owns {owned}."
+    if person["owned"] == 1:
+        return joined([decided, text("A Learning Pathway owns 1 other, which becomes a dead letter.")])
+    template = mark("A Learning Pathway owns {count:,} others, which become dead letters.")
+    return joined([decided, text(template, count=person["owned"])])
 
 
 def _without_effect(letter: DeadLetter, found: Outcome) -> str:  # noqa: PLR0911 - one return an outcome
@@ -211,22 +261,33 @@ def _without_effect(letter: DeadLetter, found: Outcome) -> str:  # noqa: PLR0911
     now = letter.evidence["now"] or {}
     match found:
         case Outcome.ALREADY_WITHDRAWN:
-            return "Withdraws nothing and resolves the letter: the enrolment is already withdrawn."
+            return text("Withdraws nothing and resolves the letter: the enrolment is already withdrawn.")
         case Outcome.ENROLMENT_ENDED:
-            return f"Withdraws nothing and resolves the letter: the enrolment has ended ({now['status']})."
+            return text(
+                "Withdraws nothing and resolves the letter: the enrolment has ended ({status}).",
+                status=said(now["status"]),
+            )
         case Outcome.SUPERSEDED:
-            return "Withdraws nothing and resolves the letter: a newer event of the person replaced the deactivation."
+            return text(
+                "Withdraws nothing and resolves the letter: a newer event of the person replaced the deactivation."
+            )
         case Outcome.NOT_FOUND:
-            return "Withdraws nothing: this organisation has no such enrolment."
+            return text("Withdraws nothing: this organisation has no such enrolment.")
         case Outcome.PROTECTED:
-            return f"Withdraws nothing: {_protection_now(letter)} protects the enrolment. The letter opens again."
+            return text(
+                "Withdraws nothing: {protection} protects the enrolment. The letter opens again.",
+                protection=phrases.name_protection_now(letter),
+            )
         case Outcome.PATHWAY_OWNED:
-            return (
-                f"Withdraws nothing: {_pathway(now)} owns the enrolment now, and this letter is about "
-                f"{_pathway(letter.evidence)}. The letter opens again."
+            return text(
+                "Withdraws nothing: {pathway} owns the enrolment now, and this letter is about {before}. The letter "
+                "opens again.",
+                pathway=phrases.name_pathway(now),
+                before=phrases.name_pathway(letter.evidence),
             )
         case _:
-            return f"Withdraws nothing: the service does not know the status {_quoted(now.get('status'))}."
+            status = phrases.quote(now.get("status"))
+            return text("Withdraws nothing: the service does not know the status {status}.", status=status)
 
 
 def _predict(letter: DeadLetter, *, override: bool = False) -> Outcome:
@@ -249,94 +310,20 @@ def _changes(letter: DeadLetter, then: dict[str, Any], now: dict[str, Any] | Non
     if letter.code is LetterCode.INVALID_EVENT:
         return []
     if letter.enrolment_id is None:
-        return ["the platform knows the learner now"] if now and letter.code is LetterCode.UNKNOWN_LEARNER else []
+        return [text("the platform knows the learner now")] if now and letter.code is LetterCode.UNKNOWN_LEARNER else []
     if now is None:
-        return [] if letter.code is LetterCode.NOT_FOUND else ["the enrolment no longer exists"]
+        return [] if letter.code is LetterCode.NOT_FOUND else [text("the enrolment no longer exists")]
     if letter.code is LetterCode.NOT_FOUND:
-        return [f"the enrolment exists now ({now['status']})"]
-    found = []
+        return [text("the enrolment exists now ({status})", status=said(now["status"]))]
+    found: list[str] = []
     if then.get("status") and then["status"] != now["status"]:
-        by = f" (by {now['withdrawn_by']})" if now["status"] == WITHDRAWN and now["withdrawn_by"] else ""
-        found.append(f"the status changed from {then['status']} to {now['status']}{by}")
+        found.append(phrases.describe_new_status(then["status"], now))
     if then.get("status") and then.get("pathway_id") != now["pathway_id"]:
-        found.append(f"{_pathway(now)} owns it now" if now["pathway_id"] else "no Learning Pathway owns it any more")
+        owned = text("{pathway} owns it now", pathway=phrases.name_pathway(now)) if now["pathway_id"] else None
+        found.append(owned or text("no Learning Pathway owns it any more"))
     is_protected = bool(now.get("protection"))
     if letter.code is LetterCode.PROTECTED and not is_protected:
-        found.append("nothing protects it any more")
+        found.append(text("nothing protects it any more"))
     if letter.code is not LetterCode.PROTECTED and is_protected:
-        found.append(f"{_protection_now(letter)} protects it now")
+        found.append(text("{protection} protects it now", protection=phrases.name_protection_now(letter)))
     return found
-
-
-def _subject(letter: DeadLetter) -> str:
-    if letter.enrolment_id is None:
-        return f"Learner {_quoted(letter.learner_external_id)}"
-    return _capitalise(_named(letter))
-
-
-def _named(letter: DeadLetter) -> str:
-    now = letter.evidence.get("now")
-    return f"enrolment {letter.enrolment_id}" + (f" (Series {now['series_code']})" if now else "")
-
-
-def _siblings(letter: DeadLetter) -> list[dict[str, Any]]:
-    return list((letter.evidence["now"] or {}).get("siblings", []))
-
-
-def _count_siblings(letter: DeadLetter) -> str:
-    siblings = _siblings(letter)
-    if not siblings:
-        return ""
-    by_status: dict[str, int] = {}
-    for item in siblings:
-        by_status[item["status"]] = by_status.get(item["status"], 0) + 1
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(by_status.items()))
-    stay = _count(len(siblings), "other enrolment of the learner", "other enrolments of the learner")
-    return f"{stay} in the pathway {'stays' if len(siblings) == 1 else 'stay'} ({statuses})."
-
-
-def _pathway(seen: dict[str, Any]) -> str:
-    if seen.get("pathway_title"):
-        return f'the Learning Pathway "{seen["pathway_title"]}"'
-    return f"Learning Pathway {seen['pathway_id']}" if seen.get("pathway_id") else "a Learning Pathway"
-
-
-def _protection(seen: dict[str, Any]) -> str:
-    """What protected the enrolment when it was to be withdrawn."""
-    return describe_protection(seen.get("protection_kind"), seen.get("protected_until"))
-
-
-def _protection_now(letter: DeadLetter) -> str:
-    found = letter.evidence["now"]["protection"]
-    return describe_protection(found["kind"], found["until"])
-
-
-def _error(letter: DeadLetter) -> str:
-    return f"{letter.error_class}: {letter.message}" if letter.error_class else letter.message
-
-
-def _tried_for(letter: DeadLetter) -> str:
-    """For how long it was tried, as a part of a sentence; empty where nobody wrote it down."""
-    seconds = letter.evidence.get("tried_for_seconds")
-    if not isinstance(seconds, int):
-        return ""
-    for unit, length in (("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * length:
-            return f" in {_count(seconds // length, unit, unit + 's')}"
-    return f" in {_count(max(seconds, 1), 'second', 'seconds')}"
-
-
-def _quoted(value: object) -> str:
-    return f'"{value}"' if value is not None else "(no longer on record)"
-
-
-def _capitalise(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _lower(subject: str) -> str:
-    return subject[:1].lower() + subject[1:]
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"

@@ -13,6 +13,7 @@ from worker.dead_letters import diagnosis, timeline
 from worker.errors import NotFoundError
 from worker.ledger import approvals as approvals_ledger
 from worker.ledger import letter_lists, person_history, protections
+from worker.texts import Text, mark, plainly, text
 
 MOST = 200
 """Of each kind; the newest."""
@@ -53,7 +54,12 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
         )
         asked = approvals_ledger.find_several(connection, organisation_id, asked_ids)
     if not (profile or state or events or jobs or letters or protected):
-        raise NotFoundError(f"nothing is known about {external_id!r} in this organisation; ids are compared exactly")
+        raise NotFoundError(
+            text(
+                "nothing is known about {external_id!r} in this organisation; ids are compared exactly",
+                external_id=external_id,
+            )
+        )
     lists: dict[str, Sequence[Any]] = {
         "enrolments": enrolments,
         "events": events,
@@ -68,7 +74,7 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
     of_approvals = [event for one in asked for event in _of_approval(one)]
     happened += [*of_protections, *of_approvals]
     approvals += of_approvals
-    approvals += [event for event in of_protections if event["what"].startswith("lifted")]
+    approvals += [event for event in of_protections if event["what"].template.startswith("lifted")]
     return PersonHistory.model_validate(
         {
             "external_id": external_id,
@@ -92,11 +98,14 @@ def _letter(letter: Any) -> LetterInHistory:
     return LetterInHistory(**known, sentence=diagnosis.describe_letter(letter))
 
 
+_WAITS, _APPLIED = mark("{event} was received and waits"), mark("{event} was applied")
+
+
 def _of_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "at": row["at"],
-            "what": f"{row['type']} was received and waits" if row["waits"] else f"{row['type']} was applied",
+            "what": text(_WAITS if row["waits"] else _APPLIED, event=row["type"]),
             "who": row["source"],
         }
         for row in events[:MOST]
@@ -107,8 +116,7 @@ def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, A
     asked = [
         {
             "at": row["created_at"],
-            "what": f"asked for a {'withdrawal' if row['kind'] == 'withdraw' else row['kind']}"
-            + (f" ({row['reason']})" if row["reason"] else ""),
+            "what": timeline.describe_request(row["kind"], row["reason"]),
             "who": row["requested_by"],
             "note": row["note"],
             "job_id": row["id"],
@@ -118,7 +126,11 @@ def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, A
     ends = [
         {
             "at": row["decided_at"],
-            "what": f"enrolment {row['enrolment_id']}: {OUTCOMES[row['outcome']].label}",
+            "what": text(
+                "enrolment {enrolment_id}: {outcome}",
+                enrolment_id=row["enrolment_id"],
+                outcome=plainly(OUTCOMES[row["outcome"]].label),
+            ),
             "job_id": row["job_id"],
             "dead_letter_id": row["dead_letter_id"],
         }
@@ -131,35 +143,54 @@ def _of_letters(shown: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     events = []
     for letter in shown["dead_letters"]:
         number = {"dead_letter_id": letter.id}
-        events.append({"at": letter.opened_at, "what": f"dead letter {letter.id} was opened", **number})
+        events.append(
+            {"at": letter.opened_at, "what": text("dead letter {letter_id} was opened", letter_id=letter.id), **number}
+        )
         if letter.closed_at is not None:
-            what = f"dead letter {letter.id} was closed: {letter.state} ({letter.remedy})"
+            what = timeline.describe_closing(letter)
             events.append({"at": letter.closed_at, "what": what, "who": letter.closed_by, **number})
     return events
 
 
 def _of_protection(one: Protection) -> list[dict[str, Any]]:
-    name = f"protection {one.id} ({PROTECTION_KINDS[one.kind].label})"
-    of = f" of enrolment {one.enrolment_id}" if one.enrolment_id is not None else ""
-    events = [{"at": one.starts_at, "what": f"set {name}{of}", "who": one.made_by, "note": one.reason}]
+    name = _name_protection(one)
+    set_ = text("set {protection}", protection=name)
+    events = [{"at": one.starts_at, "what": set_, "who": one.made_by, "note": one.reason}]
     if one.lifted_at is not None:
-        events.append({"at": one.lifted_at, "what": f"lifted {name}{of}", "who": one.lifted_by, "note": one.lift_note})
+        lifted = text("lifted {protection}", protection=name)
+        events.append({"at": one.lifted_at, "what": lifted, "who": one.lifted_by, "note": one.lift_note})
     elif one.state == "ended" and one.until is not None:
-        events.append({"at": one.until, "what": f"{name}{of} ended"})
+        events.append({"at": one.until, "what": text("{protection} ended", protection=name)})
     return events
+
+
+def _name_protection(one: Protection) -> Text:
+    values = {"protection_id": one.id, "kind": plainly(PROTECTION_KINDS[one.kind].label)}
+    if one.enrolment_id is None:
+        return text("protection {protection_id} ({kind})", **values)
+    template = mark("protection {protection_id} ({kind}) of enrolment {enrolment_id}")
+    return text(template, enrolment_id=one.enrolment_id, **values)
+
+
+_DECIDED = {
+    "approved": mark("approved {approval}"),
+    "rejected": mark("rejected {approval}"),
+    "withdrawn": mark("took back {approval}"),
+}
 
 
 def _of_approval(one: Approval) -> list[dict[str, Any]]:
     """That it was asked for, and what was decided."""
-    what = f"approval {one.id} ({GUARDED_ACTS[one.act].label}: {one.subject})"
-    asked = f"asked for {what}"
+    act = plainly(GUARDED_ACTS[one.act].label)
+    what = text("approval {approval_id} ({act}: {subject})", approval_id=one.id, act=act, subject=one.subject)
+    asked = text("asked for {approval}", approval=what)
     events = [{"at": one.requested_at, "what": asked, "who": one.requested_by, "note": one.reason}]
     if one.decided_at is not None:
-        said = {"withdrawn": "took back"}.get(one.state, one.state)
-        decided = {"at": one.decided_at, "what": f"{said} {what}", "who": one.decided_by, "note": one.decision_note}
-        events.append(decided)
+        template = _DECIDED.get(one.state, "{state} {approval}")
+        decided = text(template, state=one.state, approval=what)
+        events.append({"at": one.decided_at, "what": decided, "who": one.decided_by, "note": one.decision_note})
     elif one.state == "expired":
-        events.append({"at": one.expires_at, "what": f"{what} expired without a decision"})
+        events.append({"at": one.expires_at, "what": text("{approval} expired without a decision", approval=what)})
     return events
 
 

@@ -15,6 +15,7 @@ from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterAct
 from worker.access.approvals import require
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.config import settings
 from worker.database import Database, notify_after_commit
 from worker.dead_letters import acts, desk, diagnosis, second_person, timeline
@@ -25,6 +26,7 @@ from worker.ledger import attempts_preview, dead_letters, decision_receipts, job
 from worker.ledger.approvals import AskedFor
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +130,7 @@ def resolve(
     """
     act = acts.parse_act(remedy, among=acts.RESOLUTIONS, name="remedy")
     if not note.strip():
-        raise InvalidInputError("note: a remedy needs a note that says why.")
+        raise InvalidInputError(text("note: a remedy needs a note that says why."))
     _act(database, organisation_id, letter_ids, act, actor=actor, note=note, door=door, made_by=made_by)
 
 
@@ -313,12 +315,23 @@ def _count_for_brake(
 
 def _refuse(letter: LockedLetter, act: LetterAct) -> None:
     if letter.state is not LetterState.OPEN:
-        why = "an attempt is in flight" if letter.state is LetterState.REDRIVEN else f"it is {letter.state}"
-        raise ConflictError(f"dead letter {letter.id} is not open: {why}")
+        if letter.state is LetterState.REDRIVEN:
+            raise ConflictError(
+                text("dead letter {letter_id} is not open: an attempt is in flight", letter_id=letter.id)
+            )
+        template = mark("dead letter {letter_id} is not open: it is {state}")
+        raise ConflictError(text(template, letter_id=letter.id, state=said(letter.state)))
     known = acts.remedies(letter.code)
     if act not in known:
-        raise InvalidInputError(f"remedy: {act} is not for a {letter.code} letter. Use one of: {', '.join(known)}.")
+        raise InvalidInputError(
+            text(
+                "remedy: {act} is not for a {code} letter. Use one of: {allowed}.",
+                act=act,
+                code=letter.code,
+                allowed=", ".join(known),
+            )
+        )
 
 
 def _not_found(letter_id: int) -> NotFoundError:
-    return NotFoundError(f"there is no dead letter {letter_id} in this organisation")
+    return NotFoundError(text("there is no dead letter {letter_id} in this organisation", letter_id=letter_id))

@@ -25,6 +25,7 @@ from worker.jobs.admission import count_or_refuse
 from worker.ledger import approvals, attempts_preview, dead_letters, jobs, runs
 from worker.ledger.approvals import AskedFor
 from worker.ledger.runs import CountedRun, LockedRun
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ def start(
     """
     known = acts.parse_act(act)
     if known in acts.RESOLUTIONS and not (note or "").strip():
-        raise InvalidInputError("note: a remedy needs a note that says why.")
+        raise InvalidInputError(text("note: a remedy needs a note that says why."))
     if known is LetterAct.CASCADE and door is None:
         raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
     how: dict[str, Any] = {"door": door, "note": note, "rate": rate, "canary": canary}
@@ -89,8 +90,14 @@ def start(
         raise needed(run_id)
     found = show(database, organisation_id=organisation_id, run_id=run_id)
     if found.act != act:
-        raise ConflictError(f"run {found.id} ({found.act}) is under way over the same letters; stop it first, or wait")
-    log.info("run.started", run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
+        raise ConflictError(
+            text(
+                "run {run_id} ({act}) is under way over the same letters; stop it first, or wait",
+                run_id=found.id,
+                act=found.act,
+            )
+        )
+    log.info("run.started", run_run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
     return found
 
 
@@ -103,7 +110,7 @@ def start_approved(connection: Connection, organisation_id: int, asked: AskedFor
     given = asked.arguments
     wanted = LetterFilter.model_validate(given["filter"])
     if runs.find_unfinished_over(connection, organisation_id, _as_json(wanted)) is not None:
-        raise ConflictError("a run is under way over the same letters; wait until it ends")
+        raise ConflictError(text("a run is under way over the same letters; wait until it ends"))
     _begin(
         connection,
         organisation_id=organisation_id,
@@ -143,7 +150,11 @@ def _ask_if_limited(
 
 def _changed(found: int, expected: int | None) -> ConflictError:
     return ConflictError(
-        f"{found:,} letters match now; the preview showed {expected:,}. No run was started. Preview again."
+        text(
+            "{found:,} letters match now; the preview showed {expected:,}. No run was started. Preview again.",
+            found=found,
+            expected=expected,
+        )
     )
 
 
@@ -183,7 +194,7 @@ def _begin(
     if expected not in (None, found):
         raise _changed(found, expected)
     if counted is not None and runs.count_frozen(connection, organisation_id, run_id) != counted:
-        raise ConflictError("Other letters match than a moment ago. No run was started. Try again.")
+        raise ConflictError(text("Other letters match than a moment ago. No run was started. Try again."))
     runs.finish(connection, run_id)
     detail = json.dumps({"run": run_id, "act": act})
     jobs.audit(connection, organisation_id=organisation_id, actor=actor, action="run.start", note=note, detail=detail)
@@ -200,7 +211,7 @@ def show(database: Database, *, organisation_id: int, run_id: int) -> CountedRun
     with database.begin() as connection:
         found = runs.find_run(connection, organisation_id, run_id)
     if found is None:
-        raise NotFoundError(f"there is no run {run_id} in this organisation")
+        raise NotFoundError(text("there is no run {run_id} in this organisation", run_id=run_id))
     return found
 
 

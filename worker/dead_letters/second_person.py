@@ -15,6 +15,7 @@ from worker.dead_letters import acts
 from worker.errors import ConflictError
 from worker.ledger import approvals, attempts_preview
 from worker.ledger.approvals import AskedFor
+from worker.texts import mark, text
 
 GUARDED = {LetterAct.OVERRIDE: GuardedAct.OVERRIDE, LetterAct.CASCADE: GuardedAct.CASCADE}
 
@@ -62,8 +63,12 @@ def require_unchanged(connection: Connection, organisation_id: int, asked: Asked
     now = _effect(connection, organisation_id, asked.arguments["letter_ids"], act)
     if now != before:
         raise ConflictError(
-            f"{asked.approval.subject}: this has changed since it was asked for. By now it does this: "
-            f"{_describe(act, now)} Reject it, and ask again if needed."
+            text(
+                "{subject}: this has changed since it was asked for. By now it does this: {now} Reject it, and "
+                "ask again if needed.",
+                subject=asked.approval.subject,
+                now=_describe(act, now),
+            )
         )
 
 
@@ -106,8 +111,14 @@ def _effect(connection: Connection, organisation_id: int, letter_ids: list[int],
 
 
 def _describe(act: LetterAct, effect: dict[str, int]) -> str:
-    learners = f"{effect['learners']:,} learner" + ("" if effect["learners"] == 1 else "s")
+    one, count = effect["learners"] == 1, effect["learners"]
+    learners = text("{count:,} learner", count=count) if one else text("{count:,} learners", count=count)
     if act is LetterAct.OVERRIDE:
-        return f"Withdraws {learners} although a Learning Pathway owns the enrolment."
-    others = f"{effect['others']:,} other active enrolment" + ("" if effect["others"] == 1 else "s")
-    return f"Withdraws {learners} from what the letter is about and from {others} of the pathway."
+        return text("Withdraws {learners} although a Learning Pathway owns the enrolment.", learners=learners)
+    one, count = effect["others"] == 1, effect["others"]
+    template = mark("{count:,} other active enrolment") if one else mark("{count:,} other active enrolments")
+    return text(
+        "Withdraws {learners} from what the letter is about and from {others} of the pathway.",
+        learners=learners,
+        others=text(template, count=count),
+    )

@@ -7,25 +7,28 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from schemas.desk import LetterInHistory
+from worker.code_words import said
 from worker.records import DeadLetter
+from worker.texts import Text, joined, plainly, text
 
 Row = Mapping[str, Any]
 
 _ACTS = {
-    "dead_letter.redrive": "asked for another attempt",
-    "dead_letter.override": "decided to withdraw it although a Learning Pathway owns it (override)",
-    "dead_letter.cascade": "decided to withdraw it with the learner's others in the pathway (cascade)",
-    "dead_letter.keep": "decided that it stays as it is (keep)",
-    "dead_letter.discard": "discarded the letter",
-    "dead_letter.note": "added a note",
-    "protection.add": "protected it from being withdrawn",
-    "protection.lift": "lifted a protection",
-    "job.cancel": "cancelled the job",
-    "job.pause": "paused the job",
-    "job.resume": "resumed the job",
-    "job.release": "released the job",
-    "job.move": "moved the job to another time",
-    "job.reinstate": "asked for the job to be undone",
+    "dead_letter.redrive": text("asked for another attempt"),
+    "dead_letter.override": text("decided to withdraw it although a Learning Pathway owns it (override)"),
+    "dead_letter.cascade": text("decided to withdraw it with the learner's others in the pathway (cascade)"),
+    "dead_letter.keep": text("decided that it stays as it is (keep)"),
+    "dead_letter.discard": text("discarded the letter"),
+    "dead_letter.note": text("added a note"),
+    "protection.add": text("protected it from being withdrawn"),
+    "protection.lift": text("lifted a protection"),
+    "job.cancel": text("cancelled the job"),
+    "job.pause": text("paused the job"),
+    "job.resume": text("resumed the job"),
+    "job.release": text("released the job"),
+    "job.move": text("moved the job to another time"),
+    "job.reinstate": text("asked for the job to be undone"),
 }
 
 
@@ -34,9 +37,9 @@ def of_letter(letter: DeadLetter, acts: Sequence[Row], jobs: Sequence[Row]) -> l
 
     `acts`: its rows of the audit. `jobs`: which jobs refer to it (`job_id`), and since when (`at`).
     """
-    events = [_event(letter.opened_at, "the letter was opened", job_id=letter.job_id)]
+    events = [_event(letter.opened_at, text("the letter was opened"), job_id=letter.job_id)]
     events += [
-        _event(row["at"], "another job was added to the letter", job_id=row["job_id"])
+        _event(row["at"], text("another job was added to the letter"), job_id=row["job_id"])
         for row in jobs
         if row["job_id"] != letter.job_id and row["at"] is not None
     ]
@@ -44,10 +47,11 @@ def of_letter(letter: DeadLetter, acts: Sequence[Row], jobs: Sequence[Row]) -> l
     events += [describe_act(row) for row in acts if row["action"] != "outcome.replaced"]
     events += [_describe_attempt(row) for row in letter.attempts]
     if letter.closed_at is not None:
-        what = f"the letter was closed: {letter.state} ({letter.remedy})"
+        what = text("the letter was closed: {state} ({remedy})", state=said(letter.state), remedy=letter.remedy)
         events.append(_event(letter.closed_at, what, who=letter.closed_by))
     if letter.evidence_dropped_at is not None:
-        events.append(_event(letter.evidence_dropped_at, "its evidence was dropped at the end of the retention time"))
+        dropped = text("its evidence was dropped at the end of the retention time")
+        events.append(_event(letter.evidence_dropped_at, dropped))
     return sort_by_time(events)
 
 
@@ -57,40 +61,72 @@ def describe_act(row: Row) -> dict[str, Any]:
     return _event(row["at"], _action(row), who=row["actor"], **known)
 
 
+def describe_closing(letter: DeadLetter | LetterInHistory) -> Text:
+    """That a letter was closed, and by which remedy."""
+    values = {"state": said(letter.state), "remedy": letter.remedy}
+    return text("dead letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
+
+
+def describe_request(kind: str, reason: str | None) -> Text:
+    """What was asked for: a withdrawal with its reason, or an undo."""
+    what = text("withdrawal") if kind == "withdraw" else plainly(kind)
+    if reason is None:
+        return text("asked for a {what}", what=what)
+    return text("asked for a {what} ({reason})", what=what, reason=reason)
+
+
 def sort_by_time(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events by time; those of the same time stay in the order given."""
     return sorted(events, key=lambda event: event["at"])
 
 
-def describe_counts(counts: str | Mapping[str, int]) -> str:
+def describe_counts(counts: str | Mapping[str, int]) -> Text:
     """What an attempt changed: `pathway_owned became withdrawn`."""
     found = json.loads(counts) if isinstance(counts, str) else counts
-    before = ", ".join(name for name, change in found.items() if change < 0)
-    after = ", ".join(f"{change} {name}" if change > 1 else name for name, change in found.items() if change > 0)
-    return f"{before} became {after}" if before and after else after or "nothing changed"
+    before = [said(name) for name, change in found.items() if change < 0]
+    after = [
+        text("{count} {outcome}", count=change, outcome=said(name)) if change > 1 else said(name)
+        for name, change in found.items()
+        if change > 0
+    ]
+    if before and after:
+        return text("{before} became {after}", before=joined(before, ", "), after=joined(after, ", "))
+    return joined(after, ", ") if after else text("nothing changed")
 
 
 def _action(row: Row) -> str:
     action, detail = row["action"], row["detail"]
     if action == "dead_letter.assign":
-        before = f" (before: {detail['before']})" if detail.get("before") else ""
-        return (f"assigned it to {detail['after']}" if detail.get("after") else "removed the assignee") + before
+        return _describe_assignment(detail.get("before"), detail.get("after"))
     if action == "outcome.replaced":
-        return f"the outcome {detail.get('before')} became {detail.get('after')}"
+        before, after = (said(str(detail.get(name))) for name in ("before", "after"))
+        return text("the outcome {before} became {after}", before=before, after=after)
     return _ACTS.get(action, str(action))
+
+
+def _describe_assignment(before: str | None, after: str | None) -> Text:
+    if after and before:
+        return text("assigned it to {after} (before: {before})", before=before, after=after)
+    if after:
+        return text("assigned it to {after}", after=after)
+    if before:
+        return text("removed the assignee (before: {before})", before=before)
+    return text("removed the assignee")
 
 
 def _describe_attempt(row: Row) -> dict[str, Any]:
     if row["error_class"] is not None:
         if row["result"] == "vanished":
-            return _event(row["ended_at"], "an attempt was lost: its worker stopped")
-        return _event(row["ended_at"], f"an attempt failed: {row['error_class']}: {row['message']}")
+            return _event(row["ended_at"], text("an attempt was lost: its worker stopped"))
+        error = {"error_class": row["error_class"], "message": row["message"]}
+        return _event(row["ended_at"], text("an attempt failed: {error_class}: {message}", **error))
     who, job_id = row["asked_by"], row["job_id"]
     if row["ended_at"] is None:
-        return _event(row["started_at"] or row["asked_at"], "an attempt is under way", who=who, job_id=job_id)
+        return _event(row["started_at"] or row["asked_at"], text("an attempt is under way"), who=who, job_id=job_id)
     if row["result"] == "failed":
-        return _event(row["ended_at"], "an attempt failed for the last time", who=who, job_id=job_id)
-    return _event(row["ended_at"], f"an attempt: {describe_counts(row['message'])}", who=who, job_id=job_id)
+        return _event(row["ended_at"], text("an attempt failed for the last time"), who=who, job_id=job_id)
+    what = text("an attempt: {changed}", changed=describe_counts(row["message"]))
+    return _event(row["ended_at"], what, who=who, job_id=job_id)
 
 
 def _event(at: Any, what: str, *, who: str | None = None, **more: Any) -> dict[str, Any]:

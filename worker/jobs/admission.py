@@ -19,6 +19,7 @@ from worker.errors import BrakeError
 from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_series, jobs
 from worker.records import Subject
+from worker.texts import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,10 @@ def count_or_refuse(
     figures = _past(connection, organisation_id, limits, learners) if learners else None
     if figures is not None:
         raise BrakeError(
-            f"the brake is on: {explain(figures)} Go on later or with fewer, or let an owner propose other limits.",
+            text(
+                "the brake is on: {figures} Go on later or with fewer, or let an owner propose other limits.",
+                figures=explain(figures),
+            ),
             figures,
         )
     brake.add_redrives(connection, organisation_id, learners)

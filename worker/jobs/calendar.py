@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from worker.errors import InvalidInputError
 from worker.ledger import jobs
+from worker.texts import text
 
 
 def effective_time(
@@ -34,9 +35,13 @@ def end_of_day(day: date, zone: str, *, field: str = "effective_at") -> datetime
         known = ZoneInfo(zone)
     except (ValueError, ZoneInfoNotFoundError):  # the platform's own value
         raise InvalidInputError(
-            f"{field}: the organisation's time zone {zone!r} is not known; give a time with its offset"
+            text(
+                "{field}: the organisation's time zone {zone!r} is not known; give a time with its offset",
+                field=field,
+                zone=zone,
+            )
         ) from None
     try:
         return datetime.combine(day + timedelta(days=1), time.min, known).astimezone(UTC)
     except OverflowError:
-        raise InvalidInputError(f"{field}: that date is too far away") from None
+        raise InvalidInputError(text("{field}: that date is too far away", field=field)) from None

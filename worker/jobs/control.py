@@ -20,6 +20,7 @@ from schemas.catalogue import GuardedAct, JobState, Source
 from schemas.job_filter import ReleaseFilter
 from worker.access import approvals
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnJobError
 from worker.jobs.admission import admit
@@ -29,6 +30,7 @@ from worker.jobs.show import show
 from worker.ledger import closing, control, job_lists, jobs
 from worker.ledger.control import LockedJob
 from worker.records import Job
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +40,11 @@ SHOWN = 20
 """Held jobs that the preview shows."""
 
 _CANNOT_PAUSE = {
-    JobState.SCHEDULED: "it has not begun; move it (effective_at) or cancel it",
-    JobState.HELD: "it is held; an approver other than the requester can release it, or cancel it",
+    JobState.SCHEDULED: text("it has not begun; move it (effective_at) or cancel it"),
+    JobState.HELD: text("it is held; an approver other than the requester can release it, or cancel it"),
 }
-_CANNOT_MOVE = dict.fromkeys((JobState.QUEUED, JobState.PAUSED), "its time has come; pause or cancel it")
-_CANNOT_RELEASE = dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.PAUSED), "it is not held")
+_CANNOT_MOVE = dict.fromkeys((JobState.QUEUED, JobState.PAUSED), text("its time has come; pause or cancel it"))
+_CANNOT_RELEASE = dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.PAUSED), text("it is not held"))
 
 
 def pause(database: Database, *, organisation_id: int, job_id: int, actor: str, note: str | None = None) -> Job:
@@ -98,8 +100,11 @@ def move(database: Database, *, organisation_id: int, job_id: int, effective_at:
             return False
         if found.source == Source.HR:
             raise ConflictError(
-                f"job {job_id} is a deactivation: its event gives its time; the HR system can send another event, "
-                "or cancel the job"
+                text(
+                    "job {job_id} is a deactivation: its event gives its time; the HR system can send another "
+                    "event, or cancel the job",
+                    job_id=job_id,
+                )
             )
         if found.state not in (JobState.SCHEDULED, JobState.HELD):
             raise _refuse(job_id, found.state, _CANNOT_MOVE)
@@ -141,8 +146,13 @@ def release(
         found = _lock(connection, organisation_id, job_id)
         if Requesters(connection, organisation_id).are_known_to_be(found.requested_by, who):
             raise OwnJobError(
-                f"job {job_id} was requested by {found.requested_by}, and {actor} is not a second person; "
-                "another approver can release it"
+                text(
+                    "job {job_id} was requested by {requested_by}, and {actor} is not a second person; another "
+                    "approver can release it",
+                    job_id=job_id,
+                    requested_by=found.requested_by,
+                    actor=actor,
+                )
             )
         if found.state is not JobState.HELD:
             if found.released and found.state not in (JobState.CANCELLED, JobState.SUPERSEDED):
@@ -183,7 +193,7 @@ def release_matching(
         SecondPersonNeededError: the policies let nobody release so many alone; they wait as an approval.
     """
     if all(value is None for value in wanted.model_dump().values()):
-        raise InvalidInputError("filter: give at least one condition, such as held_because")
+        raise InvalidInputError(text("filter: give at least one condition, such as held_because"))
     act, who, after, released, own = uuid4().hex, Actor(actor, made_by), 0, 0, 0
     with database.begin() as connection:
         limited = approvals.is_limited(connection, organisation_id, GuardedAct.RELEASE)
@@ -283,12 +293,19 @@ def _act(database: Database, organisation_id: int, job_id: int, work: Callable[[
 def _lock(connection: Connection, organisation_id: int, job_id: int) -> LockedJob:
     found = control.lock_job(connection, organisation_id, job_id)
     if found is None:
-        raise NotFoundError(f"there is no job {job_id} in this organisation")
+        raise NotFoundError(text("there is no job {job_id} in this organisation", job_id=job_id))
     return found
 
 
 def _refuse(job_id: int, state: JobState, refusals: Mapping[JobState, str]) -> ConflictError:
-    return ConflictError(f"job {job_id} is {state}: {refusals.get(state, 'it has ended')}")
+    return ConflictError(
+        text(
+            "job {job_id} is {state}: {why}",
+            job_id=job_id,
+            state=said(state),
+            why=refusals.get(state, text("it has ended")),
+        )
+    )
 
 
 def _audit(

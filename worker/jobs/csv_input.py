@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 LONGEST_LINE = 1_000_000
 """Characters; a longer line is not a row of ids."""
@@ -27,28 +28,43 @@ def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, d
                 continue
             if len(cells) != len(columns):
                 raise InvalidInputError(
-                    f"Line {reader.line_num}: the line has {_count(len(cells))}, the header has {len(columns)}."
+                    text(
+                        "Line {line}: the line has {cells}, the header has {columns}.",
+                        line=reader.line_num,
+                        cells=_count(len(cells)),
+                        columns=len(columns),
+                    )
                 )
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        raise InvalidInputError(f"Line {reader.line_num}: not valid CSV ({error}).") from None
+        raise InvalidInputError(
+            text("Line {line}: not valid CSV ({error}).", line=reader.line_num, error=error)
+        ) from None
 
 
 def _check_header(header: Sequence[str], required: Sequence[str]) -> None:
     columns = [_column(name) for name in header]
     if not columns:
-        raise InvalidInputError("The file is empty. It needs a header and at least one row.")
+        raise InvalidInputError(text("The file is empty. It needs a header and at least one row."))
     for name in required:
         if name not in columns:
-            raise InvalidInputError(f"Line 1: the header has no column `{name}`. Found: {','.join(header)[:100]}.")
+            raise InvalidInputError(
+                text(
+                    "Line 1: the header has no column `{name}`. Found: {found}.",
+                    name=name,
+                    found=",".join(header)[:100],
+                )
+            )
     if "reason" in columns:
         raise InvalidInputError(
-            "Line 1: a column `reason` is refused: one bulk job has one reason for every enrolment in it (rule 5). "
-            "Give the reason once, beside the file (--reason), and send one file per reason."
+            text(
+                "Line 1: a column `reason` is refused: one bulk job has one reason for every enrolment in it "
+                "(rule 5). Give the reason once, beside the file (--reason), and send one file per reason."
+            )
         )
     for name in columns:
         if columns.count(name) > 1:
-            raise InvalidInputError(f"Line 1: the header has the column `{name}` twice.")
+            raise InvalidInputError(text("Line 1: the header has the column `{name}` twice.", name=name))
 
 
 def _column(name: str) -> str:
@@ -56,13 +72,15 @@ def _column(name: str) -> str:
 
 
 def _count(columns: int) -> str:
-    return "1 column" if columns == 1 else f"{columns} columns"
+    return text("1 column") if columns == 1 else text("{count} columns", count=columns)
 
 
 def _read_lines(stream: IO[str]) -> Iterator[str]:
-    for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
-        if len(text) == LONGEST_LINE:
-            raise InvalidInputError(f"Line {line}: longer than {LONGEST_LINE:,} characters.")
-        if "\0" in text:
-            raise InvalidInputError(f"Line {line}: has a NUL byte, so this is not a text file.")
-        yield text
+    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
+        if len(read) == LONGEST_LINE:
+            raise InvalidInputError(
+                text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
+            )
+        if "\0" in read:
+            raise InvalidInputError(text("Line {line}: has a NUL byte, so this is not a text file.", line=line))
+        yield read

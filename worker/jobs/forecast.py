@@ -10,9 +10,12 @@ from worker.brake_limits import Brake, SeriesOf, explain
 from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_window
+from worker.texts import joined, text
 
-_BY_OTHERS = "Submit it all the same: it waits until an approver who did not request it releases it."
-_BY_LIMITS = "An owner can propose other limits, which a second person approves."
+_BY_OTHERS = text("Submit it all the same: it waits until an approver who did not request it releases it.")
+_BY_LIMITS = text("An owner can propose other limits, which a second person approves.")
+_BY_POLICIES = text("An owner can change the policies, which a second person approves.")
+_ONE = text("One learner is never held.")
 
 
 def forecast(
@@ -53,8 +56,7 @@ def forecast(
         hours=limits.hours,
         used_by=brake_window.list_largest(connection, organisation_id, limits.hours) if holds else [],
         room_at=room_at,
-        why=_explain(learners, used, limit, limits.hours)
-        + (" One learner is never held." if learners and passes else ""),
+        why=joined([_explain(learners, used, limit, limits.hours), *([_ONE] if learners and passes else [])]),
         way_on=_way_on(room_at) if holds else None,
     )
 
@@ -69,21 +71,27 @@ def _of_part(connection: Connection, organisation_id: int, limits: Brake, figure
         hours=limits.hours,
         used_by=brake_window.list_largest(connection, organisation_id, limits.hours),
         room_at=None,
-        why=f"The brake would hold the job: {explain(figures)}",
-        way_on=f"{_BY_OTHERS} An owner can change the policies, which a second person approves.",
+        why=text("The brake would hold the job: {figures}", figures=explain(figures)),
+        way_on=joined([_BY_OTHERS, _BY_POLICIES]),
     )
 
 
 def _explain(learners: int, used: int, limit: int, hours: int) -> str:
-    would = "1 learner" if learners == 1 else f"{learners:,} learners"
-    return (
-        f"The job would withdraw {would}. In the last {hours:,} hours {used:,} of {limit:,} that are allowed were used."
+    return text(
+        "The job would withdraw {learners}. In the last {hours:,} hours {used:,} of {limit:,} that are allowed were "
+        "used.",
+        learners=text("1 learner") if learners == 1 else text("{count:,} learners", count=learners),
+        hours=hours,
+        used=used,
+        limit=limit,
     )
 
 
 def _way_on(room_at: datetime | None) -> str:
-    wait = "" if room_at is None else f" Or wait: from {room_at:%Y-%m-%d %H:%M} UTC on there is room for it."
-    return f"{_BY_OTHERS}{wait} {_BY_LIMITS}"
+    if room_at is None:
+        return joined([_BY_OTHERS, _BY_LIMITS])
+    wait = text("Or wait: from {room_at:%Y-%m-%d %H:%M} UTC on there is room for it.", room_at=room_at)
+    return joined([_BY_OTHERS, wait, _BY_LIMITS])
 
 
 def _find_room(connection: Connection, organisation_id: int, limits: Brake, too_many: int) -> datetime | None:

@@ -15,9 +15,11 @@ from schemas.brake import LimitProposal, LimitRequest
 from schemas.catalogue import Role
 from worker.access.approvals import require_still_may
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProposalError
 from worker.ledger import brake, jobs, limit_proposals
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +42,14 @@ def propose(database: Database, *, organisation_id: int, wanted: LimitRequest, w
             if who.is_same_as(waiting.proposed_by) and _limits(waiting) == _limits(wanted):
                 return waiting  # the same request again
             raise ConflictError(
-                f"proposal {waiting.id} by {waiting.proposed_by} waits: it is approved, rejected or withdrawn first"
+                text(
+                    "proposal {proposal_id} by {proposed_by} waits: it is approved, rejected or withdrawn first",
+                    proposal_id=waiting.id,
+                    proposed_by=waiting.proposed_by,
+                )
             )
         if _limits(wanted) == brake.own(connection, organisation_id):
-            raise InvalidInputError("floor, share, hours: these are the limits already. Nothing was proposed.")
+            raise InvalidInputError(text("floor, share, hours: these are the limits already. Nothing was proposed."))
         proposal_id = limit_proposals.insert_proposal(
             connection,
             organisation_id,
@@ -90,7 +96,7 @@ def reject(database: Database, *, organisation_id: int, proposal_id: int, who: A
         NotFoundError, OwnProposalError, ConflictError: as `approve`.
     """
     if not note.strip():
-        raise InvalidInputError("note: a rejection needs a note that says why.")
+        raise InvalidInputError(text("note: a rejection needs a note that says why."))
 
     def work(connection: Connection, found: LimitProposal) -> None:
         _refuse_own(connection, found, who, "reject")
@@ -109,7 +115,13 @@ def withdraw(database: Database, *, organisation_id: int, proposal_id: int, who:
 
     def work(connection: Connection, found: LimitProposal) -> None:
         if not who.is_same_as(found.proposed_by):
-            raise ConflictError(f"proposal {found.id} was made by {found.proposed_by}; reject it, with the reason")
+            raise ConflictError(
+                text(
+                    "proposal {id} was made by {proposed_by}; reject it, with the reason",
+                    id=found.id,
+                    proposed_by=found.proposed_by,
+                )
+            )
         _audit(connection, organisation_id, who, "brake.withdraw", None, proposal_id)
 
     return _decide(database, organisation_id, proposal_id, who, "withdrawn", None, work)
@@ -146,23 +158,38 @@ def _decide(
         if found.state == state and found.decided_by is not None and who.is_same_as(found.decided_by):
             return found
         if found.state != "pending":
-            by = f" by {found.decided_by}" if found.decided_by else ""
-            raise ConflictError(f"proposal {proposal_id} is {found.state}{by}; propose the limits again if needed")
+            raise ConflictError(_say_ended(found))
         act(connection, found)
         if not limit_proposals.decide(
             connection, organisation_id, proposal_id, state=state, actor=who.name, note=note
         ):  # it has expired between two statements; what `act` wrote is rolled back
-            raise ConflictError(f"proposal {proposal_id} is expired; propose the limits again if needed")
+            raise ConflictError(
+                text("proposal {proposal_id} is expired; propose the limits again if needed", proposal_id=proposal_id)
+            )
         return _find(connection, organisation_id, proposal_id)
 
     return _logged(f"limits.{state}", organisation_id, database.run(work))
 
 
+def _say_ended(found: LimitProposal) -> str:
+    values = {"proposal_id": found.id, "state": said(found.state)}
+    if found.decided_by is None:
+        return text("proposal {proposal_id} is {state}; propose the limits again if needed", **values)
+    template = mark("proposal {proposal_id} is {state} by {who}; propose the limits again if needed")
+    return text(template, who=found.decided_by, **values)
+
+
 def _refuse_own(connection: Connection, found: LimitProposal, who: Actor, act: str) -> None:
     if _is_own(connection, found, who):
         raise OwnProposalError(
-            f"proposal {found.id} was made by {found.proposed_by}, and {who.name} is not a second person; "
-            f"another owner or approver can {act} it"
+            text(
+                "proposal {id} was made by {proposed_by}, and {who} is not a second person; another owner or "
+                "approver can {act} it",
+                id=found.id,
+                proposed_by=found.proposed_by,
+                who=who.name,
+                act=said(act),
+            )
         )
 
 
@@ -177,7 +204,7 @@ def _proposer(connection: Connection, found: LimitProposal) -> Actor:
 def _find(connection: Connection, organisation_id: int, proposal_id: int) -> LimitProposal:
     found = limit_proposals.find(connection, organisation_id, proposal_id)
     if found is None:
-        raise NotFoundError(f"there is no proposal {proposal_id} in this organisation")
+        raise NotFoundError(text("there is no proposal {proposal_id} in this organisation", proposal_id=proposal_id))
     return found
 
 

@@ -14,6 +14,7 @@ from schemas import answers
 from schemas.catalogue import Outcome
 from schemas.jobs import JobRequest
 from worker.access.sealing import Seal
+from worker.code_words import said
 from worker.config import settings
 from worker.database import Database
 from worker.errors import (
@@ -31,6 +32,7 @@ from worker.ledger import plan as ledger
 from worker.ledger.plan import Preview
 from worker.ledger.protections import find_last
 from worker.records import Job, describe_protection
+from worker.texts import joined, plainly, text
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""
@@ -61,11 +63,15 @@ def of_job(database: Database, organisation_id: int, job_id: int) -> answers.Pla
     with database.begin() as connection:
         job = job_lists.find_job(connection, organisation_id, job_id)
         if job is None:
-            raise NotFoundError(f"there is no job {job_id} in this organisation")
+            raise NotFoundError(text("there is no job {job_id} in this organisation", job_id=job_id))
         if job.finished_at is not None:
-            raise ConflictError(f"job {job_id} is {job.state}: nothing of it is left to plan")
+            raise ConflictError(
+                text("job {job_id} is {state}: nothing of it is left to plan", job_id=job_id, state=said(job.state))
+            )
         if job.reason is None:
-            raise ConflictError(f"job {job_id} takes withdrawals back; only a job that withdraws can be planned")
+            raise ConflictError(
+                text("job {job_id} takes withdrawals back; only a job that withdraws can be planned", job_id=job_id)
+            )
         found = _of_job(connection, job)
         return _answer(connection, organisation_id, found, 0, f"job:{job.id}", job.reason, door="", source=job.source)
 
@@ -85,15 +91,18 @@ def open_plan(organisation_id: int, reason: str | None, selection: Selection, pl
     found = json.loads(sealed) if sealed else None
     if found is None or found["organisation"] != organisation_id:
         raise InvalidInputError(
-            "plan_hash: not the hash of a plan of this organisation. Plan again and use the new one."
+            text("plan_hash: not the hash of a plan of this organisation. Plan again and use the new one.")
         )
     if seal.open(plan_hash, within=int(GOOD_FOR.total_seconds())) is None:
-        raise PlanExpiredError("the plan is older than a day; plan again and look at what would happen now")
+        raise PlanExpiredError(text("the plan is older than a day; plan again and look at what would happen now"))
     now = {"reason": reason, "selection": selection.digest()}
     different = [name for name, value in now.items() if found[name] != value]
     if different:
         raise PlanMismatchError(
-            f"the plan was made for another {' and '.join(different)}; plan this one and look at it"
+            text(
+                "the plan was made for another {different}; plan this one and look at it",
+                different=joined(map(plainly, different), " and "),
+            )
         )
     return Planned(found["outcomes"])
 
@@ -119,8 +128,13 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
     allowed = int(settings().plan_drift * sum(planned.outcomes.values()))
     if max(more, fewer) > allowed:
         raise PlanDriftedError(
-            f"{max(more, fewer):,} of {sum(planned.outcomes.values()):,} outcomes are no longer those of the plan, "
-            f"{allowed:,} may be; plan again and look at what would happen now",
+            text(
+                "{count:,} of {total:,} outcomes are no longer those of the plan, {allowed:,} may be; plan again "
+                "and look at what would happen now",
+                count=max(more, fewer),
+                total=sum(planned.outcomes.values()),
+                allowed=allowed,
+            ),
             planned=planned.outcomes,
             now=now,
         )

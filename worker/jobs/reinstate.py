@@ -6,6 +6,7 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.reinstate import ReinstateFilter, ReinstatePlan, ReinstateRequest
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
 from worker.jobs import show
@@ -15,6 +16,7 @@ from worker.ledger import freeze, jobs, pruned
 from worker.ledger import reinstate as ledger
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -97,9 +99,17 @@ def _refuse(connection: Connection, organisation_id: int, job_id: int) -> None:
     """Refuse a job that cannot be taken back: one with work left would go on to withdraw after the undo."""
     found = ledger.find_undone(connection, organisation_id, job_id)
     if found is None:
-        raise NotFoundError(f"there is no job {job_id} in this organisation")
+        raise NotFoundError(text("there is no job {job_id} in this organisation", job_id=job_id))
     if found.kind == "reinstate":
-        raise ConflictError(f"job {job_id} is itself a reinstate; submit a new job to withdraw its enrolments again")
+        raise ConflictError(
+            text("job {job_id} is itself a reinstate; submit a new job to withdraw its enrolments again", job_id=job_id)
+        )
     if found.has_work_left:
-        raise ConflictError(f"job {job_id} has work left ({found.state}); wait until it has ended, or cancel it first")
-    show.require_kept(connection, organisation_id, job_id, "so it cannot be undone")
+        raise ConflictError(
+            text(
+                "job {job_id} has work left ({state}); wait until it has ended, or cancel it first",
+                job_id=job_id,
+                state=said(found.state),
+            )
+        )
+    show.require_kept(connection, organisation_id, job_id, text("so it cannot be undone"))

@@ -22,6 +22,7 @@ from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import approvals, control, jobs, tokens
 from worker.ledger.approvals import AskedFor
 from worker.ledger.control import HeldJob
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -75,8 +76,11 @@ def release_limited(
         ids = of_others(connection, organisation_id, held, who)
     if len(held) > MOST:
         raise InvalidInputError(
-            f"filter: more than {MOST:,} jobs match; where policies limit releases, one can release {MOST:,}. "
-            "Narrow the filter."
+            text(
+                "filter: more than {most:,} jobs match; where policies limit releases, one can release {most:,}. "
+                "Narrow the filter.",
+                most=MOST,
+            )
         )
     counted, subject = [job.id for job in held], _describe(wanted)
 
@@ -139,8 +143,13 @@ def release_approved(connection: Connection, organisation_id: int, asked: AskedF
     learners = sum(total for _, total in approvals.sum_held(connection, organisation_id, wanted).values())
     if learners > asked.arguments["learners"]:
         raise ConflictError(
-            f"{asked.approval.subject}: {learners:,} learners by now, {asked.arguments['learners']:,} when this was "
-            "asked for; reject it, and ask again if needed"
+            text(
+                "{subject}: {learners:,} learners by now, {before:,} when this was asked for; reject it, and ask "
+                "again if needed",
+                subject=asked.approval.subject,
+                learners=learners,
+                before=asked.arguments["learners"],
+            )
         )
     while held := control.list_held(connection, organisation_id, wanted, after=after):
         ids = of_others(connection, organisation_id, held, requester, by)
@@ -150,7 +159,10 @@ def release_approved(connection: Connection, organisation_id: int, asked: AskedF
         after = held[-1].id
     if not released:
         raise ConflictError(
-            f"{asked.approval.subject}: nothing is held any more that neither of you requested; reject it"
+            text(
+                "{subject}: nothing is held any more that neither of you requested; reject it",
+                subject=asked.approval.subject,
+            )
         )
     notify_after_commit(connection)
 

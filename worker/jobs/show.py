@@ -8,6 +8,7 @@ from worker.errors import NotFoundError, PrunedError
 from worker.ledger import job_lists, outcomes, pruned
 from worker.ledger.outcomes import ListedOutcome
 from worker.records import Job
+from worker.texts import text
 
 
 def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
@@ -19,7 +20,7 @@ def show(database: Database, *, organisation_id: int, job_id: int) -> Job:
     with database.begin() as connection:
         found = job_lists.find_job(connection, organisation_id, job_id)
     if found is None:
-        raise NotFoundError(f"there is no job {job_id} in this organisation")
+        raise NotFoundError(text("there is no job {job_id} in this organisation", job_id=job_id))
     return found
 
 
@@ -33,7 +34,7 @@ def list_outcomes(
     """
     found = outcomes.list_outcomes(connection, organisation_id, job_id, outcome=outcome, after=after, limit=limit)
     # Asked afterwards: whoever sees that a row is gone sees that the job is on record as pruned.
-    require_kept(connection, organisation_id, job_id, "so they cannot be listed")
+    require_kept(connection, organisation_id, job_id, text("so they cannot be listed"))
     return found
 
 
@@ -46,8 +47,13 @@ def require_kept(connection: Connection, organisation_id: int, job_id: int, so: 
     at = pruned.pruned_at(connection, organisation_id, job_id)
     if at is not None:
         raise PrunedError(
-            f"the outcomes of job {job_id} were pruned on {at:%Y-%m-%d}, {so}. The job's counts and its key are kept. "
-            "Ask the operators of the service for the files that they may have exported before."
+            text(
+                "the outcomes of job {job_id} were pruned on {at:%Y-%m-%d}, {so}. The job's counts and its key "
+                "are kept. Ask the operators of the service for the files that they may have exported before.",
+                job_id=job_id,
+                at=at,
+                so=so,
+            )
         )
 
 

@@ -21,6 +21,7 @@ from worker.ledger import brake, brake_series, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
 from worker.records import LANE_BULK, Job, NewJob, Submitted
 from worker.telemetry import tracing
+from worker.texts import text
 
 MOST_IDS = job_lists.SMALL
 """Ids of a small job: its learners are counted in no time, while others wait."""
@@ -102,7 +103,7 @@ def _answer(
         if job_id is not None and request_hash == one.job.request_hash:
             return Submitted(jobs[job_id], created=False)
     return IdempotencyConflictError(
-        "this idempotency key was used before, for another request; a new request takes a new key"
+        text("this idempotency key was used before, for another request; a new request takes a new key")
     )
 
 

@@ -29,6 +29,7 @@ from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
 from worker.telemetry import tracing
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -244,7 +245,7 @@ def _find(connection: Connection, organisation_id: int, door: str, key: str) -> 
 def _answer_again(connection: Connection, new: NewJob, known: tuple[int | None, bytes] | None) -> Submitted:
     if known is None or known[0] is None or known[1] != new.request_hash:
         raise IdempotencyConflictError(
-            "this idempotency key was used before, for another request; a new request takes a new key"
+            text("this idempotency key was used before, for another request; a new request takes a new key")
         )
     return Submitted(_read(connection, new, known[0]), created=False)
 

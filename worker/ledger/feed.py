@@ -20,6 +20,7 @@ from worker.errors import GoneError, InvalidInputError
 from worker.ids import LARGEST
 from worker.ledger.fragments import plan_by_index
 from worker.models import feed
+from worker.texts import text as say
 
 LATEST = "latest"
 """In place of a cursor: the end of the feed."""
@@ -61,7 +62,9 @@ class Place:
         """
         parts = cursor.split(".")
         if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 20 and int(p) <= LARGEST for p in parts):
-            raise InvalidInputError(f"after: not a cursor of the feed. Use {LATEST!r}, or leave it out to start over.")
+            raise InvalidInputError(
+                say("after: not a cursor of the feed. Use {latest!r}, or leave it out to start over.", latest=LATEST)
+            )
         return cls(*map(int, parts))
 
 
@@ -187,7 +190,7 @@ def _list_entries(connection: Connection, organisation_id: int, after: Place | N
     room = limit
     for row in rows:
         if chosen and row.position != chosen[-1].position + 1:
-            raise _gone("what follows this place was deleted")
+            raise _gone(say("what follows this place was deleted"))
         if room <= 0:
             break
         chosen.append(row)
@@ -199,21 +202,25 @@ def _check_place(connection: Connection, organisation_id: int, after: Place, row
     """What of these entries is still to be read, if the feed is the one in which the place was found."""
     if after.position == 0:
         if rows and rows[0].position != 1:
-            raise _gone("what follows this place was deleted")
+            raise _gone(say("what follows this place was deleted"))
         return rows
     if not rows or rows[0].position != after.position:
         if not rows and after.position > find_end(connection, organisation_id).position:
-            raise _gone("the database was restored, and this place is not in its feed")
-        raise _gone("what follows this place was deleted")
+            raise _gone(say("the database was restored, and this place is not in its feed"))
+        raise _gone(say("what follows this place was deleted"))
     if _microseconds(rows[0].at) != after.at:
-        raise _gone("the database was restored, and this place was in another feed")
+        raise _gone(say("the database was restored, and this place was in another feed"))
     return rows if after.enrolment_id else rows[1:]
 
 
 def _gone(why: str) -> GoneError:
     return GoneError(
-        f"after: {why}. Begin again: ask with after={LATEST} for a new place, then read the list of withdrawn "
-        "enrolments, then follow the feed from that place."
+        say(
+            "after: {why}. Begin again: ask with after={latest} for a new place, then read the list of withdrawn "
+            "enrolments, then follow the feed from that place.",
+            why=why,
+            latest=LATEST,
+        )
     )
 
 

@@ -26,6 +26,7 @@ from worker.ledger import enrolment_filter
 from worker.models import Ids
 from worker.models import chunks as chunks_table
 from worker.records import NewChunks
+from worker.texts import text as say
 
 
 class NoRowsError(InvalidInputError):
@@ -122,11 +123,11 @@ def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int,
     with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
         for count, row in enumerate(rows, start=1):
             if count > MAX_FILE_IDS:
-                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+                raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
             copy.write_row(row)
     found = connection.execute(_DIGEST).one()
     if found.given == 0:
-        raise NoRowsError("the file has no rows; it needs at least one enrolment_id")
+        raise NoRowsError(say("the file has no rows; it needs at least one enrolment_id"))
     return found.given, found.digest
 
 

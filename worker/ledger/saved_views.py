@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.errors import ConflictError
 from worker.models import saved_views
+from worker.texts import text
 
 _V = saved_views.c
 
@@ -92,7 +93,7 @@ def change(
     try:
         return _one(connection.execute(statement))
     except IntegrityError:
-        raise ConflictError("name: you have another view of this list with this name") from None
+        raise ConflictError(text("name: you have another view of this list with this name")) from None
 
 
 def delete_view(

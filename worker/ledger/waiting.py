@@ -13,6 +13,7 @@ from schemas.catalogue import GUARDED_ACTS, JobState
 from worker.ledger import approvals, job_lists, limit_proposals
 from worker.models import jobs
 from worker.records import Job
+from worker.texts import joined, plainly, text
 
 _HELD_SINCE = func.greatest(jobs.c.created_at, jobs.c.effective_at)
 """A job with a later time is held when its time comes."""
@@ -58,7 +59,7 @@ def _of_approval(one: Approval) -> Waiting:
     return Waiting(
         kind="approval",
         id=one.id,
-        what=f"{GUARDED_ACTS[one.act].label}: {one.subject}",
+        what=text("{act}: {subject}", act=plainly(GUARDED_ACTS[one.act].label), subject=one.subject),
         consequence=one.consequence,
         size=one.size,
         reason=one.reason,
@@ -70,14 +71,20 @@ def _of_approval(one: Approval) -> Waiting:
 
 
 def _of_proposal(one: LimitProposal) -> Waiting:
-    floor = "the default" if one.floor is None else f"{one.floor:,} learners"
-    share = "the default" if one.share is None else f"{one.share * 100:.3g} %"
-    hours = "the default" if one.hours is None else f"{one.hours} hours"
+    default = text("the default")
+    floor = default if one.floor is None else text("{count:,} learners", count=one.floor)
+    share = default if one.share is None else text("{percent:.3g} %", percent=one.share * 100)
+    hours = default if one.hours is None else text("{count} hours", count=one.hours)
     return Waiting(
         kind="limits",
         id=one.id,
-        what="Change the limits of the brake",
-        consequence=f"From then on: always allowed {floor}, share of the learners {share}, window {hours}.",
+        what=text("Change the limits of the brake"),
+        consequence=text(
+            "From then on: always allowed {floor}, share of the learners {share}, window {hours}.",
+            floor=floor,
+            share=share,
+            hours=hours,
+        ),
         size=None,
         reason=one.note,
         requested_by=one.proposed_by,
@@ -93,7 +100,7 @@ def _of_job(job: Job) -> Waiting:
         kind="job",
         id=job.id,
         what=job.title,
-        consequence=f"The job starts. {job.held_why or ''}".strip(),
+        consequence=joined([text("The job starts."), *([job.held_why] if job.held_why else [])]),
         size=learners,
         reason=job.note,
         requested_by=job.requested_by,

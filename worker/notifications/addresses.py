@@ -8,6 +8,7 @@ import re
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 OPTIONS = ("from", "mode", "name", "pass", "region", "reply", "smtp", "to", "user")
 """What may stand after the `?` of a URL of users."""
@@ -22,7 +23,7 @@ def check_email(address: str) -> str:
     """
     found = address.strip()
     if _EMAIL.fullmatch(found) is None or len(found) > 254:
-        raise InvalidInputError("to: not an e-mail address. Example: support@withdrawals.example")
+        raise InvalidInputError(text("to: not an e-mail address. Example: support@withdrawals.example"))
     return found
 
 
@@ -35,11 +36,13 @@ def check_url(url: str, *, schemas: tuple[str, ...]) -> str:
     schema, given, _ = url.partition("://")
     if not given or schema.lower() not in schemas:
         raise InvalidInputError(
-            f"url: must begin with one of {', '.join(f'{one}://' for one in schemas)} "
-            "(WITHDRAWALS_NOTIFICATION_SCHEMAS)"
+            text(
+                "url: must begin with one of {schemes} (WITHDRAWALS_NOTIFICATION_SCHEMAS)",
+                schemes=", ".join(f"{one}://" for one in schemas),
+            )
         )
     if any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidInputError("url: has characters that are not allowed in a URL")
+        raise InvalidInputError(text("url: has characters that are not allowed in a URL"))
     return url
 
 

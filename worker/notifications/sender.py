@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Connection
 
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
@@ -22,6 +23,7 @@ from worker.notifications.targets import EMAIL, URL, notification_seal
 from worker.notifications.transport import Reach
 from worker.slow_work import SlowWork
 from worker.telemetry import metrics
+from worker.texts import text
 from worker.webhooks.signing import rest_seconds
 
 log = structlog.get_logger(__name__)
@@ -50,7 +52,7 @@ def send_test(database: Database, settings: Settings, *, organisation_id: int, t
     with database.begin() as connection:
         message_id = notification_messages.insert_test(connection, organisation_id, target_id, lifetime=LIFETIME)
     if message_id is None:
-        raise NotFoundError(f"there is no notification {target_id} in this organisation")
+        raise NotFoundError(text("there is no notification {target_id} in this organisation", target_id=target_id))
     claimed = database.run(
         lambda connection: notification_messages.claim(connection, lease=_LEASE, message_id=message_id)
     )
@@ -68,7 +70,7 @@ def show(database: Database, *, organisation_id: int, message_id: int) -> Messag
     with database.begin() as connection:
         found = notification_messages.find_message(connection, organisation_id, message_id)
     if found is None:
-        raise NotFoundError(f"there is no message {message_id} in this organisation")
+        raise NotFoundError(text("there is no message {message_id} in this organisation", message_id=message_id))
     return found
 
 
@@ -93,7 +95,13 @@ def retry(database: Database, *, organisation_id: int, message_id: int, actor: s
     done = database.run(make_due)
     found = show(database, organisation_id=organisation_id, message_id=message_id)
     if not done and found.state != "due":
-        raise ConflictError(f"message {message_id} is {found.state}: only one that has failed is tried again")
+        raise ConflictError(
+            text(
+                "message {message_id} is {state}: only one that has failed is tried again",
+                message_id=message_id,
+                state=said(found.state),
+            )
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, notification_targets
 from worker.ledger.notification_targets import TargetRecord
 from worker.notifications import addresses, transport
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,7 @@ def remove(database: Database, *, organisation_id: int, target_id: int, actor: s
         before = notification_targets.find_target(connection, organisation_id, target_id)
         after = notification_targets.remove_target(connection, organisation_id, target_id, actor=actor)
         if before is None or after is None:
-            raise NotFoundError(f"there is no notification {target_id} in this organisation")
+            raise NotFoundError(text("there is no notification {target_id} in this organisation", target_id=target_id))
         if before.removed_at is None:
             _audit(connection, after, actor, "remove")
         return after
@@ -116,10 +117,14 @@ def _read_address(settings: Settings, wanted: NotificationRequest) -> tuple[str 
     if wanted.url is not None:
         seen = transport.look_at(addresses.check_url(wanted.url, schemas=settings.notification_services))
         if seen.receivers != 1:  # else an attempt could arrive in part, and its repetition twice
-            raise InvalidInputError(f"url: must have one receiver, and has {seen.receivers}. Add one for each.")
+            raise InvalidInputError(
+                text("url: must have one receiver, and has {receivers}. Add one for each.", receivers=seen.receivers)
+            )
         return URL + wanted.url, seen.shown
     if settings.mail_url is None:
-        raise ConflictError("no mail server is set, so nothing can be sent to an e-mail address: WITHDRAWALS_MAIL_URL")
+        raise ConflictError(
+            text("no mail server is set, so nothing can be sent to an e-mail address: WITHDRAWALS_MAIL_URL")
+        )
     if wanted.to is None:
         return None, f"mail to member {wanted.member_id}"
     email = addresses.check_email(wanted.to)
@@ -131,8 +136,12 @@ def _check_member(connection: Connection, organisation_id: int, wanted: Notifica
         return
     email = notification_targets.find_email(connection, organisation_id, wanted.member_id)
     if email is None:
-        raise NotFoundError(f"member_id: there is no member {wanted.member_id} with an e-mail address here")
+        raise NotFoundError(
+            text("member_id: there is no member {member_id} with an e-mail address here", member_id=wanted.member_id)
+        )
     if alone:
         known = notification_targets.find_of_member(connection, organisation_id, wanted.member_id)
         if known is not None:
-            raise ConflictError(f"notification {known.id} goes to this member's e-mail address already")
+            raise ConflictError(
+                text("notification {target_id} goes to this member's e-mail address already", target_id=known.id)
+            )

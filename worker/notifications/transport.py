@@ -15,6 +15,7 @@ from worker.errors import InvalidInputError
 from worker.notifications import child
 from worker.notifications.addresses import OPTIONS
 from worker.notifications.messages import Message
+from worker.texts import text
 
 SECONDS = 20.0
 """Time limit of one message: start, name, connection, TLS, sign-in, answer."""
@@ -50,10 +51,16 @@ def look_at(url: str) -> Seen:
     """
     answer = _run({"url": url, "options": OPTIONS, "anywhere": False}, threading.Event())
     if "option" in answer:
-        raise InvalidInputError(f"url: unknown option {answer['option']!r}. Use one of: {', '.join(OPTIONS)}.")
+        raise InvalidInputError(
+            text(
+                "url: unknown option {given!r}. Use one of: {allowed}.",
+                given=answer["option"],
+                allowed=", ".join(OPTIONS),
+            )
+        )
     if "error" in answer:
         raise InvalidInputError(
-            "url: not complete for this service. https://appriseit.com/services says what it needs."
+            text("url: not complete for this service. https://appriseit.com/services says what it needs.")
         )
     mails = answer["mails"]
     return Seen(f"mail to {', '.join(mails)}" if mails is not None else str(answer["shown"]), int(answer["receivers"]))

@@ -27,8 +27,9 @@ from worker.people.newest_events import (
     sync_learners,
 )
 from worker.records import ArrivedEvent, DeactivationPolicy
+from worker.texts import text
 
-REUSED = "this key was used before, for another request; use a new key for a new request"
+REUSED = text("this key was used before, for another request; use a new key for a new request")
 
 IGNORED = EventResult(ReceiptStatus.IGNORED)
 
@@ -156,4 +157,4 @@ def add_grace(time: datetime, grace: timedelta) -> datetime:
     try:
         return time + grace
     except OverflowError:
-        raise InvalidInputError("effective_at: that time is too far away") from None
+        raise InvalidInputError(text("effective_at: that time is too far away")) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.access.public_keys import Key, open_signed, parse_keys
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 MAX_DOCUMENT = 65_536
 """Characters."""
@@ -37,12 +38,16 @@ def check(document: str) -> str:
         InvalidInputError: it is not one; the message says why.
     """
     if len(document) > MAX_DOCUMENT:
-        raise InvalidInputError(f"secret: the publisher's document may have at most {MAX_DOCUMENT:,} characters")
+        raise InvalidInputError(
+            text("secret: the publisher's document may have at most {most:,} characters", most=MAX_DOCUMENT)
+        )
     publisher = read(document)
     if publisher is None:
         raise InvalidInputError(
-            "secret: must be a JSON object with the publisher's public keys for signatures (RSA or EC): "
-            '{"issuer": …, "audience": …, "keys": […]}'
+            text(
+                "secret: must be a JSON object with the publisher's public keys for signatures (RSA or EC): "
+                '{{"issuer": …, "audience": …, "keys": […]}}'
+            )
         )
     return json.dumps(json.loads(document), separators=(",", ":"))
 

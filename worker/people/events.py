@@ -25,12 +25,13 @@ from worker.people.due import DueDeactivations
 from worker.people.newest_events import EventResult, lock_people
 from worker.records import ArrivedEvent, StoredEvent
 from worker.telemetry import request, tracing
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """Maximum tolerated clock skew of a sender. An event dated later would stay the newest, and outrank all that follow."""
-AHEAD = "timestamp: is in the future; to let an event take effect later, set effective_at"
+AHEAD = text("timestamp: is in the future; to let an event take effect later, set effective_at")
 
 
 @dataclass(frozen=True, slots=True)

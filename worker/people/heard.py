@@ -10,6 +10,7 @@ from worker.database import Database
 from worker.errors import NotFoundError
 from worker.ledger import heard, jobs
 from worker.rules import ROSTER
+from worker.texts import text
 
 
 def list_heard(database: Database, *, organisation_id: int) -> list[HeardSource]:
@@ -30,7 +31,7 @@ def set_limit(database: Database, *, organisation_id: int, source: str, hours: i
 def _set(connection: Connection, *, organisation_id: int, source: str, hours: int | None, actor: str) -> HeardSource:
     known = {one.source for one in heard.list_heard(connection, organisation_id)} | {ROSTER}
     if source not in known:
-        raise NotFoundError(f"there is no live source {source[:63]!r} in this organisation")
+        raise NotFoundError(text("there is no live source {source!r} in this organisation", source=source[:63]))
     heard.set_limit(connection, organisation_id, source, hours=hours, actor=actor)
     jobs.audit(
         connection,

@@ -18,6 +18,7 @@ from worker.ledger.hr_sources import RegisteredSource
 from worker.people.source_secrets import API_KEYS, check_api, check_secret, new_secret, source_seal
 from worker.records import Seen
 from worker.rules import ROSTER
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -72,15 +73,18 @@ def create(
     """
     if not NAME.fullmatch(name) or name in RESERVED:
         raise InvalidInputError(
-            "name: it is part of the URL. Use up to 63 lower-case letters, digits and hyphens, starting with a "
-            f"letter. Reserved: {', '.join(RESERVED)}."
+            text(
+                "name: it is part of the URL. Use up to 63 lower-case letters, digits and hyphens, starting with "
+                "a letter. Reserved: {reserved}.",
+                reserved=", ".join(RESERVED),
+            )
         )
     if kind not in KINDS:
         raise unknown_value("kind", kind, KINDS)
     if on_deactivate not in POLICIES:
         raise unknown_value("on_deactivate", on_deactivate, POLICIES)
     if not 0 <= grace_hours <= MAX_GRACE_HOURS:
-        raise InvalidInputError(f"grace_hours: must be from 0 to {MAX_GRACE_HOURS}")
+        raise InvalidInputError(text("grace_hours: must be from 0 to {most}", most=MAX_GRACE_HOURS))
     secret = check_secret(kind, secret) if secret is not None else new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
     if api_key is not None or api_url is not None or kind in API_KEYS:
@@ -103,7 +107,9 @@ def create(
             for known, secrets_of_known in hr_sources.find_by_name(connection, kind, name):
                 if secrets_of_known[0] == sealed:  # the answer to the first commit was lost
                     return known
-            raise ConflictError(f"name: a source {name!r} exists. Rotate its secret, or disable it first.")
+            raise ConflictError(
+                text("name: a source {name!r} exists. Rotate its secret, or disable it first.", name=name)
+            )
         _audit(connection, made, actor, "create", kind=kind, on_deactivate=on_deactivate, grace_hours=grace_hours)
         return made
 
@@ -134,7 +140,7 @@ def rotate(
         ConflictError: the secret was replaced since the caller saw it.
     """
     if not 0 <= keep_hours <= MAX_GRACE_HOURS:
-        raise InvalidInputError(f"keep_hours: must be from 0 to {MAX_GRACE_HOURS}")
+        raise InvalidInputError(text("keep_hours: must be from 0 to {most}", most=MAX_GRACE_HOURS))
     kind = next((item.kind for item in list_sources(database, organisation_id) if item.id == source_id), "standard")
     secret = check_secret(kind, secret) if secret is not None else new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
@@ -142,11 +148,13 @@ def rotate(
     def work(connection: Connection) -> RegisteredSource:
         source, newest_secret = hr_sources.lock(connection, organisation_id, source_id) or (None, None)
         if source is None:
-            raise NotFoundError(f"there is no live source {source_id} in this organisation")
+            raise NotFoundError(text("there is no live source {source_id} in this organisation", source_id=source_id))
         if newest_secret == sealed:  # the answer to the first commit was lost
             return source
         if seen is not None and seen.at != source.rotated_at:
-            raise ConflictError("the secret was replaced meanwhile; its history says by whom. Nothing was changed now.")
+            raise ConflictError(
+                text("the secret was replaced meanwhile; its history says by whom. Nothing was changed now.")
+            )
         _audit(connection, source, actor, "rotate", keep_hours=keep_hours)
         return hr_sources.rotate(
             connection, organisation_id, source_id, secret=sealed, keep=timedelta(hours=keep_hours)
@@ -178,7 +186,7 @@ def set_api(
     def work(connection: Connection) -> RegisteredSource:
         source, _ = hr_sources.lock(connection, organisation_id, source_id) or (None, None)
         if source is None:
-            raise NotFoundError(f"there is no live source {source_id} in this organisation")
+            raise NotFoundError(text("there is no live source {source_id} in this organisation", source_id=source_id))
         sealed, address = check_api(settings, source.kind, api_key, api_url)
         _audit(connection, source, actor, "set_api")
         return hr_sources.set_api(connection, organisation_id, source_id, api_key=sealed, api_url=address)
@@ -198,7 +206,7 @@ def disable(database: Database, *, organisation_id: int, source_id: int, actor: 
     def work(connection: Connection) -> RegisteredSource:
         source = hr_sources.disable(connection, organisation_id, source_id)
         if source is None:
-            raise NotFoundError(f"there is no source {source_id} in this organisation")
+            raise NotFoundError(text("there is no source {source_id} in this organisation", source_id=source_id))
         _audit(connection, source, actor, "disable")
         return source
 
@@ -217,7 +225,7 @@ def find(database: Database, organisation_id: int, source_id: int) -> Registered
     with database.begin() as connection:
         found = hr_sources.find(connection, organisation_id, source_id)
     if found is None:
-        raise NotFoundError(f"there is no source {source_id} in this organisation")
+        raise NotFoundError(text("there is no source {source_id} in this organisation", source_id=source_id))
     return found
 
 

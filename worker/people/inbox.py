@@ -32,6 +32,7 @@ from worker.people.events import AHEAD, MAX_CLOCK_SKEW, EventReceipt
 from worker.people.newest_events import EventResult, lock_people
 from worker.records import ArrivedEvent, StoredEvent
 from worker.telemetry import request, tracing
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -216,7 +217,7 @@ def _answer_again(known: StoredReceipt, request_hash: bytes) -> Answer | Excepti
 
 
 def _reused() -> IdempotencyConflictError:
-    return IdempotencyConflictError("this event's id was used before, with another body")
+    return IdempotencyConflictError(text("this event's id was used before, with another body"))
 
 
 def _reject(connection: Connection, source: RegisteredSource, incoming: IncomingEvent) -> Answer | None:
@@ -328,5 +329,5 @@ def show(database: Database, *, organisation_id: int, receipt_id: int) -> ShownR
     with database.begin() as connection:
         found = inbox.show_receipt(connection, organisation_id, receipt_id)
     if found is None:
-        raise NotFoundError(f"there is no receipt {receipt_id} in this organisation")
+        raise NotFoundError(text("there is no receipt {receipt_id} in this organisation", receipt_id=receipt_id))
     return found

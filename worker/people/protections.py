@@ -15,11 +15,13 @@ from schemas.protections import Protection, ProtectionPolicy, ProtectionRequest
 from worker.access import approvals, erased
 from worker.access.approvals import Wanted
 from worker.access.persons import Actor
+from worker.code_words import said
 from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs.calendar import effective_time
 from worker.ledger import erasures, jobs, protections
 from worker.ledger.approvals import AskedFor
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +56,7 @@ def protect(database: Database, *, organisation_id: int, wanted: ProtectionReque
             return _find(connection, organisation_id, known)
         made = protections.insert_protection(connection, organisation_id, {**terms, "maker_made_by": who.made_by})
         if made is None:
-            raise InvalidInputError("until: that time has passed. Nothing was protected.")
+            raise InvalidInputError(text("until: that time has passed. Nothing was protected."))
         found = _find(connection, organisation_id, made)
         _audit(connection, organisation_id, who, "protection.add", wanted.reason, found)
         return found
@@ -73,7 +75,7 @@ def lift(database: Database, *, organisation_id: int, protection_id: int, who: A
         SecondPersonNeededError: the policies let nobody lift it alone; it waits as an approval.
     """
     if not note.strip():
-        raise InvalidInputError("note: lifting a protection needs a note that says why.")
+        raise InvalidInputError(text("note: lifting a protection needs a note that says why."))
 
     def work(connection: Connection) -> Protection | Approval:
         is_limited = approvals.is_limited(connection, organisation_id, GuardedAct.LIFT)
@@ -102,7 +104,7 @@ def lift_approved(connection: Connection, organisation_id: int, asked: AskedFor,
     for one in (requester, by):
         found = _lock_to_lift(connection, organisation_id, protection_id, one)
     if found.state != "live":
-        raise ConflictError(f"protection {protection_id} is lifted by {found.lifted_by}; it protects nothing any more")
+        raise ConflictError(_say_ended(found))
     _lift(connection, organisation_id, protection_id, requester, asked.approval.reason or "")
 
 
@@ -114,15 +116,28 @@ def _lock_to_lift(connection: Connection, organisation_id: int, protection_id: i
     if (found.state, found.lifted_by) == ("lifted", who.name):
         return found
     if found.state != "live":
-        by = f" by {found.lifted_by}" if found.lifted_by else ""
-        raise ConflictError(f"protection {protection_id} is {found.state}{by}; it protects nothing any more")
+        raise ConflictError(_say_ended(found))
     maker = protections.find_makers(connection, [protection_id]).get(protection_id)
     if who.is_known_to_be(Actor(found.made_by, maker)):
         raise OwnProtectionError(
-            f"protection {protection_id} was made by {found.made_by}, and {who.name} is not a second person; "
-            "another approver can lift it"
+            text(
+                "protection {protection_id} was made by {made_by}, and {who} is not a second person; another "
+                "approver can lift it",
+                protection_id=protection_id,
+                made_by=found.made_by,
+                who=who.name,
+            )
         )
     return found
+
+
+def _say_ended(found: Protection) -> str:
+    values = {"protection_id": found.id, "state": said(found.state)}
+    if found.lifted_by is None:
+        return text("protection {protection_id} is {state}; it protects nothing any more", **values)
+    return text(
+        "protection {protection_id} is {state} by {who}; it protects nothing any more", who=found.lifted_by, **values
+    )
 
 
 def _ask_to_lift(
@@ -141,7 +156,9 @@ def _ask_to_lift(
 
 def _lift(connection: Connection, organisation_id: int, protection_id: int, who: Actor, note: str) -> Protection:
     if not protections.lift(connection, organisation_id, protection_id, actor=who.name, note=note):
-        raise ConflictError(f"protection {protection_id} is ended; it protects nothing any more")
+        raise ConflictError(
+            text("protection {protection_id} is ended; it protects nothing any more", protection_id=protection_id)
+        )
     lifted = _find(connection, organisation_id, protection_id)
     _audit(connection, organisation_id, who, "protection.lift", note, lifted)
     return lifted
@@ -218,10 +235,15 @@ def _lock(connection: Connection, organisation_id: int, wanted: ProtectionReques
     if wanted.learner_external_id is not None:
         if not protections.lock_learner(connection, organisation_id, wanted.learner_external_id):
             raise NotFoundError(
-                f"there is no learner {wanted.learner_external_id!r} in this organisation; ids are compared exactly"
+                text(
+                    "there is no learner {learner_external_id!r} in this organisation; ids are compared exactly",
+                    learner_external_id=wanted.learner_external_id,
+                )
             )
     elif not protections.lock_enrolment(connection, organisation_id, wanted.enrolment_id or 0):
-        raise NotFoundError(f"there is no enrolment {wanted.enrolment_id} in this organisation")
+        raise NotFoundError(
+            text("there is no enrolment {enrolment_id} in this organisation", enrolment_id=wanted.enrolment_id)
+        )
 
 
 def _find(connection: Connection, organisation_id: int, protection_id: int) -> Protection:
@@ -232,7 +254,9 @@ def _find(connection: Connection, organisation_id: int, protection_id: int) -> P
 
 
 def _not_found(protection_id: int) -> NotFoundError:
-    return NotFoundError(f"there is no protection {protection_id} in this organisation")
+    return NotFoundError(
+        text("there is no protection {protection_id} in this organisation", protection_id=protection_id)
+    )
 
 
 def _audit(

@@ -11,6 +11,7 @@ from worker.ledger import jobs
 from worker.ledger.inbox import ShownReceipt
 from worker.people import hr_sources, inbox, source_secrets
 from worker.people.inbox import IncomingEvent
+from worker.texts import text
 
 TEST = "test-"
 """The id of a test begins so."""
@@ -43,11 +44,13 @@ def send_test(
     with database.begin() as connection:
         live = ledger.find_by_id(connection, source.kind, source.id)
     if not live:
-        raise NotFoundError(f"there is no live source {source_id} in this organisation")
+        raise NotFoundError(text("there is no live source {source_id} in this organisation", source_id=source_id))
     if source_secrets.source_seal(settings).open(live[0][1][0]) is None:
         raise ConflictError(
-            "no key in WITHDRAWALS_SECRET_KEY opens this source's secret, so each of its events is refused. Put the "
-            "key back that sealed it, or replace the secret."
+            text(
+                "no key in WITHDRAWALS_SECRET_KEY opens this source's secret, so each of its events is refused. "
+                "Put the key back that sealed it, or replace the secret."
+            )
         )
     stored = inbox.receive(database, source, IncomingEvent(f"{TEST}{uuid4().hex}", b"test"))
     assert not isinstance(stored, inbox.RejectedEvent)  # noqa: S101 - for the type checker

@@ -7,12 +7,13 @@ from worker.access.sealing import Seal
 from worker.config import Settings
 from worker.errors import InvalidInputError
 from worker.people import event_publishers
+from worker.texts import text
 from worker.webhooks import safe_post
 
 API_KEYS = {
-    "hibob": "the service user's id and token, with a colon between",
-    "personio": "the API client's id and secret, with a colon between",
-    "finch": "the access token of the connection",
+    "hibob": text("the service user's id and token, with a colon between"),
+    "personio": text("the API client's id and secret, with a colon between"),
+    "finch": text("the access token of the connection"),
 }
 """The kinds whose API is asked about each event, and what their key is."""
 
@@ -29,15 +30,17 @@ def check_api(settings: Settings, kind: str, key: str | None, url: str | None) -
         InvalidInputError: nothing is asked of sources of this kind, or the key or the URL is wrong.
     """
     if kind not in API_KEYS:
-        raise InvalidInputError(f"api_key: nothing is asked of a source of kind {kind!r}. Leave it out.")
+        raise InvalidInputError(
+            text("api_key: nothing is asked of a source of kind {kind!r}. Leave it out.", kind=kind)
+        )
     key = (key or "").strip()
     if len(key) < 8 or not key.isascii() or not key.isprintable() or ("colon" in API_KEYS[kind] and ":" not in key):
-        raise InvalidInputError(f"api_key: is needed for kind {kind!r}: {API_KEYS[kind]}.")
+        raise InvalidInputError(text("api_key: is needed for kind {kind!r}: {key}.", kind=kind, key=API_KEYS[kind]))
     if url is not None:
         try:
             safe_post.check_url(url, allow_private=settings.webhooks_allow_private)
         except InvalidInputError as refused:
-            raise InvalidInputError(f"api_{refused}") from None
+            raise InvalidInputError(text("api_{fault}", fault=refused.args[0])) from None
     return source_seal(settings).seal(key.encode()), url.rstrip("/") if url else None
 
 
@@ -48,7 +51,9 @@ def new_secret(kind: str) -> str:
         InvalidInputError: the kind has one that the HR system makes.
     """
     if kind == "security-events":
-        raise InvalidInputError("secret: is needed for kind 'security-events': the publisher's document with its keys")
+        raise InvalidInputError(
+            text("secret: is needed for kind 'security-events': the publisher's document with its keys")
+        )
     if kind == "standard":
         return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_urlsafe(32)
@@ -64,17 +69,17 @@ def check_secret(kind: str, secret: str) -> str:
     if kind == "security-events":
         return event_publishers.check(secret)
     if len(secret) < 16 or not secret.isascii() or not secret.isprintable():
-        raise InvalidInputError("secret: use at least 16 printable ASCII characters")
+        raise InvalidInputError(text("secret: use at least 16 printable ASCII characters"))
     if kind == "standard":
         try:
             enough = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) >= 16
         except ValueError:
             enough = False
         if not secret.startswith("whsec_") or not enough:
-            raise InvalidInputError("secret: must be `whsec_` followed by at least 16 bytes in base64")
+            raise InvalidInputError(text("secret: must be `whsec_` followed by at least 16 bytes in base64"))
     if kind == "finch":
         try:
             base64.b64decode(secret, validate=True)
         except ValueError:
-            raise InvalidInputError("secret: must be the base64 that Finch shows") from None
+            raise InvalidInputError(text("secret: must be the base64 that Finch shows")) from None
     return secret

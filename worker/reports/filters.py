@@ -11,16 +11,21 @@ from worker.jobs.calendar import effective_time
 from worker.ledger import series_library
 from worker.ledger.report_conditions import Period
 from worker.ledger.series_library import CountedSeries
+from worker.texts import text
 
 
-def find_period(connection: Connection, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter) -> Period:
+def find_period(
+    connection: Connection, organisation_id: int, wanted: EnrolmentFilter | OutcomeFilter, *, name: str = "withdrawn"
+) -> Period:
     """The period that a filter gives. A day starts and ends in the organisation's time zone.
+
+    `name`: of its days, for the messages about the withdrawals of a filter.
 
     Raises:
         InvalidInputError: the period ends before it starts, or a day is too far away.
     """
     if isinstance(wanted, EnrolmentFilter):
-        return _period(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, "withdrawn")
+        return _period(connection, organisation_id, wanted.withdrawn_from, wanted.withdrawn_to, name)
     return _period(connection, organisation_id, wanted.decided_from, wanted.decided_to, "decided")
 
 
@@ -33,7 +38,7 @@ def find_series_id(database: Database, organisation_id: int, code: str) -> int:
     with database.begin() as connection:
         found = series_library.find_series_id(connection, organisation_id, code)
     if found is None:
-        raise NotFoundError(f"series: no Series of this organisation has the code {code!r}")
+        raise NotFoundError(text("series: no Series of this organisation has the code {code!r}", code=code))
     return found
 
 
@@ -48,13 +53,11 @@ def _period(
 ) -> Period:
     if first is not None and not isinstance(first, datetime):
         if first == date.min:
-            raise InvalidInputError(f"{name}_from: that date is too far away")
+            raise InvalidInputError(text("{name}_from: that date is too far away", name=name))
         first -= timedelta(days=1)  # the end of the day before
-    try:
-        begin = effective_time(connection, organisation_id, first)
-        end = effective_time(connection, organisation_id, last)
-    except InvalidInputError as error:
-        raise InvalidInputError(str(error).replace("effective_at", f"{name}_from, {name}_to")) from None
+    field = f"{name}_from, {name}_to"
+    begin = effective_time(connection, organisation_id, first, field=field)
+    end = effective_time(connection, organisation_id, last, field=field)
     if begin is not None and end is not None and begin >= end:
-        raise InvalidInputError(f"{name}_to: is not after {name}_from")
+        raise InvalidInputError(text("{name}_to: is not after {name}_from", name=name))
     return Period(begin, end)

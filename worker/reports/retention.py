@@ -4,17 +4,18 @@ from schemas.retention import Kept, Prune, Retention
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import pruned
+from worker.texts import text
 
 MOST = 100
 _KINDS = (
-    ("jobs", "job_keep_days", "Outcomes and details of jobs that have ended. The jobs and their counts stay."),
-    ("receipts", "receipt_keep_days", "Receipts of HR events. What is known of each person stays."),
-    ("rosters", "receipt_keep_days", "Lines of full rosters that were done. The rosters and their counts stay."),
-    ("audit", "audit_keep_days", "The audit. A record of how many acts each day had stays."),
-    ("events", "event_keep_days", "Events of the feed, which other systems read."),
-    ("deliveries", "webhook_keep_days", "Webhook deliveries that arrived or failed."),
-    ("report_files", "report_keep_days", "Files of scheduled reports."),
-    ("letters", "letter_keep_days", "Evidence of closed dead letters. The letters stay."),
+    ("jobs", "job_keep_days", text("Outcomes and details of jobs that have ended. The jobs and their counts stay.")),
+    ("receipts", "receipt_keep_days", text("Receipts of HR events. What is known of each person stays.")),
+    ("rosters", "receipt_keep_days", text("Lines of full rosters that were done. The rosters and their counts stay.")),
+    ("audit", "audit_keep_days", text("The audit. A record of how many acts each day had stays.")),
+    ("events", "event_keep_days", text("Events of the feed, which other systems read.")),
+    ("deliveries", "webhook_keep_days", text("Webhook deliveries that arrived or failed.")),
+    ("report_files", "report_keep_days", text("Files of scheduled reports.")),
+    ("letters", "letter_keep_days", text("Evidence of closed dead letters. The letters stay.")),
 )
 
 

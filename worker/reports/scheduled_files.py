@@ -23,6 +23,7 @@ from worker.reports import exports, schedules
 from worker.reports.exports import ExportAbandoned
 from worker.reports.formats import Format
 from worker.reports.reader import ReportReader
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,9 @@ def show(database: Database, *, organisation_id: int, file_id: int) -> FileRecor
     with database.begin() as connection:
         found = report_files.find(connection, organisation_id, file_id)
     if found is None:
-        raise NotFoundError(f"there is no report file {file_id} in this organisation, or it was kept long enough")
+        raise NotFoundError(
+            text("there is no report file {file_id} in this organisation, or it was kept long enough", file_id=file_id)
+        )
     return found
 
 
@@ -74,7 +77,7 @@ def copy_content(database: Database, *, organisation_id: int, file_id: int, sink
         size = sum(sink.write(part) for part in report_files.read_parts(connection, organisation_id, file_id))
     found = show(database, organisation_id=organisation_id, file_id=file_id)
     if found.state != "ready" or found.size != size:
-        raise NotFoundError(f"report file {file_id} is not ready, or was deleted")
+        raise NotFoundError(text("report file {file_id} is not ready, or was deleted", file_id=file_id))
 
 
 def delete_old(database: Database, *, days: int) -> None:
@@ -106,7 +109,7 @@ def _end_if_it_must(connection: Connection, claimed: ClaimedFile) -> bool:
         return False
     organisation_id, schedule_id = claimed.organisation_id, claimed.schedule_id
     schedule = report_schedules.lock(connection, organisation_id, schedule_id)
-    because = schedules.why_ended(connection, schedule) if schedule is not None else "The schedule has ended."
+    because = schedules.why_ended(connection, schedule) if schedule is not None else mark("The schedule has ended.")
     if because is None:
         return True
     report_files.set_failed(connection, claimed, because)
@@ -148,7 +151,7 @@ def _write(
     rows = reader.read(export).found
     size = spool.seek(0, 2)
     if size > LARGEST:
-        raise InvalidInputError(f"the file has more than {LARGEST // 1_000_000} MB. Narrow the filter.")
+        raise InvalidInputError(text("the file has more than {size} MB. Narrow the filter.", size=LARGEST // 1_000_000))
     if database.run(lambda connection: _keep(connection, claimed, spool, rows, size)):
         log.info("report.made", file_id=claimed.id, organisation_id=claimed.organisation_id, rows=rows, bytes=size)
 

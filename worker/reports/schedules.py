@@ -17,6 +17,7 @@ from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, members, report_files, report_schedules, series_library
 from worker.ledger.report_schedules import ScheduleRecord
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ def create(database: Database, *, organisation_id: int, wanted: ScheduleRequest,
             _require_series(connection, organisation_id, wanted.filter.series_id)
         jobs.lock_settings(connection, organisation_id)  # so that the limit holds
         if report_schedules.count_live(connection, organisation_id) >= MOST:
-            raise ConflictError(f"there are {MOST} schedules already. Delete one first.")
+            raise ConflictError(text("there are {most} schedules already. Delete one first.", most=MOST))
         now, zone = jobs.database_now(connection), jobs.timezone(connection, organisation_id)
         row = wanted.model_dump(mode="json", exclude={"filter"})
         row["filter"] = wanted.filter.model_dump(mode="json", exclude_defaults=True)
@@ -64,7 +65,7 @@ def show(database: Database, *, organisation_id: int, schedule_id: int) -> Sched
     with database.begin() as connection:
         found = report_schedules.find(connection, organisation_id, schedule_id)
     if found is None:
-        raise NotFoundError(f"there is no schedule {schedule_id} in this organisation")
+        raise NotFoundError(text("there is no schedule {schedule_id} in this organisation", schedule_id=schedule_id))
     return found
 
 
@@ -163,7 +164,7 @@ def why_ended(connection: Connection, schedule: ScheduleRecord) -> str | None:
             require_still_may(connection, schedule.organisation_id, who, role, of=f"schedule {schedule.id}")
             _require_member(connection, schedule.organisation_id, who, role)
     except ConflictError:
-        return "Whoever scheduled it may not do so any more."
+        return mark("Whoever scheduled it may not do so any more.")
     return None
 
 
@@ -268,12 +269,12 @@ def _require_member(connection: Connection, organisation_id: int, who: Actor, ro
         return
     late = member.signed_in_at < jobs.database_now(connection) - timedelta(days=MEMBER_DAYS)
     if late or (member.role is not None and not type(role)(member.role).includes(role)):
-        raise ConflictError("the member may not do this any more")
+        raise ConflictError(text("the member may not do this any more"))
 
 
 def _require_series(connection: Connection, organisation_id: int, series_id: int) -> None:
     if series_library.find_code(connection, organisation_id, series_id) is None:
-        raise InvalidInputError("series_id: no Series of this organisation has this id")
+        raise InvalidInputError(text("series_id: no Series of this organisation has this id"))
 
 
 def _lock(connection: Connection, organisation_id: int, schedule_id: int) -> ScheduleRecord:
@@ -281,8 +282,8 @@ def _lock(connection: Connection, organisation_id: int, schedule_id: int) -> Sch
     if found is not None:
         return found
     if report_schedules.find(connection, organisation_id, schedule_id) is None:
-        raise NotFoundError(f"there is no schedule {schedule_id} in this organisation")
-    raise ConflictError(f"schedule {schedule_id} has ended")
+        raise NotFoundError(text("there is no schedule {schedule_id} in this organisation", schedule_id=schedule_id))
+    raise ConflictError(text("schedule {schedule_id} has ended", schedule_id=schedule_id))
 
 
 def _audit(

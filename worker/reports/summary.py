@@ -25,6 +25,7 @@ from worker.ledger import jobs, report_lists, report_summary
 from worker.ledger.report_conditions import Period
 from worker.reports.filters import find_period
 from worker.rules import CLEAN
+from worker.texts import text
 
 
 def summarise(database: Database, organisation_id: int, wanted: EnrolmentFilter) -> Summary:
@@ -60,18 +61,15 @@ def compare(database: Database, organisation_id: int, wanted: ComparisonFilter) 
 def _other_period(connection: Connection, organisation_id: int, wanted: ComparisonFilter, period: Period) -> Period:
     if wanted.compare_from is not None or wanted.compare_to is not None:
         chosen = EnrolmentFilter(withdrawn_from=wanted.compare_from, withdrawn_to=wanted.compare_to)
-        try:
-            return find_period(connection, organisation_id, chosen)
-        except InvalidInputError as error:
-            raise InvalidInputError(str(error).replace("withdrawn_", "compare_")) from None
+        return find_period(connection, organisation_id, chosen, name="compare")
     if period.begin is None:
-        raise InvalidInputError("withdrawn_from: is needed to compare with the period before")
+        raise InvalidInputError(text("withdrawn_from: is needed to compare with the period before"))
     now = jobs.database_now(connection)
     length = max(min(period.end or now, now) - period.begin, timedelta())
     try:
         return Period(period.begin - length, period.begin)
     except OverflowError:
-        raise InvalidInputError("withdrawn_from: that date is too far away") from None
+        raise InvalidInputError(text("withdrawn_from: that date is too far away")) from None
 
 
 def _differences(now: Summary, before: Summary) -> list[Difference]:

@@ -17,6 +17,8 @@ from worker.ids import LARGEST
 from worker.ledger import enrolment_search, findable, job_lists, letter_lists, person_history
 from worker.ledger.findable import LEARNER, SERIES, FoundLearner, FoundSeries
 from worker.search.words import MOST_WORDS, fold, is_found, keys_of_parts, keys_of_whole, split, words_of
+from worker.texts import Text, joined, plainly
+from worker.texts import text as say
 
 LONGEST = 200
 """Characters of a search that are looked at."""
@@ -164,8 +166,8 @@ def _jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) 
         Found(
             kind=FoundKind.JOB,
             id=job.id,
-            title=f"Job {job.id} · {job.title}",
-            detail=f"{JOB_STATES[job.state].label}, {job.created_at:%Y-%m-%d}",
+            title=say("Job {job} · {title}", job=job.id, title=job.title),
+            detail=say("{state}, {day:%Y-%m-%d}", state=plainly(JOB_STATES[job.state].label), day=job.created_at),
         )
         for job in found
         if job is not None
@@ -173,15 +175,19 @@ def _jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) 
 
 
 def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[int]) -> list[Found]:
-    def about(enrolment_id: int | None) -> str:
-        return "" if enrolment_id is None else f", enrolment {enrolment_id}"
+    def state_of(state: Text, enrolment_id: int | None) -> Text:
+        if enrolment_id is None:
+            return state
+        return say("{state}, enrolment {enrolment_id}", state=state, enrolment_id=enrolment_id)
 
     return [
         Found(
             kind=FoundKind.DEAD_LETTER,
             id=letter.id,
-            title=f"Dead letter {letter.id} · {LETTER_CODES[letter.code].label}",
-            detail=LETTER_STATES[letter.state].label + about(letter.enrolment_id),
+            title=say(
+                "Dead letter {letter_id} · {code}", letter_id=letter.id, code=plainly(LETTER_CODES[letter.code].label)
+            ),
+            detail=state_of(plainly(LETTER_STATES[letter.state].label), letter.enrolment_id),
         )
         for letter in letter_lists.find_letters(connection, organisation_id, letter_ids)
     ]
@@ -189,18 +195,19 @@ def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[
 
 def _enrolment(found: enrolment_search.EnrolmentDetails) -> Found:
     known: dict[str, Entry] = {str(status): entry for status, entry in STATUSES.items()}
-    status = known[found.status].label if found.status in known else found.status
-    title = f"Enrolment {found.id} · {found.series_title}"
+    status = plainly(known[found.status].label) if found.status in known else found.status
+    title = say("Enrolment {enrolment_id} · {series}", enrolment_id=found.id, series=found.series_title)
     return Found(kind=FoundKind.ENROLMENT, id=found.id, title=title, detail=status)
 
 
 def _learner(found: FoundLearner) -> Found:
-    parts = [found.external_id if found.display_name else "", found.email or "", "" if found.active else "inactive"]
+    activity = "" if found.active else say("inactive")
+    parts = [found.external_id if found.display_name else "", found.email or "", activity]
     return Found(
         kind=FoundKind.LEARNER,
         id=found.id,
         title=found.display_name or found.external_id,
-        detail=" · ".join(part for part in parts if part),
+        detail=joined((part for part in parts if part), " · "),
         learner_external_id=found.external_id,
     )
 

@@ -16,6 +16,7 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, saved_views
 from worker.ledger.saved_views import ViewRecord
+from worker.texts import plainly, text
 
 MOST = 100
 """Views that one person can have."""
@@ -39,7 +40,7 @@ def save(database: Database, *, organisation_id: int, wanted: ViewRequest, who: 
     def work(connection: Connection) -> ViewRecord:
         known = find(connection)
         if known is None and saved_views.count_own(connection, organisation_id, key) >= MOST:
-            raise ConflictError(f"you have {MOST} saved views already; delete one first")
+            raise ConflictError(text("you have {most} saved views already; delete one first", most=MOST))
         made = known or saved_views.insert_view(
             connection,
             organisation_id,
@@ -53,7 +54,7 @@ def save(database: Database, *, organisation_id: int, wanted: ViewRequest, who: 
         if made is None:  # saved at the same time
             known = made = find(connection)
         if made is None or (made.filter, made.shared) != (conditions, wanted.shared):
-            raise ConflictError("name: you have another view of this list with this name")
+            raise ConflictError(text("name: you have another view of this list with this name"))
         if known is None:
             _audit(connection, organisation_id, who, "view.save", made)
         return made
@@ -95,7 +96,7 @@ def change(database: Database, *, organisation_id: int, view_id: int, wanted: Vi
     """
     values: dict[str, Any] = wanted.model_dump(exclude_none=True)
     if not values:
-        raise InvalidInputError("give another name, filter or sharing")
+        raise InvalidInputError(text("give another name, filter or sharing"))
     key = _key(who)
 
     def work(connection: Connection) -> ViewRecord:
@@ -144,10 +145,12 @@ def parse(list_name: ListName, given: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(["filter", *(_printable(part) for part in fault["loc"][:1])])
-        raise InvalidInputError(f"{name}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise InvalidInputError(
+            text("{name}: {fault}", name=name, fault=plainly(fault["msg"].removeprefix("Value error, ")))
+        ) from None
     conditions = found.model_dump(mode="json", exclude_none=True)
     if not conditions:
-        raise InvalidInputError("filter: give at least one condition")
+        raise InvalidInputError(text("filter: give at least one condition"))
     return conditions
 
 
@@ -161,12 +164,18 @@ def _find_own(connection: Connection, organisation_id: int, view_id: int, key: s
     if found is None:
         raise _missing(view_id)
     if found.owner_key != key:
-        raise ConflictError(f"view {view_id} is one of {found.owner}, who alone changes it; an owner can delete it")
+        raise ConflictError(
+            text(
+                "view {view_id} is one of {owner}, who alone changes it; an owner can delete it",
+                view_id=view_id,
+                owner=found.owner,
+            )
+        )
     return found
 
 
 def _missing(view_id: int) -> NotFoundError:
-    return NotFoundError(f"there is no view {view_id} in this organisation that you may see")
+    return NotFoundError(text("there is no view {view_id} in this organisation that you may see", view_id=view_id))
 
 
 def _key(who: Actor) -> str:

@@ -24,6 +24,7 @@ from worker.ledger import sessions as ledger
 from worker.sign_on.errors import NoRoleError, SignInRefusedError
 from worker.sign_on.identity import Identity, check_logout_token, identify
 from worker.sign_on.provider import Provider
+from worker.texts import mark, text
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,7 @@ BEGUN_SECONDS = 600
 CHOOSING_SECONDS = 300
 """How long somebody may take to choose an organisation."""
 _CHOICE = "choice"
-_AGAIN = "This sign-in was not begun in this browser, or it has expired. Sign in again."
+_AGAIN = text("This sign-in was not begun in this browser, or it has expired. Sign in again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ def finish(
     _check_sender(provider, answer)
     if "error" in answer or not answer.get("code"):
         log.warning("sign_in.not_finished", error=answer.get("error", "")[:60])
-        raise SignInRefusedError(f"{provider.name} did not sign you in. Sign in again, or ask your administrator.")
+        raise SignInRefusedError(
+            text("{name} did not sign you in. Sign in again, or ask your administrator.", name=provider.name)
+        )
     tokens = provider.fetch_tokens(code=answer["code"], verifier=kept["verifier"])
     identity = identify(provider, tokens, nonce=kept["nonce"])
     choices = _find_choices(provider, database, identity)
@@ -153,7 +156,7 @@ def end_by_provider(provider: Provider, database: Database, presented: str) -> i
 
     ended = database.run(work)
     if ended is None:
-        raise SignInRefusedError("This logout token was sent before.")
+        raise SignInRefusedError(text("This logout token was sent before."))
     forget_all()
     log.info("session.ended_by_provider", sessions=ended)
     return ended
@@ -181,6 +184,16 @@ def _find_choices(provider: Provider, database: Database, identity: Identity) ->
 
 def _say_no_role(provider: Provider, identity: Identity) -> str:
     count = len(identity.groups)
-    of = {0: "sent none of your groups", 1: "sent one group of yours, which has no role here"}
-    said = of.get(count, f"sent {count} groups of yours, none of which has a role here")
-    return f"{provider.name} {said}. Ask the administrator of your organisation for access."
+    if count == 0:
+        template = mark("{name} sent none of your groups. Ask the administrator of your organisation for access.")
+    elif count == 1:
+        template = mark(
+            "{name} sent one group of yours, which has no role here. Ask the administrator of your organisation for "
+            "access."
+        )
+    else:
+        template = mark(
+            "{name} sent {count} groups of yours, none of which has a role here. Ask the administrator of your "
+            "organisation for access."
+        )
+    return text(template, name=provider.name, count=count)

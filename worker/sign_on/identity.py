@@ -15,6 +15,7 @@ from joserfc.jwt import JWTClaimsRegistry, Token
 from worker.access.public_keys import ALGORITHMS, FAULTS, read_header
 from worker.sign_on.errors import SignInRefusedError
 from worker.sign_on.provider import Provider, Tokens
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -154,7 +155,7 @@ def _verify(provider: Provider, presented: str) -> Token:
 
 def _refused(why: str) -> SignInRefusedError:
     log.warning("sign_in.token_refused", why=why)
-    return SignInRefusedError("The provider's answer is not valid for this sign-in. Sign in again.")
+    return SignInRefusedError(text("The provider's answer is not valid for this sign-in. Sign in again."))
 
 
 def _is_id(value: Any) -> bool:

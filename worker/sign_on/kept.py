@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from worker.sign_on.errors import ProviderUnreachableError
+from worker.texts import text
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class Kept(Generic[T]):
         if not self._lock.acquire(timeout=0 if known else WAIT_SECONDS):
             if known is not None:
                 return known[1]
-            raise ProviderUnreachableError("The provider is slow to answer.")
+            raise ProviderUnreachableError(text("The provider is slow to answer."))
         try:
             return self._read(seconds, read)
         finally:

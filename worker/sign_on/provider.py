@@ -16,6 +16,7 @@ from worker.sign_on.errors import ProviderUnreachableError, SignInRefusedError
 from worker.sign_on.fetching import HEADERS, ProviderTransport
 from worker.sign_on.kept import Kept
 from worker.sign_on_settings import is_safe, parse_grants
+from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
@@ -123,12 +124,12 @@ class Provider:
                 )
         except OAuthError as error:
             log.warning("sign_in.code_refused", error=str(error.error)[:60])
-            raise SignInRefusedError("The provider did not accept the sign-in. Sign in again.") from None
+            raise SignInRefusedError(text("The provider did not accept the sign-in. Sign in again.")) from None
         except (httpx2.HTTPError, ValueError) as error:
             raise _unreachable("token endpoint", error) from None
         id_token, access_token = answer.get("id_token"), answer.get("access_token")
         if not isinstance(id_token, str):
-            raise SignInRefusedError("The provider sent no id token. Is `openid` among the scopes?")
+            raise SignInRefusedError(text("The provider sent no id token. Is `openid` among the scopes?"))
         return Tokens(id_token, access_token if isinstance(access_token, str) else None)
 
     def fetch_userinfo(self, access_token: str) -> dict[str, Any]:
@@ -169,16 +170,19 @@ class Provider:
         found = self._get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
         if found.get("issuer") != self.issuer:
             raise ProviderUnreachableError(
-                f"The metadata is not that of WITHDRAWALS_OIDC_ISSUER; it names {str(found.get('issuer'))[:200]!r}."
+                text(
+                    "The metadata is not that of WITHDRAWALS_OIDC_ISSUER; it names {issuer!r}.",
+                    issuer=str(found.get("issuer"))[:200],
+                )
             )
         for name in (*_NEEDED, *_OTHERS):
             endpoint = found.get(name)
             if endpoint is None and name in _OTHERS:
                 continue
             if not isinstance(endpoint, str) or not is_safe(endpoint.partition("?")[0]):
-                raise ProviderUnreachableError(f"The metadata has no safe {name}.")
+                raise ProviderUnreachableError(text("The metadata has no safe {name}.", name=name))
         if "S256" not in found.get("code_challenge_methods_supported", ["S256"]):
-            raise ProviderUnreachableError("The provider does not support PKCE with S256.")
+            raise ProviderUnreachableError(text("The provider does not support PKCE with S256."))
         return found
 
     def _read_keys(self) -> list[Key]:
@@ -193,11 +197,13 @@ class Provider:
         except (httpx2.HTTPError, ValueError, RecursionError) as error:
             raise _unreachable(urlsplit(address).path[-60:], error) from None
         if not isinstance(found, dict):
-            raise ProviderUnreachableError("The provider's answer is not a JSON object.")
+            raise ProviderUnreachableError(text("The provider's answer is not a JSON object."))
         return found
 
 
 def _unreachable(what: str, error: Exception) -> ProviderUnreachableError:
     reason = f"{error}" if isinstance(error, httpx2.TransportError) else type(error).__name__
     log.warning("sign_in.provider_unreachable", what=what, reason=reason[:200])
-    return ProviderUnreachableError(f"The provider does not answer as it should ({what}: {reason[:200]}).")
+    return ProviderUnreachableError(
+        text("The provider does not answer as it should ({what}: {reason}).", what=what, reason=reason[:200])
+    )

@@ -7,26 +7,28 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from worker.texts import text
+
 MEDIA_TYPE = "application/problem+json"
 PREFIX = "urn:withdrawals:problem:"
 RETRY_AFTER = 5
 """Seconds after which to try again when PostgreSQL cannot be reached."""
 
 TITLES = {
-    400: "Bad request",
-    401: "Authentication required",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Method not allowed",
-    409: "Conflict",
-    410: "No longer kept",
-    412: "The record has changed",
-    413: "Body too large",
-    415: "Unsupported content type",
-    422: "Invalid request",
-    429: "Too many requests",
-    500: "Unexpected error",
-    503: "Service unavailable",
+    400: text("Bad request"),
+    401: text("Authentication required"),
+    403: text("Not allowed"),
+    404: text("Not found"),
+    405: text("Method not allowed"),
+    409: text("Conflict"),
+    410: text("No longer kept"),
+    412: text("The record has changed"),
+    413: text("Body too large"),
+    415: text("Unsupported content type"),
+    422: text("Invalid request"),
+    429: text("Too many requests"),
+    500: text("Unexpected error"),
+    503: text("Service unavailable"),
 }
 
 

@@ -18,6 +18,7 @@ from worker.ledger.feed import Page, Place
 from worker.ledger.webhook_batches import ClaimedBatch
 from worker.ledger.webhook_endpoints import EndpointRecord
 from worker.telemetry import metrics
+from worker.texts import text
 from worker.webhooks import endpoints, safe_post
 from worker.webhooks.endpoints import webhook_seal
 from worker.webhooks.signing import CANNOT_DECRYPT, open_secrets, rest_seconds, signed_headers
@@ -68,13 +69,15 @@ def resume(
     with database.begin() as connection:
         found = webhook_endpoints.find_endpoint(connection, organisation_id, endpoint_id)
         if found is None:
-            raise NotFoundError(f"there is no webhook {endpoint_id} in this organisation")
+            raise NotFoundError(text("there is no webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id))
         if place is not None:
             feed.read(connection, organisation_id, place, limit=1)  # refuses a place that is no more
         if after == feed.LATEST:
             place = feed.find_end(connection, organisation_id)
         if not webhook_batches.resume(connection, organisation_id, endpoint_id, place):
-            raise ConflictError(f"webhook {endpoint_id} is disabled, or wants no events of enrolments")
+            raise ConflictError(
+                text("webhook {endpoint_id} is disabled, or wants no events of enrolments", endpoint_id=endpoint_id)
+            )
         endpoints.audit(connection, found, actor, "resume", **({} if after is None else {"after": after}))
         notify_after_commit(connection)
         found = webhook_endpoints.find_endpoint(connection, organisation_id, endpoint_id)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
+from worker.code_words import said
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
 from worker.errors import ConflictError, NotFoundError
@@ -17,6 +18,7 @@ from worker.ledger import webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import ClaimedDelivery, DeliveryRecord
 from worker.slow_work import SlowWork
 from worker.telemetry import metrics
+from worker.texts import text
 from worker.webhooks import batches, endpoints, safe_post
 from worker.webhooks.endpoints import webhook_seal
 from worker.webhooks.signing import CANNOT_DECRYPT, open_secrets, rest_seconds, signed_headers
@@ -51,7 +53,9 @@ def send_test(database: Database, settings: Settings, *, organisation_id: int, e
     with database.begin() as connection:
         delivery_id = webhook_deliveries.insert_test(connection, organisation_id, endpoint_id)
     if delivery_id is None:
-        raise NotFoundError(f"there is no enabled webhook {endpoint_id} in this organisation")
+        raise NotFoundError(
+            text("there is no enabled webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id)
+        )
     claimed = database.run(lambda connection: webhook_deliveries.claim_one(connection, delivery_id, lease=_LEASE))
     if claimed is not None:  # None: a worker has claimed it already
         _send(database, settings, claimed)
@@ -67,7 +71,7 @@ def show(database: Database, *, organisation_id: int, delivery_id: int) -> Deliv
     with database.begin() as connection:
         found = webhook_deliveries.find_delivery(connection, organisation_id, delivery_id)
     if found is None:
-        raise NotFoundError(f"there is no delivery {delivery_id} in this organisation")
+        raise NotFoundError(text("there is no delivery {delivery_id} in this organisation", delivery_id=delivery_id))
     return found
 
 
@@ -89,7 +93,13 @@ def replay(database: Database, *, organisation_id: int, delivery_id: int, actor:
     replayed = database.run(make_due)
     found = show(database, organisation_id=organisation_id, delivery_id=delivery_id)
     if not replayed and found.state != "due":
-        raise ConflictError(f"delivery {delivery_id} is {found.state}: it is on its way, or its webhook is disabled")
+        raise ConflictError(
+            text(
+                "delivery {delivery_id} is {state}: it is on its way, or its webhook is disabled",
+                delivery_id=delivery_id,
+                state=said(found.state),
+            )
+        )
     return found
 
 

@@ -20,6 +20,7 @@ from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, webhook_endpoints
 from worker.ledger.webhook_endpoints import EndpointRecord
 from worker.records import Seen
+from worker.texts import text
 from worker.webhooks import safe_post
 
 log = structlog.get_logger(__name__)
@@ -90,7 +91,7 @@ def rotate(
         SettingsError: no key is set to encrypt the secret with.
     """
     if not 0 <= keep_hours <= MAX_KEEP_HOURS:
-        raise InvalidInputError(f"keep_hours: must be from 0 to {MAX_KEEP_HOURS}")
+        raise InvalidInputError(text("keep_hours: must be from 0 to {most}", most=MAX_KEEP_HOURS))
     secret, sealed = _new_secret(settings)
 
     def work(connection: Connection) -> EndpointRecord:
@@ -99,12 +100,16 @@ def rotate(
             return known
         before = webhook_endpoints.lock(connection, organisation_id, endpoint_id)
         if before is not None and seen is not None and seen.at != before.rotated_at:
-            raise ConflictError("the secret was replaced meanwhile; its history says by whom. Nothing was changed now.")
+            raise ConflictError(
+                text("the secret was replaced meanwhile; its history says by whom. Nothing was changed now.")
+            )
         endpoint = webhook_endpoints.rotate_secret(
             connection, organisation_id, endpoint_id, secret=sealed, keep=timedelta(hours=keep_hours)
         )
         if endpoint is None:
-            raise NotFoundError(f"there is no enabled webhook {endpoint_id} in this organisation")
+            raise NotFoundError(
+                text("there is no enabled webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id)
+            )
         audit(connection, endpoint, actor, "rotate", keep_hours=keep_hours)
         return endpoint
 
@@ -123,7 +128,7 @@ def disable(database: Database, *, organisation_id: int, endpoint_id: int, actor
     def disable_and_audit(connection: Connection) -> EndpointRecord:
         endpoint = webhook_endpoints.disable_endpoint(connection, organisation_id, endpoint_id, because=f"by {actor}")
         if endpoint is None:
-            raise NotFoundError(f"there is no webhook {endpoint_id} in this organisation")
+            raise NotFoundError(text("there is no webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id))
         audit(connection, endpoint, actor, "disable")
         return endpoint
 
@@ -140,7 +145,9 @@ def pause(database: Database, *, organisation_id: int, endpoint_id: int, actor: 
     def pause_and_audit(connection: Connection) -> EndpointRecord:
         endpoint = webhook_endpoints.pause_endpoint(connection, organisation_id, endpoint_id, because=f"by {actor}")
         if endpoint is None:
-            raise NotFoundError(f"there is no enabled webhook {endpoint_id} in this organisation")
+            raise NotFoundError(
+                text("there is no enabled webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id)
+            )
         audit(connection, endpoint, actor, "pause")
         return endpoint
 
@@ -156,7 +163,7 @@ def find(database: Database, organisation_id: int, endpoint_id: int) -> Endpoint
     with database.begin() as connection:
         found = webhook_endpoints.find_endpoint(connection, organisation_id, endpoint_id)
     if found is None:
-        raise NotFoundError(f"there is no webhook {endpoint_id} in this organisation")
+        raise NotFoundError(text("there is no webhook {endpoint_id} in this organisation", endpoint_id=endpoint_id))
     return found
 
 
@@ -182,7 +189,9 @@ def webhook_seal(settings: Settings) -> Seal:
 def _check_events(events: Sequence[str]) -> None:
     known = ", ".join(EVENTS)
     if not events:
-        raise InvalidInputError(f"events: name at least one of {known}")
+        raise InvalidInputError(text("events: name at least one of {known}", known=known))
     for event in events:
         if event not in EVENTS:
-            raise InvalidInputError(f"events: unknown value {event[:40]!r}. Use one of: {known}.")
+            raise InvalidInputError(
+                text("events: unknown value {given!r}. Use one of: {known}.", given=event[:40], known=known)
+            )

@@ -19,6 +19,7 @@ from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 
 from worker.errors import InvalidInputError
 from worker.public_addresses import is_public
+from worker.texts import text
 
 EXCHANGE_ERRORS = (
     httpcore2.TimeoutException,
@@ -57,21 +58,23 @@ def check_url(url: str, *, allow_private: bool) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise InvalidInputError("url: cannot be read. Example: https://help.example/hooks") from None
+        raise InvalidInputError(text("url: cannot be read. Example: https://help.example/hooks")) from None
     if not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
-        raise InvalidInputError("url: has characters that are not allowed in a URL")
+        raise InvalidInputError(text("url: has characters that are not allowed in a URL"))
     if parts.scheme != "https" and not (allow_private and parts.scheme == "http"):
-        raise InvalidInputError("url: must begin with https://")
+        raise InvalidInputError(text("url: must begin with https://"))
     if not host:
-        raise InvalidInputError("url: has no host")
+        raise InvalidInputError(text("url: has no host"))
     if parts.username is not None or parts.password is not None:
-        raise InvalidInputError("url: must not contain a user or a password")
+        raise InvalidInputError(text("url: must not contain a user or a password"))
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return
     if not allow_private and not is_public(str(address)):
-        raise InvalidInputError("url: a private or loopback address; only WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE allows it")
+        raise InvalidInputError(
+            text("url: a private or loopback address; only WITHDRAWALS_WEBHOOKS_ALLOW_PRIVATE allows it")
+        )
 
 
 def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bool) -> Answer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from worker.errors import InvalidInputError
 from worker.jobs.files.text import MOST_COLUMNS
+from worker.texts import mark, text
 
 ENROLMENT, LEARNER, EXTERNAL_ID, EMAIL, SERIES, PATHWAY, REASON, PROBLEM = (
     "enrolment_id", "learner", "learner_external_id", "email", "series_code", "pathway", "reason", "problem"
@@ -78,13 +79,21 @@ def read_header(line: int, header: Sequence[str]) -> Columns:
     """
     if len(header) > MOST_COLUMNS:
         raise InvalidInputError(
-            f"Line {line}: the header has {len(header):,} columns. Up to {MOST_COLUMNS:,} are read."
+            text(
+                "Line {line}: the header has {columns:,} columns. Up to {most:,} are read.",
+                line=line,
+                columns=len(header),
+                most=MOST_COLUMNS,
+            )
         )
     at = _find_columns(line, header)
     if REASON in at:
         raise InvalidInputError(
-            f"Line {line}: a column `reason` is refused: one bulk job has one reason for every enrolment in it "
-            "(rule 5). Give the reason once, beside the file (--reason), and send one file per reason."
+            text(
+                "Line {line}: a column `reason` is refused: one bulk job has one reason for every enrolment in "
+                "it (rule 5). Give the reason once, beside the file (--reason), and send one file per reason.",
+                line=line,
+            )
         )
     columns = Columns({name: place for name, place in at.items() if name != PROBLEM}, tuple(header))
     if ENROLMENT not in at and not columns.has_lookup:
@@ -106,8 +115,12 @@ def _find_columns(line: int, header: Sequence[str]) -> dict[str, int]:
     for column, found in at.items():
         if found is None:
             raise InvalidInputError(
-                f"Line {line}: the header has the column `{column}` twice: "
-                f"{', '.join(header[one].strip()[:40] for one in places[column][:5])}."
+                text(
+                    "Line {line}: the header has the column `{column}` twice: {found}.",
+                    line=line,
+                    column=column,
+                    found=", ".join(header[one].strip()[:40] for one in places[column][:5]),
+                )
             )
     return {column: place for column, place in at.items() if place is not None}
 
@@ -120,15 +133,18 @@ def _choose(column: str, places: Sequence[int], header: Sequence[str]) -> int | 
 
 
 def _missing(line: int, header: Sequence[str], columns: Columns) -> str:
-    found = f"Found: {','.join(header)[:100]}."
     if SERIES in columns.at:
-        return (
-            f"Line {line}: the header has no column `{EXTERNAL_ID}` or `{EMAIL}`, which goes with `{SERIES}`. {found}"
+        template = mark(
+            "Line {line}: the header has no column `{external_id}` or `{email}`, which goes with `{series}`. "
+            "Found: {found}."
         )
-    return (
-        f"Line {line}: the header has no column `{ENROLMENT}`. {found} "
-        f"Name the enrolments by `{ENROLMENT}`, or by `{EXTERNAL_ID}` or `{EMAIL}` together with `{SERIES}`."
-    )
+    else:
+        template = mark(
+            "Line {line}: the header has no column `{enrolment}`. Found: {found}. Name the enrolments by "
+            "`{enrolment}`, or by `{external_id}` or `{email}` together with `{series}`."
+        )
+    names = {"enrolment": ENROLMENT, "external_id": EXTERNAL_ID, "email": EMAIL, "series": SERIES}
+    return text(template, line=line, found=",".join(header)[:100], **names)
 
 
 def is_formula(value: str) -> bool:

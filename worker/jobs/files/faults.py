@@ -15,21 +15,23 @@ from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files.columns import PROBLEM, is_formula, meaning
 from worker.jobs.files.text import Layout
+from worker.texts import text
 
 SHOWN = 100
 """Faults that an answer lists; all of them are counted, and stand in the file of faults."""
 
 LOOKUP = {
-    "unknown_learner": ("learner", "no learner of this organisation has this external id or e-mail."),
-    "several_learners": ("learner", "several learners have this e-mail. Give the external id."),
-    "other_learner": ("learner", "the external id and the e-mail belong to different learners."),
-    "unknown_series": ("series_code", "this organisation has no Series with this code."),
-    "several_series": ("series_code", "several Series have this code. Give the enrolment_id."),
-    "unknown_pathway": ("pathway", "this organisation has no Learning Pathway with this title."),
-    "not_enrolled": ("series_code", "the learner is not enrolled in this Series."),
-    "not_in_pathway": ("pathway", "the learner is not enrolled in this Series by this Learning Pathway."),
+    "unknown_learner": ("learner", text("no learner of this organisation has this external id or e-mail.")),
+    "several_learners": ("learner", text("several learners have this e-mail. Give the external id.")),
+    "other_learner": ("learner", text("the external id and the e-mail belong to different learners.")),
+    "unknown_series": ("series_code", text("this organisation has no Series with this code.")),
+    "several_series": ("series_code", text("several Series have this code. Give the enrolment_id.")),
+    "unknown_pathway": ("pathway", text("this organisation has no Learning Pathway with this title.")),
+    "not_enrolled": ("series_code", text("the learner is not enrolled in this Series.")),
+    "not_in_pathway": ("pathway", text("the learner is not enrolled in this Series by this Learning Pathway.")),
     "several_enrolments": (
-        "pathway", "the learner has several active enrolments in this Series. Give the pathway, or the enrolment_id."
+        "pathway",
+        text("the learner has several active enrolments in this Series. Give the pathway, or the enrolment_id."),
     ),
 }  # fmt: skip
 """Column and message of each fault that only the platform's tables show."""
@@ -58,11 +60,18 @@ class FileFaultsError(InvalidInputError):
     """Rows of the file are wrong, so that nothing of it was accepted."""
 
     def __init__(self, faults: Faults) -> None:
-        others = faults.count - 1
-        more = f" {others:,} more {'line has' if others == 1 else 'lines have'} a fault." if others else ""
-        super().__init__(f"{faults.first[0]}{more}")
+        super().__init__(_say(faults.first[0], faults.count - 1))
         self.faults = faults
         self.more = {"fault_count": faults.count, "faults": [fault.model_dump() for fault in faults.first]}
+
+
+def _say(first: FileFault, others: int) -> str:
+    values = {"line": first.line, "fault": first.text, "others": others}
+    if others == 0:
+        return text("Line {line}: {fault}", **values)
+    if others == 1:
+        return text("Line {line}: {fault} {others:,} more line has a fault.", **values)
+    return text("Line {line}: {fault} {others:,} more lines have a fault.", **values)
 
 
 def lookup_fault(line: int, code: str) -> FileFault:

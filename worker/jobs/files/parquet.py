@@ -8,6 +8,7 @@ from typing import IO
 
 from worker.errors import InvalidInputError
 from worker.jobs.files import convert_parquet, workbook
+from worker.texts import text
 
 _PLAIN, _ENCRYPTED = b"PAR1", b"PARE"
 _PIECE = 1 << 20
@@ -29,7 +30,7 @@ def to_csv(stream: IO[bytes]) -> IO[bytes]:
     """
     stream.seek(0)
     if stream.read(4) == _ENCRYPTED:
-        raise InvalidInputError("The Parquet file is encrypted. Write it without encryption.")
+        raise InvalidInputError(text("The Parquet file is encrypted. Write it without encryption."))
     return workbook.converted(stream, convert_parquet.__file__, _refused)
 
 
@@ -37,17 +38,23 @@ def _refused(code: int, made: IO[bytes]) -> InvalidInputError:
     """Why the program refused the file. `made`: what it had written by then."""
     match code:
         case convert_parquet.UNREADABLE:
-            return InvalidInputError("The Parquet file cannot be read: it is damaged or incomplete. Write it again.")
+            return InvalidInputError(
+                text("The Parquet file cannot be read: it is damaged or incomplete. Write it again.")
+            )
         case convert_parquet.TOO_WIDE:
-            return InvalidInputError(f"The Parquet file has more than {convert_parquet.MOST_COLUMNS:,} columns.")
+            return InvalidInputError(
+                text("The Parquet file has more than {most:,} columns.", most=convert_parquet.MOST_COLUMNS)
+            )
         case convert_parquet.TOO_LONG:
-            return InvalidInputError(f"The Parquet file has more than {convert_parquet.MOST_ROWS:,} rows.")
+            return InvalidInputError(
+                text("The Parquet file has more than {most:,} rows.", most=convert_parquet.MOST_ROWS)
+            )
         case convert_parquet.NOT_TEXT:
-            return InvalidInputError(f"Line {_next_line(made)}: has a value that is not text in UTF-8.")
+            return InvalidInputError(text("Line {line}: has a value that is not text in UTF-8.", line=_next_line(made)))
         case convert_parquet.BLANK:
-            return InvalidInputError(f"Line {_next_line(made)}: is empty. Its person would be missing.")
+            return InvalidInputError(text("Line {line}: is empty. Its person would be missing.", line=_next_line(made)))
         case _:
-            return InvalidInputError("The Parquet file is too large to be read. Send fewer columns, or send CSV.")
+            return InvalidInputError(text("The Parquet file is too large to be read. Send fewer columns, or send CSV."))
 
 
 def _next_line(made: IO[bytes]) -> int:

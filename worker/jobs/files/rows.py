@@ -15,6 +15,8 @@ from worker.jobs.files import text, workbook
 from worker.jobs.files.columns import Columns
 from worker.jobs.files.faults import Faults, unguarded
 from worker.jobs.files.text import Broken, Layout
+from worker.texts import mark
+from worker.texts import text as say
 
 _LONGEST = {names.EMAIL: 320, names.LEARNER: 320}
 _LONGEST_CELL = 255
@@ -70,7 +72,7 @@ class Table:
         next(read, None)
         for count, row in enumerate(read, start=1):
             if count > MAX_FILE_IDS:
-                raise InvalidInputError(f"a file takes up to {MAX_FILE_IDS:,} rows; split it")
+                raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
             yield row
 
 
@@ -130,9 +132,7 @@ class Parser:
 
     def _row(self, line: int, cells: list[str]) -> Asked | FileFault:
         if len(cells) != self._width:
-            return FileFault(
-                line=line, column=None, message=f"the line has {_count(len(cells))}, the header has {self._width}."
-            )
+            return FileFault(line=line, column=None, message=_say_widths(len(cells), self._width))
         if self._id is not None and (not self._lookup or cells[self._id].strip()):
             return self._by_id(line, cells[self._id])
         return self._by_learner(line, cells)
@@ -142,22 +142,25 @@ class Parser:
             return Asked(line, found)
         try:
             return Asked(line, parse_id(cell, names.ENROLMENT))
-        except InvalidInputError as error:
-            column, _, message = str(error).partition(": ")
-            return FileFault(line=line, column=column, message=message)
+        except InvalidInputError:
+            message = say("{given!r} is not a positive whole number", given=cell.strip()[:40])
+            return FileFault(line=line, column=names.ENROLMENT, message=message)
 
     def _by_learner(self, line: int, cells: list[str]) -> Asked | FileFault:
         found = {name: self._cell(name, place, cells) for name, place in self._lookup}
         for name, value in found.items():
             if value is not None and len(value) > _LONGEST.get(name, _LONGEST_CELL):
                 return FileFault(
-                    line=line, column=name, message=f"is longer than {_LONGEST.get(name, _LONGEST_CELL)} characters."
+                    line=line,
+                    column=name,
+                    message=say("is longer than {most} characters.", most=_LONGEST.get(name, _LONGEST_CELL)),
                 )
         external_id, email, learner, series, pathway = found.values()
         if external_id is None and email is None and learner is None:
-            return FileFault(line=line, column="learner", message="is missing: give the external id or the e-mail.")
+            message = say("is missing: give the external id or the e-mail.")
+            return FileFault(line=line, column="learner", message=message)
         if series is None:
-            return FileFault(line=line, column=names.SERIES, message="is missing.")
+            return FileFault(line=line, column=names.SERIES, message=say("is missing."))
         return Asked(line, None, external_id, email, learner, series, pathway)
 
     def _cell(self, name: str, place: int | None, cells: list[str]) -> str | None:
@@ -168,7 +171,12 @@ class Parser:
 
 
 def _count(columns: int) -> str:
-    return "1 column" if columns == 1 else f"{columns:,} columns"
+    return say("1 column") if columns == 1 else say("{count:,} columns", count=columns)
+
+
+def _say_widths(line: int, header: int) -> str:
+    template = mark("the line has {columns}, the header has {header}.")
+    return say(template, columns=_count(line), header=header)
 
 
 @contextmanager
@@ -189,7 +197,7 @@ def _table(kind: str, stream: IO[bytes]) -> Table:
     layout = text.read_layout(stream, names.count_known) if kind == "csv" else Layout("utf-8", ",", False)
     header = next(text.read_rows(stream, layout), None)
     if header is None:
-        raise InvalidInputError("The file is empty. It needs a header and at least one row.")
+        raise InvalidInputError(say("The file is empty. It needs a header and at least one row."))
     if isinstance(header, Broken):
-        raise InvalidInputError(f"Line {header.line}: {header.why}")
+        raise InvalidInputError(say("Line {line}: {why}", line=header.line, why=header.why))
     return Table(kind, stream, layout, names.read_header(*header))

@@ -34,6 +34,7 @@ from worker.ledger import plan as ledger_plan
 from worker.ledger.file_rows import Batch
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
+from worker.texts import text
 
 KeepFaults = Callable[[Connection, IO[bytes], str], None]
 """Keeps the file of faults, given with its name, in the transaction that accepts the job."""
@@ -196,7 +197,9 @@ def submit_file(
         if staged.faults.count and (refuse or is_nothing_new):
             _refuse(connection, staged, faults_to)
         if is_nothing_new:
-            raise NothingNewError(f"Every row of this file was taken before, by job {options.batch} or its batch.")
+            raise NothingNewError(
+                text("Every row of this file was taken before, by job {batch} or its batch.", batch=options.batch)
+            )
         _keep_faults(connection, staged, keep_faults, faults_to)  # before the admission locks what others wait for
         selection = StagedRows(staged)
         made = submit.accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
@@ -216,7 +219,7 @@ def stage(connection: Connection, table: Table) -> Staged:
     if table.columns.has_lookup:
         file_rows.stage_asked(connection, read.asked())
         if not read.count:
-            raise freeze.NoRowsError("the file has no rows; it needs at least one enrolment")
+            raise freeze.NoRowsError(text("the file has no rows; it needs at least one enrolment"))
         return Staged(table, read.count, faults, read.sha256, read.count - faults.count)
     try:
         good, sha256 = freeze.stage(connection, read.ids())
@@ -265,14 +268,22 @@ def _find_batch(connection: Connection, organisation_id: int, options: Options, 
         return None
     found = _read_batch(connection, organisation_id, options)
     if found is None or options.only_own not in (None, found.requested_by):
-        raise NotFoundError(f"batch: no job {options.batch} of this organisation was made from a file")
+        raise NotFoundError(
+            text("batch: no job {batch} of this organisation was made from a file", batch=options.batch)
+        )
     if found.cancelled is not None:
-        raise ConflictError(f"batch: job {found.cancelled} was cancelled. Send the file without a batch.")
+        raise ConflictError(
+            text("batch: job {job_id} was cancelled. Send the file without a batch.", job_id=found.cancelled)
+        )
     if found.pruned is not None:
-        raise ConflictError(f"batch: job {found.pruned} was pruned. Send the file without a batch.")
+        raise ConflictError(text("batch: job {job_id} was pruned. Send the file without a batch.", job_id=found.pruned))
     if found.reason != reason:
         raise InvalidInputError(
-            f"batch: job {found.id} has the reason {found.reason}. A batch has one reason (rule 5)."
+            text(
+                "batch: job {job_id} has the reason {reason}. A batch has one reason (rule 5).",
+                job_id=found.id,
+                reason=found.reason,
+            )
         )
     return found.id
 

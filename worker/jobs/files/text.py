@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 LONGEST_LINE = 1_000_000
 """Characters; a longer line is not a row of ids."""
@@ -58,16 +59,16 @@ def read_layout(stream: IO[bytes], known: Callable[[list[str]], int]) -> Layout:
     """
     encoding = _find_encoding(stream)
     stream.seek(0)
-    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
+    decoded = io.TextIOWrapper(stream, encoding=encoding, newline="")
     try:
-        lines = _read_lines(text)
+        lines = _read_lines(decoded)
         first = next((line for line in lines if line.strip()), "")
         declared = _SEP.fullmatch(first.strip("\r\n"))
         if declared:
             return Layout(encoding, declared[1], True)
         return Layout(encoding, _find_delimiter(first, known), False)
     finally:
-        text.detach()
+        decoded.detach()
 
 
 def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str]] | Broken]:
@@ -79,9 +80,9 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
         InvalidInputError: a line is too long or has a NUL: this is no table of text. The line is named.
     """
     stream.seek(0)
-    text = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
+    decoded = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
     try:
-        lines = _Lines(_read_lines(text))
+        lines = _Lines(_read_lines(decoded))
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         if layout.has_sep:
             lines.skip_first()
@@ -95,10 +96,10 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
                 return
             except csv.Error as error:
                 line, raw = lines.give_back()
-                yield Broken(line, f"not valid CSV ({error}).", raw.rstrip("\r\n"))
+                yield Broken(line, text("not valid CSV ({error}).", error=error), raw.rstrip("\r\n"))
     finally:
         if not stream.closed:  # else whoever reads has stopped before the end
-            text.detach()
+            decoded.detach()
 
 
 class _Lines:
@@ -163,7 +164,7 @@ def _find_encoding(stream: IO[bytes]) -> str:
     for encoding in candidates:
         if _decodes(stream, encoding):
             return encoding
-    raise InvalidInputError("The file is not text in UTF-8, UTF-16 or Windows-1252. Save it as CSV UTF-8.")
+    raise InvalidInputError(text("The file is not text in UTF-8, UTF-16 or Windows-1252. Save it as CSV UTF-8."))
 
 
 def _decodes(stream: IO[bytes], encoding: str) -> bool:
@@ -193,9 +194,11 @@ def _split(header: str, delimiter: str) -> list[str]:
 
 
 def _read_lines(stream: IO[str]) -> Iterator[str]:
-    for line, text in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
-        if len(text) == LONGEST_LINE:
-            raise InvalidInputError(f"Line {line}: longer than {LONGEST_LINE:,} characters.")
-        if "\0" in text:
-            raise InvalidInputError(f"Line {line}: has a NUL byte, so this is not a text file.")
-        yield text
+    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
+        if len(read) == LONGEST_LINE:
+            raise InvalidInputError(
+                text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
+            )
+        if "\0" in read:
+            raise InvalidInputError(text("Line {line}: has a NUL byte, so this is not a text file.", line=line))
+        yield read

@@ -19,10 +19,11 @@ from worker.errors import NotFoundError
 from worker.jobs.submit import file_name
 from worker.ledger import uploads as ledger
 from worker.ledger.uploads import Upload
+from worker.texts import text
 
 KEPT = timedelta(days=1)
 """For how long."""
-NOT_KEPT = "there is no such upload of yours. A file is kept for a day. Send it again."
+NOT_KEPT = text("there is no such upload of yours. A file is kept for a day. Send it again.")
 _MOST = 20
 """Files that are kept of one requester; an older one is forgotten."""
 _PART = 1 << 20

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from worker.errors import InvalidInputError
 from worker.jobs.files import convert
+from worker.texts import text
 
 MEMORY = 2**30
 """Bytes of address space of the process: a million rows of three columns take a third of it."""
@@ -82,8 +83,10 @@ def _check(stream: IO[bytes]) -> None:
     stream.seek(0)
     if stream.read(8) == _OLD:
         raise InvalidInputError(
-            "The file is an old Excel file (.xls), or protected with a password. "
-            "Save it as an Excel workbook (.xlsx) without a password."
+            text(
+                "The file is an old Excel file (.xls), or protected with a password. Save it as an Excel "
+                "workbook (.xlsx) without a password."
+            )
         )
     try:
         with zipfile.ZipFile(cast(IO[bytes], _InParts(stream))) as archive:
@@ -98,7 +101,9 @@ def _check(stream: IO[bytes]) -> None:
     if len(names) > _MOST_PARTS:
         raise _too_large()
     if "xl/workbook.xml" not in names and kind != b"application/vnd.oasis.opendocument.spreadsheet":
-        raise InvalidInputError("The file is a ZIP archive, and neither XLSX nor ODS. Send the spreadsheet itself.")
+        raise InvalidInputError(
+            text("The file is a ZIP archive, and neither XLSX nor ODS. Send the spreadsheet itself.")
+        )
 
 
 class _InParts:
@@ -155,20 +160,22 @@ def _refused(code: int, _: IO[bytes]) -> InvalidInputError:
         case convert.LOCKED:
             return _protected()
         case convert.NO_SHEET:
-            return InvalidInputError("The workbook has no visible sheet.")
+            return InvalidInputError(text("The workbook has no visible sheet."))
         case _:
             return _too_large()
 
 
 def _unreadable() -> InvalidInputError:
-    return InvalidInputError("The workbook cannot be read: it is damaged or incomplete. Save it again, or send CSV.")
+    return InvalidInputError(
+        text("The workbook cannot be read: it is damaged or incomplete. Save it again, or send CSV.")
+    )
 
 
 def _protected() -> InvalidInputError:
-    return InvalidInputError("The workbook is protected with a password. Save it without one.")
+    return InvalidInputError(text("The workbook is protected with a password. Save it without one."))
 
 
 def _too_large() -> InvalidInputError:
     return InvalidInputError(
-        "The workbook is too large to be read. Delete what lies outside the table, or save the sheet as CSV."
+        text("The workbook is too large to be read. Delete what lies outside the table, or save the sheet as CSV.")
     )

@@ -5,11 +5,13 @@ import time
 
 from starlette.responses import Response
 
-from schemas.catalogue import OUTCOMES, JobState, Outcome
+from schemas.catalogue import JobState, Outcome
 from worker.errors import is_passing
 from worker.jobs.show import show
 from worker.records import Job
+from worker.texts import Text, joined, text
 from worker.web.console.view import View
+from worker.web.console.words import count_outcome, sentence, word
 
 _SHOWN_AT_ONCE = 2.0
 """Seconds within which a small job is usually decided. If it takes longer, the page says so."""
@@ -46,18 +48,18 @@ def _wait_for(view: View, job: Job) -> Job:
     return job
 
 
-def _message(job: Job) -> tuple[str, str]:
+def _message(job: Job) -> tuple[Text, str]:
     """What became of a request, and its tone."""
     if job.held_why:
-        return f"Requested, not withdrawn yet. Job {job.id}: {job.held_why}", "warn"
+        return text("Requested, not withdrawn yet. Job {job}: {why}", job=job.id, why=job.held_why), "warn"
     if job.finished_at is None:
-        return f"Accepted as job {job.id}. It is not decided yet.", "warn"
+        return text("Accepted as job {job}. It is not decided yet.", job=job.id), "warn"
     good = {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED}
     tone = "good" if set(job.outcomes) <= good else "warn"
     if sum(job.outcomes.values()) > 1:
-        counts = [f"{count:,} {OUTCOMES[Outcome(name)].label.lower()}" for name, count in job.outcomes.items()]
-        return f"Job {job.id} has ended: {', '.join(sorted(counts))}.", tone
+        counts = joined(sorted(count_outcome(name, count) for name, count in job.outcomes.items()), ", ")
+        return text("Job {job} has ended: {counts}.", job=job.id, counts=counts), tone
     (outcome,) = job.outcomes or (Outcome.CANCELLED,)
-    entry = OUTCOMES[Outcome(outcome)]
+    label = text("{label}.", label=word(outcome))
     plain = outcome in (Outcome.WITHDRAWN, Outcome.REINSTATED)
-    return f"{entry.label}." if plain else f"{entry.label}. {entry.sentence}", tone
+    return label if plain else joined([label, sentence(outcome)]), tone

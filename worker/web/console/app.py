@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,9 +11,11 @@ from worker.web.console import (
     approvals,
     brake,
     desk,
+    glossary,
     job_acts,
     job_selection,
     jobs,
+    language_choice,
     letter_acts,
     letters,
     library,
@@ -34,6 +37,7 @@ from worker.web.console import (
     withdraw,
     withdraw_file,
 )
+from worker.web.console.languages import language_of
 from worker.web.console.render import HEADERS, PATH, STATIC, asset
 from worker.web.console.settings import members as settings_members
 from worker.web.console.settings import notifications as settings_notifications
@@ -50,6 +54,8 @@ ROUTERS = [
     overview.router,
     system.router,
     theme.router,
+    language_choice.router,
+    glossary.router,
     brake.router,
     approvals.router,
     library.router,
@@ -93,7 +99,10 @@ def install(app: FastAPI) -> None:
 
 
 class Headers:
-    """Security headers; without them a page could be framed, cached by a proxy, or run injected scripts."""
+    """Security headers; without them a page could be framed, cached by a proxy, or run injected scripts.
+
+    A page also says its language, and that the language depends on the browser.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -109,6 +118,9 @@ class Headers:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers["Content-Language"] = language_of(Request(scope)).code
+                    headers["Vary"] = "Accept-Language, Cookie"
                 if message["status"] == 200 and _is_asset(scope):
                     headers["Cache-Control"] = "public, max-age=31536000, immutable"
             await send(message)

@@ -16,6 +16,7 @@ from worker.errors import (
     OwnProtectionError,
     WithdrawalsError,
 )
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Approving, Looking, View
 from worker.web.context import RowId
@@ -52,7 +53,7 @@ def approve(view: Approving, approval_id: RowId, note: GivenNote = "") -> Respon
         view.act(partial(decisions.approve, approval_id=approval_id, note=note or None))
     except _REFUSED as refused:
         return _page(view, approval_id, error=refused)
-    return view.go(f"{HERE}/{approval_id}", "Approved. What was asked for is being done.")
+    return view.go(f"{HERE}/{approval_id}", text("Approved. What was asked for is being done."))
 
 
 @router.post("/{approval_id}/reject")
@@ -62,7 +63,7 @@ def reject(view: Approving, approval_id: RowId, note: GivenNote = "") -> Respons
         view.act(partial(decisions.reject, approval_id=approval_id, note=note))
     except (InvalidInputError, *_REFUSED) as refused:
         return _page(view, approval_id, error=refused)
-    return view.go(f"{HERE}/{approval_id}", "Rejected. Nothing of it is done.")
+    return view.go(f"{HERE}/{approval_id}", text("Rejected. Nothing of it is done."))
 
 
 @router.post("/{approval_id}/withdraw")
@@ -72,7 +73,7 @@ def withdraw(view: Approving, approval_id: RowId) -> Response:
         view.act(partial(decisions.withdraw, approval_id=approval_id))
     except ConflictError as refused:
         return _page(view, approval_id, error=refused)
-    return view.go(f"{HERE}/{approval_id}", "Taken back. Nothing of it is done.")
+    return view.go(f"{HERE}/{approval_id}", text("Taken back. Nothing of it is done."))
 
 
 def _page(view: View, approval_id: int, *, error: WithdrawalsError | None = None) -> Response:

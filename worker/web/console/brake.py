@@ -11,6 +11,7 @@ from schemas.jobs import Note
 from worker.errors import ConflictError, InvalidInputError, OwnProposalError
 from worker.jobs import brake, limits
 from worker.ledger import limit_proposals
+from worker.texts import text
 from worker.web.console.forms import Text, parse
 from worker.web.console.render import PATH
 from worker.web.console.view import Approving, Looking, Owning, View
@@ -51,7 +52,9 @@ def propose(
         view.act(partial(limits.propose, wanted=wanted))
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, error=str(refused), status=422, typed=typed)
-    return view.go(HERE, "Proposed. The limits apply once another owner or approver has approved them.", tone="warn")
+    return view.go(
+        HERE, text("Proposed. The limits apply once another owner or approver has approved them."), tone="warn"
+    )
 
 
 @router.post("/brake/proposals/{proposal_id}/approve")
@@ -61,7 +64,7 @@ def approve(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Respon
         view.act(partial(limits.approve, proposal_id=proposal_id, note=note or None))
     except (ConflictError, OwnProposalError) as refused:
         return _page(view, error=str(refused), status=409)
-    return view.go(HERE, "Approved. The limits apply from now on; jobs that are held stay held.")
+    return view.go(HERE, text("Approved. The limits apply from now on; jobs that are held stay held."))
 
 
 @router.post("/brake/proposals/{proposal_id}/reject")
@@ -71,7 +74,7 @@ def reject(view: Approving, proposal_id: RowId, note: GivenNote = "") -> Respons
         view.act(partial(limits.reject, proposal_id=proposal_id, note=note))
     except (InvalidInputError, ConflictError, OwnProposalError) as refused:
         return _page(view, error=str(refused), status=409 if note.strip() else 422)
-    return view.go(HERE, "Rejected. The limits stay as they are.")
+    return view.go(HERE, text("Rejected. The limits stay as they are."))
 
 
 @router.post("/brake/proposals/{proposal_id}/withdraw")
@@ -81,7 +84,7 @@ def withdraw(view: Owning, proposal_id: RowId) -> Response:
         view.act(partial(limits.withdraw, proposal_id=proposal_id))
     except ConflictError as refused:
         return _page(view, error=str(refused), status=409)
-    return view.go(HERE, "Taken back. The limits stay as they are.")
+    return view.go(HERE, text("Taken back. The limits stay as they are."))
 
 
 def _page(view: View, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None) -> Response:
@@ -104,7 +107,7 @@ def _number(given: str, name: str) -> int | None:
     if not cleaned:
         return None
     if not (cleaned.isascii() and cleaned.isdigit()):
-        raise InvalidInputError(f"{name}: enter a whole number, or leave it empty for the default")
+        raise InvalidInputError(text("{field}: enter a whole number, or leave it empty for the default", field=name))
     return int(cleaned)
 
 
@@ -115,4 +118,5 @@ def _share(percent: str) -> float | None:
     try:
         return round(float(cleaned) / 100, 9)
     except ValueError:
-        raise InvalidInputError("share: enter a percentage from 0 to 100, or leave it empty for the default") from None
+        said = text("share: enter a percentage from 0 to 100, or leave it empty for the default")
+        raise InvalidInputError(said) from None

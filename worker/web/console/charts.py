@@ -16,6 +16,8 @@ import pygal
 from markupsafe import Markup
 from pygal.style import Style
 
+from worker.web.console.languages import Language
+
 WIDTH = 480
 """Width of a chart in its own units. The page scales it to the space available."""
 _SHAPES = {"svg", "g", "rect", "path", "text", "a"}
@@ -35,6 +37,7 @@ def stacked_columns(
     labels: Sequence[str],
     counts: Mapping[str, Sequence[int]],
     *,
+    language: Language,
     alt: str,
     hrefs: Mapping[str, Sequence[str]] | None = None,
 ) -> Markup:
@@ -42,7 +45,7 @@ def stacked_columns(
 
     `hrefs`: the page behind each part of a column; empty: there is none.
     """
-    chart = _chart(pygal.StackedBar, height=250, show_minor_x_labels=False)
+    chart = _chart(pygal.StackedBar, language, height=250, show_minor_x_labels=False)
     chart.y_labels = _scale([sum(column) for column in zip(*counts.values(), strict=True)])
     chart.x_labels = list(labels)
     every = -(-len(labels) // _LABELS)
@@ -50,25 +53,30 @@ def stacked_columns(
     for name, values in counts.items():
         behind = hrefs[name] if hrefs else [""] * len(values)
         parts = zip(labels, values, behind, strict=True)
-        chart.add(name, [_bar(f"{at}, {name}", count, href) for at, count, href in parts])
+        chart.add(name, [_bar(language, f"{at}, {name}", count, href) for at, count, href in parts])
     return _as_markup(chart, alt)
 
 
-def horizontal_bars(counts: Mapping[str, int], *, alt: str, hrefs: Mapping[str, str] | None = None) -> Markup:
+def horizontal_bars(
+    counts: Mapping[str, int], *, language: Language, alt: str, hrefs: Mapping[str, str] | None = None
+) -> Markup:
     """Horizontal bars, each with its whole label and its figure. `hrefs`: the page behind each."""
-    return grouped_bars(list(counts), {"": list(counts.values())}, alt=alt, hrefs={"": _in_order(counts, hrefs)})
+    figures, behind = {"": list(counts.values())}, {"": _in_order(counts, hrefs)}
+    return grouped_bars(list(counts), figures, language=language, alt=alt, hrefs=behind)
 
 
 def grouped_bars(
     labels: Sequence[str],
     counts: Mapping[str, Sequence[int]],
     *,
+    language: Language,
     alt: str,
     hrefs: Mapping[str, Sequence[str]],
 ) -> Markup:
     """Horizontal bars, for each label one of each kind, each with its figure. `hrefs`: the page behind each."""
     chart = _chart(
         pygal.HorizontalBar,
+        language,
         height=16 + (18 + 18 * len(counts)) * len(labels),
         print_values=True,
         print_values_position="top",
@@ -78,7 +86,8 @@ def grouped_bars(
     chart.x_labels = list(reversed(labels))  # pygal starts at the bottom
     for kind, values in counts.items():
         rows = zip(labels, values, hrefs[kind], strict=True)
-        chart.add(kind, [_bar(f"{label}, {kind}" if kind else label, count, href) for label, count, href in rows][::-1])
+        bars = [_bar(language, f"{label}, {kind}" if kind else label, count, href) for label, count, href in rows]
+        chart.add(kind, bars[::-1])
     most = max((count for values in counts.values() for count in values), default=0)
     chart.range = (0, max(1, most) * (1.18 if len(counts) == 1 else 1.3))  # space for the figure behind the longest bar
     return _as_markup(chart, alt)
@@ -88,20 +97,16 @@ def _in_order(counts: Mapping[str, int], hrefs: Mapping[str, str] | None) -> lis
     return [(hrefs or {}).get(name, "") for name in counts]
 
 
-def _bar(label: str, count: int, href: str) -> dict[str, Any]:
-    shown: dict[str, Any] = {"value": count, "label": f"{label}: {count:,}"}
+def _bar(language: Language, label: str, count: int, href: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {"value": count, "label": f"{label}: {language.number(count)}"}
     return shown | {"xlink": {"href": href}} if href and count else shown
 
 
-def _figure(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _chart(kind: Any, **options: Any) -> Any:
+def _chart(kind: Any, language: Language, **options: Any) -> Any:
     style = Style(label_font_size=_FONT_SIZE, major_label_font_size=_FONT_SIZE, value_font_size=_FONT_SIZE)
     return kind(
         width=WIDTH, style=style, js=[], css=[], no_prefix=True, show_legend=False, margin=6, truncate_label=-1,
-        value_formatter=_figure,
+        value_formatter=lambda value: language.number(round(value)),
         **options,
     )  # fmt: skip
 

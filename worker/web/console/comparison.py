@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from schemas.reports import Comparison, Difference, FigureKind, Summary
+from worker.texts import joined, text
 from worker.web.console import charts
 from worker.web.console.render import PATH
 from worker.web.console.view import View
@@ -16,7 +17,7 @@ from worker.web.console.words import word
 _RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
 _LONGEST = 26
 _KEPT = ("series", "source", "reason", "status", "exclude_status")
-_ALL = {FigureKind.WITHDRAWN: "Withdrawn", FigureKind.REFUSED: "Refused"}
+_ALL = {FigureKind.WITHDRAWN: text("Withdrawn"), FigureKind.REFUSED: text("Refused")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,22 @@ class Compared:
 def show(view: View, found: Comparison) -> Compared:
     """The figures of two periods as a chart and a table, each with the list behind it."""
     rows = [_row(view, found, one) for one in found.differences]
-    kinds = {"This period": [row.now for row in rows], "Compared with": [row.before for row in rows]}
-    hrefs = {"This period": [row.now_href for row in rows], "Compared with": [row.before_href for row in rows]}
-    said = ", ".join(f"{row.label} {row.now:,}, compared with {row.before:,}" for row in rows)
+    now, before = view.say(text("This period")), view.say(text("Compared with"))
+    kinds = {now: [row.now for row in rows], before: [row.before for row in rows]}
+    hrefs = {now: [row.now_href for row in rows], before: [row.before_href for row in rows]}
+    said = joined(
+        (
+            text("{label} {now:,}, compared with {before:,}", label=row.label, now=row.now, before=row.before)
+            for row in rows
+        ),
+        ", ",
+    )
     svg = charts.grouped_bars(
-        [_shorten(row.label) for row in rows], kinds, alt=f"Two periods compared: {said}.", hrefs=hrefs
+        [_shorten(row.label) for row in rows],
+        kinds,
+        language=view.language,
+        alt=view.say(text("Two periods compared: {figures}.", figures=said)),
+        hrefs=hrefs,
     )
     return Compared(found.period, found.before, svg, rows)
 
@@ -76,10 +88,9 @@ def list_behind(view: View, outcomes: Sequence[str], begin: datetime | None, end
 def _row(view: View, found: Comparison, one: Difference) -> ComparedRow:
     periods = (found.period, found.before)
     now_href, before_href = (_behind(view, one, period) for period in periods)
-    label = _ALL[one.kind] if one.code is None else word(one.code)
-    return ComparedRow(
-        label, one.code is None, one.now, now_href, one.before, before_href, _signed(one.difference)
-    )  # fmt: skip
+    label = view.say(_ALL[one.kind] if one.code is None else word(one.code))
+    difference = _signed(view, one.difference)
+    return ComparedRow(label, one.code is None, one.now, now_href, one.before, before_href, difference)
 
 
 def _behind(view: View, one: Difference, period: Summary) -> str:
@@ -92,5 +103,7 @@ def _behind(view: View, one: Difference, period: Summary) -> str:
     return list_behind(view, causes, *bounds) if causes else ""
 
 
-def _signed(difference: int) -> str:
-    return f"{difference:+,}".replace("-", "−") if difference else "0"  # noqa: RUF001 - the sign of a number
+def _signed(view: View, difference: int) -> str:
+    if not difference:
+        return "0"
+    return view.language.number(difference, "+,").replace("-", "−")  # noqa: RUF001 - the sign of a number

@@ -9,6 +9,7 @@ from schemas.catalogue import LetterCode, LetterState, Reason, Source
 from schemas.saved_views import ListName
 from worker.dead_letters import acts, desk, diagnosis, remedies
 from worker.ledger.letter_counts import MOST_CAUSES
+from worker.texts import text
 from worker.web.console import saved_views
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
@@ -20,7 +21,12 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 MOST = 50
 """Letters on a page."""
 MOST_GROUPS = 100
-AGES = [("1d", "1 day ago"), ("3d", "3 days ago"), ("7d", "7 days ago"), ("30d", "30 days ago")]
+AGES = [
+    ("1d", text("1 day ago")),
+    ("3d", text("3 days ago")),
+    ("7d", text("7 days ago")),
+    ("30d", text("30 days ago")),
+]
 
 
 @router.get("/dead-letters")

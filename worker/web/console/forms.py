@@ -1,13 +1,16 @@
 """Forms: what a person typed, as the request that a service takes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from schemas.jobs import Storable
+from worker import texts
 from worker.errors import InvalidInputError, NotFoundError
 from worker.ids import parse_id
 from worker.reports.filters import find_series_id
+from worker.texts import plainly, text
 from worker.web.console.view import View
 
 T = TypeVar("T", bound=BaseModel)
@@ -28,7 +31,12 @@ def parse(model: type[T], **values: Any) -> T:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         field = str(fault["loc"][0]) if fault["loc"] else "form"
-        raise InvalidInputError(f"{field}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise InvalidInputError(say_fault(field, fault)) from None
+
+
+def say_fault(field: str, fault: Mapping[str, Any]) -> texts.Text:
+    """What is wrong with a field, as pydantic found it."""
+    return text("{field}: {fault}", field=field, fault=plainly(fault["msg"].removeprefix("Value error, ")))
 
 
 def parse_number(given: str, name: str) -> int | None:
@@ -41,7 +49,7 @@ def parse_number(given: str, name: str) -> int | None:
     if not cleaned:
         return None
     if not (cleaned.isascii() and cleaned.isdigit()) or len(cleaned) > 9:
-        raise InvalidInputError(f"{name}: enter a whole number")
+        raise InvalidInputError(text("{field}: enter a whole number", field=name))
     return int(cleaned)
 
 
@@ -56,7 +64,10 @@ def parse_choice(given: str, name: str) -> int | None:
     try:
         return parse_id(given, name)
     except InvalidInputError:
-        raise InvalidInputError(f"{name}: {given[:40]!r} is not a valid {name} id; choose one from the list") from None
+        said = text(
+            "{field}: {given!r} is not a valid {field} id; choose one from the list", field=name, given=given[:40]
+        )
+        raise InvalidInputError(said) from None
 
 
 def series_id_of(view: View, code: str) -> int | None:
@@ -70,4 +81,4 @@ def series_id_of(view: View, code: str) -> int | None:
     try:
         return find_series_id(view.database, view.organisation_id, code)
     except NotFoundError:
-        raise InvalidInputError(f"series: no Series has the code “{code[:40]}”") from None
+        raise InvalidInputError(text("series: no Series has the code “{code}”", code=code[:40])) from None

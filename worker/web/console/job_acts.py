@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
+from schemas.answers import Released
 from schemas.catalogue import JobState, Source
 from schemas.job_filter import ReleaseFilter
 from schemas.jobs import Moment, Note
@@ -15,6 +16,7 @@ from worker.errors import InvalidInputError
 from worker.jobs import control
 from worker.jobs.show import show
 from worker.records import Job
+from worker.texts import joined, text
 from worker.web.console.forms import Text
 from worker.web.console.render import PATH, local
 from worker.web.console.times import parse_day_and_time
@@ -32,7 +34,7 @@ def pause(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
     """Pause a job: chunks in progress finish, no other starts. Role: operator."""
     _act(view, control.pause, job_id, note)
     return view.go(
-        _path_of(job_id), "Paused. Work in progress finishes; nothing else starts until somebody resumes the job."
+        _path_of(job_id), text("Paused. Work in progress finishes; nothing else starts until somebody resumes the job.")
     )
 
 
@@ -40,7 +42,7 @@ def pause(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
 def resume(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
     """Resume a paused job. Role: operator."""
     _act(view, control.resume, job_id, note)
-    return view.go(_path_of(job_id), "Resumed. The job continues where it stopped.")
+    return view.go(_path_of(job_id), text("Resumed. The job continues where it stopped."))
 
 
 @router.get("/jobs/{job_id}/cancel")
@@ -55,9 +57,10 @@ def cancel(view: Operating, job_id: RowId, note: GivenNote = "") -> Response:
     """Cancel the enrolments of a job that are not decided yet. Role: operator."""
     job = _act(view, control.cancel, job_id, note)
     if job.state is not JobState.CANCELLED:
-        return view.go(_path_of(job_id), "The job had already ended, so nothing was cancelled.")
+        return view.go(_path_of(job_id), text("The job had already ended, so nothing was cancelled."))
     left = job.outcomes.get("cancelled", 0)
-    return view.go(_path_of(job_id), f"Cancelled. {left:,} of {job.accepted:,} enrolments stay as they are.")
+    said = text("Cancelled. {left:,} of {accepted:,} enrolments stay as they are.", left=left, accepted=job.accepted)
+    return view.go(_path_of(job_id), said)
 
 
 @router.get("/jobs/{job_id}/move")
@@ -84,7 +87,8 @@ def move(
         )
     except InvalidInputError as error:
         return _move_form(view, job, day=day, at=at, error=str(error))
-    return view.go(_path_of(job_id), f"Moved to {local(moved.effective_at, view.zone):%-d %b %Y, %H:%M}.")
+    at_last = local(moved.effective_at, view.zone)
+    return view.go(_path_of(job_id), text("Moved to {at:%-d %b %Y, %H:%M}.", at=at_last))
 
 
 def _move_form(view: View, job: Job, *, day: str = "", at: str = "", error: str = "") -> Response:
@@ -96,8 +100,9 @@ def _move_form(view: View, job: Job, *, day: str = "", at: str = "", error: str 
 def release(view: Approving, job_id: RowId, note: GivenNote = "") -> Response:
     """Release a held job that somebody else asked for. Role: approver."""
     job = _act(view, partial(control.release, made_by=view.caller.made_by), job_id, note)
-    then = "The job starts at its time." if job.state is JobState.SCHEDULED else "The job has started."
-    return view.go(_path_of(job_id), f"Released. {then}")
+    waits = job.state is JobState.SCHEDULED
+    said = text("Released. The job starts at its time.") if waits else text("Released. The job has started.")
+    return view.go(_path_of(job_id), said)
 
 
 @router.get("/jobs/release")
@@ -138,10 +143,7 @@ def release_matching(
         made_by=view.caller.made_by,
         note=note or None,
     )
-    message = f"Released: {_count_jobs(done.released)}." if done.released else "No matching job is held any more."
-    if done.own:
-        message += f" Still held, because you requested them: {_count_jobs(done.own)}."
-    return view.go(f"{PATH}/jobs", message)
+    return view.go(f"{PATH}/jobs", say_released(done))
 
 
 def _release_filter(
@@ -165,5 +167,16 @@ def _path_of(job_id: int) -> str:
     return f"{PATH}/jobs/{job_id}"
 
 
-def _count_jobs(count: int) -> str:
-    return f"{count:,} job" + ("" if count == 1 else "s")
+def say_released(done: Released) -> str:
+    """What became of held jobs that were to be released."""
+    said = [text("No matching job is held any more.")]
+    if done.released:
+        said = [text("Released: {jobs}.", jobs=count_jobs(done.released))]
+    if done.own:
+        said.append(text("Still held, because you requested them: {jobs}.", jobs=count_jobs(done.own)))
+    return joined(said)
+
+
+def count_jobs(count: int) -> str:
+    """How many jobs, in words that follow a colon."""
+    return text("1 job") if count == 1 else text("{count:,} jobs", count=count)

@@ -21,6 +21,8 @@ from worker.ids import LARGEST
 from worker.jobs import control
 from worker.ledger import job_lists
 from worker.records import Job
+from worker.texts import Text, joined, mark, text
+from worker.web.console.job_acts import count_jobs, say_released
 from worker.web.console.render import PATH
 from worker.web.console.view import LookingAsOperator, Operating, View
 
@@ -34,21 +36,30 @@ MOST = 200
 class JobAct:
     """An act on ticked jobs."""
 
-    label: str
+    label: Text
     role: Role
     fits: frozenset[JobState]
     """States in which a job can be acted on; any other is shown as left out."""
     done: str
+    """The template of what is said after it, with the number of jobs."""
     run: Callable[..., Job] | None = None
     """On one job; None: all are released together."""
 
 
 _UNFINISHED = frozenset({JobState.SCHEDULED, JobState.HELD, JobState.QUEUED, JobState.RUNNING, JobState.PAUSED})
 ACTS = {
-    "pause": JobAct("Pause", Role.OPERATOR, frozenset({JobState.QUEUED, JobState.RUNNING}), "Paused", control.pause),
-    "resume": JobAct("Resume", Role.OPERATOR, frozenset({JobState.PAUSED}), "Resumed", control.resume),
-    "cancel": JobAct("Cancel", Role.OPERATOR, _UNFINISHED, "Cancelled", control.cancel),
-    "release": JobAct("Release", Role.APPROVER, frozenset({JobState.HELD}), "Released"),
+    "pause": JobAct(
+        text("Pause"),
+        Role.OPERATOR,
+        frozenset({JobState.QUEUED, JobState.RUNNING}),
+        mark("Paused: {jobs}."),
+        control.pause,
+    ),
+    "resume": JobAct(
+        text("Resume"), Role.OPERATOR, frozenset({JobState.PAUSED}), mark("Resumed: {jobs}."), control.resume
+    ),
+    "cancel": JobAct(text("Cancel"), Role.OPERATOR, _UNFINISHED, mark("Cancelled: {jobs}."), control.cancel),
+    "release": JobAct(text("Release"), Role.APPROVER, frozenset({JobState.HELD}), mark("Released: {jobs}.")),
 }
 """By the name in the address."""
 
@@ -73,17 +84,17 @@ def do(
     chosen = _choose(view, act)
     fitting = [job.id for job in _find(view, ids or []) if job.state in chosen.fits]
     if not fitting:
-        return _page(view, act, ids or [], error="None of these jobs fits any more. Nothing was done.")
+        return _page(view, act, ids or [], error=text("None of these jobs fits any more. Nothing was done."))
     if chosen.run is None:
         return _release(view, fitting, note)
     done, refusals = _do_each(view, chosen.run, fitting, note)
-    said = f"{chosen.done}: {_count(done)}."
+    said = [text(chosen.done, jobs=count_jobs(done))]
     if refusals:
-        said += f" Left as they are: {_count(len(refusals))}. {refusals[0]}"
-    return view.go(f"{PATH}/jobs", said, tone="warn" if refusals else "good")
+        said += [text("Left as they are: {jobs}.", jobs=count_jobs(len(refusals))), refusals[0]]
+    return view.go(f"{PATH}/jobs", joined(said), tone="warn" if refusals else "good")
 
 
-def _do_each(view: View, run: Callable[..., Job], ids: Sequence[int], note: str) -> tuple[int, list[str]]:
+def _do_each(view: View, run: Callable[..., Job], ids: Sequence[int], note: str) -> tuple[int, list[Text]]:
     """How many were done, and why the others were not."""
     done, refusals = 0, []
     for job_id in ids:
@@ -92,10 +103,10 @@ def _do_each(view: View, run: Callable[..., Job], ids: Sequence[int], note: str)
                 view.database, organisation_id=view.organisation_id, job_id=job_id, actor=view.actor, note=note or None
             )
         except (ConflictError, NotFoundError) as refused:
-            refusals.append(f"{str(refused).capitalize()}.")
+            refusals.append(text("Job {job}: {why}.", job=job_id, why=str(refused)))
             continue
         if run is control.cancel and job.state is not JobState.CANCELLED:
-            refusals.append(f"Job {job_id} had already ended.")
+            refusals.append(text("Job {job} had already ended.", job=job_id))
         else:
             done += 1
     return done, refusals
@@ -112,12 +123,11 @@ def _release(view: View, ids: list[int], note: str) -> Response:
             note=note or None,
         )
     except SecondPersonNeededError as waits:
-        said = f"Nothing is released yet: approval {waits.approval_id} waits for a second person."
+        said = text(
+            "Nothing is released yet: approval {approval} waits for a second person.", approval=waits.approval_id
+        )
         return view.go(f"{PATH}/jobs", said, tone="warn")
-    said = f"Released: {_count(made.released)}."
-    if made.own:
-        said += f" Still held, because you requested them: {_count(made.own)}."
-    return view.go(f"{PATH}/jobs", said, tone="warn" if made.own else "good")
+    return view.go(f"{PATH}/jobs", say_released(made), tone="warn" if made.own else "good")
 
 
 def _choose(view: View, act: str) -> JobAct:
@@ -151,7 +161,3 @@ def _page(view: View, act: str, ids: Sequence[int], *, error: str = "") -> Respo
         "others": [job for job in found if job not in fitting],
     }
     return view.page("jobs_act.html", status=409 if error else 200, error=error, ticked=bool(ids), **shown)
-
-
-def _count(count: int) -> str:
-    return f"{count:,} job" + ("" if count == 1 else "s")

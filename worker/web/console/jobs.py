@@ -24,8 +24,9 @@ from worker.records import Job
 from worker.web.api.progress import Ticket, stream
 from worker.web.console import job_selection, saved_views
 from worker.web.console.forms import PlatformId, Text, series_id_of
+from worker.web.console.languages import span
 from worker.web.console.plan_names import find_names
-from worker.web.console.render import PATH, span
+from worker.web.console.render import PATH
 from worker.web.console.times import parse_days
 from worker.web.console.view import COOKIE, Looking, View
 from worker.web.context import Cursor, RowId

@@ -12,6 +12,7 @@ from schemas.runs import RedriveRequest
 from worker.dead_letters import acts, desk, desk_acts, runs
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import CountedRun
+from worker.texts import Text, joined, text
 from worker.web.console import weight
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InForm, InQuery
@@ -21,25 +22,67 @@ from worker.web.console.view import LookingAsOperator, Operating, View
 
 router = APIRouter(prefix=f"{PATH}/dead-letters", include_in_schema=False)
 
-Text = Annotated[str, Form()]
+Field = Annotated[str, Form()]
 
-MOOT, BACK = "nothing is written, and the letter is resolved", "not withdrawn, and the letter opens again"
-PREVIEW = {
-    "withdrawn": ("good", "would be withdrawn"),
-    "already_withdrawn": ("quiet", f"are already withdrawn: {MOOT}"),
-    "enrolment_ended": ("quiet", f"have ended: {MOOT}"),
-    "superseded": ("quiet", f"are superseded by a newer event of the person: {MOOT}"),
-    "pathway_owned": ("warn", f"are owned by a pathway: {BACK}"),
-    "unknown_status": ("warn", f"have an unknown status: {BACK}"),
-    "protected": ("warn", f"are protected by a legal hold or an exemption: {BACK}"),
-    "not_found": ("warn", f"are about an enrolment that does not exist: {BACK}"),
-    "not_known": ("warn", f"are about a learner whom the platform still does not know: {BACK}"),
-    "nothing_to_try": ("warn", f"have nothing to try: {BACK}"),
-    "keep": ("good", "would be closed; the enrolments stay as they are"),
-    "discard": ("warn", "would be closed without an answer; what was not done stays undone"),
+WOULD: dict[str, tuple[str, Text, Text]] = {
+    "withdrawn": ("good", text("would be withdrawn"), text("would be withdrawn")),
+    "already_withdrawn": (
+        "quiet",
+        text("is already withdrawn: nothing is written, and the letter is resolved"),
+        text("are already withdrawn: nothing is written, and the letter is resolved"),
+    ),
+    "enrolment_ended": (
+        "quiet",
+        text("has ended: nothing is written, and the letter is resolved"),
+        text("have ended: nothing is written, and the letter is resolved"),
+    ),
+    "superseded": (
+        "quiet",
+        text("is superseded by a newer event of the person: nothing is written, and the letter is resolved"),
+        text("are superseded by a newer event of the person: nothing is written, and the letter is resolved"),
+    ),
+    "pathway_owned": (
+        "warn",
+        text("is owned by a pathway: not withdrawn, and the letter opens again"),
+        text("are owned by a pathway: not withdrawn, and the letter opens again"),
+    ),
+    "unknown_status": (
+        "warn",
+        text("has an unknown status: not withdrawn, and the letter opens again"),
+        text("have an unknown status: not withdrawn, and the letter opens again"),
+    ),
+    "protected": (
+        "warn",
+        text("is protected by a legal hold or an exemption: not withdrawn, and the letter opens again"),
+        text("are protected by a legal hold or an exemption: not withdrawn, and the letter opens again"),
+    ),
+    "not_found": (
+        "warn",
+        text("is about an enrolment that does not exist: not withdrawn, and the letter opens again"),
+        text("are about an enrolment that does not exist: not withdrawn, and the letter opens again"),
+    ),
+    "not_known": (
+        "warn",
+        text("is about a learner whom the platform still does not know: not withdrawn, and the letter opens again"),
+        text("are about a learner whom the platform still does not know: not withdrawn, and the letter opens again"),
+    ),
+    "nothing_to_try": (
+        "warn",
+        text("has nothing to try: not withdrawn, and the letter opens again"),
+        text("have nothing to try: not withdrawn, and the letter opens again"),
+    ),
+    "keep": (
+        "good",
+        text("would be closed; the enrolments stay as they are"),
+        text("would be closed; the enrolments stay as they are"),
+    ),
+    "discard": (
+        "warn",
+        text("would be closed without an answer; what was not done stays undone"),
+        text("would be closed without an answer; what was not done stays undone"),
+    ),
 }
-"""What an act would do, in words that follow a number."""
-_ONE = {"are": "is", "have": "has"}
+"""What an act would do, in words that follow one letter, and several."""
 ASSIGN = "assign"
 """Beside the acts that decide letters: give all that match to somebody."""
 
@@ -54,14 +97,14 @@ def preview(view: LookingAsOperator, wanted: InQuery, act: str = "") -> Response
 def begin(
     view: Operating,
     wanted: InForm,
-    act: Text = "",
-    note: Text = "",
-    expected: Text = "",
-    rate: Text = str(runs.RATE),
-    canary: Text = str(runs.CANARY),
-    to: Text = "",
-    name: Text = "",
-    typed: Text = "",
+    act: Field = "",
+    note: Field = "",
+    expected: Field = "",
+    rate: Field = str(runs.RATE),
+    canary: Field = str(runs.CANARY),
+    to: Field = "",
+    name: Field = "",
+    typed: Field = "",
 ) -> Response:
     """Do it, to all that match and not to a page of them."""
     view.caller.must_be(_role(act))
@@ -76,7 +119,9 @@ def begin(
         return _page(view, wanted, act, status=422, error=str(error), **given)
     except ConflictError as error:
         return _page(view, wanted, act, status=409, error=str(error), **given)
-    return view.go(f"{PATH}/runs/{begun.id}", said=f"The run over {_letters(begun.letters)} has started.")
+    return view.go(
+        f"{PATH}/runs/{begun.id}", text("The run over {letters} has started.", letters=_letters(begun.letters))
+    )
 
 
 def _check_weight(view: View, wanted: ChosenFilter, act: str, typed: str) -> None:
@@ -92,7 +137,7 @@ def _withdrawn(found: Mapping[str, Any]) -> int:
 
 def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> CountedRun:
     if not (len(expected) < 20 and expected.isascii() and expected.isdigit()):
-        raise InvalidInputError("The form was not complete. Preview again and send the new form.")
+        raise InvalidInputError(text("The form was not complete. Preview again and send the new form."))
     return runs.start(
         view.database,
         organisation_id=view.organisation_id,
@@ -118,9 +163,14 @@ def _assign(view: View, wanted: ChosenFilter, assignee: str | None, note: str | 
         note=note,
     )
     same = done.matched - done.changed
-    said = f"{_letters(done.changed)} {f'assigned to {assignee}' if assignee else 'unassigned'}"
-    said += f"; {same:,} {'was' if same == 1 else 'were'} so before." if same else "."
-    return view.go(wanted.at(f"{PATH}/dead-letters"), said=said)
+    letters = _letters(done.changed)
+    said = text("{letters} unassigned.", letters=letters)
+    if assignee:
+        said = text("{letters} assigned to {assignee}.", letters=letters, assignee=assignee)
+    before = []
+    if same:
+        before = [text("1 was so before.") if same == 1 else text("{count:,} were so before.", count=same)]
+    return view.go(wanted.at(f"{PATH}/dead-letters"), joined([said, *before]))
 
 
 def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, error: str = "", **given: str) -> Response:
@@ -168,13 +218,13 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
     )
 
 
-def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, str, list[int]]]:
+def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, Text, list[int]]]:
     """The outcomes of a preview: tone, letters, what would happen to them, a few of their ids; most first."""
     lines = []
     for outcome, count in found["outcomes"].items():
-        tone, said = PREVIEW.get(act if outcome == "closed" else outcome, ("quiet", f"would be {outcome}"))
-        verb, rest = said.split(" ", 1)
-        lines.append((tone, count, f"{_ONE.get(verb, verb) if count == 1 else verb} {rest}", found["samples"][outcome]))
+        other = text("would be {outcome}", outcome=outcome)
+        tone, one, several = WOULD.get(act if outcome == "closed" else outcome, ("quiet", other, other))
+        lines.append((tone, count, one if count == 1 else several, found["samples"][outcome]))
     return sorted(lines, key=lambda line: -line[1])
 
 
@@ -182,5 +232,5 @@ def _role(act: str) -> Role:
     return Role.OPERATOR if act == ASSIGN else acts.ACTS[acts.parse_act(act)].role
 
 
-def _letters(count: int) -> str:
-    return f"{count:,} letter{'' if count == 1 else 's'}"
+def _letters(count: int) -> Text:
+    return text("1 letter") if count == 1 else text("{count:,} letters", count=count)

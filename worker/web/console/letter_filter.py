@@ -14,7 +14,8 @@ from schemas.dead_letters import NOBODY, LetterFilter
 from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
-from worker.web.console.forms import series_id_of
+from worker.texts import text
+from worker.web.console.forms import say_fault, series_id_of
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
 from worker.web.console.words import word
@@ -28,15 +29,15 @@ DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 SERIES = "series"
 """In an address: the code of a Series, as people type it."""
 _LABELS = {
-    "ids": "Letters",
-    "code": "Kind",
-    "job_id": "Job",
-    "assignee": "Looked after by",
-    "series_id": "Series number",
-    "learner_external_id": "Learner",
-    "older_than": "Opened before",
-    "newer_than": "Opened after",
-    "changed": "Changed since",
+    "ids": text("Letters"),
+    "code": text("Kind"),
+    "job_id": text("Job"),
+    "assignee": text("Looked after by"),
+    "series_id": text("Series number"),
+    "learner_external_id": text("Learner"),
+    "older_than": text("Opened before"),
+    "newer_than": text("Opened after"),
+    "changed": text("Changed since"),
 }
 """Labels that are not the field's own name."""
 
@@ -109,7 +110,7 @@ def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
     given["ids"] = ",".join(filter(None, (str(one).strip() for one in values.getlist("ids"))))
     given = {name: value for name, value in given.items() if value}
     if values.get(SELECTED) and "ids" not in given:
-        raise InvalidInputError("Nothing is selected. Go back to the list and tick the letters.")
+        raise InvalidInputError(text("Nothing is selected. Go back to the list and tick the letters."))
     meant: dict[str, Any] = {name: value for name, value in given.items() if name != SERIES}
     if "ids" in given:
         meant["ids"] = [parse_id(one, "ids") for one in given["ids"].split(",")]
@@ -127,22 +128,20 @@ def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
         return ChosenFilter(LetterFilter.model_validate(meant), given)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise InvalidInputError(
-            f"{_label(str(fault['loc'][0]))}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from None
+        raise InvalidInputError(say_fault(_label(str(fault["loc"][0])), fault)) from None
 
 
 def _label(name: str) -> str:
-    return _LABELS.get(name, name.capitalize())
+    return _LABELS.get(name) or word(name)
 
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return text("yes") if value else text("no")
     if name == "ids":
-        return f"{len(value):,} selected"
+        return text("{count:,} selected", count=len(value))
     if name == "assignee" and value == NOBODY:
-        return "nobody"
+        return text("Unassigned")
     if name in ("older_than", "newer_than"):
         return str(value)[:16].replace("T", " ") + " UTC"
     return word(value) if name in ("code", "state", "source", "reason") else str(value)

@@ -11,6 +11,7 @@ from schemas.desk import AssignRequest, NoteRequest
 from worker.dead_letters import acts, decision_receipts, desk, desk_acts, remedies
 from worker.errors import ConflictError, InvalidInputError
 from worker.rules import ACTIVE
+from worker.texts import text
 from worker.web.console.forms import parse
 from worker.web.console.letter_filter import ChosenFilter, InQuery
 from worker.web.console.render import PATH
@@ -32,7 +33,7 @@ def show(view: Looking, letter_id: RowId, wanted: InQuery) -> Response:
 def act(view: Operating, letter_id: RowId, wanted: InQuery, act: Text = "", note: Text = "") -> Response:
     """Redrive, override, cascade, keep or discard."""
     if not act:
-        return _page(view, letter_id, wanted, status=422, error="Choose what to do.", note=note)
+        return _page(view, letter_id, wanted, status=422, error=text("Choose what to do."), note=note)
     chosen = acts.parse_act(act)
     view.caller.must_be(acts.ACTS[chosen].role)
     subject: dict[str, Any] = {
@@ -69,7 +70,9 @@ def assign(view: Operating, letter_id: RowId, wanted: InQuery, to: Text = "", na
         return _page(view, letter_id, wanted, status=409, error=str(error))
     return view.go(
         _path(letter_id, wanted),
-        said=f"This letter is assigned to {assignee}." if assignee else "This letter has no assignee now.",
+        said=text("This letter is assigned to {assignee}.", assignee=assignee)
+        if assignee
+        else text("This letter is unassigned now."),
     )
 
 
@@ -84,7 +87,7 @@ def note(view: Operating, letter_id: RowId, wanted: InQuery, note: Text = "", ke
         view.database, organisation_id=view.organisation_id, letter_ids=[letter_id], note=given, actor=view.actor,
         key=view.requester(key).key,
     )  # fmt: skip
-    return view.go(_path(letter_id, wanted), said="The note was added.")
+    return view.go(_path(letter_id, wanted), said=text("The note was added."))
 
 
 def parse_assignee(view: View, to: str, name: str) -> str | None:
@@ -97,7 +100,7 @@ def parse_assignee(view: View, to: str, name: str) -> str | None:
         return None
     given = view.caller.name if to == "me" else name.strip() if to == "name" else ""
     if not given:
-        raise InvalidInputError("Choose who looks after it: you, nobody, or a name.")
+        raise InvalidInputError(text("Choose who looks after it: you, nobody, or a name."))
     return parse(AssignRequest, assignee=given).assignee
 
 
@@ -144,26 +147,26 @@ def _page(
 
 
 _ROWS = {
-    "status": "Status",
-    "pathway_title": "Learning Pathway",
-    "active": "Learner active",
-    "to_decide": "Enrolments to decide",
-    "owned": "Of these, owned by a pathway",
-    "withdrawn_at": "Withdrawn at",
-    "withdrawn_by": "Withdrawn by",
-    "withdrawal_reason": "Reason",
-    "fault": "What is wrong",
-    "source": "HR source",
-    "event_id": "Event",
-    "receipt_id": "Receipt",
-    "received_at": "Received at",
-    "body": "Body, as received",
+    "status": text("Status"),
+    "pathway_title": text("Learning Pathway"),
+    "active": text("Learner active"),
+    "to_decide": text("Enrolments to decide"),
+    "owned": text("Of these, owned by a pathway"),
+    "withdrawn_at": text("Withdrawn at"),
+    "withdrawn_by": text("Withdrawn by"),
+    "withdrawal_reason": text("Reason"),
+    "fault": text("What is wrong"),
+    "source": text("HR source"),
+    "event_id": text("Event"),
+    "receipt_id": text("Receipt"),
+    "received_at": text("Received at"),
+    "body": text("Body, as received"),
 }
 
 
 def _seen(then: dict[str, Any], now: dict[str, Any] | None, *, looked: bool) -> list[tuple[str, Any, Any]]:
     """What the letter saw beside what the platform shows now: label, then, now."""
-    rows = []
+    rows: list[tuple[str, Any, Any]] = []
     for name, label in _ROWS.items():
         before, after = then.get(name), (now or {}).get(name)
         if before is None and after is None and name != "pathway_title":
@@ -171,7 +174,7 @@ def _seen(then: dict[str, Any], now: dict[str, Any] | None, *, looked: bool) -> 
         if name == "pathway_title":
             if not (then.get("status") or (now or {}).get("status")):
                 continue
-            before = before or ("none" if then.get("status") else None)
-            after = after or ("none" if now else None)
+            before = before or (text("none") if then.get("status") else None)
+            after = after or (text("none") if now else None)
         rows.append((label, before, after if looked else None))
     return rows

@@ -17,6 +17,7 @@ from worker.ledger.enrolment_search import EnrolmentDetails, EnrolmentSearch
 from worker.ledger.protections import find_last
 from worker.ledger.series_library import CountedSeries
 from worker.rules import ENDED, WITHDRAWN
+from worker.texts import text
 from worker.web.api.submit import validated
 from worker.web.console import acted, saved_views
 from worker.web.console.forms import parse_choice
@@ -86,7 +87,7 @@ def enrolments_of_series(
     with view.database.begin() as connection:
         found = series_library.find_series(connection, view.organisation_id, series_id)
         if found is None:
-            raise NotFoundError(f"there is no Series {series_id} in this organisation")
+            raise NotFoundError(text("there is no Series {series} in this organisation", series=series_id))
         ids = standing.list_jobs_of_series(connection, view.organisation_id, series_id)
         withdrew = [
             job for job in job_lists.find_jobs(connection, ids) if job.outcomes.get("withdrawn", 0) > job.reinstated
@@ -137,9 +138,9 @@ def withdraw(
     with view.database.begin() as connection:
         found = enrolment_search.find_enrolment(connection, view.organisation_id, enrolment_id)
     if found is None:
-        raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
+        raise NotFoundError(text("there is no enrolment {enrolment} in this organisation", enrolment=enrolment_id))
     if not reason:
-        return _enrolment_page(view, enrolment_id, error="Choose a reason.", status=422)
+        return _enrolment_page(view, enrolment_id, error=text("Choose a reason."), status=422)
     wanted = validated(
         JobRequest,
         {"enrolment_ids": [enrolment_id], "reason": reason, "source": source_of(reason), "note": note.strip() or None},
@@ -185,7 +186,7 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
     with view.database.begin() as connection:
         found = enrolment_search.find_enrolment(connection, view.organisation_id, enrolment_id)
         if found is None:
-            raise NotFoundError(f"there is no enrolment {enrolment_id} in this organisation")
+            raise NotFoundError(text("there is no enrolment {enrolment} in this organisation", enrolment=enrolment_id))
         job_id = enrolment_search.find_job_that_withdrew(connection, view.organisation_id, enrolment_id)
         undone_by = standing.find_jobs(connection, view.organisation_id, [enrolment_id]).get(enrolment_id)
         letters = enrolment_search.list_open_letters(connection, view.organisation_id, enrolment_id)

@@ -18,6 +18,7 @@ from worker.jobs import brake
 from worker.ledger import done_lately, gauges, job_lists, series_library, waiting
 from worker.ledger.done_lately import DoneLately
 from worker.records import Job
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.status import PartReader, read_status
 from worker.web.console.view import Looking, View
@@ -73,13 +74,15 @@ def _read(view: View) -> Overview:
         return job_lists.list_jobs(found, own, JobFilter(), limit=LATEST)
 
     return Overview(
-        waiting=parts.query("what waits", lambda found: waiting.list_waiting(found, own, limit=WAITING_SHOWN)),
-        waiting_count=parts.read("what waits", view.count_waiting),
-        letters=parts.read("dead letters", lambda: desk.overview(view.database, view.settings, own)),
-        jobs=parts.query("jobs in progress", lambda found: gauges.unfinished_jobs(found, own)),
-        latest=parts.query("latest jobs", newest),
-        done=parts.query("the last 7 days", lambda found: done_lately.done_lately(found, own, within=WEEK)),
-        brake=parts.read("the brake", lambda: brake.show(view.database, organisation_id=own)),
-        has_enrolments=parts.query("enrolments", lambda found: series_library.has_enrolments(found, own)),
+        waiting=parts.query(text("what waits"), lambda found: waiting.list_waiting(found, own, limit=WAITING_SHOWN)),
+        waiting_count=parts.read(text("what waits"), view.count_waiting),
+        letters=parts.read(
+            text("letters that need attention"), lambda: desk.overview(view.database, view.settings, own)
+        ),
+        jobs=parts.query(text("jobs in progress"), lambda found: gauges.unfinished_jobs(found, own)),
+        latest=parts.query(text("latest jobs"), newest),
+        done=parts.query(text("the last 7 days"), lambda found: done_lately.done_lately(found, own, within=WEEK)),
+        brake=parts.read(text("the brake"), lambda: brake.show(view.database, organisation_id=own)),
+        has_enrolments=parts.query(text("enrolments"), lambda found: series_library.has_enrolments(found, own)),
         missing=parts.missing,
     )

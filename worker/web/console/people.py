@@ -17,6 +17,7 @@ from worker.jobs import submit
 from worker.ledger import standing
 from worker.people import protections
 from worker.rules import ACTIVE, WITHDRAWN
+from worker.texts import text
 from worker.web.api.submit import validated
 from worker.web.console import acted
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
@@ -48,7 +49,7 @@ def withdraw(
     """Withdraw the enrolments of a learner that the page has listed as active. Role: operator."""
     typed = {"withdrawal_reason": withdrawal_reason, "withdrawal_note": withdrawal_note}
     if not withdrawal_reason:
-        return _page(view, learner, error="withdrawal_reason: choose a reason", status=422, typed=typed)
+        return _page(view, learner, error=text("withdrawal_reason: choose a reason"), status=422, typed=typed)
     wanted = validated(
         JobRequest,
         {
@@ -86,7 +87,7 @@ def protect(
         made = view.act(partial(protections.protect, wanted=wanted))
     except (InvalidInputError, NotFoundError) as refused:
         return _page(view, learner, error=str(refused), status=422, typed=typed)
-    return view.go(_path(learner), f"Protected. {_describe(made)}")
+    return view.go(_path(learner), _describe(made))
 
 
 @router.post("/protections/{protection_id}/lift")
@@ -99,7 +100,7 @@ def lift(
         view.act(partial(protections.lift, protection_id=protection_id, note=wanted.note))
     except (InvalidInputError, ConflictError, OwnProtectionError) as refused:
         return _page(view, learner, error=str(refused), status=422 if isinstance(refused, InvalidInputError) else 409)
-    return view.go(_path(learner), "Lifted. What it kept back is tried again within a day.")
+    return view.go(_path(learner), text("Lifted. What it kept back is tried again within a day."))
 
 
 def _page(
@@ -131,5 +132,5 @@ def _path(external_id: str) -> str:
 
 def _describe(made: Protection) -> str:
     if made.until is None:
-        return "Nothing withdraws it until an approver lifts the protection."
-    return f"Nothing withdraws it until {made.until:%Y-%m-%d %H:%M}Z."
+        return text("Protected. Nothing withdraws it until an approver lifts the protection.")
+    return text("Protected. Nothing withdraws it until {until:%-d %b %Y, %H:%M} UTC.", until=made.until)

@@ -1,7 +1,8 @@
 """What differs from a plan that was looked at, in the words of the pages."""
 
 from worker.errors import PlanDriftedError, PlanExpiredError, PlanMismatchError
-from worker.web.console.words import word
+from worker.texts import joined, text
+from worker.web.console.words import count_outcome
 
 PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
 
@@ -11,7 +12,9 @@ def explain(changed: Exception) -> str:
     if not isinstance(changed, PlanDriftedError):
         return str(changed)
     planned, now = (
-        ", ".join(f"{count:,} {word(outcome).lower()}" for outcome, count in changed.more[when].items())
+        joined((count_outcome(outcome, count) for outcome, count in changed.more[when].items()), ", ")
         for when in ("planned", "now")
     )
-    return f"The enrolments have changed since the plan was made. Planned: {planned}. Now: {now}."
+    return text(
+        "The enrolments have changed since the plan was made. Planned: {planned}. Now: {now}.", planned=planned, now=now
+    )

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from schemas.desk import Asked, Decision
 from worker.dead_letters import decision_receipts
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
 from worker.web.console.words import word
@@ -44,4 +45,7 @@ def _seen(decision: Decision) -> str | None:
     if decision.seen is None:
         return None
     pathway = decision.seen.get("pathway_title") or decision.seen.get("pathway_id")
-    return f"status {word(decision.seen.get('status'))}, " + (f"pathway {pathway}" if pathway else "no pathway")
+    status = word(decision.seen.get("status"))
+    if not pathway:
+        return text("status {status}, no pathway", status=status)
+    return text("status {status}, pathway {pathway}", status=status, pathway=pathway)

@@ -1,19 +1,21 @@
 """Templates: Jinja2, everything escaped, with the filters that all pages share."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import jinja2
+from jinja2.filters import do_join
 from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 
 from worker.access.persons import shown_name
+from worker.web.console.languages import ENGLISH, Language, ago, codes, language, language_of, span
 from worker.web.console.words import ENTRIES, plain, sentence, tone, word
 
 HERE = Path(__file__).parent
@@ -45,70 +47,102 @@ HEADERS = {
 
 
 def render(template: str, request: Request, **shown: Any) -> str:
-    """A page as HTML. `view` is None where nobody is signed in; `message` says what the last act did."""
+    """A page as HTML, in the request's language.
+
+    `view` is None where nobody is signed in; `message` says what the last act did.
+    """
+    spoken = language_of(request)
     theme = request.cookies.get(THEME)
     values: dict[str, Any] = {
         "view": None,
         "message": "",
         "theme": theme if theme in ("light", "dark") else "",
-        **shown,
+        **{name: spoken.show(value) for name, value in shown.items()},
     }
-    return _environment().get_template(template).render(request=request, path=request.url.path, **values)
+    return environment(spoken.code).get_template(template).render(request=request, path=request.url.path, **values)
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment(code: str = ENGLISH) -> jinja2.Environment:
+    """The templates in one language: compiled once, with filters and values that speak it."""
+    spoken = language(code)
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
+        finalize=spoken.show,
     )
-    environment.policies["ext.i18n.trimmed"] = True
-    environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {
-        "time": _time, "day": _day, "ago": _ago, "number": _number, "percent": _percent, "span": span,
-        "word": word, "sentence": sentence, "tone": tone, "plain": plain,
-        "who": _who,
+    found.policies["ext.i18n.trimmed"] = True
+    found.install_gettext_translations(spoken.translations, newstyle=True)  # type: ignore[attr-defined]
+    for name in ("gettext", "ngettext", "pgettext", "npgettext"):
+        found.globals[name] = _with_values_shown(cast("Callable[..., str]", found.globals[name]), spoken)
+    found.globals["_"] = found.globals["gettext"]
+    found.filters |= {
+        "time": _time, "day": _day, "ago": _ago, "span": lambda seconds: spoken.say(span(seconds)),
+        "number": _number, "percent": lambda value: f"{spoken.number(value * 100, '.3g')} %",
+        "word": lambda code: spoken.say(word(code)), "sentence": lambda code: spoken.say(sentence(code)),
+        "plain": lambda text: plain(text, spoken), "tone": tone, "who": _who,
+        "lower": spoken.inside, "capitalize": spoken.at_start, "join": _joined,
     }  # fmt: skip
-    environment.globals |= {"query": _query, "chosen": _chosen, "asset": asset}
-    return environment
+    found.globals |= {"query": _query, "chosen": _chosen, "asset": asset, "language": spoken}
+    found.globals["languages"] = [language(one) for one in codes()]
+    return found
+
+
+def _with_values_shown(translate: Callable[..., str], spoken: Language) -> Callable[..., str]:
+    """A function of gettext whose values may be sentences; the number that chooses a plural is grouped."""
+    counts = translate.__name__ in ("ngettext", "npgettext")
+
+    @jinja2.pass_context
+    def translated(context: Context, *given: Any, **values: Any) -> str:
+        shown = {name: spoken.show(value) for name, value in values.items()}
+        if counts:
+            shown.setdefault("num", spoken.number(given[-1]))
+        return translate(context, *given, **shown)
+
+    return translated
+
+
+@jinja2.pass_eval_context
+def _joined(
+    context: jinja2.nodes.EvalContext, values: Iterable[Any], between: str = "", attribute: str | int | None = None
+) -> str:
+    spoken = _spoken(context.environment)
+    if attribute is None:
+        values = [spoken.show(value) for value in values]
+    return cast(str, do_join(context, values, between, attribute))
+
+
+def _spoken(found: jinja2.Environment) -> Language:
+    spoken: Language = found.globals["language"]  # type: ignore[assignment]
+    return spoken
 
 
 @jinja2.pass_context
 def _time(context: Context, value: datetime | str | None) -> str | Markup:
     """A time in the viewer's zone, UTC on hover."""
     at = _as_datetime(value)
-    return "—" if at is None else _time_element(at, f"{_local(context, at):%-d %b %Y, %H:%M}")
+    return "—" if at is None else _time_element(at, _spoken(context.environment).time(_local(context, at)))
 
 
 @jinja2.pass_context
 def _day(context: Context, value: datetime | str | None) -> str | Markup:
     """The day of a time in the viewer's zone, UTC on hover."""
     at = _as_datetime(value)
-    return "—" if at is None else _time_element(at, f"{_local(context, at):%-d %b %Y}")
+    return "—" if at is None else _time_element(at, _spoken(context.environment).day(_local(context, at)))
 
 
-def _ago(value: datetime | str | None, now: datetime | None = None) -> str | Markup:
+@jinja2.pass_context
+def _ago(context: Context, value: datetime | str | None, now: datetime | None = None) -> str | Markup:
     """How long ago a time was, or how long until it; UTC on hover."""
     at = _as_datetime(value)
     if at is None:
         return "—"
     seconds = ((now or datetime.now(UTC)) - at).total_seconds()
-    if abs(seconds) < 5:
-        return _time_element(at, "now")
-    length = span(abs(seconds))
-    return _time_element(at, f"{length} ago" if seconds > 0 else f"in {length}")
-
-
-def span(seconds: float) -> str:
-    """A length of time in its largest unit: `40 s`, `3 min`, `5 h`, `12 days`."""
-    for least, unit, name in ((172_800, 86_400, "days"), (7_200, 3_600, "h"), (120, 60, "min")):
-        if seconds >= least:
-            return f"{int(seconds // unit)} {name}"
-    return f"{int(seconds)} s"
+    return _time_element(at, _spoken(context.environment).say(ago(seconds)))
 
 
 def _time_element(at: datetime, text: str) -> Markup:
@@ -141,15 +175,15 @@ def _who(actor: str) -> str | Markup:
     return actor if name == actor else Markup('<span title="{}">{}</span>').format(actor, name)
 
 
-def _number(value: float | None, most: int | None = None) -> str:
+@jinja2.pass_environment
+def _number(found: jinja2.Environment, value: float | None, most: int | None = None) -> str:
     """`most`: what was counted to; a number above it stands for more."""
-    if value is not None and most is not None and value > most:
-        return f"{most:,}+"
-    return "—" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _percent(value: float) -> str:
-    return f"{value * 100:.3g} %"
+    if value is None:
+        return "—"
+    spoken = _spoken(found)
+    if most is not None and value > most:
+        return f"{spoken.number(most)}+"
+    return spoken.number(value) if isinstance(value, int) else spoken.number(value, ",.4g")
 
 
 @jinja2.pass_context

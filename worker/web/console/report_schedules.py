@@ -15,8 +15,9 @@ from worker.ledger import report_files, report_schedules, series_library
 from worker.ledger.report_schedules import ScheduleRecord
 from worker.reports import schedules
 from worker.reports.formats import Format
+from worker.texts import text
 from worker.web.api.report_schedules import send_file
-from worker.web.console.forms import Text, parse_number, series_id_of
+from worker.web.console.forms import Text, parse_number, say_fault, series_id_of
 from worker.web.console.render import PATH
 from worker.web.console.reports import CHOICES, describe_filter
 from worker.web.console.view import Looking, Operating, View
@@ -28,13 +29,13 @@ router = APIRouter(prefix=f"{PATH}/reports", include_in_schema=False)
 HERE = f"{PATH}/reports/schedules"
 FILES = 50
 _EVERY = [
-    (Every.DAILY.value, "Each day"),
-    (Every.WEEKLY.value, "Each Monday"),
-    (Every.MONTHLY.value, "On the first of each month"),
+    (Every.DAILY.value, text("Each day")),
+    (Every.WEEKLY.value, text("Each Monday")),
+    (Every.MONTHLY.value, text("On the first of each month")),
 ]
 _COVERS = [
-    (Covers.PERIOD.value, "The day, week or month before"),
-    (Covers.ALL.value, "Everything, as it is then"),
+    (Covers.PERIOD.value, text("The day, week or month before")),
+    (Covers.ALL.value, text("Everything, as it is then")),
 ]
 _FORMATS = [("csv", "CSV"), ("xlsx", "XLSX"), ("parquet", "Parquet")]
 _CONDITIONS = ("series", "reason", "source", "job_id")
@@ -95,31 +96,36 @@ def create(
     except (InvalidInputError, ConflictError) as refused:
         status_ = 409 if isinstance(refused, ConflictError) else 422
         return _page(view, typed=typed, chosen=chosen, error=str(refused), status=status_)
-    return view.go(HERE, f"Schedule {made.id} is added.")
+    return view.go(HERE, text("Schedule {schedule} is added.", schedule=made.id))
 
 
 @router.post("/schedules/{schedule_id}/pause")
 def pause(view: Operating, schedule_id: RowId) -> Response:
     """Make nothing until it is resumed. Role: operator."""
-    return _act(view, schedules.pause, schedule_id, f"Schedule {schedule_id} is paused.")
+    return _act(view, schedules.pause, schedule_id, text("Schedule {schedule} is paused.", schedule=schedule_id))
 
 
 @router.post("/schedules/{schedule_id}/resume")
 def resume(view: Operating, schedule_id: RowId) -> Response:
     """Go on from the next time that it is due. Role: operator."""
-    return _act(view, schedules.resume, schedule_id, f"Schedule {schedule_id} goes on.")
+    return _act(view, schedules.resume, schedule_id, text("Schedule {schedule} goes on.", schedule=schedule_id))
 
 
 @router.post("/schedules/{schedule_id}/run")
 def run(view: Operating, schedule_id: RowId) -> Response:
     """Make the file once more, now. Role: operator."""
-    return _act(view, schedules.make_now, schedule_id, "The file is made now. It will stand in the list below.")
+    return _act(view, schedules.make_now, schedule_id, text("The file is made now. It will stand in the list below."))
 
 
 @router.post("/schedules/{schedule_id}/delete")
 def delete(view: Operating, schedule_id: RowId) -> Response:
     """End it, and delete the files that it became. Role: operator."""
-    return _act(view, schedules.delete, schedule_id, f"Schedule {schedule_id} and its files are deleted.")
+    return _act(
+        view,
+        schedules.delete,
+        schedule_id,
+        text("Schedule {schedule} and its files are deleted.", schedule=schedule_id),
+    )
 
 
 @router.get("/files/{file_id}")
@@ -142,8 +148,8 @@ def _parse(**values: Any) -> ScheduleRequest:
         return ScheduleRequest.model_validate(given)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        field = word(fault["loc"][-1]) if fault["loc"] else "Form"
-        raise InvalidInputError(f"{field}: {fault['msg'].removeprefix('Value error, ')}") from None
+        field = word(fault["loc"][-1] if fault["loc"] else "form")
+        raise InvalidInputError(say_fault(field, fault)) from None
 
 
 def _page(

@@ -17,7 +17,9 @@ from worker.reports import lists
 from worker.reports.filters import find_series_id, suggest_series
 from worker.reports.formats import Format
 from worker.search import find
+from worker.texts import joined, text
 from worker.web.api.reports import send_export
+from worker.web.console.forms import say_fault
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
@@ -33,13 +35,17 @@ CHOICES = {
     "outcomes": [outcome for outcome in Outcome if outcome not in _REINSTATE_OUTCOMES],
     "reasons": list(Reason),
     "sources": list(Source),
-    "bands": [(band.value, bound.label) for band, bound in DURATION_BANDS.items()],
+    "bands": [(band.value, text(bound.label)) for band, bound in DURATION_BANDS.items()],
 }
 _REPEATABLE = ("status", "exclude_status", "outcome")
 _NO_CONDITIONS = ("cursor", "names", "compare")
 """In an address beside the conditions of the filter."""
 _CODED = ("status", "exclude_status", "outcome", "reason", "source", "took")
-_LABELS = {"exclude_status": "Without status", "standing": "Only what the summary counts", "took": "Time it took"}
+_LABELS = {
+    "exclude_status": text("Without status"),
+    "standing": text("Only what the summary counts"),
+    "took": text("Time it took"),
+}
 Filter = TypeVar("Filter", bound=StatusFilter)
 
 
@@ -134,7 +140,7 @@ def _files(tab: str, given: dict[str, list[str]]) -> list[tuple[Format, str]]:
 def describe_filter(given: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     """The conditions of a filter for a person, as they stand in an address or in a schedule."""
     return [
-        (_LABELS.get(name) or word(name), ", ".join(word(one) if name in _CODED else one for one in values))
+        (_LABELS.get(name) or word(name), joined((word(one) if name in _CODED else one for one in values), ", "))
         for name, values in given.items()
         if name not in _NO_CONDITIONS
     ]
@@ -170,7 +176,7 @@ def read_filter(view: View, model: type[Filter]) -> Filter:
         if name in _REPEATABLE:
             values.setdefault(name, []).append(value)
         elif name in values:
-            raise InvalidInputError(f"{word(name)}: give it only once")
+            raise InvalidInputError(text("{field}: give it only once", field=word(name)))
         else:
             values[name] = value if name == "series" else value.strip()  # a code may begin with a space
     if "series" in values:
@@ -179,8 +185,8 @@ def read_filter(view: View, model: type[Filter]) -> Filter:
         return model.model_validate(values)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        sentences = [f"{word(fault['loc'][0])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults]
-        raise InvalidInputError("; ".join(dict.fromkeys(sentences))) from None
+        said = dict.fromkeys(say_fault(word(fault["loc"][0]), fault) for fault in faults)
+        raise InvalidInputError(joined(said, "; ")) from None
 
 
 def _list_page(
@@ -202,8 +208,8 @@ def _list_page(
 
 def _series_id(view: View, code: str) -> int:
     if len(code) > 255 or not code.isprintable():
-        raise InvalidInputError("Series: a code has at most 255 printable characters")
+        raise InvalidInputError(text("Series: a code has at most 255 printable characters"))
     try:
         return find_series_id(view.database, view.organisation_id, code)
     except NotFoundError:
-        raise UnknownSeriesError(f"Series: no Series has the code “{code}”.") from None
+        raise UnknownSeriesError(text("Series: no Series has the code “{code}”.", code=code)) from None

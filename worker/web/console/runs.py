@@ -9,6 +9,7 @@ from worker.dead_letters import runs
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
 from worker.ledger.runs import CountedRun
+from worker.texts import text
 from worker.web.console.letter_filter import as_fields, describe_conditions
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
@@ -51,9 +52,9 @@ def stop(view: Operating, run_id: RowId) -> Response:
     """End a run; attempts in flight end by themselves."""
     found = runs.stop(view.database, organisation_id=view.organisation_id, run_id=run_id, actor=view.actor)
     said = (
-        "The run is stopped. Attempts in flight end by themselves."
+        text("The run is stopped. Attempts in flight end by themselves.")
         if found.state == "stopped"
-        else "The run had already ended."
+        else text("The run had already ended.")
     )
     return view.go(f"{PATH}/runs/{run_id}", said=said)
 

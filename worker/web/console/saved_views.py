@@ -15,6 +15,7 @@ from schemas.saved_views import CONDITIONS, ListName, SavedView, ViewChange, Vie
 from worker.errors import ConflictError, InvalidInputError
 from worker.ids import LARGEST
 from worker.search import saved_views
+from worker.texts import joined, text
 from worker.web.console.forms import Text, parse
 from worker.web.console.render import PATH
 from worker.web.console.view import Acting, Looking, View
@@ -28,10 +29,10 @@ HERE = f"{PATH}/views"
 NAMED = "view"
 """In the address of a list: the view that has led there."""
 LISTS = {
-    ListName.JOBS: "Jobs",
-    ListName.DEAD_LETTERS: "Dead letters",
-    ListName.ENROLMENTS: "Enrolments of a Series",
-    ListName.LEARNERS: "Learners",
+    ListName.JOBS: text("Jobs"),
+    ListName.DEAD_LETTERS: text("Needs attention"),
+    ListName.ENROLMENTS: text("Enrolments of a Series"),
+    ListName.LEARNERS: text("Learners"),
 }
 _PATHS = {
     ListName.JOBS: f"{PATH}/jobs",
@@ -79,7 +80,8 @@ def open_view(view: Looking, view_id: RowId) -> Response:
     """Go to the list with the filter of a view."""
     found = view.act(partial(saved_views.show, view_id=view_id))
     if found.fault is not None:
-        return view.go(HERE, f"“{found.name}” cannot be applied any more. {found.fault}", tone="warn")
+        said = text("“{view}” cannot be applied any more. {why}", view=found.name, why=found.fault)
+        return view.go(HERE, said, tone="warn")
     return view.go(_address(found.list, found.filter, view=found.id))
 
 
@@ -97,8 +99,8 @@ def save(
         wanted = parse(ViewRequest, list=list_name, name=name, filter=given, shared=shared)
         made = view.act(partial(saved_views.save, wanted=wanted))
     except (InvalidInputError, ConflictError) as refused:
-        return view.go(_back(list_name, given), f"The view was not saved. {refused}", tone="warn")
-    return view.go(_address(made.list, made.filter, view=made.id), f"The view “{made.name}” is saved.")
+        return view.go(_back(list_name, given), text("The view was not saved. {why}", why=str(refused)), tone="warn")
+    return view.go(_address(made.list, made.filter, view=made.id), text("The view “{view}” is saved.", view=made.name))
 
 
 @router.post("/{view_id}")
@@ -111,7 +113,7 @@ def change(
         changed = view.act(partial(saved_views.change, view_id=view_id, wanted=wanted))
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422)
-    return view.go(HERE, f"The view “{changed.name}” is changed.")
+    return view.go(HERE, text("The view “{view}” is changed.", view=changed.name))
 
 
 @router.post("/{view_id}/delete")
@@ -121,7 +123,7 @@ def delete(view: Keeping, view_id: RowId) -> Response:
         gone = view.act(partial(saved_views.delete, view_id=view_id, any_shared=view.may(Role.OWNER)))
     except ConflictError as refused:
         return _page(view, error=str(refused), status=409)
-    return view.go(HERE, f"The view “{gone.name}” is deleted.")
+    return view.go(HERE, text("The view “{view}” is deleted.", view=gone.name))
 
 
 def _page(view: View, *, error: str = "", status: int = 200) -> Response:
@@ -164,17 +166,17 @@ def _read(conditions: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidInputError("The form is incomplete. Reload the page, and send it again.")
+        raise InvalidInputError(text("The form is incomplete. Reload the page, and send it again."))
     return found
 
 
 def _label(name: str) -> str:
-    return name.removesuffix("_external_id").removesuffix("_id").replace("_", " ").capitalize()
+    return word(name.removesuffix("_external_id").removesuffix("_id"))
 
 
 def _value(name: str, value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return text("yes") if value else text("no")
     if isinstance(value, list):
-        return ", ".join(_value(name, one) for one in value)
+        return joined((_value(name, one) for one in value), ", ")
     return word(value) if name in ("code", "state", "status", "source", "reason") else str(value)

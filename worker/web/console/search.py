@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from schemas.search import Found, FoundKind
 from worker.search import find
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
 
@@ -19,11 +20,11 @@ _PLACES = {
     FoundKind.SERIES: "series",
 }
 LABELS = {
-    FoundKind.ENROLMENT: "Enrolments",
-    FoundKind.JOB: "Jobs",
-    FoundKind.DEAD_LETTER: "Dead letters",
-    FoundKind.LEARNER: "Learners",
-    FoundKind.SERIES: "Series",
+    FoundKind.ENROLMENT: text("Enrolments"),
+    FoundKind.JOB: text("Jobs"),
+    FoundKind.DEAD_LETTER: text("Needs attention"),
+    FoundKind.LEARNER: text("Learners"),
+    FoundKind.SERIES: text("Series"),
 }
 
 

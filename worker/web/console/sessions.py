@@ -7,6 +7,7 @@ from schemas.catalogue import Role
 from worker.access import sessions
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger.sessions import OpenSession
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, SigningOut, View
 from worker.web.context import Cursor, RowId
@@ -41,7 +42,7 @@ def end(view: SigningOut, session_id: RowId) -> Response:
     sessions.end(view.database, organisation_id=view.organisation_id, session_id=session_id, actor=view.actor, **whose)
     if session_id == view.session.holder.session_id:
         return RedirectResponse(f"{PATH}/sign-in", 303)
-    return view.go(HERE, "The session has ended.")
+    return view.go(HERE, text("The session has ended."))
 
 
 @router.post("/sessions/end-others")
@@ -55,7 +56,8 @@ def end_others(view: SigningOut) -> Response:
         actor=view.actor,
         **_holder(view),
     )
-    return view.go(HERE, f"{ended} sessions have ended." if ended != 1 else "One session has ended.")
+    said = text("One session has ended.") if ended == 1 else text("{count} sessions have ended.", count=ended)
+    return view.go(HERE, said)
 
 
 def _holder(view: View) -> dict[str, int | None]:

@@ -11,6 +11,7 @@ from worker.access import sessions
 from worker.access.sessions import Limits
 from worker.errors import ForbiddenError
 from worker.sign_on_settings import LOOPBACK
+from worker.texts import text
 from worker.web.auth import limit_refusals
 from worker.web.console.render import PATH, render
 from worker.web.console.view import COOKIE, MESSAGE, SigningOut
@@ -18,6 +19,10 @@ from worker.web.context import Context, Services
 from worker.web.problems import ProblemError
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
+
+_NOT_RECOGNISED = text(
+    "Token not recognised. Check that you copied all of it, or ask whoever runs the service for another."
+)
 
 
 @router.get("/sign-in")
@@ -36,11 +41,8 @@ def sign_in(
     """Open a session; end the one that this browser had."""
     refuse_other_sites(request)
     if not context.settings.console_tokens:
-        raise ProblemError(403, "forbidden", "People do not sign in with a token here.")
-    status, error = (
-        401,
-        "Token not recognised. Check that you copied all of it, or ask whoever runs the service for another.",
-    )
+        raise ProblemError(403, "forbidden", text("People do not sign in with a token here."))
+    status, error = 401, str(_NOT_RECOGNISED)
     cookie = None
     try:
         cookie = sessions.sign_in(
@@ -74,7 +76,7 @@ def use_link(context: Context, request: Request, code: Annotated[str, Form()] = 
         )
     if cookie is None:
         limit_refusals(context, request)
-        error = "This link was used before, or has expired. Start the service again, or sign in with a token."
+        error = text("This link was used before, or has expired. Start the service again, or sign in with a token.")
         return HTMLResponse(render("link.html", request, error=error), 401)
     return admit(context, request, cookie, next=PATH)
 
@@ -143,7 +145,7 @@ def refuse_other_sites(request: Request) -> None:
     else:
         same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
     if not same:
-        raise ProblemError(403, "forbidden", "Sign in on this page, not from another site.")
+        raise ProblemError(403, "forbidden", text("Sign in on this page, not from another site."))
 
 
 def path_inside(path: str) -> str:

@@ -9,6 +9,7 @@ from worker.sign_on import flow
 from worker.sign_on.errors import NoRoleError, ProviderUnreachableError, SignInRefusedError
 from worker.sign_on.flow import Identified
 from worker.sign_on.provider import Provider
+from worker.texts import joined, mark, text
 from worker.web.auth import limit_refusals
 from worker.web.console.render import PATH, render
 from worker.web.console.sign_in import admit, path_inside, refuse_other_sites, show_form
@@ -21,7 +22,7 @@ BEGUN = "withdrawals_begun"
 CHOICE = "withdrawals_choice"
 """Cookies: a sign-in that has begun; somebody who has to choose an organisation."""
 _HERE = f"{PATH}/sign-in"
-_UNREACHABLE = "cannot be reached, or does not answer as it should. Try again in a minute."
+_UNREACHABLE = mark("{provider} cannot be reached, or does not answer as it should. Try again in a minute.")
 
 
 @router.get("/sign-in/provider")
@@ -82,7 +83,7 @@ def end_by_provider(context: Context, request: Request, logout_token: Annotated[
         limit_refusals(context, request)
         return JSONResponse({"error": "invalid_request", "error_description": str(refused)}, 400)
     except ProviderUnreachableError:
-        raise ProblemError(503, "unavailable", f"{provider.name} {_UNREACHABLE}") from None
+        raise ProblemError(503, "unavailable", text(_UNREACHABLE, provider=provider.name)) from None
     return Response(status_code=200)
 
 
@@ -97,7 +98,7 @@ def _go_on(context: Services, request: Request, found: Identified) -> Response:
 def _admit(context: Services, request: Request, found: Identified, organisation_id: int) -> Response:
     who = found.into(organisation_id)
     if who is None:
-        raise SignInRefusedError("You have no role in this organisation. Sign in again.")
+        raise SignInRefusedError(text("You have no role in this organisation. Sign in again."))
     browser = request.headers.get("user-agent")
     cookie = flow.open_session(context.database, context.settings, who, browser=browser)
     return admit(context, request, cookie, next=found.next)
@@ -105,13 +106,15 @@ def _admit(context: Services, request: Request, found: Identified, organisation_
 
 def _provider(context: Services) -> Provider:
     if context.provider is None:
-        raise ProblemError(404, "not_found", "People sign in with a token here: no provider is set up.")
+        raise ProblemError(404, "not_found", text("People sign in with a token here: no provider is set up."))
     return context.provider
 
 
 def _unreachable(context: Services, request: Request, provider: Provider) -> Response:
-    ways = " Tokens still work." if context.settings.console_tokens else ""
-    return show_form(context, request, error=f"{provider.name} {_UNREACHABLE}{ways}", status=503)
+    said = [text(_UNREACHABLE, provider=provider.name)]
+    if context.settings.console_tokens:
+        said.append(text("Tokens still work."))
+    return show_form(context, request, error=joined(said), status=503)
 
 
 def _keep(answer: Response, request: Request, name: str, value: str, seconds: int) -> None:

@@ -15,6 +15,7 @@ from worker.errors import describe
 from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import Leader
 from worker.ledger.processes import ProcessCount
+from worker.texts import Text, joined, text
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 class Alarm:
     """Something that is broken, and the command that repairs it, if there is one."""
 
-    text: str
+    text: Text
     command: str = ""
 
 
@@ -51,17 +52,21 @@ class ServiceStatus:
         found = []
         if not self.broker:
             found.append(
-                Alarm("Redis cannot be reached. Requests are accepted and kept, and are decided once it is back.")
+                Alarm(text("Redis cannot be reached. Requests are accepted and kept, and are decided once it is back."))
             )
         if self.leader is not None:
             found += _alarms_of_relay(self.leader)
         if self.processes is not None and not self._running("worker"):
-            found.append(Alarm("No worker runs, so requests are kept and wait. To start one:", "withdrawals worker"))
+            found.append(
+                Alarm(text("No worker runs, so requests are kept and wait. To start one:"), "withdrawals worker")
+            )
         if self.due is not None and self.due[1] > LATE_AFTER:
-            found.append(Alarm(f"The oldest due work has waited for {self.due[1] / 60:,.0f} minutes."))
+            minutes = self.due[1] / 60
+            found.append(Alarm(text("The oldest due work has waited for {minutes:,.0f} minutes.", minutes=minutes)))
         if self.missing:
-            parts = ", ".join(self.missing)
-            found.append(Alarm(f"These parts could not be read: {parts}. Load the page again in a few seconds."))
+            parts = joined(self.missing, ", ")
+            said = text("These parts could not be read: {parts}. Load the page again in a few seconds.", parts=parts)
+            found.append(Alarm(said))
         return found
 
     def _running(self, kind: str) -> int:
@@ -100,20 +105,26 @@ def read_status(database: Database, *, ping_broker: Callable[[], object]) -> Ser
     parts = PartReader(database)
     return ServiceStatus(
         broker=_is_reachable(ping_broker),
-        processes=parts.query("processes", processes.count_by_kind),
-        leader=parts.query("the relay", leader.read),
-        due=parts.query("due work", gauges.due_chunks),
+        processes=parts.query(text("processes"), processes.count_by_kind),
+        leader=parts.query(text("the relay"), leader.read),
+        due=parts.query(text("due work"), gauges.due_chunks),
         missing=parts.missing,
     )
 
 
 def _alarms_of_relay(leads: Leader) -> list[Alarm]:
     if not leads.is_alive:
-        return [Alarm("No relay runs, so workers are not woken. To start one:", "withdrawals relay")]
+        return [Alarm(text("No relay runs, so workers are not woken. To start one:"), "withdrawals relay")]
     if not leads.failing:
         return []
-    steps = ", ".join(f"{found.step} ({found.failures:,} times, {found.error_class})" for found in leads.failing)
-    return [Alarm(f"Steps of the relay fail again and again: {steps}. Its log says why.")]
+    steps = joined(
+        (
+            text("{step} ({count:,} times, {error})", step=found.step, count=found.failures, error=found.error_class)
+            for found in leads.failing
+        ),
+        ", ",
+    )
+    return [Alarm(text("Steps of the relay fail again and again: {steps}. Its log says why.", steps=steps))]
 
 
 def _is_reachable(ping: Callable[[], object]) -> bool:

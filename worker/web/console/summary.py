@@ -10,14 +10,16 @@ from markupsafe import Markup
 from starlette.responses import Response
 
 from schemas.catalogue import Reason
-from schemas.reports import DURATION_BANDS, LETTER_AGES, Comparison, ComparisonFilter, Summary
+from schemas.reports import DURATION_BANDS, LETTER_AGES, Comparison, ComparisonFilter, LetterAge, Summary
 from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.reports.summary import compare as compare_periods
 from worker.reports.summary import summarise
+from worker.texts import Text, joined, text
 from worker.web.console import charts, comparison
 from worker.web.console.comparison import list_behind
-from worker.web.console.render import PATH, span
+from worker.web.console.languages import span
+from worker.web.console.render import PATH
 from worker.web.console.reports import describe_filter, filter_form, read_filter, refusal_page
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word
@@ -59,7 +61,12 @@ def summary(view: Looking) -> Response:
     if found.withdrawn_from is not None:
         form["given"].setdefault("withdrawn_from", [found.withdrawn_from.astimezone(UTC).date().isoformat()])
         form["described"] = describe_filter(form["given"])
-    drawn = [_withdrawals(found, weeks, view), _durations(found, view), _refusals(found, view), _open_letters(found)]
+    drawn = [
+        _withdrawals(found, weeks, view),
+        _durations(found, view),
+        _refusals(found, view),
+        _open_letters(found, view),
+    ]
     return view.page(
         "reports_summary.html",
         **form,
@@ -85,23 +92,24 @@ def _figures(found: Summary, view: View) -> list[tuple[str, str, str]]:
     bounds = found.withdrawn_from, found.withdrawn_to
     causes = [row.cause for row in found.refused]
     refused = sum(row.count for row in found.refused)
+    number = view.language.number
     return [
-        (f"{took.count:,}", "withdrawn", list_behind(view, ["withdrawn"], *bounds) if took.count else ""),
+        (number(took.count), text("withdrawn"), list_behind(view, ["withdrawn"], *bounds) if took.count else ""),
         (
-            f"{refused:,}",
-            "refused",
+            number(refused),
+            text("refused"),
             list_behind(view, causes, *bounds) if causes else "",
         ),
-        (_length(took.p50), "half took at most", ""),
-        (_length(took.p99), "99 of 100 took at most", ""),
-        (f"{sum(row.count for row in found.open_letters):,}", "open dead letters now", f"{PATH}/dead-letters"),
+        (_length(took.p50), text("Median"), ""),
+        (_length(took.p99), text("99 of 100 within"), ""),
+        (number(sum(row.count for row in found.open_letters)), text("need attention now"), f"{PATH}/dead-letters"),
     ]
 
 
 def _length(seconds: float | None) -> str:
     if seconds is None:
         return "—"
-    return f"{max(seconds, 0):.1f} s" if seconds < 10 else span(seconds)
+    return text("{seconds:.1f} s", seconds=max(seconds, 0)) if seconds < 10 else span(seconds)
 
 
 def _from_default(wanted: ComparisonFilter, compare: str) -> ComparisonFilter:
@@ -111,9 +119,9 @@ def _from_default(wanted: ComparisonFilter, compare: str) -> ComparisonFilter:
         InvalidInputError: what it is compared with is missing or not known.
     """
     if compare not in ("", BEFORE, OTHER):
-        raise InvalidInputError(f"Compare with: not one of {BEFORE}, {OTHER}")
+        raise InvalidInputError(text("Compare with: not one of {one}, {other}", one=BEFORE, other=OTHER))
     if compare == OTHER and wanted.compare_from is None:
-        raise InvalidInputError("Compare from: choose a day")
+        raise InvalidInputError(text("Compare from: choose a day"))
     if compare != OTHER:
         wanted = wanted.model_copy(update={"compare_from": None, "compare_to": None})
     if wanted.withdrawn_from is not None:
@@ -122,7 +130,7 @@ def _from_default(wanted: ComparisonFilter, compare: str) -> ComparisonFilter:
     try:
         begin = _monday(last) - timedelta(weeks=WEEKS - 1)
     except OverflowError:
-        raise InvalidInputError("Withdrawn to: that date is too far away") from None
+        raise InvalidInputError(text("Withdrawn to: that date is too far away")) from None
     return wanted.model_copy(update={"withdrawn_from": datetime(begin.year, begin.month, begin.day, tzinfo=UTC)})
 
 
@@ -132,7 +140,8 @@ def _weeks(found: Summary) -> list[date]:
     first, last = _monday(found.withdrawn_from or now), _monday(min(found.withdrawn_to or now, now))
     count = (last - first).days // 7 + 1
     if count > MOST_WEEKS:
-        raise InvalidInputError(f"Withdrawn from: the charts show at most {MOST_WEEKS} weeks. Choose a later day.")
+        said = text("Withdrawn from: the charts show at most {weeks} weeks. Choose a later day.", weeks=MOST_WEEKS)
+        raise InvalidInputError(said)
     return [first + timedelta(weeks=n) for n in range(count)]
 
 
@@ -145,21 +154,25 @@ def _withdrawals(found: Summary, weeks: list[date], view: View) -> Chart:
     counts = {reason.value: dict.fromkeys(weeks, 0) for reason in Reason}
     for row in found.withdrawals:
         counts.setdefault(row.reason, dict.fromkeys(weeks, 0))[row.week] = row.count
-    by_reason = {word(reason): list(by_week.values()) for reason, by_week in counts.items()}
+    by_reason = {view.say(word(reason)): list(by_week.values()) for reason, by_week in counts.items()}
     sums = {reason: sum(by_week) for reason, by_week in by_reason.items()}
     hrefs = {
-        word(reason): [list_behind(view, ["withdrawn"], *_bounds(found, week), reason=reason) for week in weeks]
+        view.say(word(reason)): [
+            list_behind(view, ["withdrawn"], *_bounds(found, week), reason=reason) for week in weeks
+        ]
         for reason in counts
     }
-    names = [f"{week:%-d %b}" for week in weeks]
-    alt = _describe("Withdrawals by week and reason", sums)
+    names = [view.say(text("{week:%-d %b}", week=week)) for week in weeks]
+    alt = _describe(view, text("Withdrawals by week and reason"), sums)
     return Chart(
-        "Withdrawals by reason and week",
-        charts.stacked_columns(names, by_reason, alt=alt, hrefs=hrefs) if any(sums.values()) else None,
-        "Nothing was withdrawn in these weeks.",
-        ("Week from", *by_reason),
+        text("Withdrawals by reason and week"),
+        charts.stacked_columns(names, by_reason, language=view.language, alt=alt, hrefs=hrefs)
+        if any(sums.values())
+        else None,
+        text("Nothing was withdrawn in these weeks."),
+        (text("Week from"), *by_reason),
         [
-            (f"{week:%-d %b %Y}", [(by_reason[reason][place], hrefs[reason][place]) for reason in by_reason])
+            (view.language.day(week), [(by_reason[reason][place], hrefs[reason][place]) for reason in by_reason])
             for place, week in enumerate(weeks)
         ],
         list(by_reason),
@@ -175,49 +188,59 @@ def _bounds(found: Summary, week: date) -> tuple[datetime, datetime]:
 
 def _durations(found: Summary, view: View) -> Chart:
     rows = found.seconds_to_withdrawal.bands
-    counts = {DURATION_BANDS[row.band].label: row.count for row in rows}
+    labels = {row.band: view.say(text(DURATION_BANDS[row.band].label)) for row in rows}
+    counts = {labels[row.band]: row.count for row in rows}
     bounds = found.withdrawn_from, found.withdrawn_to
-    hrefs = {DURATION_BANDS[row.band].label: list_behind(view, ["withdrawn"], *bounds, took=row.band) for row in rows}
-    return _bars("Time from request to withdrawal", "Nothing was withdrawn in these weeks.", "Time", counts, hrefs)
+    hrefs = {labels[row.band]: list_behind(view, ["withdrawn"], *bounds, took=row.band) for row in rows}
+    title, empty = text("Time from request to withdrawal"), text("Nothing was withdrawn in these weeks.")
+    return _bars(view, title, empty, text("Time"), counts, hrefs)
 
 
 def _refusals(found: Summary, view: View) -> Chart:
     rows = sorted(found.refused, key=lambda row: -row.count)
-    counts = {word(row.cause): row.count for row in rows}
+    counts = {view.say(word(row.cause)): row.count for row in rows}
     period = found.withdrawn_from, found.withdrawn_to
-    hrefs = {word(row.cause): list_behind(view, [row.cause], *period) for row in rows}
-    return _bars("Refused, by cause", "Nothing was refused in these weeks.", "Cause", counts, hrefs)
+    hrefs = {view.say(word(row.cause)): list_behind(view, [row.cause], *period) for row in rows}
+    title, empty = text("Refused, by cause"), text("Nothing was refused in these weeks.")
+    return _bars(view, title, empty, text("Cause"), counts, hrefs)
 
 
-def _open_letters(found: Summary) -> Chart:
-    counts = {bound.label: 0 for bound in LETTER_AGES.values()}
+def _open_letters(found: Summary, view: View) -> Chart:
+    labels = {age: view.say(text(bound.label)) for age, bound in LETTER_AGES.items()}
+    counts = dict.fromkeys(labels.values(), 0)
     for row in found.open_letters:
-        counts[LETTER_AGES[row.age].label] += row.count
-    return _bars("Open dead letters by age, now", "No dead letter is open.", "Age", counts, _letters_behind())
+        counts[labels[row.age]] += row.count
+    title, empty = text("Letters that need attention now, by age"), text("Nothing needs attention.")
+    return _bars(view, title, empty, text("Age"), counts, _letters_behind(labels))
 
 
-def _letters_behind() -> dict[str, str]:
+def _letters_behind(labels: Mapping[LetterAge, str]) -> dict[str, str]:
     """The list of the open letters of each age. Each age starts where the one before ends."""
     found: dict[str, str] = {}
     older: dict[str, str] = {}
-    for bound in LETTER_AGES.values():
+    for age, bound in LETTER_AGES.items():
         hours = None if bound.below is None else f"{int(bound.below.total_seconds() // 3600)}h"
         query = {"state": "open", **older, **({"newer_than": hours} if hours else {})}
-        found[bound.label] = f"{PATH}/dead-letters?{urlencode(query)}"
+        found[labels[age]] = f"{PATH}/dead-letters?{urlencode(query)}"
         older = {"older_than": hours} if hours else {}
     return found
 
 
-def _bars(title: str, empty: str, column: str, counts: Mapping[str, int], hrefs: Mapping[str, str]) -> Chart:
-    alt = _describe(title, counts)
+def _bars(
+    view: View, title: Text, empty: Text, column: Text, counts: Mapping[str, int], hrefs: Mapping[str, str]
+) -> Chart:
+    alt = _describe(view, title, counts)
     return Chart(
         title,
-        charts.horizontal_bars(counts, alt=alt, hrefs=hrefs) if any(counts.values()) else None,
+        charts.horizontal_bars(counts, language=view.language, alt=alt, hrefs=hrefs) if any(counts.values()) else None,
         empty,
-        (column, "Count"),
+        (column, text("Count")),
         [(name, [(count, hrefs.get(name, ""))]) for name, count in counts.items()],
     )
 
 
-def _describe(title: str, counts: Mapping[str, int]) -> str:
-    return f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) + "."
+def _describe(view: View, title: Text, counts: Mapping[str, int]) -> str:
+    figures = joined(
+        (text("{name} {count:,}", name=name, count=count) for name, count in counts.items() if count), ", "
+    )
+    return view.say(text("{title}: {figures}.", title=title, figures=figures))

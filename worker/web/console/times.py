@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from worker.errors import InvalidInputError
+from worker.texts import text
 
 
 def parse_day(given: str, name: str) -> date:
@@ -15,7 +16,8 @@ def parse_day(given: str, name: str) -> date:
     try:
         return date.fromisoformat(given)
     except ValueError:
-        raise InvalidInputError(f"{name}: {given[:40]!r} is not a day. Give one such as 2026-03-01.") from None
+        said = text("{field}: {given!r} is not a day. Give one such as 2026-03-01.", field=name, given=given[:40])
+        raise InvalidInputError(said) from None
 
 
 def parse_time(given: str, name: str, zone: ZoneInfo) -> datetime | None:
@@ -30,9 +32,9 @@ def parse_time(given: str, name: str, zone: ZoneInfo) -> datetime | None:
         found = datetime.fromisoformat(given)
         return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except ValueError:
-        raise InvalidInputError(f"{name}: give a day and a time, such as 2026-03-01T08:00.") from None
+        raise InvalidInputError(text("{field}: give a day and a time, such as 2026-03-01T08:00.", field=name)) from None
     except OverflowError:
-        raise InvalidInputError(f"{name}: that day is too far away.") from None
+        raise InvalidInputError(text("{field}: that day is too far away.", field=name)) from None
 
 
 def parse_day_and_time(day: str, at: str, zone: ZoneInfo) -> datetime | date:
@@ -47,11 +49,11 @@ def parse_day_and_time(day: str, at: str, zone: ZoneInfo) -> datetime | date:
     try:
         clock = time.fromisoformat(at).replace(tzinfo=None)
     except ValueError:
-        raise InvalidInputError(f"time: {at[:40]!r} is not a time. Give one such as 17:30.") from None
+        raise InvalidInputError(text("time: {given!r} is not a time. Give one such as 17:30.", given=at[:40])) from None
     try:
         return datetime.combine(found, clock, zone).astimezone(UTC)
     except OverflowError:
-        raise InvalidInputError("day: that day is too far away.") from None
+        raise InvalidInputError(text("day: that day is too far away.")) from None
 
 
 def parse_days(first: str, last: str, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
@@ -62,12 +64,12 @@ def parse_days(first: str, last: str, zone: ZoneInfo) -> tuple[datetime | None, 
     """
     begin, end = first and parse_day(first, "from"), last and parse_day(last, "to")
     if begin and end and end < begin:
-        raise InvalidInputError("to: this day is before the day in `from`.")
+        raise InvalidInputError(text("to: this day is before the day in `from`."))
     try:
         after = _midnight(begin, zone) - timedelta(microseconds=1) if begin else None
         before = _midnight(end + timedelta(days=1), zone) if end else None
     except OverflowError:
-        raise InvalidInputError("from, to: that day is too far away.") from None
+        raise InvalidInputError(text("from, to: that day is too far away.")) from None
     return after, before
 
 

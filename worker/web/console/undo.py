@@ -16,6 +16,7 @@ from worker.jobs import reinstate
 from worker.jobs.show import show
 from worker.jobs.submit import is_known
 from worker.ledger import job_lists, outcomes
+from worker.texts import text
 from worker.web.console import acted, weight
 from worker.web.console.forms import PlatformId, Text, parse, parse_choice
 from worker.web.console.render import PATH
@@ -76,7 +77,7 @@ def undo(
         ReinstateRequest(filter=part, note=note or None),
         chunk_size=view.settings.chunk_size,
     )
-    return view.go(f"{PATH}/jobs/{made.job.id}", f"Accepted. This job undoes job {job_id}.")
+    return view.go(f"{PATH}/jobs/{made.job.id}", text("Accepted. This job undoes job {job}.", job=job_id))
 
 
 @router.post("/{job_id}/take-back")
@@ -93,7 +94,7 @@ def take_back(
     try:
         planned = reinstate.plan(view.database, view.organisation_id, job_id, part)
         if not planned.accepted and not is_known(view.database, who):
-            return view.go(path_inside(back), "Nothing is left to take back.", tone="warn")
+            return view.go(path_inside(back), text("Nothing is left to take back."), tone="warn")
         if planned.learners > 1:
             query = urlencode({"enrolment_ids": " ".join(map(str, enrolment_ids))}) if enrolment_ids else ""
             return view.go(f"{PATH}/jobs/{job_id}/undo" + (f"?{query}" if query else ""))
@@ -105,7 +106,7 @@ def take_back(
             chunk_size=view.settings.chunk_size,
         )
     except (ConflictError, PrunedError) as refused:
-        return view.go(path_inside(back), f"Nothing was taken back: {refused}", tone="warn")
+        return view.go(path_inside(back), text("Nothing was taken back: {why}", why=str(refused)), tone="warn")
     return acted.go(view, path_inside(back), made.job)
 
 
@@ -154,7 +155,7 @@ def _part(view: View, chosen: dict[str, str]) -> ReinstateFilter | None:
         with view.database.begin() as connection:
             found = outcomes.find_learner_id(connection, view.organisation_id, chosen["learner"])
         if found is None:
-            raise InvalidInputError("learner: nobody in this organisation has this external id.")
+            raise InvalidInputError(text("learner: nobody in this organisation has this external id."))
         values["learner_ids"] = [found]
     after, before = parse_days(chosen["enrolled_from"], chosen["enrolled_until"], view.zone)
     values |= {name: at for name, at in (("enrolled_after", after), ("enrolled_before", before)) if at}

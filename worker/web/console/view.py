@@ -24,7 +24,9 @@ from worker.jobs.submit import Requester
 from worker.ledger import waiting
 from worker.ledger.sessions import Holder
 from worker.records import Job
+from worker.texts import text
 from worker.web.auth import Caller, limit_calls
+from worker.web.console.languages import Language, language_of
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
 from worker.web.problems import ProblemError, SignInNeededError
@@ -70,6 +72,15 @@ class View:
         """The name that the audit records."""
         return self.caller.actor
 
+    @property
+    def language(self) -> Language:
+        """What the page speaks."""
+        return language_of(self.request)
+
+    def say(self, sentence: str) -> str:
+        """A sentence in the page's language, for what is put together before a template sees it."""
+        return self.language.say(sentence)
+
     def may(self, role: str) -> bool:
         """Whether the viewer's role includes `role`. Pages offer only what it may do."""
         return self.caller.role.includes(Role(role))
@@ -86,7 +97,8 @@ class View:
             ProblemError: 422; the form has no key.
         """
         if not 0 < len(key) <= 255 or not key.isprintable():
-            raise ProblemError(422, "invalid", "The form is incomplete. Go back, reload the page, and send it again.")
+            said = text("The form is incomplete. Go back, reload the page, and send it again.")
+            raise ProblemError(422, "invalid", said)
         return Requester(self.organisation_id, self.actor, SIGNED_IN, key)
 
     def act(self, act: Callable[..., T]) -> T:
@@ -110,8 +122,9 @@ class View:
         """Go on after a job was asked for: to its page, where the form is gone, so that it is not sent twice."""
         path = path or f"{PATH}/jobs/{job.id}"
         if job.state is not JobState.HELD:
-            return self.go(path, f"Accepted as job {job.id}.")
-        return self.go(path, f"Requested as job {job.id}. Nothing is withdrawn before it is released.", tone="warn")
+            return self.go(path, text("Accepted as job {job}.", job=job.id))
+        said = text("Requested as job {job}. Nothing is withdrawn before it is released.", job=job.id)
+        return self.go(path, said, tone="warn")
 
     def go(self, path: str, said: str = "", *, tone: str = "good", undo: int | None = None) -> Response:
         """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet.
@@ -121,7 +134,7 @@ class View:
         answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
-            message = self._seal().seal(f"{tone} {undo or _NO_UNDO} {said}".encode())
+            message = self._seal().seal(f"{tone} {undo or _NO_UNDO} {self.say(said)}".encode())
             answer.set_cookie(
                 MESSAGE, message, max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
@@ -216,7 +229,7 @@ class Acting:
             raise ProblemError(
                 403,
                 "forbidden",
-                "This form belongs to another sign-in. Go back, reload the page, and send it again.",
+                text("This form belongs to another sign-in. Go back, reload the page, and send it again."),
             )
         view.caller.must_be(self.role)
         return view

@@ -8,6 +8,7 @@ from schemas import answers
 from schemas.catalogue import Outcome
 from worker.errors import InvalidInputError
 from worker.jobs import brake, plan
+from worker.texts import text
 from worker.web.console.view import View
 
 LARGE_SHARE = 0.1
@@ -36,7 +37,7 @@ def check(view: View, typed: str, *, enrolments: int, learners: int) -> None:
         InvalidInputError: names the field.
     """
     if typed.replace(",", "").replace(".", "").replace(" ", "") != str(enrolments) and is_large(view, learners):
-        raise InvalidInputError(f"Number of enrolments: type {enrolments:,} to confirm")
+        raise InvalidInputError(text("Number of enrolments: type {enrolments:,} to confirm", enrolments=enrolments))
 
 
 def is_large_plan(view: View, planned: answers.Plan | None) -> bool:

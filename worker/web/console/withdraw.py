@@ -4,6 +4,7 @@ The choice stands in the address of the plan page, so going back, reloading and 
 confirmation writes, with the plan's hash and the idempotency key that came with the page.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import enrolment_search, series_library
 from worker.rules import ACTIVE
+from worker.texts import joined, text
 from worker.web.api.submit import validated
 from worker.web.console import weight
 from worker.web.console.forms import Text, parse_choice
@@ -34,7 +36,7 @@ from worker.web.console.words import word
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
 
 
-NOTHING_TICKED = "Nothing is ticked. Go back to the list and tick the rows, or choose all that match."
+NOTHING_TICKED = text("Nothing is ticked. Go back to the list and tick the rows, or choose all that match.")
 PEOPLE = "people"
 """In the address: all active enrolments of the ticked learners."""
 
@@ -146,7 +148,7 @@ def _choice(
     enrolled_to: str,
 ) -> Choice:
     if what not in ("ticked", "all", PEOPLE):
-        raise InvalidInputError(f"what: unknown value. Use one of: ticked, all, {PEOPLE}.")
+        raise InvalidInputError(text("what: unknown value. Use one of: ticked, all, {people}.", people=PEOPLE))
     rows = parse_choice(series_id, "Series"), parse_choice(pathway_id, "pathway")
     return Choice(what, enrolment_ids or [], *rows, status or [], learner_ids or [], enrolled_from, enrolled_to)
 
@@ -219,24 +221,45 @@ def _describe(view: View, choice: Choice) -> str:
     with view.database.begin() as connection:
         series = choice.series_id and series_library.find_series(connection, view.organisation_id, choice.series_id)
         pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if choice.pathway_id else {}
-    where = f" in {series.title}" if series else ""
+    title = series.title if series else ""
     if choice.what == "ticked":
-        count = len(set(choice.enrolment_ids))
-        return f"{count:,} ticked {'enrolment' if count == 1 else 'enrolments'}{where}."
+        return _describe_ticked(len(set(choice.enrolment_ids)), title)
     if choice.what == PEOPLE:
         count = len(set(choice.learner_ids))
-        return f"All active enrolments, in every Series, of {count:,} ticked {'learner' if count == 1 else 'learners'}."
-    which = " or ".join(word(status) for status in choice.status) or "neither ended nor withdrawn"
-    parts = [f"All enrolments{where} that are {which}"]
-    if choice.learner_ids:
-        first = "the first " if len(choice.learner_ids) >= enrolment_search.MOST_LEARNERS else ""
-        parts.append(f"of {first}{len(choice.learner_ids):,} learners that were found")
+        if count == 1:
+            return text("All active enrolments, in every Series, of 1 ticked learner.")
+        return text("All active enrolments, in every Series, of {count:,} ticked learners.", count=count)
+    return text("{conditions}.", conditions=joined(_list_conditions(choice, title, pathways), ", "))
+
+
+def _describe_ticked(count: int, series: str) -> str:
+    if not series:
+        return text("1 ticked enrolment.") if count == 1 else text("{count:,} ticked enrolments.", count=count)
+    if count == 1:
+        return text("1 ticked enrolment in {series}.", series=series)
+    return text("{count:,} ticked enrolments in {series}.", count=count, series=series)
+
+
+def _list_conditions(choice: Choice, series: str, pathways: Mapping[int, str]) -> Iterator[str]:
+    which: str = text("neither ended nor withdrawn")
+    for place, status in enumerate(choice.status):
+        which = text("{one} or {other}", one=which, other=word(status)) if place else text("{one}", one=word(status))
+    if series:
+        yield text("All enrolments in {series} that are {which}", series=series, which=which)
+    else:
+        yield text("All enrolments that are {which}", which=which)
+    if count := len(choice.learner_ids):
+        if count >= enrolment_search.MOST_LEARNERS:
+            yield text("of the first {count:,} learners that were found", count=count)
+        else:
+            yield text("of {count:,} learners that were found", count=count)
     if choice.pathway_id:
-        parts.append(f"of the Learning Pathway “{pathways.get(choice.pathway_id, choice.pathway_id)}”")
-    parts += [
-        f"enrolled {way} {day}" for way, day in (("from", choice.enrolled_from), ("to", choice.enrolled_to)) if day
-    ]
-    return ", ".join(parts) + "."
+        pathway = pathways.get(choice.pathway_id, choice.pathway_id)
+        yield text("of the Learning Pathway “{pathway}”", pathway=pathway)
+    if choice.enrolled_from:
+        yield text("enrolled from {day}", day=choice.enrolled_from)
+    if choice.enrolled_to:
+        yield text("enrolled to {day}", day=choice.enrolled_to)
 
 
 def _list_address(choice: Choice) -> str:

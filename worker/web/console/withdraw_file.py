@@ -10,6 +10,7 @@ from schemas.jobs import FileOptions, FileRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import is_known
+from worker.texts import joined, text
 from worker.web import sent_files
 from worker.web.api.submit import validated
 from worker.web.console import weight
@@ -41,7 +42,7 @@ def plan_or_submit_file(
     """Plan a file; the upload that the plan names is submitted with the plan's hash."""
     fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
     if not reason:
-        return file_page(view, error="Choose the reason.", status=422, **fields)
+        return file_page(view, error=text("Choose the reason."), status=422, **fields)
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
         sent = Sent(None if upload else file, validated(FileOptions, options))
@@ -57,7 +58,7 @@ def plan_or_submit_file(
             return _submit(view, key, request, sent)
         planned = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
     except PLAN_ERRORS as changed:
-        return file_page(view, error=f"{explain(changed)} Show the plan again.", status=409, **fields)
+        return file_page(view, error=joined([explain(changed), text("Show the plan again.")]), status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)

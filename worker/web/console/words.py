@@ -1,6 +1,7 @@
 """Codes as labels, sentences and tones: those of `schemas/catalogue.py`, and the few that only pages have."""
 
 import re
+from typing import Protocol
 
 from schemas.catalogue import (
     GUARDED_ACTS,
@@ -16,6 +17,7 @@ from schemas.catalogue import (
     Outcome,
     Tone,
 )
+from worker.texts import Text, mark, plainly, text
 
 ENTRIES: dict[str, Entry] = {
     str(code): entry
@@ -29,36 +31,51 @@ ENTRIES: dict[str, Entry] = {
 
 _LABELS = {
     # lengths of time in reports
-    "under_10_seconds": "Under 10 s",
-    "under_1_minute": "10 s to 1 min",
-    "under_10_minutes": "1 to 10 min",
-    "under_1_hour": "10 min to 1 h",
-    "under_1_day": "1 to 24 h",
-    "over_1_day": "Over a day",
+    "under_10_seconds": mark("Under 10 s"),
+    "under_1_minute": mark("10 s to 1 min"),
+    "under_10_minutes": mark("1 to 10 min"),
+    "under_1_hour": mark("10 min to 1 h"),
+    "under_1_day": mark("1 to 24 h"),
+    "over_1_day": mark("Over a day"),
     # kinds of HR sources
-    "standard": "Standard Webhooks",
-    "bamboohr": "BambooHR",
-    "hibob": "HiBob",
-    "security-events": "Security events (RFC 8417)",
-    "scim": "SCIM directory",
-    "roster": "Full rosters",
+    "standard": mark("Standard Webhooks"),
+    "bamboohr": mark("BambooHR"),
+    "hibob": mark("HiBob"),
+    "security-events": mark("Security events (RFC 8417)"),
+    "scim": mark("SCIM directory"),
+    "roster": mark("Full rosters"),
     # states of runs
-    "canary": "A few first",
+    "canary": mark("Trial batch"),
 }
 _TONES = {"approved": Tone.GOOD, "rejected": Tone.BAD, "done": Tone.GOOD, "halted": Tone.BAD, "canary": Tone.BUSY}
 
 
-def word(code: object) -> str:
+class Speaker(Protocol):
+    """A language, as far as a sentence of a service needs it."""
+
+    def say(self, sentence: str) -> str:
+        """A sentence in this language."""
+
+    def look_up(self, stored: str) -> str:
+        """A sentence that was stored in English, in this language if the catalogue has it."""
+
+
+def word(code: object) -> Text:
     """The label of a code; of one that nobody labelled, the code without its underscores."""
     name = str(code)
-    if name in ENTRIES:
-        return ENTRIES[name].label
-    return _LABELS.get(name) or name.replace("_", " ").capitalize()
+    label = ENTRIES[name].label if name in ENTRIES else _LABELS.get(name)
+    return plainly(label or name.replace("_", " ").capitalize())
 
 
-def sentence(outcome: str) -> str:
+def count_outcome(outcome: str, count: int) -> Text:
+    """How many enrolments had an outcome: `3 already withdrawn`."""
+    label = OUTCOMES[Outcome(outcome)].label
+    return text("{count:,} {outcome:lower}", count=count, outcome=text(label))
+
+
+def sentence(outcome: str) -> Text:
     """What an outcome means, for whoever has to confirm a plan."""
-    return OUTCOMES[Outcome(outcome)].sentence
+    return text(OUTCOMES[Outcome(outcome)].sentence)
 
 
 def tone(code: object) -> str:
@@ -70,6 +87,7 @@ def tone(code: object) -> str:
 _CODES = re.compile(r"\b(?:" + "|".join(code for code in ENTRIES if "_" in code) + r")\b")
 
 
-def plain(text: str) -> str:
-    """A service's sentence with labels in place of the codes that it quotes."""
-    return _CODES.sub(lambda found: ENTRIES[found[0]].label, text)
+def plain(said: str, language: Speaker) -> str:
+    """A service's sentence in a language, with labels in place of the codes that it quotes."""
+    known = language.say(said) if isinstance(said, Text) else language.look_up(said)
+    return _CODES.sub(lambda found: language.say(text(ENTRIES[found[0]].label)), known)

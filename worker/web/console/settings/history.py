@@ -1,11 +1,13 @@
 """Who changed which setting, and when: the part of the audit that a page of the settings shows."""
 
 from collections.abc import Callable
+from string import Formatter
 from typing import Any
 
 from worker.access import policies
 from worker.ledger import audit_log
 from worker.ledger.audit_log import Act
+from worker.texts import mark, text
 from worker.web.console.view import View
 
 MOST = 15
@@ -23,38 +25,34 @@ def read(view: View, kind: str, about: Callable[[dict[str, Any]], bool] | None =
 
 
 _WORDS = {
-    "token.create": "made the token {name} with the role {role}",
-    "token.revoke": "revoked the token {name}",
-    "source.create": "added the source {source}",
-    "source.rotate": "replaced the secret of {source}",
-    "source.test": "tested {source}",
-    "source.disable": "disabled {source}",
-    "source.set_api": "replaced the API key of {source}",
-    "source.silence": "set the silence limit of {of}",
-    "webhook.create": "added the webhook to {host}",
-    "webhook.rotate": "replaced the secret of the webhook to {host}",
-    "webhook.pause": "paused the webhook to {host}",
-    "webhook.resume": "resumed the webhook to {host}",
-    "webhook.replay": "sent a delivery to {host} again",
-    "webhook.disable": "disabled the webhook to {host}",
-    "notification.add": "added notification {id}",
-    "notification.remove": "removed notification {id}",
-    "notification.retry": "sent message {message} again",
-    "session.open": "signed in",
-    "session.end": "ended a session of {of}",
+    "token.create": mark("made the token {name} with the role {role}"),
+    "token.revoke": mark("revoked the token {name}"),
+    "source.create": mark("added the source {source}"),
+    "source.rotate": mark("replaced the secret of {source}"),
+    "source.test": mark("tested {source}"),
+    "source.disable": mark("disabled {source}"),
+    "source.set_api": mark("replaced the API key of {source}"),
+    "source.silence": mark("set the silence limit of {of}"),
+    "webhook.create": mark("added the webhook to {host}"),
+    "webhook.rotate": mark("replaced the secret of the webhook to {host}"),
+    "webhook.pause": mark("paused the webhook to {host}"),
+    "webhook.resume": mark("resumed the webhook to {host}"),
+    "webhook.replay": mark("sent a delivery to {host} again"),
+    "webhook.disable": mark("disabled the webhook to {host}"),
+    "notification.add": mark("added notification {id}"),
+    "notification.remove": mark("removed notification {id}"),
+    "notification.retry": mark("sent message {message} again"),
+    "session.open": mark("signed in"),
+    "session.end": mark("ended a session of {of}"),
 }
-
-
-class _Known(dict[str, Any]):
-    """Details of an act; one that a record of an earlier release lacks reads as a dash."""
-
-    def __missing__(self, key: str) -> str:
-        return "—"
 
 
 def _describe(act: Act) -> str:
     if act.action == "policies.set":
         changed = policies.describe_difference(act.detail["before"], act.detail["after"])
-        return f"changed the policies. {changed}"
+        return text("changed the policies. {changes}", changes=changed)
     words = _WORDS.get(act.action)
-    return act.action if words is None else words.format_map(_Known(act.detail))
+    if words is None:
+        return act.action
+    names = [name for _, name, _, _ in Formatter().parse(words) if name]
+    return text(words, **{name: act.detail.get(name, "—") for name in names})  # an earlier release lacked some

@@ -7,6 +7,7 @@ from worker.access import sessions
 from worker.errors import NotFoundError
 from worker.ledger import members
 from worker.sign_on_settings import parse_grants
+from worker.texts import text
 from worker.web.console.settings import history
 from worker.web.console.settings.shown_once import SETTINGS
 from worker.web.console.view import LookingAsOwner, Owning
@@ -41,7 +42,7 @@ def end_sessions(view: Owning, member_id: RowId) -> Response:
     with view.database.begin() as connection:
         member = members.find(connection, view.organisation_id, member_id)
     if member is None:
-        raise NotFoundError(f"there is no member {member_id} in this organisation")
+        raise NotFoundError(text("there is no member {member} in this organisation", member=member_id))
     live = sessions.list_open(
         view.database, organisation_id=view.organisation_id, member_id=member_id, limit=_MOST
     )  # fmt: skip
@@ -52,5 +53,7 @@ def end_sessions(view: Owning, member_id: RowId) -> Response:
         actor=view.actor,
         member_id=member_id,
     )
-    how_many = "One session" if ended == 1 else f"{ended:,} sessions"
-    return view.go(HERE, f"{how_many} of {member.name} {'has' if ended == 1 else 'have'} ended.")
+    said = text("{count:,} sessions of {member} have ended.", count=ended, member=member.name)
+    if ended == 1:
+        said = text("One session of {member} has ended.", member=member.name)
+    return view.go(HERE, said)

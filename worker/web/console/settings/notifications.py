@@ -11,6 +11,7 @@ from schemas.notifications import NOTICE_KINDS, NotificationRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import members, notification_messages, notification_targets
 from worker.notifications import sender, targets
+from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_choice, parse_number
 from worker.web.console.settings import history
 from worker.web.console.settings.shown_once import SETTINGS
@@ -44,7 +45,7 @@ def add(
     typed = {"to": to, "member": member, "digest_hour": digest_hour}
     try:
         if not kinds:
-            raise InvalidInputError("kinds: tick at least one")
+            raise InvalidInputError(text("kinds: tick at least one"))
         wanted = parse(
             NotificationRequest,
             to=to or None,
@@ -59,7 +60,7 @@ def add(
     except (InvalidInputError, ConflictError, NotFoundError) as refused:
         status = 409 if isinstance(refused, ConflictError) else 422
         return _page(view, error=str(refused), status=status, typed=typed, chosen=kinds or [])
-    return view.go(HERE, f"Notification {made.id} is added: {made.shown}. Test it now.")
+    return view.go(HERE, text("Notification {id} is added: {shown}. Test it now.", id=made.id, shown=made.shown))
 
 
 @router.post("/notifications/{target_id}/test")
@@ -69,15 +70,16 @@ def test(view: Operating, target_id: RowId) -> Response:
         view.database, view.settings, organisation_id=view.organisation_id, target_id=target_id
     )  # fmt: skip
     if sent.state == "delivered":
-        return view.go(HERE, "The test message was sent.")
-    return view.go(HERE, f"The test message was not sent: {sent.last_error or 'it waits for a worker'}.", tone="warn")
+        return view.go(HERE, text("The test message was sent."))
+    why = sent.last_error or text("it waits for a worker")
+    return view.go(HERE, text("The test message was not sent: {why}.", why=why), tone="warn")
 
 
 @router.post("/notifications/{target_id}/remove")
 def remove(view: Owning, target_id: RowId) -> Response:
     """Send nothing more there. Role: owner."""
     found = targets.remove(view.database, organisation_id=view.organisation_id, target_id=target_id, actor=view.actor)
-    return view.go(HERE, f"Notification {found.id} is removed. Nothing more is sent there.")
+    return view.go(HERE, text("Notification {id} is removed. Nothing more is sent there.", id=found.id))
 
 
 @router.post("/notifications/messages/{message_id}/retry")
@@ -87,7 +89,7 @@ def retry(view: Operating, message_id: RowId) -> Response:
         sender.retry(view.database, organisation_id=view.organisation_id, message_id=message_id, actor=view.actor)
     except ConflictError as refused:
         return _page(view, error=str(refused), status=409)
-    return view.go(HERE, "The message is sent again now.")
+    return view.go(HERE, text("The message is sent again now."))
 
 
 def _page(

@@ -12,19 +12,21 @@ from schemas.jobs import Note
 from worker.access import policies
 from worker.approvals import decisions
 from worker.errors import ConflictError, InvalidInputError, SecondPersonNeededError
+from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history
 from worker.web.console.settings.shown_once import SETTINGS
 from worker.web.console.view import Looking, Owning, View
+from worker.web.console.words import word
 
 router = APIRouter(prefix=SETTINGS, include_in_schema=False)
 
 HERE = f"{SETTINGS}/policies"
 HOW = [
-    ("default", "Follow the default"),
-    ("always", "Always needs a second person"),
-    ("up_to", "One person alone, up to a number of learners"),
-    ("never", "Never needs a second person"),
+    ("default", text("Follow the default")),
+    ("always", text("Always needs a second person")),
+    ("up_to", text("One person alone, up to a number of learners")),
+    ("never", text("Never needs a second person")),
 ]
 How = Literal["default", "always", "up_to", "never", ""]
 
@@ -49,29 +51,31 @@ def change(
     try:
         view.act(partial(policies.change_one, wanted=_wanted(act, source, how, size, note)))
     except SecondPersonNeededError as waits:
-        said = f"Nothing has changed yet: approval {waits.approval_id} waits for a second person."
+        said = text(
+            "Nothing has changed yet: approval {approval} waits for a second person.", approval=waits.approval_id
+        )
         return view.go(HERE, said, tone="warn")
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422, typed=typed)
-    return view.go(HERE, "Changed. The rule applies from now on.")
+    return view.go(HERE, text("Changed. The rule applies from now on."))
 
 
 def _wanted(act: GuardedAct | Literal[""], source: Source | Literal[""], how: How, size: str, note: str) -> RuleChange:
     if not act:
-        raise InvalidInputError("act: choose one")
+        raise InvalidInputError(text("act: choose one"))
     if not how:
-        raise InvalidInputError("how: choose one")
+        raise InvalidInputError(text("how: choose one"))
     if not note.strip():
-        raise InvalidInputError("note: say why; it stays on record")
+        raise InvalidInputError(text("note: say why; it stays on record"))
     if source and act not in BY_SOURCE:
-        raise InvalidInputError(f"source: “{GUARDED_ACTS[act].label}” has none; choose any source")
+        raise InvalidInputError(text("source: “{act}” has none; choose any source", act=word(act)))
     if how == "up_to" and act not in BY_SIZE:
-        raise InvalidInputError(f"how: “{GUARDED_ACTS[act].label}” has no number of learners; choose another answer")
+        raise InvalidInputError(text("how: “{act}” has no number of learners; choose another answer", act=word(act)))
     learners = parse_number(size, "size")
     if how == "up_to" and learners is None:
-        raise InvalidInputError("size: enter the number of learners")
+        raise InvalidInputError(text("size: enter the number of learners"))
     if how != "up_to" and learners is not None:
-        raise InvalidInputError("size: leave it empty, or choose “One person alone, up to a number of learners”")
+        raise InvalidInputError(text("size: leave it empty, or choose “One person alone, up to a number of learners”"))
     alone_up_to = {"always": 0, "up_to": learners}.get(how)
     rule = None if how == "default" else parse(Rule, act=act, source=source or None, alone_up_to=alone_up_to)
     return RuleChange(act=act, source=source or None, rule=rule, note=note.strip())

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from worker.access.sealing import Seal
 from worker.errors import InvalidInputError
 from worker.records import Seen
+from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import View
 
@@ -56,7 +57,7 @@ def parse_seen(given: str) -> Seen:
     try:
         return Seen(datetime.fromisoformat(given) if given else None)
     except ValueError:
-        raise InvalidInputError("The form is incomplete. Reload the page, and send it again.") from None
+        raise InvalidInputError(text("The form is incomplete. Reload the page, and send it again.")) from None
 
 
 def _whose(view: View) -> str:

@@ -12,6 +12,7 @@ from schemas.sources import LONGEST_SECRET, ApiAccess, SecretRotation, SourceReq
 from worker.errors import ConflictError, InvalidInputError
 from worker.people import heard, hr_sources, source_events
 from worker.people.source_secrets import API_KEYS
+from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
@@ -24,9 +25,9 @@ HERE = f"{SETTINGS}/sources"
 Secret = Annotated[str, StringConstraints(max_length=LONGEST_SECRET, strip_whitespace=True), Storable, Form()]
 Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), Storable, Form()]
 POLICIES = (
-    ("withdraw", "Withdraw the enrolments"),
-    ("hold", "Hold the job until a second person releases it"),
-    ("ignore", "Withdraw nothing"),
+    ("withdraw", text("Withdraw the enrolments")),
+    ("hold", text("Hold the job until a second person releases it")),
+    ("ignore", text("Withdraw nothing")),
 )
 _FIRST = {"kind": "standard", "on_deactivate": "withdraw", "grace_hours": "0"}
 
@@ -71,7 +72,7 @@ def create(
         )
     except (InvalidInputError, ConflictError) as refused:
         return _list_page(view, error=str(refused), status=_status(refused), typed=typed)
-    return _go_with(view, made, f"Source {made.source.name} is added.", secret)
+    return _go_with(view, made, text("Source {source} is added.", source=made.source.name), secret)
 
 
 @router.post("/sources/silence")
@@ -86,8 +87,12 @@ def set_silence_limit(
     heard.set_limit(
         view.database, organisation_id=view.organisation_id, source=source, hours=wanted.hours, actor=view.actor
     )
-    limit = f"after {wanted.hours:,} hours without a word" if wanted.hours else "never"
-    return view.go(HERE, f"Source {source} counts as silent {limit}.")
+    said = text("Source {source} counts as silent never.", source=source)
+    if wanted.hours:
+        said = text(
+            "Source {source} counts as silent after {hours:,} hours without a word.", source=source, hours=wanted.hours
+        )
+    return view.go(HERE, said)
 
 
 @router.get("/sources/{source_id}")
@@ -120,7 +125,7 @@ def rotate(
         )
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, source_id, error=str(refused), status=_status(refused), typed=typed)
-    return _go_with(view, made, "The secret is replaced.", secret)
+    return _go_with(view, made, text("The secret is replaced."), secret)
 
 
 @router.post("/sources/{source_id}/api")
@@ -139,7 +144,7 @@ def set_api(view: Owning, source_id: RowId, api_key: Secret = "", api_url: Addre
         )
     except InvalidInputError as refused:
         return _page(view, source_id, error=str(refused), status=422, typed={"keep_hours": "72", "api_url": api_url})
-    return view.go(f"{HERE}/{source_id}", "The API key is replaced.")
+    return view.go(f"{HERE}/{source_id}", text("The API key is replaced."))
 
 
 @router.post("/sources/{source_id}/test")
@@ -156,7 +161,7 @@ def test(view: Operating, source_id: RowId) -> Response:
     except ConflictError as refused:
         return _page(view, source_id, error=str(refused), status=409)
     return view.go(
-        f"{HERE}/{source_id}", "The test event was taken in. Send one from the HR system now: it appears below."
+        f"{HERE}/{source_id}", text("The test event was taken in. Send one from the HR system now: it appears below.")
     )
 
 
@@ -166,7 +171,7 @@ def disable(view: Owning, source_id: RowId) -> Response:
     ended = hr_sources.disable(
         view.database, organisation_id=view.organisation_id, source_id=source_id, actor=view.actor
     )
-    return view.go(HERE, f"Source {ended.name} is disabled. What it sends from now on is refused.")
+    return view.go(HERE, text("Source {source} is disabled. What it sends from now on is refused.", source=ended.name))
 
 
 def _go_with(view: View, made: hr_sources.NewSecret, said: str, given: str) -> Response:

@@ -10,6 +10,7 @@ from schemas.tokens import TokenRequest
 from worker.access import tokens
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import members
+from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_choice
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS
@@ -39,7 +40,7 @@ def create(
     typed = {"name": name, "role": role, "member": member, "note": note}
     try:
         if not role:
-            raise InvalidInputError("role: choose one")
+            raise InvalidInputError(text("role: choose one"))
         wanted = parse(TokenRequest, name=name, role=role, member_id=parse_choice(member, "member"), note=note or None)
         made = tokens.create(
             view.database,
@@ -52,18 +53,21 @@ def create(
             note=wanted.note,
         )
     except tokens.TokenWaitsError as waits:
-        said = f"This needs a second person: the token works once somebody has approved approval {waits.approval_id}."
+        said = text(
+            "This needs a second person: the token works once somebody has approved approval {approval}.",
+            approval=waits.approval_id,
+        )
         return shown_once.go(view, HERE, said, waits.secret)
     except (InvalidInputError, ConflictError, NotFoundError) as refused:
         return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422, typed=typed)
-    return shown_once.go(view, HERE, f"Token {made.token.name} is made.", made.secret)
+    return shown_once.go(view, HERE, text("Token {token} is made.", token=made.token.name), made.secret)
 
 
 @router.post("/tokens/{token_id}/revoke")
 def revoke(view: Owning, token_id: RowId) -> Response:
     """End a token at once, and every session that it opened. Role: owner."""
     ended = tokens.revoke(view.database, organisation_id=view.organisation_id, token_id=token_id, actor=view.actor)
-    return view.go(HERE, f"Token {ended.name} is revoked.")
+    return view.go(HERE, text("Token {token} is revoked.", token=ended.name))
 
 
 def _page(view: View, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None) -> Response:

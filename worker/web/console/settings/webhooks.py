@@ -9,6 +9,7 @@ from schemas.webhooks import EndpointRequest, WebhookRotation
 from worker.errors import ConflictError, GoneError, InvalidInputError, NotFoundError
 from worker.ledger import feed, webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
+from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
@@ -21,13 +22,13 @@ router = APIRouter(prefix=SETTINGS, include_in_schema=False)
 HERE = f"{SETTINGS}/webhooks"
 ROWS = 25
 EVENTS = (
-    ("job.completed", "A job has ended"),
-    ("job.held", "A job waits for a second person"),
-    ("dead_letter.opened", "Something needs attention"),
-    ("dead_letter.overdue", "Something has needed attention for too long"),
-    ("enrolment.withdrawn", "An enrolment was withdrawn"),
-    ("enrolment.reinstated", "An enrolment was reinstated"),
-    ("enrolment.kept", "An enrolment was kept by support"),
+    ("job.completed", text("A job has ended")),
+    ("job.held", text("A job waits for a second person")),
+    ("dead_letter.opened", text("Something needs attention")),
+    ("dead_letter.overdue", text("Something has needed attention for too long")),
+    ("enrolment.withdrawn", text("An enrolment was withdrawn")),
+    ("enrolment.reinstated", text("An enrolment was reinstated")),
+    ("enrolment.kept", text("An enrolment was kept by support")),
 )
 
 
@@ -47,7 +48,7 @@ def create(
     chosen = events or []
     try:
         if not chosen:
-            raise InvalidInputError("events: tick at least one")
+            raise InvalidInputError(text("events: tick at least one"))
         wanted = parse(EndpointRequest, url=url.strip(), events=chosen)
         made = endpoints.create(
             view.database,
@@ -59,7 +60,7 @@ def create(
         )
     except InvalidInputError as refused:
         return _list_page(view, error=str(refused), status=422, typed_url=url, chosen=chosen)
-    return shown_once.go(view, f"{HERE}/{made.endpoint.id}", "The webhook is added. Test it now.", made.secret)
+    return shown_once.go(view, f"{HERE}/{made.endpoint.id}", text("The webhook is added. Test it now."), made.secret)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -75,15 +76,18 @@ def test(view: Operating, webhook_id: RowId) -> Response:
         view.database, view.settings, organisation_id=view.organisation_id, endpoint_id=webhook_id
     )
     if sent.state == "delivered":
-        return view.go(f"{HERE}/{webhook_id}", f"The test event arrived: {describe_answer(sent)}.")
-    return view.go(f"{HERE}/{webhook_id}", f"The test event did not arrive: {describe_answer(sent)}.", tone="warn")
+        return view.go(f"{HERE}/{webhook_id}", text("The test event arrived: {answer}.", answer=describe_answer(sent)))
+    said = text("The test event did not arrive: {answer}.", answer=describe_answer(sent))
+    return view.go(f"{HERE}/{webhook_id}", said, tone="warn")
 
 
 @router.post("/webhooks/{webhook_id}/pause")
 def pause(view: Operating, webhook_id: RowId) -> Response:
     """Send nothing until somebody resumes it; what happens meanwhile waits. Role: operator."""
     endpoints.pause(view.database, organisation_id=view.organisation_id, endpoint_id=webhook_id, actor=view.actor)
-    return view.go(f"{HERE}/{webhook_id}", "Paused. What happens now is sent once the webhook is resumed.", tone="warn")
+    return view.go(
+        f"{HERE}/{webhook_id}", text("Paused. What happens now is sent once the webhook is resumed."), tone="warn"
+    )
 
 
 @router.post("/webhooks/{webhook_id}/resume")
@@ -100,7 +104,7 @@ def resume(view: Operating, webhook_id: RowId, after: Annotated[Text, Form()] = 
     except (InvalidInputError, ConflictError, GoneError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return _page(view, webhook_id, error=str(refused), status=status, typed={"after": after})
-    return view.go(f"{HERE}/{webhook_id}", "Resumed. What waits is sent now.")
+    return view.go(f"{HERE}/{webhook_id}", text("Resumed. What waits is sent now."))
 
 
 @router.post("/webhooks/{webhook_id}/rotate")
@@ -122,14 +126,14 @@ def rotate(
     except (InvalidInputError, ConflictError) as refused:
         status = 409 if isinstance(refused, ConflictError) else 422
         return _page(view, webhook_id, error=str(refused), status=status, typed={"keep_hours": keep_hours})
-    return shown_once.go(view, f"{HERE}/{webhook_id}", "The secret is replaced.", made.secret)
+    return shown_once.go(view, f"{HERE}/{webhook_id}", text("The secret is replaced."), made.secret)
 
 
 @router.post("/webhooks/{webhook_id}/disable")
 def disable(view: Owning, webhook_id: RowId) -> Response:
     """Send nothing more. Role: owner."""
     endpoints.disable(view.database, organisation_id=view.organisation_id, endpoint_id=webhook_id, actor=view.actor)
-    return view.go(HERE, "The webhook is disabled. Nothing more is sent there.")
+    return view.go(HERE, text("The webhook is disabled. Nothing more is sent there."))
 
 
 @router.post("/webhooks/deliveries/{delivery_id}/replay")
@@ -142,14 +146,14 @@ def replay(view: Operating, delivery_id: RowId) -> Response:
         )
     except ConflictError as refused:
         return _page(view, sent.endpoint_id, error=str(refused), status=409)
-    return view.go(f"{HERE}/{sent.endpoint_id}", "The event is sent again now.")
+    return view.go(f"{HERE}/{sent.endpoint_id}", text("The event is sent again now."))
 
 
 def describe_answer(sent: DeliveryRecord) -> str:
     """What came back, in a few words."""
     if sent.last_status is not None:
-        return f"the receiver answered {sent.last_status}"
-    return f"no answer ({sent.last_error})" if sent.last_error else "it was not sent yet"
+        return text("the receiver answered {status}", status=sent.last_status)
+    return text("no answer ({error})", error=sent.last_error) if sent.last_error else text("it was not sent yet")
 
 
 def _list_page(
@@ -176,7 +180,7 @@ def _page(
     with view.database.begin() as connection:
         found = webhook_endpoints.find_endpoint(connection, view.organisation_id, webhook_id)
         if found is None:
-            raise NotFoundError(f"there is no webhook {webhook_id} in this organisation")
+            raise NotFoundError(text("there is no webhook {webhook} in this organisation", webhook=webhook_id))
         sent = webhook_deliveries.list_deliveries(connection, view.organisation_id, webhook_id, limit=ROWS)
     return shown_once.page(
         view,

@@ -2,6 +2,10 @@
 
 const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
 
+// Sentences come with the page, in its language; {names} in them are filled in here.
+const filled = (sentence, values) => sentence.replace(/{(\w+)}/g, (_, name) => values[name]);
+const { lang } = document.documentElement;
+
 // From the next page on, times are in the browser's time zone.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone) document.cookie = `withdrawals_zone=${zone}; path=/console; samesite=lax; max-age=31536000`;
@@ -35,7 +39,7 @@ document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     const done = await navigator.clipboard?.writeText(copy.dataset.copy).then(() => true, () => false);
-    toast(done ? "Copied" : "This browser does not let pages copy. Select the text instead.");
+    toast(done ? document.body.dataset.copied : document.body.dataset.notCopied);
   }
   event.target.closest("[data-dismiss]")?.closest(".notice").remove();
 });
@@ -82,9 +86,9 @@ const makeSelectable = (table) => {
     const here = boxes.filter((box) => box.checked).length;
     all.checked = here > 0 && here === boxes.length;
     all.indeterminate = here > 0 && here < boxes.length;
-    const elsewhere = chosen.size - here, more = elsewhere ? `, ${elsewhere} of them on other pages` : "";
-    count.textContent = chosen.size > most
-      ? `${chosen.size} selected: at most ${most} at once` : chosen.size ? `${chosen.size} selected${more}` : "";
+    const more = chosen.size - here;
+    const said = chosen.size > most ? bar.dataset.tooMany : more ? bar.dataset.elsewhere : chosen.size ? bar.dataset.some : "";
+    count.textContent = filled(said, { count: chosen.size, more, most });
     clear.hidden = !chosen.size;
     sessionStorage.setItem(place, JSON.stringify([...chosen]));
   };
@@ -178,10 +182,12 @@ document.addEventListener("keydown", (event) => {
 each("[data-live]", (page) => {
   const every = 3000, samples = [];
   let stream, loading = false, again = false;
-  const number = (value) => value.toLocaleString("en-GB");
+  const number = (value) => value.toLocaleString(lang);
+  const days = new Intl.NumberFormat(lang, { style: "unit", unit: "day", unitDisplay: "long" });
   const show = (name, text) => page.querySelectorAll(`[data-show="${name}"]`).forEach((shown) => { shown.textContent = text; });
   const span = (seconds) => {
-    for (const [least, unit, name] of [[172800, 86400, "days"], [7200, 3600, "h"], [120, 60, "min"]]) {
+    if (seconds >= 172800) return days.format(Math.floor(seconds / 86400));
+    for (const [least, unit, name] of [[7200, 3600, "h"], [120, 60, "min"]]) {
       if (seconds >= least) return `${Math.floor(seconds / unit)} ${name}`;
     }
     return `${Math.ceil(seconds)} s`;

@@ -1,0 +1,80 @@
+"""All text of the console is in one catalogue, and each language says all of it."""
+
+import ast
+from collections.abc import Iterator
+
+from ops import texts
+from tests.support.unmarked import find_unmarked
+from worker.texts import joined, text
+from worker.web.console.languages import ENGLISH, codes, language
+from worker.web.console.render import HERE, environment
+
+TEMPLATES = sorted((HERE / "templates").glob("*.html"))
+ALLOWED = {
+    "Withdrawals", "… Withdrawals", "Redis", "'Parquet'", 'placeholder="wdt_…"',  # names
+    "o'bri mar", "muller", "job 23",  # examples of what to type, between words that are marked
+    "'light dark'", "'notice warn'", 'aria-invalid="true" aria-describedby="wrong-…"',  # for browsers
+}  # fmt: skip
+"""What needs no translation."""
+_SAID = {"error", "said"}
+"""Arguments that pages show."""
+
+
+def test_every_language_says_all_that_the_pages_say_and_nothing_else() -> None:
+    assert codes() == (ENGLISH, "de")
+    found = texts.collect()
+    for code in set(codes()) - {ENGLISH}:
+        kept = texts.read(texts.path_of(code), code)
+        assert {(one.context, one.id) for one in kept if one.id} == {one.key for one in found}, "python -m ops.texts"
+        faults = [f"{one.id!r} {fault}" for one in kept if one.id for fault in texts.faults_of(one)]
+        assert not faults, "\n".join(faults)
+        before = texts.path_of(code).read_bytes()
+        assert texts.as_file(code, texts.update(code, kept, found)) == before, "python -m ops.texts"
+
+
+def test_a_template_has_no_text_that_is_not_marked_for_translation() -> None:
+    found = {path.name: find_unmarked(environment(), path.read_text()) for path in TEMPLATES}
+    assert not [f"{name}: {one}" for name, unmarked in found.items() for one in unmarked if one not in ALLOWED]
+
+
+def test_unmarked_text_is_found_in_html_in_attributes_and_in_expressions() -> None:
+    source = """{% import "parts.html" as parts %}<p title="A hint">Some text {{ n }}</p><code>data</code>
+    {{ "job" if n == "other words" else "No job" }} {{ parts.field("name", "Your name") }} {{ _("Marked") }}
+    {% trans %}Marked as well{% endtrans %}"""
+    assert find_unmarked(environment(), source) == ['title="A hint"', "Some text …", "'No job'", "'Your name'"]
+
+
+def test_what_the_console_says_in_python_can_be_translated() -> None:
+    for path in sorted(HERE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        assert not [f"{path.name}:{node.lineno}" for node in _said_in(tree) if not _is_sentence(node)]
+
+
+def _said_in(tree: ast.Module) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield from node.exc.args
+        elif isinstance(node, ast.Call):
+            yield from (given.value for given in node.keywords if given.arg in _SAID)
+            if ast.unparse(node.func) == "view.go":
+                yield from node.args[1:2]
+
+
+def _is_sentence(node: ast.expr) -> bool:
+    """Whether a value is no string of this place, or one word, such as the type of a problem."""
+    if isinstance(node, ast.IfExp):
+        return _is_sentence(node.body) and _is_sentence(node.orelse)
+    if isinstance(node, ast.Constant):
+        return not (isinstance(node.value, str) and " " in node.value)
+    return not isinstance(node, ast.JoinedStr | ast.BinOp)
+
+
+def test_a_sentence_is_english_everywhere_and_of_the_language_on_a_page() -> None:
+    label = text("Withdrawn")
+    said = joined([text("Released: {jobs}.", jobs=text("{count:,} jobs", count=1234)), text("{label}.", label=label)])
+    assert said == "Released: 1,234 jobs. Withdrawn."
+    assert str(ValueError(said)) == said
+    assert language("de").say(str(ValueError(said))) == "Freigegeben: 1.234 Aufträge. Abgemeldet."
+    counted = text("{count:,} {outcome:lower}", count=2, outcome=label)
+    assert (str(counted), language("de").say(counted)) == ("2 withdrawn", "2 Abgemeldet")
+    assert language("de").say(text("{share:.1f} {unknown}", share=1.5, unknown="<b>")) == "1,5 <b>"

@@ -1,0 +1,30 @@
+"""Codes of one word inside sentences, such as `job 7 is paused`, so that pages in another language translate them.
+
+A code with an underscore is not here: pages put its label in its place.
+"""
+
+from worker.texts import mark, plainly
+
+_WORDS = frozenset(
+    {
+        # of enrolments
+        *(mark("withdrawn"), mark("mastered"), mark("incomplete")),
+        # of jobs
+        *(mark("scheduled"), mark("held"), mark("queued"), mark("running"), mark("paused")),
+        *(mark("completed"), mark("cancelled"), mark("superseded")),
+        # of letters
+        *(mark("open"), mark("redriven"), mark("resolved"), mark("discarded")),
+        # of approvals, proposals and protections
+        *(mark("pending"), mark("approved"), mark("rejected"), mark("expired")),
+        *(mark("live"), mark("lifted"), mark("ended")),
+        # of messages and deliveries
+        *(mark("due"), mark("sending"), mark("delivered"), mark("failed")),
+        # what somebody does with an approval
+        *(mark("approve"), mark("reject")),
+    }
+)
+
+
+def said(code: str) -> str:
+    """A code as a part of a sentence; it reads as the code does."""
+    return plainly(str(code)) if code in _WORDS else code

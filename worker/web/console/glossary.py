@@ -1,0 +1,84 @@
+"""The glossary: every term of the console in a sentence or two, and what each state, outcome and reason means."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, ROLES, STATUSES, Entry
+from worker.texts import Text, plainly, text
+from worker.web.console.render import PATH
+from worker.web.console.view import Looking
+
+router = APIRouter(prefix=PATH, include_in_schema=False)
+
+TERMS: dict[str, tuple[Text, Text]] = {
+    "enrolment": (text("Enrolment"), text("One learner in one Series. Only an active enrolment can be withdrawn.")),
+    "withdraw": (
+        text("Withdraw"),
+        text("End an active enrolment, with a reason. Nothing is deleted: progress, history and resources stay."),
+    ),
+    "job": (
+        text("Job"),
+        text("What somebody asked for at once: to withdraw a list, a filter or a person, or to undo a job."),
+    ),
+    "outcome": (text("Outcome"), text("What happened to one enrolment of a job.")),
+    "plan": (text("Plan"), text("What a job would do, enrolment by enrolment, before anything happens.")),
+    "brake": (
+        text("Brake"),
+        text("It holds a job that would withdraw unusually many learners, until a second person releases it."),
+    ),
+    "approval": (text("Approval"), text("What waits for a second person: nobody approves what they asked for.")),
+    "policy": (text("Policy"), text("A rule about what one person may do alone, and what needs a second one.")),
+    "letter": (
+        text("Letter"),
+        text("Something that could not be decided or done, and needs a person. It was called dead letter before."),
+    ),
+    "cause": (text("Same cause"), text("Letters that have failed for one reason, so that one act can solve them all.")),
+    "override": (
+        text("Override"),
+        text("Withdraw an enrolment although a Learning Pathway owns it. An approver can do this."),
+    ),
+    "cascade": (
+        text("Cascade"),
+        text("Withdraw an enrolment with the learner's others in the same Learning Pathway. An approver can do this."),
+    ),
+    "run": (text("Run"), text("One act over many letters, in batches. It stops by itself when too many of them fail.")),
+    "trial": (text("Trial batch"), text("The first few letters of a run. The others follow if these go well.")),
+    "reinstate": (
+        text("Undo"),
+        text("A job that takes back what another one withdrew, where nothing has changed since."),
+    ),
+    "protection": (
+        text("Protection"),
+        text("A legal hold or an exemption: nothing withdraws the learner or the enrolment while it lasts."),
+    ),
+    "receipt": (text("Receipt"), text("What was answered to an event of an HR system, and what became of it.")),
+    "source": (text("HR source"), text("An HR system that tells when a person leaves or comes back.")),
+    "roster": (
+        text("Full roster"),
+        text("A list of all people, compared with the platform: who is missing there has left."),
+    ),
+    "median": (text("Median"), text("Half of them took at most this long.")),
+}
+"""By the place on the page, to which headings lead: what it is called, and what it means."""
+LISTS: dict[str, tuple[Text, Mapping[Any, Entry]]] = {
+    "job-states": (text("States of jobs"), JOB_STATES),
+    "outcomes": (text("Outcomes"), OUTCOMES),
+    "statuses": (text("Statuses of enrolments"), STATUSES),
+    "reasons": (text("Reasons"), REASONS),
+    "kinds": (text("Kinds of letters"), LETTER_CODES),
+    "letter-states": (text("States of letters"), LETTER_STATES),
+    "roles": (text("Roles"), ROLES),
+}
+
+
+@router.get("/glossary")
+def show(view: Looking) -> Response:
+    """What the words of the console mean."""
+    lists = [
+        (place, title, [(plainly(one.label), plainly(one.sentence)) for one in entries.values()])
+        for place, (title, entries) in LISTS.items()
+    ]
+    return view.page("glossary.html", terms=TERMS, lists=lists)
