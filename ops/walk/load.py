@@ -180,8 +180,8 @@ def sign(secret: str, body: bytes, key: str) -> dict[str, str]:
 
 
 def populate(postgres: PostgreSQL, database: str, *, learners: int, login: str) -> None:
-    """Fill the platform's tables: learner n has enrolment n in `DAILY`; a fifth of them another in `CLOSING`."""
-    fifth = learners // 5
+    """Fill the platform's tables: learner n has enrolment n in `DAILY`; some in the middle another in `CLOSING`."""
+    more = closing(learners)
     postgres.run(
         "INSERT INTO lms.organisations (name) VALUES ('Acme')",
         "INSERT INTO lms.series (organisation_id, code, title) VALUES (1, 'DAILY', 'Daily'), (1, 'CLOSING', 'Closing')",
@@ -191,15 +191,18 @@ def populate(postgres: PostgreSQL, database: str, *, learners: int, login: str) 
         f"""INSERT INTO lms.enrolments (id, organisation_id, learner_id, series_id, status)
         SELECT n, 1, n, 1, 'in_progress' FROM generate_series(1, {learners}) n""",
         f"""INSERT INTO lms.enrolments (id, organisation_id, learner_id, series_id, status)
-        SELECT {learners} + n, 1, {2 * fifth} + n, 2, 'in_progress' FROM generate_series(1, {fifth}) n""",
-        "ANALYZE lms.learners", "ANALYZE lms.enrolments",
-        database=database, login=login,
-    )  # fmt: skip
+        SELECT n, 1, n - {learners} / 2 - {len(more)}, 2, 'in_progress'
+        FROM generate_series({more.start}, {more.stop - 1}) n""",
+        "ANALYZE lms.learners",
+        "ANALYZE lms.enrolments",
+        database=database,
+        login=login,
+    )
 
 
-def closing(learners: int) -> set[int]:
-    """The enrolments of `CLOSING`."""
-    return set(range(learners + 1, learners + 1 + learners // 5))
+def closing(learners: int) -> range:
+    """The enrolments of `CLOSING`: of one learner in twenty."""
+    return range(learners + 1, learners + 1 + learners // 20)
 
 
 def fail_on_refusals(load: Load, since: Counter[str]) -> None:

@@ -17,7 +17,8 @@ from ops.walk.service import Service
 
 DATABASE = "lms"
 OWNER, LOGIN = "withdrawals_owner", "withdrawals_login"
-LEARNERS = 20_000
+LEARNERS = 60_000
+"""So many that the brake lets pass what the load withdraws: a fifth in a day."""
 
 
 class Site:

@@ -14,7 +14,7 @@ class WalkError(Exception):
     """A step did not see what it must see; the message says what."""
 
 
-def until(probe: Callable[[], T], what: str, *, within: float = PATIENCE, every: float = 0.2) -> T:
+def until(probe: Callable[[], T], what: str | Callable[[], str], *, within: float = PATIENCE, every: float = 0.2) -> T:
     """Call `probe` until its result is true; the result.
 
     Raises:
@@ -23,7 +23,7 @@ def until(probe: Callable[[], T], what: str, *, within: float = PATIENCE, every:
     deadline = time.monotonic() + within
     while not (found := probe()):
         if time.monotonic() > deadline:
-            raise WalkError(f"{what}: not within {within:.0f} s (found {found!r})")
+            raise WalkError(f"{what if isinstance(what, str) else what()}: not within {within:.0f} s (found {found!r})")
         time.sleep(every)
     return found
 
