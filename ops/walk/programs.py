@@ -52,7 +52,7 @@ def run(
     if ended.returncode not in codes:
         shown = " ".join(map(str, command[:4]))
         raise WalkError(f"`{shown}` ended with {ended.returncode}:\n{ended.stdout[-1500:]}{ended.stderr[-1500:]}")
-    return ended.stdout
+    return str(ended.stdout)
 
 
 class Program:
