@@ -2,6 +2,8 @@
 
 import re
 
+import httpx2
+
 from ops.walk.load import closing, populate
 from ops.walk.prometheus import Prometheus, queries
 from ops.walk.releases import ROOT, Release, install
@@ -116,6 +118,10 @@ def watch(site: Site) -> str:
     site.prometheus = Prometheus(site.folder / "prometheus")
     site.stack.callback(site.prometheus.close)
     site.prometheus.watch(site.service.targets())
+    guessed = httpx2.get(f"{site.load.addresses[0]}/v1/jobs", headers={"Authorization": "Bearer guessed"}, timeout=60)
+    require(
+        guessed.status_code == 401, f"a guessed token was answered {guessed.status_code}"
+    )  # one panel shows refusals
     until(lambda: not site.prometheus.empty(), "every query of the dashboards has data", every=2)
     loud = until_quiet(site)
     up = site.prometheus.ask('count(up{job=~"withdrawals-.*"} == 1)')[0]["value"][1]
