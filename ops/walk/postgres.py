@@ -23,7 +23,7 @@ _SETTINGS = {
     "shared_buffers": "128MB",
     "timezone": "UTC",
     "log_min_error_statement": "error",
-    "log_min_duration_statement": "400",
+    "log_min_duration_statement": "1000",
 }
 
 

@@ -59,10 +59,12 @@ class Service:
         return ""
 
     def restart(self) -> None:
-        """One process after the other: the next one once the one before is ready."""
-        for name in list(self._running):
-            self._running[name].stop()
-            self.start(name)
+        """One machine after the other (its web, worker and relay): the next one once the one before is ready."""
+        for machine in sorted({name.partition("-")[2] for name in self._running}):
+            names = [name for name in self._running if name.endswith(f"-{machine}")]
+            for name in names:
+                self._running[name].stop()
+            self.start(*names)
 
     def kill(self, name: str) -> None:
         """End one at once (SIGKILL), with its children."""
