@@ -31,14 +31,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = (given.keep or Path(tempfile.mkdtemp(prefix="withdrawals-walk-"))).resolve()
     _prepare(folder)
-    steps = _walk(folder)
-    if steps is None:
+    steps, stopped = _walk(folder)
+    if given.record:
+        record.write(datetime.now(UTC).isoformat(timespec="seconds"), _machine(), steps, stopped=stopped)
+        record.DOCUMENT.write_text(record.page(), encoding="utf-8")
+    if stopped:
         return 1
     if not given.keep:
         shutil.rmtree(folder, ignore_errors=True)
-    if given.record:
-        record.write(datetime.now(UTC).isoformat(timespec="seconds"), _machine(), steps)
-        record.DOCUMENT.write_text(record.page(), encoding="utf-8")
     return 0
 
 
@@ -51,8 +51,8 @@ def _prepare(folder: Path) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _walk(folder: Path) -> list[record.Walked] | None:
-    """Do every step; None if one failed."""
+def _walk(folder: Path) -> tuple[list[record.Walked], str]:
+    """Do every step; those that were done, and what stopped the walk if something did."""
     done: list[record.Walked] = []
     with Site(folder) as site:
         for number, step in enumerate(STEPS, start=1):
@@ -62,10 +62,10 @@ def _walk(folder: Path) -> list[record.Walked] | None:
                 saw = step.act(site)
             except (WalkError, OSError) as error:
                 print(f"FAILED: {step.does}: {error}\nThe logs are in {site.logs} and {folder}.", file=sys.stderr)
-                return None
+                return done, f"{step.does}: {str(error).splitlines()[0]}."
             done.append(record.Walked(step.does, step.page, saw, round(time.monotonic() - started, 1)))
             print(f"      {saw} ({done[-1].seconds:.0f} s)", flush=True)
-    return done
+    return done, ""
 
 
 def _machine() -> str:

@@ -28,8 +28,7 @@ create roles which that release asked for. Everything else runs as the pages of 
 Not part of it: containers, Kubernetes and systemd ([deployment](deploy/README.md) says what was tried), Grafana itself
 (its queries are read from the committed dashboards), several machines, TLS.
 
-This file is generated: `python -m ops.walk --page` writes it from `walk/last-run.json`, which each complete walk
-writes.
+This file is generated: `python -m ops.walk --page` writes it from `walk/last-run.json`, which each walk writes.
 """
 
 
@@ -43,9 +42,9 @@ class Walked:
     seconds: float
 
 
-def write(ended_at: str, machine: str, steps: list[Walked], path: Path = RECORD) -> None:
-    """Keep a complete walk."""
-    made = {"ended_at": ended_at, "machine": machine, "steps": [asdict(step) for step in steps]}
+def write(ended_at: str, machine: str, steps: list[Walked], *, stopped: str = "", path: Path = RECORD) -> None:
+    """Keep a walk. `stopped`: what the step after these did not see, where it was not complete."""
+    made = {"ended_at": ended_at, "machine": machine, "stopped": stopped, "steps": [asdict(step) for step in steps]}
     path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
@@ -56,6 +55,8 @@ def page(path: Path = RECORD) -> str:
     lines = [_HEAD, f"The last walk ended {found['ended_at']}, on {found['machine']}.\n", "| step | by | seen | s |"]
     lines.append("| --- | --- | --- | --- |")
     lines += [f"| {one.does} | {_link(one.page)} | {one.saw} | {one.seconds:.0f} |" for one in steps]
+    if found["stopped"]:
+        lines += ["", f"**It was not complete.** {found['stopped']}"]
     return "\n".join(lines) + "\n"
 
 
