@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Hundreds of processes of the tests would compile every module anew where the environment keeps Python from storing it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help demo up test coverage check format docs bench chaos lock dist clean
+.PHONY: help demo up test coverage check format docs bench chaos walk lock dist clean
 .DEFAULT_GOAL := demo
 
 help: ## list the targets
@@ -54,6 +54,9 @@ chaos: $(VENV)/.dev ## break everything under it, see ops/chaos.md; CHAOS_SEED=n
 		$(FULL) tests/faults || code=1; \
 		$(if $(CHAOS_ONLY),,wait $$other || code=1; cat $$beside; rm $$beside;) \
 		$(BIN)/python -m ops.chaos; exit $$code
+
+walk: $(VENV)/.dev ## follow the pages of operations with the wheel and real servers, see ops/walk.md; KEEP=folder leaves all there
+	@$(BIN)/python -m ops.walk --record $(if $(KEEP),--keep $(KEEP))
 
 # The lock is the five files under requirements/, all written by uv from pyproject.toml, each inside the limits of the
 # ones before: what production runs, plus the embedded servers and the build backend, the build backend alone (for the

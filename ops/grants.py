@@ -114,8 +114,9 @@ def script(role: Needed, *, database: str, owner: str = OWNER, login: str = LOGI
         "-- 1. As a superuser, or a login with CREATEROLE: the role with the rights, and the service's own login.",
         f"CREATE ROLE {role.role};",
         *(line.replace(f'"{LOGIN}"', _quoted(login)) for line in login_statements(nobody, role)),
-        "-- 2. As the owner of the database: a schema for the login that runs `withdrawals migrate --no-grants`.",
-        f"CREATE SCHEMA withdrawals AUTHORIZATION {owned_by};",
+        # Not CREATE SCHEMA … AUTHORIZATION: only a member of that role, or a superuser, may give a schema to it.
+        "-- 2. As the owner of the database: `withdrawals migrate --no-grants` then makes its login's own schema.",
+        f"GRANT CREATE ON DATABASE {_quoted(database)} TO {owned_by};",
         "-- 3. As the owner of schema lms.",
         *statements(role.role, platform=True),
         f"GRANT USAGE ON SCHEMA lms TO {owned_by};",

@@ -23,6 +23,8 @@ PREPARE_AFTER = 5
 """Executions after which psycopg prepares a statement: its default."""
 LOGIN = "withdrawals_login"
 """The name that is proposed for a login of the service's own."""
+JIT = "jit"
+"""Off: to compile a large statement takes longer than to run it, seconds on a busy machine, for every request."""
 _UTC = ("UTC", "Etc/UTC")
 _WATCHED = {
     "tcp_keepalives_idle": 10,  # seconds
@@ -135,9 +137,8 @@ def prepare_service_session(
             _require(read(session, needed.role), needed)
         if not found.pooled:
             watch_client(session)
-        if planner_off and not found.pooled:
-            calls = ", ".join(["set_config(%s, 'off', false)"] * len(planner_off))
-            _execute(session, f"SELECT {calls}", *planner_off)
+            calls = ", ".join(["set_config(%s, 'off', false)"] * (1 + len(planner_off)))
+            _execute(session, f"SELECT {calls}", JIT, *planner_off)
     if pooler_prepares or not found.pooled:
         session.prepare_threshold = PREPARE_AFTER
     return not found.pooled
@@ -163,7 +164,7 @@ def prepare_owner_session(session: Session, needed: Needed) -> None:
         found = read(session, needed.role)
         require_direct(found, "migrations and loading")
         _execute(session, "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)")
-        _execute(session, "SELECT set_config('timezone', 'UTC', false)")
+        _execute(session, "SELECT set_config('timezone', 'UTC', false), set_config(%s, 'off', false)", JIT)
         idle = needed.idle_in_transaction_session_timeout
         _execute(session, "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", str(idle))
         if found.role == needed.role != found.login:  # the login brings the service's role, which may not do this
@@ -208,7 +209,7 @@ def statements(found: Found, needed: Needed) -> list[str]:
         made.append(SQL("CREATE ROLE {} LOGIN PASSWORD '…' IN ROLE {}").format(login, role))
     elif found.login != needed.role:
         made.append(SQL("GRANT {} TO {}").format(role, login))
-    given = {name: str(getattr(needed, name)) for name in _TIMEOUTS} | {"timezone": "UTC"}
+    given = {name: str(getattr(needed, name)) for name in _TIMEOUTS} | {"timezone": "UTC", JIT: "off"}
     if own or found.login != needed.role:
         given = {"role": needed.role} | given
     database = Identifier(found.database)

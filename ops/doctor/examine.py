@@ -40,7 +40,7 @@ def examine(current: Settings) -> list[Finding]:
     database = Database(current, pool_size=1)
     try:
         findings += _try("database", lambda: _postgres(database))
-        findings += _try("session", lambda: [Finding("ok", "session", database.verify().describe())])
+        findings += _try("session", lambda: _session(database))
         findings += _try("direct", lambda: _direct(current))
         findings += _try("replica", lambda: _replica(current, database))
         findings += _try("lms", lambda: _ask(database, platform_contract.shape))
@@ -69,6 +69,10 @@ def examine(current: Settings) -> list[Finding]:
 
 def _parameters(current: Settings) -> dict[str, Any]:
     return parse_url(current.database_url.get_secret_value())
+
+
+def _session(database: Database) -> list[Finding]:
+    return [Finding("ok", "session", database.verify().describe()), *_ask(database, surroundings.jit)]
 
 
 def _versions() -> Finding:

@@ -55,6 +55,15 @@ def login(connection: Connection) -> list[Finding]:
     return [Finding("ok", "login", f"{row.name}, neither superuser nor owner")]
 
 
+def jit(connection: Connection) -> list[Finding]:
+    """A session in which just-in-time compilation is on. Through a pooler alone: else each process turns it off."""
+    if connection.scalar(text("SHOW jit")) == "off":
+        return []
+    name = connection.scalar(text("SELECT quote_ident(session_user)"))
+    advice = f"run as a superuser: ALTER ROLE {name} SET jit = off; then let the pooler make new connections"
+    return [Finding("warn", "jit", f"just-in-time compilation is on, which makes requests slow: {advice}")]
+
+
 def database_tls(connection: Connection, parameters: dict[str, Any], variable: str) -> list[Finding]:
     """Whether what goes to PostgreSQL is encrypted, and the server known. `parameters`: those of `variable`."""
     session = driver(connection)

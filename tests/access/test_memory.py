@@ -86,6 +86,16 @@ def test_a_token_is_read_once_a_second(
     assert len([one for one in statements if "selector = " in one]) == 2
 
 
+def test_a_token_is_known_although_every_connection_was_just_ended(
+    elsewhere: Database, world: World, token: tokens.NewToken, clock: Clock
+) -> None:
+    """As when the login of the database is rotated: nobody is refused for it."""
+    with elsewhere.begin() as one, elsewhere.begin() as other:
+        pids = [connection.exec_driver_sql("SELECT pg_backend_pid()").scalar() for connection in (one, other)]
+    world.run("SELECT pg_terminate_backend(pid, 10000) FROM unnest(CAST(:pids AS integer[])) pid", pids=pids)
+    assert tokens.authenticate(elsewhere, token.secret) is not None
+
+
 def test_a_revoked_token_ends_within_a_second_in_every_process(
     db: Database,
     elsewhere: Database,

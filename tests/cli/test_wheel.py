@@ -170,7 +170,8 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
         return ran.stdout
 
     superuser, database_owner, platform, owner = parts(site)
-    site.run(*superuser, *database_owner)
+    site.run(*superuser)
+    site.run(*database_owner, as_=site.database_owner)
     site.run(*platform, as_=site.platform)
     run("migrate", "--no-grants")
     site.run(*owner, as_=site.owner)

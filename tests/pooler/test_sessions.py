@@ -27,6 +27,7 @@ def test_the_login_brings_role_and_timeouts_through_the_pooler(db: Database, env
     assert (found.pooled, found.login, found.role) == (True, LOGIN, environment.database_role)
     assert (found.statement_timeout, found.lock_timeout) == (15_000, 3_000)
     assert (found.idle_in_transaction_session_timeout, found.timezone) == (15_000, "UTC")
+    assert db.run(lambda connection: connection.scalar(text("SHOW jit"))) == "off"
 
 
 def test_a_direct_connection_is_not_taken_for_a_pooled_one(direct: Settings) -> None:

@@ -36,11 +36,13 @@ def brings(owner: Database, setting: str) -> None:
 def test_what_the_login_does_not_bring_is_set_once_for_the_session(as_login: Settings, owner: Database) -> None:
     brings(owner, "timezone = 'Asia/Tokyo'")
     brings(owner, "statement_timeout = '1h'")
+    brings(owner, "jit = on")
     database = Database(as_login, pool_size=1)
     for _ in range(2):
         found = database.verify()
         assert (found.role, found.statement_timeout, found.lock_timeout) == (as_login.database_role, 15_000, 3_000)
         assert found.timezone == "UTC"
+        assert database.run(lambda connection: connection.scalar(text("SHOW jit"))) == "off"
     database.close()
 
 

@@ -29,6 +29,7 @@ class Site:
     owner: str
     login: str
     role: str
+    database_owner: str
 
     def run(self, *statements: str, as_: str | None = None) -> None:
         """Run statements, as a superuser or as one of the parties."""
@@ -48,15 +49,17 @@ class Site:
 def site(empty: sqlalchemy.Engine, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """The platform owns schema lms. Nobody of the service is a superuser, or may create roles or schemas."""
     mark = uuid4().hex[:8]
-    names = [f"{kind}_{mark}" for kind in ("platform", "owner", "login", "service")]
+    names = [f"{kind}_{mark}" for kind in ("platform", "owner", "login", "service", "keeper")]
     found = Site(empty, *names)
     found.run(f"CREATE ROLE {found.platform}", f"CREATE ROLE {found.owner} LOGIN")
     database = empty.url.database
+    found.run(f"CREATE ROLE {found.database_owner}", f"ALTER DATABASE {database} OWNER TO {found.database_owner}")
     found.run(f"GRANT CREATE ON DATABASE {database} TO {found.platform}")
     found.run((MIGRATIONS / "lms.sql").read_text(encoding="utf-8"), as_=found.platform)
     monkeypatch.setenv("WITHDRAWALS_DATABASE_ROLE", found.role)
     monkeypatch.setenv("DATABASE_URL", found.url(found.owner))
     yield found
+    found.run(f"ALTER DATABASE {database} OWNER TO {USER}")
     for name in names:
         if _exists(found, name):
             found.run(f"DROP OWNED BY {name} CASCADE", f"DROP ROLE {name}")
@@ -82,7 +85,8 @@ def parts(site: Site) -> list[list[str]]:
 
 def test_a_service_runs_with_what_a_dba_was_given_to_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     superuser, database_owner, platform, owner = parts(site)
-    site.run(*superuser, *database_owner)
+    site.run(*superuser)
+    site.run(*database_owner, as_=site.database_owner)
     site.run(*platform, as_=site.platform)
     ran = withdrawals("migrate", "--no-grants")
     assert (ran.code, ran.err) == (0, "")
@@ -129,7 +133,7 @@ def test_rights_that_only_the_platform_may_grant_are_printed_exactly(site: Site)
 
 def test_names_are_printed_as_identifiers_and_options_without_their_act_are_refused() -> None:
     printed = withdrawals("grants", "--print", "--owner", "wd-owner", "--login", 'a"b').out
-    assert 'AUTHORIZATION "wd-owner"' in printed
+    assert 'TO "wd-owner"' in printed
     assert '"a""b"' in printed
     for words in (("grants", "--owner", "x"), ("migrate", "--json"), ("migrate", "--plan", "--sql")):
         assert withdrawals(*words).code == 2, words

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection
 
 from worker.database import Database
+from worker.errors import is_transient
 
 FRESH_SECONDS = 1.0
 """How long an answer of the database counts, from before the question."""
@@ -111,9 +112,7 @@ class Memory(Generic[Key, Value]):
         mine: "Future[Value | None]",
     ) -> Value | None:
         try:
-            with database.begin() as connection:
-                asked_at = clock()
-                value = read(connection)
+            asked_at, value = _ask(database, read)
         except BaseException as error:
             self._keep(database, key, mine, None)
             mine.set_exception(error)
@@ -135,3 +134,19 @@ class Memory(Generic[Key, Value]):
                 of.answers[key] = answer
             if len(of.answers) > self._most:
                 del of.answers[next(iter(of.answers))]
+
+
+def _ask(database: Database, read: Callable[[Connection], Value | None]) -> tuple[float, Value | None]:
+    """When it was asked, and what was found.
+
+    Asked once more after a connection that was ended, which a rotated login or a failover does to all of a pool. Not
+    longer: while the database is away, whoever waits here keeps a thread from others.
+    """
+    try:
+        with database.begin() as connection:
+            return clock(), read(connection)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+    with database.begin() as connection:
+        return clock(), read(connection)

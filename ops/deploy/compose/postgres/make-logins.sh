@@ -12,4 +12,5 @@ ALTER ROLE withdrawals_login IN DATABASE :"database" SET statement_timeout = '15
 ALTER ROLE withdrawals_login IN DATABASE :"database" SET lock_timeout = '3000';
 ALTER ROLE withdrawals_login IN DATABASE :"database" SET idle_in_transaction_session_timeout = '15000';
 ALTER ROLE withdrawals_login IN DATABASE :"database" SET timezone = 'UTC';
+ALTER ROLE withdrawals_login IN DATABASE :"database" SET jit = 'off';
 SQL
