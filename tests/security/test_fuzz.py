@@ -20,7 +20,7 @@ from tests.support.load import FULL
 from worker.config import settings
 
 CORPUS = Path(__file__).parent / "corpus"
-EXAMPLES = 3000 if FULL else 60
+EXAMPLES = 3000 if FULL else 20
 """Inputs made for each parser."""
 LONG = 100_000 if FULL else 20_000
 """Bytes to which an input is repeated when memory is measured."""
