@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import sqlalchemy.exc
@@ -86,6 +87,7 @@ class Relay:
         self._due = DueDeactivations()
         self._next_seldom = 0.0
         self._published_at = 0.0
+        self._woke_in_round = False
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
         self._keeper = Keeper(database)
@@ -173,7 +175,9 @@ class Relay:
         if leads:
             seldom = time.monotonic() >= self._next_seldom
             self._next_seldom = time.monotonic() + _SELDOM_EVERY if seldom else self._next_seldom
-            self.sweep(go_on=lambda: self._leadership.leads, seldom=seldom)
+            self._woke_in_round = False
+            between = partial(self._wake_in_round, session)
+            self.sweep(go_on=lambda: self._leadership.leads, between=between, seldom=seldom)
         patience = self._settings.sweep_seconds
         return time.monotonic() + (patience if leads else min(patience, EVERY))
 
@@ -189,6 +193,12 @@ class Relay:
         """
         if not self._broker_failed:
             self._try("publish", lambda: self._top_up(1))
+
+    def _wake_in_round(self, session: Session) -> None:
+        """Between two steps, wake a worker for what was notified. Once a round: at its end what is due is counted."""
+        if not self._woke_in_round and self._leadership.leads and list(session.notifies(timeout=0)):
+            self._woke_in_round = True
+            self._wake_one()
 
     def _publish(self) -> None:
         """Publish, unless the broker has failed in this round: one that hangs would hold up every step."""
@@ -227,10 +237,17 @@ class Relay:
         metrics.HINTS.labels(queue).inc(added)
         return added
 
-    def sweep(self, *, go_on: Callable[[], bool] = lambda: True, seldom: bool = True) -> None:
+    def sweep(
+        self,
+        *,
+        go_on: Callable[[], bool] = lambda: True,
+        between: Callable[[], None] = lambda: None,
+        seldom: bool = True,
+    ) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left; then publish.
 
         `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
+        `between`: called after each step.
         `seldom`: with the steps for which nobody waits.
         """
         self._broker_failed = False
@@ -263,6 +280,7 @@ class Relay:
             if not go_on():
                 return
             self._try(name, step)
+            between()
             if time.monotonic() - self._published_at > _LONGEST:  # a long step keeps nobody waiting
                 self._publish()
         if go_on():
