@@ -95,7 +95,7 @@ def claim_now(
     first, claiming = fragments.planned(connection, BY_INDEX), _claiming(budget, lease, oldest=oldest)
     *_, events, rows = at_once(connection, *first, (inbox_sets.DUE, {"most": 1}), claiming)
     if not rows:
-        *_, rows = at_once(connection, *first, (_WAKE, {"most": _MOST_WOKEN}), claiming)
+        *_, rows = at_once(connection, *first, (WAKE, {"most": MOST_WOKEN}), claiming)
     return _claimed(claiming[1]["token"], rows), bool(events)
 
 
@@ -112,7 +112,7 @@ def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     return Claim(token, sorted(ids), more=more[0], is_plain=is_plain, job_ids=frozenset(job_ids))
 
 
-_WAKE = Step(
+WAKE = Step(
     "wake_deferred",
     """
 UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
@@ -121,17 +121,19 @@ UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
 RETURNING id
 """,
 )
-_MOST_WOKEN = 1000
+MOST_WOKEN = 1000
 
 
-def wake_deferred(connection: Connection, *, most: int = _MOST_WOKEN) -> int:
+def wake_deferred(connection: Connection, *, most: int = MOST_WOKEN) -> int:
     """Make chunks due whose time for the next attempt has come; how many. Claims pass over the others unread."""
-    return connection.execute(_WAKE.clause, {"most": most}).rowcount
+    return connection.execute(WAKE.clause, {"most": most}).rowcount
 
 
-_COUNT_DUE = text(f"""
+COUNT_DUE = f"""
 SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT :most) due
-""")
+"""
+"""How many chunks are due, counted no further than `:most`."""
+_COUNT_DUE = text(COUNT_DUE)
 
 
 def count_due(connection: Connection, *, most: int) -> int:

@@ -21,17 +21,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
-from worker.ledger import (
-    claims,
-    feed,
-    inbox_sets,
-    jobs,
-    lookups,
-    notification_messages,
-    processes,
-    webhook_batches,
-    webhook_deliveries,
-)
+from worker.ledger import due_work, feed, jobs
 from worker.notifications.scan import NoticeScan
 from worker.people import events
 from worker.people.due import DueDeactivations
@@ -211,22 +201,13 @@ class Relay:
 
         Due are chunks, and the inboxes of organisations: each of these keeps one worker busy.
         """
-        with self._database.begin() as connection:
-            threads = processes.worker_threads(connection)
-            due = min(
-                claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
-            )
-            requests_due = (
-                webhook_deliveries.any_due(connection)
-                or webhook_batches.any_due(connection)
-                or lookups.any_due(connection)
-            )
-            messages_due = notification_messages.any_due(connection)
-        if requests_due:
+        with self._database.begin(autocommit=True) as connection:
+            due = due_work.find(connection)
+        if due.requests:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-        if messages_due:
+        if due.messages:
             self._top_up(1, queue=NOTIFICATIONS_QUEUE, actor=NOTIFICATIONS_ACTOR)
-        return self._top_up(due) if due else 0
+        return self._top_up(due.drains) if due.drains else 0
 
     def _top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
         try:
