@@ -81,7 +81,7 @@ def at_once(connection: Connection, *steps: tuple[Step, Mapping[str, Any]]) -> l
         try:
             return _send(connection, session, steps)
         except psycopg.errors.InvalidSqlStatementName:  # the driver drops what is prepared after a ROLLBACK
-            _prepared.pop(session, None)
+            _prepared[session] = {name for (name,) in session.execute("SELECT name FROM pg_prepared_statements")}
             return _send(connection, session, steps)
     except psycopg.Error as error:  # as SQLAlchemy does with its own statements
         lost = session.closed or session.broken or is_read_only(error)

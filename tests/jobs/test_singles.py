@@ -165,3 +165,20 @@ def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(db: Da
     assert (second.created, second.job.id) == (False, first.job.id)
     assert (held.created, held.job.state) == (True, "held")
     assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+
+
+def test_what_is_sent_names_no_note_and_is_prepared_again_where_it_was_dropped(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server logs the text of a statement that failed. The driver drops what is prepared after a ROLLBACK."""
+    sent, execute = list[str](), db.engine.dialect.do_execute
+    monkeypatch.setattr(
+        db.engine.dialect, "do_execute", lambda cursor, text, *given: [sent.append(text), execute(cursor, text, *given)]
+    )
+    for one in world.enrolments(2):
+        (answer,) = jobs(accept(db, single(world, enrolment_ids=[one], note="Ada Lovelace")))
+        assert (answer.created, answer.job.note) == (True, "Ada Lovelace")
+        with db.begin(autocommit=True) as connection:
+            connection.exec_driver_sql("DEALLOCATE jobs_look")
+    assert any("EXECUTE jobs_insert" in text for text in sent)
+    assert not any("Lovelace" in text for text in sent)
