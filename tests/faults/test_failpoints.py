@@ -142,7 +142,7 @@ LONG = [pytest.mark.long]
     "name",
     [
         "decide.decide_plain:after",
-        pytest.param("drain.claim:commit:after", marks=LONG),
+        pytest.param("claims.claim_now:after", marks=LONG),
         pytest.param("drain.decide:commit:after", marks=LONG),
     ],
 )

@@ -172,9 +172,12 @@ def test_what_is_sent_names_no_note_and_is_prepared_again_where_it_was_dropped(
 ) -> None:
     """The server logs the text of a statement that failed. The driver drops what is prepared after a ROLLBACK."""
     sent, execute = list[str](), db.engine.dialect.do_execute
-    monkeypatch.setattr(
-        db.engine.dialect, "do_execute", lambda cursor, text, *given: [sent.append(text), execute(cursor, text, *given)]
-    )
+
+    def do_execute(cursor: Any, statement: str, *given: Any) -> None:
+        sent.append(statement)
+        execute(cursor, statement, *given)
+
+    monkeypatch.setattr(db.engine.dialect, "do_execute", do_execute)
     for one in world.enrolments(2):
         (answer,) = jobs(accept(db, single(world, enrolment_ids=[one], note="Ada Lovelace")))
         assert (answer.created, answer.job.note) == (True, "Ada Lovelace")
