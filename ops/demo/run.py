@@ -149,7 +149,7 @@ def _send(demo: Demo, rows: Sequence[oulad.Registration]) -> Iterator[None]:
 
     Requests that wait for a commit share the next one, as in a web process.
     """
-    commits = GroupCommit(demo.database, accept_singles, name="demo")
+    commits = GroupCommit(demo.database, accept_singles, name="demo", autocommit=True)
     waiting: deque[list[Future[Submitted]]] = deque()
     for number, row in enumerate(rows):
         requester = Requester(demo.organisation_id, "demo:learner", "api", f"registration-{row.number}")

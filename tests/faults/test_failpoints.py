@@ -23,11 +23,10 @@ from worker.database import Database
 from worker.queue.drain import Drain
 
 IN_ORDER = [
-    "submit.submit:commit:before",
-    "claims.claim:before",
-    "claims.claim:after",
-    "drain.claim:commit:before",
-    "drain.claim:commit:after",
+    "job_sets.accept_at_once:before",
+    "job_sets.accept_at_once:after",
+    "claims.claim_now:before",
+    "claims.claim_now:after",
     "decide.decide_plain:before",
     "decide.decide_plain:after",
     "drain.decide:commit:before",
@@ -56,7 +55,6 @@ def test_a_job_passes_a_failpoint_at_every_statement_and_commit(
     passed = iter(names)
     assert [name for name in IN_ORDER if name in passed] == IN_ORDER
     assert failpoints.names_seen() == names
-    assert "job_sets.insert_jobs:before" in names
     before = [name.removesuffix(":before") for name in names if name.endswith(":before")]
     after = [name.removesuffix(":after") for name in names if name.endswith(":after")]
     assert sorted(before) == sorted(after)
@@ -72,7 +70,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
         due_now(world)
         decide_due(db, environment)
     functions = {name.rpartition(":")[0] for name in names}
-    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim"} <= functions
+    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim_now"} <= functions
     assert_balanced(db)
 
 
@@ -144,7 +142,7 @@ LONG = [pytest.mark.long]
     "name",
     [
         "decide.decide_plain:after",
-        pytest.param("drain.claim:commit:after", marks=LONG),
+        pytest.param("claims.claim_now:after", marks=LONG),
         pytest.param("drain.decide:commit:after", marks=LONG),
     ],
 )

@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
 
 from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
-from tests.world import World, assert_balanced, decide_due
+from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import IdempotencyConflictError
@@ -30,7 +29,7 @@ def single(world: World, *, key: str | None = None, organisation_id: int | None 
 
 
 def accept(db: Database, *wanted: Single) -> Sequence[Submitted | Exception]:
-    with db.begin() as connection:
+    with db.begin(autocommit=True) as connection:
         return accept_singles(connection, wanted)
 
 
@@ -39,6 +38,8 @@ def jobs(answers: Sequence[Submitted | Exception]) -> list[Submitted]:
     return [answer for answer in answers if isinstance(answer, Submitted)]
 
 
+LOCK_WAITERS = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 REQUESTS: dict[str, dict[str, Any]] = {
     "ids": {"enrolment_ids": [3, 1, 2, 1], "note": "ä \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")},
     "a learner": {"learner_external_id": "anna ", "source": "admin"},
@@ -96,7 +97,9 @@ def test_of_a_key_in_one_set_the_first_makes_the_job(db: Database, world: World)
 def test_the_same_key_a_hundred_times_at_once_is_one_job(db: Database, world: World) -> None:
     ids = world.enrolments(1)
     wanted = [single(world, key="k", enrolment_ids=ids) for _ in range(100)]
-    groups = [GroupCommit(db, accept_singles, name=f"singles-{n}") for n in range(3)]  # as three processes
+    groups = [
+        GroupCommit(db, accept_singles, name=f"singles-{n}", autocommit=True) for n in range(3)
+    ]  # as three processes
     with ThreadPoolExecutor(25) as pool:
         waiting = list(pool.map(lambda n: groups[n % 3].submit(wanted[n]), range(100)))
     answers = jobs([one.result(60) for one in waiting])
@@ -141,27 +144,44 @@ def test_the_brake_admits_those_of_a_set_that_fit_and_holds_the_rest(db: Databas
                      o=world.organisation_id) == 5  # fmt: skip
 
 
-def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(
+def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(db: Database, world: World) -> None:
+    """Another process commits it while this one, which has looked, waits for the settings row.
+
+    What is counted for the brake meanwhile is seen: the second of two that do not fit together is held.
+    """
+    world.run(
+        """INSERT INTO withdrawals.organisation_settings (organisation_id, brake_floor, brake_share, brake_hours)
+        VALUES (:o, 1, 0, 24)""",
+        o=world.organisation_id,
+    )
+    one, two = world.enrolments(2)
+    again, other = single(world, key="k", enrolment_ids=[one]), single(world, key="other", enrolment_ids=[two])
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as connection:
+            (first,) = jobs(accept_singles(connection, [single(world, key="k", enrolment_ids=[one])]))
+            waiting = pool.submit(accept, db, again, other)
+            eventually(lambda: world.one(LOCK_WAITERS), what="the other one waits for the settings row")
+        second, held = jobs(waiting.result(60))
+    assert (second.created, second.job.id) == (False, first.job.id)
+    assert (held.created, held.job.state) == (True, "held")
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+
+
+def test_what_is_sent_names_no_note_and_is_prepared_again_where_it_was_dropped(
     db: Database, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process commits it while this one waits for the settings row."""
-    from worker.ledger import job_sets
+    """The server logs the text of a statement that failed. The driver drops what is prepared after a ROLLBACK."""
+    sent, execute = list[str](), db.engine.dialect.do_execute
 
-    ids = world.enrolments(1)
-    look = job_sets.look_and_lock
-    first: list[Submitted] = []
+    def do_execute(cursor: Any, statement: str, *given: Any) -> None:
+        sent.append(statement)
+        execute(cursor, statement, *given)
 
-    def look_early(connection: Connection, *given: Any) -> Any:
-        if first:
-            return look(connection, *given)
-        first.append(None)  # type: ignore[arg-type]
-        with db.begin() as other:
-            found = look(other, *given)
-        first[:] = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
-        return found
-
-    monkeypatch.setattr(job_sets, "look_and_lock", look_early)
-    (second,) = jobs(accept(db, single(world, key="k", enrolment_ids=ids)))
-    assert (second.created, second.job.id) == (False, first[0].job.id)
-    with db.begin() as connection:
-        assert connection.scalar(text("SELECT sum(jobs) FROM withdrawals.brake_volume")) == 1
+    monkeypatch.setattr(db.engine.dialect, "do_execute", do_execute)
+    for one in world.enrolments(2):
+        (answer,) = jobs(accept(db, single(world, enrolment_ids=[one], note="Ada Lovelace")))
+        assert (answer.created, answer.job.note) == (True, "Ada Lovelace")
+        with db.begin(autocommit=True) as connection:
+            connection.exec_driver_sql("DEALLOCATE jobs_look")
+    assert any("EXECUTE jobs_insert" in text for text in sent)
+    assert not any("Lovelace" in text for text in sent)

@@ -31,9 +31,10 @@ class Busy(Drain):
         self.looks += 1
         return False
 
-    def _claim(self) -> Claim | None:
+    def _claim_and_look(self) -> tuple[Claim | None, bool]:
         self._left -= 1
-        return Claim(uuid.uuid4(), [1], more=self._left > 0)
+        assert self._left >= 0, "a run ends, although events come all the time"
+        return Claim(uuid.uuid4(), [1], more=self._left > 0), True  # events come all the time
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         self.now += self.each

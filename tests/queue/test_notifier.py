@@ -94,7 +94,7 @@ def test_a_commit_whose_answer_was_lost_is_heard(db: Database, world: World, lis
     ids = world.enrolments(1)
     db.retry_seconds = 0  # nobody asks again
     with (
-        armed("submit.submit:commit:after", failpoints.lose_connection),
+        armed("job_sets.accept_at_once:after", failpoints.lose_connection),
         pytest.raises(sqlalchemy.exc.OperationalError),
     ):
         world.submit(db, ids)

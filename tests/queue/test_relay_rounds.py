@@ -1,6 +1,7 @@
 """The relay between its rounds: one hint before anything is counted, and steps that are taken seldom."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,10 +49,17 @@ def test_steps_for_which_nobody_waits_are_not_taken_in_every_round(
     monkeypatch.setattr(relay._leadership, "seek", lambda _: True)
     monkeypatch.setattr(type(relay._leadership), "leads", True)
     monkeypatch.setattr(relay, "_try", lambda step, _: rounds[-1].append(step))
-    session: Any = None
+    notified: list[list[str]] = []
+    session: Any = SimpleNamespace(notifies=lambda **_: notified.pop() if notified else [])
     for _ in range(2):
         rounds.append([])
         relay._round(session)
     first, second = rounds
     assert set(first) - set(second) == {"daily", "forget", "notices", "sessions", "strip", "seal", "compare", "reports"}
     assert {"take_over", "deactivate", "admit", "close", "finish", "publish"} <= set(second)
+
+    notified[:] = [["again"], ["a request"], []]
+    rounds.append([])
+    relay._round(session)
+    assert rounds[-1][2] == "publish", "a hint for what was notified during the round, before its other steps"
+    assert rounds[-1].count("publish") == 2, "one hint a round, and the count at its end"

@@ -70,7 +70,7 @@ def test_a_single_request_and_its_withdrawal(
         submit(db, requester, JobRequest(reason="not_required", enrolment_ids=[next(ids)]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act, times=8), 1, statements=12, written=11, read=32, wal=4_400)
+    assert_within(smallest(db, act, times=8), 1, statements=11, written=11, read=32, wal=4_400)
 
 
 def test_an_event_at_the_door(db: Database, environment: Settings, world: World, numbers: Iterator[int]) -> None:

@@ -309,7 +309,7 @@ def _reach(point: Point) -> None:
         one.action(point)
 
 
-_BELOW = ("worker.database", "worker.notifier")
+_BELOW = ("worker.database", "worker.notifier", "worker.one_message")
 """What every statement passes. A notification has no failpoint: to die before it is to die after the commit."""
 
 

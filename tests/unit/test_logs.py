@@ -33,3 +33,26 @@ def test_a_traceback_holds_no_values(
     assert "ValueError" in told
     assert cookie not in told
     assert "ada@example.org" not in told
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"job_id": 12, "source": "bulk", "empty": "", "note": "two words", "ids": [1, 2], "nothing": None, "eq": "a=b"},
+        {"zone": 'say "so"', "line": "one\ntwo", "tab": "a\tb", "apostrophe": "it's", "text": "ä"},
+        {},
+        {"exception": "  file.py:1 in f\nValueError: no (abc)", "job_id": 1},
+        {"stack": "Stack (most recent call last):", "job_id": 1},
+    ],
+)
+def test_a_plain_line_is_what_structlog_writes(said: dict[str, object]) -> None:
+    for event in ("job.accepted", "an event that is longer than the column of events"):
+        line = {
+            "timestamp": "2026-01-01T00:00:00Z",
+            "level": "warning",
+            "logger": "worker.jobs",
+            "event": event,
+            **said,
+        }
+        plain = structlog.dev.ConsoleRenderer(colors=False)
+        assert logs.render_plain(None, "", {**line}) == plain(None, "", {**line})

@@ -40,7 +40,7 @@ REASONS = {
     "claims._CLAIM": "a worker takes chunks of all organisations, and skips those that are locked",
     "claims._LOCK": _CLAIM,
     "claims._return": _CLAIM,
-    "claims._WAKE": _SWEEP,
+    "claims.WAKE": _SWEEP,
     "claims._SPLIT": _CLAIM,
     "closing._close_whole": "the chunks of a job that is locked, of a person by organisation, or the relay's sweep",
     "dead_letters._OPEN": _CLAIM,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from schemas.catalogue import JobState
 from worker.access import erased
 from worker.brake_limits import Brake, SeriesOf
-from worker.database import notify_after_commit
+from worker.database import driver, notify_after_commit
 from worker.errors import ErasedPersonError, IdempotencyConflictError
 from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow
@@ -27,6 +27,9 @@ MOST_IDS = job_lists.SMALL
 """Ids of a small job: its learners are counted in no time, while others wait."""
 
 _Key = tuple[int, str, str]
+_KnownKeys = dict[_Key, tuple[int | None, bytes]]
+"""The jobs that keys have made already, with the hashes of their requests."""
+_MadeJobs = dict[_Key, tuple["Single", Job]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +48,54 @@ class Single:
 
 
 def accept_singles(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
-    """Accept small jobs in one transaction: for each its job, or why it is refused."""
+    """Accept small jobs: for each its job, or why it is refused.
+
+    On a connection where each statement commits itself almost all are accepted by one round trip, which commits them.
+    The others, and all of those in a transaction that is open already, are accepted in steps.
+    """
     with tracing.batch("jobs.accept", (one.job.traceparent for one in wanted), jobs=len(wanted)):
         return _accept(connection, wanted)
 
 
 def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
+    session = driver(connection)
+    if not session.autocommit:
+        return _accept_in_steps(connection, wanted)
+    first_at = _first_of_each_key(wanted)
+    plain = [wanted[n] for n in first_at.values() if wanted[n].ids is not None]
+    known, made = _accept_at_once(connection, plain) if plain else ({}, {})
+    jobs = _read(connection, known.values())
+    left = [one for one in wanted if one.key not in made and one.key not in known]
+    if left:
+        with session.transaction():
+            others = iter(_accept_in_steps(connection, left))
+    return [
+        _answer(one, made, known, jobs, is_first=first_at[one.key] == n)
+        if one.key in made or one.key in known
+        else next(others)
+        for n, one in enumerate(wanted)
+    ]
+
+
+def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
     first_at: dict[_Key, int] = {}
     for n, one in enumerate(wanted):
         first_at.setdefault(one.key, n)
+    return first_at
+
+
+def _accept_at_once(connection: Connection, plain: Sequence[Single]) -> tuple[_KnownKeys, _MadeJobs]:
+    """Accept those that name enrolments, as far as no brake has to look at them one by one."""
+    notify_after_commit(connection)  # before it is written: the answer to that may be lost
+    wanted = [(one.job, one.ids or ()) for one in plain]
+    known, inserted = job_sets.accept_at_once(connection, wanted, LANE_BULK, defaults())
+    made = {plain[n].key: (plain[n], _job(plain[n].job, item)) for n, item in inserted.items()}
+    return {plain[n].key: job for n, job in known.items()}, made
+
+
+def _accept_in_steps(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
+    """Accept jobs in one transaction, with all that may have to be looked at: erased persons, and the brake."""
+    first_at = _first_of_each_key(wanted)
     firsts = [wanted[n] for n in first_at.values()]
     found, limits = job_sets.look_and_lock(connection, [(one.job, one.ids) for one in firsts], defaults())
     known = {one.key: item.known for one, item in zip(firsts, found, strict=True) if item.known is not None}
@@ -88,8 +130,8 @@ def _refuse_erased(connection: Connection, new: Sequence[Single]) -> dict[_Key, 
 
 def _answer(
     one: Single,
-    made: dict[_Key, tuple[Single, Job]],
-    known: dict[_Key, tuple[int | None, bytes]],
+    made: _MadeJobs,
+    known: _KnownKeys,
     jobs: dict[int, Job],
     *,
     is_first: bool,
@@ -132,7 +174,7 @@ def _insert(
         brake_series.keep(connection, organisations, {item.id: series[place] for place, item in late.items()})
     if any(rows[n].state == JobState.QUEUED for n in inserted):
         notify_after_commit(connection)
-    return {new[n][0].key: (new[n][0], _job(rows[n], item)) for n, item in inserted.items()}
+    return {new[n][0].key: (new[n][0], _job(rows[n].job, item, rows[n].figures)) for n, item in inserted.items()}
 
 
 def _find_series(connection: Connection, rows: Sequence[NewRow], limits: dict[int, Brake]) -> list[SeriesOf]:
@@ -215,14 +257,13 @@ class _Admission:
         return limits.figures(learners=learners, before=before, population=population)
 
 
-def _job(row: NewRow, made: Inserted) -> Job:
-    """The job that was just inserted, as it would be read back."""
-    new = row.job
+def _job(new: NewJob, made: Inserted, held: dict[str, Any] | None = None) -> Job:
+    """The job that was just inserted, as it would be read back. `held`: the figures of the brake that holds it."""
     return Job(
         id=made.id,
         organisation_id=new.organisation_id,
         kind=new.kind,
-        state=JobState(row.state),
+        state=JobState(made.state),
         reason=new.reason,
         source=new.source,
         requested_by=new.requested_by,
@@ -237,6 +278,6 @@ def _job(row: NewRow, made: Inserted) -> Job:
         outcomes={},
         in_flight=new.accepted,
         open_dead_letters=0,
-        held_because="brake" if row.figures else None,
-        brake=row.figures,
+        held_because="brake" if held else None,
+        brake=held,
     )

@@ -57,7 +57,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
     """
     one = single(requester, request, chunk_size=chunk_size)
     if one is not None:
-        (answer,) = database.run(partial(accept_singles, wanted=[one]), patient=True)
+        (answer,) = database.run(partial(accept_singles, wanted=[one]), patient=True, autocommit=True)
         return logged(answer)
     new, selection = _new_request(requester, request), selection_of(request)
     work = partial(accept, new=new, selection=selection, plan_hash=request.plan_hash, chunk_size=chunk_size)

@@ -7,8 +7,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
+from worker.database import BY_INDEX
+from worker.ledger import fragments, inbox_sets
 from worker.ledger.fragments import ASKED_AT, IS_OF_ROSTER, among, plan_by_index
 from worker.models import chunks
+from worker.one_message import Step, at_once
 from worker.records import Chunk, Claim
 
 PERSON_IDS = 4
@@ -33,11 +36,11 @@ WITH first AS MATERIALIZED (
     WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 -- the ids that still fit beside it; none beside a chunk that is claimed alone
 ), room AS MATERIALIZED (
-    SELECT CASE WHEN alone THEN 0 ELSE greatest(:budget - weight, 0) END AS ids FROM first
+    SELECT CASE WHEN alone THEN 0 ELSE greatest(CAST(:budget AS integer) - weight, 0) END AS ids FROM first
 -- what comes next, as many as could fit and one more, so that a storm of single requests is decided in sets; found
 -- without a lock, so that another claim is not kept from what does not fit
 ), next AS MATERIALIZED (
-    SELECT c.id, {weight} AS weight, NOT c.alone AND c.size <= :small AS fits,
+    SELECT c.id, {weight} AS weight, NOT c.alone AND c.size <= CAST(:small AS integer) AS fits,
         row_number() OVER (ORDER BY {order}) AS place
     FROM withdrawals.chunks c WHERE {due} AND c.id <> (SELECT id FROM first)
     ORDER BY {order} LIMIT (SELECT ids + 1 FROM room)
@@ -55,15 +58,15 @@ WITH first AS MATERIALIZED (
     WHERE c.redrives = ANY(ARRAY(SELECT redrives FROM taken WHERE redrives IS NOT NULL)) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
 )
-UPDATE withdrawals.chunks SET state = 'claimed', token = :token, claims = claims + 1,
-    claimed_at = clock_timestamp(), lease_until = clock_timestamp() + :lease
+UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), claims = claims + 1,
+    claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
 RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
     EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
 _WEIGHT = f"CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE {PERSON_IDS} END"
-_CLAIM_FAIR = text(_CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
-_CLAIM_OLDEST = text(_CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
+_CLAIM_FAIR = Step("claim_fair", _CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
+_CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
 
 
 def claim(
@@ -75,38 +78,62 @@ def claim(
     """
     if not planned:
         plan_by_index(connection)
-    token = uuid4()
-    values = {"budget": budget, "small": max(budget // 4, 1), "token": token, "lease": lease}
-    statement = _CLAIM_OLDEST if oldest else _CLAIM_FAIR
-    rows = connection.execute(statement, values).all()
+    step, values = _claiming(budget, lease, oldest=oldest)
+    rows = connection.execute(step.clause, values).all()
     if not rows and wake_deferred(connection):
-        rows = connection.execute(statement, values).all()
+        rows = connection.execute(step.clause, values).all()
+    return _claimed(values["token"], rows)
+
+
+def claim_now(
+    connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False
+) -> tuple[Claim | None, bool]:
+    """As `claim`, in one round trip, which commits it; and whether events of the inbox may be due, looked up before.
+
+    On a connection where each statement commits itself.
+    """
+    first, claiming = fragments.planned(connection, BY_INDEX), _claiming(budget, lease, oldest=oldest)
+    *_, events, rows = at_once(connection, *first, (inbox_sets.DUE, {"most": 1}), claiming)
+    if not rows:
+        *_, rows = at_once(connection, *first, (WAKE, {"most": MOST_WOKEN}), claiming)
+    return _claimed(claiming[1]["token"], rows), bool(events)
+
+
+def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[Step, dict[str, Any]]:
+    values = {"budget": budget, "small": max(budget // 4, 1), "token": uuid4(), "lease": lease}
+    return _CLAIM_OLDEST if oldest else _CLAIM_FAIR, values
+
+
+def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     if not rows:
         return None
-    return Claim(
-        token,
-        sorted(row.id for row in rows),
-        more=rows[0].more,
-        is_plain=len(rows) == 1 and rows[0].is_plain,
-        job_ids=frozenset(row.job_id for row in rows),
-    )
+    ids, job_ids, plain, more = zip(*rows, strict=True)
+    is_plain = len(rows) == 1 and plain[0]
+    return Claim(token, sorted(ids), more=more[0], is_plain=is_plain, job_ids=frozenset(job_ids))
 
 
-_WAKE = text("""
+WAKE = Step(
+    "wake_deferred",
+    """
 UPDATE withdrawals.chunks SET deferred = false WHERE id = ANY(ARRAY(
     SELECT id FROM withdrawals.chunks WHERE state = 'ready' AND deferred AND run_after <= now()
-    ORDER BY run_after LIMIT :most FOR UPDATE SKIP LOCKED))
-""")
+    ORDER BY run_after LIMIT CAST(:most AS integer) FOR UPDATE SKIP LOCKED))
+RETURNING id
+""",
+)
+MOST_WOKEN = 1000
 
 
-def wake_deferred(connection: Connection, *, most: int = 1000) -> int:
+def wake_deferred(connection: Connection, *, most: int = MOST_WOKEN) -> int:
     """Make chunks due whose time for the next attempt has come; how many. Claims pass over the others unread."""
-    return connection.execute(_WAKE, {"most": most}).rowcount
+    return connection.execute(WAKE.clause, {"most": most}).rowcount
 
 
-_COUNT_DUE = text(f"""
+COUNT_DUE = f"""
 SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT :most) due
-""")
+"""
+"""How many chunks are due, counted no further than `:most`."""
+_COUNT_DUE = text(COUNT_DUE)
 
 
 def count_due(connection: Connection, *, most: int) -> int:

@@ -6,12 +6,14 @@ are text. A filter that may be left out is always built in Core: a condition is 
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, TextClause, any_, literal, literal_column, text
 
 from worker.database import BY_INDEX, BY_ORDER, PLANNER_OFF
 from worker.ids import LARGEST
 from worker.models import Ids
+from worker.one_message import Step
 from worker.rules import ACTIVE
 
 UNFINISHED = ("waiting", "ready", "claimed")
@@ -84,13 +86,13 @@ def among(column: ColumnElement[int] | ColumnElement[int | None], ids: Iterable[
     return column == any_(literal([row_id for row_id in ids if abs(row_id) <= LARGEST], Ids))
 
 
-def _turn_off(settings: Iterable[str]) -> TextClause:
-    return text("SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in settings))
+def _turn_off(settings: Iterable[str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in settings)
 
 
 _PLANNED = "withdrawals_planned"
 """In a connection's `info`: the transaction that is planned by index already."""
-_PLAN_BY_INDEX, _PLAN_BY_ORDER = _turn_off(BY_INDEX), _turn_off(BY_ORDER)
+_PLAN = {BY_INDEX: Step("plan_by_index", _turn_off(BY_INDEX)), BY_ORDER: Step("plan_by_order", _turn_off(BY_ORDER))}
 
 
 def plan_by_index(connection: Connection) -> None:
@@ -101,7 +103,7 @@ def plan_by_index(connection: Connection) -> None:
     """
     current = connection.get_nested_transaction() or connection.get_transaction()  # a savepoint may take it back
     if not is_planned_by_index(connection) and connection.info.get(_PLANNED) is not current:
-        connection.execute(_PLAN_BY_INDEX)
+        connection.execute(_PLAN[BY_INDEX].clause)
         connection.info[_PLANNED] = current
 
 
@@ -116,7 +118,13 @@ def plan_by_order(connection: Connection) -> None:
     Of two indexes with the same first column a statement that is planned while the table is small takes either.
     """
     if not connection.info.get(PLANNER_OFF, frozenset()).issuperset(BY_ORDER):
-        connection.execute(_PLAN_BY_ORDER)
+        connection.execute(_PLAN[BY_ORDER].clause)
+
+
+def planned(connection: Connection, off: tuple[str, ...]) -> list[tuple[Step, dict[str, Any]]]:
+    """What goes first in a message whose statements are planned by index (`BY_INDEX`) or by order (`BY_ORDER`)."""
+    is_planned = connection.info.get(PLANNER_OFF, frozenset()).issuperset(off)
+    return [] if is_planned else [(_PLAN[off], {})]
 
 
 def load_sql(name: str, **values: str) -> TextClause:

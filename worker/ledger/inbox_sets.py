@@ -13,7 +13,8 @@ from sqlalchemy import Connection, text
 
 from schemas.catalogue import ReceiptStatus
 from worker.ledger import dead_letters
-from worker.ledger.fragments import is_planned_by_index, plan_by_index
+from worker.ledger.fragments import plan_by_index
+from worker.one_message import Step
 
 WINDOW = 4
 """So many times the size of a set is looked at to find it: a person may have sent several events."""
@@ -43,7 +44,9 @@ class WaitingEvent:
 
 
 # The organisations are found by jumping through the index: however many events wait, each costs one look.
-_DUE = text("""
+DUE = Step(
+    "inbox_due",
+    """
 WITH RECURSIVE organisations AS (
     SELECT min(r.organisation_id) AS id FROM withdrawals.receipts r WHERE r.waiting AND NOT r.lookup
     UNION ALL
@@ -55,22 +58,16 @@ SELECT o.id FROM organisations o CROSS JOIN LATERAL (
     SELECT r.run_after FROM withdrawals.receipts r
     WHERE r.waiting AND NOT r.lookup AND r.organisation_id = o.id AND r.run_after <= now()
     ORDER BY r.run_after LIMIT 1) first
-WHERE o.id IS NOT NULL ORDER BY first.run_after LIMIT :most
-""")
+WHERE o.id IS NOT NULL ORDER BY first.run_after LIMIT CAST(:most AS integer)
+""",
+)
+"""What `list_due` asks, as part of a message."""
 
 
 def list_due(connection: Connection, *, most: int) -> list[int]:
     """Organisations with events that are due, the one that has waited longest first."""
     plan_by_index(connection)
-    return list(connection.scalars(_DUE, {"most": most}))
-
-
-def may_be_due(connection: Connection) -> bool:
-    """Whether it is worth a transaction to look for events that are due, asked without one.
-
-    Where the session does not plan by index anyway, only a transaction can look: then it is.
-    """
-    return not is_planned_by_index(connection) or bool(list_due(connection, most=1))
+    return list(connection.scalars(DUE.clause, {"most": most}))
 
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('withdrawals inbox ' || :organisation_id, 0))")

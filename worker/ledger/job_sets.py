@@ -11,9 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from schemas.catalogue import GuardedAct
 from worker.brake_limits import Brake
+from worker.database import BY_ORDER
 from worker.ledger import brake
-from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order
+from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order, planned
+from worker.one_message import Step, at_once
 from worker.records import NewJob
 
 
@@ -59,18 +62,21 @@ class Inserted:
     id: int
     created_at: datetime
     effective_at: datetime
+    state: str
 
 
 # Each by its whole key, from the one index that has the keys in their order (`plan_by_order`). Asked for by equality,
 # and planned while the table was small, a request read all jobs of its organisation until the table was next analysed.
-_BY_KEY = """(k.organisation_id, k.door, k.idempotency_key) >= (a.organisation_id, a.door, a.key)
-    AND (k.organisation_id, k.door, k.idempotency_key) <= (a.organisation_id, a.door, a.key)
+_BY_KEY = """(k.organisation_id, k.door, k.idempotency_key) >= (a.organisation_id, a.door, a.idempotency_key)
+    AND (k.organisation_id, k.door, k.idempotency_key) <= (a.organisation_id, a.door, a.idempotency_key)
     ORDER BY k.organisation_id, k.door, k.idempotency_key LIMIT 1"""
 
-_LOOK_AND_LOCK = text(f"""
+# As bytes: what the server logs of a statement that failed has no note or key in plain text (`at_once`).
+_ROWS = "CAST(convert_from(CAST(:rows AS bytea), 'UTF8') AS jsonb)"
+_LOOK = f"""
 WITH asked AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, door text, key text,
-        effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
+    SELECT * FROM jsonb_to_recordset({_ROWS}) AS a(n integer, organisation_id bigint, door text,
+        idempotency_key text, effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
 ),
 looked AS MATERIALIZED (
     SELECT a.n, a.organisation_id, coalesce(j.id, r.job_id) AS job_id,
@@ -95,9 +101,14 @@ locked AS (
     ON CONFLICT (organisation_id) DO UPDATE SET organisation_id = excluded.organisation_id
     RETURNING organisation_id, brake_floor, brake_share, brake_hours, policies
 )
+"""
+_LOOK_AND_LOCK = text(
+    _LOOK
+    + """
 SELECT looked.*, locked.organisation_id AS locked_id, brake_floor, brake_share, brake_hours, policies
 FROM looked LEFT JOIN locked USING (organisation_id) ORDER BY n
-""")
+"""
+)
 
 
 def look_and_lock(
@@ -114,7 +125,7 @@ def look_and_lock(
             "n": n,
             "organisation_id": job.organisation_id,
             "door": job.door,
-            "key": job.key,
+            "idempotency_key": job.key,
             "effective_at": _iso(job.effective_at),
             "learner_external_id": job.learner_external_id,
             "enrolment_ids": ids,
@@ -122,7 +133,7 @@ def look_and_lock(
         for n, (job, ids) in enumerate(wanted)
     ]
     candidates, limits = [], dict[int, Brake]()
-    for row in connection.execute(_LOOK_AND_LOCK, {"rows": json.dumps(rows)}):
+    for row in connection.execute(_LOOK_AND_LOCK, {"rows": _as_bytes(rows)}):
         known = None if row.request_hash is None else (row.job_id, bytes(row.request_hash))
         candidates.append(Candidate(known, row.is_due, int(row.learners)))
         if row.locked_id is not None and row.locked_id not in limits:
@@ -133,7 +144,7 @@ def look_and_lock(
 
 
 # The settings rows are locked by an earlier statement, so this one sees what was counted by whoever had them before.
-_INSERT = text("""
+_INSERT = """
 WITH
 limits AS MATERIALIZED (
     SELECT w.organisation_id, w.floor, coalesce((SELECT sum(v.jobs + v.redrives) FROM withdrawals.brake_volume v
@@ -142,14 +153,17 @@ limits AS MATERIALIZED (
             AND v.minute > now() - make_interval(hours => w.hours, mins => 1)), 0) AS volume,
         (SELECT s.population FROM withdrawals.organisation_settings s WHERE s.organisation_id = w.organisation_id
             AND s.counted_at > clock_timestamp() - interval '30 s') AS population
-    FROM jsonb_to_recordset(CAST(:limits AS jsonb)) AS w(organisation_id bigint, floor bigint, hours integer)
+    FROM {limits}
 ),
 asked AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, requested_by text,
+    SELECT a.n, a.organisation_id, requested_by, door, idempotency_key, request_hash, reason, source, note, kind,
+        learner_external_id, epoch, deactivated_external_id, effective_at, accepted, duplicates, {state} AS state,
+        {learners} AS learners, brake, lane, enrolment_ids, request_id, traceparent
+    FROM jsonb_to_recordset({rows}) AS a(n integer, organisation_id bigint, requested_by text,
         door text, idempotency_key text, request_hash text, reason text, source text, note text, kind text,
         learner_external_id text, epoch bigint, deactivated_external_id text, effective_at timestamptz,
         accepted integer, duplicates integer, state text, learners bigint, brake jsonb, lane smallint,
-        enrolment_ids bigint[], request_id text, traceparent text)
+        enrolment_ids bigint[], request_id text, traceparent text){also}
 ),
 past AS MATERIALIZED (
     SELECT organisation_id, volume, population FROM limits l WHERE l.floor <
@@ -193,9 +207,71 @@ audited AS (
     INSERT INTO withdrawals.audit (organisation_id, actor, action, job_id)
     SELECT organisation_id, requested_by, 'job.submit', id FROM inserted ORDER BY id
 )
-SELECT n, id, created_at, effective_at, NULL AS organisation_id, NULL AS volume, NULL AS population FROM inserted
-UNION ALL SELECT NULL, NULL, NULL, NULL, organisation_id, volume, population FROM past
-""")
+SELECT n, id, created_at, effective_at, state, NULL AS organisation_id, NULL AS volume, NULL AS population FROM inserted
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, organisation_id, volume, population FROM past
+"""
+_INSERT_DECIDED = text(
+    _INSERT.format(
+        rows=_ROWS,
+        limits="jsonb_to_recordset(CAST(:limits AS jsonb)) AS w(organisation_id bigint, floor bigint, hours integer)",
+        state="a.state",
+        learners="a.learners",
+        also="",
+    )
+)
+
+# What `_LOOK` has found goes from the first statement to the second by a setting of the transaction, so that nobody
+# waits for an answer between them: the first locks, and the second, whose snapshot is newer, reads what is counted.
+_FOUND = "withdrawals.new_jobs"
+_HAS_PARTS = " OR ".join(
+    f'policies @> \'[{{"act": "{act}"}}]\'' for act in (GuardedAct.WITHDRAW, GuardedAct.WITHDRAW_SERIES)
+)
+_LOOK_AT_ONCE = Step(
+    "jobs_look",
+    _LOOK
+    + f""",
+found AS (
+    SELECT set_config('{_FOUND}', coalesce(jsonb_agg(jsonb_build_object('n', n, 'organisation_id', organisation_id,
+        'is_due', is_due, 'learners', learners, 'floor', l.floor, 'hours', l.hours))
+        FILTER (WHERE request_hash IS NULL), '[]')::text, true)
+    FROM looked LEFT JOIN (
+        -- a limit for a source or a Series is looked at job by job, as if all of them were past the floor
+        SELECT organisation_id, coalesce(brake_hours, CAST(:hours AS integer)) AS hours,
+            CASE WHEN {_HAS_PARTS} THEN -1 ELSE coalesce(brake_floor, CAST(:floor AS bigint)) END AS floor
+        FROM locked) l USING (organisation_id)
+)
+SELECT looked.n, looked.job_id, looked.request_hash FROM found LEFT JOIN looked ON looked.request_hash IS NOT NULL
+""",
+)
+_NEW = f"""jsonb_to_recordset(CAST(current_setting('{_FOUND}') AS jsonb))
+        AS w(n integer, organisation_id bigint, is_due boolean, learners bigint, floor bigint, hours integer)"""
+_INSERT_AT_ONCE = Step(
+    "jobs_insert",
+    _INSERT.format(
+        rows=_ROWS,
+        limits=f"(SELECT DISTINCT organisation_id, floor, hours FROM {_NEW} WHERE floor IS NOT NULL) w",
+        state="CASE WHEN w.is_due THEN 'queued' ELSE 'scheduled' END",
+        learners="w.learners",
+        also=f" JOIN {_NEW} USING (n)",
+    ),
+)
+
+
+def accept_at_once(
+    connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int]]], lane: int, defaults: Brake
+) -> tuple[dict[int, tuple[int | None, bytes]], dict[int, Inserted]]:
+    """Look, lock and insert in one round trip; by the place of a request: the job of a key that is known, with the hash
+    of its request, and the jobs that were inserted.
+
+    Left out are those of organisations that are past the brake's floor or have limits for sources or Series, and those
+    whose key was taken meanwhile.
+    """
+    rows = _as_bytes([_as_json(n, job, lane, ids) for n, (job, ids) in enumerate(wanted)])
+    values = {"rows": rows, "floor": defaults.floor, "hours": defaults.hours}
+    steps = (_LOOK_AT_ONCE, values), (_INSERT_AT_ONCE, {"rows": rows})
+    *_, looked, inserted = at_once(connection, *planned(connection, BY_ORDER), *steps)
+    known = {n: (job_id, bytes(request_hash)) for n, job_id, request_hash in looked if n is not None}
+    return known, {row[0]: Inserted(*row[1:5]) for row in inserted if row[0] is not None}
 
 
 def insert_jobs(
@@ -210,7 +286,13 @@ def insert_jobs(
     result.
     """
     given = {
-        "rows": json.dumps([{"n": n, **_as_json(row)} for n, row in enumerate(rows)]),
+        "rows": _as_bytes(
+            [
+                _as_json(n, row.job, row.lane, row.enrolment_ids)
+                | {"state": row.state, "learners": row.learners, "brake": row.figures}
+                for n, row in enumerate(rows)
+            ]
+        ),
         "limits": json.dumps(
             [
                 # limits for parts are looked at job by job, as if all of them were past the floor
@@ -220,17 +302,17 @@ def insert_jobs(
         ),
     }
     inserted, past = dict[int, Inserted](), dict[int, Volume]()
-    for row in connection.execute(_INSERT, given):
+    for row in connection.execute(_INSERT_DECIDED, given):
         if row.n is not None:
-            inserted[row.n] = Inserted(row.id, row.created_at, row.effective_at)
+            inserted[row.n] = Inserted(row.id, row.created_at, row.effective_at, row.state)
         else:
             past[row.organisation_id] = Volume(int(row.volume), row.population)
     return inserted, past
 
 
-def _as_json(row: NewRow) -> dict[str, Any]:
-    job = row.job
+def _as_json(n: int, job: NewJob, lane: int, enrolment_ids: Sequence[int] | None) -> dict[str, Any]:
     return {
+        "n": n,
         "organisation_id": job.organisation_id,
         "requested_by": job.requested_by,
         "door": job.door,
@@ -246,14 +328,15 @@ def _as_json(row: NewRow) -> dict[str, Any]:
         "effective_at": _iso(job.effective_at),
         "accepted": job.accepted,
         "duplicates": job.duplicates,
-        "state": row.state,
-        "learners": row.learners,
-        "brake": row.figures,
-        "lane": row.lane,
-        "enrolment_ids": row.enrolment_ids,
+        "lane": lane,
+        "enrolment_ids": enrolment_ids,
         "request_id": job.request_id,
         "traceparent": job.traceparent,
     }
+
+
+def _as_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return json.dumps(rows).encode()
 
 
 def _iso(when: Any) -> str | None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from schemas.catalogue import ReceiptStatus
 from worker.ledger.inbox_sets import WaitingEvent
+from worker.one_message import Step
 from worker.records import StoredEvent
 
 
@@ -45,12 +46,12 @@ _DUE = """SELECT d.id FROM withdrawals.receipts d WHERE d.lookup AND d.run_after
         AND o.external_id = d.external_id AND o.door = d.door AND o.id <> d.id
         AND (o.id < d.id OR o.looked_up_at IS NOT NULL))
     ORDER BY d.run_after, d.id LIMIT 1"""
-_ANY_DUE = text(f"SELECT EXISTS ({_DUE})")
+ANY_DUE = Step("lookup_due", f"SELECT EXISTS ({_DUE})")
 
 
 def any_due(connection: Connection) -> bool:
     """Whether a look-up can be made now."""
-    return bool(connection.scalar(_ANY_DUE))
+    return bool(connection.scalar(ANY_DUE.clause))
 
 
 _CLAIM = text(f"""

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from worker.models import notification_messages, notification_targets
+from worker.one_message import Step
 
 _M = notification_messages.c
 
@@ -93,12 +94,12 @@ def find_message(connection: Connection, organisation_id: int, message_id: int) 
 
 _SENDABLE = """m.state IN ('due', 'sending') AND m.run_after <= clock_timestamp()
     AND (m.state = 'due' OR m.lease_until < clock_timestamp())"""
-_ANY_SENDABLE = text(f"SELECT EXISTS (SELECT FROM withdrawals.notification_messages m WHERE {_SENDABLE})")
+ANY_DUE = Step("message_due", f"SELECT EXISTS (SELECT FROM withdrawals.notification_messages m WHERE {_SENDABLE})")
 
 
 def any_due(connection: Connection) -> bool:
     """Whether there is a message to send now."""
-    return bool(connection.scalar(_ANY_SENDABLE))
+    return bool(connection.scalar(ANY_DUE.clause))
 
 
 # `taken` locks one message and skips those that another worker holds.

@@ -17,9 +17,10 @@ _RECORD = insert(processes).on_conflict_do_update(index_elements=["id"], set_={"
 _REMOVE = delete(processes).where(
     or_(processes.c.id == bindparam("process_id"), processes.c.seen_at < func.now() - timedelta(days=1))
 )
-_WORKER_THREADS = select(func.coalesce(func.sum(processes.c.threads), 0)).where(
-    processes.c.kind == "worker", processes.c.seen_at > func.now() - _ALIVE
-)
+THREADS = f"""SELECT coalesce(sum(threads), 0) FROM withdrawals.processes
+    WHERE kind = 'worker' AND seen_at > now() - interval '{_ALIVE.total_seconds()} s'"""
+"""Threads of all workers that are alive."""
+_WORKER_THREADS = text(THREADS)
 
 
 def record_alive(connection: Connection, process_id: UUID, kind: str, threads: int) -> None:

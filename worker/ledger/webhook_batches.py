@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal_column, text, up
 
 from worker.ledger.feed import Place
 from worker.models import endpoints
+from worker.one_message import Step
 
 _NO_REST: ColumnElement[Any] = literal_column("CAST('-infinity' AS timestamptz)")
 
@@ -39,12 +40,12 @@ FROM withdrawals.endpoints e WHERE e.follows AND e.disabled_at IS NULL AND e.pau
     AND EXISTS (SELECT FROM withdrawals.feed f
         WHERE f.organisation_id = e.organisation_id AND f.position > e.feed_position)
 """
-_ANY_SENDABLE = text(f"SELECT EXISTS (SELECT {_SENDABLE})")
+ANY_DUE = Step("batch_due", f"SELECT EXISTS (SELECT {_SENDABLE})")
 
 
 def any_due(connection: Connection) -> bool:
     """Whether there is a batch to send now."""
-    return bool(connection.scalar(_ANY_SENDABLE))
+    return bool(connection.scalar(ANY_DUE.clause))
 
 
 _CLAIM = text(f"""

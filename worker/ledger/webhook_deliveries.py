@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from worker.models import deliveries, endpoints
+from worker.one_message import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,12 @@ SELECT d.id FROM withdrawals.endpoints e CROSS JOIN LATERAL (
     ORDER BY d.attempts, d.id LIMIT {each}) d
 WHERE e.disabled_at IS NULL AND e.paused_at IS NULL AND e.rest_until <= clock_timestamp()
 """
-_ANY_SENDABLE = text(f"SELECT EXISTS ({_SENDABLE.format(each=1)})")
+ANY_DUE = Step("delivery_due", f"SELECT EXISTS ({_SENDABLE.format(each=1)})")
 
 
 def any_due(connection: Connection) -> bool:
     """Whether there is a delivery to send now."""
-    return bool(connection.scalar(_ANY_SENDABLE))
+    return bool(connection.scalar(ANY_DUE.clause))
 
 
 # `taken` locks one delivery and skips those that another worker holds. The update claims it with a token, counts the

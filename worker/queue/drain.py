@@ -62,14 +62,18 @@ class Drain:
         A set of events and a claim take turns, so that the first withdrawals of a storm do not wait for its end.
         What comes meanwhile is notified, and the relay wakes a worker for it, a few times a second in a storm.
         """
-        done, claim, next_look, more_events, more = 0, None, 0.0, True, True
+        if self._stopping.is_set():
+            return 0
+        claim, more_events = self._claim_and_look()
+        done, next_look, more = 0, clock() + INBOX_EVERY, more_events
         while claim is not None or (more and not self._stopping.is_set()):
             looks = (more_events or clock() >= next_look) and not self._stopping.is_set()
             if looks:
                 more_events = self._inbox.step()
                 next_look = clock() + INBOX_EVERY
             go_on = looks and claim is not None  # what the events ask for was not there when the claim was taken
-            claim = claim or self._claim()
+            if claim is None:  # events that came meanwhile gather: the relay wakes a worker for them
+                claim = self._claim()
             more = more_events
             if claim is not None:
                 more = more or claim.more
@@ -90,12 +94,17 @@ class Drain:
                 log.warning("interrupt.failed", error_class=type(error).__name__)
 
     def _claim(self) -> Claim | None:
-        return self._database.run(self._claim_next)
+        return self._claim_and_look()[0]
 
-    def _claim_next(self, connection: Connection, *, planned: bool = False) -> Claim | None:
+    def _claim_and_look(self) -> tuple[Claim | None, bool]:
+        """The next claim, and whether events may be due."""
+        return self._database.run(lambda connection: claims.claim_now(connection, **self._next()), autocommit=True)
+
+    def _next(self) -> dict[str, Any]:
+        """What the next claim takes."""
         oldest = next(self._claims) % OLDEST_EVERY == 0
         lease = timedelta(seconds=self._settings.lease_seconds)
-        return claims.claim(connection, budget=self._settings.chunk_size, lease=lease, oldest=oldest, planned=planned)
+        return {"budget": self._settings.chunk_size, "lease": lease, "oldest": oldest}
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         """Decide a claim and finish its jobs. `go_on`: take the next one with it, and return that.
@@ -140,7 +149,7 @@ class Drain:
             applied = apply(connection, claim)
             if not go_on or self._stopping.is_set():
                 return applied, None
-            return applied, self._claim_next(connection, planned=claim.is_plain)
+            return applied, claims.claim(connection, **self._next(), planned=claim.is_plain)
 
     @contextmanager
     def _within_reach(self, connection: Connection) -> Iterator[None]:

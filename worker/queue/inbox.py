@@ -65,8 +65,6 @@ class InboxDrain:
         """Apply one set of events that are due; whether it left others that are due too."""
         in_hand = _InHand()
         try:
-            if not self._database.run(inbox_sets.may_be_due, autocommit=True):
-                return False
             taken = self._database.run(lambda connection: self._apply(connection, in_hand))
         except Exception as error:
             return self._recover(in_hand, error)

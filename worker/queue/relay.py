@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import sqlalchemy.exc
@@ -20,17 +21,7 @@ from worker.database import CHANNEL, Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
 from worker.jobs.admission import admit
-from worker.ledger import (
-    claims,
-    feed,
-    inbox_sets,
-    jobs,
-    lookups,
-    notification_messages,
-    processes,
-    webhook_batches,
-    webhook_deliveries,
-)
+from worker.ledger import due_work, feed, jobs
 from worker.notifications.scan import NoticeScan
 from worker.people import events
 from worker.people.due import DueDeactivations
@@ -86,6 +77,7 @@ class Relay:
         self._due = DueDeactivations()
         self._next_seldom = 0.0
         self._published_at = 0.0
+        self._woke_in_round = False
         self._places: dict[int, int] = {}
         self._sealer = Sealer(database)
         self._keeper = Keeper(database)
@@ -173,7 +165,9 @@ class Relay:
         if leads:
             seldom = time.monotonic() >= self._next_seldom
             self._next_seldom = time.monotonic() + _SELDOM_EVERY if seldom else self._next_seldom
-            self.sweep(go_on=lambda: self._leadership.leads, seldom=seldom)
+            self._woke_in_round = False
+            between = partial(self._wake_in_round, session)
+            self.sweep(go_on=lambda: self._leadership.leads, between=between, seldom=seldom)
         patience = self._settings.sweep_seconds
         return time.monotonic() + (patience if leads else min(patience, EVERY))
 
@@ -190,6 +184,12 @@ class Relay:
         if not self._broker_failed:
             self._try("publish", lambda: self._top_up(1))
 
+    def _wake_in_round(self, session: Session) -> None:
+        """Between two steps, wake a worker for what was notified. Once a round: at its end what is due is counted."""
+        if not self._woke_in_round and self._leadership.leads and list(session.notifies(timeout=0)):
+            self._woke_in_round = True
+            self._wake_one()
+
     def _publish(self) -> None:
         """Publish, unless the broker has failed in this round: one that hangs would hold up every step."""
         self._published_at = time.monotonic()
@@ -201,22 +201,13 @@ class Relay:
 
         Due are chunks, and the inboxes of organisations: each of these keeps one worker busy.
         """
-        with self._database.begin() as connection:
-            threads = processes.worker_threads(connection)
-            due = min(
-                claims.count_due(connection, most=threads) + len(inbox_sets.list_due(connection, most=threads)), threads
-            )
-            requests_due = (
-                webhook_deliveries.any_due(connection)
-                or webhook_batches.any_due(connection)
-                or lookups.any_due(connection)
-            )
-            messages_due = notification_messages.any_due(connection)
-        if requests_due:
+        with self._database.begin(autocommit=True) as connection:
+            due = due_work.find(connection)
+        if due.requests:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
-        if messages_due:
+        if due.messages:
             self._top_up(1, queue=NOTIFICATIONS_QUEUE, actor=NOTIFICATIONS_ACTOR)
-        return self._top_up(due) if due else 0
+        return self._top_up(due.drains) if due.drains else 0
 
     def _top_up(self, wanted: int, *, queue: str = QUEUE, actor: str = ACTOR) -> int:
         try:
@@ -227,10 +218,17 @@ class Relay:
         metrics.HINTS.labels(queue).inc(added)
         return added
 
-    def sweep(self, *, go_on: Callable[[], bool] = lambda: True, seldom: bool = True) -> None:
+    def sweep(
+        self,
+        *,
+        go_on: Callable[[], bool] = lambda: True,
+        between: Callable[[], None] = lambda: None,
+        seldom: bool = True,
+    ) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left; then publish.
 
         `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
+        `between`: called after each step.
         `seldom`: with the steps for which nobody waits.
         """
         self._broker_failed = False
@@ -263,6 +261,7 @@ class Relay:
             if not go_on():
                 return
             self._try(name, step)
+            between()
             if time.monotonic() - self._published_at > _LONGEST:  # a long step keeps nobody waiting
                 self._publish()
         if go_on():

@@ -122,7 +122,7 @@ def make_app(connections: Pools | Database, broker: Hints, settings: Settings) -
     app.add_middleware(TokenFirst, paths=("/v1/", f"{SCIM_PREFIX}/"))
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    singles = GroupCommit(pools.door, accept_singles, name="singles")
+    singles = GroupCommit(pools.door, accept_singles, name="singles", autocommit=True)
     inbox = Inbox(pools.door)
     for commits in (singles, inbox):
         pools.door.before_close(commits.close)

@@ -1,0 +1,45 @@
+"""What is due, for whoever wakes workers: all of it asked in one round trip, because it is asked every second."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from worker.database import BY_INDEX
+from worker.ledger import claims, inbox_sets, lookups, notification_messages, webhook_batches, webhook_deliveries
+from worker.ledger.fragments import planned
+from worker.ledger.processes import THREADS
+from worker.one_message import Step, at_once
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """What is due now."""
+
+    drains: int
+    """Chunks, and inboxes of organisations, each of which keeps one thread busy; no more than there are threads."""
+    requests: bool
+    """Whether webhooks or look-ups in HR systems are due."""
+    messages: bool
+    """Whether notifications are due."""
+
+
+_MOST = f"(SELECT greatest(({THREADS}), 1))"  # at least one: a hint waits for the first worker to start
+_CHUNKS = Step("chunks_due", f"SELECT {_MOST}, ({claims.COUNT_DUE.replace(':most', _MOST)})")
+_INBOXES = Step("inboxes_due", inbox_sets.DUE.text.replace("CAST(:most AS integer)", _MOST))
+_REQUESTS = (webhook_deliveries.ANY_DUE, webhook_batches.ANY_DUE, lookups.ANY_DUE)
+
+
+def find(connection: Connection) -> DueWork:
+    """What is due, on a connection where each statement commits itself. Wakes the chunks whose time has come."""
+    (*_, chunks, inboxes, deliveries, batches, looked_up, messages) = at_once(
+        connection,
+        *planned(connection, BY_INDEX),
+        (claims.WAKE, {"most": claims.MOST_WOKEN}),
+        *((step, {}) for step in (_CHUNKS, _INBOXES, *_REQUESTS, notification_messages.ANY_DUE)),
+    )
+    ((threads, waiting),) = chunks
+    return DueWork(
+        min(waiting + len(inboxes), threads),
+        any(is_due for ((is_due,),) in (deliveries, batches, looked_up)),
+        bool(messages[0][0]),
+    )
