@@ -89,8 +89,10 @@ def start_relay(db: Database, environment: Settings) -> Iterator[MakeRelay]:
 
 
 def _leaders(world: World) -> int:
-    return int(world.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND database = "
-                         "(SELECT oid FROM pg_database WHERE datname = current_database())"))  # fmt: skip
+    """Sessions that hold the leader's lock; steps of a round take other advisory locks for a moment."""
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND objid = :key"
+    here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    return int(world.one(f"{held} AND {here}", key=leadership.LEADER_LOCK))
 
 
 def _hints(broker: HintBroker) -> int:

@@ -45,8 +45,10 @@ OPEN_PAGES = {
     "GET /console/link",
     "POST /console/link",
     "GET /console/signed-out",
+    "POST /console/language",
 }
-"""Pages and forms that lead to a session, or tell that one has ended; tests/sign_on attacks them."""
+"""Pages and forms that lead to a session, or tell that one has ended; tests/sign_on attacks them. A language is chosen
+before there is one, and kept by the browser."""
 API, PAGES = roles.api_calls(), roles.console_calls()
 PROTECTED = [call for call in API if not call.is_open]
 ABOUT_RECORDS = [call for call in PROTECTED if "_id}" in call.path]

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 Session = psycopg.Connection[tuple[object, ...]]
 
-_LEADER_LOCK = 7_270_002
+LEADER_LOCK = 7_270_002
 _SHORTEST_STALL = 60.0
 """Seconds without progress after which the leader counts as hung; more where a statement may take longer."""
 
@@ -136,12 +136,12 @@ class Leadership:
         """
         _require_writable(session)
         if not self._locked:
-            row = session.execute("SELECT pg_try_advisory_lock(%s)", [_LEADER_LOCK]).fetchone()
+            row = session.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
             self._locked = bool(row and row[0])
         with self._database.begin() as connection:
             took = leader.take(connection, self._id, locked=self._locked)
         if not took and self._locked:  # whoever leads without the lock may have it
-            session.execute("SELECT pg_advisory_unlock(%s)", [_LEADER_LOCK])
+            session.execute("SELECT pg_advisory_unlock(%s)", [LEADER_LOCK])
             self._locked = False
         if took and not self._leads:
             log.info("relay.leads", locked=self._locked)
