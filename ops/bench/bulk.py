@@ -25,6 +25,8 @@ class Amount:
     enrolments: int = 400_000
     peers: int = 6_000
     """Enrolments for each of the other queues: their rate does not depend on how many there are."""
+    feed: int = 100_000
+    """Enrolments of the job that is measured with and without the feed of events."""
     small: int = 100_000
     large: int = 1_000_000
     """Enrolments of the job beside the small one; 0 leaves both out."""
@@ -36,7 +38,7 @@ class Amount:
 
 Ask = Callable[[World], None]
 """Asks the service to withdraw every enrolment of a world."""
-QUICK = Amount(enrolments=20_000, peers=300, small=0, large=0, rounds=1, ways=("filter", "file"))
+QUICK = Amount(enrolments=20_000, peers=300, feed=20_000, small=0, large=0, rounds=1, ways=("filter", "file"))
 _SLOWEST = 5_000
 """Enrolments a second, below which a bulk job counts as stuck."""
 _LIMIT = """
@@ -72,6 +74,8 @@ def run(site: Site, results: Results, amount: Amount) -> None:
             if name in rates and "filter" in rates:
                 results.add(f"bulk.{name}", rates["filter"], rates[name])
     site.forget(size)
+    with results.attempt("bulk.feed"):
+        _feed(site, results, Size(bulk=amount.feed), amount.rounds)
     if amount.large:
         with results.attempt("growth.large", "memory.web", "memory.worker", "memory.relay"):
             _growth(site, results, amount.small, amount.large, "growth.large", min(amount.rounds, 2))
@@ -120,6 +124,29 @@ def measure(world: World, ask: Ask) -> float:
     within = max(PATIENCE, world.size.bulk / _SLOWEST)
     until(lambda: world.count(unfinished) == 0, what="every job has finished", every=0.02, within=within)
     return _rate(world, time.monotonic() - began)
+
+
+def _feed(site: Site, results: Results, size: Size, rounds: int) -> None:
+    """The rate beside that of the same job without the trigger that writes the feed (decision record 0043)."""
+    rates: dict[bool, float] = {}
+
+    def measured(with_feed: bool) -> None:
+        with site.fresh(size) as world:
+            if not with_feed:
+                stop_feed(world)
+            with world.processes("worker", "relay"):
+                rates[with_feed] = measure(world, by_filter)
+
+    for number in range(rounds):
+        alternate(number, partial(measured, True), partial(measured, False))
+        results.add("bulk.feed", rates[True], rates[False])
+    site.forget(size)
+
+
+def stop_feed(world: World) -> None:
+    """Let decisions write nothing into the feed of events."""
+    with world.owner.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE withdrawals.outcomes DISABLE TRIGGER into_feed")
 
 
 def _limit(site: Site, size: Size) -> float:

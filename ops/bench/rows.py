@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
         Row("bulk.filter", "bulk job by filter", "/s", _SQL, 0.8),
         Row("bulk.file", "bulk job by file", "/s", _SQL, 0.7),
         Row("bulk.ids", "bulk jobs by ids, 100,000 in each", "/s", _SQL),
+        Row("bulk.feed", "bulk job by filter, with the feed of events", "/s", "without the feed", 0.95),
         Row("bulk.dramatiq", "bulk job by filter", "/s", "plain Dramatiq", 40),
         Row("bulk.celery", "bulk job by filter", "/s", "Celery", 100),
         Row("bulk.procrastinate", "bulk job by filter", "/s", "Procrastinate", 200),

@@ -44,7 +44,7 @@ class Office:
             )
             approvals.set_rules(connection, self.world.organisation_id, wanted)
 
-    def set_policies(self, who: Actor, note: str | None = None, *, rules: list[dict[str, Any]]) -> Policies:
+    def set_policies(self, who: Actor, note: str = "agreed", *, rules: list[dict[str, Any]]) -> Policies:
         wanted = PolicyRequest.model_validate({"rules": rules, "note": note})
         return policies.replace(self.db, **self.organisation, wanted=wanted, who=who)
 
@@ -77,7 +77,7 @@ class Office:
         brake.set_limits(self.db, **self.organisation, wanted=setting, actor="test:x")
         return self.world.submit(self.db, self.world.enrolments(count))
 
-    def release(self, job: Job, who: Actor = ADA, note: str | None = None) -> Job:
+    def release(self, job: Job, who: Actor = ADA, note: str = "agreed") -> Job:
         return control.release(
             self.db, **self.organisation, job_id=job.id, actor=who.name, made_by=who.made_by, note=note
         )
@@ -122,7 +122,7 @@ class Office:
 
     def perform(self, act: str, made: Any) -> Any:
         """Do it as Ada, or ask for it; the answer of a release by filter."""
-        ada: dict[str, Any] = {"actor": ADA.name, "made_by": ADA.made_by}
+        ada: dict[str, Any] = {"actor": ADA.name, "made_by": ADA.made_by, "note": "agreed"}
         match act:
             case "release":
                 self.release(made[0])
@@ -135,7 +135,7 @@ class Office:
                 role = "approver" if act == "token" else act
                 tokens.create(self.db, **self.organisation, name=made, role=role, **ada)
             case "run":
-                how: dict[str, Any] = {"wanted": LetterFilter(), "door": "api", "note": "agreed", **ada}
+                how: dict[str, Any] = {"wanted": LetterFilter(), "door": "api", **ada}
                 runs.start(self.db, **self.organisation, act="override", **how)
             case _:
                 self.resolve(made, remedy=act)

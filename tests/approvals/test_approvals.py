@@ -301,7 +301,8 @@ def test_limits_whose_proposer_may_propose_no_more_are_not_approved(office: Offi
     """An approver's role is not enough: they could not propose them."""
 
     def propose(who: Actor, floor: int) -> int:
-        return limits.propose(office.db, **office.organisation, wanted=LimitRequest(floor=floor), who=who).id
+        wanted = LimitRequest(floor=floor, note="why")
+        return limits.propose(office.db, **office.organisation, wanted=wanted, who=who).id
 
     approve = partial(limits.approve, office.db, **office.organisation, who=EVE)
     proposal = propose(ADA, 7)

@@ -57,6 +57,19 @@ def test_bulk_jobs_of_the_bench_withdraw_all_of_it_in_each_way(site: Site) -> No
             assert books(world) == [("withdrawn", "not_required", COUNT)]
 
 
+def test_without_the_feed_a_bulk_job_withdraws_all_the_same(site: Site) -> None:
+    with site.fresh(SIZE) as world, world.processes("worker", "relay"):
+        for entries in (1, 0):
+            with world.owner.begin() as connection:
+                connection.exec_driver_sql("UPDATE lms.enrolments SET status = 'in_progress', withdrawal_reason = NULL")
+                connection.exec_driver_sql("TRUNCATE withdrawals.feed CASCADE")
+            if not entries:
+                bulk.stop_feed(world)
+            assert bulk.measure(world, bulk.by_filter if entries else bulk.by_ids) > 0
+            assert world.count("SELECT count(*) FROM withdrawals.feed") == entries
+            assert books(world) == [("withdrawn", "not_required", COUNT)]
+
+
 def test_set_sql_by_hand_withdraws_all_of_it(site: Site) -> None:
     with site.fresh(SIZE) as world:
         assert bulk.measure_limit(world) > 0

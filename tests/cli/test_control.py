@@ -52,7 +52,7 @@ def test_a_job_is_paused_resumed_and_moved(world: World, db: Database, environme
 
 def two_people_set(*limits: str) -> None:
     """Ada proposes limits, and Bea approves them."""
-    proposal = done("brake", "propose", *limits, "--as", "ada")
+    proposal = done("brake", "propose", *limits, "--note", "why", "--as", "ada")
     assert done("brake", "approve", proposal["id"], "--as", "bea")["state"] == "approved"
 
 
@@ -64,7 +64,7 @@ def test_limits_are_proposed_and_decided_on_by_two_people(world: World) -> None:
     assert (own.code, "not a second person" in own.err) == (1, True)
     assert "--note" in refused("brake", "reject", first["id"], "--as", "bea")
     assert done("brake", "reject", first["id"], "--note", "no", "--as", "bea")["state"] == "rejected"
-    second = done("brake", "propose", "--hours", "48", "--as", "ada")
+    second = done("brake", "propose", "--hours", "48", "--note", "why", "--as", "ada")
     assert done("brake", "withdraw", second["id"], "--as", "ada")["state"] == "withdrawn"
     assert done("brake", "show")["own"] == []
     listed = done("brake", "proposals")["items"]

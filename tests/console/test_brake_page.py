@@ -56,7 +56,7 @@ def test_limits_are_proposed_and_approved_on_a_page(
 def test_a_proposal_is_rejected_or_taken_back_on_the_page(client: TestClient, token: MakeToken, world: World) -> None:
     secrets = {"ada": token("owner", name="ada"), "bea": token("owner", name="bea")}
     for who, act, form, said in (("bea", "reject", {"note": "too many"}, "Rejected"), ("ada", "withdraw", {}, "Taken")):
-        Person(client, secrets["ada"]).post(PAGE, floor="5")
+        Person(client, secrets["ada"]).post(PAGE, floor="5", note="why")
         proposal_id = world.one("SELECT max(id) FROM withdrawals.limit_proposals")
         person = Person(client, secrets[who])
         person.post(f"{PAGE}/proposals/{proposal_id}/{act}", **form)

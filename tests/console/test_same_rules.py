@@ -8,9 +8,12 @@ from starlette.testclient import TestClient
 
 from schemas import catalogue
 from schemas.notifications import NOTICE_KINDS
+from tests.approvals.office import Office
 from tests.support.commandline import withdrawals
 from tests.support.console import MakeToken, Person
 from tests.world import World
+from worker.config import Settings
+from worker.database import Database
 
 LONG = "x" * 2001
 DOORS: list[tuple[dict[str, Any], tuple[object, ...], tuple[str, dict[str, Any]] | None]] = [
@@ -84,6 +87,41 @@ def test_every_door_refuses_the_same_with_the_same_words(
             assert (ran.code, said in ran.err) == (2, True), (said, ran)
             if form is not None:
                 assert said in unescape(person.post(form[0], 422, **form[1]).text), said
+
+
+def test_nobody_is_asked_for_an_approval_without_a_reason(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    """Every door refuses it before anything is written. What one person may do alone needs no reason."""
+    office = Office(db, world, environment)
+    job, later = office.held_job(), office.held_job()
+    office.rules(release=0, token=0)
+    secret = token("owner", name="bea")
+    person, headers = Person(client, secret), {"Authorization": f"Bearer {secret}"}
+    boss, rules = {"name": "boss", "role": "owner"}, [{"act": "lift", "alone_up_to": 0}]
+    release, blank = f"jobs/{job.id}/release", {"note": " "}
+    held = {"held_because": "brake"}
+    doors: list[tuple[str, str, dict[str, Any], tuple[object, ...], tuple[str, dict[str, Any]] | None]] = [
+        ("POST", f"/v1/{release}", blank, ("jobs", "release", job.id, "--note", " "), (release, blank)),
+        ("POST", "/v1/jobs/release", {"filter": held}, ("jobs", "release", "--filter", "held_because=brake"), None),
+        ("POST", "/v1/tokens", boss, ("tokens", "create", "--name=boss", "--role=owner"), ("settings/tokens", boss)),
+        ("PUT", "/v1/policies", {"rules": rules}, ("policies", "set", "--rule", "lift=0"), None),
+        ("PUT", "/v1/brake", {"floor": 7}, ("brake", "set", "--floor", 7), ("brake", {"floor": "7"})),
+    ]
+    said = "this needs a second person. Say why, for whoever decides on it."
+    written = "SELECT count(*) FROM withdrawals.audit"
+    before = world.one(written)
+    for method, url, body, words, form in doors:
+        answer = client.request(method, url, headers=headers, json=body)
+        assert (answer.status_code, f"note: {said}" in answer.text) == (422, True), answer.text
+        ran = withdrawals(*words, "--as", "eve")
+        assert (ran.code, f"note: {said}" in ran.err) == (2, True), (words, ran)
+        if form is not None:
+            assert said in person.post(f"/console/{form[0]}", 422, **form[1]).text, form
+    assert world.one(written) == before
+    assert world.one("SELECT count(*) FROM withdrawals.approvals") == 0
+    office.rules(release=3)
+    assert client.post(f"/v1/jobs/{later.id}/release", headers=headers).status_code == 200
 
 
 def test_every_door_names_the_codes_of_the_catalogue(client: TestClient, token: MakeToken, world: World) -> None:

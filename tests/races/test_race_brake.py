@@ -202,10 +202,8 @@ def test_a_move_against_a_cancel_leaves_one_of_the_legal_ends(db: Database, worl
 
 
 def _proposal(db: Database, world: World, floor: int) -> int:
-    made = limits.propose(
-        db, organisation_id=world.organisation_id, wanted=LimitRequest(floor=floor, share=0.0), who=Actor("ada")
-    )
-    return made.id
+    wanted = LimitRequest(floor=floor, share=0.0, note="why")
+    return limits.propose(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("ada")).id
 
 
 def _decide(act: str, db: Database, world: World, proposal_id: int, name: str) -> LimitProposal:

@@ -87,7 +87,7 @@ def test_a_page_offers_nothing_that_is_refused_as_the_same_person(
     token = done("tokens", "create", "--name", "hers", "--role", "owner", "--member", member)["token"]
     hers = {"Authorization": f"Bearer {token}"}
     job = held_job(db, world, actor="token:hers").id
-    assert ada.put("/v1/brake", headers=hers, json={"floor": 7}).status_code == 202
+    assert ada.put("/v1/brake", headers=hers, json={"floor": 7, "note": "why"}).status_code == 202
     learner = world.one("SELECT external_id FROM lms.learners ORDER BY id LIMIT 1")
     made = {"learner_external_id": learner, "kind": "legal_hold", "reason": "case 7"}
     assert ada.post("/v1/protections", headers=hers, json=made).status_code == 201

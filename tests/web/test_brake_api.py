@@ -16,7 +16,7 @@ from worker.errors import ConflictError, OwnProposalError
 from worker.jobs import brake, limits
 
 Bearer = Callable[..., dict[str, str]]
-LIMITS = {"floor": 7, "share": 0.5}
+LIMITS = {"floor": 7, "share": 0.5, "note": "a merger"}
 
 
 def propose(client: TestClient, owner: dict[str, str], **wanted: Any) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_one_proposal_waits_at_a_time_and_the_same_one_is_not_made_twice(client:
     owner, other = bearer("owner"), bearer("owner")
     proposal = propose(client, owner)
     assert propose(client, owner) == proposal
-    for who, wanted in ((other, LIMITS), (owner, {"floor": 8})):
+    for who, wanted in ((other, LIMITS), (owner, {"floor": 8, "note": "why"})):
         answer = client.put("/v1/brake", headers=who, json=wanted)
         assert answer.status_code == 409
         assert str(proposal["id"]) in answer.json()["detail"]
@@ -162,7 +162,7 @@ def test_a_job_that_is_held_stays_held_under_new_limits(
 
 def test_an_error_leaves_limits_and_proposal_as_they_were(db: Database, world: World) -> None:
     org = world.organisation_id
-    proposal = limits.propose(db, organisation_id=org, wanted=LimitRequest(floor=3), who=Actor("ada"))
+    proposal = limits.propose(db, organisation_id=org, wanted=LimitRequest(floor=3, note="why"), who=Actor("ada"))
     with pytest.raises(OwnProposalError):
         limits.approve(db, organisation_id=org, proposal_id=proposal.id, who=Actor("ada"))
     limits.reject(db, organisation_id=org, proposal_id=proposal.id, who=Actor("bea"), note="no")

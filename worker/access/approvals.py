@@ -18,7 +18,7 @@ from schemas.approvals import Approval, Rule
 from schemas.catalogue import GuardedAct, Role
 from worker.access.persons import Actor, member_actor, member_id
 from worker.config import settings
-from worker.errors import ConflictError, SecondPersonNeededError
+from worker.errors import ConflictError, InvalidInputError, SecondPersonNeededError
 from worker.ledger import acts_alone, approvals, brake, jobs, sessions, tokens
 from worker.ledger.approvals import AskedFor
 from worker.texts import text
@@ -63,6 +63,9 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
     made smaller by doing it in parts.
 
     Where it waits already, whoever asked for it, that approval. `require` refuses by it once this has committed.
+
+    Raises:
+        InvalidInputError: it needs a second person, and nothing says why.
     """
     rules = _find_rules(connection, organisation_id, wanted.act, who)
     limit = _find_limit(connection, organisation_id, rules, wanted, who) if rules else None
@@ -75,6 +78,7 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
     waiting = approvals.find_pending(connection, organisation_id, wanted.act, wanted.subject)
     if waiting is not None:
         return waiting.approval
+    require_reason(wanted.reason)
     row = {
         "act": wanted.act,
         "subject": wanted.subject,
@@ -92,6 +96,16 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
     found = approvals.find(connection, organisation_id, approval_id)
     assert found is not None  # noqa: S101 - for the type checker
     return found.approval
+
+
+def require_reason(note: str | None) -> None:
+    """Refuse to ask a second person without saying why: the reason is what they decide by.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    if not (note or "").strip():
+        raise InvalidInputError(text("note: this needs a second person. Say why, for whoever decides on it."))
 
 
 def is_limited(connection: Connection, organisation_id: int, act: GuardedAct) -> bool:

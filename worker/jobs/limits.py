@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from schemas.brake import LimitProposal, LimitRequest
 from schemas.catalogue import Role
-from worker.access.approvals import require_still_may
+from worker.access.approvals import require_reason, require_still_may
 from worker.access.persons import Actor
 from worker.code_words import said
 from worker.database import Database
@@ -31,7 +31,7 @@ def propose(database: Database, *, organisation_id: int, wanted: LimitRequest, w
     """Propose all limits of an organisation; a limit that is left out follows the default. They do not apply yet.
 
     Raises:
-        InvalidInputError: they are the organisation's limits already.
+        InvalidInputError: they are the organisation's limits already, or nothing says why.
         ConflictError: another proposal waits.
     """
 
@@ -50,6 +50,7 @@ def propose(database: Database, *, organisation_id: int, wanted: LimitRequest, w
             )
         if _limits(wanted) == brake.own(connection, organisation_id):
             raise InvalidInputError(text("floor, share, hours: these are the limits already. Nothing was proposed."))
+        require_reason(wanted.note)
         proposal_id = limit_proposals.insert_proposal(
             connection,
             organisation_id,
