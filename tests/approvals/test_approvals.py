@@ -460,6 +460,7 @@ def make_token(
 ) -> Actor:  # fmt: skip
     """Whom a new token stands for."""
     made = tokens.create(
-        office.db, **office.organisation, name=name, role=role, actor=who.name, made_by=who.made_by, member_id=member_id
-    )
+        office.db, **office.organisation, name=name, role=role, actor=who.name, made_by=who.made_by, member_id=member_id,
+        note="for the nightly sync",
+    )  # fmt: skip
     return Actor(f"token:{name}", made.token.created_by)

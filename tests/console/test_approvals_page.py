@@ -70,7 +70,7 @@ def test_an_approval_of_another_organisation_looks_like_a_missing_one(
     job = ask(db, world, world.enrolments(1))
     assert job.state == "queued"
     held = office.held_job()
-    path = approver.post(f"/console/jobs/{held.id}/release").headers["location"]
+    path = approver.post(f"/console/jobs/{held.id}/release", note="for the office").headers["location"]
     stranger = Person(client, token("approver", organisation_id=world.organisation("Other")))
     for act in ("approve", "reject", "withdraw"):
         stranger.post(f"{path}/{act}", 404, note="x")

@@ -69,7 +69,8 @@ def test_a_proposal_is_withdrawn_by_its_person_and_approved_by_another(
     sign_in_at(phone, forger, name="Ada King", **BOSS)
     sign_in_at(bob, forger, sub="bob", name="Bob", groups=["approvers"])
     for path in ("withdraw", "approve"):
-        assert act(ada, "/console/brake", floor="5", percent="20", hours="24").status_code == 303
+        wanted = {"floor": "5", "percent": "20", "hours": "24", "note": "a merger"}
+        assert act(ada, "/console/brake", **wanted).status_code == 303
         proposal = world.one("SELECT max(id) FROM withdrawals.limit_proposals")
         assert act(phone, f"/console/brake/proposals/{proposal}/approve").status_code == 409
         who = phone if path == "withdraw" else bob

@@ -33,7 +33,7 @@ SELECT j.id, j.organisation_id, j.reinstates, j.accepted FROM withdrawals.jobs j
 LEFT JOIN LATERAL (SELECT sum((c.counts ->> '{Outcome.WITHDRAWN}')::integer) AS enrolments
     FROM withdrawals.job_chunks c WHERE c.job_id = j.id OFFSET 0) w ON true
 WHERE j.id = ANY(:ids) AND (j.reinstates IS NOT NULL OR (j.kind = 'withdraw' AND j.admitted_at IS NOT NULL
-    AND (j.accepted > 1 OR j.id = ANY(:marked) OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0))
+    AND (j.accepted > 1 OR j.learners IS DISTINCT FROM least(1, coalesce(w.enrolments, 0))
         OR (j.learner_external_id IS NOT NULL AND {HAS_ROWS.format(job="j.id")}))))
 OFFSET 0) f ORDER BY f.id
 """)
@@ -113,33 +113,12 @@ WITH given AS MATERIALIZED (
 {_WRITE}""")
 
 
-# Whichever of this and the end of the undo comes second waits for the row. A marked job is counted again as a whole, by
-# all undos that have ended, so that nothing is given back twice or not at all.
-_MARK_UNDONE = text(f"""
-UPDATE withdrawals.jobs SET correct_due = true WHERE id = ANY(ARRAY(
-    SELECT w.id FROM withdrawals.jobs w WHERE (w.id, w.organisation_id) IN (
-        SELECT u.reinstates, c.organisation_id FROM withdrawals.chunks c JOIN withdrawals.jobs u ON u.id = c.job_id
-        WHERE c.id = ANY(:chunks) AND c.redrives IS NOT NULL)
-    ORDER BY w.id FOR NO KEY UPDATE OF w))
-    AND {COUNTS} AND finished_at IS NOT NULL AND admitted_at > now() - interval '721 hours'
-""")
-
-
-def mark_undone(connection: Connection, chunk_ids: Sequence[int]) -> None:
-    """Let the jobs be counted again of which attempts at letters of undos took something back in this transaction.
-
-    The undo has given back at its end what it had taken back by then. Jobs out of the longest window are left alone.
-    """
-    connection.execute(_MARK_UNDONE, {"chunks": list(chunk_ids)})
-
-
-def correct(connection: Connection, job_ids: Sequence[int], *, marked: Sequence[int] = ()) -> None:
+def correct(connection: Connection, job_ids: Sequence[int]) -> None:
     """Count, of jobs that have ended, the learners whom they withdrew; and give back those whom undos took back.
 
     In the transaction that ends the jobs, which has locked their rows. Large jobs are not among them.
-    `marked`: those that had ended before, and are counted again whatever their chunks say.
     """
-    found = connection.execute(_FIND, {"ids": list(job_ids), "marked": list(marked)}).all()
+    found = connection.execute(_FIND, {"ids": list(job_ids)}).all()
     if not found:
         return
     plan_by_index(connection)

@@ -184,8 +184,7 @@ begun AS (UPDATE withdrawals.jobs SET begun = true WHERE id = ANY(ARRAY(SELECT j
     ORDER BY j.id FOR NO KEY UPDATE SKIP LOCKED)))
 SELECT id, state, correct_due AS is_large FROM ended
 UNION ALL
--- Cancelled before, while a chunk was being decided that is closed now: what it withdrew is known only now. Or ended
--- before, and an attempt at a letter of its undo has taken back more.
+-- Cancelled before, while a chunk was being decided that is closed now. What it withdrew is known only now.
 SELECT j.id, NULL, false FROM withdrawals.jobs j
 WHERE j.id = ANY(:ids) AND j.correct_due AND NOT {brake_correction.IS_LARGE} AND {_NO_CHUNK_IS_UNFINISHED}
 """)
@@ -209,10 +208,11 @@ def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, st
     """
     rows = connection.execute(_FINISH, {"ids": list(job_ids), "slice": brake_correction.SLICE}).all()
     to_correct = [row.id for row in rows if row.state is not None and not row.is_large]
-    due = [row.id for row in rows if row.state is None]
-    marked = list(connection.scalars(_CORRECTED, {"ids": due})) if due else []
-    if to_correct or marked:
-        brake_correction.correct(connection, to_correct + marked, marked=marked)
+    cancelled = [row.id for row in rows if row.state is None]
+    if cancelled:
+        to_correct += connection.scalars(_CORRECTED, {"ids": cancelled})
+    if to_correct:
+        brake_correction.correct(connection, to_correct)
     return [(row.id, row.state) for row in rows if row.state is not None]
 
 
@@ -249,7 +249,7 @@ SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND NOT {brake_correctio
 
 
 def list_to_correct(connection: Connection) -> list[int]:
-    """Jobs that are marked (`correct_due`): `finish` corrects those whose chunks are closed."""
+    """Jobs that were cancelled while a chunk was being decided: `finish` corrects those whose chunks are closed."""
     plan_by_index(connection)
     return list(connection.scalars(_TO_CORRECT, {"slice": brake_correction.SLICE}))
 

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from schemas.catalogue import Outcome
 from schemas.reinstate import ReinstateFilter
-from worker.ledger import brake_correction, enrolment_filter
+from worker.ledger import enrolment_filter
 from worker.ledger.fragments import UNFINISHED, load_sql, plan_by_index, sql_list
 from worker.ledger.plan import SAMPLES, Preview
 from worker.models import Ids, enrolments, jobs, learners, outcomes
@@ -103,8 +103,6 @@ def decide(
     rows = connection.execute(_DECIDE, values).all()
     if rows and not rows[0].changed == rows[0].taken_back == rows[0].reinstated:
         raise RuntimeError("an enrolment that was locked as withdrawn was not reinstated")
-    if rows and rows[0].by_letter:
-        brake_correction.mark_undone(connection, chunk_ids)
     return [Decided(row.chunk_id, row.job_id, row.counts) for row in rows]
 
 

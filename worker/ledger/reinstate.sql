@@ -106,5 +106,4 @@ WITH asked AS (
 )
 SELECT id AS chunk_id, job_id, counts, (SELECT count(*) FROM reinstated) AS changed,
     (SELECT count(*) FROM taken_back) AS taken_back,
-    (SELECT count(*) FROM decided WHERE outcome = 'reinstated') AS reinstated,
-    (SELECT count(*) FROM decided WHERE outcome = 'reinstated' AND letter_id IS NOT NULL) AS by_letter FROM closed
+    (SELECT count(*) FROM decided WHERE outcome = 'reinstated') AS reinstated FROM closed

@@ -77,14 +77,15 @@ _LEARNERS = Scan(
 )
 
 # Ended jobs that are counted by Series: a row for each Series, with the sums of the job. An undo that has not ended has
-# given nothing back yet. A person who failed whole is withdrawn by an
+# given nothing back yet, nor does an attempt at a letter of an undo. A person who failed whole is withdrawn by an
 # attempt, which was counted itself. OFFSET 0: looked up for each such job, and there are few.
 _SERIES = Scan(
     By.JOB,
     """(
     SELECT j.id, s.*,
-        EXISTS (SELECT FROM withdrawals.jobs u
-            WHERE u.reinstates = j.id AND (u.finished_at IS NULL OR u.correct_due)) AS is_being_undone
+        EXISTS (SELECT FROM withdrawals.jobs u WHERE u.reinstates = j.id AND (u.finished_at IS NULL OR u.correct_due
+            OR EXISTS (SELECT FROM withdrawals.chunks c WHERE c.job_id = u.id AND c.redrives IS NOT NULL OFFSET 0))
+        ) AS is_being_undone
     FROM withdrawals.jobs j CROSS JOIN LATERAL (
         SELECT x.series_id, sum(x.said) AS said, sum(x.found) AS found, sum(sum(x.said)) OVER () AS said_of_job,
             sum(sum(x.found)) OVER () AS found_of_job, row_number() OVER (ORDER BY x.series_id) AS nth
