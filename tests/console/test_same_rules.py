@@ -95,8 +95,8 @@ def test_nobody_is_asked_for_an_approval_without_a_reason(
     """Every door refuses it before anything is written. What one person may do alone needs no reason."""
     office = Office(db, world, environment)
     job, later = office.held_job(), office.held_job()
-    office.rules(release=0, token=0)
     secret = token("owner", name="bea")
+    office.rules(release=0, token=0)
     person, headers = Person(client, secret), {"Authorization": f"Bearer {secret}"}
     boss, rules = {"name": "boss", "role": "owner"}, [{"act": "lift", "alone_up_to": 0}]
     release, blank = f"jobs/{job.id}/release", {"note": " "}
