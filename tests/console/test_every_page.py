@@ -13,6 +13,7 @@ from schemas.saved_views import ListName, ViewRequest
 from tests.approvals.office import Office
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, ask, held_job, says
 from tests.support.incoming import make_registered
+from tests.support.load import FULL
 from tests.world import World, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
@@ -166,7 +167,8 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
     paths = {route.path for router in ROUTERS for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
     assert paths - NO_PAGES == set(shown), "a page without an address here, or an address without a page"
     page = sign_in("owner", name="anna", viewport={"width": 390, "height": 800})
-    for address in _addresses(shown):
+    # The suite looks at one state of each page, `make chaos` at all of them.
+    for address in _addresses(shown if FULL else {path: ends[:1] for path, ends in shown.items()}):
         answer = page.goto(address)
         assert answer is not None
         assert answer.status == (422 if "soon" in address else 200), address
