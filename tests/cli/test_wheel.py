@@ -144,6 +144,7 @@ def test_the_demo_works_from_an_empty_folder(
 REDIS_RULES = re.compile(r"^ *ACL SETUSER (?P<words>.+)$", re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
     installed: Installed, site: Site, environment: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

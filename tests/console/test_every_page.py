@@ -158,15 +158,17 @@ _WIDER = """() => [...document.querySelectorAll("header *, main *, footer *")]
 """What goes over the edge of the screen, also where one could scroll to it."""
 
 
-@pytest.mark.timeout(300)  # it looks at some forty pages, twice
+@pytest.mark.timeout(900)  # it looks at some forty pages, twice
+@pytest.mark.parametrize("states", [1, pytest.param(None, id="all", marks=pytest.mark.long)])
 def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
-    sign_in: SignIn, db: Database, world: World, environment: Settings
+    sign_in: SignIn, db: Database, world: World, environment: Settings, states: int | None
 ) -> None:
+    """The suite looks at one state of each page."""
     shown = _fill(db, world, environment)
     paths = {route.path for router in ROUTERS for route in router.routes if "GET" in route.methods}  # type: ignore[attr-defined]
     assert paths - NO_PAGES == set(shown), "a page without an address here, or an address without a page"
     page = sign_in("owner", name="anna", viewport={"width": 390, "height": 800})
-    for address in _addresses(shown):
+    for address in _addresses({path: ends[:states] for path, ends in shown.items()}):
         answer = page.goto(address)
         assert answer is not None
         assert answer.status == (422 if "soon" in address else 200), address

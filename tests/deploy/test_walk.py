@@ -1,16 +1,11 @@
 """`make walk`: what operations must be able to do with nothing but the documentation, by a script."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from ops.walk import record
 from ops.walk.load import Load
 from ops.walk.steps import PROMISES, STEPS
-from tests.support import prometheus
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,12 +27,3 @@ def test_the_load_of_the_walk_counts_what_was_not_accepted_since_then() -> None:
     before = load.answers.copy()
     load.answers.update({"202": 5, "200": 1, "401": 2, "none": 1})
     assert load.refused(before) == {"401": 2, "none": 1}
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_the_walk_arrives(tmp_path: Path) -> None:
-    prometheus.program("prometheus")
-    command = [sys.executable, "-m", "ops.walk", "--keep", str(tmp_path / "walk")]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr

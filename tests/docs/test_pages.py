@@ -63,7 +63,14 @@ def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("pages", [PAGES, REPOSITORY], ids=["docs", "repository"])
+@pytest.mark.parametrize(
+    "pages",
+    [
+        pytest.param(FIRST, id="tutorial"),
+        pytest.param(PAGES, id="docs", marks=pytest.mark.long),
+        pytest.param(REPOSITORY, id="repository", marks=pytest.mark.long),
+    ],
+)
 def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: Path, pages: list[Path]) -> None:
     """One environment for all pages, the tutorial or README first: it loads the enrolments that the others name."""
     (tmp_path / "withdrawals_client").symlink_to(ROOT / "schemas")

@@ -270,6 +270,7 @@ def test_a_state_directory_deleted_under_its_servers_starts_anew(state: Path) ->
         shutil.rmtree(state)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not AS_ROOT, reason="only root runs PostgreSQL as somebody else")
 def test_root_in_a_directory_closed_to_others_puts_the_cluster_outside() -> None:
     with _state_under(0o700) as state:
@@ -287,6 +288,7 @@ def test_root_in_a_directory_closed_to_others_puts_the_cluster_outside() -> None
             assert _alive(servers)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not AS_ROOT, reason="programs are in reach of whoever installed them")
 def test_root_copies_programs_that_others_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = find_programs()

@@ -9,24 +9,27 @@ from itertools import islice
 import pytest
 
 LONG = (
-    "tests/docs/test_pages.py",
     "tests/faults/test_state_machine.py",
     "tests/console/test_every_page.py",
-    "tests/faults/test_faults.py",
     "tests/telemetry/test_processes.py",
-    "tests/telemetry/test_monitoring.py",
+    "tests/faults/test_faults.py",
     "tests/local/test_local.py",
-    "tests/faults/test_read_only.py",
+    "tests/console/test_desk_stories.py",
+    "tests/telemetry/test_monitoring.py",
+    "tests/console/test_library.py",
+    "tests/docs/test_pages.py",
+    "tests/security/test_roles.py",
+    "tests/console/test_jobs.py",
     "tests/cli/test_wheel.py",
-    "tests/schema/test_postgres_versions.py",
-    "tests/security/test_secrets.py",
-    "tests/faults/test_failpoints.py",
-    "tests/bench/test_sides.py",
     "tests/dead_letters/test_runs.py",
+    "tests/security/test_secrets.py",
+    "tests/bench/test_sides.py",
     "tests/cli/test_up.py",
     "tests/cli/test_without_servers.py",
+    "tests/faults/test_read_only.py",
+    "tests/faults/test_failpoints.py",
+    "tests/schema/test_postgres_versions.py",
     "tests/rotation/test_drill.py",
-    "tests/console/test_desk_stories.py",
 )
 """Files, the longest first. A file stays together, because its tests share what they need."""
 
