@@ -245,6 +245,8 @@ def test_causes_beyond_a_page_are_said_to_be_there(
     world.run("UPDATE withdrawals.dead_letters SET fingerprint = 'pathway_owned:' || id")
     page = person("viewer").get("/console/dead-letters/groups").text
     assert ("103 letters of 103 causes" in page, "there are 3 more" in page) == (True, True)
+    decided = person("approver").get("/console/dead-letters/groups").text
+    assert ("act=override" in decided, "Decide on all 1 …" in decided) == (False, True), "nothing advises an override"
 
 
 def test_a_number_that_is_not_counted_to_its_end_says_so(

@@ -91,7 +91,7 @@ def read_header(line: int, header: Sequence[str]) -> Columns:
         raise InvalidInputError(
             text(
                 "Line {line}: a column `reason` is refused: one bulk job has one reason for every enrolment in "
-                "it (rule 5). Give the reason once, beside the file (--reason), and send one file per reason.",
+                "it. Take the column out and give the reason beside the file; send one file per reason.",
                 line=line,
             )
         )
