@@ -50,7 +50,7 @@ def test_an_override_is_asked_for_and_done_once_a_second_person_approves(office:
     found = office.show(approval)
     assert (found.state, found.act, found.size, found.reason) == ("pending", "override", 1, "agreed")
     assert found.alone_up_to == 0
-    assert (found.subject, found.requested_by) == (f"dead letter {letter}", "token:ada")
+    assert (found.subject, found.requested_by) == (f"letter {letter}", "token:ada")
     assert found.consequence == "Withdraws 1 learner although a Learning Pathway owns the enrolment."
 
     approved = office.approve(approval, note="seen")

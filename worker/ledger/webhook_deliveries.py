@@ -12,6 +12,7 @@ from sqlalchemy import Connection, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from worker.models import deliveries, endpoints
+from worker.texts import mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def record_delivered(connection: Connection, claimed: ClaimedDelivery, status: i
     connection.execute(_DELIVERED, {"id": claimed.id, "token": claimed.token, "status": status})
 
 
-_GONE = "it answered 410 Gone"
+_GONE = mark("it answered 410 Gone")
 
 # `mine` records the failure, if the claim still holds. `rests` lets the endpoint rest, and disables it if it is gone.
 _FAILED = text("""
