@@ -68,7 +68,7 @@ SOURCES: dict[Source, Entry] = {
     Source.BULK: Entry("Bulk", "A list, a file or a filter."),
     Source.CORRECTION: Entry("Correction", "An enrolment made in error is undone."),
     Source.ADMIN: Entry("Administrator", "An administrator asked for it."),
-    Source.SUPPORT: Entry("Support", "Support resolved a dead letter by withdrawing from the whole pathway."),
+    Source.SUPPORT: Entry("Support", "Support resolved a letter by withdrawing from the whole pathway."),
 }
 
 
@@ -166,7 +166,7 @@ OUTCOMES: dict[Outcome, OutcomeEntry] = {
         "Not found", "This organisation has no such enrolment. Support decides.", Tone.WARN, needs_support=True
     ),
     Outcome.FAILED: OutcomeEntry(
-        "Failed", "Every attempt failed. The dead letter has the error.", Tone.BAD, needs_support=True
+        "Failed", "Every attempt failed. The letter about it has the error.", Tone.BAD, needs_support=True
     ),
     Outcome.CANCELLED: OutcomeEntry("Cancelled", "The job was cancelled before it reached this enrolment."),
     Outcome.REINSTATED: OutcomeEntry(
@@ -349,7 +349,7 @@ RECEIPT_STATUSES: dict[ReceiptStatus, Entry] = {
     ReceiptStatus.REACTIVATED: Entry("Reactivated", "The person is active. Deactivations not yet applied are void."),
     ReceiptStatus.IGNORED: Entry("Ignored", "Nothing changed: a newer event is known, or the type is unknown."),
     ReceiptStatus.INVALID: Entry(
-        "Invalid", "The event could not be read or applied. Support has it as a dead letter.", Tone.BAD
+        "Invalid", "The event could not be read or applied. It needs attention as a letter.", Tone.BAD
     ),
     ReceiptStatus.ERASED: Entry(
         "Erased", "Nothing was done: the person was erased at their own request, and the platform does not have them."
@@ -389,7 +389,7 @@ ROLES: dict[Role, Entry] = {
     ),
     Role.OPERATOR: Entry(
         "Operator",
-        "Withdraws, steers and undoes jobs, works on dead letters, protects learners, and schedules reports.",
+        "Withdraws, steers and undoes jobs, works on letters, protects learners, and schedules reports.",
     ),
     Role.APPROVER: Entry(
         "Approver",

@@ -50,7 +50,7 @@ def test_an_override_is_asked_for_and_done_once_a_second_person_approves(office:
     found = office.show(approval)
     assert (found.state, found.act, found.size, found.reason) == ("pending", "override", 1, "agreed")
     assert found.alone_up_to == 0
-    assert (found.subject, found.requested_by) == (f"dead letter {letter}", "token:ada")
+    assert (found.subject, found.requested_by) == (f"letter {letter}", "token:ada")
     assert found.consequence == "Withdraws 1 learner although a Learning Pathway owns the enrolment."
 
     approved = office.approve(approval, note="seen")
@@ -460,7 +460,13 @@ def make_token(
 ) -> Actor:  # fmt: skip
     """Whom a new token stands for."""
     made = tokens.create(
-        office.db, **office.organisation, name=name, role=role, actor=who.name, made_by=who.made_by, member_id=member_id,
+        office.db,
+        **office.organisation,
+        name=name,
+        role=role,
+        actor=who.name,
+        made_by=who.made_by,
+        member_id=member_id,
         note="for the nightly sync",
-    )  # fmt: skip
+    )
     return Actor(f"token:{name}", made.token.created_by)

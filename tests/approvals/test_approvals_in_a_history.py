@@ -39,7 +39,7 @@ def test_a_persons_history_has_the_approvals_about_them(world: World, db: Databa
         found = person_history.show(db, **office.organisation, external_id=external_id)
         return [(one.who, one.what, one.note) for one in reversed(found.approvals) if "approval" in one.what]
 
-    name = f"approval 1 (Override: dead letter {letter})"
+    name = f"approval 1 (Override: letter {letter})"
     assert told(of_letter) == [
         (ADA.name, f"asked for {name}", "agreed with HR"),
         (EVE.name, f"approved {name}", "seen"),

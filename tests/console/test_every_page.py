@@ -1,5 +1,6 @@
 """Every page of the console is accessible in both colour schemes, fits a phone and respects the roles."""
 
+import os
 from datetime import timedelta
 from io import BytesIO
 
@@ -27,6 +28,9 @@ from worker.search.keeper import keep_all
 from worker.web.console.app import ROUTERS
 from worker.webhooks import endpoints
 
+FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
+WORDIEST = ("/console/system", "/console/brake", "/console/settings/retention", "/console/series/")
+"""Pages whose German is always looked at on a phone; the others where the long tests run."""
 NO_PAGES = {
     "/console/jobs/{job_id}/events",
     "/console/reports/enrolments.{format}",
@@ -177,6 +181,12 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
         accessible(page)
         page.emulate_media(color_scheme="dark")
         accessible(page, ABOUT_COLOUR)
+    german = sign_in("owner", name="gerda", viewport={"width": 390, "height": 800}, locale="de-DE")
+    for address in _addresses(shown):
+        if FULL or address.startswith(WORDIEST):
+            german.goto(address)
+            assert german.locator("html").get_attribute("lang") == "de"
+            assert german.evaluate(_WIDER) == [], f"{address} is too wide for a phone in German"
 
 
 def test_what_a_role_lacks_is_not_offered_and_is_refused(sign_in: SignIn, db: Database, world: World) -> None:

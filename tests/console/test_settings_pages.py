@@ -322,7 +322,7 @@ def test_people_are_told_by_what_an_owner_adds_on_the_page(
         refused = ada.post(TOLD, 422, **form)
         assert f'id="wrong-{field}"' in refused.text
         assert "t0psecret" not in refused.text
-    assert "no mail server is set" in ada.post(TOLD, 409, to="a@b.example", kinds=kinds).text
+    assert "The service has no mail server" in ada.post(TOLD, 409, to="a@b.example", kinds=kinds).text
     ada.post(TOLD, url="slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23help", kinds=kinds, digest_hour="8")
     page = ada.get(TOLD)
     for text in ("slack://", "Job held; Source silent", "Daily at 08:00", "added notification 1"):

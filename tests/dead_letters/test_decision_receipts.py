@@ -83,7 +83,7 @@ def test_the_whole_way_of_an_enrolment_is_told_in_the_order_of_time(
     assert told[:3] == [
         ("test:admin", "asked for a withdrawal (not_required) on the command line, key "
          + overridden.request.key, None),
-        (None, f"dead letter {letter.id} was opened", None),
+        (None, f"letter {letter.id} was opened", None),
         ("dora", "decided to withdraw it although a Learning Pathway owns it (override)", "she left"),
     ]  # fmt: skip
     assert ("dora", "the outcome pathway_owned became withdrawn", None) in told

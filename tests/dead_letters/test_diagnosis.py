@@ -157,7 +157,7 @@ def test_other_refusals_say_what_they_are(db: Database, world: World, environmen
     known = shown(db, world, [letter.code for letter in world.letters()].index("unknown_learner"))
     assert known.diagnosis.changed == ["the platform knows the learner now"]
     assert known.remedies["redrive"] == (
-        "Trying again decides 1 enrolment of the learner. A Learning Pathway owns 1 other, which becomes a dead letter."
+        "Trying again decides 1 enrolment of the learner. A Learning Pathway owns 1 other, which becomes a letter."
     )
     world.event(db, "reactivated", "nobody-yet")
     back = shown(db, world, [letter.code for letter in world.letters()].index("unknown_learner"))

@@ -2,12 +2,17 @@
 
 import ast
 from collections.abc import Iterator
+from typing import get_args
 
 from ops import texts
+from schemas.approvals import Approval
+from schemas.brake import LimitProposal
+from schemas.runs import Run
 from tests.support.unmarked import find_unmarked
 from worker.texts import joined, text
 from worker.web.console.languages import ENGLISH, codes, language
 from worker.web.console.render import HERE, environment
+from worker.web.console.words import plain, word
 
 TEMPLATES = sorted((HERE / "templates").glob("*.html"))
 ALLOWED = {
@@ -78,3 +83,22 @@ def test_a_sentence_is_english_everywhere_and_of_the_language_on_a_page() -> Non
     counted = text("{count:,} {outcome:lower}", count=2, outcome=label)
     assert (str(counted), language("de").say(counted)) == ("2 withdrawn", "2 Abgemeldet")
     assert language("de").say(text("{share:.1f} {unknown}", share=1.5, unknown="<b>")) == "1,5 <b>"
+
+
+def test_a_state_that_only_a_page_names_has_a_label_in_every_language() -> None:
+    states = {state for of in (Approval, LimitProposal, Run) for state in get_args(of.model_fields["state"].annotation)}
+    assert {"halted", "expired"} < states
+    known = {one.english for one in texts.collect()}
+    assert not [state for state in states if word(state) not in known]
+
+
+def test_a_stored_sentence_is_said_in_the_language_of_a_page() -> None:
+    stored = {
+        "by cli:ada {x} 5 %": "durch cli:ada {x} 5 %",
+        "it has failed for 3 days, last with HTTP 500": "seit 3 Tagen ohne Erfolg, zuletzt mit HTTP 500",
+        "the member has no e-mail address": "das Mitglied hat keine E-Mail-Adresse",
+        "2 letters (5, 6)": "2 Fälle (5, 6)",
+        "letter from home": "letter from home",
+    }
+    assert {english: plain(english, language("de")) for english in stored} == stored
+    assert [plain(english, language("en")) for english in stored] == list(stored)

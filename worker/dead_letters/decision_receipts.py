@@ -127,7 +127,7 @@ _OUTCOMES = {
     Outcome.ALREADY_WITHDRAWN: text("It was already withdrawn. Nothing changed."),
     Outcome.SUPERSEDED: text("The person had come back. It was not touched."),
     Outcome.NOT_FOUND: text("This organisation had no such enrolment."),
-    Outcome.FAILED: text("Every attempt failed. It was not touched, and the dead letter has the error."),
+    Outcome.FAILED: text("Every attempt failed. It was not touched, and the letter has the error."),
     Outcome.CANCELLED: text("The job was cancelled before this was decided."),
     Outcome.REINSTATED: text("It has the status from before the withdrawal again. Its progress never changed."),
     Outcome.ENROLLED_AGAIN: text(
@@ -177,7 +177,7 @@ _STANDING = {
         "superseded",
         text("A newer event of the person replaced it before it was applied. Nothing was done."),
     ),
-    "failed": ("failed", text("It could not be done for the learner. The dead letter says why.")),
+    "failed": ("failed", text("It could not be done for the learner. The letter says why.")),
 }
 _WAITS = {
     "scheduled": mark("It takes effect at {effective_at:%Y-%m-%d %H:%M}Z."),
@@ -216,7 +216,7 @@ def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Se
     for letter in about:
         number = {"dead_letter_id": letter.id}
         what = text(
-            "dead letter {letter_id} was opened: {cause}", letter_id=letter.id, cause=diagnosis.describe_cause(letter)
+            "letter {letter_id} was opened: {cause}", letter_id=letter.id, cause=diagnosis.describe_cause(letter)
         )
         requests.append({"at": letter.opened_at, "what": what, **number})
         if letter.closed_at is not None:
@@ -294,7 +294,7 @@ def _describe_open(decisions: Sequence[Decision], about: Sequence[DeadLetter]) -
     """What is not settled: open letters, and requests that wait."""
     live = sum(letter.is_live for letter in about)
     waits = sum(decision.standing == "waiting" for decision in decisions)
-    letters = text("1 open dead letter") if live == 1 else text("{count} open dead letters", count=live)
+    letters = text("1 open letter") if live == 1 else text("{count} open letters", count=live)
     requests = text("1 request still waiting") if waits == 1 else text("{count} requests still waiting", count=waits)
     if live and waits:
         return [text("{letters} and {requests}.", letters=letters, requests=requests)]

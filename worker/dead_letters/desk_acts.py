@@ -62,7 +62,7 @@ def assign(
             if letter.state in (LetterState.RESOLVED, LetterState.DISCARDED):
                 raise ConflictError(
                     text(
-                        "dead letter {letter_id} is {state}: only an open letter has an assignee",
+                        "letter {letter_id} is {state}: only an open letter has an assignee",
                         letter_id=letter.id,
                         state=said(letter.state),
                     )

@@ -251,8 +251,8 @@ def _redrive_person(letter: DeadLetter) -> str:
     if not person["owned"]:
         return decided
     if person["owned"] == 1:
-        return joined([decided, text("A Learning Pathway owns 1 other, which becomes a dead letter.")])
-    template = mark("A Learning Pathway owns {count:,} others, which become dead letters.")
+        return joined([decided, text("A Learning Pathway owns 1 other, which becomes a letter.")])
+    template = mark("A Learning Pathway owns {count:,} others, which become letters.")
     return joined([decided, text(template, count=person["owned"])])
 
 

@@ -144,7 +144,7 @@ def _of_letters(shown: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     for letter in shown["dead_letters"]:
         number = {"dead_letter_id": letter.id}
         events.append(
-            {"at": letter.opened_at, "what": text("dead letter {letter_id} was opened", letter_id=letter.id), **number}
+            {"at": letter.opened_at, "what": text("letter {letter_id} was opened", letter_id=letter.id), **number}
         )
         if letter.closed_at is not None:
             what = timeline.describe_closing(letter)

@@ -316,10 +316,8 @@ def _count_for_brake(
 def _refuse(letter: LockedLetter, act: LetterAct) -> None:
     if letter.state is not LetterState.OPEN:
         if letter.state is LetterState.REDRIVEN:
-            raise ConflictError(
-                text("dead letter {letter_id} is not open: an attempt is in flight", letter_id=letter.id)
-            )
-        template = mark("dead letter {letter_id} is not open: it is {state}")
+            raise ConflictError(text("letter {letter_id} is not open: an attempt is in flight", letter_id=letter.id))
+        template = mark("letter {letter_id} is not open: it is {state}")
         raise ConflictError(text(template, letter_id=letter.id, state=said(letter.state)))
     known = acts.remedies(letter.code)
     if act not in known:

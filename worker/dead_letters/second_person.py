@@ -42,7 +42,7 @@ def ask_for_letters(
     sources: list[str | None] = [*approvals.list_sources(connection, organisation_id, ids)] or [None]
     wanted = Wanted(
         GUARDED[act],
-        f"dead letter {names}" if len(ids) == 1 else f"{len(ids):,} dead letters ({names})",
+        f"letter {names}" if len(ids) == 1 else f"{len(ids):,} letters ({names})",
         _describe(act, effect),
         {"letter_ids": ids, "door": door, "effect": effect},
         note,
@@ -90,7 +90,7 @@ def ask_for_run(
     shown = ", ".join(f"{name} {value}" for name, value in conditions.items()) or "all"
     run = Wanted(
         GUARDED[act],
-        f"all dead letters that match ({shown})",
+        f"all letters that match ({shown})",
         f"Begins a run over {letters:,} letters, each about one learner at the most: {acts.ACTS[act].summary}.",
         {**how, "filter": conditions, "letters": letters},
         how["note"],

@@ -64,7 +64,7 @@ def describe_act(row: Row) -> dict[str, Any]:
 def describe_closing(letter: DeadLetter | LetterInHistory) -> Text:
     """That a letter was closed, and by which remedy."""
     values = {"state": said(letter.state), "remedy": letter.remedy}
-    return text("dead letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
+    return text("letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
 
 
 def describe_request(kind: str, reason: str | None) -> Text:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from worker.models import deliveries, endpoints
 from worker.one_message import Step
+from worker.texts import mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def record_delivered(connection: Connection, claimed: ClaimedDelivery, status: i
     connection.execute(_DELIVERED, {"id": claimed.id, "token": claimed.token, "status": status})
 
 
-_GONE = "it answered 410 Gone"
+_GONE = mark("it answered 410 Gone")
 
 # `mine` records the failure, if the claim still holds. `rests` lets the endpoint rest, and disables it if it is gone.
 _FAILED = text("""

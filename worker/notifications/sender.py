@@ -23,7 +23,7 @@ from worker.notifications.targets import EMAIL, URL, notification_seal
 from worker.notifications.transport import Reach
 from worker.slow_work import SlowWork
 from worker.telemetry import metrics
-from worker.texts import text
+from worker.texts import mark, text
 from worker.webhooks.signing import rest_seconds
 
 log = structlog.get_logger(__name__)
@@ -111,9 +111,9 @@ def _send(database: Database, settings: Settings, claimed: ClaimedMessage, stopp
         message = _write(connection, settings, claimed)
         way = _find_way(connection, settings, claimed)
     if claimed.is_removed:
-        return _record(database, claimed, "the notification was removed", final=True)
+        return _record(database, claimed, mark("the notification was removed"), final=True)
     if message is None:
-        return _record(database, claimed, "nothing is left to tell: it was kept long enough", final=True)
+        return _record(database, claimed, mark("nothing is left to tell: it was kept long enough"), final=True)
     if isinstance(way, str):
         error: str | None = way
     else:
@@ -171,19 +171,19 @@ def _find_way(connection: Connection, settings: Settings, claimed: ClaimedMessag
     if claimed.address is None:
         email = notification_targets.find_email(connection, claimed.organisation_id, claimed.member_id or 0)
         if not email:
-            return "the member has no e-mail address"
+            return mark("the member has no e-mail address")
         try:  # the provider says it, and a list of two would be two receivers
             address = EMAIL + addresses.check_email(email)
         except InvalidInputError:
-            return "what the provider says of the member is not one e-mail address"
+            return mark("what the provider says of the member is not one e-mail address")
     else:
         opened = notification_seal(settings).open(claimed.address)
         if opened is None:
-            return "the address cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed"
+            return mark("the address cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed")
         address = opened.decode()
     if address.startswith(URL):
         return _Way(address.removeprefix(URL), Reach(settings.notification_networks.split(",")))
     if settings.mail_url is None:
-        return "WITHDRAWALS_MAIL_URL is not set"
+        return mark("the service has no mail server")
     server = settings.mail_url.get_secret_value()
     return _Way(addresses.mail_to(server, address.removeprefix(EMAIL)), Reach(anywhere=True))

@@ -15,7 +15,7 @@ _KINDS = (
     ("events", "event_keep_days", text("Events of the feed, which other systems read.")),
     ("deliveries", "webhook_keep_days", text("Webhook deliveries that arrived or failed.")),
     ("report_files", "report_keep_days", text("Files of scheduled reports.")),
-    ("letters", "letter_keep_days", text("Evidence of closed dead letters. The letters stay.")),
+    ("letters", "letter_keep_days", text("Evidence of closed letters. The letters stay.")),
 )
 
 

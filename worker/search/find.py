@@ -185,7 +185,7 @@ def _letters(connection: Connection, organisation_id: int, letter_ids: Sequence[
             kind=FoundKind.DEAD_LETTER,
             id=letter.id,
             title=say(
-                "Dead letter {letter_id} · {code}", letter_id=letter.id, code=plainly(LETTER_CODES[letter.code].label)
+                "Letter {letter_id} · {code}", letter_id=letter.id, code=plainly(LETTER_CODES[letter.code].label)
             ),
             detail=state_of(plainly(LETTER_STATES[letter.state].label), letter.enrolment_id),
         )

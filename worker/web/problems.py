@@ -70,7 +70,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "unauthorised": (401, "Send a live bearer token: Authorization: Bearer wdt_…"),
     "forbidden": (403, "This needs the role operator. The token has the role viewer."),
     "not_found": (404, "there is no job 7 in this organisation"),
-    "conflict": (409, "dead letter 7 is not open: it is resolved"),
+    "conflict": (409, "letter 7 is not open: it is resolved"),
     "second_person": (409, "nothing is done yet: this needs a second person. Approval 7, asked for by token:ada, …"),
     "idempotency_key_reused": (409, "this idempotency key was used before, for another request; …"),
     "roster_refused": (409, "The roster has 3 people, the last one had 1,042. …"),

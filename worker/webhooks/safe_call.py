@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpcore2
 
+from worker.texts import mark
 from worker.webhooks.safe_post import EXCHANGE_ERRORS, PrivateAddressError, PublicAddresses, read_retry_after
 
 SECONDS = 8.0
@@ -50,13 +51,13 @@ def call(method: str, url: str, headers: Mapping[str, str], body: bytes = b"", *
             pool.stream(method, url, headers=list(sent.items()), content=body, extensions={"timeout": timeouts}) as got,
         ):
             if any(name.lower() == b"content-encoding" for name, _ in got.headers):
-                return Reply(error="the answer is compressed")
+                return Reply(error=mark("the answer is compressed"))
             content = _read(got.iter_stream())
             if content is None:
-                return Reply(error="the answer is too long")
+                return Reply(error=mark("the answer is too long"))
             return Reply(got.status, content, retry_after=read_retry_after(got.headers))
     except PrivateAddressError:
-        return Reply(error="private address")
+        return Reply(error=mark("private address"))
     except EXCHANGE_ERRORS as error:
         return Reply(error=type(error).__name__)
 

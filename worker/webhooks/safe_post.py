@@ -19,7 +19,7 @@ from httpcore2 import NetworkBackend, NetworkStream, SyncBackend
 
 from worker.errors import InvalidInputError
 from worker.public_addresses import is_public
-from worker.texts import text
+from worker.texts import mark, text
 
 EXCHANGE_ERRORS = (
     httpcore2.TimeoutException,
@@ -94,7 +94,7 @@ def post(url: str, headers: Mapping[str, str], body: bytes, *, allow_private: bo
         ):
             return Answer(status=response.status, retry_after=read_retry_after(response.headers))
     except PrivateAddressError:
-        return Answer(error="private address")
+        return Answer(error=mark("private address"))
     except EXCHANGE_ERRORS as error:
         return Answer(error=type(error).__name__)
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 from worker.access.sealing import Seal
+from worker.texts import mark
 
-CANNOT_DECRYPT = "the secret cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed"
+CANNOT_DECRYPT = mark("the secret cannot be decrypted: WITHDRAWALS_SECRET_KEY has changed")
 _FIRST_REST, _LONGEST_REST = 5.0, 4 * 3600.0
 """Seconds that an endpoint rests after its first failure, doubling up to the longest rest, with jitter."""
 

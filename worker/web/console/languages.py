@@ -79,9 +79,9 @@ class Language:
         """A value for a page: a sentence in this language, anything else as it is."""
         return self.say(value) if isinstance(value, Text) else value
 
-    def look_up(self, stored: str) -> str:
+    def look_up(self, sentence: str) -> str:
         """A sentence that was stored in English, without values, if the catalogue has it; else as it is."""
-        return self.translations.gettext(stored) if stored else stored
+        return self.translations.gettext(sentence) if sentence else sentence
 
     def number(self, value: float, spec: str = ",") -> str:
         """A number, grouped; `spec` as Python's formats have it."""

@@ -18,6 +18,7 @@ from schemas.catalogue import (
     Tone,
 )
 from worker.texts import Text, mark, plainly, text
+from worker.web.console import stored
 
 ENTRIES: dict[str, Entry] = {
     str(code): entry
@@ -46,6 +47,37 @@ _LABELS = {
     "roster": mark("Full rosters"),
     # states of runs
     "canary": mark("Trial batch"),
+    "stopped": mark("Stopped"),
+    "halted": mark("Halted"),
+    "done": mark("Done"),
+    # states of approvals and of proposed limits
+    "pending": mark("Pending"),
+    "approved": mark("Approved"),
+    "rejected": mark("Rejected"),
+    "expired": mark("Expired"),
+    # results of attempts
+    "decided": mark("Decided"),
+    "vanished": mark("Vanished"),
+    # conditions of saved views and reports, and what a receipt has
+    "learner": mark("Learner"),
+    "series": mark("Series"),
+    "pathway": mark("Pathway"),
+    "job": mark("Job"),
+    "code": mark("Kind"),
+    "state": mark("State"),
+    "status": mark("Status"),
+    "exclude_status": mark("Not these statuses"),
+    "source": mark("Source"),
+    "reason": mark("Reason"),
+    "outcome": mark("Outcome"),
+    "assignee": mark("Looked after by"),
+    "overdue": mark("Overdue"),
+    "older_than": mark("Opened before"),
+    "newer_than": mark("Opened after"),
+    "changed": mark("Changed since"),
+    "q": mark("Search"),
+    "file_name": mark("File name"),
+    "line": mark("Line"),
 }
 _TONES = {"approved": Tone.GOOD, "rejected": Tone.BAD, "done": Tone.GOOD, "halted": Tone.BAD, "canary": Tone.BUSY}
 
@@ -56,7 +88,7 @@ class Speaker(Protocol):
     def say(self, sentence: str) -> str:
         """A sentence in this language."""
 
-    def look_up(self, stored: str) -> str:
+    def look_up(self, sentence: str) -> str:
         """A sentence that was stored in English, in this language if the catalogue has it."""
 
 
@@ -89,5 +121,10 @@ _CODES = re.compile(r"\b(?:" + "|".join(code for code in ENTRIES if "_" in code)
 
 def plain(said: str, language: Speaker) -> str:
     """A service's sentence in a language, with labels in place of the codes that it quotes."""
-    known = language.say(said) if isinstance(said, Text) else language.look_up(said)
+    if isinstance(said, Text):
+        known = language.say(said)
+    else:
+        whole = language.look_up(said)
+        found = stored.find(said) if whole == said else None
+        known = language.say(found) if found else whole
     return _CODES.sub(lambda found: language.say(text(ENTRIES[found[0]].label)), known)

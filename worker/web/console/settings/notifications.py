@@ -11,7 +11,7 @@ from schemas.notifications import NOTICE_KINDS, NotificationRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import members, notification_messages, notification_targets
 from worker.notifications import sender, targets
-from worker.texts import text
+from worker.texts import plainly, text
 from worker.web.console.forms import Text, parse, parse_choice, parse_number
 from worker.web.console.settings import history
 from worker.web.console.settings.shown_once import SETTINGS
@@ -54,6 +54,13 @@ def add(
             kinds=kinds,
             digest_hour=parse_number(digest_hour, "digest_hour"),
         )
+        if wanted.url is None and view.settings.mail_url is None:
+            raise ConflictError(
+                text(
+                    "The service has no mail server, so it cannot send to an e-mail address. Whoever runs the service "
+                    "can set one."
+                )
+            )
         made = targets.add(
             view.database, view.settings, organisation_id=view.organisation_id, wanted=wanted, actor=view.actor
         )
@@ -71,7 +78,7 @@ def test(view: Operating, target_id: RowId) -> Response:
     )  # fmt: skip
     if sent.state == "delivered":
         return view.go(HERE, text("The test message was sent."))
-    why = sent.last_error or text("it waits for a worker")
+    why = plainly(sent.last_error) if sent.last_error else text("it waits for a worker")
     return view.go(HERE, text("The test message was not sent: {why}.", why=why), tone="warn")
 
 

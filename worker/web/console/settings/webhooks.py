@@ -9,7 +9,7 @@ from schemas.webhooks import EndpointRequest, WebhookRotation
 from worker.errors import ConflictError, GoneError, InvalidInputError, NotFoundError
 from worker.ledger import feed, webhook_deliveries, webhook_endpoints
 from worker.ledger.webhook_deliveries import DeliveryRecord
-from worker.texts import text
+from worker.texts import plainly, text
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
@@ -153,7 +153,9 @@ def describe_answer(sent: DeliveryRecord) -> str:
     """What came back, in a few words."""
     if sent.last_status is not None:
         return text("the receiver answered {status}", status=sent.last_status)
-    return text("no answer ({error})", error=sent.last_error) if sent.last_error else text("it was not sent yet")
+    return (
+        text("no answer ({error})", error=plainly(sent.last_error)) if sent.last_error else text("it was not sent yet")
+    )
 
 
 def _list_page(
