@@ -199,7 +199,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     page.get_by_label("File").set_input_files([FilePayload(name="leavers.xlsx", mimeType="", buffer=book)])
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
-    says(page, "Line 3: enrolment_id: 'oops' is not a positive whole number")
+    says(page, "Line 3: Enrolment ID: 'oops' is not a positive whole number")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
     says(page, "Rows that were left out")
     if js:  # axe is a script

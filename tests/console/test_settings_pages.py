@@ -84,11 +84,12 @@ def test_a_token_that_waits_is_shown_once_and_works_when_approved(
     secret, owner, eve = token("owner", name="mia"), bearer(token("owner")), bearer(token("approver"))
     office.rules(token=0)
     mia = Person(client, secret)
-    mia.post(TOKENS, name="boss", role="owner")
+    mia.post(TOKENS, name="boss", role="owner", note="a new colleague")
     page = mia.get(TOKENS)
     assert "the token works once somebody has approved approval 1." in page
     shown = [secret_on(page)]
-    made = client.post("/v1/tokens", json={"name": "deputy", "role": "approver"}, headers=owner)
+    wanted = {"name": "deputy", "role": "approver", "note": "she leaves in May"}
+    made = client.post("/v1/tokens", json=wanted, headers=owner)
     assert (made.status_code, made.headers["cache-control"]) == (202, "no-store")
     assert made.json()["approval"]["id"] == 2
     shown.append(made.json()["token"])

@@ -73,7 +73,7 @@ def test_the_same_key_and_ids_are_the_same_job_and_a_known_key_answers_first(
         (b"", "empty"),
         (b"enrolment_id\n", "no rows"),
         (b"id\n1\n", "Line 1: the header has no column `enrolment_id`"),
-        (b"enrolment_id,reason\n1,not_required\n", "rule 5"),
+        (b"enrolment_id,reason\n1,not_required\n", "one bulk job has one reason"),
         (b"enrolment_id\n1\n2\nx\n", "Line 4: enrolment_id: 'x'"),
         (b"enrolment_id\n1\n99999999999999999999\n", "Line 3"),
         (b"enrolment_id\n1\n2,3\n", "Line 3: the line has 2 columns"),
