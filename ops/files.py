@@ -10,7 +10,7 @@ from typing import IO
 
 from worker.errors import InvalidInputError
 from worker.jobs import csv_input
-from worker.jobs.csv_input import LONGEST_LINE
+from worker.jobs.files.text import LONGEST_LINE
 
 
 @contextmanager

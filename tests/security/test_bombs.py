@@ -16,7 +16,7 @@ from tests.security.estate import Estate, path_for
 from worker.config import Settings
 from worker.errors import InvalidInputError
 from worker.jobs import csv_input
-from worker.jobs.csv_input import LONGEST_LINE
+from worker.jobs.files.text import LONGEST_LINE
 
 JSON = {"Content-Type": "application/json", "Idempotency-Key": "a-key"}
 BODIES = {

@@ -5,10 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from worker.errors import InvalidInputError
+from worker.jobs.files.text import read_lines
 from worker.texts import text
-
-LONGEST_LINE = 1_000_000
-"""Characters; a longer line is not a row of ids."""
 
 
 def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -18,7 +16,7 @@ def read_rows(stream: IO[str], required: Sequence[str]) -> Iterator[tuple[int, d
         InvalidInputError: a column is missing, or a line is broken; the line is named. A column `reason` is refused:
             one bulk job, one reason (rule 5).
     """
-    reader = csv.reader(_read_lines(stream), strict=True)
+    reader = csv.reader(read_lines(stream), strict=True)
     try:
         header = next(reader, [])
         _check_header(header, required)
@@ -73,14 +71,3 @@ def _column(name: str) -> str:
 
 def _count(columns: int) -> str:
     return text("1 column") if columns == 1 else text("{count} columns", count=columns)
-
-
-def _read_lines(stream: IO[str]) -> Iterator[str]:
-    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
-        if len(read) == LONGEST_LINE:
-            raise InvalidInputError(
-                text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
-            )
-        if "\0" in read:
-            raise InvalidInputError(text("Line {line}: has a NUL byte, so this is not a text file.", line=line))
-        yield read

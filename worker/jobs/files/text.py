@@ -61,7 +61,7 @@ def read_layout(stream: IO[bytes], known: Callable[[list[str]], int]) -> Layout:
     stream.seek(0)
     decoded = io.TextIOWrapper(stream, encoding=encoding, newline="")
     try:
-        lines = _read_lines(decoded)
+        lines = read_lines(decoded)
         first = next((line for line in lines if line.strip()), "")
         declared = _SEP.fullmatch(first.strip("\r\n"))
         if declared:
@@ -82,7 +82,7 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
     stream.seek(0)
     decoded = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
     try:
-        lines = _Lines(_read_lines(decoded))
+        lines = _Lines(read_lines(decoded))
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         if layout.has_sep:
             lines.skip_first()
@@ -193,7 +193,12 @@ def _split(header: str, delimiter: str) -> list[str]:
         return []
 
 
-def _read_lines(stream: IO[str]) -> Iterator[str]:
+def read_lines(stream: IO[str]) -> Iterator[str]:
+    """The lines of a text.
+
+    Raises:
+        InvalidInputError: a line is too long, or has a NUL byte.
+    """
     for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
         if len(read) == LONGEST_LINE:
             raise InvalidInputError(
