@@ -1,15 +1,19 @@
 """All text of the console is in one catalogue, and each language says all of it."""
 
 import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
+import worker
 from ops import texts
 from schemas.approvals import Approval
 from schemas.brake import LimitProposal
 from schemas.runs import Run
 from tests.support.unmarked import find_unmarked
 from worker.texts import joined, text
+from worker.web.console import stored as stored_sentences
 from worker.web.console.languages import ENGLISH, codes, language
 from worker.web.console.render import HERE, environment
 from worker.web.console.words import plain, word
@@ -102,3 +106,23 @@ def test_a_stored_sentence_is_said_in_the_language_of_a_page() -> None:
     }
     assert {english: plain(english, language("de")) for english in stored} == stored
     assert [plain(english, language("en")) for english in stored] == list(stored)
+
+
+def test_each_stored_sentence_that_pages_look_for_is_written_somewhere() -> None:
+    """Whoever changes the sentence where it is written changes its template for the pages with it."""
+    written = set[str]()
+    for path in Path(worker.__file__).parent.rglob("*.py"):
+        if path.name != "stored.py":
+            written |= {_skeleton(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
+    wanted = {re.sub(r"\{\w+\}", "{}", template) for template in stored_sentences.TEMPLATES}
+    assert wanted - written == {"not sent ({})"}, "its first words are a constant, NOT_SENT"
+
+
+def _skeleton(node: ast.AST) -> str:
+    """A literal, or an f-string with its values left out."""
+    match node:
+        case ast.Constant(value=str(literal)):
+            return literal
+        case ast.JoinedStr(values=parts):
+            return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+    return ""

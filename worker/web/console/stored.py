@@ -8,7 +8,7 @@ from functools import cache
 
 from worker.texts import Text, mark, text
 
-_TEMPLATES = (
+TEMPLATES = (
     mark("by {actor}"),
     mark("it has failed for {count} days, last with {error}"),
     mark("None of {count} attempts came to its end."),
@@ -31,6 +31,7 @@ _TEMPLATES = (
     mark("timed out"),
     mark("the host name does not resolve"),
 )
+"""A test compares them with the sentences in the code that writes them."""
 _NUMBERS = ("count", "of", "ids")
 """Values that are numbers; any other is any text."""
 
@@ -46,7 +47,7 @@ def find(stored: str) -> Text | None:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    return [(template, _as_pattern(template)) for template in _TEMPLATES]
+    return [(template, _as_pattern(template)) for template in TEMPLATES]
 
 
 def _as_pattern(template: str) -> re.Pattern[str]:
