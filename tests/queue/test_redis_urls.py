@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.support.hints import consumed
-from tests.support.redis_servers import MASTER, behind_tls, replicated
+from tests.support.redis_servers import MASTER, administered, behind_tls, replicated
 from tests.world import eventually
 from worker.errors import SettingsError
 from worker.queue.broker import make_broker
@@ -29,6 +29,16 @@ def test_hints_and_limits_go_over_tls_as_a_user_to_a_server_with_an_authority_of
             make_broker(url).ping()
         with pytest.raises(redis.AuthenticationError):
             make_broker(known.replace("word@", "wrong@")).ping()
+
+
+def test_a_connection_asks_for_nothing_that_least_privilege_does_not_grant(tmp_path: Path) -> None:
+    """docs/operations/least-privilege.md; over TCP, where redis-py by itself asks for more than over a socket."""
+    granted = "on >word ~* -@all +ping +select +info +client|setinfo"
+    with administered(tmp_path) as server, server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "service", *granted.split())
+        with connect(f"redis://service:word@127.0.0.1:{server.port}/0", timeout=5) as client:
+            assert client.ping()
+        assert admin.acl_log() == []
 
 
 def sentinel(url: str) -> Any:

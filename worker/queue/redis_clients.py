@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -42,6 +43,9 @@ def connect(url: str, *, timeout: float, connect_timeout: float = CONNECT_TIMEOU
         "retry": Retry(NoBackoff(), retries, supported_errors=(redis.ConnectionError,)),
     }
     scheme = url.partition("://")[0]
+    # Only managed clusters know this command, which every connection would send, and an ACL would have to grant.
+    if scheme != "unix":
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     try:
         if scheme in _SENTINEL:
             bare_url, credentials = with_newest_password(url)
