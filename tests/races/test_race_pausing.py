@@ -5,12 +5,12 @@ What a claim must not read stands apart in the index: `test_costs.py` counts tha
 
 import pytest
 
+from tests.support.due import count_due
 from tests.support.racing import Threads, await_waiters, chunks, decide, held, job_state, take
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
-from worker.ledger import claims
 from worker.queue import recovery
 
 
@@ -91,10 +91,10 @@ def test_a_chunk_is_claimed_when_the_time_of_its_next_attempt_has_come_not_befor
     decide_due(db, environment)
     assert chunks(world, job.id) == [("ready",)]
     with db.begin() as connection:
-        assert claims.count_due(connection, most=10) == 0
+        assert count_due(connection, most=10) == 0
     world.run("UPDATE withdrawals.chunks SET run_after = now()")
     with db.begin() as connection:
-        assert claims.count_due(connection, most=10) == 1
+        assert count_due(connection, most=10) == 1
     decide_due(db, environment)
     assert job_state(world, job.id) == "completed"
     assert_balanced(db)

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.due import count_due
 from tests.support.load import leader, time_passes
 from tests.support.racing import Threads, await_waiters, falls_due, held, job_state, workers
 from tests.world import PATIENCE, World, assert_balanced, eventually
@@ -21,7 +22,7 @@ from worker.access import sessions
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.ledger import claims, processes
+from worker.ledger import processes
 from worker.queue import heartbeat, leadership
 from worker.queue.broker import HintBroker, make_broker
 from worker.queue.hints import NAMESPACE, QUEUE
@@ -279,7 +280,7 @@ def test_hints_never_exceed_the_smaller_of_due_chunks_and_threads(
     for _ in range(5):
         broker.client.lpop(f"{NAMESPACE}:{QUEUE}")
         with db.begin() as connection:
-            assert claims.count_due(connection, most=100) == due
+            assert count_due(connection, most=100) == due
         eventually(full, what="topped up again")
     assert most <= want
     assert_balanced(db)
@@ -322,7 +323,7 @@ def test_two_relays_that_admit_one_job_at_once_admit_it_once(
             relay.result(PATIENCE)
     assert job_state(world, job.id) == "queued"
     with slow_db.begin() as connection:
-        assert claims.count_due(connection, most=100) == 3
+        assert count_due(connection, most=100) == 3
     with workers(slow_db, environment, 2):
         eventually(lambda: job_state(world, job.id) == "completed", what="the job completed")
     assert_balanced(slow_db)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, text
 
+from tests.support.due import count_due
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -164,7 +165,7 @@ def take(db: Database, *, budget: int = 1000, lease_seconds: float = 30) -> Clai
 
 def nothing_is_due(db: Database) -> bool:
     with db.begin() as connection:
-        return claims.count_due(connection, most=1) == 0
+        return count_due(connection, most=1) == 0
 
 
 def decide(db: Database, claim: Claim) -> Applied:

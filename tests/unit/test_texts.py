@@ -124,5 +124,5 @@ def _skeleton(node: ast.AST) -> str:
         case ast.Constant(value=str(literal)):
             return literal
         case ast.JoinedStr(values=parts):
-            return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
     return ""

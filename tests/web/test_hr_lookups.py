@@ -261,7 +261,7 @@ def test_one_lookup_of_a_person_is_in_hand_until_what_it_found_is_applied(
     first = db.run(lambda connection: lookups.claim(connection, lease=lease))
     assert first is not None
     assert db.run(lambda connection: lookups.claim(connection, lease=lease)) is None
-    assert not db.run(lookups.any_due)
+    assert not db.run(lambda connection: connection.scalar(lookups.ANY_DUE.clause))
     due_again(world)  # its lease has run out
     again = db.run(lambda connection: lookups.claim(connection, lease=lease))
     assert again is not None and (again.event.id, again.began_at > first.began_at) == (first.event.id, True)

@@ -97,7 +97,7 @@ def start(
                 act=found.act,
             )
         )
-    log.info("run.started", run_run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
+    log.info("run.started", run_id=found.id, organisation_id=organisation_id, act=act, letters=found.letters)
     return found
 
 

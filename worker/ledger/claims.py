@@ -133,15 +133,6 @@ COUNT_DUE = f"""
 SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT :most) due
 """
 """How many chunks are due, counted no further than `:most`."""
-_COUNT_DUE = text(COUNT_DUE)
-
-
-def count_due(connection: Connection, *, most: int) -> int:
-    """How many chunks are due, counted no further than `most`."""
-    plan_by_index(connection)
-    wake_deferred(connection)
-    return int(connection.scalar(_COUNT_DUE, {"most": most}) or 0)
-
 
 _TRACES = text("""
 SELECT DISTINCT j.traceparent FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id

@@ -49,11 +49,6 @@ _DUE = """SELECT d.id FROM withdrawals.receipts d WHERE d.lookup AND d.run_after
 ANY_DUE = Step("lookup_due", f"SELECT EXISTS ({_DUE})")
 
 
-def any_due(connection: Connection) -> bool:
-    """Whether a look-up can be made now."""
-    return bool(connection.scalar(ANY_DUE.clause))
-
-
 _CLAIM = text(f"""
 UPDATE withdrawals.receipts r SET looked_up_at = clock_timestamp(),
     run_after = clock_timestamp() + CAST(:lease AS interval)

@@ -97,11 +97,6 @@ _SENDABLE = """m.state IN ('due', 'sending') AND m.run_after <= clock_timestamp(
 ANY_DUE = Step("message_due", f"SELECT EXISTS (SELECT FROM withdrawals.notification_messages m WHERE {_SENDABLE})")
 
 
-def any_due(connection: Connection) -> bool:
-    """Whether there is a message to send now."""
-    return bool(connection.scalar(ANY_DUE.clause))
-
-
 # `taken` locks one message and skips those that another worker holds.
 _CLAIM = """
 WITH taken AS (

@@ -43,11 +43,6 @@ FROM withdrawals.endpoints e WHERE e.follows AND e.disabled_at IS NULL AND e.pau
 ANY_DUE = Step("batch_due", f"SELECT EXISTS (SELECT {_SENDABLE})")
 
 
-def any_due(connection: Connection) -> bool:
-    """Whether there is a batch to send now."""
-    return bool(connection.scalar(ANY_DUE.clause))
-
-
 _CLAIM = text(f"""
 UPDATE withdrawals.endpoints SET feed_token = :token, feed_lease_until = clock_timestamp() + :lease
 WHERE id = (SELECT e.id {_SENDABLE} ORDER BY e.feed_lease_until NULLS FIRST, e.id LIMIT 1 FOR UPDATE SKIP LOCKED)

@@ -117,11 +117,6 @@ WHERE e.disabled_at IS NULL AND e.paused_at IS NULL AND e.rest_until <= clock_ti
 ANY_DUE = Step("delivery_due", f"SELECT EXISTS ({_SENDABLE.format(each=1)})")
 
 
-def any_due(connection: Connection) -> bool:
-    """Whether there is a delivery to send now."""
-    return bool(connection.scalar(ANY_DUE.clause))
-
-
 # `taken` locks one delivery and skips those that another worker holds. The update claims it with a token, counts the
 # attempt and reads the endpoint. If that was disabled meanwhile, nothing is claimed.
 _CLAIM = """
