@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,12 +61,13 @@ class Firefox:
         answer = self._send(
             "script.evaluate", expression=expression, target={"context": self._context}, awaitPromise=False
         )
-        assert answer["type"] == "success", answer
+        if answer["type"] != "success":
+            raise FirefoxError(f"{function}: {answer['exceptionDetails']['text']}")
         return json.loads(answer["result"]["value"])
 
     def click(self, role: str, name: str) -> None:
         """Click what begins with this name, once it can be clicked: a `link`, `button`, `field` or `heading`."""
-        x, y = eventually(lambda: self._try(_FIND, role, name))
+        x, y = eventually(lambda: self._find_still(role, name))
         move = {"type": "pointerMove", "x": x, "y": y}
         press = [move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
         self._act({"type": "pointer", "id": "mouse", "actions": press})
@@ -73,24 +75,31 @@ class Firefox:
     def press(self, *keys: str) -> None:
         """Press keys together."""
         codes = [KEYS.get(key, key) for key in keys]
-        down = [{"type": "keyDown", "value": code} for code in codes]
-        self._act({"type": "key", "id": "keys", "actions": [*down, *({**one, "type": "keyUp"} for one in down[::-1])]})
+        self._press([*(("keyDown", code) for code in codes), *(("keyUp", code) for code in reversed(codes))])
 
     def type(self, text: str) -> None:
-        """Type a text into what has the focus."""
-        for letter in text:
-            self.press(letter)
+        """Type a text into what has the focus; without a pause, after which a list of choices begins to search anew."""
+        self._press([(move, letter) for letter in text for move in ("keyDown", "keyUp")])
 
     def says(self, text: str) -> None:
         """Until the page shows this text."""
         eventually(lambda: self._try("text => document.body.innerText.includes(text)", text))
 
+    def _find_still(self, role: str, name: str) -> Any:
+        """Where it is, if it was there a moment ago, too: a page that is still drawn moves what one aims at."""
+        before = self._try(_FIND, role, name)
+        time.sleep(0.1)
+        return before if before and before == self._try(_FIND, role, name) else None
+
     def _try(self, function: str, *values: object) -> Any:
-        """As `run`; None while a page makes way for the next."""
+        """As `run`; None while a page makes way for the next, when there may be no body yet."""
         try:
             return self.run(function, *values)
         except FirefoxError:
             return None
+
+    def _press(self, moves: list[tuple[str, str]]) -> None:
+        self._act({"type": "key", "id": "keys", "actions": [{"type": move, "value": key} for move, key in moves]})
 
     def _act(self, source: dict[str, object]) -> None:
         self._send("input.performActions", context=self._context, actions=[source])
