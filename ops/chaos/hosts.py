@@ -7,8 +7,8 @@ refused, packets are lost. `share` gives a host a part of a processor core, so t
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +80,7 @@ class Network:
         self.address = f"{self._prefix}.1"
         self.net = f"{self._prefix}.0/24"
         self._hosts = 0
+        self._shares: dict[Path, float] = {}
         self._made = ExitStack()
 
     def __enter__(self) -> Self:
@@ -121,16 +122,33 @@ class Network:
             with suppress(ProcessLookupError):
                 (group / "cgroup.procs").write_text(str(pid), encoding="utf-8")
 
+    @contextmanager
+    def without_limits(self) -> Iterator[None]:
+        """Let everything run as fast as it can meanwhile, such as what starts and is not measured."""
+        for group in self._shares:
+            _set_quota(group, -1)
+        try:
+            yield
+        finally:
+            for group, share in self._shares.items():
+                _set_quota(group, round(_PERIOD * share))
+
     def _limit(self, name: str, share: float) -> Path:
         group = _PROCESSORS / name
         try:
             group.mkdir()
             self._made.callback(_remove_group, group)
             (group / "cpu.cfs_period_us").write_text(str(_PERIOD), encoding="utf-8")
-            (group / "cpu.cfs_quota_us").write_text(str(round(_PERIOD * share)), encoding="utf-8")
+            _set_quota(group, round(_PERIOD * share))
+            self._shares[group] = share
         except OSError as error:
             raise HostsError(f"a share of a processor needs cgroups of version 1: {error}") from None
         return group
+
+
+def _set_quota(group: Path, quota: int) -> None:
+    """Microseconds of processor time in each period; -1: no limit."""
+    (group / "cpu.cfs_quota_us").write_text(str(quota), encoding="utf-8")
 
 
 def _remove(*arguments: str) -> None:
