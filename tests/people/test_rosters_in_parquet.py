@@ -2,6 +2,7 @@
 
 import datetime
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -45,27 +46,41 @@ def _not_utf8() -> bytes:
     return parquet({"external_id": ids})
 
 
-_GOOD = parquet({"external_id": ["anna"] * 100})
-_BOMB = parquet({"external_id": pa.array(["x" * 3_000_000] * 1_500).dictionary_encode()}, compression="zstd",
-                dictionary_pagesize_limit=2**30)  # fmt: skip
-_MANY = parquet({"external_id": pa.repeat("anna", 1_100_000).dictionary_encode()})
-HOSTILE = {
-    "one value, in more rows than a roster has": (_MANY, "more than 1,048,576 rows"),
-    "one value of megabytes, in many rows": (_BOMB, "too large"),
-    "a million columns, or a few less": (parquet({f"c{n}": [n] for n in range(16_385)}), "more than 16,384 columns"),
-    "a NUL": (parquet({"external_id": ["anna", "b\0en"]}), "Line 3: has a NUL byte"),
-    "no text": (_not_utf8(), "Line 3: has a value that is not text"),
-    "a person without an id": (parquet({"external_id": ["anna", None, "ben"]}), "Line 3: is empty"),
-    "a list of ids": (parquet({"external_id": [["anna"], ["ben"]]}), "empty"),
-    "half a file": (_GOOD[: len(_GOOD) // 2], "damaged"),
-    "a place beyond the file": (_GOOD[:4] + b"\xff" * (len(_GOOD) - 8) + _GOOD[-4:], "damaged"),
-    "an encrypted file": (b"PARE" + _GOOD[4:-4] + b"PARE", "encrypted"),
+def _good() -> bytes:
+    return parquet({"external_id": ["anna"] * 100})
+
+
+def _one_large_value() -> bytes:
+    rows = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), 1_500), pa.array(["x" * 3_000_000]))
+    return parquet({"external_id": rows}, compression="zstd", dictionary_pagesize_limit=2**30)
+
+
+def _many_rows() -> bytes:
+    return parquet({"external_id": pa.repeat("anna", 1_100_000).dictionary_encode()})
+
+
+# Made by the test that reads it: what is made as the module is imported, every process of the suite pays for.
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "one value, in more rows than a roster has": (_many_rows, "more than 1,048,576 rows"),
+    "one value of megabytes, in many rows": (_one_large_value, "too large"),
+    "a million columns, or a few less": (
+        lambda: parquet({f"c{n}": [n] for n in range(16_385)}),
+        "more than 16,384 columns",
+    ),
+    "a NUL": (lambda: parquet({"external_id": ["anna", "b\0en"]}), "Line 3: has a NUL byte"),
+    "no text": (_not_utf8, "Line 3: has a value that is not text"),
+    "a person without an id": (lambda: parquet({"external_id": ["anna", None, "ben"]}), "Line 3: is empty"),
+    "a list of ids": (lambda: parquet({"external_id": [["anna"], ["ben"]]}), "empty"),
+    "half a file": (lambda: _good()[: len(_good()) // 2], "damaged"),
+    "a place beyond the file": (lambda: _good()[:4] + b"\xff" * (len(_good()) - 8) + _good()[-4:], "damaged"),
+    "an encrypted file": (lambda: b"PARE" + _good()[4:-4] + b"PARE", "encrypted"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_parquet_file_is_refused_by_line_or_whole(name: str) -> None:
-    content, said = HOSTILE[name]
+    make, said = HOSTILE[name]
+    content = make()
     with pytest.raises(InvalidInputError, match=said) as refused:
         read(content)
     assert len(str(refused.value)) < 300
