@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
+from worker.ledger.decide_persons import DecidedPersons, decide_persons
 from worker.ledger.person_events import NewerEvents
 from worker.records import Asked, Chunk, Claim, Decided
 from worker.telemetry import tracing
@@ -59,6 +60,16 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
         return _apply(connection, claim)
+
+
+def apply_persons(connection: Connection, claim: Claim) -> DecidedPersons:
+    """Decide and commit those deactivations of a claim that have nothing special in them; `apply` decides the others.
+
+    On a connection where each statement commits itself.
+    """
+    traces = claims.traces(connection, claim) if tracing.is_on() else ()
+    with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
+        return decide_persons(connection, claim)
 
 
 def _apply(connection: Connection, claim: Claim) -> Applied:
