@@ -3,7 +3,7 @@
 The statements are built once: every event runs them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -237,18 +237,27 @@ def record_events(connection: Connection, organisation_id: int, events: Sequence
 
 _SET_STATES = text("""
 UPDATE withdrawals.persons p SET epoch = p.epoch + 1, active = g.effective_at IS NULL, effective_at = g.effective_at,
-    deactivation_due = g.effective_at IS NOT NULL
-FROM unnest(CAST(:persons AS text[]), CAST(:effective AS timestamptz[])) AS g(external_id, effective_at)
+    deactivation_due = g.is_due
+FROM unnest(CAST(:persons AS text[]), CAST(:effective AS timestamptz[]), CAST(:due AS boolean[]))
+    AS g(external_id, effective_at, is_due)
 WHERE p.organisation_id = :organisation_id AND p.external_id = ANY(:persons) AND p.external_id = g.external_id
 """)
 
 
-def set_states(connection: Connection, organisation_id: int, states: Mapping[str, datetime | None]) -> None:
+def set_states(
+    connection: Connection, organisation_id: int, states: Mapping[str, datetime | None], settled: Collection[str]
+) -> None:
     """Set locked persons' states after new newest events; each person's epoch grows by one.
 
-    `states`: by external id, when the deactivation takes effect; None for a person who is active.
+    `states`: by external id, when the deactivation takes effect; None for a person who is active. `settled`: of whom
+    the same transaction makes the learner inactive; of the others a deactivation is due.
     """
-    values = {"organisation_id": organisation_id, "persons": list(states), "effective": list(states.values())}
+    values = {
+        "organisation_id": organisation_id,
+        "persons": list(states),
+        "effective": list(states.values()),
+        "due": [effective_at is not None and person not in settled for person, effective_at in states.items()],
+    }
     connection.execute(_SET_STATES, values)
 
 

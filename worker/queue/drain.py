@@ -78,9 +78,8 @@ class Drain:
                 claim = self._claim()
             more = more_events
             if claim is not None:
-                go_on = go_on or claim.more
-                more = more or go_on
-                claim = self._handle(claim, go_on=go_on)
+                more = more or claim.more
+                claim = self._handle(claim, go_on=go_on or claim.more)
                 done += 1
         return done
 
@@ -118,13 +117,13 @@ class Drain:
         try:
             if claim.names_persons:
                 claim = self._decide_persons(claim)
-                if not claim.chunk_ids:
-                    return None
-            applied, following = self._decide(claim, go_on=go_on)
+            applied, following = self._decide(claim, go_on=go_on) if claim.chunk_ids else (None, None)
         except Exception as error:
             counts.failed(time.monotonic() - started)
             self._recover(claim, error)
             return None
+        if applied is None:
+            return self._claim() if go_on and not self._stopping.is_set() else None
         counts.decided(applied, time.monotonic() - started)
         _log_decided(applied)
         # A job of the next claim has not ended: this thread looks again after that claim.
