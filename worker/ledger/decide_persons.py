@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from schemas.catalogue import Outcome
 from worker.database import BY_INDEX
 from worker.ledger.brake_series import HAS_ROWS
+from worker.ledger.decide import LEARNERS_IN_ORDER, LOCKED_LEARNER
 from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, planned, read_sql, sql_list
 from worker.one_message import Step, at_once
 from worker.records import Asked, Claim, Decided
@@ -25,8 +26,6 @@ SELECT count(*) FROM (SELECT c.id FROM withdrawals.chunks c
     WHERE c.id = ANY({_IDS}) AND c.token = CAST(:token AS uuid) AND c.state = 'claimed' ORDER BY c.id FOR UPDATE) locked
 """,
 )
-# Each row is found by its key, as a value: over tables that were never analysed, the planner joined all learners of the
-# organisation with all chunks.
 _LOCK_PERSONS = Step(
     "persons_lock_persons",
     f"""
@@ -44,14 +43,8 @@ _LEARNERS, _ENROLMENTS = "withdrawals.learners", "withdrawals.enrolments"
 _LOCK_LEARNERS = Step(
     "persons_lock_learners",
     f"""
-WITH asked AS MATERIALIZED (
-    SELECT l.id, c.organisation_id, c.learner_external_id FROM withdrawals.chunks c
-    CROSS JOIN LATERAL (SELECT l.id FROM lms.learners l
-        WHERE l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id OFFSET 0) l
-    WHERE c.id = ANY({_IDS}) ORDER BY l.id
-)
-{_LEFT.format(name=_LEARNERS)} FROM asked a CROSS JOIN LATERAL (SELECT l.id FROM lms.learners l WHERE l.id = a.id
-    AND l.organisation_id = a.organisation_id AND l.external_id = a.learner_external_id FOR UPDATE) locked
+WITH asked AS MATERIALIZED ({LEARNERS_IN_ORDER.format(chunks=":ids")})
+{_LEFT.format(name=_LEARNERS)} FROM asked a CROSS JOIN LATERAL {LOCKED_LEARNER} locked
 """,
 )
 _LOCKED = "CAST(current_setting('{name}') AS bigint[])"

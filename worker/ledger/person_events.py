@@ -12,7 +12,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
-    Select,
     Text,
     and_,
     any_,
@@ -45,16 +44,14 @@ ON CONFLICT (organisation_id, external_id) DO NOTHING
 """)
 
 
-def _lock_persons(*, nowait: bool = False, skip_locked: bool = False) -> Select[str, int, bool, datetime | None]:
-    return (
-        select(persons.c.external_id, persons.c.epoch, persons.c.active, persons.c.effective_at)
-        .where(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _THESE)
-        .order_by(persons.c.external_id)
-        .with_for_update(nowait=nowait, skip_locked=skip_locked)
-    )
-
-
-_LOCK_OR_FAIL, _LOCK_FREE = _lock_persons(nowait=True), _lock_persons(skip_locked=True)
+# Each is found by its key, as a value: over a table that was never analysed, all persons of the organisation were read.
+_LOCK_PERSONS = """
+WITH asked AS MATERIALIZED (SELECT id FROM unnest(CAST(:ids AS text[])) id ORDER BY id)
+SELECT p.* FROM asked a CROSS JOIN LATERAL (
+    SELECT p.external_id, p.epoch, p.active, p.effective_at FROM withdrawals.persons p
+    WHERE p.organisation_id = :organisation AND p.external_id = a.id FOR UPDATE {how}) p
+"""
+_LOCK_OR_FAIL, _LOCK_FREE = text(_LOCK_PERSONS.format(how="NOWAIT")), text(_LOCK_PERSONS.format(how="SKIP LOCKED"))
 
 
 def lock(connection: Connection, organisation_id: int, external_id: str) -> Person:

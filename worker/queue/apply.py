@@ -160,7 +160,9 @@ def _deactivate(
 ) -> None:
     """A deactivation makes its learner inactive also when the learner was created after the event."""
     inactive = [
-        chunk.id for chunk in chunks if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
+        learners[chunk.id]
+        for chunk in chunks
+        if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
     ]
     if inactive:
         decide.deactivate_learners(connection, inactive)
