@@ -67,10 +67,10 @@ class Notifier:
     def _serve(self) -> None:
         pause = _SHORTEST
         while not self._closed.is_set():  # asked before each wait: the flush may take the flag that `close` has set
-            pause = min(pause * 2, _LONGEST) if self._wanted.is_set() else _SHORTEST
             self._wanted.wait()
             self.flush()
             self._closed.wait(pause)
+            pause = min(pause * 2, _LONGEST) if self._wanted.is_set() else _SHORTEST
 
     def _try_to_send(self) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
