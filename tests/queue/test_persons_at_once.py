@@ -1,11 +1,13 @@
 """Deactivations that are decided in one message: as the general way decides them, and nothing special among them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import Connection
 
 from schemas.protections import ProtectionRequest
+from tests.support import failpoints
+from tests.support.failpoints import armed
 from tests.support.incoming import incoming, make_registered, post
 from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.access.persons import Actor
@@ -97,4 +99,32 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
     world.run("UPDATE withdrawals.receipts SET run_after = now() WHERE waiting")
     apply_inbox(db, environment)
     decide_due(db, environment)
+    assert_balanced(db)
+
+
+@pytest.fixture
+def _taken_out() -> Iterator[None]:
+    yield
+    failpoints.uninstall()
+
+
+@pytest.mark.usefixtures("_taken_out")
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("broken", [failpoints.lose_connection, failpoints.row_error])
+def test_a_message_that_fails_or_whose_answer_is_lost_is_decided_once(
+    db: Database, world: World, environment: Settings, broken: failpoints.Action, side: str
+) -> None:
+    """Before it nothing is done; after it all of it is, and whoever asks again finds that."""
+    people = ["anna", "ben", "cleo"]
+    for person in people:
+        world.enrolment(person)
+    post(db, make_registered(db, environment, world.organisation_id), *map(incoming, people))
+    apply_inbox(db, environment)
+    with armed(f"decide_persons.decide_persons:{side}", broken) as fault:
+        decide_due(db, environment)
+    assert fault.fired.is_set()
+    decide_due(db, environment)
+    assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == len(people)
+    states = world.run("SELECT j.state, c.claims FROM withdrawals.jobs j JOIN withdrawals.chunks c ON c.job_id = j.id")
+    assert states == [("completed", 1)] * len(people)
     assert_balanced(db)
