@@ -1,4 +1,4 @@
-"""Notifications after commits: however many transactions commit, a process sends few, and fewer in a storm.
+"""Notifications after commits: however many transactions commit, a process sends at most one in ten milliseconds.
 
 A transaction that notifies takes a lock that no other such transaction may hold while it commits: PostgreSQL would put
 all of them in one line. So the notification is no part of the transaction. One that is lost (the process died between
@@ -6,6 +6,7 @@ the two) delays work until the relay's next round, and loses none.
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
@@ -14,9 +15,8 @@ from worker.errors import describe
 
 log = structlog.get_logger(__name__)
 
-_SHORTEST, _LONGEST = 0.01, 0.25
-"""Seconds between two notifications of a process. The first after a lull goes at once; while they are wanted again
-within the pause it doubles, as that of the relay does: a storm is worked off in large sets."""
+PAUSE = 0.01
+"""Seconds between two notifications of a process; the first after a lull goes at once."""
 _ATTEMPTS = 2
 """The second is for a connection of the pool that turns out to be broken."""
 
@@ -28,7 +28,7 @@ class Notifier:
         """`send` notifies, on a connection of its own."""
         self._send = send
         self._wanted = threading.Event()
-        self._closed = threading.Event()
+        self._closed = False
         self._lock = threading.Lock()
         """Held while the flag is taken and the notification is sent: a flush ends after what it flushes."""
         self._thread: threading.Thread | None = None
@@ -36,7 +36,7 @@ class Notifier:
     def notify(self) -> None:
         """Notify soon, without waiting for it. Call it after the commit."""
         self._wanted.set()
-        if self._closed.is_set():
+        if self._closed:
             self.flush()
         elif self._thread is None:
             self._start()
@@ -50,7 +50,7 @@ class Notifier:
 
     def close(self) -> None:
         """Send what was asked for, and end the thread."""
-        self._closed.set()
+        self._closed = True
         self.flush()
         with self._lock:
             thread, self._thread = self._thread, None
@@ -60,17 +60,15 @@ class Notifier:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None and not self._closed.is_set():
+            if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._serve, name="notifier", daemon=True)
                 self._thread.start()
 
     def _serve(self) -> None:
-        pause = _SHORTEST
-        while not self._closed.is_set():  # asked before each wait: the flush may take the flag that `close` has set
+        while not self._closed:  # asked before each wait: the flush may take the flag that `close` has set
             self._wanted.wait()
             self.flush()
-            self._closed.wait(pause)
-            pause = min(pause * 2, _LONGEST) if self._wanted.is_set() else _SHORTEST
+            time.sleep(PAUSE)
 
     def _try_to_send(self) -> None:
         for attempt in range(1, _ATTEMPTS + 1):

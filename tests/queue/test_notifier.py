@@ -122,36 +122,6 @@ def test_many_commits_share_a_notification() -> None:
     assert sent == [1, 1]
 
 
-def test_notifications_become_fewer_while_they_keep_coming_and_come_at_once_after_a_lull() -> None:
-    pauses: list[float | None] = []
-    lulls = threading.Semaphore(0)
-
-    class Wanted(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            if not self.is_set():
-                lulls.release()
-            return super().wait(timeout)
-
-    class Closed(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            pauses.append(timeout)
-            if len(pauses) < 8:
-                notifier.notify()
-            return self.is_set()
-
-    notifier = Notifier(lambda: None)
-    notifier._wanted, notifier._closed = Wanted(), Closed()
-    notifier._wanted.set()
-    notifier.notify()
-    for _ in range(2):
-        assert lulls.acquire(timeout=60)
-        notifier.notify()
-    assert lulls.acquire(timeout=60)
-    notifier.close()
-    assert pauses[:8] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.25, 0.25]
-    assert pauses[8:10] == [0.01, 0.01]
-
-
 def test_closing_the_connections_sends_what_is_still_to_be_sent(db: Database, listener: Listener) -> None:
     db._notifier._thread = threading.current_thread()  # so that no thread sends it
     with db.begin() as connection:
