@@ -13,9 +13,8 @@ from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
-from worker.ledger.decide_persons import DecidedPersons
+from worker.ledger.decide_persons import DecidedPersons, decide_persons
 from worker.people import protections
-from worker.queue import apply
 from worker.records import Claim
 from worker.rules import WITHDRAWN
 
@@ -67,10 +66,10 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
 ) -> None:
     """One claim has all cases. The short way takes the plain ones alone, and both ways write the same."""
     source = make_registered(db, environment, world.organisation_id)
-    short_way, taken = apply.decide_persons, set[int]()
+    taken = set[int]()
 
     def noted(connection: Connection, claim: Claim) -> DecidedPersons:
-        found = short_way(connection, claim)
+        found = decide_persons(connection, claim)
         taken.update(found.asked)
         return found
 
@@ -78,7 +77,7 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
         return DecidedPersons([], {}, [])
 
     for way, decided_by in (("short", noted), ("general", none)):
-        monkeypatch.setattr(apply, "decide_persons", decided_by)
+        monkeypatch.setattr("worker.queue.apply.decide_persons", decided_by)
         for case in CASES:
             _make(world, db, f"{case} {way}", case)
         post(db, source, *(incoming(f"{case} {way}") for case in CASES))
