@@ -172,6 +172,8 @@ class Claim:
     """Whether more was due at the time; what becomes due later brings a hint of its own."""
     is_plain: bool = False
     """Whether it is one chunk that only names enrolments to withdraw, as far as the chunk itself says."""
+    names_persons: bool = False
+    """Whether each chunk is about a person, and none is an attempt at a letter."""
     job_ids: frozenset[int] = frozenset()
 
 

@@ -70,7 +70,7 @@ def test_a_single_request_and_its_withdrawal(
         submit(db, requester, JobRequest(reason="not_required", enrolment_ids=[next(ids)]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act, times=8), 1, statements=11, written=11, read=32, wal=4_400)
+    assert_within(smallest(db, act, times=8), 1, statements=11, written=11, read=40, wal=4_800)
 
 
 def test_an_event_at_the_door(db: Database, environment: Settings, world: World, numbers: Iterator[int]) -> None:
@@ -96,4 +96,4 @@ def test_an_event_that_is_applied_in_a_set_and_its_withdrawal(
             inbox.receive(db, source, incoming(next(people)[0]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act), many, statements=1.6, written=16, read=250, wal=8_800)
+    assert_within(smallest(db, act), many, statements=1.5, written=14.5, read=150, wal=8_300)

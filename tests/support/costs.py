@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event, text
 
+from worker import one_message
 from worker.database import Database
 
 
@@ -73,6 +74,21 @@ def counting(db: Database) -> Iterator[Costs]:
             if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
                 alone.add(connection)
 
+    def sending(connection: Connection, session: Any, steps: Any) -> Any:
+        """A message goes past SQLAlchemy, which tells of neither its beginning nor its end."""
+        if connection.engine.pool is not db.engine.pool:
+            return send(connection, session, steps)
+        before = session.execute(_COUNTERS.text).fetchone()
+        found = send(connection, session, steps)
+        after = session.execute(_COUNTERS.text).fetchone()
+        costs.commits += 1
+        read, written, wal = (int(now - then) for now, then in zip(after, before, strict=True))
+        costs.rows_read += read
+        costs.rows_written += written
+        costs.wal += wal
+        return found
+
+    send, one_message._send = one_message._send, sending
     listeners: list[tuple[str, Callable[..., Any]]] = [
         ("begin", begin),
         ("commit", commit),
@@ -84,6 +100,7 @@ def counting(db: Database) -> Iterator[Costs]:
     try:
         yield costs
     finally:
+        one_message._send = send
         for name, listener in listeners:
             event.remove(db.engine, name, listener)
 

@@ -62,6 +62,7 @@ UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), c
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
 RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
+    redrives IS NULL AND learner_external_id IS NOT NULL AS names_person,
     EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
 _WEIGHT = f"CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE {PERSON_IDS} END"
@@ -107,9 +108,10 @@ def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[Step, dic
 def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     if not rows:
         return None
-    ids, job_ids, plain, more = zip(*rows, strict=True)
+    ids, job_ids, plain, persons, more = zip(*rows, strict=True)
     is_plain = len(rows) == 1 and plain[0]
-    return Claim(token, sorted(ids), more=more[0], is_plain=is_plain, job_ids=frozenset(job_ids))
+    names_persons = all(persons)
+    return Claim(token, sorted(ids), more[0], is_plain, names_persons, frozenset(job_ids))
 
 
 WAKE = Step(

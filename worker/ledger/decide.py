@@ -68,10 +68,18 @@ def lock_letters(connection: Connection, chunk_ids: Sequence[int]) -> None:
     connection.execute(_LOCK_LETTERS, {"chunks": list(chunk_ids)})
 
 
-_LOCK_LEARNERS = text("""
-SELECT c.id AS chunk_id, l.id AS learner_id FROM withdrawals.chunks c
-JOIN lms.learners l ON l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
-WHERE c.id = ANY(:chunks) ORDER BY l.id FOR UPDATE OF l
+# Each is found by its key, as a value (OFFSET 0): over chunks that were never analysed, the planner held each of them
+# against all learners of the organisation.
+LEARNERS_IN_ORDER = """SELECT c.id AS chunk_id, l.id, c.organisation_id, c.learner_external_id
+    FROM withdrawals.chunks c CROSS JOIN LATERAL (SELECT l.id FROM lms.learners l
+        WHERE l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id OFFSET 0) l
+    WHERE c.id = ANY(CAST({chunks} AS bigint[])) ORDER BY l.id"""
+LOCKED_LEARNER = """(SELECT l.id FROM lms.learners l WHERE l.id = a.id
+    AND l.organisation_id = a.organisation_id AND l.external_id = a.learner_external_id FOR UPDATE)"""
+"""Of a row `a` of `LEARNERS_IN_ORDER`."""
+_LOCK_LEARNERS = text(f"""
+WITH asked AS MATERIALIZED ({LEARNERS_IN_ORDER.format(chunks=":chunks")})
+SELECT a.chunk_id, locked.id AS learner_id FROM asked a CROSS JOIN LATERAL {LOCKED_LEARNER} locked
 """)
 
 
@@ -81,16 +89,12 @@ def lock_learners(connection: Connection, chunk_ids: Sequence[int]) -> dict[int,
     return {row.chunk_id: row.learner_id for row in rows}
 
 
-_DEACTIVATE = text("""
-UPDATE lms.learners l SET active = false FROM withdrawals.chunks c
-WHERE c.id = ANY(:chunks) AND l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
-    AND l.active
-""")
+_DEACTIVATE = text("UPDATE lms.learners SET active = false WHERE id = ANY(:learners) AND active")
 
 
-def deactivate_learners(connection: Connection, chunk_ids: Sequence[int]) -> None:
-    """Make the locked learners of person chunks inactive: one that was created after the event is still active."""
-    connection.execute(_DEACTIVATE, {"chunks": list(chunk_ids)})
+def deactivate_learners(connection: Connection, learner_ids: Sequence[int]) -> None:
+    """Make locked learners inactive: one that was created after the event is still active."""
+    connection.execute(_DEACTIVATE, {"learners": list(learner_ids)})
 
 
 # A job can name the id of another organisation's enrolment. That row is not locked: the job would wait for the other

@@ -128,11 +128,16 @@ def planned(connection: Connection, off: tuple[str, ...]) -> list[tuple[Step, di
 
 
 def load_sql(name: str, **values: str) -> TextClause:
+    """The statement that `read_sql` reads."""
+    return text(read_sql(name, **values))
+
+
+def read_sql(name: str, **values: str) -> str:
     """The statement in the file `name` beside this module; `{key}` in it stands for the value of that key."""
     statement = Path(__file__).with_name(name).read_text(encoding="utf-8")
     for key, value in values.items():
         statement = statement.replace(f"{{{key}}}", value)
-    return text(statement)
+    return statement
 
 
 ASKED_AT = """CASE WHEN j.released_at IS NULL AND j.effective_at <= j.created_at

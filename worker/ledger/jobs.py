@@ -219,7 +219,8 @@ def finish(connection: Connection, job_ids: Sequence[int]) -> list[tuple[int, st
 _TOUCHED = text(f"""
 SELECT t.job_id FROM (SELECT DISTINCT c.job_id FROM withdrawals.chunks c
     WHERE c.closed_at > :after AND c.closed_at <= :until AND c.redrives IS NULL) t
-WHERE (SELECT j.state FROM withdrawals.jobs j WHERE j.id = t.job_id) IN ({sql_list(STANDING)})
+-- OFFSET 0: each is looked up in the index of those that have not ended, which has none of a storm's ended jobs
+WHERE EXISTS (SELECT FROM withdrawals.jobs j WHERE j.id = t.job_id AND j.state IN ({sql_list(STANDING)}) OFFSET 0)
 """)
 
 

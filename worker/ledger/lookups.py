@@ -41,10 +41,11 @@ class SourceApi:
     url: str | None
 
 
+# OFFSET 0: nothing is looked at but what waits for a look-up. Joined, all of the inbox was read.
 _DUE = """SELECT d.id FROM withdrawals.receipts d WHERE d.lookup AND d.run_after <= now() AND NOT EXISTS (
     SELECT 1 FROM withdrawals.receipts o WHERE o.waiting AND o.organisation_id = d.organisation_id
         AND o.external_id = d.external_id AND o.door = d.door AND o.id <> d.id
-        AND (o.id < d.id OR o.looked_up_at IS NOT NULL))
+        AND (o.id < d.id OR o.looked_up_at IS NOT NULL) OFFSET 0)
     ORDER BY d.run_after, d.id LIMIT 1"""
 ANY_DUE = Step("lookup_due", f"SELECT EXISTS ({_DUE})")
 

@@ -3,7 +3,7 @@
 The statements are built once: every event runs them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Connection,
-    Select,
     Text,
     and_,
     any_,
@@ -45,16 +44,14 @@ ON CONFLICT (organisation_id, external_id) DO NOTHING
 """)
 
 
-def _lock_persons(*, nowait: bool = False, skip_locked: bool = False) -> Select[str, int, bool, datetime | None]:
-    return (
-        select(persons.c.external_id, persons.c.epoch, persons.c.active, persons.c.effective_at)
-        .where(persons.c.organisation_id == _ORGANISATION, persons.c.external_id == _THESE)
-        .order_by(persons.c.external_id)
-        .with_for_update(nowait=nowait, skip_locked=skip_locked)
-    )
-
-
-_LOCK_OR_FAIL, _LOCK_FREE = _lock_persons(nowait=True), _lock_persons(skip_locked=True)
+# Each is found by its key, as a value: over a table that was never analysed, all persons of the organisation were read.
+_LOCK_PERSONS = """
+WITH asked AS MATERIALIZED (SELECT id FROM unnest(CAST(:ids AS text[])) id ORDER BY id)
+SELECT p.* FROM asked a CROSS JOIN LATERAL (
+    SELECT p.external_id, p.epoch, p.active, p.effective_at FROM withdrawals.persons p
+    WHERE p.organisation_id = :organisation AND p.external_id = a.id FOR UPDATE {how}) p
+"""
+_LOCK_OR_FAIL, _LOCK_FREE = text(_LOCK_PERSONS.format(how="NOWAIT")), text(_LOCK_PERSONS.format(how="SKIP LOCKED"))
 
 
 def lock(connection: Connection, organisation_id: int, external_id: str) -> Person:
@@ -237,18 +234,27 @@ def record_events(connection: Connection, organisation_id: int, events: Sequence
 
 _SET_STATES = text("""
 UPDATE withdrawals.persons p SET epoch = p.epoch + 1, active = g.effective_at IS NULL, effective_at = g.effective_at,
-    deactivation_due = g.effective_at IS NOT NULL
-FROM unnest(CAST(:persons AS text[]), CAST(:effective AS timestamptz[])) AS g(external_id, effective_at)
+    deactivation_due = g.is_due
+FROM unnest(CAST(:persons AS text[]), CAST(:effective AS timestamptz[]), CAST(:due AS boolean[]))
+    AS g(external_id, effective_at, is_due)
 WHERE p.organisation_id = :organisation_id AND p.external_id = ANY(:persons) AND p.external_id = g.external_id
 """)
 
 
-def set_states(connection: Connection, organisation_id: int, states: Mapping[str, datetime | None]) -> None:
+def set_states(
+    connection: Connection, organisation_id: int, states: Mapping[str, datetime | None], settled: Collection[str]
+) -> None:
     """Set locked persons' states after new newest events; each person's epoch grows by one.
 
-    `states`: by external id, when the deactivation takes effect; None for a person who is active.
+    `states`: by external id, when the deactivation takes effect; None for a person who is active. `settled`: of whom
+    the same transaction makes the learner inactive; of the others a deactivation is due.
     """
-    values = {"organisation_id": organisation_id, "persons": list(states), "effective": list(states.values())}
+    values = {
+        "organisation_id": organisation_id,
+        "persons": list(states),
+        "effective": list(states.values()),
+        "due": [effective_at is not None and person not in settled for person, effective_at in states.items()],
+    }
     connection.execute(_SET_STATES, values)
 
 

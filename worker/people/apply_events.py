@@ -22,9 +22,8 @@ from worker.people.newest_events import (
     LockedPeople,
     NewestEvent,
     answer_repetitions,
-    change_states,
+    change_people,
     record,
-    sync_learners,
 )
 from worker.records import ArrivedEvent, DeactivationPolicy
 from worker.texts import text
@@ -48,8 +47,7 @@ def apply_events(
     changes = record(connection, organisation_id, arrived, people, now)
     jobs.audit_events(connection, organisation_id, arrived)
     asking = answer_what_needs_no_job(connection, organisation_id, changes, now)
-    change_states(connection, organisation_id, changes)
-    sync_learners(connection, organisation_id, changes, people, now)
+    change_people(connection, organisation_id, changes, people, now)
     made = deactivate(connection, organisation_id, asking, now) if asking else {}
     known = {change.external_id: change.result for change in changes if change.result is not None}
     return {one.external_id: IGNORED for one in arrived} | known | made

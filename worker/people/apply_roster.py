@@ -12,9 +12,8 @@ from worker.people.newest_events import (
     LockedPeople,
     NewestEvent,
     answer_repetitions,
-    change_states,
+    change_people,
     record,
-    sync_learners,
 )
 from worker.records import ArrivedEvent, DeactivationPolicy
 from worker.rules import ROSTER, STANDING, is_in_effect
@@ -47,8 +46,7 @@ def apply_roster(
     asking = answer_what_needs_no_job(connection, organisation_id, announced, now)
     cancelled = _find_cancelled(connection, organisation_id, [change for change, _ in asking])
     jobs.audit_events(connection, organisation_id, [change.arrived for change in changes if change.new_epoch])
-    change_states(connection, organisation_id, changes)
-    sync_learners(connection, organisation_id, changes, people, now)
+    change_people(connection, organisation_id, changes, people, now)
     _announce_again(connection, organisation_id, [one for one in asking if one[0].external_id not in cancelled], now)
     changed = {change.external_id: change for change in changes}
     found: dict[str, RosterResult] = {}

@@ -144,24 +144,35 @@ def answer_repetitions(
             change.new_epoch = False  # its job stands beside those before it
 
 
-def change_states(connection: Connection, organisation_id: int, changes: Sequence[NewestEvent]) -> None:
-    """Let new newest events replace what older ones had asked for."""
+def change_people(
+    connection: Connection, organisation_id: int, changes: Sequence[NewestEvent], people: LockedPeople, now: datetime
+) -> None:
+    """Let new newest events replace what older ones had asked for, and set the learners' `active`.
+
+    A learner whom the platform does not know yet stays due.
+    """
+    active, settled = _find_learners(changes, people, now)
     changed = [change for change in changes if change.new_epoch]
     if changed:
         states = {change.external_id: change.inactive_from for change in changed}
-        person_events.set_states(connection, organisation_id, states)
+        person_events.set_states(connection, organisation_id, states, settled)
     epochs = {change.external_id: change.epoch for change in changed if change.person.epoch > 0}
     voided = closing.close_superseded_persons(connection, organisation_id, epochs) if epochs else []
     if voided:
         jobs.finish(connection, sorted(set(voided)))
+    if active:
+        person_events.set_learners_active(connection, organisation_id, active)
+    standing = settled.difference(change.external_id for change in changed)
+    if standing:
+        person_events.settle(connection, organisation_id, sorted(standing))
 
 
-def sync_learners(
-    connection: Connection, organisation_id: int, changes: Sequence[NewestEvent], people: LockedPeople, now: datetime
-) -> None:
-    """Set the learners' `active`; a learner whom the platform does not know yet stays due."""
+def _find_learners(
+    changes: Sequence[NewestEvent], people: LockedPeople, now: datetime
+) -> tuple[dict[str, bool], set[str]]:
+    """The learners whose `active` changes, by external id; and those whom a deactivation that is in effect reaches."""
     changed: dict[str, bool] = {}
-    settled: list[str] = []
+    settled: set[str] = set()
     for change in changes:
         learner_active = people.learners.active.get(change.external_id)
         if learner_active is None:
@@ -176,8 +187,5 @@ def sync_learners(
         if active is not learner_active:
             changed[change.external_id] = active
         if in_effect:
-            settled.append(change.external_id)
-    if changed:
-        person_events.set_learners_active(connection, organisation_id, changed)
-    if settled:
-        person_events.settle(connection, organisation_id, settled)
+            settled.add(change.external_id)
+    return changed, settled

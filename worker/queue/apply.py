@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
+from worker.ledger.decide_persons import DecidedPersons, decide_persons
 from worker.ledger.person_events import NewerEvents
 from worker.records import Asked, Chunk, Claim, Decided
 from worker.telemetry import tracing
@@ -59,6 +60,16 @@ def apply(connection: Connection, claim: Claim) -> Applied:
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
         return _apply(connection, claim)
+
+
+def apply_persons(connection: Connection, claim: Claim) -> DecidedPersons:
+    """Decide and commit those deactivations of a claim that have nothing special in them; `apply` decides the others.
+
+    On a connection where each statement commits itself.
+    """
+    traces = claims.traces(connection, claim) if tracing.is_on() else ()
+    with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
+        return decide_persons(connection, claim)
 
 
 def _apply(connection: Connection, claim: Claim) -> Applied:
@@ -149,7 +160,9 @@ def _deactivate(
 ) -> None:
     """A deactivation makes its learner inactive also when the learner was created after the event."""
     inactive = [
-        chunk.id for chunk in chunks if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
+        learners[chunk.id]
+        for chunk in chunks
+        if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
     ]
     if inactive:
         decide.deactivate_learners(connection, inactive)

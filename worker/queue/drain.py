@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -22,12 +22,14 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from schemas.catalogue import JobState
 from worker.config import Settings
 from worker.database import Database, driver
 from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
+from worker.ledger.decide_persons import DecidedPersons
 from worker.queue import counts, recovery
-from worker.queue.apply import Applied, apply
+from worker.queue.apply import Applied, apply, apply_persons
 from worker.queue.inbox import InboxDrain
 from worker.queue.recovery import IDS_OF_A_LINE, request_ids
 from worker.records import Claim
@@ -113,22 +115,39 @@ class Drain:
         """
         started = time.monotonic()
         try:
-            applied, following = self._decide(claim, go_on=go_on)
+            if claim.names_persons:
+                claim = self._decide_persons(claim)
+            applied, following = self._decide(claim, go_on=go_on) if claim.chunk_ids else (None, None)
         except Exception as error:
             counts.failed(time.monotonic() - started)
             self._recover(claim, error)
             return None
+        if applied is None:
+            return self._claim() if go_on and not self._stopping.is_set() else None
         counts.decided(applied, time.monotonic() - started)
         _log_decided(applied)
-        try:
-            # A job of the next claim has not ended: this thread looks again after that claim.
-            self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
-        except Exception as error:  # the relay's sweep repeats it; the next claim is in hand already
-            log.warning("finish.left", error_class=describe(error)[0])
+        # A job of the next claim has not ended: this thread looks again after that claim.
+        self._finish(sorted(applied.job_ids - (following.job_ids if following else frozenset())))
         if following is not None and self._stopping.is_set():
             self._give_back(following)
             return None
         return following
+
+    def _decide_persons(self, claim: Claim) -> Claim:
+        """Decide the deactivations of a claim that have nothing special in them; the claim with the others."""
+        started = time.monotonic()
+        found = self._database.run(partial(self._apply_persons, claim=claim), autocommit=True)
+        if found.decided:
+            applied = Applied(found.decided, {item.job_id for item in found.decided}, asked=found.asked)
+            counts.decided(applied, time.monotonic() - started)
+            _log_decided(applied)
+            _log_finished({JobState.COMPLETED: found.finished})
+            self._finish(sorted(applied.job_ids.difference(found.finished)))
+        return replace(claim, chunk_ids=[one for one in claim.chunk_ids if one not in found.asked])
+
+    def _apply_persons(self, connection: Connection, *, claim: Claim) -> DecidedPersons:
+        with self._within_reach(connection):
+            return apply_persons(connection, claim)
 
     def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
         """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
@@ -162,12 +181,16 @@ class Drain:
             self._connections.discard(in_hand)
 
     def _finish(self, job_ids: list[int]) -> None:
-        if job_ids:
-            finished: defaultdict[str, list[int]] = defaultdict(list)
+        """End jobs. What this leaves the relay's sweep repeats: the next claim may be in hand already."""
+        if not job_ids:
+            return
+        finished: defaultdict[str, list[int]] = defaultdict(list)
+        try:
             for job_id, state in self._database.run(lambda connection: jobs.finish(connection, job_ids)):
                 finished[state].append(job_id)
-            for state, ids in finished.items():
-                log.info("job." + state, job_ids=ids)
+        except Exception as error:
+            log.warning("finish.left", error_class=describe(error)[0])
+        _log_finished(finished)
 
     def _recover(self, claim: Claim, error: Exception) -> None:
         """Give the claim back when stopping interrupted it, else record the failure.
@@ -186,6 +209,12 @@ class Drain:
         self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
         metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
         log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
+
+
+def _log_finished(by_state: Mapping[str, list[int]]) -> None:
+    for state, ids in by_state.items():
+        if ids:
+            log.info("job." + state, job_ids=ids)
 
 
 def _log_decided(applied: Applied) -> None:
