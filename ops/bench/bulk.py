@@ -14,6 +14,7 @@ from ops.bench.memory import peak
 from ops.bench.results import Results
 from ops.bench.site import PATIENCE, BenchError, Site, Size, World, alternate, until
 from schemas.jobs import MAX_IDS, FileRequest, Filter, JobRequest
+from worker.database import driver
 from worker.jobs.files.submit import submit_file
 from worker.jobs.submit import Requester, submit
 
@@ -41,6 +42,7 @@ Ask = Callable[[World], None]
 QUICK = Amount(enrolments=20_000, peers=300, feed=20_000, small=0, large=0, rounds=1, ways=("filter", "file"))
 _SLOWEST = 5_000
 """Enrolments a second, below which a bulk job counts as stuck."""
+_ARE_FINISHED = "SELECT NOT EXISTS (SELECT FROM withdrawals.jobs WHERE finished_at IS NULL)"
 _LIMIT = """
     WITH done AS (UPDATE lms.enrolments SET status = 'withdrawn', withdrawn_at = now(),
         withdrawal_reason = 'not_required', withdrawn_by = 'bench'
@@ -118,12 +120,20 @@ def measure(world: World, ask: Ask) -> float:
     Raises:
         BenchError: not all of them are withdrawn.
     """
-    began = time.monotonic()
-    ask(world)
-    unfinished = "SELECT count(*) FROM withdrawals.jobs WHERE finished_at IS NULL"
     within = max(PATIENCE, world.size.bulk / _SLOWEST)
-    until(lambda: world.count(unfinished) == 0, what="every job has finished", every=0.02, within=within)
-    return _rate(world, time.monotonic() - began)
+    with world.owner.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # Asked of the driver: who looks fifty times a second takes the processor from those who are measured.
+        asks = driver(connection)
+        began = time.monotonic()
+        ask(world)
+        until(
+            lambda: bool(asks.execute(_ARE_FINISHED).fetchone()[0]),
+            what="every job has finished",
+            every=0.02,
+            within=within,
+        )
+        seconds = time.monotonic() - began
+    return _rate(world, seconds)
 
 
 def _feed(site: Site, results: Results, size: Size, rounds: int) -> None:

@@ -21,6 +21,7 @@ from tests.support.racing import (
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger import decide as short
 
 CHANGES = {
     "it is mastered": ("status = 'mastered'", "in_progress", False, "enrolment_ended"),
@@ -35,6 +36,14 @@ CHANGES = {
 }
 
 
+@pytest.fixture(params=["that it is", "before 18"])
+def either_statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain chunk is decided by a statement of its own where an update returns what a row was before."""
+    if request.param == "before 18":
+        monkeypatch.setattr(short, "RETURNS_OLD", 10**9)
+
+
+@pytest.mark.usefixtures("either_statement")
 @pytest.mark.parametrize("by", ["list", "person"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
@@ -69,6 +78,7 @@ def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
     assert_balanced(slow_db)
 
 
+@pytest.mark.usefixtures("either_statement")
 def test_an_enrolment_that_is_deleted_while_a_chunk_waits_for_it_is_not_found(
     slow_db: Database, owner: Database, world: World, threads: Threads
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
+from worker.database import driver
 from worker.errors import ChangedMeanwhileError
 from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, sql_list
 from worker.records import Asked, Claim, Decided
@@ -126,15 +127,18 @@ _PLAIN_RULES = f"""CASE
 """`RULES`, where the statement leaves out all of the rest."""
 
 
-def _decide_plain(*, version: str, is_version: str) -> TextClause:
+def _decide_plain(name: str = "decide_plain.sql", *, version: str = "", is_version: str = "") -> TextClause:
     return load_sql(
-        "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
+        name, rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
         version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED,
         any_protection=ANY_PROTECTION.format(
             organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)"),
     )  # fmt: skip
 
 
+RETURNS_OLD = 180_000
+"""The version of PostgreSQL from which on an update returns what a row was before."""
+_DECIDE_PLAIN_18 = _decide_plain("decide_plain_18.sql")
 # Where the platform's enrolments are a view, its rows have no place in a table at which they are found again.
 _DECIDE_PLAIN = {
     True: _decide_plain(version="e.ctid", is_version="e.ctid = s.version AND"),
@@ -153,7 +157,7 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     """
     plan_by_index(connection)
     values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_DECIDE_PLAIN[_enrolments_are_a_table(connection)], values).one_or_none()
+    row = connection.execute(_statement(connection), values).one_or_none()
     if row is None:
         return None
     if not row.is_as_seen:
@@ -161,6 +165,12 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     if connection.scalar(_WITHDREW_PROTECTED, {"chunk": row.chunk_id}):
         raise ChangedMeanwhileError("an enrolment was protected while its chunk was decided")
     return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
+
+
+def _statement(connection: Connection) -> TextClause:
+    if driver(connection).info.server_version >= RETURNS_OLD:
+        return _DECIDE_PLAIN_18
+    return _DECIDE_PLAIN[_enrolments_are_a_table(connection)]
 
 
 def _enrolments_are_a_table(connection: Connection) -> bool:

@@ -1,5 +1,6 @@
 -- Locks, decides and writes the one chunk of a claim, where there is nothing special in it: it only names enrolments to
 -- withdraw, all are there, and none is protected or needs support. Most chunks are like this. It writes what decide.sql would write.
+-- For PostgreSQL before 18; decide_plain_18.sql is for those that return what a row was before its update.
 -- Where there is something special, no row is returned, and nothing is locked or written.
 
 -- What the enrolments are in this snapshot, without a lock. The rules, in the order of rule 9, on each row by itself.
