@@ -146,7 +146,7 @@ def test_a_relay_that_is_frozen_or_killed_is_replaced_by_the_one_that_stands_by(
         before = leader(world)
         stop(frozen.pid)
         eventually(lambda: _is_silent(world, before) and not is_ready(), what="not ready")
-        with db.begin() as connection:
+        with db.begin(autocommit=True) as connection:
             processes_on_record.record_alive(connection, stands_by := uuid4(), "relay", 1)
         assert not is_ready(), "what stands by and does not lead does not make it ready"
         world.run("DELETE FROM withdrawals.processes WHERE id = :id", id=stands_by)

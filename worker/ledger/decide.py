@@ -10,9 +10,12 @@ protected is another row, which a second statement looks for once these locks ar
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
+from worker.database import BY_INDEX
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, sql_list
+from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, planned, sql_list
+from worker.one_message import Step, at_once
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
@@ -122,19 +125,33 @@ _PLAIN_RULES = f"""CASE
 """`RULES`, where the statement leaves out all of the rest."""
 
 
-def _decide_plain(*, version: str, is_version: str) -> TextClause:
+_AS_SEEN = "c.size = (SELECT ids FROM changed) + (SELECT count(*) FROM kept)"
+_CHANGED = "changed meanwhile"
+
+
+def _require(condition: str) -> str:
+    """SQL: true, or an error, which undoes the message that it is part of."""
+    return f"CAST(CASE WHEN {condition} THEN 'true' ELSE '{_CHANGED}' END AS boolean)"
+
+
+def _decide_plain(*, is_table: bool, is_as_seen: str) -> TextClause:
+    # Where the platform's enrolments are a view, its rows have no place in a table at which they are found again.
+    version, is_version = ("e.ctid", "e.ctid = s.version AND") if is_table else ("NULL", "")
     return load_sql(
         "decide_plain.sql", rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
-        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED,
+        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED, is_as_seen=is_as_seen,
         any_protection=ANY_PROTECTION.format(
-            organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)"),
+            organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))"),
     )  # fmt: skip
 
 
-# Where the platform's enrolments are a view, its rows have no place in a table at which they are found again.
-_DECIDE_PLAIN = {
-    True: _decide_plain(version="e.ctid", is_version="e.ctid = s.version AND"),
-    False: _decide_plain(version="NULL", is_version=""),
+_DECIDE_PLAIN = {is_table: _decide_plain(is_table=is_table, is_as_seen=_AS_SEEN) for is_table in (True, False)}
+_DECIDE_AT_ONCE = {
+    is_table: Step(
+        f"decide_plain_{'table' if is_table else 'view'}",
+        _decide_plain(is_table=is_table, is_as_seen=_require(_AS_SEEN)).text,
+    )
+    for is_table in (True, False)
 }
 _IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('lms.enrolments')")
 
@@ -149,7 +166,7 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     """
     plan_by_index(connection)
     values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_DECIDE_PLAIN[_enrolments_are_a_table(connection)], values).one_or_none()
+    row = connection.execute(_DECIDE_PLAIN[enrolments_are_a_table(connection)], values).one_or_none()
     if row is None:
         return None
     if not row.is_as_seen:
@@ -159,8 +176,29 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
 
 
-def _enrolments_are_a_table(connection: Connection) -> bool:
-    """Asked once a connection."""
+def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
+    """`decide_plain` in one round trip, which commits it. On a connection where each statement commits itself.
+
+    Raises:
+        ChangedMeanwhileError: what it saw has changed; nothing was done.
+    """
+    decision = _DECIDE_AT_ONCE[enrolments_are_a_table(connection)]
+    chunk = {"chunk": claim.chunk_ids[0]}
+    steps = (decision, {**chunk, "token": claim.token}), (_NOTHING_PROTECTED, chunk)
+    try:
+        *_, rows, _ = at_once(connection, *planned(connection, BY_INDEX), *steps)
+    except DBAPIError as error:
+        if _CHANGED in str(error.orig):
+            raise ChangedMeanwhileError("an enrolment was changed or protected while its chunk was decided") from None
+        raise
+    if not rows:
+        return None
+    ((chunk_id, job_id, counts, lane, request_id, waited, _),) = rows
+    return Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)
+
+
+def enrolments_are_a_table(connection: Connection) -> bool:
+    """Whether the platform has them in a table, and not in a view. Asked once a connection."""
     if "enrolments_are_a_table" not in connection.info:
         connection.info["enrolments_are_a_table"] = bool(connection.scalar(_IS_TABLE))
     return bool(connection.info["enrolments_are_a_table"])
@@ -168,12 +206,12 @@ def _enrolments_are_a_table(connection: Connection) -> bool:
 
 # A protection is made under the locks of the enrolments that it protects. This snapshot is newer than every lock of the
 # chunk: it sees each protection whose maker had the locks before. One that is made from now on waits for the commit.
-_WITHDREW_PROTECTED = text(f"""
-SELECT {ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
+_WITHDREW = f"""{ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
     WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id AND e.status = '{WITHDRAWN}'
-        AND e.withdrawn_at = now() AND {IS_PROTECTED})
-FROM withdrawals.chunks c WHERE c.id = :chunk
-""")
+        AND e.withdrawn_at = now() AND {IS_PROTECTED})"""
+_OF_CHUNK = "FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint)"
+_WITHDREW_PROTECTED = text(f"SELECT {_WITHDREW} {_OF_CHUNK}")
+_NOTHING_PROTECTED = Step("decide_plain_check", f"SELECT {_require(f'NOT ({_WITHDREW})')} {_OF_CHUNK}")
 
 
 _DECIDE = load_sql(

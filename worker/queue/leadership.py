@@ -162,7 +162,7 @@ class Leadership:
             log.error("relay.stalled", seconds=round(silent))
             return
         try:
-            with self._database.begin() as connection:
+            with self._database.begin(autocommit=True) as connection:
                 kept = leader.confirm(connection, self._id, self._failures.document())
         except Exception as error:
             log.warning("relay.heartbeat_failed", error_class=describe(error)[0])
