@@ -61,10 +61,17 @@ class Step:
         return str(cursor.mogrify(f"EXECUTE {self.name}{places}", given))
 
 
-_Steps = Sequence[tuple[Step, Mapping[str, Any]]]
+Part = tuple[Step, Mapping[str, Any]]
+"""A statement of a message, with its values."""
 
 
-def at_once(connection: Connection, *steps: tuple[Step, Mapping[str, Any]]) -> list[list[Any]]:
+def is_true(rows: Sequence[Any]) -> bool:
+    """The answer to a question: the one value of its one row."""
+    ((answer,),) = rows
+    return bool(answer)
+
+
+def at_once(connection: Connection, *steps: Part) -> list[list[Any]]:
     """Run statements in one message, and commit them; the rows of each, as tuples.
 
     Each has a snapshot of its own, and sees what those before it have done. If one fails, nothing is done.
@@ -92,7 +99,7 @@ def at_once(connection: Connection, *steps: tuple[Step, Mapping[str, Any]]) -> l
         ) from error
 
 
-def _send(connection: Connection, session: Any, steps: _Steps) -> list[list[Any]]:
+def _send(connection: Connection, session: Any, steps: Sequence[Part]) -> list[list[Any]]:
     cursor = psycopg.ClientCursor(session)
     prepared = _prepare(connection, session, [step for step, _ in steps])
     sent = "; ".join(step.call(cursor, values, prepared=step.name in prepared) for step, values in steps)

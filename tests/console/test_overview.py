@@ -36,7 +36,7 @@ def test_the_overview_speaks_to_administrators_and_the_system_page_to_engineers(
         "No relay runs, so workers are not woken. To start one: withdrawals relay ",
         "No worker runs, so requests are kept and wait. To start one: withdrawals worker ",
     ]
-    with db.begin() as connection:
+    with db.begin(autocommit=True) as connection:
         processes.record_alive(connection, uuid4(), "worker", 4)
         processes.record_alive(connection, uuid4(), "relay", 1)
     world.relay_leads(seen="-1 day")

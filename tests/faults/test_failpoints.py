@@ -27,10 +27,8 @@ IN_ORDER = [
     "job_sets.accept_at_once:after",
     "claims.claim_now:before",
     "claims.claim_now:after",
-    "decide.decide_plain:before",
-    "decide.decide_plain:after",
-    "drain.decide:commit:before",
-    "drain.decide:commit:after",
+    "decide.decide_plain_at_once:before",
+    "decide.decide_plain_at_once:after",
     "jobs.finish:before",
     "jobs.finish:after",
     "drain.finish:commit:before",
@@ -65,7 +63,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
     db: Database, world: World, environment: Settings
 ) -> None:
     world.submit(db, world.enrolments(2))
-    with recording() as names, armed("decide.decide_plain:after", failpoints.row_error):
+    with recording() as names, armed("decide.decide_plain_at_once:before", failpoints.row_error):
         decide_due(db, environment)
         due_now(world)
         decide_due(db, environment)
@@ -76,7 +74,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
 
 @pytest.mark.parametrize("action", ["serialization_failure", "deadlock", "lose_connection", "terminate_backend"])
 @pytest.mark.parametrize(
-    "name", ["decide.decide_plain:before", "decide.decide_plain:after", "drain.decide:commit:before"]
+    "name", ["decide.decide_plain_at_once:before", "decide.decide_plain_at_once:after", "drain.finish:commit:before"]
 )
 def test_a_passing_error_at_a_failpoint_is_repeated_at_once(
     db: Database, world: World, environment: Settings, name: str, action: str
@@ -115,14 +113,14 @@ def test_the_nth_pass_alone_is_hit(db: Database, world: World) -> None:
 def test_a_pause_holds_a_transaction_between_two_statements(db: Database, world: World, environment: Settings) -> None:
     job = world.submit(db, world.enrolments(1))
     barrier = threading.Barrier(2)
-    with armed("decide.decide_plain:after", failpoints.pause(barrier)):
+    with armed("jobs.finish:after", failpoints.pause(barrier)):
         worker = threading.Thread(target=Drain(db, environment).run)
         worker.start()
         barrier.wait(failpoints.WAIT_SECONDS)
-        assert not world.outcomes(job.id), "decided, and not committed"
+        assert job_state(world, job.id) == "queued", "finished, and not committed"
         barrier.wait(failpoints.WAIT_SECONDS)
         worker.join(failpoints.WAIT_SECONDS)
-    assert set(world.outcomes(job.id).values()) == {"withdrawn"}
+    assert job_state(world, job.id) == "completed"
 
 
 def test_without_an_installation_nothing_of_the_driver_is_replaced() -> None:
@@ -141,9 +139,9 @@ LONG = [pytest.mark.long]
 @pytest.mark.parametrize(
     "name",
     [
-        "decide.decide_plain:after",
+        "decide.decide_plain_at_once:before",
         pytest.param("claims.claim_now:after", marks=LONG),
-        pytest.param("drain.decide:commit:after", marks=LONG),
+        pytest.param("decide.decide_plain_at_once:after", marks=LONG),
     ],
 )
 def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
@@ -155,17 +153,17 @@ def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired, record=record)) as first:
         eventually(fired.exists, what="the kill")
         first.wait(60)
-        if name != "drain.decide:commit:after":
+        if name != "decide.decide_plain_at_once:after":
             assert world.outcomes(job.id) == {}
         if not FULL:
             leases_run_out(world)
         with process(WORKER, {"FAILPOINT_RECORD": str(record), "PYTHONPATH": str(failpoints.SITE)}):
             eventually(lambda: job_state(world, job.id) == "completed", what="the job done by another worker")
     passed = record.read_text(encoding="utf-8").splitlines()
-    assert passed.count("drain.decide:commit:after") == 1
+    assert passed.count("decide.decide_plain_at_once:after") == 1
     assert set(world.outcomes(job.id).values()) == {"withdrawn"}
     states = chunks(world, job.id, "state, claims")
-    assert states == [("done", 1 if name == "drain.decide:commit:after" else 2)]
+    assert states == [("done", 1 if name == "decide.decide_plain_at_once:after" else 2)]
     assert_balanced(db)
 
 

@@ -59,7 +59,7 @@ def test_an_upload_or_a_file_is_needed_and_not_both(send: Send, world: World) ->
 def test_the_relay_forgets_files_after_a_day(send: Send, world: World, db: Database, environment: Settings) -> None:
     old, new = (send("/file/plan", f"enrolment_id\n{n}\nx\n".encode()).json()["upload"] for n in (1, 2))
     world.run("UPDATE withdrawals.uploads SET created_at = now() - interval '25 hours' WHERE id = :i", i=old)
-    Relay(db, make_broker(environment.broker_url.get_secret_value()), environment)._housekeeping.forget()
+    Relay(db, make_broker(environment.broker_url.get_secret_value()), environment).steps._housekeeping.forget()
     assert [str(row[0]) for row in world.run("SELECT DISTINCT upload_id FROM withdrawals.upload_parts")] == [new]
     gone = send("/file", None, upload=old)
     assert (gone.status_code, "kept for a day" in gone.json()["detail"]) == (404, True)

@@ -126,7 +126,7 @@ def test_the_relay_goes_on_with_its_rounds_while_a_large_roster_is_applied(
     assert rosters.show(db, organisation_id=world.organisation_id, roster_id=planned.id).state == "accepted"
     may_end.set()
     eventually(lambda: rosters.show(db, organisation_id=world.organisation_id, roster_id=planned.id).state == "done")
-    relay._rosters.stop()
+    relay.steps.rosters.stop()
     assert limits == ["15min"]
     decide_due(db, environment)
     assert world.status(ids["anna"]) == "withdrawn"

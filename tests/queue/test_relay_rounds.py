@@ -1,6 +1,7 @@
-"""The relay between its rounds: one hint before anything is counted, and steps that are taken seldom."""
+"""The relay between its rounds and in them: one hint before anything is counted, and only what has to be done."""
 
 import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,25 +42,79 @@ def test_a_notification_after_a_lull_wakes_a_worker_before_anything_is_counted(
         broker.client.close()
 
 
-def test_steps_for_which_nobody_waits_are_not_taken_in_every_round(
-    db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    relay = Relay(db, make_broker(environment.broker_url.get_secret_value()), environment)
-    rounds: list[list[str]] = []
-    monkeypatch.setattr(relay._leadership, "seek", lambda _: True)
-    monkeypatch.setattr(type(relay._leadership), "leads", True)
-    monkeypatch.setattr(relay, "_try", lambda step, _: rounds[-1].append(step))
-    notified: list[list[str]] = []
-    session: Any = SimpleNamespace(notifies=lambda **_: notified.pop() if notified else [])
-    for _ in range(2):
-        rounds.append([])
-        relay._round(session)
-    first, second = rounds
-    assert set(first) - set(second) == {"daily", "forget", "notices", "sessions", "strip", "seal", "compare", "reports"}
-    assert {"take_over", "deactivate", "admit", "close", "finish", "publish"} <= set(second)
+class Rounds:
+    """The rounds of a relay that leads, of which only the names of the steps are noted."""
 
-    notified[:] = [["again"], ["a request"], []]
-    rounds.append([])
-    relay._round(session)
-    assert rounds[-1][2] == "publish", "a hint for what was notified during the round, before its other steps"
-    assert rounds[-1].count("publish") == 2, "one hint a round, and the count at its end"
+    def __init__(self, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._relay = relay
+        self._taken: list[str] = []
+        self.notified: list[list[str]] = []
+        monkeypatch.setattr(relay._leadership, "seek", lambda _: True)
+        monkeypatch.setattr(type(relay._leadership), "leads", True)
+        monkeypatch.setattr(relay, "_try", self._note)
+        monkeypatch.setattr("worker.queue.relay._LONGEST", float("inf"))  # no step counts as long
+
+    def _note(self, step: str, act: Callable[[], Any]) -> Any:
+        self._taken.append(step)
+        return act() if step == "ask" else None
+
+    def take(self) -> list[str]:
+        self._taken.clear()
+        session: Any = SimpleNamespace(notifies=lambda **_: self.notified.pop() if self.notified else [])
+        self._relay._round(session)
+        return list(self._taken)
+
+
+@pytest.fixture
+def relay(db: Database, environment: Settings) -> Iterator[Relay]:
+    broker = make_broker(environment.broker_url.get_secret_value())
+    yield Relay(db, broker, environment)
+    broker.client.close()
+
+
+def test_a_round_takes_the_steps_that_have_something_to_do_and_now_and_then_all(
+    db: Database, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(relay, monkeypatch)
+    every = list(relay.steps.steps)
+    assert rounds.take() == [*every, "publish"], "the first takes all, and publishes what they have made due"
+    for step in [*relay.steps.steps.values()] * 3:
+        step.take()
+    assert rounds.take() == ["ask", "publish"], "the look says what is due, too"
+
+    monkeypatch.setattr(relay.steps, "_next_seldom", 0.0)
+    assert rounds.take() == ["ask", "publish", "compare", "publish"], "what nobody waits for is asked about seldom"
+    assert rounds.take() == ["ask", "publish"]
+
+    monkeypatch.setattr(relay.steps, "_next_all", 0.0)
+    assert rounds.take() == [*every, "publish"]
+
+
+def test_if_the_look_fails_all_steps_are_taken(db: Database, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError
+
+    relay.steps.take_all()
+    monkeypatch.setattr(relay.steps, "look", fail)
+    taken = relay._try
+    names: list[str] = []
+
+    def note(step: str, act: Callable[[], Any]) -> Any:
+        names.append(step)
+        return taken(step, act)
+
+    monkeypatch.setattr(relay, "_try", note)
+    monkeypatch.setattr("worker.queue.relay._LONGEST", float("inf"))
+    relay.sweep(ask=True)
+    assert names == ["ask", *relay.steps.steps, "publish"]
+    assert list(relay._failures.document()) == ["ask"]
+
+
+def test_a_request_during_a_round_wakes_a_worker_before_the_next_step(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(relay, monkeypatch)
+    rounds.notified[:] = [["again"], ["a request"], []]
+    taken = rounds.take()
+    assert taken[2] == "publish", "a hint for what was notified during the round, before its other steps"
+    assert taken.count("publish") == 2, "one hint a round, and the count at its end"

@@ -8,6 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from schemas.catalogue import Outcome
 from schemas.protections import ProtectionRequest
+from tests.support.racing import decide as decide_in_steps
+from tests.support.racing import decide_at_once, take
 from tests.world import World, assert_balanced, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
@@ -113,29 +115,39 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("version", ["that it is", "before 18"])
+@pytest.mark.parametrize(
+    ("way", "version"),
+    [("decide_plain_at_once", "that it is"), ("decide_plain_at_once", "before 18"), ("decide_plain", "that it is")],
+)
 @pytest.mark.parametrize("case", CASES)
 def test_a_plain_chunk_is_decided_as_every_other(
-    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch, case: str, version: str
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+    way: str,
+    version: str,
 ) -> None:
-    """The short way and the general one write the same, and only what needs no support goes the short way."""
+    """The short ways and the general one write the same, and only what needs no support goes a short way."""
     if version == "before 18":
         monkeypatch.setattr(short, "RETURNS_OLD", 10**9)
     kinds, plain = CASES[case]
     taken: list[Decided] = []
-    short_way = short.decide_plain
+    short_way = getattr(short, way)
+    decide_it = decide_at_once if way == "decide_plain_at_once" else decide_in_steps
 
     def noted(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
-        found = short_way(connection, claim)
+        found: tuple[Decided, Asked] | None = short_way(connection, claim)
         if found is not None:
             taken.append(found[0])
         return found
 
-    monkeypatch.setattr(short, "decide_plain", noted)
+    monkeypatch.setattr(short, way, noted)
     first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])
-    decide_due(db, environment)
+    decide_it(db, take(db))
     assert bool(taken) is plain
-    monkeypatch.setattr(short, "decide_plain", lambda *_: None)
+    monkeypatch.setattr(short, "decide_plain_at_once", lambda *_: None)
     second = world.submit(db, [_enrolment(world, kind, f"b{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert len(taken) == plain

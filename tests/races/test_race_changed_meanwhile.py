@@ -12,6 +12,7 @@ from tests.support.racing import (
     Threads,
     await_waiters,
     decide,
+    decide_at_once,
     held,
     hold_enrolments,
     job_state,
@@ -43,8 +44,12 @@ def either_statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(short, "RETURNS_OLD", 10**9)
 
 
+@pytest.mark.parametrize(
+    ("by", "either_statement"),
+    [("list", "that it is"), ("list at once", "that it is"), ("list at once", "before 18"), ("person", "that it is")],
+    indirect=["either_statement"],
+)
 @pytest.mark.usefixtures("either_statement")
-@pytest.mark.parametrize("by", ["list", "person"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
     slow_db: Database, owner: Database, world: World, threads: Threads, change: str, by: str
@@ -54,14 +59,14 @@ def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
     pathway = world.pathway()
     changed = world.enrolment("anna", before, pathway_id=pathway if owned else None)
     neighbour = world.enrolment("anna")
-    if by == "list":
+    if by != "person":
         job_id = world.submit(slow_db, [changed, neighbour]).id
     else:
         job_id = world.event(slow_db, "deactivated", "anna").job_id or 0
     claim = take(slow_db)
     statement = f"UPDATE lms.enrolments SET {assignment}, progress = :pathway * 0 WHERE id = :id"
     with held(owner, statement, id=changed, pathway=pathway) as hold:
-        deciding = threads.go(decide, slow_db, claim)
+        deciding = threads.go(decide_at_once if by == "list at once" else decide, slow_db, claim)
         await_waiters(world)
         hold.release()
         deciding.result(PATIENCE)

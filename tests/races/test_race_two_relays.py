@@ -104,7 +104,7 @@ def _hints(broker: HintBroker) -> int:
 
 def _with_threads(db: Database, count: int) -> None:
     """As if a worker process with so many threads was there."""
-    with db.begin() as connection:
+    with db.begin(autocommit=True) as connection:
         processes.record_alive(connection, uuid4(), "worker", count)
 
 

@@ -78,12 +78,12 @@ class Lockstep(Comparison):
         self.steps: dict[str, Callable[[], object]] = {
             "take_over": lambda: recovery.take_over(db, settings),
             "deactivate": lambda: events.deactivate_due(db),
-            "admit": self.relay._admit_due,
-            "close": lambda: self.relay._leftovers.close_cancelled(db),
+            "admit": self.relay.steps.admit_due,
+            "close": lambda: self.relay.steps.leftovers.close_cancelled(db),
             "learners": lambda: remedies.redrive_known_learners(db),
             "daily": lambda: runs.redrive_changed(db),
             "runs": lambda: runs.step_all(db),
-            "finish": self.relay._finish,
+            "finish": self.relay.steps.finish,
         }
         """What the relay does, each by itself."""
         self.hands: list[Claim] = []

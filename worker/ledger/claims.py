@@ -284,6 +284,13 @@ GROUP BY token
 """)
 
 
+ANY_VANISHED = Step(
+    "claims_vanished",
+    "SELECT (SELECT min(lease_until) FROM withdrawals.chunks WHERE state = 'claimed') < clock_timestamp()",
+)
+"""Whether `vanished` finds any."""
+
+
 def vanished(connection: Connection, *, most: int = 5000) -> list[Claim]:
     """Claims whose lease ran out, not locked yet."""
     return [Claim(row.token, list(row.ids)) for row in connection.execute(_VANISHED, {"most": most})]

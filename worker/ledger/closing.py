@@ -12,6 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from schemas.catalogue import JobState
 from worker.ledger.fragments import UNFINISHED, one_of, plan_by_index, sql_list
 from worker.models import Ids, chunks, jobs
+from worker.one_message import Step
 
 
 def _close_whole(state: JobState, *which: ColumnElement[bool]) -> ReturningUpdate[int]:
@@ -49,18 +50,21 @@ def close_cancelled(connection: Connection, job_ids: Sequence[int]) -> list[int]
     return list(connection.scalars(_CLOSE_CANCELLED, {"ids": list(job_ids)}))
 
 
-_CANCELLED_LATELY = text(f"""
+_CANCELLED_LATELY = f"""
 SELECT j.id FROM withdrawals.jobs j
 WHERE j.state = 'cancelled' AND j.finished_at > clock_timestamp() - CAST(:since AS interval)
     AND EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
         AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
-""")
+"""
+ANY_CANCELLED_LATELY = Step("cancelled_lately", f"SELECT EXISTS ({_CANCELLED_LATELY})")
+"""Whether `list_cancelled_lately` finds any."""
+_LIST_CANCELLED_LATELY = text(_CANCELLED_LATELY)
 
 
 def list_cancelled_lately(connection: Connection, since: timedelta) -> list[int]:
     """Jobs cancelled within this time that have an unfinished chunk: one that was being decided at the cancel."""
     plan_by_index(connection)
-    return list(connection.scalars(_CANCELLED_LATELY, {"since": since}))
+    return list(connection.scalars(_LIST_CANCELLED_LATELY, {"since": since}))
 
 
 _WITH_UNFINISHED = text(f"""

@@ -13,6 +13,7 @@ from schemas.catalogue import LetterCode, LetterState
 from worker.ledger.fragments import LIVE, UNFINISHED, among, sql_list
 from worker.models import audit, job_chunks, letter_chunks
 from worker.models import dead_letters as letters_table
+from worker.one_message import Step
 from worker.records import LANE_LETTERS, Chunk
 from worker.rules import NEEDS_SUPPORT
 
@@ -312,6 +313,13 @@ CROSS JOIN LATERAL (
 WHERE w.id IS NOT NULL
 ORDER BY w.id
 """)
+
+
+ANY_UNKNOWN_LEARNER = Step(
+    "unknown_learners",
+    "SELECT EXISTS (SELECT FROM withdrawals.dead_letters WHERE code = 'unknown_learner' AND state = 'open')",
+)
+"""Whether a letter waits for its learner, who may be there by now."""
 
 
 def find_known_learners(connection: Connection, places: Mapping[int, int], *, most: int = 2000) -> list[KnownLearners]:

@@ -10,10 +10,12 @@ protected is another row, which a second statement looks for once these locks ar
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import DBAPIError
 
-from worker.database import driver
+from worker.database import BY_INDEX, driver
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, sql_list
+from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, planned, sql_list
+from worker.one_message import Step, at_once
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
@@ -127,22 +129,39 @@ _PLAIN_RULES = f"""CASE
 """`RULES`, where the statement leaves out all of the rest."""
 
 
-def _decide_plain(name: str = "decide_plain.sql", *, version: str = "", is_version: str = "") -> TextClause:
-    return load_sql(
-        name, rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
-        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED,
-        any_protection=ANY_PROTECTION.format(
-            organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)"),
-    )  # fmt: skip
+_AS_SEEN = "c.size = (SELECT ids FROM changed) + (SELECT count(*) FROM kept)"
+_CHANGED = "changed meanwhile"
+
+
+def _require(condition: str) -> str:
+    """SQL: true, or an error, which undoes the message that it is part of."""
+    return f"CAST(CASE WHEN {condition} THEN 'true' ELSE '{_CHANGED}' END AS boolean)"
 
 
 RETURNS_OLD = 180_000
 """The version of PostgreSQL from which on an update returns what a row was before."""
-_DECIDE_PLAIN_18 = _decide_plain("decide_plain_18.sql")
-# Where the platform's enrolments are a view, its rows have no place in a table at which they are found again.
-_DECIDE_PLAIN = {
-    True: _decide_plain(version="e.ctid", is_version="e.ctid = s.version AND"),
-    False: _decide_plain(version="NULL", is_version=""),
+# By where an update finds the rows that were seen: it needs no second look, or finds them by their places. Where the
+# platform's enrolments are a view, its rows have no place in a table at which they are found again.
+_WAYS = {
+    "returns_old": ("decide_plain_18.sql", "", ""),
+    "table": ("decide_plain.sql", "e.ctid", "e.ctid = s.version AND"),
+    "view": ("decide_plain.sql", "NULL", ""),
+}
+
+
+def _decide_plain(way: str, *, is_as_seen: str) -> TextClause:
+    name, version, is_version = _WAYS[way]
+    return load_sql(
+        name, rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
+        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED, is_as_seen=is_as_seen,
+        any_protection=ANY_PROTECTION.format(
+            organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))"),
+    )  # fmt: skip
+
+
+_DECIDE_PLAIN = {way: _decide_plain(way, is_as_seen=_AS_SEEN) for way in _WAYS}
+_DECIDE_AT_ONCE = {
+    way: Step(f"decide_plain_{way}", _decide_plain(way, is_as_seen=_require(_AS_SEEN)).text) for way in _WAYS
 }
 _IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('lms.enrolments')")
 
@@ -157,7 +176,7 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     """
     plan_by_index(connection)
     values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_statement(connection), values).one_or_none()
+    row = connection.execute(_DECIDE_PLAIN[_way(connection)], values).one_or_none()
     if row is None:
         return None
     if not row.is_as_seen:
@@ -167,14 +186,35 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
     return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
 
 
-def _statement(connection: Connection) -> TextClause:
+def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
+    """`decide_plain` in one round trip, which commits it. On a connection where each statement commits itself.
+
+    Raises:
+        ChangedMeanwhileError: what it saw has changed; nothing was done.
+    """
+    decision = _DECIDE_AT_ONCE[_way(connection)]
+    chunk = {"chunk": claim.chunk_ids[0]}
+    steps = (decision, {**chunk, "token": claim.token}), (_NOTHING_PROTECTED, chunk)
+    try:
+        *_, rows, _ = at_once(connection, *planned(connection, BY_INDEX), *steps)
+    except DBAPIError as error:
+        if _CHANGED in str(error.orig):
+            raise ChangedMeanwhileError("an enrolment was changed or protected while its chunk was decided") from None
+        raise
+    if not rows:
+        return None
+    ((chunk_id, job_id, counts, lane, request_id, waited, _),) = rows
+    return Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)
+
+
+def _way(connection: Connection) -> str:
     if driver(connection).info.server_version >= RETURNS_OLD:
-        return _DECIDE_PLAIN_18
-    return _DECIDE_PLAIN[_enrolments_are_a_table(connection)]
+        return "returns_old"
+    return "table" if enrolments_are_a_table(connection) else "view"
 
 
-def _enrolments_are_a_table(connection: Connection) -> bool:
-    """Asked once a connection."""
+def enrolments_are_a_table(connection: Connection) -> bool:
+    """Whether the platform has them in a table, and not in a view. Asked once a connection."""
     if "enrolments_are_a_table" not in connection.info:
         connection.info["enrolments_are_a_table"] = bool(connection.scalar(_IS_TABLE))
     return bool(connection.info["enrolments_are_a_table"])
@@ -182,12 +222,12 @@ def _enrolments_are_a_table(connection: Connection) -> bool:
 
 # A protection is made under the locks of the enrolments that it protects. This snapshot is newer than every lock of the
 # chunk: it sees each protection whose maker had the locks before. One that is made from now on waits for the commit.
-_WITHDREW_PROTECTED = text(f"""
-SELECT {ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
+_WITHDREW = f"""{ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
     WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id AND e.status = '{WITHDRAWN}'
-        AND e.withdrawn_at = now() AND {IS_PROTECTED})
-FROM withdrawals.chunks c WHERE c.id = :chunk
-""")
+        AND e.withdrawn_at = now() AND {IS_PROTECTED})"""
+_OF_CHUNK = "FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint)"
+_WITHDREW_PROTECTED = text(f"SELECT {_WITHDREW} {_OF_CHUNK}")
+_NOTHING_PROTECTED = Step("decide_plain_check", f"SELECT {_require(f'NOT ({_WITHDREW})')} {_OF_CHUNK}")
 
 
 _DECIDE = load_sql(

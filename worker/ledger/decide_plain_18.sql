@@ -7,12 +7,12 @@ WITH plain AS MATERIALIZED (
     SELECT c.id AS chunk_id, c.job_id, c.organisation_id, c.enrolment_ids, c.size, j.reason, j.requested_by, c.lane,
         j.request_id, {asked_at} AS asked_at
     FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id
-    WHERE c.id = :chunk AND c.token = :token AND c.state = 'claimed'
+    WHERE c.id = CAST(:chunk AS bigint) AND c.token = CAST(:token AS uuid) AND c.state = 'claimed'
         AND c.redrives IS NULL AND c.learner_external_id IS NULL AND NOT c.override
         AND j.state = 'queued' AND j.source <> 'hr' AND j.epoch IS NULL AND j.reinstates IS NULL
         AND c.size = (SELECT count(*) FROM lms.enrolments e
-            WHERE e.id = ANY((SELECT c.enrolment_ids FROM withdrawals.chunks c WHERE c.id = :chunk)::bigint[])
-                AND e.organisation_id = (SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = :chunk)
+            WHERE e.id = ANY((SELECT c.enrolment_ids FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))::bigint[])
+                AND e.organisation_id = (SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))
                 AND (e.status IN ('{withdrawn}', {ended}) OR (e.status IN ({active}) AND e.pathway_id IS NULL
                     AND NOT ({any_protection} AND {is_protected}))))
     FOR UPDATE OF c
@@ -54,4 +54,4 @@ UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until =
     counts = (SELECT counts FROM counts)
 FROM plain p WHERE c.id = p.chunk_id
 RETURNING c.id AS chunk_id, c.job_id, c.counts, p.lane, p.request_id, clock_timestamp() - p.asked_at AS waited,
-    c.size = (SELECT ids FROM changed) + (SELECT count(*) FROM kept) AS is_as_seen
+    {is_as_seen} AS is_as_seen

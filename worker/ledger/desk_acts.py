@@ -23,9 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from schemas.dead_letters import LetterFilter
-from worker.ledger.fragments import CLOSED, among, one_of, plan_by_index
+from worker.ledger.fragments import CLOSED, among, one_of, plan_by_index, sql_list
 from worker.ledger.letter_filter import IS_LIVE, Targets, conditions, is_overdue
 from worker.models import audit, dead_letters, deliveries, endpoints
+from worker.one_message import Step
 
 Selection = Sequence[ColumnElement[bool]]
 """Which letters an act is about."""
@@ -142,6 +143,14 @@ def find_done(connection: Connection, act_id: str, *, since: int) -> Done | None
     mine = counts.where(audit.c.id > since, audit.c.detail["act"].astext == act_id)
     done = Done(**connection.execute(mine).mappings().one())
     return done if done.changed else None
+
+
+ANY_TO_STRIP = Step(
+    "letters_to_strip",
+    f"""SELECT EXISTS (SELECT FROM withdrawals.dead_letters WHERE state IN ({sql_list(CLOSED)})
+    AND evidence_dropped_at IS NULL AND closed_at < now() - CAST(:keep AS interval))""",
+)
+"""Whether `drop_evidence` finds any."""
 
 
 def drop_evidence(connection: Connection, *, keep: timedelta, most: int = 1000) -> int:

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, Connection, Text, and_, bindparam, func, sele
 
 from worker.ledger.fragments import plan_by_index
 from worker.models import Instant, learners, persons
+from worker.one_message import Step
 
 Position = tuple[datetime, int, str]
 """When a deactivation takes effect, organisation and external id: the order in which due ones are read."""
@@ -52,6 +53,13 @@ _LOCK_DUE = (
     )
     .with_for_update(of=[persons, learners], skip_locked=True)
 )
+
+
+ANY_DUE = Step(
+    "deactivations_due",
+    "SELECT EXISTS (SELECT FROM withdrawals.persons WHERE deactivation_due AND effective_at <= now())",
+)
+"""Whether a deactivation is due, of a person whom the platform knows or not."""
 
 
 def list_due_deactivations(connection: Connection, *, after: Position | None, limit: int) -> list[DuePerson]:

@@ -1,6 +1,7 @@
 """What is due, for whoever wakes workers: all of it asked in one round trip, because it is asked every second."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -8,7 +9,7 @@ from worker.database import BY_INDEX
 from worker.ledger import claims, inbox_sets, lookups, notification_messages, webhook_batches, webhook_deliveries
 from worker.ledger.fragments import planned
 from worker.ledger.processes import THREADS
-from worker.one_message import Step, at_once
+from worker.one_message import Part, Step, at_once, is_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,19 @@ _INBOXES = Step("inboxes_due", inbox_sets.DUE.text.replace("CAST(:most AS intege
 _REQUESTS = (webhook_deliveries.ANY_DUE, webhook_batches.ANY_DUE, lookups.ANY_DUE)
 
 
-def find(connection: Connection) -> DueWork:
-    """What is due, on a connection where each statement commits itself. Wakes the chunks whose time has come."""
-    (*_, chunks, inboxes, deliveries, batches, looked_up, messages) = at_once(
-        connection,
-        *planned(connection, BY_INDEX),
-        (claims.WAKE, {"most": claims.MOST_WOKEN}),
-        *((step, {}) for step in (_CHUNKS, _INBOXES, *_REQUESTS, notification_messages.ANY_DUE)),
-    )
+def find(connection: Connection, *questions: Part) -> tuple[DueWork, list[bool]]:
+    """What is due, on a connection where each statement commits itself, and the answers to questions beside it.
+
+    Wakes the chunks whose time has come.
+    """
+    first = (*planned(connection, BY_INDEX), (claims.WAKE, {"most": claims.MOST_WOKEN}))
+    own = [(step, dict[str, Any]()) for step in (_CHUNKS, _INBOXES, *_REQUESTS, notification_messages.ANY_DUE)]
+    found = at_once(connection, *first, *own, *questions)[len(first) :]
+    chunks, inboxes, deliveries, batches, looked_up, messages, *answers = found
     ((threads, waiting),) = chunks
-    return DueWork(
+    due = DueWork(
         min(waiting + len(inboxes), threads),
-        any(is_due for ((is_due,),) in (deliveries, batches, looked_up)),
-        bool(messages[0][0]),
+        any(map(is_true, (deliveries, batches, looked_up))),
+        is_true(messages),
     )
+    return due, [is_true(rows) for rows in answers]

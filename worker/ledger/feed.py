@@ -20,6 +20,7 @@ from worker.errors import GoneError, InvalidInputError
 from worker.ids import LARGEST
 from worker.ledger.fragments import plan_by_index
 from worker.models import feed
+from worker.one_message import Step
 from worker.texts import text as say
 
 LATEST = "latest"
@@ -96,13 +97,14 @@ WITH new AS MATERIALIZED (
 UPDATE withdrawals.feed f SET position = l.position + n.nth
 FROM new n JOIN last l ON l.organisation_id = n.organisation_id WHERE f.id = n.id
 """)
-_ANY_NEW = text("SELECT EXISTS (SELECT FROM withdrawals.feed WHERE position IS NULL)")
+ANY_NEW = Step("feed_new", "SELECT EXISTS (SELECT FROM withdrawals.feed WHERE position IS NULL)")
+"""Whether an entry has no position yet."""
 
 
 def number(connection: Connection, *, most: int = MOST) -> int:
     """Give entries that have committed their positions, so that readers see them; how many."""
     plan_by_index(connection)
-    if not connection.scalar(_ANY_NEW):
+    if not connection.scalar(ANY_NEW.clause):
         return 0
     connection.execute(_LOCK)
     return connection.execute(_NUMBER, {"most": most}).rowcount

@@ -10,6 +10,7 @@ from sqlalchemy import ARRAY, Connection, Integer, and_, bindparam, func, select
 
 from worker.ids import LARGEST
 from worker.models import enrolments, findable, jobs, learners, organisation_settings, series
+from worker.one_message import Step
 
 LEARNER, SERIES = "learner", "series"
 """The kinds of what is found by words."""
@@ -151,6 +152,16 @@ def delete_gone(connection: Connection, kind: str, *, after: int, until: int) ->
 def highest(connection: Connection, kind: str) -> int:
     """The highest id of the platform that the table has; 0: it has none."""
     return connection.scalar(select(func.max(findable.c.platform_id)).where(findable.c.kind == kind)) or 0
+
+
+ANY_NEW = Step(
+    "findable_new",
+    f"""
+SELECT coalesce((SELECT max(id) FROM {_TABLES[LEARNER]}) > CAST(:{LEARNER} AS bigint), false)
+    OR coalesce((SELECT max(id) FROM {_TABLES[SERIES]}) > CAST(:{SERIES} AS bigint), false)
+""",
+)
+"""Whether the platform has a higher id than one of these."""
 
 
 def highest_of_platform(connection: Connection) -> dict[str, int]:

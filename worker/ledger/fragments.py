@@ -121,6 +121,10 @@ def plan_by_order(connection: Connection) -> None:
         connection.execute(_PLAN[BY_ORDER].clause)
 
 
+NO_WAIT = Step("no_wait", "SELECT set_config('synchronous_commit', 'off', true)"), dict[str, Any]()
+"""First in a message: its commit does not wait for the disk. Only for what nobody misses after a crash."""
+
+
 def planned(connection: Connection, off: tuple[str, ...]) -> list[tuple[Step, dict[str, Any]]]:
     """What goes first in a message whose statements are planned by index (`BY_INDEX`) or by order (`BY_ORDER`)."""
     is_planned = connection.info.get(PLANNER_OFF, frozenset()).issuperset(off)

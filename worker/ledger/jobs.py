@@ -29,6 +29,7 @@ from worker.models import Ids, Instant, job_chunks, receipts
 from worker.models import audit as audit_table
 from worker.models import jobs as jobs_table
 from worker.models import organisations as organisations_table
+from worker.one_message import Step
 from worker.records import ArrivedEvent, NewJob
 from worker.rules import CLEAN, STANDING
 
@@ -144,6 +145,13 @@ def hold(
     return bool(connection.scalar(_HOLD, {"job_id": job_id, **values}))
 
 
+ANY_DUE = Step(
+    "jobs_due",
+    "SELECT EXISTS (SELECT FROM withdrawals.jobs WHERE state = 'scheduled' AND effective_at <= now())",
+)
+"""Whether `due` finds any."""
+
+
 def due(connection: Connection, *, most: int = 500) -> list[tuple[int, int]]:
     """Scheduled jobs that are due, with their organisations; the longest due first."""
     found = (
@@ -224,6 +232,18 @@ WHERE EXISTS (SELECT FROM withdrawals.jobs j WHERE j.id = t.job_id AND j.state I
 """)
 
 
+# Two ranges of one index, of which each question reads one entry, however many chunks were closed.
+ANY_TOUCHED = Step(
+    "jobs_touched",
+    """
+SELECT EXISTS (SELECT FROM withdrawals.chunks WHERE closed_at > CAST(:seen AS timestamptz))
+    OR EXISTS (SELECT FROM withdrawals.chunks
+        WHERE closed_at > CAST(:settled AS timestamptz) AND closed_at <= now() - CAST(:settled_after AS interval))
+""",
+)
+"""Whether a chunk was closed after `seen`, or between `settled` and so long ago."""
+
+
 def list_touched(connection: Connection, *, after: datetime, until: datetime) -> list[int]:
     """Jobs that have not ended, of which a chunk was closed in this time (`after` excluded)."""
     plan_by_index(connection)
@@ -247,6 +267,10 @@ def list_standing(connection: Connection, *, after: int, most: int) -> list[int]
 _TO_CORRECT = text(f"""
 SELECT j.id FROM withdrawals.jobs j WHERE j.correct_due AND NOT {brake_correction.IS_LARGE} ORDER BY j.id LIMIT 1000
 """)
+
+
+ANY_TO_CORRECT = Step("jobs_to_correct", "SELECT EXISTS (SELECT FROM withdrawals.jobs WHERE correct_due)")
+"""Whether there is a job to correct, a large one or another."""
 
 
 def list_to_correct(connection: Connection) -> list[int]:

@@ -3,6 +3,7 @@
 All times are the database's. A standby's heartbeat is in `processes` and says nothing about the leader.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,9 @@ from uuid import UUID
 from sqlalchemy import Boolean, Connection, Uuid, and_, bindparam, case, extract, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
+from worker.ledger.fragments import NO_WAIT
 from worker.models import leader
+from worker.one_message import Step, at_once
 
 STALE_AFTER = timedelta(seconds=10)
 """A leader whose last heartbeat is older may be replaced. It beats every three seconds."""
@@ -56,14 +59,23 @@ def take(connection: Connection, process_id: UUID, *, locked: bool) -> bool:
     return connection.execute(_TAKE, {"me": process_id, "has_lock": locked}).rowcount == 1
 
 
-_CONFIRM = (
-    update(leader).where(_IS_MINE).values(seen_at=func.clock_timestamp(), failing=bindparam("steps", type_=JSONB))
+_CONFIRM = Step(
+    "confirm_leader",
+    """
+UPDATE withdrawals.leader SET seen_at = clock_timestamp(), failing = CAST(:steps AS jsonb)
+WHERE process_id = CAST(:me AS uuid) RETURNING true
+""",
 )
 
 
 def confirm(connection: Connection, process_id: UUID, failing: dict[str, Any]) -> bool:
-    """Record the leader's heartbeat, with the steps that fail; False when another process leads by now."""
-    return connection.execute(_CONFIRM, {"me": process_id, "steps": failing}).rowcount == 1
+    """Record the leader's heartbeat, with the steps that fail; False when another process leads by now.
+
+    On a connection where each statement commits itself, and without a wait for the disk: a crash of the server ends the
+    leader's session, and it has to lead anew.
+    """
+    *_, confirmed = at_once(connection, NO_WAIT, (_CONFIRM, {"me": process_id, "steps": json.dumps(failing)}))
+    return bool(confirmed)
 
 
 _RESIGN = update(leader).where(_IS_MINE).values(process_id=None, locked=False, since=None, seen_at=None, failing={})

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from schemas.catalogue import Role
 from worker.models import logout_tokens, members, sign_in_links, tokens
+from worker.one_message import Step
 
 _ACTING = (Role.OPERATOR, Role.APPROVER, Role.OWNER)
 
@@ -90,6 +91,14 @@ def take_link(connection: Connection, hash_: bytes) -> int | None:
     """The token of a link, which then is gone; None when it is used, expired or unknown."""
     of_link = delete(sign_in_links).where(sign_in_links.c.hash == hash_, sign_in_links.c.expires_at > func.now())
     return connection.scalar(of_link.returning(sign_in_links.c.token_id))
+
+
+ANY_EXPIRED = Step(
+    "links_expired",
+    """SELECT EXISTS (SELECT FROM withdrawals.sign_in_links WHERE expires_at < now())
+    OR EXISTS (SELECT FROM withdrawals.logout_tokens WHERE expires_at < now())""",
+)
+"""Whether `delete_expired` finds any."""
 
 
 def delete_expired(connection: Connection) -> None:

@@ -15,13 +15,20 @@ from worker.ledger.fragments import plan_by_index
 from worker.ledger.letter_filter import Targets
 from worker.ledger.notice_findings import Find, Scan
 from worker.models import notice_scans, notices, notification_messages, notification_targets, organisations
+from worker.one_message import Step
 
 _LIVE = notification_targets.c.removed_at.is_(None)
 
 
+ANY_TARGET = Step(
+    "notices_wanted", "SELECT EXISTS (SELECT FROM withdrawals.notification_targets WHERE removed_at IS NULL)"
+)
+"""Whether anybody wants to be told anything."""
+
+
 def any_target(connection: Connection) -> bool:
     """Whether anybody wants to be told anything."""
-    return bool(connection.scalar(select(exists().where(_LIVE))))
+    return bool(connection.scalar(ANY_TARGET.clause))
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('withdrawals.notices', 0))")

@@ -5,15 +5,22 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, text
-from sqlalchemy.dialects.postgresql import insert
 
+from worker.ledger.fragments import NO_WAIT
 from worker.models import processes
+from worker.one_message import Step, at_once
 
 _ALIVE = timedelta(seconds=15)
 """A process that wrote its row within this time counts as alive."""
 
-# Built once: every process writes its row every few seconds.
-_RECORD = insert(processes).on_conflict_do_update(index_elements=["id"], set_={"seen_at": func.now()})
+_RECORD = Step(
+    "record_alive",
+    """
+INSERT INTO withdrawals.processes (id, kind, threads)
+VALUES (CAST(:id AS uuid), CAST(:kind AS text), CAST(:threads AS integer))
+ON CONFLICT (id) DO UPDATE SET seen_at = now()
+""",
+)
 _REMOVE = delete(processes).where(
     or_(processes.c.id == bindparam("process_id"), processes.c.seen_at < func.now() - timedelta(days=1))
 )
@@ -24,8 +31,12 @@ _WORKER_THREADS = text(THREADS)
 
 
 def record_alive(connection: Connection, process_id: UUID, kind: str, threads: int) -> None:
-    """Write that a process is alive now. `kind`: `web`, `worker` or `relay`."""
-    connection.execute(_RECORD, {"id": process_id, "kind": kind, "threads": threads})
+    """Write that a process is alive now. `kind`: `web`, `worker` or `relay`.
+
+    On a connection where each statement commits itself, and without a wait for the disk: after a crash of the server
+    every process writes its row anew within seconds.
+    """
+    at_once(connection, NO_WAIT, (_RECORD, {"id": process_id, "kind": kind, "threads": threads}))
 
 
 def remove(connection: Connection, process_id: UUID) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, delete, func, insert, literal, select, text, update
 
 from worker.models import report_files, report_parts, report_schedules
+from worker.one_message import Step
 
 _F = report_files.c
 
@@ -97,12 +98,13 @@ class ClaimedFile:
 
 _DUE = """f.state IN ('due', 'making') AND f.run_after <= clock_timestamp()
     AND (f.state = 'due' OR f.lease_until < clock_timestamp())"""
-_ANY_DUE = text(f"SELECT EXISTS (SELECT FROM withdrawals.report_files f WHERE {_DUE})")
+ANY_DUE = Step("files_due", f"SELECT EXISTS (SELECT FROM withdrawals.report_files f WHERE {_DUE})")
+"""What `any_due` asks, as part of a message."""
 
 
 def any_due(connection: Connection) -> bool:
     """Whether there is a file to make now."""
-    return bool(connection.scalar(_ANY_DUE))
+    return bool(connection.scalar(ANY_DUE.clause))
 
 
 _CLAIM = text(f"""
@@ -176,6 +178,13 @@ def delete_of_schedule(connection: Connection, organisation_id: int, schedule_id
 
 _AT_ONCE = 10
 """Files that one round of the relay deletes: each may have hundreds of megabytes."""
+
+
+ANY_OLD = Step(
+    "files_old",
+    "SELECT EXISTS (SELECT FROM withdrawals.report_files WHERE ended_at < now() - CAST(:keep AS interval))",
+)
+"""Whether `delete_old` finds any."""
 
 
 def delete_old(connection: Connection, *, keep: timedelta) -> int:

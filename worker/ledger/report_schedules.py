@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, insert, null, or_,
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from worker.models import report_files, report_schedules
+from worker.one_message import Step
 
 _S = report_schedules.c
 _LIVE = _S.ended_at.is_(None)
@@ -87,6 +88,14 @@ def end(connection: Connection, organisation_id: int, schedule_id: int, *, by: s
     its = (_S.organisation_id == organisation_id, _S.id == schedule_id)
     ended = {"ended_at": func.now(), "ended_by": by, "ended_because": because}
     connection.execute(update(report_schedules).where(*its).values(ended))
+
+
+ANY_DUE = Step(
+    "schedules_due",
+    """SELECT EXISTS (SELECT FROM withdrawals.report_schedules
+    WHERE ended_at IS NULL AND paused_at IS NULL AND next_at <= now())""",
+)
+"""Whether `list_due` finds any."""
 
 
 def list_due(connection: Connection, *, most: int) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from schemas.rosters import Finding
 from worker.database import driver
 from worker.ledger.fragments import one_of
 from worker.models import rosters
+from worker.one_message import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,13 @@ _LIST_DUE = select(rosters.c.id).where(_IS_ACCEPTED, rosters.c.run_after <= func
 _LOCK_DUE = select(*_ROSTER).where(_IS_ACCEPTED, rosters.c.run_after <= func.clock_timestamp())
 
 
+ANY_DUE = Step(
+    "rosters_due",
+    "SELECT EXISTS (SELECT FROM withdrawals.rosters WHERE state = 'accepted' AND run_after <= clock_timestamp())",
+)
+"""Whether `list_due` finds any."""
+
+
 def list_due(connection: Connection) -> list[int]:
     """Accepted rosters of all organisations that are to be applied now, the one that has waited longest first."""
     return list(connection.scalars(_LIST_DUE.order_by(rosters.c.run_after, rosters.c.id)))
@@ -269,11 +277,15 @@ def finish(connection: Connection, roster_id: int, job_id: int | None) -> None:
 
 SLICE = 10_000
 """Lines that one transaction forgets."""
-# A line that an erasure renames meanwhile is left for the next slice.
-_EXPIRE = text("""
-WITH old AS MATERIALIZED (
+_OLD = """
     SELECT id FROM withdrawals.rosters WHERE state = 'planned' AND planned_at < now() - CAST(:keep AS interval)
-    ORDER BY planned_at LIMIT 1 FOR UPDATE SKIP LOCKED
+"""
+ANY_OLD = Step("rosters_old", f"SELECT EXISTS ({_OLD})")
+"""Whether `expire` finds any."""
+# A line that an erasure renames meanwhile is left for the next slice.
+_EXPIRE = text(f"""
+WITH old AS MATERIALIZED (
+    {_OLD} ORDER BY planned_at LIMIT 1 FOR UPDATE SKIP LOCKED
 ), slice AS MATERIALIZED (
     SELECT external_id FROM withdrawals.roster_lines WHERE roster_id = (SELECT id FROM old) LIMIT :most
 ), gone AS (

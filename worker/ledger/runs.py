@@ -29,6 +29,7 @@ from worker.ledger.attempts_preview import matching_open, would_settle
 from worker.ledger.fragments import among
 from worker.models import dead_letters, jobs, organisation_settings, run_letters
 from worker.models import runs as runs_table
+from worker.one_message import Step
 
 _NOW = func.clock_timestamp()
 
@@ -198,6 +199,16 @@ class LockedRun:
     """How many letters its rate allows now."""
 
 
+ANY_UNDER_WAY = Step(
+    "runs_under_way",
+    """
+SELECT EXISTS (SELECT FROM withdrawals.runs WHERE finished_at IS NULL)
+    OR EXISTS (SELECT FROM withdrawals.run_letters WHERE driven_at IS NOT NULL AND result IS NULL)
+""",
+)
+"""Whether there is a run to take a step of, or a letter in flight, of a run that was stopped, too."""
+
+
 def find_unfinished(connection: Connection) -> list[tuple[int, int]]:
     """Runs that are not finished: id and organisation."""
     unfinished = select(runs_table.c.id, runs_table.c.organisation_id).where(runs_table.c.finished_at.is_(None))
@@ -295,6 +306,13 @@ def record_step(connection: Connection, run_id: int, *, driven: Sequence[int], p
 
 
 _A_DAY_AGO = func.now() - timedelta(days=1)
+
+
+ANY_DUE_FOR_REDRIVE = Step(
+    "redrives_due",
+    "SELECT EXISTS (SELECT FROM withdrawals.organisation_settings WHERE passed_at < now() - interval '1 day')",
+)
+"""Whether `organisations_due_for_redrive` finds any."""
 
 
 def organisations_due_for_redrive(connection: Connection) -> list[int]:

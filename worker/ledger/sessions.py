@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from schemas.catalogue import Role
 from worker.ledger.tokens import IS_LIVE, ROLE
 from worker.models import members, organisations, sessions, tokens
+from worker.one_message import Step
 
 NOT_EXPIRED = and_(sessions.c.expires_at > func.now(), sessions.c.last_used_at + sessions.c.idle_limit > func.now())
 """Whether a session still stands for whom it was opened."""
@@ -206,6 +207,14 @@ def delete_of_provider(
         of_session = sessions.c.provider_session == provider_session
         ended = and_(ended, of_session if subject is None else or_(of_session, sessions.c.provider_session.is_(None)))
     return connection.execute(delete(sessions).where(ended)).rowcount
+
+
+ANY_EXPIRED = Step(
+    "sessions_expired",
+    """SELECT EXISTS (SELECT FROM withdrawals.sessions
+    WHERE expires_at <= now() OR last_used_at + idle_limit <= now())""",
+)
+"""Whether `delete_expired` finds any."""
 
 
 def delete_expired(connection: Connection) -> None:

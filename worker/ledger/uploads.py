@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, delete, func, insert, literal, select, text
 
 from worker.models import upload_parts, uploads
+from worker.one_message import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ def delete_more(connection: Connection, organisation_id: int, *, requested_by: s
 
 _AT_ONCE = 10
 """Files that one round of the relay deletes: each may have a hundred megabytes."""
+
+
+ANY_OLD = Step(
+    "uploads_old",
+    "SELECT EXISTS (SELECT FROM withdrawals.uploads WHERE created_at < now() - CAST(:keep AS interval))",
+)
+"""Whether `delete_old` finds any."""
 
 
 def delete_old(connection: Connection, *, keep: timedelta) -> int:

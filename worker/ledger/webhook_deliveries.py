@@ -220,23 +220,23 @@ def replay(connection: Connection, organisation_id: int, delivery_id: int) -> bo
     return connection.execute(_REPLAY, {"id": delivery_id, "organisation_id": organisation_id}).rowcount == 1
 
 
-_DELETE_OLD = """
-DELETE FROM withdrawals.deliveries WHERE id IN (
-    SELECT id FROM withdrawals.deliveries WHERE state = '{state}' AND {time} < now() - CAST(:keep AS interval)
-    ORDER BY {time} LIMIT :most FOR UPDATE SKIP LOCKED)
-"""
-_DELETE_DELIVERED = text(_DELETE_OLD.format(state="delivered", time="delivered_at"))
+_OLD = "SELECT id FROM withdrawals.deliveries WHERE state = '{state}' AND {time} < now() - CAST(:keep AS interval)"
+_OLD_DELIVERED = _OLD.format(state="delivered", time="delivered_at")
 # A failed delivery has no time of its end; it was given up within days of its making.
-_DELETE_FAILED = text(_DELETE_OLD.format(state="failed", time="created_at"))
-
-
+_OLD_FAILED = _OLD.format(state="failed", time="created_at")
 # What waits for an endpoint that nobody resumes would stay for ever.
-_DELETE_PAUSED = text("""
-DELETE FROM withdrawals.deliveries WHERE id IN (
-    SELECT d.id FROM withdrawals.endpoints e JOIN withdrawals.deliveries d ON d.endpoint_id = e.id
+_OLD_PAUSED = """SELECT d.id FROM withdrawals.endpoints e JOIN withdrawals.deliveries d ON d.endpoint_id = e.id
     WHERE e.paused_at < now() - CAST(:keep AS interval) AND d.state = 'due'
-        AND d.created_at < now() - CAST(:keep AS interval) LIMIT :most FOR UPDATE OF d SKIP LOCKED)
-""")
+        AND d.created_at < now() - CAST(:keep AS interval)"""
+ANY_OLD = Step(
+    "deliveries_old",
+    "SELECT " + " OR ".join(f"EXISTS ({old})" for old in (_OLD_DELIVERED, _OLD_FAILED, _OLD_PAUSED)),
+)
+"""Whether `delete_old` finds any."""
+_DELETE_OLD = "DELETE FROM withdrawals.deliveries WHERE id IN ({old} LIMIT :most FOR UPDATE {of} SKIP LOCKED)"
+_DELETE_DELIVERED = text(_DELETE_OLD.format(old=_OLD_DELIVERED + " ORDER BY delivered_at", of=""))
+_DELETE_FAILED = text(_DELETE_OLD.format(old=_OLD_FAILED + " ORDER BY created_at", of=""))
+_DELETE_PAUSED = text(_DELETE_OLD.format(old=_OLD_PAUSED, of="OF d"))
 _DELETES = (_DELETE_DELIVERED, _DELETE_FAILED, _DELETE_PAUSED)
 
 

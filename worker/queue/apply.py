@@ -72,11 +72,28 @@ def apply_persons(connection: Connection, claim: Claim) -> DecidedPersons:
         return decide_persons(connection, claim)
 
 
+def apply_at_once(connection: Connection, claim: Claim) -> Applied | None:
+    """Decide the one chunk of a plain claim in one round trip, which commits it.
+
+    On a connection where each statement commits itself. None: there is something special in it; nothing was done.
+
+    Raises:
+        ChangedMeanwhileError: apply it as a claim that is not plain; nothing was done.
+    """
+    traces = claims.traces(connection, claim) if tracing.is_on() else ()
+    with tracing.batch("claim.decide", traces, chunks=1):
+        plain = decide.decide_plain_at_once(connection, claim)
+    return None if plain is None else _applied(*plain)
+
+
+def _applied(decided: Decided, asked: Asked) -> Applied:
+    return Applied([decided], {decided.job_id}, asked={decided.chunk_id: asked})
+
+
 def _apply(connection: Connection, claim: Claim) -> Applied:
     plain = decide.decide_plain(connection, claim) if claim.is_plain else None
     if plain is not None:
-        decided, asked = plain
-        return Applied([decided], {decided.job_id}, asked={decided.chunk_id: asked})
+        return _applied(*plain)
 
     decide.lock_letters(connection, claim.chunk_ids)
     chunks = claims.lock(connection, claim)

@@ -60,10 +60,29 @@ class DoorbellConsumer(_RedisConsumer):
             self._room.set()
 
 
+# What dramatiq does to enqueue, for as many of the given messages as are missing, and the bell: one round trip.
+_FILL = """
+local missing = math.min(ARGV[1] - redis.call("llen", KEYS[1]), (#ARGV - 1) / 2)
+for n = 1, missing do
+    redis.call("hset", KEYS[2], ARGV[2 * n], ARGV[2 * n + 1])
+    redis.call("rpush", KEYS[1], ARGV[2 * n])
+    redis.call("lpush", KEYS[3], "1")
+end
+if missing > 0 then
+    redis.call("ltrim", KEYS[3], 0, ARGV[1] - 1)
+end
+return math.max(missing, 0)
+"""
+
+
 class HintBroker(RedisBroker, Hints):
     """Hints in Redis, in one list a queue, with a doorbell beside it."""
 
     errors = (redis.RedisError,)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._fill = self.client.register_script(_FILL)
 
     def ping(self) -> None:
         """Ask Redis for an answer."""
@@ -85,15 +104,19 @@ class HintBroker(RedisBroker, Hints):
 
         Counts the list itself (`LLEN`): dramatiq's own size includes what dead workers never acknowledged.
         """
-        missing = wanted - cast(int, self.client.llen(f"{self.namespace}:{queue}"))
-        for _ in range(missing):
-            self.enqueue(hint(queue, actor))
-        if missing > 0:
-            with self.client.pipeline(transaction=False) as pipe:
-                pipe.lpush(BELLS[queue], *[b"1"] * missing)
-                pipe.ltrim(BELLS[queue], 0, wanted - 1)
-                pipe.execute()
-        return max(missing, 0)
+        names = f"{self.namespace}:{queue}"
+        # One is asked for after a lull, when nobody works before it is there.
+        missing = wanted if wanted == 1 else wanted - cast(int, self.client.llen(names))
+        if missing <= 0:
+            return 0
+        hints = [hint(queue, actor) for _ in range(missing)]
+        values = [part for one in hints for part in (one.message_id, _with_redis_id(one).encode())]
+        return cast(int, self._fill(keys=[names, f"{names}.msgs", BELLS[queue]], args=[wanted, *values]))
+
+
+def _with_redis_id(one: dramatiq.Message[Any]) -> dramatiq.Message[Any]:
+    """A message as dramatiq stores it: its consumer acknowledges it by this id."""
+    return one.copy(options={"redis_message_id": one.message_id})
 
 
 def make_broker(

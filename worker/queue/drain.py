@@ -29,7 +29,7 @@ from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_e
 from worker.ledger import claims, jobs
 from worker.ledger.decide_persons import DecidedPersons
 from worker.queue import counts, recovery
-from worker.queue.apply import Applied, apply, apply_persons
+from worker.queue.apply import Applied, apply, apply_at_once, apply_persons
 from worker.queue.inbox import InboxDrain
 from worker.queue.recovery import IDS_OF_A_LINE, request_ids
 from worker.records import Claim
@@ -151,6 +151,11 @@ class Drain:
 
     def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
         """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
+        if claim.is_plain and not go_on:
+            applied = self._decide_at_once(claim)
+            if applied is not None:
+                return applied, None
+            claim = replace(claim, is_plain=False)
         for _ in range(MEANWHILE):
             try:
                 return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
@@ -162,6 +167,22 @@ class Drain:
                     raise
                 log.info("claim.enrolled_meanwhile", token=str(claim.token))
         return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
+
+    def _decide_at_once(self, claim: Claim) -> Applied | None:
+        """Apply a plain claim in one round trip; None: it was not as plain as that, and nothing was done."""
+        try:
+            return self._database.run(partial(self._apply_at_once, claim=claim), autocommit=True)
+        except ChangedMeanwhileError:
+            log.info("claim.changed_meanwhile", token=str(claim.token))
+        except IntegrityError as error:
+            if not is_enrolled_meanwhile(error):
+                raise
+            log.info("claim.enrolled_meanwhile", token=str(claim.token))
+        return None
+
+    def _apply_at_once(self, connection: Connection, *, claim: Claim) -> Applied | None:
+        with self._within_reach(connection):
+            return apply_at_once(connection, claim)
 
     def _apply(self, connection: Connection, *, claim: Claim, go_on: bool) -> tuple[Applied, Claim | None]:
         with self._within_reach(connection):

@@ -41,7 +41,7 @@ class Heartbeat:
 
     def beat(self, *, notify: bool = False) -> None:
         """Record this process as alive, once."""
-        with self._database.begin() as connection:
+        with self._database.begin(autocommit=True) as connection:
             processes.record_alive(connection, self.process_id, self._kind, self._threads)
             if notify:
                 notify_after_commit(connection)

@@ -129,12 +129,15 @@ class Leadership:
         return self._progress
 
     def seek(self, session: Session) -> bool:
-        """Lead if nobody else does; whether it leads.
+        """Lead if nobody else does; whether it leads. Whoever leads for sure leaves its record to the heartbeat.
 
         Raises:
             psycopg.Error, DBAPIError: the database cannot be reached, or takes no writes.
         """
         _require_writable(session)
+        self._progress = time.monotonic()
+        if self._locked and self.leads:  # it has the lock, and its heartbeat has found it on record
+            return True
         if not self._locked:
             row = session.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
             self._locked = bool(row and row[0])
@@ -159,7 +162,7 @@ class Leadership:
             log.error("relay.stalled", seconds=round(silent))
             return
         try:
-            with self._database.begin() as connection:
+            with self._database.begin(autocommit=True) as connection:
                 kept = leader.confirm(connection, self._id, self._failures.document())
         except Exception as error:
             log.warning("relay.heartbeat_failed", error_class=describe(error)[0])

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from worker.database import Database
 from worker.errors import describe
 from worker.ledger import brake_correction, closing, jobs
+from worker.one_message import Part
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +43,13 @@ class Pass:
         self._after = 0
         self._next = 0.0
 
+    def is_under_way(self) -> bool:
+        """Whether it has a next slice, as far as is known."""
+        return time.monotonic() >= self._next
+
     def next_slice(self, connection: Connection) -> list[int]:
         """The ids of the next slice; none while no pass is due."""
-        if time.monotonic() < self._next:
+        if not self.is_under_way():
             return []
         return self._list_ids(connection, after=self._after, most=SLICE)
 
@@ -52,7 +57,7 @@ class Pass:
         """Go on after a slice, once what was done about it has committed."""
         if done:
             self._after = done[-1]
-        elif time.monotonic() >= self._next:
+        elif self.is_under_way():
             self._after, self._next = 0, time.monotonic() + _PASS_EVERY
 
 
@@ -74,6 +79,11 @@ class LargeJobs:
         self._series = Counter[int]()
         self._failed: dict[int, tuple[int, float]] = {}
         """Jobs that have failed: how often in a row, and when their next turn is."""
+
+    @property
+    def is_correcting(self) -> bool:
+        """Whether there are slices of a job that it has begun."""
+        return self._job_id is not None
 
     def correct(self, database: Database) -> list[int]:
         """Go on with the first of them; the jobs that are corrected now.
@@ -135,6 +145,26 @@ class Leftovers:
         self._seen: tuple[datetime, datetime] | None = None
         self._to_finish = Pass(jobs.list_standing)
         self._to_close = Pass(closing.list_with_unfinished)
+
+    def has_to_finish(self) -> bool:
+        """Whether `finish` has something to do, whatever has changed: its first look, or a slice of the pass."""
+        return self._seen is None or self._to_finish.is_under_way()
+
+    def has_to_close(self) -> bool:
+        """The same of `close_cancelled`."""
+        return self._to_close.is_under_way()
+
+    def ask_changed(self) -> list[Part]:
+        """Whether anything has changed for `finish`."""
+        if self._seen is None:
+            return []
+        seen, settled = self._seen
+        values = {"seen": seen - _OVERLAP, "settled": settled, "settled_after": self._settled_after}
+        return [(jobs.ANY_TOUCHED, values), (jobs.ANY_TO_CORRECT, {})]
+
+    def ask_cancelled(self) -> list[Part]:
+        """Whether anything has changed for `close_cancelled`."""
+        return [(closing.ANY_CANCELLED_LATELY, {"since": self._settled_after})]
 
     def finish(self, database: Database) -> list[tuple[int, str]]:
         """End jobs whose last chunk was closed by a process that died after it; those that ended, with their state."""

@@ -7,25 +7,18 @@ delays work by no more than one round. Any number may run: one leads (`leadershi
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import psycopg
 import sqlalchemy.exc
 import structlog
-from sqlalchemy import Connection
 
-from worker.access import sessions
 from worker.config import Settings
 from worker.database import CHANNEL, Database
-from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import describe, is_passing, is_read_only
-from worker.jobs.admission import admit
-from worker.ledger import due_work, feed, jobs
-from worker.notifications.scan import NoticeScan
-from worker.people import events
-from worker.people.due import DueDeactivations
-from worker.queue import recovery
+from worker.ledger import due_work
+from worker.ledger.due_work import DueWork
 from worker.queue.heartbeat import EVERY, Heartbeat
 from worker.queue.hints import (
     ACTOR,
@@ -36,14 +29,8 @@ from worker.queue.hints import (
     WEBHOOKS_QUEUE,
     Hints,
 )
-from worker.queue.housekeeping import Housekeeping
 from worker.queue.leadership import Leadership, Session, StepFailures, open_session
-from worker.queue.leftovers import LargeJobs, Leftovers
-from worker.queue.report_maker import ReportMaker
-from worker.queue.roster_applier import RosterApplier
-from worker.reports.prune_daily import DailyPrune
-from worker.reports.seals import Sealer
-from worker.search.keeper import Keeper
+from worker.queue.round_steps import RoundSteps
 from worker.telemetry import error_reports, metrics
 from worker.telemetry.health import HUNG_AFTER, LATE_AFTER, Report
 
@@ -56,9 +43,7 @@ coming the pause doubles, so that a storm of events or single requests is worked
 _COUNT_AFTER = 0.03
 """Seconds from the first hint after a lull to the count of what is due: a request that came alone is served by then."""
 
-_SELDOM = frozenset(("daily", "forget", "notices", "sessions", "strip", "seal", "compare", "reports"))
-_SELDOM_EVERY = 10.0
-"""Steps for which nobody waits, and seconds between two of their rounds."""
+T = TypeVar("T")
 
 
 class Relay:
@@ -72,20 +57,9 @@ class Relay:
         self._heartbeat = Heartbeat(database, "relay")
         self._failures = StepFailures()
         self._leadership = Leadership(database, self._heartbeat.process_id, settings, self._failures)
-        self._leftovers = Leftovers(timedelta(seconds=settings.lease_seconds))
-        self._large_jobs = LargeJobs()
-        self._due = DueDeactivations()
-        self._next_seldom = 0.0
+        self.steps = RoundSteps(database, settings)
         self._published_at = 0.0
         self._woke_in_round = False
-        self._places: dict[int, int] = {}
-        self._sealer = Sealer(database)
-        self._keeper = Keeper(database)
-        self._notices = NoticeScan(database, settings)
-        self._housekeeping = Housekeeping(database, settings, self._notices)
-        self._prune = DailyPrune(database, settings)
-        self._rosters = RosterApplier(database, settings)
-        self._reports = ReportMaker(database, settings)
         self._broker_failed = False
         """Whether the broker failed since the last round began: until the next one nothing waits for it again."""
         self._turned = time.monotonic()
@@ -121,9 +95,7 @@ class Relay:
                 self._turned = time.monotonic()
                 self._serve_until_lost()
         finally:
-            self._prune.stop()
-            self._rosters.stop()
-            self._reports.stop()
+            self.steps.stop()
             self._leadership.resign()
             self._heartbeat.stop()
             metrics.forget(self)
@@ -163,11 +135,9 @@ class Relay:
         """Look who leads, and sweep if it is this relay; when the next round is due."""
         leads = self._leadership.seek(session)
         if leads:
-            seldom = time.monotonic() >= self._next_seldom
-            self._next_seldom = time.monotonic() + _SELDOM_EVERY if seldom else self._next_seldom
             self._woke_in_round = False
             between = partial(self._wake_in_round, session)
-            self.sweep(go_on=lambda: self._leadership.leads, between=between, seldom=seldom)
+            self.sweep(go_on=lambda: self._leadership.leads, between=between, ask=not self.steps.take_all())
         patience = self._settings.sweep_seconds
         return time.monotonic() + (patience if leads else min(patience, EVERY))
 
@@ -202,7 +172,10 @@ class Relay:
         Due are chunks, and the inboxes of organisations: each of these keeps one worker busy.
         """
         with self._database.begin(autocommit=True) as connection:
-            due = due_work.find(connection)
+            due, _ = due_work.find(connection)
+        return self._hint_at(due)
+
+    def _hint_at(self, due: DueWork) -> int:
         if due.requests:
             self._top_up(1, queue=WEBHOOKS_QUEUE, actor=WEBHOOKS_ACTOR)
         if due.messages:
@@ -223,78 +196,46 @@ class Relay:
         *,
         go_on: Callable[[], bool] = lambda: True,
         between: Callable[[], None] = lambda: None,
-        seldom: bool = True,
+        ask: bool = False,
     ) -> None:
         """One slow round: everything that a crash, a lost message or the passing of time may have left; then publish.
 
         `go_on`: asked before each step. A relay that was stopped for a while may not lead any more.
         `between`: called after each step.
-        `seldom`: with the steps for which nobody waits.
+        `ask`: take only those steps that have something to do.
         """
         self._broker_failed = False
-        steps: dict[str, Callable[[], object]] = {
-            "take_over": lambda: recovery.take_over(self._database, self._settings),
-            "rosters": self._rosters.step,
-            "deactivate": lambda: events.deactivate_due(self._database, self._due),
-            "admit": self._admit_due,
-            "close": lambda: self._leftovers.close_cancelled(self._database),
-            "learners": lambda: remedies.redrive_known_learners(self._database, self._places),
-            "daily": lambda: runs.redrive_changed(self._database),
-            "runs": lambda: runs.step_all(self._database),
-            "finish": self._finish,
-            "correct": lambda: self._large_jobs.correct(self._database),
-            "feed": self._number_feed,
-            "find": self._keeper.add_new,
-            "compare": self._keeper.compare,
-            "forget": self._housekeeping.forget,
-            "sessions": lambda: sessions.delete_expired(self._database),
-            "strip": lambda: desk_acts.drop_evidence(self._database, self._settings),
-            "overdue": self._housekeeping.tell_overdue,
-            "notices": self._notices.step,
-            "seal": self._sealer.step,
-            "prune": self._prune.step,
-            "reports": self._reports.step,
-        }
-        for name, step in steps.items():
-            if name in _SELDOM and not seldom:
-                continue
+        names = self._ask() if ask else list(self.steps.steps)
+        for name in names:
             if not go_on():
                 return
-            self._try(name, step)
+            self._try(name, self.steps.steps[name].take)
             between()
             if time.monotonic() - self._published_at > _LONGEST:  # a long step keeps nobody waiting
                 self._publish()
-        if go_on():
+        if names and go_on():
             self._publish()
 
-    def _admit_due(self) -> None:
-        with self._database.begin() as connection:
-            due = jobs.due(connection)
-        self._database.run_each(due, self._admit, step="job.admit")
+    def _ask(self) -> list[str]:
+        """The steps that have something to do, and hints at what is due, after one look; all steps if it fails."""
 
-    def _admit(self, connection: Connection, job: tuple[int, int]) -> None:
-        job_id, organisation_id = job
-        admission = admit(connection, organisation_id=organisation_id, job_id=job_id, current=self._settings)
-        if admission.admitted:
-            log.info("job.admitted", job_id=job_id, organisation_id=organisation_id)
-            jobs.finish(connection, [job_id])  # a job without enrolments has no chunk that would end it
-        if admission.held:
-            log.warning("job.held", job_id=job_id, organisation_id=organisation_id)
+        def look() -> tuple[DueWork, list[str]]:
+            with self._database.begin(autocommit=True) as connection:
+                return self.steps.look(connection, failing=self._failures.document())
 
-    def _finish(self) -> None:
-        for job_id, state in self._leftovers.finish(self._database):
-            log.info("job." + state, job_id=job_id)
+        found = self._try("ask", look)
+        if found is None:
+            return list(self.steps.steps)
+        due, names = found
+        self._published_at = time.monotonic()
+        self._try("publish", lambda: self._hint_at(due))
+        return names
 
-    def _number_feed(self) -> None:
-        """Let readers of the feed see what has been decided since the last round."""
-        while self._database.run(feed.number) == feed.MOST:
-            pass
-
-    def _try(self, step: str, act: Callable[[], object]) -> None:
+    def _try(self, step: str, act: Callable[[], T]) -> T | None:
         """One step's failure does not keep the others from their turn. It is logged, and counted for all to see."""
         failed = metrics.STEPS.labels(step, "failed")  # shown from the first round on: a rate needs a first value
         try:
-            act()
+            result = act()
         except Exception as error:
             name, message, fingerprint = describe(error)
             log.warning("relay.step_failed", step=step, error_class=name, message=message, fingerprint=fingerprint)
@@ -304,6 +245,7 @@ class Relay:
             self._failures.record(step, error)
             if is_read_only(error):  # then no step succeeds here: look for the server that takes writes
                 raise
-        else:
-            metrics.STEPS.labels(step, "done").inc()
-            self._failures.record(step, None)
+            return None
+        metrics.STEPS.labels(step, "done").inc()
+        self._failures.record(step, None)
+        return result

@@ -23,13 +23,17 @@ class DailyPrune:
         self._next = 0.0
         self._background = Background("prune", self._prune)
 
+    def has_to_begin(self) -> bool:
+        """Whether it is time for a prune."""
+        return bool(self._days) and time.monotonic() >= self._next
+
     def step(self) -> None:
-        """Begin a prune if it is time for one.
+        """Begin a prune if it is time for one, and none goes on.
 
         Raises:
             Exception: the one that ended the prune before; the next round begins a new one.
         """
-        if self._days and self._background.is_free() and time.monotonic() >= self._next:
+        if self._background.is_free() and self.has_to_begin():
             self._background.begin()
 
     def stop(self) -> None:

@@ -19,6 +19,11 @@ class Sealer:
         self._database = database
         self._horizon: Horizon | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has looked, and a day is to be sealed."""
+        return self._horizon is not None
+
     def step(self) -> int:
         """Look whether a day has ended; or seal it, once every transaction of that look has ended. Seals written."""
         if self._horizon is None:

@@ -12,6 +12,7 @@ from worker.access import erased
 from worker.database import Database
 from worker.ledger import findable
 from worker.ledger.findable import LEARNER, SERIES, Changed, Page
+from worker.one_message import Part
 from worker.search.words import RULES, keys_of, words_of
 
 KINDS = (LEARNER, SERIES)
@@ -28,6 +29,15 @@ class Keeper:
         self._database = database
         self._newest: dict[str, int] = {}
         self._compared = dict.fromkeys(KINDS, 0)
+
+    def ask_new(self) -> list[Part]:
+        """Whether there are new rows; nothing before the first look."""
+        return [(findable.ANY_NEW, self._newest)] if self._newest else []
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether it has looked for new rows already."""
+        return bool(self._newest)
 
     def add_new(self) -> None:
         """Take up rows that the platform has had for less than a round, up to `MOST` of each kind."""

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 from worker.ledger.books import audit_chain
 from worker.ledger.books.prunes import PrunedDays
 from worker.ledger.books.rule import Rule, Severity, Violation, fill
+from worker.one_message import Step
 
 SEALED = {"audit": "at", "receipts": "received_at"}
 """The tables that are sealed, with the time of a row."""
@@ -98,6 +99,17 @@ SELECT {_LAST_DAY} AS day, CAST(CAST(pg_current_xact_id() AS text) AS bigint) AS
 WHERE EXISTS (SELECT FROM ({_NEWEST}) newest WHERE day < {_LAST_DAY})
 """)
 _PASSED = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) > :last_transaction")
+
+
+ANY_UNSEALED = Step(
+    "days_unsealed",
+    "SELECT "
+    + " OR ".join(
+        f"coalesce((SELECT max(day) FROM withdrawals.seals WHERE table_name = '{table}') < {_LAST_DAY}, false)"
+        for table in SEALED
+    ),
+)
+"""Whether `look` finds a day that has ended."""
 
 
 def look(connection: Connection) -> Horizon | None:
