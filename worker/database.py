@@ -97,7 +97,7 @@ class Database:
         )
         prepare = self._prepare_owner_session if as_owner else self._prepare_service_session
         sqlalchemy.event.listen(self.engine, "do_connect", self._use_newest_secret)
-        sqlalchemy.event.listen(self.engine, "connect", prepare)
+        sqlalchemy.event.listen(self.engine, "connect", prepare, insert=True)  # before SQLAlchemy asks for the version
         sqlalchemy.event.listen(self.engine, "handle_error", _leave_read_only_server)
         tracing.watch(self.engine)
         self._most = pool_size + MORE

@@ -98,7 +98,15 @@ def read(session: Session, role: str) -> Found:
     A pooler is known by the number of the server's process: a pooler answers the client's start itself, and gives it a
     number of its own, by which it finds the session that a cancel request is meant for. PgBouncer's is random in 32
     bits, so one connection in four thousand million is taken for a direct one.
+
+    Raises:
+        SessionError: the database has no encoding.
     """
+    if session.info.encoding == "ascii":  # text would be read as bytes, and nobody knows which characters they are
+        raise SessionError(
+            f"the database {session.info.dbname} has the encoding SQL_ASCII, which is none. "
+            "The service needs UTF8: restore a dump into a database made with ENCODING 'UTF8' TEMPLATE template0."
+        )
     with session.cursor(row_factory=class_row(Found)) as cursor:
         found = cursor.execute(_READ, [role]).fetchone()
     if found is None:
