@@ -52,7 +52,7 @@ def close_cancelled(connection: Connection, job_ids: Sequence[int]) -> list[int]
 
 _CANCELLED_LATELY = f"""
 SELECT j.id FROM withdrawals.jobs j
-WHERE j.state = 'cancelled' AND j.finished_at > clock_timestamp() - CAST(:since AS interval)
+WHERE j.state = 'cancelled' AND j.finished_at > now() - CAST(:since AS interval)
     AND EXISTS (SELECT 1 FROM withdrawals.chunks c WHERE c.job_id = j.id AND c.redrives IS NULL
         AND c.state IN ({sql_list(UNFINISHED)}) OFFSET 0)
 """
