@@ -115,7 +115,7 @@ def test_an_attempt_that_is_rolled_back_counts_no_outcome(
         raise RuntimeError("after all statements")
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.queue.drain.apply", broken)
+        patch.setattr("worker.queue.drain.apply_at_once", broken)
         Drain(db, environment)._handle(_claimed(db))
     assert since("withdrawals_attempts_total", result="failed") == 1
     assert since("withdrawals_outcomes_total", outcome="withdrawn") == 0

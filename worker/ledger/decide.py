@@ -7,7 +7,7 @@ is decided from rows alone, without anything joined: there one statement checks 
 protected is another row, which a second statement looks for once these locks are held.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -92,12 +92,16 @@ def lock_learners(connection: Connection, chunk_ids: Sequence[int]) -> dict[int,
     return {row.chunk_id: row.learner_id for row in rows}
 
 
-_DEACTIVATE = text("UPDATE lms.learners SET active = false WHERE id = ANY(:learners) AND active")
+_DEACTIVATE = text("""
+UPDATE lms.learners l SET active = false
+WHERE l.id = ANY(:learners) AND l.active
+    AND l.organisation_id = ANY(ARRAY(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = ANY(:chunks)))
+""")
 
 
-def deactivate_learners(connection: Connection, learner_ids: Sequence[int]) -> None:
-    """Make locked learners inactive: one that was created after the event is still active."""
-    connection.execute(_DEACTIVATE, {"learners": list(learner_ids)})
+def deactivate_learners(connection: Connection, learners: Mapping[int, int]) -> None:
+    """Make the locked learners of chunks inactive, by chunk: one that was created after the event is still active."""
+    connection.execute(_DEACTIVATE, {"learners": list(learners.values()), "chunks": list(learners)})
 
 
 # A job can name the id of another organisation's enrolment. That row is not locked: the job would wait for the other

@@ -176,11 +176,11 @@ def _deactivate(
     connection: Connection, chunks: Sequence[Chunk], superseded: set[int], learners: dict[int, int]
 ) -> None:
     """A deactivation makes its learner inactive also when the learner was created after the event."""
-    inactive = [
-        learners[chunk.id]
+    inactive = {
+        chunk.id: learners[chunk.id]
         for chunk in chunks
         if chunk.epoch is not None and chunk.id in learners and chunk.id not in superseded
-    ]
+    }
     if inactive:
         decide.deactivate_learners(connection, inactive)
 
