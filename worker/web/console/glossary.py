@@ -48,7 +48,7 @@ TERMS: dict[str, tuple[Text, Text]] = {
     "trial": (text("Trial batch"), text("The first few letters of a run. The others follow if these go well.")),
     "reinstate": (
         text("Undo"),
-        text("A job that takes back what another one withdrew, where nothing has changed since."),
+        text("A job that reinstates what another one withdrew, where nothing has changed since."),
     ),
     "protection": (
         text("Protection"),

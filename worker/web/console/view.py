@@ -17,15 +17,18 @@ from schemas.catalogue import JobState, Role
 from worker.access import sessions
 from worker.access.sealing import Seal
 from worker.access.sessions import Session
+from worker.approvals import decisions
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
 from worker.ledger import waiting
 from worker.ledger.sessions import Holder
+from worker.ledger.tokens import Token
 from worker.records import Job
 from worker.texts import text
 from worker.web.auth import Caller, limit_calls
+from worker.web.console.demo_people import list_offered
 from worker.web.console.languages import Language, language_of
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
@@ -89,6 +92,15 @@ class View:
         """How much waits for a second person, counted up to a hundred of each kind."""
         with self.database.begin() as connection:
             return waiting.count_waiting(connection, self.organisation_id, most=COUNTED)
+
+    def list_second_people(self) -> list[str]:
+        """Who could decide now on what the viewer has asked for."""
+        return self.act(decisions.list_second_people)
+
+    def list_demo_people(self) -> list[Token]:
+        """In a demo, who else can be signed in as by name, and may decide."""
+        offered = list_offered(self.services, self.request)
+        return [one for one in offered if one.id != self.caller.token_id and one.role.includes(Role.APPROVER)]
 
     def requester(self, key: str) -> Requester:
         """Who asks for a job, with the idempotency key of its form.
