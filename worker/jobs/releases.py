@@ -121,10 +121,12 @@ def _ask(
     """The approval that a release waits for, with the sum of those of these jobs that are held; None: none."""
     found = approvals.sum_held(connection, organisation_id, wanted, ids=ids)
     count, learners = (sum(of[place] for of in found.values()) for place in (0, 1))
+    jobs = text("{count:,} held job" if count == 1 else "{count:,} held jobs", count=count)
+    most = text("{count:,} learner" if learners == 1 else "{count:,} learners", count=learners)
     act = Wanted(
         GuardedAct.RELEASE,
         subject,
-        f"Releases {_plural(count, 'held job')}, which would withdraw up to {_plural(learners, 'learner')}.",
+        text("Releases {jobs}, which would withdraw up to {learners}.", jobs=jobs, learners=most),
         {"filter": wanted.model_dump(mode="json", exclude_none=True), "learners": learners},
         note,
         {source: total for source, (_, total) in found.items()},
@@ -165,7 +167,3 @@ def release_approved(connection: Connection, organisation_id: int, asked: AskedF
             )
         )
     notify_after_commit(connection)
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
