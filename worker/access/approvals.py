@@ -98,6 +98,15 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
     return found.approval
 
 
+def may_alone(
+    connection: Connection, organisation_id: int, act: GuardedAct, sizes: Mapping[str | None, int], who: Actor
+) -> bool:
+    """Whether the actor could do so much of an act alone now, for a page that offers it; nothing is locked."""
+    rules = _find_rules(connection, organisation_id, act, who)
+    wanted = Wanted(act, "", "", {}, sizes=sizes)
+    return not rules or _find_limit(connection, organisation_id, rules, wanted, who) is None
+
+
 def require_reason(note: str | None) -> None:
     """Refuse to ask a second person without saying why: the reason is what they decide by.
 

@@ -52,6 +52,25 @@ def of_others(connection: Connection, organisation_id: int, held: Sequence[HeldJ
     return [job.id for job in held if not any(requesters.are_known_to_be(job.requested_by, one) for one in who)]
 
 
+def list_for_two(database: Database, *, organisation_id: int, job_ids: Sequence[int], who: Actor) -> set[int]:
+    """Those held jobs whose release the actor could only ask for: the policies let nobody release so much alone."""
+    with database.begin() as connection:
+        if not job_ids or not second_person.is_limited(connection, organisation_id, GuardedAct.RELEASE):
+            return set()
+        sums = {one: approvals.sum_held(connection, organisation_id, ReleaseFilter(ids=[one])) for one in job_ids}
+        return {
+            one
+            for one, found in sums.items()
+            if not second_person.may_alone(
+                connection,
+                organisation_id,
+                GuardedAct.RELEASE,
+                {source: learners for source, (_, learners) in found.items()},
+                who,
+            )
+        }
+
+
 def ask_for_one(
     connection: Connection, organisation_id: int, job_id: int, who: Actor, note: str | None
 ) -> Approval | None:

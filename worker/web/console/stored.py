@@ -49,8 +49,8 @@ PARTS = (
     mark("{count:,} other active enrolment"),
     mark("{count:,} other active enrolments"),
     mark(
-        "its learners ({learners:,}) and those of {part} in the last {hours:,} hours ({before:,}) are more than "
-        "{floor:,}, which the policies allow for it."
+        "a policy allows {floor:,} learners of {part} in {hours:,} hours; its learners ({learners:,}) and those "
+        "before ({before:,}) are more."
     ),
     mark(
         "its learners ({learners:,}) and those of the last {hours:,} hours ({before:,}) are more than {limit:,}, the "
