@@ -287,9 +287,18 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     mia = person("operator", name="mia")
     page = mia.get("/console/dead-letters/act", act="keep", code="pathway_owned").text
     assert "They do not all call for the same." in page
-    assert "Keep for 4 letters, No recommendation for 2 letters." in page
+    assert "Keep for 4 letters, no recommendation for 2 letters." in page
     assert "several jobs" in page
     assert f'<a href="/console/jobs/{mistake.id}">job {mistake.id}</a>' in page
+    causes = mia.get("/console/dead-letters/groups").text
+    decide = [html.unescape(one) for one in re.findall(r'<a href="([^"]*)" aria-label="Decide on these', causes)]
+    assert ["act=keep" in one and "reason=learner_declined" in one for one in decide] == [True, False]
+    assert "reason=enrolment_error" in decide[1]
+    assert "act=" not in decide[1], "nothing is recommended"
+    assert "one act solves" not in causes
+    assert 'Not closed yet">6</span>' in causes
+    listed = mia.get("/console/dead-letters").text
+    assert listed.count("Reason of the request: Enrolment Error") == 2
     narrower = html.unescape(re.findall(r'href="([^"]*reason=enrolment_error[^"]*)"', page)[0])
     page = mia.get(narrower).text
     assert "2 letters: 2 would be closed" in page

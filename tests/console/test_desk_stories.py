@@ -14,7 +14,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
 ) -> None:
     letter, enrolment = one_owned(db, world, environment)
     page = sign_in("approver", name="mia")
-    page.get_by_role("link", name="Needs attention", exact=True).click()
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Needs attention 1").click()
     says(page, f"Anna {NASTY}")
     accessible(page)
     page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
@@ -44,6 +44,8 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     says(page, "on the command line")
     accessible(page)
     page.get_by_role("link", name="Needs attention", exact=True).click()
+    says(page, "Nothing needs attention.")
+    page.get_by_role("link", name="Show the closed letters").click()
     expect(page.get_by_role("region", name="Letters", exact=True).get_by_text("Resolved")).to_be_visible()
     assert_balanced(db)
 

@@ -7,6 +7,8 @@ step has done nothing.
 """
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,7 @@ from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFound
 from worker.jobs.admission import count_or_refuse
 from worker.ledger import approvals, attempts_preview, dead_letters, jobs, runs
 from worker.ledger.approvals import AskedFor
+from worker.ledger.attempts_preview import PreviewedRequest
 from worker.ledger.runs import CountedRun, LockedRun
 from worker.texts import text
 
@@ -278,7 +281,22 @@ def preview_requests(database: Database, *, organisation_id: int, act: str, want
     """
     codes = acts.codes_for(acts.parse_act(act))
     with database.begin() as connection:
-        found = attempts_preview.group_by_request(connection, organisation_id, wanted, codes)
+        return _sum_shares(attempts_preview.group_by_request(connection, organisation_id, wanted, codes))
+
+
+def list_shares_of_causes(
+    database: Database, *, organisation_id: int, wanted: LetterFilter
+) -> dict[tuple[str, str], list[RequestShare]]:
+    """As `preview_requests`, of all open letters that match: by code and fingerprint."""
+    with database.begin() as connection:
+        found = attempts_preview.group_by_request(connection, organisation_id, wanted, None)
+    of_cause = defaultdict[tuple[str, str], list[PreviewedRequest]](list)
+    for one in found:
+        of_cause[one.code, one.fingerprint].append(one)
+    return {cause: _sum_shares(parts) for cause, parts in of_cause.items()}
+
+
+def _sum_shares(found: Sequence[PreviewedRequest]) -> list[RequestShare]:
     shares: dict[tuple[Any, ...], RequestShare] = {}
     for one in found:
         code = LetterCode(one.code)

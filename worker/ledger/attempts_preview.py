@@ -181,6 +181,7 @@ class PreviewedRequest:
     """How many letters come from requests of one kind, and what an attempt at them would find now."""
 
     code: str
+    fingerprint: str
     source: str | None
     reason: str | None
     """Of the job that opened them; both None: an event that could not be read."""
@@ -194,9 +195,9 @@ class PreviewedRequest:
 def group_by_request(
     connection: Connection, organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None
 ) -> list[PreviewedRequest]:
-    """All open letters that match by the requests that opened them, those with most letters first."""
+    """All open letters that match by cause and by the requests that opened them, those with most letters first."""
     verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
-    its = (verdicts.c.code, jobs.c.source, jobs.c.reason, verdicts.c.outcome)
+    its = (verdicts.c.code, dead_letters.c.fingerprint, jobs.c.source, jobs.c.reason, verdicts.c.outcome)
     count = func.count()
     statement = (
         select(*its, count.label("letters"), func.min(jobs.c.id), func.max(jobs.c.id))
