@@ -71,13 +71,18 @@ def test_who_asked_for_a_held_job_reads_who_can_release_it_and_goes_on_as_them(
     client.post(HERE, data={"person": str(people["olivia"])})
     for place in (f"/console/jobs/{job.id}", "/console/approvals"):
         page = client.get(place).text
-        assert "Who can: token:eve, token:paul." in page
+        assert 'Who can: <span title="token:eve">eve</span>, <span title="token:paul">paul</span>.' in page
         assert page.count(f'name="person" value="{people["paul"]}"') == 1
         assert f'name="next" value="{place}"' in page
     client.post(HERE, data={"person": str(people["paul"])})
     page = client.get(f"/console/jobs/{job.id}").text
     assert f'action="/console/jobs/{job.id}/release"' in page
     assert HERE not in page
+    page = client.get("/console/sessions").text
+    assert "Go on as olivia (owner)" in page, "a way back"
+    assert "Go on as paul" not in page
+    client.post(HERE, data={"person": str(people["olivia"])})
+    assert "olivia (owner)" in client.get("/console/sessions").text
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,6 @@ def test_without_anybody_else_the_page_of_a_held_job_says_what_to_do(
     token("approver", name="eve")
     token("operator", name="olaf")
     page = Person(client, mia).get(f"/console/jobs/{job.id}")
-    assert "Who can: token:eve." in page
+    assert 'Who can: <span title="token:eve">eve</span>.' in page
     assert "They find it on the page Approvals" in page
     assert HERE not in page
