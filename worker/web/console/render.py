@@ -170,8 +170,8 @@ def local(at: datetime, zone: tzinfo) -> datetime:
 
 
 def _who(actor: str) -> str | Markup:
-    """Who acted: a person by their name, with the whole record on hover; anybody else as recorded."""
-    name = shown_name(actor)
+    """Who acted: a person, or who has a token, by their name, with the whole record on hover; others as recorded."""
+    name = shown_name(actor).removeprefix("token:") or actor
     return actor if name == actor else Markup('<span title="{}">{}</span>').format(actor, name)
 
 
