@@ -162,6 +162,17 @@ def test_the_sign_in_page_of_an_embedded_demo_offers_its_people(
         assert sum("/console/link#" in line for line in said) == (2 if embedded and host == "127.0.0.1" else 0)
 
 
+def test_without_the_demo_nobody_is_offered_by_name(
+    environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` on this machine, with its own database and one organisation: its owner's token is for its terminal alone."""
+    monkeypatch.setenv("WITHDRAWALS_DEMO_PEOPLE", "")
+    current = environment.model_copy(update={"host": "127.0.0.1"})
+    said = processes._invitation(current, "http://127.0.0.1:8000", demo=False, embedded=True)
+    assert sum("/console/link#" in line for line in said) == 1, "a token was made"
+    assert os.environ["WITHDRAWALS_DEMO_PEOPLE"] == ""
+
+
 def _demo(world: World) -> int:
     return int(world.one("SELECT id FROM lms.organisations WHERE name = :n", n=tour.ORGANISATION))
 

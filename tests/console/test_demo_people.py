@@ -15,6 +15,12 @@ from worker.web.app import make_app
 from worker.web.console.view import COOKIE
 
 HERE = "/console/sign-in/demo"
+PROVIDER = {
+    "oidc_issuer": "https://id.example",
+    "oidc_client_id": "console",
+    "oidc_roles": "staff=viewer@Acme",
+    "public_url": "http://127.0.0.1:8000",
+}
 Door = Callable[..., TestClient]
 
 
@@ -91,6 +97,8 @@ def test_who_asked_for_a_held_job_reads_who_can_release_it_and_goes_on_as_them(
         ({"demo_people": ""}, {}),
         ({"host": "0.0.0.0"}, {}),  # noqa: S104 - what is refused
         ({"client": "192.0.2.7"}, {}),
+        # whoever runs the service has said that people sign in at their provider
+        ({"console_tokens": False, **PROVIDER}, {}),
         ({"at": "http://demo.example"}, {}),
         ({}, {"Sec-Fetch-Site": "cross-site"}),
         ({}, {"Origin": "http://evil.example"}),
