@@ -35,7 +35,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     assert page.get_by_role("radio", name="Override").is_checked()
     page.get_by_label("Note: why").fill(f"Agreed with its owner. {NASTY}")
     page.get_by_role("button", name="Do this").click()
-    says(page, "by token:mia: resolved by override")
+    says(page, "by mia: resolved by override")
     assert world.status(enrolment) == "withdrawn"
     expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
     page.get_by_role("link", name="what happened to it").click()
