@@ -48,6 +48,7 @@ class Waiting(BaseModel):
     id: int = Field(description="Of the approval, the proposal or the job.")
     what: Sentence = Field(description="What it is about, in a line.")
     consequence: Sentence = Field(description="What approving or releasing it will do.")
+    why: Sentence | None = Field(None, description="Of a held job: what holds it.")
     size: int | None = Field(description="Learners; null where it has no size.")
     reason: str | None
     requested_by: str

@@ -62,8 +62,8 @@ def explain(figures: dict[str, Any]) -> Text:
     """The brake's figures as a sentence."""
     if "part" in figures:
         return text(
-            "its learners ({learners:,}) and those of {part} in the last {hours:,} hours ({before:,}) are more than "
-            "{floor:,}, which the policies allow for it.",
+            "a policy allows {floor:,} learners of {part} in {hours:,} hours; its learners ({learners:,}) and those "
+            "before ({before:,}) are more.",
             **figures,
         )
     return text(

@@ -147,6 +147,11 @@ class Settings(BaseSettings):
         60, ge=5, le=43_200, description="minutes without a request after which a console session ends"
     )
     console_tokens: bool = Field(True, description="whether people may sign in to the console with a token")
+    demo_people: str = Field(
+        "",
+        pattern=r"^([0-9]{1,18}(,[0-9]{1,18})*)?$",
+        description="for `up --demo` alone, which sets it: ids of the tokens that its sign-in page offers by name",
+    )
     oidc_issuer: str = Field(
         "", description="issuer of the OpenID Connect provider that people sign in with; unset: none"
     )
@@ -278,6 +283,11 @@ class Settings(BaseSettings):
     def _hours(cls, value: str) -> str:
         setting_values.parse_targets(value)
         return value
+
+    @property
+    def demo_token_ids(self) -> list[int]:
+        """The tokens of the demo's people; none outside a demo."""
+        return [int(one) for one in filter(None, self.demo_people.split(","))]
 
     @property
     def letter_targets(self) -> dict[str, timedelta]:

@@ -73,6 +73,11 @@ class Job:
                 "Held because its source lets a second person decide. An approver other than the requester can "
                 "release it."
             )
+        if "part" in self.brake:
+            return text(
+                "Held because {figures} An approver other than the requester can release it.",
+                figures=explain(self.brake),
+            )
         return text(
             "Held by the brake: {figures} An approver other than the requester can release it.",
             figures=explain(self.brake),

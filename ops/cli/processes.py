@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 from ops.cli import common, servers
 from ops.cli.common import AsJson
 from ops.local import python, supervisor
+from schemas.catalogue import Role
 from worker import logs, telemetry
 from worker.config import Settings, settings, variable
 from worker.database import Database
@@ -23,6 +24,7 @@ from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
 if TYPE_CHECKING:
+    from worker.access.tokens import NewToken
     from worker.queue.hints import Hints
 
 _RELAY_RETRY = 3.0
@@ -63,7 +65,7 @@ def up(
     """Run web, worker and relay until Ctrl-C, with embedded servers in place of URLs that are not set.
 
     Prints a link and a token that open the console if the database is embedded and has one organisation, or for --demo
-    on a terminal.
+    on a terminal. The demo has two people, who can also be chosen on its sign-in page while the database is embedded.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
 
@@ -104,7 +106,7 @@ def _load_demo(current: Settings) -> None:
 def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
     """How to sign in to the console.
 
-    The link and the token of an embedded database are printed wherever the output goes, any other only on a terminal.
+    The links and the token of an embedded database are printed wherever the output goes, any other only on a terminal.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
     from worker.access import sessions  # noqa: PLC0415 - likewise
@@ -113,16 +115,19 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
     try:
         with database.begin() as connection:
             known = {name: found for found, name, _ in jobs.organisations(connection)}
+        people: Sequence[tuple[str, Role]] = ((welcome.TOKEN, Role.OWNER),)
         if demo:
             from ops.demo import tour  # noqa: PLC0415 - only the demo needs it
 
-            known = {tour.ORGANISATION: known[tour.ORGANISATION]}
-        made = code = None
+            known, people = {tour.ORGANISATION: known[tour.ORGANISATION]}, tour.PEOPLE
+        made: list[NewToken] = []
+        near = current.host in LOOPBACK
         if len(known) == 1 and (embedded or (demo and sys.stdout.isatty())):
-            made = welcome.fresh_token(database, next(iter(known.values())))
-            if made is not None and current.host in LOOPBACK:
-                code = sessions.make_link(database, made.token.id)
-        return welcome.invitation(address, list(known), made.secret if made else None, code)
+            made = welcome.fresh_tokens(database, next(iter(known.values())), people)
+        if demo and embedded and near:  # the sign-in page of the web process, a child of this one, offers them
+            os.environ[variable("demo_people")] = ",".join(str(one.token.id) for one in made)
+        invited = [welcome.Invited(one, sessions.make_link(database, one.token.id) if near else None) for one in made]
+        return welcome.invitation(address, list(known), invited)
     finally:
         database.close()
 

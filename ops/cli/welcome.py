@@ -2,17 +2,19 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from ops.local import python
 from schemas.catalogue import Role
 from worker.access import tokens
+from worker.access.sessions import MADE_BY_UP
 from worker.access.tokens import NewToken
 from worker.database import Database
 from worker.errors import ConflictError
 
 TOKEN = "console"  # noqa: S105 - a name
 """The name of the token that `up` makes at each start, because a token can be shown only once."""
-_ACTOR = "cli:up"
 
 _SAMPLE = "ops/demo/data/sample.csv"
 PREPARE: tuple[str, ...] = (
@@ -90,29 +92,51 @@ def lines(address: str) -> list[str]:
     return found
 
 
-def invitation(address: str, organisations: Sequence[str], secret: str | None, code: str | None = None) -> list[str]:
-    """The console's address, a link that signs in once, and a token; without a secret, the command that makes one.
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """Somebody who can sign in now."""
+
+    made: NewToken
+    code: str | None
+    """Of a link that signs in once; None: the service does not listen on this machine alone."""
+
+
+def invitation(address: str, organisations: Sequence[str], invited: Sequence[Invited] = ()) -> list[str]:
+    """The console's address, a link for everybody invited, and the first one's token; else the command that makes one.
 
     The code stands behind a `#`: a browser keeps that to itself, so that no log has it.
     """
     found = [f"Console: {address}/console"]
     make = "withdrawals tokens create --name NAME --role owner"
-    if secret is not None:
-        link = [f"Open this link to sign in, once and within 15 minutes: {address}/console/link#{code}"] if code else []
-        again = "(role owner; shown only now. The next start makes a new one.)"
-        return [*found, *link, f"Sign in with: {secret}", again]
+    if invited:
+        once = "Open this link to sign in, once and within 15 minutes"
+        links = [
+            f"{once}, as {one.made.token.name} ({one.made.token.role}): {address}/console/link#{one.code}"
+            if len(invited) > 1
+            else f"{once}: {address}/console/link#{one.code}"
+            for one in invited
+            if one.code
+        ]
+        first = invited[0].made
+        again = f"(role {first.token.role}; shown only now. The next start makes a new one.)"
+        return [*found, *links, f"Sign in with: {first.secret}", again]
     if not organisations:
         return [*found, f"# There is no organisation yet. Once there is one: {make}"]
     name = shlex.quote(organisations[0]) if len(organisations) == 1 else "NAME"
     return [*found, f"# To make a token: {make} --organisation {name}"]
 
 
-def fresh_token(database: Database, organisation_id: int) -> NewToken | None:
-    """A new owner token; the last one is revoked. None if a token of somebody else has the name."""
+def fresh_tokens(
+    database: Database, organisation_id: int, people: Sequence[tuple[str, Role]] = ((TOKEN, Role.OWNER),)
+) -> list[NewToken]:
+    """New tokens by name and role; those of the last start are revoked. None where somebody else's has the name."""
     for token in tokens.list_tokens(database, organisation_id=organisation_id):
-        if (token.name, token.created_by, token.revoked_at) == (TOKEN, _ACTOR, None):
-            tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=_ACTOR)
-    try:
-        return tokens.create(database, organisation_id=organisation_id, name=TOKEN, role=Role.OWNER, actor=_ACTOR)
-    except (ConflictError, tokens.TokenWaitsError):
-        return None
+        if token.created_by == MADE_BY_UP and token.revoked_at is None:
+            tokens.revoke(database, organisation_id=organisation_id, token_id=token.id, actor=MADE_BY_UP)
+    made = []
+    for name, role in people:
+        with suppress(ConflictError, tokens.TokenWaitsError):
+            made.append(
+                tokens.create(database, organisation_id=organisation_id, name=name, role=role, actor=MADE_BY_UP)
+            )
+    return made

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import httpx2
 import pytest
 
-from ops.cli import welcome
+from ops.cli import processes, welcome
 from ops.demo import oulad, tour
 from tests.world import World, eventually
 from worker.access import tokens
@@ -61,10 +61,27 @@ def _up(*words: str) -> Iterator[tuple[str, Terminal]]:
             os.close(ours)
 
 
+def _release_as_paul(client: httpx2.Client, code: str) -> None:
+    """The second person of the demo finds what waits, and releases it."""
+    waits = re.search(r'href="(/console/jobs/\d+)"', client.get("/console/approvals").text)
+    assert waits
+    assert "Who can: token:paul." in client.get(waits[1]).text
+    assert "Sign in as" not in client.get("/console/sign-in").text, "by name only where the database is embedded"
+    assert client.post("/console/link", data={"code": code}).status_code == 303
+    csrf = re.search(r'name="csrf" value="(\w+)"', client.get("/console/approvals").text)
+    assert csrf
+    assert client.post(f"{waits[1]}/release", data={"csrf": csrf[1], "note": "seen"}).status_code == 303
+    assert "Nothing waits for a second person" in client.get("/console/approvals").text
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
-    """A fiftieth of the dataset, and all of whom no day is known."""
-    rows = [row for row in oulad.registrations() if row.number % 50 == 1 or (row.withdrawn and row.day is None)]
+    """A fiftieth of the dataset, all of whom no day is known, and the Series of which a job waits."""
+    rows = [
+        row
+        for row in oulad.registrations()
+        if row.number % 50 == 1 or (row.withdrawn and row.day is None) or row.series == tour.WAITING
+    ]
     monkeypatch.setattr(oulad, "registrations", lambda: rows)
     return rows
 
@@ -74,7 +91,9 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
     with _up("--demo") as (address, terminal):
         secret = eventually(lambda: SECRET.search(terminal.read()))[0]
         assert f"{address}/console" in terminal.shown
-        code = LINK.findall(terminal.shown)[0]
+        code, other = LINK.findall(terminal.shown)
+        assert "as olivia (owner)" in terminal.shown
+        assert "as paul (approver)" in terminal.shown
         with httpx2.Client(base_url=address) as client:
 
             def ready() -> bool:
@@ -88,6 +107,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
             used = [client.post("/console/link", data={"code": code}) for _ in range(2)]
             assert [answer.status_code for answer in used] == [303, 401], "a link signs in once"
             assert client.get("/console").status_code == 200
+            _release_as_paul(client, other)
             bearer = {"Authorization": f"Bearer {secret}"}
 
             def letters() -> int:
@@ -115,7 +135,7 @@ def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
     asked = {
         row.enrolment_id for row in world.run("SELECT unnest(enrolment_ids) AS enrolment_id FROM withdrawals.chunks")
     }
-    last = [row for row in few if row.series.endswith(tour.UNTOUCHED)]
+    last = [row for row in few if row.series.endswith(tour.UNTOUCHED) and row.series != tour.WAITING]
     base = world.one("SELECT min(id) - 1 FROM lms.enrolments")
     assert asked & {base + row.number for row in last} == {
         base + row.number for row in last if row.owned and row.withdrawn
@@ -126,20 +146,49 @@ def test_the_demo_is_loaded_once_and_a_killed_start_is_finished_by_the_next(
     assert world.one("SELECT count(*) FROM lms.enrolments") == len(few)
 
 
+def test_the_sign_in_page_of_an_embedded_demo_offers_its_people(
+    few: list[oulad.Registration], environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tour.load(environment)
+    (job,) = world.run("SELECT requested_by, held_because, note FROM withdrawals.jobs WHERE state = 'held'")
+    assert job.requested_by == "token:olivia"
+    for embedded, host in ((False, "127.0.0.1"), (True, "0.0.0.0"), (True, "127.0.0.1")):  # noqa: S104 - not offered
+        monkeypatch.setenv("WITHDRAWALS_DEMO_PEOPLE", "")
+        current = environment.model_copy(update={"host": host})
+        said = processes._invitation(current, "http://127.0.0.1:8000", demo=True, embedded=embedded)
+        made = [str(one.id) for one in tokens.list_tokens(db, organisation_id=_demo(world)) if one.revoked_at is None]
+        offered = os.environ["WITHDRAWALS_DEMO_PEOPLE"].split(",")
+        assert (sorted(offered) == sorted(made)) is (embedded and host == "127.0.0.1")
+        assert sum("/console/link#" in line for line in said) == (2 if embedded and host == "127.0.0.1" else 0)
+
+
+def test_without_the_demo_nobody_is_offered_by_name(
+    environment: Settings, db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` on this machine, with its own database and one organisation: its owner's token is for its terminal alone."""
+    monkeypatch.setenv("WITHDRAWALS_DEMO_PEOPLE", "")
+    current = environment.model_copy(update={"host": "127.0.0.1"})
+    said = processes._invitation(current, "http://127.0.0.1:8000", demo=False, embedded=True)
+    assert sum("/console/link#" in line for line in said) == 1, "a token was made"
+    assert os.environ["WITHDRAWALS_DEMO_PEOPLE"] == ""
+
+
+def _demo(world: World) -> int:
+    return int(world.one("SELECT id FROM lms.organisations WHERE name = :n", n=tour.ORGANISATION))
+
+
 def test_each_start_makes_a_token_and_ends_the_last_one(db: Database, world: World) -> None:
-    first, second = (welcome.fresh_token(db, world.organisation_id) for _ in range(2))
-    assert first
-    assert second
+    (first,), (second,) = (welcome.fresh_tokens(db, world.organisation_id) for _ in range(2))
     assert tokens.authenticate(db, first.secret) is None
     known = tokens.authenticate(db, second.secret)
     assert (known.name, known.role) == ("console", "owner") if known else False
     theirs = world.organisation("Other")
     tokens.create(db, organisation_id=theirs, name="console", role="viewer", actor="cli:mia")
-    assert welcome.fresh_token(db, theirs) is None, "what somebody made by that name stays theirs"
+    assert welcome.fresh_tokens(db, theirs) == [], "what somebody made by that name stays theirs"
 
 
 def test_without_a_token_it_is_said_how_to_make_one() -> None:
     at = "http://127.0.0.1:8000"
-    assert welcome.invitation(at, ["Acme & Co"], None)[-1].endswith("--organisation 'Acme & Co'")
-    assert welcome.invitation(at, ["a", "b"], None)[-1].endswith("--organisation NAME")
-    assert "no organisation yet" in welcome.invitation(at, [], None)[-1]
+    assert welcome.invitation(at, ["Acme & Co"])[-1].endswith("--organisation 'Acme & Co'")
+    assert welcome.invitation(at, ["a", "b"])[-1].endswith("--organisation NAME")
+    assert "no organisation yet" in welcome.invitation(at, [])[-1]

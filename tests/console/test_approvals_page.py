@@ -42,7 +42,9 @@ def test_the_inbox_shows_all_that_waits_and_another_person_decides_on_it(
         "“a move”",
         "always allowed 7 learners",
         "“a Series ends”",
-        "its learners (8)",
+        "Releasing does this: The job starts.</p>",
+        "<p>Held by the brake: its learners (8)",
+        f'href="/console/jobs/{job.id}/enrolments"',
         "why &lt;img",
     ):
         assert said in page, said
@@ -77,3 +79,29 @@ def test_an_approval_of_another_organisation_looks_like_a_missing_one(
     mine, missing = (stranger.get(where, 404) for where in (path, "/console/approvals/999999"))
     assert mine.replace("approval 1 ", "approval N ") == missing.replace("approval 999999 ", "approval N ")
     assert "Nothing waits" in stranger.get("/console/approvals")
+
+
+def test_a_job_that_a_policy_holds_names_the_policy_and_lists_all_its_enrolments(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    office = Office(db, world, environment)
+    office.rules(withdraw_series=50, release=59)
+    ids = world.enrolments(120)
+    job = ask(db, world, [*ids[:60], 987_654], note="it ends.")
+    assert job.state == "held"
+    eve = Person(client, token("approver", name="eve"))
+    page = eve.get("/console/approvals")
+    assert "Held because a policy allows 50 learners of Series" in page
+    assert "“it ends.”</p>" in page, "its own full stop is enough"
+    path = f"/console/jobs/{job.id}"
+    assert "Needed: your policies let nobody release this alone" in eve.get(path)
+    first = eve.get(f"{path}/enrolments")
+    listed = [one for one in ids if f'href="/console/enrolments/{one}"' in first]
+    assert listed == ids[:50], "a page is 50, by number"
+    rest = eve.get(f"{path}/enrolments?cursor={ids[49]}")
+    assert [one for one in ids if f'href="/console/enrolments/{one}"' in rest] == ids[50:60]
+    assert "not on the platform" in rest
+    office.rules(withdraw_series=50)
+    assert "Needed:" not in eve.get(path)
+    stranger = Person(client, token("viewer", organisation_id=world.organisation("Other")))
+    stranger.get(f"{path}/enrolments", 404)

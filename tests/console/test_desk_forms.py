@@ -1,5 +1,6 @@
 """The desk's pages without a browser: roles, forms sent twice, filters, other organisations, what is wrong."""
 
+import html
 import re
 from collections.abc import Callable
 from typing import Any
@@ -271,3 +272,37 @@ def test_a_number_that_is_not_counted_to_its_end_says_so(
 def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person) -> None:
     page = person("viewer").get(f"/console/enrolments/{world.enrolment()}/history").text
     assert "Nobody has asked for it." in page
+
+
+def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    pathway = world.pathway("Onboarding")
+    declined = [world.enrolment(f"d{n}", pathway_id=pathway) for n in range(4)]
+    wrong = [world.enrolment(f"w{n}", pathway_id=pathway) for n in range(2)]
+    world.submit(db, declined[:2], reason="learner_declined")
+    world.submit(db, declined[2:], reason="learner_declined")
+    mistake = world.submit(db, wrong, reason="enrolment_error", source="correction")
+    decide_due(db, environment)
+    mia = person("operator", name="mia")
+    page = mia.get("/console/dead-letters/act", act="keep", code="pathway_owned").text
+    assert "They do not all call for the same." in page
+    assert "Keep for 4 letters, no recommendation for 2 letters." in page
+    assert "several jobs" in page
+    assert f'<a href="/console/jobs/{mistake.id}">job {mistake.id}</a>' in page
+    causes = mia.get("/console/dead-letters/groups").text
+    decide = [html.unescape(one) for one in re.findall(r'<a href="([^"]*)" aria-label="Decide on these', causes)]
+    assert ["act=keep" in one and "reason=learner_declined" in one for one in decide] == [True, False]
+    assert "reason=enrolment_error" in decide[1]
+    assert "act=" not in decide[1], "nothing is recommended"
+    assert "one act solves" not in causes
+    assert 'Not closed yet">6</span>' in causes
+    listed = mia.get("/console/dead-letters").text
+    assert listed.count("Reason of the request: Enrolment Error") == 2
+    narrower = html.unescape(re.findall(r'href="([^"]*reason=enrolment_error[^"]*)"', page)[0])
+    page = mia.get(narrower).text
+    assert "2 letters: 2 would be closed" in page
+    assert "They do not all call for the same." not in page
+    assert "Nothing: a person decides" in page
+    assert "Only these" not in page
+    assert "Where these letters come from" not in mia.get("/console/dead-letters/act", act="assign").text

@@ -127,6 +127,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/jobs/{job_id}/move": [f"/{later.id}/move"],
         "/console/jobs/{job_id}/undo": [f"/{done.id}/undo"],
         "/console/jobs/{job_id}/outcomes": [f"/{done.id}/outcomes"],
+        "/console/jobs/{job_id}/enrolments": [f"/{held.id}/enrolments", f"/{done.id}/enrolments"],
         "/console/jobs/release": ["/release"],
         "/console/reports": [""],
         "/console/reports/outcomes": ["/outcomes"],

@@ -58,6 +58,9 @@ def test_a_page_is_german_with_its_dates_numbers_errors_and_messages(
     assert f"{language('de').day(datetime.now(UTC))}, " in page, "28. Nov. 2026, 14:05"
     refused = person.post(f"/console/enrolments/{enrolment}/withdraw", 422, reason="", key="one")
     assert "Wählen Sie einen Grund." in refused.text
+    too_long = {"reason": "not_required", "note": "n" * 3000, "key": "one"}
+    refused = person.post(f"/console/enrolments/{enrolment}/withdraw", 422, **too_long)
+    assert "Notiz: ist zu lang; höchstens 2.000 Zeichen" in refused.text
     missing = person.get("/console/enrolments/4711", 404)
     assert "In dieser Organisation gibt es keine Einschreibung 4711." in missing
     assert "<h1>Nicht gefunden</h1>" in missing

@@ -97,9 +97,8 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
 
 def _to_the_plan(page: Page, what: str) -> None:
     page.get_by_label("Bulk actions").select_option(label=what)
-    page.get_by_role("button", name="Continue to the plan").click()
     page.get_by_label("Reason for all").select_option(label="Enrolment no longer required")
-    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("button", name="Continue to the plan").click()
 
 
 def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(

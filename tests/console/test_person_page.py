@@ -83,7 +83,7 @@ def test_all_that_is_active_is_withdrawn_and_taken_back_on_the_page_of_a_person(
         shown = ola.get(page)
     assert [world.status(one) for one in (*ids, owned)] == ["withdrawn"] * 3 + ["in_progress"]
     assert "Job 1 has ended: 3 withdrawn." in shown
-    assert shown.count('action="/console/jobs/1/take-back"') == 5, "the banner, each enrolment, and the job"
+    assert shown.count('action="/console/jobs/1/take-back"') == 4, "each enrolment, and the job"
 
     back = {"back": page, "enrolment_ids": str(ids[0])}
     vic = Person(client, secrets["vic"])
@@ -97,8 +97,8 @@ def test_all_that_is_active_is_withdrawn_and_taken_back_on_the_page_of_a_person(
     assert "Reinstated." in ola.get(page)
     assert [world.status(one) for one in ids] == ["in_progress", "withdrawn", "withdrawn"]
     ola.post("/console/jobs/1/take-back", **back, key="b")
-    assert "Nothing is left to take back." in ola.get(page)
-    assert ">Take back</button>" in ola.get(f"/console/enrolments/{ids[1]}")
+    assert "Nothing is left to reinstate." in ola.get(page)
+    assert ">Reinstate</button>" in ola.get(f"/console/enrolments/{ids[1]}")
     for _ in range(2):
         ola.post("/console/jobs/1/take-back", back=page, key="c")
         assert "Job 3 has ended: 2 reinstated." in ola.get(page)

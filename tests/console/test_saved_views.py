@@ -130,3 +130,32 @@ def test_a_view_is_the_same_over_http_and_on_the_command_line(
     hers = saved_views.save(db, **how, who=phone, wanted=view)
     found = saved_views.list_all(db, **how, who=at_desk)
     assert [one.id for one in found if one.own] == [hers.id], "a member has the views of their token, and by any name"
+
+
+def test_other_filters_are_saved_to_the_view_that_was_opened(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    secrets = {name: token("viewer", name=name) for name in ("ada", "bob")}
+    ada = Person(client, secrets["ada"])
+    ada.post(HERE, list="jobs", filter='{"state": "queued"}', name="Waiting", shared="true")
+    same = ada.get("/console/jobs?state=queued&view=1")
+    assert '<input type="hidden" name="view" value="1">' in same, "the form of the filters goes on with it"
+    assert "Save these filters" not in same
+    assert "Save this view" not in same
+    other = ada.get("/console/jobs?state=held&reason=not_required&view=1")
+    assert "Save these filters to “Waiting”" in other
+    assert "Save this view" in other
+    assert "Save these filters" not in ada.get("/console/jobs?state=nonsense&view=1", 422)
+    given = field_of(other, "filter").replace("&#34;", '"')
+    went = ada.post(f"{HERE}/1/filter", filter=given).headers["location"]
+    assert went == "/console/jobs?state=held&reason=not_required&view=1"
+    page = ada.get(went)
+    assert "has these filters now" in page
+    assert "Save these filters to" not in page
+    assert saved(world)[0].filter == {"state": "held", "reason": "not_required"}
+    ada.post(f"{HERE}/1/filter", 422, filter='{"state": "nonsense"}')
+    ada.post(f"{HERE}/1/filter", 422, filter="{}")
+    bob = Person(client, secrets["bob"])
+    assert "Save these filters" not in bob.get("/console/jobs?state=paused&view=1"), "it is shared, and ada's"
+    bob.post(f"{HERE}/1/filter", 409, filter='{"state": "paused"}')
+    assert saved(world)[0].filter == {"state": "held", "reason": "not_required"}

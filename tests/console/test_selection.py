@@ -33,6 +33,7 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     accessible(page)
     page.reload()
     expect(count).to_have_text("4 selected, 3 of them on other pages")
+    page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Continue to the plan").click()
     expect(page.get_by_text("4 ticked enrolments")).to_be_visible()
     assert len(re.findall("enrolment_ids=", page.url)) == 4
@@ -42,6 +43,7 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     page.get_by_label("Tick all rows of this page").check()
     expect(count).to_have_text("10 selected")
     page.get_by_label("Bulk actions").select_option("all")
+    page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Continue to the plan").click()
     assert "what=all" in page.url
 
@@ -137,8 +139,7 @@ def test_ticked_jobs_stay_ticked_and_ticked_learners_are_withdrawn_by_a_plan(
     for box in (0, 2):
         boxes.nth(box).check()
     expect(page.locator("[data-selected] output")).to_have_text("2 selected")
-    page.get_by_role("button", name="Withdraw all active of the ticked learners …").click()
-    expect(page.get_by_text("All active enrolments, in every Series, of 2 ticked learners.")).to_be_visible()
     page.get_by_label("Reason for all").select_option("not_required")
-    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("button", name="Continue to the plan").click()
+    expect(page.get_by_text("All active enrolments, in every Series, of 2 ticked learners.")).to_be_visible()
     expect(page.get_by_text("of 2 learners")).to_be_visible()

@@ -64,7 +64,10 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
     made = tokens.authenticate(db, secret)
     assert made is not None
     assert (made.name, made.role, made.created_by) == ("sync <b>", "producer", "token:ada")
-    for text in ("<strong>token:ada</strong> made the token sync &lt;b&gt; with the role producer", "sync &lt;b&gt;"):
+    for text in (
+        '<strong><span title="token:ada">ada</span></strong> (token) made the token sync &lt;b&gt; with the role',
+        "sync &lt;b&gt;",
+    ):
         assert text in page
     again = ada.get(TOKENS)
     assert secret not in again

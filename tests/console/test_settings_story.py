@@ -1,5 +1,7 @@
 """An owner connects an HR system and a machine on a phone; the other tests of these pages need no browser."""
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.support.console import ABOUT_COLOUR, SignIn, accessible, says
@@ -11,6 +13,12 @@ def test_an_owner_connects_an_hr_system_and_a_machine(sign_in: SignIn, world: Wo
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Settings").click()
     says(page, "No HR source yet")
+    key = page.get_by_label(re.compile("^Key of the HR system"))
+    expect(key).to_be_hidden()
+    page.get_by_label("Kind").select_option("hibob")
+    expect(key).to_be_visible()
+    expect(page.get_by_text("the access token of the connection")).to_be_hidden()
+    page.get_by_label("Kind").select_option("standard")
     page.get_by_label("Name").fill("payroll")
     page.get_by_label("When a person is deactivated").select_option("hold")
     page.get_by_role("button", name="Connect").click()
@@ -21,12 +29,19 @@ def test_an_owner_connects_an_hr_system_and_a_machine(sign_in: SignIn, world: Wo
     accessible(page)
     page.emulate_media(color_scheme="dark")
     accessible(page, ABOUT_COLOUR)
-    page.reload()
+    expect(page.get_by_role("button", name="Send a test event")).to_have_count(0)
+    page.get_by_role("link", name="It is copied: go on to the test").click()
     says(page, "Never heard")
     expect(secret).to_have_count(0)
     page.get_by_role("button", name="Send a test event").click()
     says(page, "The test event was taken in.")
     says(page, "A test from this page")
+    says(page, "Test received")
+    says(page, "Test event received")
+    says(page, "no real event yet")
+    expect(page.get_by_text("Never heard")).to_have_count(0)
+    page.get_by_role("link", name="All HR sources").click()
+    says(page, "no real event yet")
     page.get_by_role("link", name="Tokens").click()
     page.get_by_label("Name").fill("enrolment sync")
     page.get_by_label("Role").select_option("producer")

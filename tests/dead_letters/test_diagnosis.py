@@ -1,14 +1,16 @@
 """A dead letter in support's words: what happened, what changed since, what each remedy would do."""
 
 import re
+from collections import Counter
 from typing import Any
 
 from schemas import answers
+from schemas.dead_letters import LetterFilter
 from tests.jobs.test_edges import refuse
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies
+from worker.dead_letters import remedies, runs
 
 
 def shown(db: Database, world: World, which: int = 0) -> answers.DeadLetter:
@@ -215,3 +217,11 @@ def test_a_remedy_is_recommended_where_something_speaks_for_it(
     for letter in range(len(codes)):
         found = shown(db, world, letter)
         assert found.recommended is None or found.recommended.remedy in found.remedies
+    shares = runs.preview_requests(
+        db, organisation_id=world.organisation_id, act="discard", wanted=LetterFilter(state="open")
+    )
+    one_by_one = Counter(recommended(letter) for letter in range(len(codes)))
+    together = Counter[str | None]()
+    for share in shares:
+        together[share.recommended] += share.letters
+    assert together == one_by_one, "a preview of all recommends for each what its own page does"

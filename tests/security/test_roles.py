@@ -38,6 +38,7 @@ OPEN = {
 OPEN_PAGES = {
     "GET /console/sign-in",
     "POST /console/sign-in",
+    "POST /console/sign-in/demo",
     "GET /console/sign-in/provider",
     "GET /console/sign-in/callback",
     "POST /console/sign-in/organisation",

@@ -108,21 +108,50 @@ def test_a_stored_sentence_is_said_in_the_language_of_a_page() -> None:
     assert [plain(english, language("en")) for english in stored] == list(stored)
 
 
+def test_a_stored_sentence_says_its_parts_and_its_numbers_in_the_language_of_a_page() -> None:
+    stored = {
+        "Releases 1 held job, which would withdraw up to 1,234 learners.": (
+            "Gibt frei: 1 angehaltener Auftrag. Abgemeldet würden bis zu 1.234 Lernende."
+        ),
+        "Begins a run over 1,500 letters, each about one learner at the most: try again.": (
+            "Beginnt einen Lauf über 1.500 Fälle, in jedem geht es um höchstens eine lernende Person: erneut versuchen."
+        ),
+        "From then on: override from hr: one person alone up to 1,000 learners; token: always needs a second person. "
+        "Any other act follows the default.": (
+            "Von da an: override aus hr: eine Person allein bis zu 1.000 Lernende; token: immer ist eine zweite Person "
+            "nötig. Für alles andere gilt die Vorgabe."
+        ),
+        "the brake is on: its learners (8) and those of the last 24 hours (1,500) are more than 1,502, the larger of "
+        "25 and 0.05 of 30,040 learners. Go on later or with fewer, or let an owner propose other limits.": (
+            "die Bremse greift: die Lernenden des Auftrags (8) und die der letzten 24 Stunden (1.500) sind mehr als "
+            "1.502, das Größere von 25 und 0,05 von 30.040 Lernenden. Später oder mit weniger weitermachen, oder "
+            "jemand mit der Rolle owner schlägt andere Grenzen vor."
+        ),
+    }
+    assert {english: plain(english, language("de")) for english in stored} == stored
+    assert [plain(english, language("en")) for english in stored] == list(stored)
+
+
 def test_each_stored_sentence_that_pages_look_for_is_written_somewhere() -> None:
     """Whoever changes the sentence where it is written changes its template for the pages with it."""
     written = set[str]()
     for path in Path(worker.__file__).parent.rglob("*.py"):
         if path.name != "stored.py":
             written |= {_skeleton(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
-    wanted = {re.sub(r"\{\w+\}", "{}", template) for template in stored_sentences.TEMPLATES}
+    templates = (*stored_sentences.TEMPLATES, *stored_sentences.PARTS)
+    wanted = {_without_values(template) for template in templates}
     assert wanted - written == {"not sent ({})"}, "its first words are a constant, NOT_SENT"
+
+
+def _without_values(template: str) -> str:
+    return re.sub(r"\{\w+(:[^}]*)?\}", "{}", template)
 
 
 def _skeleton(node: ast.AST) -> str:
     """A literal, or an f-string with its values left out."""
     match node:
         case ast.Constant(value=str(literal)):
-            return literal
+            return _without_values(literal)
         case ast.JoinedStr(values=parts):
             return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
     return ""

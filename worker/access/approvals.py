@@ -98,6 +98,15 @@ def ask_if_needed(connection: Connection, organisation_id: int, wanted: Wanted, 
     return found.approval
 
 
+def may_alone(
+    connection: Connection, organisation_id: int, act: GuardedAct, sizes: Mapping[str | None, int], who: Actor
+) -> bool:
+    """Whether the actor could do so much of an act alone now, for a page that offers it; nothing is locked."""
+    rules = _find_rules(connection, organisation_id, act, who)
+    wanted = Wanted(act, "", "", {}, sizes=sizes)
+    return not rules or _find_limit(connection, organisation_id, rules, wanted, who) is None
+
+
 def require_reason(note: str | None) -> None:
     """Refuse to ask a second person without saying why: the reason is what they decide by.
 
@@ -209,7 +218,7 @@ def _find_rules(
 ) -> dict[str | None, int | None]:
     """The largest size that one person may do, by source; nothing: there is no limit."""
     if act is GuardedAct.POLICIES:
-        return {None: 0} if _has_second_person(connection, organisation_id, who) else {}
+        return {None: 0} if list_second_people(connection, organisation_id, who) else {}
     rules: dict[str | None, int | None] = {
         rule.source: rule.alone_up_to for rule in read_own(connection, organisation_id) if rule.act is act
     }
@@ -240,10 +249,11 @@ def _find_done(connection: Connection, organisation_id: int, act: GuardedAct, wh
     return found
 
 
-def _has_second_person(connection: Connection, organisation_id: int, who: Actor) -> bool:
-    """Whether anybody but the actor could approve, as far as the records tell."""
+def list_second_people(connection: Connection, organisation_id: int, who: Actor) -> list[str]:
+    """Everybody but the actor who could approve now, as far as the records tell, as the audit has them."""
+    found = []
     for name, member, made_by in approvals.list_approvers(connection, organisation_id):
         one = Actor(f"token:{name}", made_by) if member is None else Actor(member_actor(name or "", member))
         if not who.is_known_to_be(one):
-            return True
-    return False
+            found.append(one.name)
+    return sorted(found)

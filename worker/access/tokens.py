@@ -117,7 +117,9 @@ def _ask_if_limited(
         return None
     jobs.lock_settings(connection, organisation_id)
     subject = f"token {new['name']}"
-    consequence = f"The token works from then on, with the role {new['role']}. Its requester has the secret."
+    consequence = text(
+        "The token works from then on, with the role {role}. Its requester has the secret.", role=new["role"]
+    )
     wanted = Wanted(GuardedAct.TOKEN, subject, consequence, new, new.get("note"))
     asked = ask_if_needed(connection, organisation_id, wanted, who)
     found = asked and approvals.find(connection, organisation_id, asked.id)

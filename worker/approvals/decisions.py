@@ -136,6 +136,12 @@ def is_own(database: Database, *, organisation_id: int, approval_id: int, who: A
         return who.is_known_to_be(asking.requester(_find(connection, organisation_id, approval_id)))
 
 
+def list_second_people(database: Database, *, organisation_id: int, who: Actor) -> list[str]:
+    """Who could decide now on what somebody has asked for, as the audit has them. Members count while signed in."""
+    with database.begin() as connection:
+        return asking.list_second_people(connection, organisation_id, who)
+
+
 def list_approvals(
     database: Database, *, organisation_id: int, state: str | None = None, before: int | None = None, limit: int = 50
 ) -> list[Approval]:

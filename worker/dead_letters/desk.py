@@ -129,7 +129,8 @@ class ListContext:
     """What a list shows beside its letters; numbers are at most `COUNTED` + 1, which is "more than `COUNTED`"."""
 
     letters: dict[int, dict[str, Any]]
-    """By letter: `learner_external_id`, `learner_name`, `series_code`, `series_title`, `status`, `alike`.
+    """By letter: `learner_external_id`, `learner_name`, `series_code`, `series_title`, `status`, `reason` (of the
+    opener's request), `alike`.
 
     Those alike are counted to `COUNTED_ALIKE`.
     """

@@ -120,48 +120,61 @@ def describe_remedies(letter: DeadLetter) -> dict[str, str]:
     return {act.value: known[act](letter) if act in known else said_of_all for act, said_of_all in general.items()}
 
 
-def recommend(letter: DeadLetter) -> Recommendation | None:  # noqa: PLR0911 - one return an outcome
+def recommend(letter: DeadLetter) -> Recommendation | None:
     """The remedy that fits what was seen and what an attempt would find now; None: nothing speaks for one.
 
     Never a withdrawal that the rules refuse: whether a pathway may be overridden is for a person to say.
     """
     if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
         return None
-    if letter.code is LetterCode.INVALID_EVENT:
-        return _recommended(
-            LetterAct.DISCARD, text("The service cannot read the event. Its sender has to send it again.")
-        )
-    if letter.enrolment_id is None:
-        known = letter.evidence["now"] is not None
-        return _recommended(LetterAct.REDRIVE, _redrive(letter)) if known else None
-    match _predict(letter):
-        case Outcome.WITHDRAWN if letter.code is LetterCode.POISON:
-            return None  # the attempt itself has stopped workers
-        case Outcome.WITHDRAWN | Outcome.ALREADY_WITHDRAWN | Outcome.ENROLMENT_ENDED | Outcome.SUPERSEDED:
-            return _recommended(LetterAct.REDRIVE, _redrive(letter))
-        case Outcome.NOT_FOUND:
-            return _recommended(LetterAct.DISCARD, text("There is no such enrolment to withdraw."))
-        case found:
-            return _recommend_for_pathway(letter) if found is Outcome.PATHWAY_OWNED else None
-
-
-def _recommend_for_pathway(letter: DeadLetter) -> Recommendation | None:
-    """What the reason of the request says about the whole pathway."""
-    if letter.code is not LetterCode.PATHWAY_OWNED:
+    reason = (letter.context.get("request") or {}).get("reason")
+    act = choose_remedy(letter.code, _find_now(letter), reason)
+    if act is None:
         return None
-    match (letter.context.get("request") or {}).get("reason"):
-        case Reason.USER_DEACTIVATED:
-            return _recommended(
-                LetterAct.CASCADE, text("The person was deactivated, and will not go on with the pathway.")
-            )
-        case Reason.NOT_REQUIRED | Reason.LEARNER_DECLINED:
-            return _recommended(LetterAct.KEEP, text("The Learning Pathway still needs this Series."))
-        case _:
-            return None
+    why = _UNREADABLE if letter.code is LetterCode.INVALID_EVENT else _WHY.get(act)
+    return Recommendation(remedy=act, reason=_redrive(letter) if why is None else why)
 
 
-def _recommended(act: LetterAct, reason: str) -> Recommendation:
-    return Recommendation(remedy=act, reason=reason)
+def _find_now(letter: DeadLetter) -> str:
+    """What an attempt would find now, as previews of many letters have it."""
+    if letter.code is LetterCode.INVALID_EVENT:
+        return "nothing_to_try"
+    if letter.enrolment_id is None:
+        return Outcome.WITHDRAWN if letter.evidence["now"] is not None else "not_known"
+    return _predict(letter)
+
+
+_UNREADABLE = text("The service cannot read the event. Its sender has to send it again.")
+_WHY = {
+    LetterAct.CASCADE: text("The person was deactivated, and will not go on with the pathway."),
+    LetterAct.KEEP: text("The Learning Pathway still needs this Series."),
+    LetterAct.DISCARD: text("There is no such enrolment to withdraw."),
+}
+_SETTLES = (Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
+
+
+def choose_remedy(code: LetterCode, outcome: str, reason: str | None) -> LetterAct | None:
+    """The remedy for letters of a code whose attempt would have this outcome now.
+
+    `reason`: of the request, which says whether the whole pathway is still wanted.
+    """
+    if code is LetterCode.INVALID_EVENT:
+        return LetterAct.DISCARD
+    if outcome in _SETTLES:
+        is_risky = code is LetterCode.POISON and outcome == Outcome.WITHDRAWN  # the attempt itself has stopped workers
+        return None if is_risky else LetterAct.REDRIVE
+    if outcome == Outcome.NOT_FOUND:
+        return LetterAct.DISCARD
+    if code is LetterCode.PATHWAY_OWNED and outcome == Outcome.PATHWAY_OWNED:
+        return _FOR_PATHWAY.get(reason or "")
+    return None
+
+
+_FOR_PATHWAY: dict[str, LetterAct] = {
+    Reason.USER_DEACTIVATED: LetterAct.CASCADE,
+    Reason.NOT_REQUIRED: LetterAct.KEEP,
+    Reason.LEARNER_DECLINED: LetterAct.KEEP,
+}
 
 
 def _was_looked_up(letter: DeadLetter) -> bool:

@@ -91,7 +91,11 @@ def ask_for_run(
     run = Wanted(
         GUARDED[act],
         f"all letters that match ({shown})",
-        f"Begins a run over {letters:,} letters, each about one learner at the most: {acts.ACTS[act].summary}.",
+        text(
+            "Begins a run over {letters:,} letters, each about one learner at the most: {summary}.",
+            letters=letters,
+            summary=acts.ACTS[act].summary,
+        ),
         {**how, "filter": conditions, "letters": letters},
         how["note"],
         counted,

@@ -232,6 +232,8 @@ class ReleasePreview:
     """Some of them."""
     seen_at: datetime
     """By the database's clock. Give it as the release's `created_before` to leave out jobs that came later."""
+    limited: bool
+    """Whether the policies limit how much one person releases alone."""
 
 
 def preview_release(
@@ -248,6 +250,7 @@ def preview_release(
             more=len(held) == PREVIEWED,
             jobs=sorted(shown, key=lambda job: job.id),
             seen_at=jobs.database_now(connection),
+            limited=approvals.is_limited(connection, organisation_id, GuardedAct.RELEASE),
         )
 
 

@@ -52,6 +52,25 @@ def of_others(connection: Connection, organisation_id: int, held: Sequence[HeldJ
     return [job.id for job in held if not any(requesters.are_known_to_be(job.requested_by, one) for one in who)]
 
 
+def list_for_two(database: Database, *, organisation_id: int, job_ids: Sequence[int], who: Actor) -> set[int]:
+    """Those held jobs whose release the actor could only ask for: the policies let nobody release so much alone."""
+    with database.begin() as connection:
+        if not job_ids or not second_person.is_limited(connection, organisation_id, GuardedAct.RELEASE):
+            return set()
+        sums = {one: approvals.sum_held(connection, organisation_id, ReleaseFilter(ids=[one])) for one in job_ids}
+        return {
+            one
+            for one, found in sums.items()
+            if not second_person.may_alone(
+                connection,
+                organisation_id,
+                GuardedAct.RELEASE,
+                {source: learners for source, (_, learners) in found.items()},
+                who,
+            )
+        }
+
+
 def ask_for_one(
     connection: Connection, organisation_id: int, job_id: int, who: Actor, note: str | None
 ) -> Approval | None:
@@ -121,10 +140,12 @@ def _ask(
     """The approval that a release waits for, with the sum of those of these jobs that are held; None: none."""
     found = approvals.sum_held(connection, organisation_id, wanted, ids=ids)
     count, learners = (sum(of[place] for of in found.values()) for place in (0, 1))
+    jobs = text("{count:,} held job" if count == 1 else "{count:,} held jobs", count=count)
+    most = text("{count:,} learner" if learners == 1 else "{count:,} learners", count=learners)
     act = Wanted(
         GuardedAct.RELEASE,
         subject,
-        f"Releases {_plural(count, 'held job')}, which would withdraw up to {_plural(learners, 'learner')}.",
+        text("Releases {jobs}, which would withdraw up to {learners}.", jobs=jobs, learners=most),
         {"filter": wanted.model_dump(mode="json", exclude_none=True), "learners": learners},
         note,
         {source: total for source, (_, total) in found.items()},
@@ -165,7 +186,3 @@ def release_approved(connection: Connection, organisation_id: int, asked: AskedF
             )
         )
     notify_after_commit(connection)
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -6,7 +6,7 @@ from schemas.job_filter import JobFilter, JobOrder
 from worker.database import Database
 from worker.errors import NotFoundError, PrunedError
 from worker.ledger import job_lists, outcomes, pruned
-from worker.ledger.outcomes import ListedOutcome
+from worker.ledger.outcomes import ListedOutcome, NamedEnrolment
 from worker.records import Job
 from worker.texts import text
 
@@ -35,6 +35,19 @@ def list_outcomes(
     found = outcomes.list_outcomes(connection, organisation_id, job_id, outcome=outcome, after=after, limit=limit)
     # Asked afterwards: whoever sees that a row is gone sees that the job is on record as pruned.
     require_kept(connection, organisation_id, job_id, text("so they cannot be listed"))
+    return found
+
+
+def list_enrolments(
+    connection: Connection, organisation_id: int, job_id: int, *, after: int, limit: int
+) -> list[NamedEnrolment]:
+    """The enrolments that a job names, decided or not, by rising id, from the one behind `after` (0: from the first).
+
+    Raises:
+        PrunedError: they are not kept any more.
+    """
+    found = outcomes.list_enrolments(connection, organisation_id, job_id, after=after, limit=limit)
+    require_kept(connection, organisation_id, job_id, text("so they cannot be listed"))  # afterwards, as above
     return found
 
 

@@ -176,6 +176,40 @@ def preview(
     return [PreviewedOutcome(**row) for row in connection.execute(statement).mappings()]
 
 
+@dataclass(frozen=True, slots=True)
+class PreviewedRequest:
+    """How many letters come from requests of one kind, and what an attempt at them would find now."""
+
+    code: str
+    fingerprint: str
+    source: str | None
+    reason: str | None
+    """Of the job that opened them; both None: an event that could not be read."""
+    outcome: str
+    letters: int
+    first_job_id: int | None
+    last_job_id: int | None
+    """The same where one job has opened all of them."""
+
+
+def group_by_request(
+    connection: Connection, organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None
+) -> list[PreviewedRequest]:
+    """All open letters that match by cause and by the requests that opened them, those with most letters first."""
+    verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
+    its = (verdicts.c.code, dead_letters.c.fingerprint, jobs.c.source, jobs.c.reason, verdicts.c.outcome)
+    count = func.count()
+    statement = (
+        select(*its, count.label("letters"), func.min(jobs.c.id), func.max(jobs.c.id))
+        .select_from(verdicts)
+        .join(dead_letters, dead_letters.c.id == verdicts.c.id)
+        .outerjoin(jobs, jobs.c.id == dead_letters.c.job_id)
+        .group_by(*its)
+        .order_by(count.desc(), *its)
+    )
+    return [PreviewedRequest(*row) for row in connection.execute(statement)]
+
+
 def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None) -> Select[int]:
     """The ids of open letters that match and that an attempt would resolve now, without any that was given up."""
     verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)

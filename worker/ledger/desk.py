@@ -25,7 +25,7 @@ from schemas.dead_letters import LetterFilter
 from worker.ledger.fragments import CLOSED, LIVE, among, one_of, plan_by_index, plan_by_order
 from worker.ledger.letter_filter import IS_LIVE, Targets, conditions
 from worker.ledger.letter_lists import find_letters
-from worker.models import dead_letters, enrolments, learners, series
+from worker.models import dead_letters, enrolments, jobs, learners, series
 from worker.records import DeadLetter
 
 
@@ -131,6 +131,7 @@ def find_context(
             dead_letters.c.enrolment_id,
             dead_letters.c.learner_external_id,
             dead_letters.c.fingerprint,
+            dead_letters.c.job_id,
         )
         .where(dead_letters.c.organisation_id == organisation_id, among(dead_letters.c.id, letter_ids))
         .cte("chosen")
@@ -161,6 +162,7 @@ def find_context(
             enrolments.c.status,
             func.coalesce(learner.c.external_id, chosen.c.learner_external_id).label("learner_external_id"),
             learner.c.display_name.label("learner_name"),
+            jobs.c.reason,
         )
         .select_from(chosen)
         .join(alike, alike.c.fingerprint == chosen.c.fingerprint)
@@ -169,6 +171,7 @@ def find_context(
             (enrolments.c.id == chosen.c.enrolment_id) & (enrolments.c.organisation_id == chosen.c.organisation_id),
         )
         .outerjoin(series, series.c.id == enrolments.c.series_id)
+        .outerjoin(jobs, jobs.c.id == chosen.c.job_id)
         .outerjoin(
             named,
             (named.c.organisation_id == chosen.c.organisation_id)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from schemas.catalogue import Outcome
 from worker.ledger.fragments import CLOSED_WHOLE
-from worker.models import Ids, enrolments, job_chunks, learners, outcomes, series
+from worker.models import Ids, enrolments, job_chunks, learners, outcomes, pathways, series
 
 Rows = Select[*tuple[Any, ...]]
 
@@ -136,6 +136,66 @@ def _closed(organisation_id: int, job_id: int, outcome: str | None) -> list[Colu
     if outcome is not None:
         conditions.append(job_chunks.c.state == outcome)
     return conditions
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEnrolment:
+    """An enrolment that a job is about, as the platform has it now; only its id where the platform has deleted it."""
+
+    enrolment_id: int
+    learner: str | None
+    """The external id."""
+    learner_name: str | None
+    series_id: int | None
+    series_title: str | None
+    pathway_title: str | None
+    status: str | None
+
+
+def list_enrolments(
+    connection: Connection, organisation_id: int, job_id: int, *, after: int, limit: int
+) -> list[NamedEnrolment]:
+    """The enrolments that a job's chunks name, decided or not, by rising id, from the one behind `after`.
+
+    As in `_closed_whole`, the first `limit` chunks that reach beyond the cursor hold the page.
+    """
+    last_id = job_chunks.c.enrolment_ids[func.cardinality(job_chunks.c.enrolment_ids)]
+    chunks = (
+        select(job_chunks.c.enrolment_ids)
+        .where(job_chunks.c.job_id == job_id, job_chunks.c.organisation_id == organisation_id, last_id > after)
+        .order_by(job_chunks.c.enrolment_ids[1])
+        .limit(limit)
+        .subquery("chunks_behind")
+    )
+    ids = func.unnest(chunks.c.enrolment_ids).table_valued("id").render_derived(name="ids")
+    page = (
+        select(ids.c.id)
+        .select_from(chunks.join(ids, true()))
+        .where(ids.c.id > after)
+        .order_by(ids.c.id)
+        .limit(limit)
+        .subquery("page")
+    )
+    same = and_(enrolments.c.id == page.c.id, enrolments.c.organisation_id == organisation_id)
+    statement = (
+        select(
+            page.c.id.label("enrolment_id"),
+            learners.c.external_id.label("learner"),
+            learners.c.display_name.label("learner_name"),
+            series.c.id.label("series_id"),
+            series.c.title.label("series_title"),
+            pathways.c.title.label("pathway_title"),
+            enrolments.c.status,
+        )
+        .select_from(
+            page.outerjoin(enrolments, same)
+            .outerjoin(learners, learners.c.id == enrolments.c.learner_id)
+            .outerjoin(series, series.c.id == enrolments.c.series_id)
+            .outerjoin(pathways, pathways.c.id == enrolments.c.pathway_id)
+        )
+        .order_by(page.c.id)
+    )
+    return [NamedEnrolment(**row) for row in connection.execute(statement).mappings()]
 
 
 @dataclass(frozen=True, slots=True)

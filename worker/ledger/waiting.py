@@ -13,7 +13,7 @@ from schemas.catalogue import GUARDED_ACTS, JobState
 from worker.ledger import approvals, job_lists, limit_proposals
 from worker.models import jobs
 from worker.records import Job
-from worker.texts import joined, plainly, text
+from worker.texts import plainly, text
 
 _HELD_SINCE = func.greatest(jobs.c.created_at, jobs.c.effective_at)
 """A job with a later time is held when its time comes."""
@@ -100,7 +100,8 @@ def _of_job(job: Job) -> Waiting:
         kind="job",
         id=job.id,
         what=job.title,
-        consequence=joined([text("The job starts."), *([job.held_why] if job.held_why else [])]),
+        consequence=text("The job starts."),
+        why=job.held_why,
         size=learners,
         reason=job.note,
         requested_by=job.requested_by,

@@ -143,11 +143,14 @@ def _say_ended(found: Protection) -> str:
 def _ask_to_lift(
     connection: Connection, organisation_id: int, found: Protection, who: Actor, note: str
 ) -> Approval | None:
-    of = "an enrolment" if found.learner_external_id is None else "a learner"
+    if found.learner_external_id is None:
+        consequence = text("Ends the protection of an enrolment now. What it kept back is tried again within a day.")
+    else:
+        consequence = text("Ends the protection of a learner now. What it kept back is tried again within a day.")
     wanted = Wanted(
         GuardedAct.LIFT,
         f"protection {found.id}",
-        f"Ends the protection of {of} now. What it kept back is tried again within a day.",
+        consequence,
         {"protection_id": found.id},
         note,
     )

@@ -1,13 +1,14 @@
 """What an HR source has sent, and a test of the way that its events take."""
 
+from datetime import datetime
 from uuid import uuid4
 
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import ConflictError, NotFoundError
+from worker.ledger import audit_log, jobs
 from worker.ledger import hr_sources as ledger
 from worker.ledger import inbox as receipts
-from worker.ledger import jobs
 from worker.ledger.inbox import ShownReceipt
 from worker.people import hr_sources, inbox, source_secrets
 from worker.people.inbox import IncomingEvent
@@ -15,6 +16,8 @@ from worker.texts import text
 
 TEST = "test-"
 """The id of a test begins so."""
+_LOOKED_THROUGH = 1000
+"""Acts on sources, the newest."""
 
 
 def list_latest(database: Database, *, organisation_id: int, source_id: int, limit: int = 20) -> list[ShownReceipt]:
@@ -26,6 +29,17 @@ def list_latest(database: Database, *, organisation_id: int, source_id: int, lim
     source = hr_sources.find(database, organisation_id, source_id)
     with database.begin() as connection:
         return receipts.list_latest(connection, organisation_id, f"hr:{source.name}", limit=limit)
+
+
+def list_tested(database: Database, *, organisation_id: int) -> dict[int, datetime]:
+    """By source: when its last test was taken in, as far back as the record of changes goes that is looked through."""
+    with database.begin() as connection:
+        acts = audit_log.list_settings_acts(connection, organisation_id, "source", limit=_LOOKED_THROUGH)
+    found: dict[int, datetime] = {}
+    for act in acts:
+        if act.action == "source.test":
+            found.setdefault(act.detail["id"], act.at)
+    return found
 
 
 def send_test(

@@ -37,6 +37,7 @@ from worker.errors import (
     describe,
 )
 from worker.telemetry import error_reports
+from worker.web.console.faults import say_faults
 from worker.web.console.render import HEADERS, PATH, render
 from worker.web.problems import (
     RETRY_AFTER,
@@ -139,7 +140,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in found) and not is_json(request):
         return _respond(request, 415, "content_type", "The content type must be application/json.")
     errors = list_faults(found[:_MAX_FAULTS])
-    detail = join_faults(errors)
+    if _in_console(request):
+        detail: str = say_faults((one["field"] for one in errors), found)
+    else:
+        detail = join_faults(errors)
     return _respond(request, 400 if request.url.path.startswith(scim.PREFIX) else 422, "invalid", detail, errors=errors)
 
 

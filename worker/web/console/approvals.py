@@ -16,6 +16,7 @@ from worker.errors import (
     OwnProtectionError,
     WithdrawalsError,
 )
+from worker.jobs import releases
 from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Approving, Looking, View
@@ -37,7 +38,14 @@ def show_inbox(view: Looking) -> Response:
     found = decisions.list_waiting(db, organisation_id=organisation_id)
     earlier = decisions.list_approvals(db, organisation_id=organisation_id, limit=ROWS)
     own = view.act(partial(decisions.list_own, found=found))
-    return view.page("approvals.html", found=found, own=own, earlier=[one for one in earlier if one.state != "pending"])
+    others = [one.id for one in found if one.kind == "job" and (one.kind, one.id) not in own]
+    return view.page(
+        "approvals.html",
+        found=found,
+        own=own,
+        for_two=view.act(partial(releases.list_for_two, job_ids=others if view.may("approver") else [])),
+        earlier=[one for one in earlier if one.state != "pending"],
+    )
 
 
 @router.get("/{approval_id}")

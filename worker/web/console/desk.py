@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Reason, Source
 from schemas.saved_views import ListName
-from worker.dead_letters import acts, desk, diagnosis, remedies
+from worker.dead_letters import acts, desk, diagnosis, remedies, runs
 from worker.ledger.letter_counts import MOST_CAUSES
 from worker.texts import text
 from worker.web.console import saved_views
@@ -21,6 +21,8 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 MOST = 50
 """Letters on a page."""
 MOST_GROUPS = 100
+MOST_TOLD_APART = 2_000
+"""Letters that the page of causes tells apart by their requests; each is looked at. Previews do so of any number."""
 AGES = [
     ("1d", text("1 day ago")),
     ("3d", text("3 days ago")),
@@ -77,4 +79,9 @@ def list_letters(
 def list_groups(view: Looking, wanted: InQuery) -> Response:
     """What waits by what happened: letters that share a fingerprint share their cause."""
     found = desk.groups(view.database, view.settings, view.organisation_id, wanted.filter, limit=MOST_GROUPS)
-    return view.page("dead_letter_groups.html", wanted=wanted, found=found, most_causes=MOST_CAUSES)
+    shares = None
+    if not found.at_least and found.letters <= MOST_TOLD_APART:
+        shares = runs.list_shares_of_causes(view.database, organisation_id=view.organisation_id, wanted=wanted.filter)
+    return view.page(
+        "dead_letter_groups.html", wanted=wanted, found=found, shares=shares, acts=acts.ACTS, most_causes=MOST_CAUSES
+    )

@@ -1,16 +1,15 @@
 """Forms: what a person typed, as the request that a service takes."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from schemas.jobs import Storable
-from worker import texts
 from worker.errors import InvalidInputError, NotFoundError
 from worker.ids import parse_id
 from worker.reports.filters import find_series_id
-from worker.texts import plainly, text
+from worker.texts import text
+from worker.web.console.faults import say_fault
 from worker.web.console.view import View
 
 T = TypeVar("T", bound=BaseModel)
@@ -32,11 +31,6 @@ def parse(model: type[T], **values: Any) -> T:
         fault = error.errors(include_url=False)[0]
         field = str(fault["loc"][0]) if fault["loc"] else "form"
         raise InvalidInputError(say_fault(field, fault)) from None
-
-
-def say_fault(field: str, fault: Mapping[str, Any]) -> texts.Text:
-    """What is wrong with a field, as pydantic found it."""
-    return text("{field}: {fault}", field=field, fault=plainly(fault["msg"].removeprefix("Value error, ")))
 
 
 def parse_number(given: str, name: str) -> int | None:

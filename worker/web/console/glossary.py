@@ -36,6 +36,16 @@ TERMS: dict[str, tuple[Text, Text]] = {
         text("Something that could not be decided or done, and needs a person. It was called dead letter before."),
     ),
     "cause": (text("Same cause"), text("Letters that have failed for one reason, so that one act can solve them all.")),
+    "fingerprint": (
+        text("Fingerprint"),
+        text("A short code of the cause: letters that have the same one have failed for the same reason."),
+    ),
+    "redrive": (
+        text("Redrive"),
+        text("Try a letter again. It is decided by what the platform shows now; its history stays."),
+    ),
+    "keep": (text("Keep"), text("Close a letter and leave the enrolment as it is. It needs a note that says why.")),
+    "discard": (text("Discard"), text("Close a letter without an answer. What was not done stays undone.")),
     "override": (
         text("Override"),
         text("Withdraw an enrolment although a Learning Pathway owns it. An approver can do this."),
@@ -48,7 +58,7 @@ TERMS: dict[str, tuple[Text, Text]] = {
     "trial": (text("Trial batch"), text("The first few letters of a run. The others follow if these go well.")),
     "reinstate": (
         text("Undo"),
-        text("A job that takes back what another one withdrew, where nothing has changed since."),
+        text("A job that reinstates what another one withdrew, where nothing has changed since."),
     ),
     "protection": (
         text("Protection"),

@@ -16,7 +16,7 @@ from worker.database import Database
 from worker.dead_letters import timeline
 from worker.errors import ConflictError, InvalidInputError, is_passing
 from worker.ids import next_cursor, parse_cursor
-from worker.jobs import control, plan
+from worker.jobs import control, plan, releases
 from worker.jobs import show as show_jobs
 from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
@@ -144,10 +144,12 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     own = job.state is JobState.HELD and control.is_own(
         view.database, organisation_id=view.organisation_id, requested_by=job.requested_by, who=view.caller.person
     )
+    releasable = [job_id] if job.state is JobState.HELD and not own and view.may("approver") else []
     return view.page(
         "job.html",
         job=job,
         own=own,
+        for_two=view.act(partial(releases.list_for_two, job_ids=releasable)),
         pace=pace,
         left=span(job.in_flight / pace) if pace >= 1 else "",
         undone_by=undone_by,
@@ -202,5 +204,22 @@ def list_outcomes(view: Looking, job_id: RowId, outcome: Outcome | Literal[""] =
         items=items,
         names=names,
         outcome=outcome,
+        next_cursor=str(items[-1].enrolment_id) if len(found) > ROWS else None,
+    )
+
+
+@router.get("/jobs/{job_id}/enrolments")
+def list_enrolments(view: Looking, job_id: RowId, cursor: Cursor = None) -> Response:
+    """The enrolments that a job names, decided or not: what an approver releases."""
+    job = show(view.database, organisation_id=view.organisation_id, job_id=job_id)
+    with view.database.begin() as connection:
+        found = show_jobs.list_enrolments(
+            connection, view.organisation_id, job_id, after=parse_cursor(cursor) or 0, limit=ROWS + 1
+        )
+    items = found[:ROWS]
+    return view.page(
+        "job_enrolments.html",
+        job=job,
+        items=items,
         next_cursor=str(items[-1].enrolment_id) if len(found) > ROWS else None,
     )

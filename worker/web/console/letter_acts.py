@@ -1,15 +1,17 @@
 """Acts on all dead letters that match: preview, count, then start a run, or assign at once."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Role
-from schemas.dead_letters import Act
+from schemas.dead_letters import Act, LetterAct
 from schemas.runs import RedriveRequest
 from worker.dead_letters import acts, desk, desk_acts, runs
+from worker.dead_letters.runs import RequestShare
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import CountedRun
 from worker.texts import Text, joined, text
@@ -184,6 +186,11 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
     found: dict[str, Any] = {"letters": context.live, "outcomes": {}, "samples": {}, "moot": 0, "also": 0}
     if act != ASSIGN:
         found = runs.preview(view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter)
+    shares = list[RequestShare]()
+    if act != ASSIGN and found["letters"]:
+        shares = runs.preview_requests(
+            view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter
+        )
     meant = wanted.filter
     if act != ASSIGN and meant.state is None:
         meant = meant.model_copy(update={"state": LetterState.OPEN})
@@ -198,6 +205,8 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         large=weight.is_large(view, _withdrawn(found)),
         going=_withdrawn(found),
         lines=_lines(act, found),
+        shares=shares,
+        recommended=_sum_recommended(shares),
         causes=[item for item in causes.items if act == ASSIGN or act in acts.remedies(LetterCode(item.code))],
         context=context,
         counted=desk.COUNTED,
@@ -226,6 +235,14 @@ def _lines(act: str, found: Mapping[str, Any]) -> list[tuple[str, int, Text, lis
         tone, one, several = WOULD.get(act if outcome == "closed" else outcome, ("quiet", other, other))
         lines.append((tone, count, one if count == 1 else several, found["samples"][outcome]))
     return sorted(lines, key=lambda line: -line[1])
+
+
+def _sum_recommended(shares: Sequence[RequestShare]) -> list[tuple[LetterAct | None, int]]:
+    """Each recommended remedy with its letters, most first; None: nothing is recommended."""
+    found = Counter[LetterAct | None]()
+    for share in shares:
+        found[share.recommended] += share.letters
+    return found.most_common()
 
 
 def _role(act: str) -> Role:

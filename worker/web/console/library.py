@@ -176,7 +176,7 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
     shelf = saved_views.shelf(view, name, {**conditions, "series_id": series_id})
     return view.page(
         template, shelf=shelf, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
-        more_learners=more_learners, learner_ids=ids or [], statuses=list(Status),
+        more_learners=more_learners, learner_ids=ids or [], statuses=list(Status), reasons=list(Reason),
         most_learners=enrolment_search.MOST_LEARNERS, most_ticked=MOST_TICKED,
         next_cursor=next_cursor(items, ROWS), **shown,
     )  # fmt: skip

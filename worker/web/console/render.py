@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from worker.access.persons import shown_name
+from worker.web.console.faults import with_labels
 from worker.web.console.languages import ENGLISH, Language, ago, codes, language, language_of, span
 from worker.web.console.words import ENTRIES, plain, sentence, tone, word
 
@@ -85,6 +86,7 @@ def environment(code: str = ENGLISH) -> jinja2.Environment:
         "number": _number, "percent": lambda value: f"{spoken.number(value * 100, '.3g')} %",
         "word": lambda code: spoken.say(word(code)), "sentence": lambda code: spoken.say(sentence(code)),
         "plain": lambda text: plain(text, spoken), "tone": tone, "who": _who,
+        "fault": lambda said: with_labels(said, spoken),
         "lower": spoken.inside, "capitalize": spoken.at_start, "join": _joined,
     }  # fmt: skip
     found.globals |= {"query": _query, "chosen": _chosen, "asset": asset, "language": spoken}
@@ -170,8 +172,8 @@ def local(at: datetime, zone: tzinfo) -> datetime:
 
 
 def _who(actor: str) -> str | Markup:
-    """Who acted: a person by their name, with the whole record on hover; anybody else as recorded."""
-    name = shown_name(actor)
+    """Who acted: a person, or who has a token, by their name, with the whole record on hover; others as recorded."""
+    name = shown_name(actor).removeprefix("token:") or actor
     return actor if name == actor else Markup('<span title="{}">{}</span>').format(actor, name)
 
 

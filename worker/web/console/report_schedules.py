@@ -17,7 +17,8 @@ from worker.reports import schedules
 from worker.reports.formats import Format
 from worker.texts import text
 from worker.web.api.report_schedules import send_file
-from worker.web.console.forms import Text, parse_number, say_fault, series_id_of
+from worker.web.console.faults import say_fault
+from worker.web.console.forms import Text, parse_number, series_id_of
 from worker.web.console.render import PATH
 from worker.web.console.reports import CHOICES, describe_filter
 from worker.web.console.view import Looking, Operating, View

@@ -19,7 +19,7 @@ from worker.reports.formats import Format
 from worker.search import find
 from worker.texts import joined, text
 from worker.web.api.reports import send_export
-from worker.web.console.forms import say_fault
+from worker.web.console.faults import say_fault
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word

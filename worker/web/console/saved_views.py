@@ -54,6 +54,8 @@ class Shelf:
     current: SavedView | None
     conditions: str
     """Those of the list as it is shown, as JSON; empty: there are none to save."""
+    is_changed: bool
+    """Whether the list was narrowed otherwise since it was opened by the current view."""
 
 
 def shelf(view: View, name: ListName, given: Mapping[str, Any]) -> Shelf:
@@ -66,7 +68,15 @@ def shelf(view: View, name: ListName, given: Mapping[str, Any]) -> Shelf:
         found = [one for one in found if one.filter.get("series_id") == given.get("series_id")]
     at = view.request.query_params.get(NAMED, "")
     current = next((one for one in found if str(one.id) == at), None)
-    return Shelf(name, found, current, "" if own_alone else json.dumps(conditions, default=str))
+    is_changed = current is not None and not own_alone and _differs(name, conditions, current)
+    return Shelf(name, found, current, "" if own_alone else json.dumps(conditions, default=str), is_changed)
+
+
+def _differs(name: ListName, conditions: dict[str, Any], current: SavedView) -> bool:
+    try:
+        return saved_views.parse(name, json.loads(json.dumps(conditions, default=str))) != current.filter
+    except InvalidInputError:
+        return False  # the list says what is wrong with it
 
 
 @router.get("")
@@ -114,6 +124,20 @@ def change(
     except (InvalidInputError, ConflictError) as refused:
         return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422)
     return view.go(HERE, text("The view “{view}” is changed.", view=changed.name))
+
+
+@router.post("/{view_id}/filter")
+def change_filter(
+    view: Keeping, view_id: RowId, conditions: Annotated[str, Form(alias="filter", max_length=_LONGEST)] = ""
+) -> Response:
+    """Give a view of one's own the filter of the list as it is shown. Role: viewer."""
+    given = _read(conditions)
+    try:
+        changed = view.act(partial(saved_views.change, view_id=view_id, wanted=parse(ViewChange, filter=given)))
+    except (InvalidInputError, ConflictError) as refused:
+        return _page(view, error=str(refused), status=409 if isinstance(refused, ConflictError) else 422)
+    said = text("The view “{view}” has these filters now.", view=changed.name)
+    return view.go(_address(changed.list, changed.filter, view=changed.id), said)
 
 
 @router.post("/{view_id}/delete")

@@ -1,6 +1,5 @@
 """Sign in and out: exchange a token, or the code of a link, for a session cookie."""
 
-import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,9 +9,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from worker.access import sessions
 from worker.access.sessions import Limits
 from worker.errors import ForbiddenError
-from worker.sign_on_settings import LOOPBACK
 from worker.texts import text
 from worker.web.auth import limit_refusals
+from worker.web.console.demo_people import is_of_this_machine, list_offered
 from worker.web.console.render import PATH, render
 from worker.web.console.view import COOKIE, MESSAGE, SigningOut
 from worker.web.context import Context, Services
@@ -56,6 +55,30 @@ def sign_in(
     return admit(context, request, cookie, next=next)
 
 
+@router.post("/sign-in/demo")
+def sign_in_by_name(
+    context: Context,
+    request: Request,
+    person: Annotated[str, Form(max_length=20)] = "",
+    next: Annotated[str, Form()] = PATH,  # noqa: A002 - a name of the form
+) -> Response:
+    """Sign in as one of the demo's people, without a token; outside a demo there is nobody."""
+    refuse_other_sites(request)
+    cookie = None
+    if person in {str(one.id) for one in list_offered(context, request)}:
+        cookie = sessions.sign_in_by_name(
+            context.database,
+            int(person),
+            limits=Limits.of(context.settings),
+            browser=request.headers.get("user-agent"),
+        )
+    if cookie is None:
+        limit_refusals(context, request)
+        said = text("Nobody is signed in by name here. Sign in with a token.")
+        return show_form(context, request, next=next, error=said, status=403)
+    return admit(context, request, cookie, next=next)
+
+
 @router.get("/link")
 def show_link(request: Request) -> Response:
     """Where a link of `withdrawals up` leads. Its code is behind the `#`: nobody who only looks the page up uses it."""
@@ -67,7 +90,7 @@ def use_link(context: Context, request: Request, code: Annotated[str, Form()] = 
     """Sign in with the code of a link, once, on this machine alone."""
     refuse_other_sites(request)
     cookie = None
-    if context.settings.console_tokens and _is_of_this_machine(request):
+    if context.settings.console_tokens and is_of_this_machine(request):
         cookie = sessions.sign_in_by_link(
             context.database,
             code.strip(),
@@ -116,6 +139,7 @@ def show_form(
         error=error,
         provider=context.provider,
         tokens=context.settings.console_tokens,
+        people=list_offered(context, request),
     )
     return HTMLResponse(shown, status)
 
@@ -152,12 +176,3 @@ def path_inside(path: str) -> str:
     """`path` if it is a page of the console, else the start page: never another site."""
     inside = path == PATH or path.startswith((f"{PATH}/", f"{PATH}?"))
     return path if inside and "\\" not in path and path.isprintable() else PATH
-
-
-def _is_of_this_machine(request: Request) -> bool:
-    """Whether browser and address are this machine's: a name that somebody lets point here is not."""
-    try:
-        near = ipaddress.ip_address(request.client.host if request.client else "").is_loopback
-    except ValueError:
-        near = False
-    return near and request.url.hostname in LOOPBACK

@@ -94,7 +94,7 @@ def take_back(
     try:
         planned = reinstate.plan(view.database, view.organisation_id, job_id, part)
         if not planned.accepted and not is_known(view.database, who):
-            return view.go(path_inside(back), text("Nothing is left to take back."), tone="warn")
+            return view.go(path_inside(back), text("Nothing is left to reinstate."), tone="warn")
         if planned.learners > 1:
             query = urlencode({"enrolment_ids": " ".join(map(str, enrolment_ids))}) if enrolment_ids else ""
             return view.go(f"{PATH}/jobs/{job_id}/undo" + (f"?{query}" if query else ""))
@@ -106,7 +106,7 @@ def take_back(
             chunk_size=view.settings.chunk_size,
         )
     except (ConflictError, PrunedError) as refused:
-        return view.go(path_inside(back), text("Nothing was taken back: {why}", why=str(refused)), tone="warn")
+        return view.go(path_inside(back), text("Nothing was reinstated: {why}", why=str(refused)), tone="warn")
     return acted.go(view, path_inside(back), made.job)
 
 

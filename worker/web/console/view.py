@@ -14,18 +14,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from schemas.catalogue import JobState, Role
+from schemas.dead_letters import LetterFilter
 from worker.access import sessions
 from worker.access.sealing import Seal
 from worker.access.sessions import Session
+from worker.approvals import decisions
 from worker.config import Settings
 from worker.database import Database
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.submit import Requester
-from worker.ledger import waiting
+from worker.ledger import letter_counts, waiting
 from worker.ledger.sessions import Holder
+from worker.ledger.tokens import Token
 from worker.records import Job
 from worker.texts import text
 from worker.web.auth import Caller, limit_calls
+from worker.web.console.demo_people import list_offered
 from worker.web.console.languages import Language, language_of
 from worker.web.console.render import PATH, render
 from worker.web.context import Services, services
@@ -38,7 +42,7 @@ MESSAGE = "withdrawals_message"
 ZONE = "withdrawals_zone"
 """Cookies: the session; the message of the last act, shown once; the browser's time zone."""
 COUNTED = 100
-"""What the badge of the approvals counts of each kind."""
+"""What the badges of the menu count: approvals of each kind, letters."""
 _MESSAGE_SECONDS = 120
 _NO_UNDO = "-"
 _LONGEST_ZONE = 64
@@ -89,6 +93,22 @@ class View:
         """How much waits for a second person, counted up to a hundred of each kind."""
         with self.database.begin() as connection:
             return waiting.count_waiting(connection, self.organisation_id, most=COUNTED)
+
+    def count_letters(self) -> int:
+        """How many letters are not closed, counted up to one more than a hundred."""
+        with self.database.begin() as connection:
+            return letter_counts.count_letters(
+                connection, self.organisation_id, LetterFilter(), live=True, most=COUNTED + 1
+            )
+
+    def list_second_people(self) -> list[str]:
+        """Who could decide now on what the viewer has asked for."""
+        return self.act(decisions.list_second_people)
+
+    def list_demo_people(self, role: str = Role.APPROVER) -> list[Token]:
+        """In a demo, who else can be signed in as by name, with at least this role."""
+        offered = list_offered(self.services, self.request)
+        return [one for one in offered if one.id != self.caller.token_id and one.role.includes(Role(role))]
 
     def requester(self, key: str) -> Requester:
         """Who asks for a job, with the idempotency key of its form.

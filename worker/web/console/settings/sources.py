@@ -1,5 +1,6 @@
 """HR sources: added, looked at, tested, given a new secret, disabled."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -191,6 +192,7 @@ def _list_page(
     return view.page(
         "settings_sources.html",
         status=status,
+        tested=_list_tested(view),
         found=[hr_sources.show(one) for one in hr_sources.list_sources(view.database, view.organisation_id)],
         heard=heard.list_heard(view.database, organisation_id=view.organisation_id),
         silence_error=silence_error,
@@ -212,6 +214,7 @@ def _page(
         "settings_source.html",
         status=status,
         source=source,
+        tested=_list_tested(view),
         address=f"{str(view.request.base_url).rstrip('/')}{source.path}",
         policies=dict(POLICIES),
         api_key=API_KEYS.get(source.kind),
@@ -220,6 +223,10 @@ def _page(
         typed=typed or {"keep_hours": "72"},
         acts=history.read(view, "source", lambda detail: detail.get("id") == source_id),
     )
+
+
+def _list_tested(view: View) -> dict[int, datetime]:
+    return source_events.list_tested(view.database, organisation_id=view.organisation_id)
 
 
 def _status(refused: Exception) -> int:
