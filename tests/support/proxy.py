@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL: it follows the primary, and can cut a connection around a COMMIT."""
+"""A proxy before PostgreSQL: it follows the primary, and can cut a connection around a commit."""
 
 import select
 import socket
@@ -11,14 +11,15 @@ from typing import Self
 
 import sqlalchemy
 
-_COMMIT = b"COMMIT\x00"
+_COMMITS = (b"COMMIT\x00", b"; EXECUTE ")
+"""What a message has in it that commits: the end of a transaction, or several statements that are one (record 0057)."""
 _BYTES = 65_536
 
 
 class Proxy:
     """Listens on a port of its own and forwards each connection to a PostgreSQL on a Unix socket; a context manager.
 
-    `cut`: the share of commits at which the connection is cut, half of them before the server has the COMMIT, half
+    `cut`: the share of commits at which the connection is cut, half of them before the server has it, half
     after its answer, which the client does not get.
     """
 
@@ -96,7 +97,7 @@ class Proxy:
             if client in ready:
                 if not (data := client.recv(_BYTES)):
                     return
-                if _COMMIT in data and self._is_cut():
+                if any(commit in data for commit in _COMMITS) and self._is_cut():
                     if self._random.random() < 0.5:
                         server.sendall(data)
                         server.recv(_BYTES)  # the commit has taken place, and its answer ends here
