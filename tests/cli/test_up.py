@@ -65,7 +65,7 @@ def _release_as_paul(client: httpx2.Client, code: str) -> None:
     """The second person of the demo finds what waits, and releases it."""
     waits = re.search(r'href="(/console/jobs/\d+)"', client.get("/console/approvals").text)
     assert waits
-    assert "Who can: token:paul." in client.get(waits[1]).text
+    assert 'Who can: <span title="token:paul">paul</span>.' in client.get(waits[1]).text
     assert "Sign in as" not in client.get("/console/sign-in").text, "by name only where the database is embedded"
     assert client.post("/console/link", data={"code": code}).status_code == 303
     csrf = re.search(r'name="csrf" value="(\w+)"', client.get("/console/approvals").text)

@@ -42,7 +42,7 @@ def test_limits_are_proposed_and_approved_on_a_page(
     assert "An approver can approve or reject them." in vic.get(PAGE)
     vic.post(f"{path}/approve", 403)
     bea = Person(client, secrets["bea"])
-    assert "ada has proposed other limits" in bea.get("/console")
+    assert '<span title="token:ada">ada</span> has proposed other limits' in bea.get("/console")
     assert bea.post(f"{path}/reject", 422).text.count("needs a note")
     bea.post(f"{path}/approve")
     page = bea.get(PAGE)
