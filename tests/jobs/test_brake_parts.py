@@ -45,7 +45,10 @@ def test_a_source_past_its_limit_is_held_and_other_sources_go_on(office: Office,
     next_ = world.enrolments(1)
     found = planned(office, enrolment_ids=next_)
     assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 150, 150)
-    assert "(1) and those of source bulk in the last 24 hours (150) are more than 150" in found.brake_why
+    assert (
+        "a policy allows 150 learners of source bulk in 24 hours; its learners (1) and those before (150) are more"
+        in (found.brake_why)
+    )
     assert "An owner can change the policies" in found.brake_forecast.way_on
     held = [ask(office, enrolment_ids=next_), ask(office, enrolment_ids=world.enrolments(101))]
     assert [job.state for job in held] == ["held", "held"]
@@ -86,7 +89,9 @@ def test_a_series_past_its_limit_is_held_whatever_a_job_was_asked_for_by(office:
     assert first.state == "queued", "one of each Series"
     found = planned(office, filter={"series_id": fire})
     assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 1, 4)
-    assert "(40) and those of Series FIRE in the last 24 hours (1) are more than 4" in found.brake_why
+    assert "a policy allows 4 learners of Series FIRE in 24 hours; its learners (40) and those before (1) are more" in (
+        found.brake_why
+    )
     assert "An owner can change the policies" in found.brake_forecast.way_on
     held = [ask(office, filter={"series_id": fire}), world.submit(db, of(1, 2, 3, 4), chunk_size=3)]
     assert [job.state for job in held] == ["held", "held"], "by filter, and a list of several chunks"

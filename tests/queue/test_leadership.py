@@ -1,6 +1,7 @@
 """The rare ends of leading: no database, another leader, a session that fails, an error that does not pass."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -47,6 +48,7 @@ def test_a_leader_that_finds_another_on_record_leads_no_more(db: Database, world
 def test_a_session_that_cannot_be_set_up_is_closed(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         closed = False
+        info = SimpleNamespace(encoding="utf-8")
 
         def cursor(self, **_: object) -> None:
             raise psycopg.OperationalError

@@ -43,13 +43,14 @@ def found(db: Database, world: World, words: str) -> list[tuple[str, str]]:
 def test_the_relay_keeps_up_with_what_the_platform_adds_changes_and_deletes(
     db: Database, world: World, sweep: Sweep
 ) -> None:
+    newcomers = keeper.Keeper(db)
     maria = learner(world, "E-1", "María O\u2019Brien", "m.obrien@example.org")
     learner(world, "E-2", "Mario Brindisi")
     other = world.organisation("Other")
     learner(world, "E-1", "Maria O'Brien", organisation_id=other)
     world.run("INSERT INTO lms.series (organisation_id, code, title) VALUES (:o, 'FS', 'Brandschutz für alle')",
         o=world.organisation_id)  # fmt: skip
-    sweep(seldom=False)
+    newcomers.add_new()
     assert found(db, world, "o'bri mar") == [("learner", "E-1")]
     assert found(db, world, "mar bri") == [("learner", "E-2"), ("learner", "E-1")], "by beginnings of words first"
     assert found(db, world, "E-1") == [("learner", "E-1")]
@@ -60,7 +61,7 @@ def test_the_relay_keeps_up_with_what_the_platform_adds_changes_and_deletes(
 
     learner(world, "E-3", "Late Comer")
     learner(world, "E-2", "Mario Rossi")
-    sweep(seldom=False)
+    newcomers.add_new()
     assert found(db, world, "comer") == [("learner", "E-3")]
     assert found(db, world, "brindisi") == [], "nobody is found under a name that they have no more"
     assert found(db, world, "rossi") == [], "a pass finds what was changed"

@@ -39,14 +39,21 @@ class Asked:
 def asked_of(db: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
     """Count in a block."""
     asked, execute = Asked(), db.engine.dialect.do_execute
+    notifying: set[Any] = set()
+    """Connections with a transaction that notifies: another thread's, of this request or of the one before."""
 
     def statement(*given: Any) -> None:
-        if "NOTIFY" not in given[2]:
+        if "NOTIFY" in given[2]:
+            notifying.add(given[0])
+        else:
             asked.statements.append(given[2])
             asked.round_trips += given[4] is not None  # none of its own in a message
 
-    def commit(_: Any) -> None:
-        asked.round_trips += 2
+    def commit(connection: Any) -> None:
+        if connection in notifying:
+            notifying.discard(connection)
+        else:
+            asked.round_trips += 2
 
     def do_execute(cursor: Any, *given: Any, **named: Any) -> None:
         asked.round_trips += isinstance(cursor, psycopg.ClientCursor)
