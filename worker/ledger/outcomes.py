@@ -157,12 +157,18 @@ def list_enrolments(
 ) -> list[NamedEnrolment]:
     """The enrolments that a job's chunks name, decided or not, by rising id, from the one behind `after`.
 
-    As in `_closed_whole`, the first `limit` chunks that reach beyond the cursor hold the page.
+    A chunk that was split is left out, since its halves name the same. As in `_closed_whole`, the first `limit` chunks
+    that reach beyond the cursor hold the page.
     """
     last_id = job_chunks.c.enrolment_ids[func.cardinality(job_chunks.c.enrolment_ids)]
     chunks = (
         select(job_chunks.c.enrolment_ids)
-        .where(job_chunks.c.job_id == job_id, job_chunks.c.organisation_id == organisation_id, last_id > after)
+        .where(
+            job_chunks.c.job_id == job_id,
+            job_chunks.c.organisation_id == organisation_id,
+            job_chunks.c.state != "split",
+            last_id > after,
+        )
         .order_by(job_chunks.c.enrolment_ids[1])
         .limit(limit)
         .subquery("chunks_behind")
