@@ -10,7 +10,7 @@ from tests.jobs.test_edges import refuse
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import remedies, request_shares
 
 
 def shown(db: Database, world: World, which: int = 0) -> answers.DeadLetter:
@@ -217,7 +217,7 @@ def test_a_remedy_is_recommended_where_something_speaks_for_it(
     for letter in range(len(codes)):
         found = shown(db, world, letter)
         assert found.recommended is None or found.recommended.remedy in found.remedies
-    shares = runs.preview_requests(
+    shares = request_shares.list_shares(
         db, organisation_id=world.organisation_id, act="discard", wanted=LetterFilter(state="open")
     )
     one_by_one = Counter(recommended(letter) for letter in range(len(codes)))

@@ -214,10 +214,10 @@ def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided,
 def _way(connection: Connection) -> str:
     if driver(connection).info.server_version >= RETURNS_OLD:
         return "returns_old"
-    return "table" if enrolments_are_a_table(connection) else "view"
+    return "table" if _enrolments_are_a_table(connection) else "view"
 
 
-def enrolments_are_a_table(connection: Connection) -> bool:
+def _enrolments_are_a_table(connection: Connection) -> bool:
     """Whether the platform has them in a table, and not in a view. Asked once a connection."""
     if "enrolments_are_a_table" not in connection.info:
         connection.info["enrolments_are_a_table"] = bool(connection.scalar(_IS_TABLE))

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Reason, Source
 from schemas.saved_views import ListName
-from worker.dead_letters import acts, desk, diagnosis, remedies, runs
+from worker.dead_letters import acts, desk, diagnosis, remedies, request_shares
 from worker.ledger.letter_counts import MOST_CAUSES
 from worker.texts import text
 from worker.web.console import saved_views
@@ -81,7 +81,7 @@ def list_groups(view: Looking, wanted: InQuery) -> Response:
     found = desk.groups(view.database, view.settings, view.organisation_id, wanted.filter, limit=MOST_GROUPS)
     shares = None
     if not found.at_least and found.letters <= MOST_TOLD_APART:
-        shares = runs.list_shares_of_causes(view.database, organisation_id=view.organisation_id, wanted=wanted.filter)
+        shares = request_shares.list_by_cause(view.database, organisation_id=view.organisation_id, wanted=wanted.filter)
     return view.page(
         "dead_letter_groups.html", wanted=wanted, found=found, shares=shares, acts=acts.ACTS, most_causes=MOST_CAUSES
     )

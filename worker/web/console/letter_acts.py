@@ -10,8 +10,8 @@ from starlette.responses import Response
 from schemas.catalogue import LetterCode, LetterState, Role
 from schemas.dead_letters import Act, LetterAct
 from schemas.runs import RedriveRequest
-from worker.dead_letters import acts, desk, desk_acts, runs
-from worker.dead_letters.runs import RequestShare
+from worker.dead_letters import acts, desk, desk_acts, request_shares, runs
+from worker.dead_letters.request_shares import RequestShare
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.runs import CountedRun
 from worker.texts import Text, joined, text
@@ -188,7 +188,7 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         found = runs.preview(view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter)
     shares = list[RequestShare]()
     if act != ASSIGN and found["letters"]:
-        shares = runs.preview_requests(
+        shares = request_shares.list_shares(
             view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter
         )
     meant = wanted.filter
