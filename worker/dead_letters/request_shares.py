@@ -1,0 +1,67 @@
+"""Where letters come from: the requests that opened them, and what is recommended for those of each kind.
+
+One act on many letters can be right for some of them and wrong for others, which look alike but for their requests.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.catalogue import LetterCode
+from schemas.dead_letters import LetterAct, LetterFilter
+from worker.database import Database
+from worker.dead_letters import acts, diagnosis
+from worker.ledger import attempts_preview
+from worker.ledger.attempts_preview import PreviewedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShare:
+    """The letters of a preview that come from requests of one kind and have one recommended remedy."""
+
+    code: LetterCode
+    source: str | None
+    reason: str | None
+    job_id: int | None
+    """Of the one job that opened them; None: there are several, or none."""
+    recommended: LetterAct | None
+    letters: int
+
+
+def list_shares(database: Database, *, organisation_id: int, act: str, wanted: LetterFilter) -> list[RequestShare]:
+    """Where the letters come from that an act would take, and what is recommended for them; most first.
+
+    Raises:
+        InvalidInputError: the act is unknown.
+    """
+    codes = acts.codes_for(acts.parse_act(act))
+    with database.begin() as connection:
+        return _sum_shares(attempts_preview.group_by_request(connection, organisation_id, wanted, codes))
+
+
+def list_by_cause(
+    database: Database, *, organisation_id: int, wanted: LetterFilter
+) -> dict[tuple[str, str], list[RequestShare]]:
+    """As `list_shares`, of all open letters that match: by code and fingerprint."""
+    with database.begin() as connection:
+        found = attempts_preview.group_by_request(connection, organisation_id, wanted, None)
+    of_cause = defaultdict[tuple[str, str], list[PreviewedRequest]](list)
+    for one in found:
+        of_cause[one.code, one.fingerprint].append(one)
+    return {cause: _sum_shares(parts) for cause, parts in of_cause.items()}
+
+
+def _sum_shares(found: Sequence[PreviewedRequest]) -> list[RequestShare]:
+    shares: dict[tuple[Any, ...], RequestShare] = {}
+    for one in found:
+        code = LetterCode(one.code)
+        job_id = one.first_job_id if one.first_job_id == one.last_job_id else None
+        recommended = diagnosis.choose_remedy(code, one.outcome, one.reason)
+        key = (code, one.source, one.reason, recommended)
+        known = shares.get(key)
+        if known is not None:
+            job_id = job_id if job_id == known.job_id else None
+        letters = one.letters + (known.letters if known else 0)
+        shares[key] = RequestShare(code, one.source, one.reason, job_id, recommended, letters)
+    return sorted(shares.values(), key=lambda share: -share.letters)
