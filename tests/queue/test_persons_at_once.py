@@ -9,10 +9,12 @@ from schemas.protections import ProtectionRequest
 from tests.support import failpoints
 from tests.support.failpoints import armed
 from tests.support.incoming import incoming, make_registered, post
+from tests.support.racing import take
 from tests.world import World, apply_inbox, assert_balanced, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
+from worker.ledger import approvals, jobs
 from worker.ledger.decide_persons import DecidedPersons, decide_persons
 from worker.people import protections
 from worker.records import Claim
@@ -98,6 +100,60 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
     world.run("UPDATE withdrawals.receipts SET run_after = now() WHERE waiting")
     apply_inbox(db, environment)
     decide_due(db, environment)
+    assert_balanced(db)
+
+
+def _claimed(db: Database, world: World, environment: Settings, *people: str) -> Claim:
+    """One claim with the deactivations of people who have one enrolment each."""
+    for person in people:
+        world.enrolment(person)
+    post(db, make_registered(db, environment, world.organisation_id), *map(incoming, people))
+    apply_inbox(db, environment)
+    return take(db)
+
+
+def _decide(db: Database, claim: Claim) -> DecidedPersons:
+    with db.begin(autocommit=True) as connection:
+        return decide_persons(connection, claim)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "UPDATE withdrawals.persons SET epoch = epoch + 1 WHERE external_id = 'anna'",
+        "UPDATE withdrawals.chunks SET learner_external_id = 'anna' WHERE learner_external_id = 'ben'",
+        "UPDATE withdrawals.chunks SET override = true",
+        "UPDATE withdrawals.chunks SET token = gen_random_uuid()",
+        "UPDATE withdrawals.jobs SET state = 'paused'",
+    ],
+    ids=["a newer event of the person", "two chunks of a person", "an override", "a lost claim", "a paused job"],
+)
+def test_what_is_left_to_the_general_way_is_not_touched(
+    db: Database, world: World, environment: Settings, changed: str
+) -> None:
+    """What the claim may not decide by itself, however it came about."""
+    claim = _claimed(db, world, environment, "anna", "ben")
+    world.force(changed)
+    assert set(_decide(db, claim).asked) <= ({claim.chunk_ids[1]} if "epoch" in changed else set())
+    assert world.one("SELECT status FROM lms.enrolments ORDER BY id LIMIT 1") == "in_progress"
+    assert not world.run("SELECT FROM withdrawals.outcomes o JOIN lms.enrolments e ON e.id = o.enrolment_id"
+        " JOIN lms.learners l ON l.id = e.learner_id WHERE l.external_id = 'anna'")  # fmt: skip
+
+
+def test_a_job_that_counts_for_a_limit_of_a_series_is_ended_afterwards(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The end of such a job gives back to the limit, which the message does not do."""
+    with db.begin() as connection:
+        jobs.lock_settings(connection, world.organisation_id)
+        limit = {"act": "withdraw_series", "source": None, "alone_up_to": 100}
+        approvals.set_rules(connection, world.organisation_id, [limit])
+    claim = _claimed(db, world, environment, "anna")
+    found = _decide(db, claim)
+    assert (list(found.asked), found.finished) == (claim.chunk_ids, [])
+    decide_due(db, environment)
+    with db.begin() as connection:
+        assert jobs.finish(connection, [one.job_id for one in found.decided])
     assert_balanced(db)
 
 
