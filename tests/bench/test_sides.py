@@ -38,7 +38,6 @@ def books(world: World, up_to: int = COUNT) -> list[tuple[str, str | None, int]]
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)  # three sets of processes start one after the other
 def test_a_storm_reaches_the_service_and_the_bare_receiver(site: Site) -> None:
     results = Results()
     door.run_storms(site, results, door.Amount(requests=COUNT, connections=4, rounds=1), "asynchronous")

@@ -15,7 +15,7 @@ import pytest
 
 from ops.cli import processes, welcome
 from ops.demo import oulad, tour
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
@@ -86,7 +86,6 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
     return rows
 
 
-@pytest.mark.timeout(300)
 def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(environment: Settings) -> None:
     with _up("--demo") as (address, terminal):
         secret = eventually(lambda: SECRET.search(terminal.read()))[0]
@@ -94,7 +93,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
         code, other = LINK.findall(terminal.shown)
         assert "as olivia (owner)" in terminal.shown
         assert "as paul (approver)" in terminal.shown
-        with httpx2.Client(base_url=address) as client:
+        with httpx2.Client(base_url=address, timeout=PATIENCE) as client:
 
             def ready() -> bool:
                 with suppress(httpx2.TransportError):

@@ -74,7 +74,6 @@ def reachable(bare: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
         processes.erase(servers)
 
 
-@pytest.mark.timeout(300)
 def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
     reachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

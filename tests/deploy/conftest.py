@@ -26,7 +26,7 @@ def tool(name: str) -> str:
 
 def run(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
     """What a tool says, both streams; it must find nothing wrong."""
-    ran = subprocess.run([tool(name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([tool(name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
     said = ran.stdout + ran.stderr
     assert ran.returncode == 0, said
     return said

@@ -69,7 +69,7 @@ def test_compose_reads_the_file_and_finds_every_file_that_it_names(tmp_path: Pat
     said = run("podman-compose", "-f", DEPLOY / "compose.yaml", "config")
     assert "registry" not in said
     composed = read("compose.yaml")
-    subprocess.run([tool("bash"), DEPLOY / "compose" / "make-secrets", tmp_path / "secrets"], check=True, timeout=60)
+    subprocess.run([tool("bash"), DEPLOY / "compose" / "make-secrets", tmp_path / "secrets"], check=True, timeout=600)
     made = {path.name for path in (tmp_path / "secrets").iterdir()}
     assert made == composed["secrets"].keys()
     assert all(entry == {"file": f"compose/secrets/{name}"} for name, entry in composed["secrets"].items())
@@ -81,7 +81,7 @@ def test_compose_reads_the_file_and_finds_every_file_that_it_names(tmp_path: Pat
 
 def test_secrets_are_made_once_and_differ(tmp_path: Path) -> None:
     def make() -> dict[str, str]:
-        subprocess.run([tool("bash"), DEPLOY / "compose" / "make-secrets", tmp_path], check=True, timeout=60)
+        subprocess.run([tool("bash"), DEPLOY / "compose" / "make-secrets", tmp_path], check=True, timeout=600)
         return {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
 
     first = make()
@@ -167,7 +167,7 @@ def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     subprocess.run(
         [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=withdrawals.example.com"],
-        check=True, capture_output=True, timeout=60,
+        check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     text = (DEPLOY / "nginx" / "withdrawals.conf").read_text(encoding="utf-8")
     text = text.replace("/etc/nginx/withdrawals.crt", str(certificate)).replace("/etc/nginx/withdrawals.key", str(key))

@@ -48,7 +48,7 @@ def test_the_reference_has_every_word_of_the_command_line() -> None:
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True, capture_output=True, timeout=100,
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     shown = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis" not in shown

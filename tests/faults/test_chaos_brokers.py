@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from tests.support.chaos import Chaos
-from tests.support.load import FULL, Load, service
+from tests.support.load import Load, service
 from tests.support.rabbitmq import rabbitmq
 from tests.support.redis_servers import MASTER, Replicated, replicated
 from tests.world import eventually
 from worker.config import settings
 
-pytestmark = pytest.mark.timeout(900 if FULL else 240)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

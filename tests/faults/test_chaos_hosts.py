@@ -16,7 +16,7 @@ from ops.local.supervisor import Supervisor
 from tests.conftest import ROLE
 from tests.support.chaos import Chaos
 from tests.support.clusters import Cluster, directory
-from tests.support.load import DEADLINE, FULL, Load, slow_platform
+from tests.support.load import DEADLINE, Load, slow_platform
 from tests.support.processes import CHILDREN, RELAY, WORKER
 from tests.support.redis_servers import PASSWORD, Server
 from tests.world import World, eventually
@@ -24,7 +24,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 
 WEB = [sys.executable, "-m", "ops", "web"]
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

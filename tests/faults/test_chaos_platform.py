@@ -14,7 +14,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 PATIENT = {"WITHDRAWALS_MAX_ATTEMPTS": "100", "WITHDRAWALS_BACKOFF_MAX_SECONDS": "1"}
 """For rows that the platform holds again and again: they are not to blame."""

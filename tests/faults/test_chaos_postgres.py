@@ -11,14 +11,14 @@ import pytest
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.chaos import Admin, Chaos, administrator, left_running, seconds_pass
-from tests.support.load import DEADLINE, FULL, KILLS, Load, service, slow_platform
+from tests.support.load import DEADLINE, KILLS, Load, service, slow_platform
 from tests.support.processes import Mode
 from tests.support.proxy import Proxy
 from tests.world import World, eventually
 from worker.config import Settings, settings
 from worker.database import Database
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 FEW = max(KILLS // 3, 1)
 FOR = 6

@@ -17,14 +17,14 @@ from schemas.client import Client
 from schemas.jobs import JobRequest
 from tests.support import clocks, kills
 from tests.support.chaos import Chaos, administrator, seconds_pass
-from tests.support.load import DEADLINE, FULL, KILLS, Load, leader, service
+from tests.support.load import DEADLINE, KILLS, Load, leader, service
 from tests.support.processes import CHILDREN, RELAY, WORKER, family, kill
 from tests.support.releases import free_port, previous_release
 from tests.world import eventually
 from worker.access import tokens
 from worker.config import Settings
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 BEYOND_LEASE = 8
 """Seconds; the lease of the children is 5."""

@@ -14,13 +14,13 @@ import redis
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.chaos import Chaos, administrator, left_running, seconds_pass
-from tests.support.load import FULL, KILLS, Load, service
+from tests.support.load import KILLS, Load, service
 from tests.world import eventually
 from worker.config import Settings
 from worker.queue.broker import make_broker
 from worker.queue.hints import NAMESPACE, QUEUE
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 FEW = max(KILLS // 4, 1)
 FOR = 8

@@ -15,15 +15,15 @@ from ops.local.supervisor import Supervisor
 from tests.support import wheels
 from tests.support.chaos import Chaos
 from tests.support.databases import Cluster
-from tests.support.load import FULL, Load, slow_platform
+from tests.support.load import Load, slow_platform
 from tests.support.processes import CHILDREN
 from tests.support.releases import Producers, free_port, previous_release
 from tests.support.wheels import Installed
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings, settings
 from worker.database import Database
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Release:
@@ -122,5 +122,5 @@ def _token(release: Release) -> str:
 
 def _answers(url: str) -> bool:
     with suppress(httpx2.TransportError):
-        return httpx2.get(url).is_success
+        return httpx2.get(url, timeout=PATIENCE).is_success
     return False

@@ -12,13 +12,13 @@ from ops.local.servers import LocalServers
 from tests.conftest import ROLE
 from tests.support.chaos import Admin, Chaos, seconds_pass
 from tests.support.clusters import Ballast, Cluster, directory, primary_and_standby, small_disk
-from tests.support.load import DEADLINE, FULL, KILLS, Load, service, slow_platform
+from tests.support.load import DEADLINE, KILLS, Load, service, slow_platform
 from tests.support.proxy import Proxy
 from tests.world import World, eventually
 from worker.config import Settings, settings
 from worker.database import Database
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 
 SMALL_LOG = {"max_wal_size": "64MB", "min_wal_size": "32MB"}

@@ -24,7 +24,7 @@ from worker.ledger import processes as processes_on_record
 from worker.queue.broker import make_broker
 from worker.web.health import readiness
 
-pytestmark = pytest.mark.timeout(900 if FULL else 480)
+pytestmark = pytest.mark.timeout(900)
 
 WAITING = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 """Sessions that wait for a lock."""

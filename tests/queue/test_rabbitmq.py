@@ -17,7 +17,6 @@ from worker.queue.rabbitmq import make_rabbitmq
 from worker.web.rate_limits import RateLimiter
 
 
-@pytest.mark.timeout(240)
 def test_hints_go_through_quorum_queues_that_are_filled_to_what_is_wanted() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="withdrawals-broker-", ignore_cleanup_errors=True) as place,

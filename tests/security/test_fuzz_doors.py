@@ -29,7 +29,7 @@ from tests.world import assert_balanced
 from worker.web.console.app import ROUTERS
 from worker.webhooks import safe_post
 
-pytestmark = pytest.mark.timeout(900 if FULL else 120)
+pytestmark = pytest.mark.timeout(900)
 
 FOLDER = Path(__file__).parent
 BUDGET = budget(

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from tests.support.console import Watched, accessible, chromium, close, says
 from tests.support.providers import CLIENT, SECRET, certified_provider, free_port, mock_provider, settings_for
 from tests.support.web import serving
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -79,7 +79,7 @@ def test_the_certified_provider_signs_in_and_ends_sessions(db: Database, world: 
             oidc_client_secret=SecretStr(SECRET),
             oidc_scopes="openid profile email groups",
         )
-        with serving(db, settings, port=port), httpx2.Client(follow_redirects=True) as visitor:
+        with serving(db, settings, port=port), httpx2.Client(follow_redirects=True, timeout=PATIENCE) as visitor:
             page = visitor.get(f"{service}/console/sign-in/provider")
             page = _send(visitor, page, login="ada.staff", password="any")  # noqa: S106
             page = _send(visitor, page)  # consent

@@ -25,7 +25,7 @@ from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
 from tests.support.processes import process
-from tests.world import eventually
+from tests.world import PATIENCE, eventually
 from worker.config import Settings
 
 PUBLIC = "http://localhost:8000"
@@ -229,5 +229,5 @@ def free_port() -> int:
 
 def _answers(address: str) -> bool:
     with suppress(httpx2.HTTPError):
-        return httpx2.get(address).status_code == 200
+        return httpx2.get(address, timeout=PATIENCE).status_code == 200
     return False

@@ -56,7 +56,7 @@ def build(directory: Path, root: Path = ROOT) -> list[Path]:
         if not (project / "pyproject.toml").exists():
             continue
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-        subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, cwd=project, check=True, capture_output=True, timeout=600)
     return sorted(directory.glob("*.whl"))
 
 
@@ -64,10 +64,10 @@ def install(directory: Path, root: Path = ROOT, python: str = sys.executable) ->
     """Build and install the wheels of a release below a directory, for this Python."""
     wheels = build(directory / "dist", root)
     venv = directory / "venv"
-    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True, timeout=120)
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True, timeout=600)
     installed = Installed(wheels, venv / "bin")
     pip = [sys.executable, "-m", "pip", "--python", str(installed.python), "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "--no-index", "--no-compile", *map(str, wheels)], check=True, timeout=120)
+    subprocess.run([*pip, "--no-index", "--no-compile", *map(str, wheels)], check=True, timeout=600)
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "_hide.py").write_text(_HIDE, encoding="utf-8")
     folders = map(str, dependencies())

@@ -21,7 +21,7 @@ from tests.support import processes, prometheus
 from tests.support.scraping import ask, free_port
 from tests.support.web import event, make_source, signed
 from tests.telemetry.test_processes import WEB, status
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.database import Database
 
@@ -94,7 +94,7 @@ def use(port: int, db: Database, environment: Settings, world: World) -> None:
     body = json.dumps(event()).encode()
     address = f"http://127.0.0.1:{port}/hooks/hr/workday"
     for headers, answer in ((signed(secret, body), 202), (signed("whsec_" + "A" * 32, body), 401)):
-        assert httpx2.post(address, content=body, headers=headers).status_code == answer
+        assert httpx2.post(address, content=body, headers=headers, timeout=PATIENCE).status_code == answer
     world.submit(db, [world.enrolment("ben"), world.enrolment("ben", pathway_id=world.pathway())])
     eventually(lambda: world.one("SELECT count(*) FROM withdrawals.outcomes") == 3)
 

@@ -119,7 +119,6 @@ def test_the_examples_of_the_document_are_accepted(
         assert client.post("/v1/jobs", headers=headers, json=example).status_code == 202, example
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("examples", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_no_request_gets_an_answer_that_is_not_described(
     client: TestClient, bearer: Bearer, db: Database, environment: Settings, world: World, examples: int

@@ -27,7 +27,7 @@ def test_the_lines_that_up_prints_work_as_pasted(
         capture_output=True,
         check=False,
         text=True,
-        timeout=100,
+        timeout=600,
     )
     assert ran.returncode == 0, ran.stderr
     job, jobs, receipt, challenge, users = (

@@ -13,7 +13,7 @@ from scim2_tester import Status, check_server
 from starlette.testclient import TestClient
 
 from tests.web.scim.conftest import Directory
-from tests.world import World
+from tests.world import PATIENCE, World
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
@@ -30,7 +30,9 @@ def test_scim2_tester_finds_nothing_wrong(db: Database, environment: Settings, w
         thread.start()
         port = listening.getsockname()[1]
         try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}/scim/v2", headers=bearer("scim")) as http:
+            with httpx2.Client(
+                base_url=f"http://127.0.0.1:{port}/scim/v2", headers=bearer("scim"), timeout=PATIENCE
+            ) as http:
                 results = check_server(SyncSCIMClient(http))
         finally:
             server.should_exit = True
