@@ -21,11 +21,10 @@ from worker.database import Database
 
 Session = psycopg.Connection[Any]
 
-# All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared.
-_FORGET = (
-    "CLOSE ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "UNLISTEN *",
-    "SELECT pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES",
-)  # fmt: skip
+# All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared. In one
+# message, because it is sent for two or three sessions after every test. A test may compare counters.
+_FORGET = """SELECT pg_stat_force_next_flush(); CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL;
+    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"""
 _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
 
@@ -86,9 +85,7 @@ class Sessions:
             return
         try:
             session.autocommit = True
-            session.execute("SELECT pg_stat_force_next_flush()")  # a test may compare counters
-            for statement in _FORGET:
-                session.execute(statement)
+            session.execute(_FORGET)
             session.autocommit = False
             session.prepare_threshold = None
         except psycopg.Error:
