@@ -6,6 +6,8 @@ Chosen are those that a session lost between two transactions, or one shared wit
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
+
 from tests.races.test_race_coming_back import (
     test_a_reactivation_committed_while_the_deactivation_waits_wins,
     test_coming_back_and_being_applied_at_the_same_moment_end_in_one_of_two_ways,
@@ -48,8 +50,9 @@ __all__ = [
 ]
 
 
+@pytest.mark.long
 def test_everything_at_once_loses_nothing_through_the_pooler(
     slow_db: Database, world: World, patient: Settings, threads: Threads, withdrawals: Callable[[], Counter[int]]
 ) -> None:
-    """With one seed: it takes seconds."""
+    """With one seed. Small: the races above, and the same without a pooler in tests/races."""
     everything_at_once(slow_db, world, patient, threads, withdrawals, 1)

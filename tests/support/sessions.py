@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 import sqlalchemy
 from psycopg.pq import TransactionStatus
+from sqlalchemy.util import LRUCache
 
 from worker.config import Settings
 from worker.database import Database
@@ -29,6 +30,16 @@ _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
 
 
+class _Compiled(LRUCache[Any, Any]):
+    """Statements as SQLAlchemy has compiled them, for all engines: each test has others, and the same server."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)  # the first part is the engine's dialect
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key[1:], value)
+
+
 class Sessions:
     """Makes a test's `Database` with sessions of earlier tests, and keeps them for later ones."""
 
@@ -38,11 +49,16 @@ class Sessions:
         self._kept: defaultdict[str, list[Session]] = defaultdict(list)
         self._addresses: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
         """How each session was connected: kept sessions are for the same."""
+        self._compiled = _Compiled(4000)
+        self._server: dict[str, Any] = {}
+        """What SQLAlchemy has found out about the server, as attributes of a dialect."""
 
     @contextmanager
     def database(self, settings: Settings, **options: Any) -> Iterator[Database]:
         """A `Database` of one test. `options`: those of `Database`."""
         made = Database(settings, **options)
+        made.engine.update_execution_options(compiled_cache=self._compiled)
+        self._initialise_once(made.engine.dialect)
         sqlalchemy.event.listen(made.engine, "do_connect", self._take)
         try:
             yield made
@@ -63,6 +79,19 @@ class Sessions:
 
     def _of(self, name: str) -> list[Session]:
         return [one for kept in self._kept.values() for one in kept if one.info.dbname == name]
+
+    def _initialise_once(self, dialect: Any) -> None:
+        """Let the first engine ask what the server is, and tell the others."""
+        ask = dialect.initialize
+
+        def initialise(connection: sqlalchemy.Connection) -> None:
+            if not self._server:
+                before = dict(vars(dialect))
+                ask(connection)
+                self._server = {name: value for name, value in vars(dialect).items() if before.get(name) is not value}
+            vars(dialect).update(self._server)
+
+        dialect.initialize = initialise
 
     def _take(self, dialect: Any, _: object, arguments: list[Any], parameters: dict[str, Any]) -> Session:
         # SQLAlchemy's context, how values are adapted, is one for each engine, and the same in all.
