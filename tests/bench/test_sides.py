@@ -47,7 +47,9 @@ def test_a_storm_reaches_the_service_and_the_bare_receiver(site: Site) -> None:
     assert results.rows["door.drain"].ours
 
 
+@pytest.mark.long
 def test_bulk_jobs_of_the_bench_withdraw_all_of_it_in_each_way(site: Site) -> None:
+    """Small: the tests of set SQL and of Dramatiq below."""
     with site.fresh(SIZE) as world, world.processes("worker", "relay"):
         for ask in (bulk.by_filter, bulk.by_file, bulk.by_ids):
             with world.owner.begin() as connection:
@@ -58,7 +60,7 @@ def test_bulk_jobs_of_the_bench_withdraw_all_of_it_in_each_way(site: Site) -> No
 
 @pytest.mark.long
 def test_without_the_feed_a_bulk_job_withdraws_all_the_same(site: Site) -> None:
-    """Small: the test above."""
+    """Small: the tests of set SQL and of Dramatiq below."""
     with site.fresh(SIZE) as world, world.processes("worker", "relay"):
         for entries in (1, 0):
             with world.owner.begin() as connection:
