@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpcore2
 import hypothesis
 import pytest
 import sqlalchemy
-from httpx2._transports import default as transports
 
 from ops.local.postgres import USER
 from ops.local.servers import LocalServers
@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("suite")
 
 
 # Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
-transports.create_ssl_context = functools.cache(transports.create_ssl_context)
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 
 def pytest_configure(config: pytest.Config) -> None:
