@@ -1,5 +1,6 @@
 """Real PostgreSQL and Redis for every test that asks: started once, a database of its own each."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpcore2
 import hypothesis
 import pytest
 import sqlalchemy
@@ -22,11 +24,16 @@ from worker.config import Settings, settings
 from worker.database import Database
 
 ROLE = "withdrawals_service"
+_MADE: dict[tuple[str, str], Settings] = {}
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 
 # A limit on the time of one example would depend on the machine.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+# Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,7 +110,7 @@ def environment(servers: LocalServers, databases: Databases, monkeypatch: pytest
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "a-key-of-the-tests-alone")
     _redis(servers)
     settings.cache_clear()
-    yield settings()
+    yield _settings((_url(servers, name), servers.broker_url), monkeypatch)
     settings.cache_clear()
     databases.give_back(name)
 
@@ -146,6 +153,17 @@ def _quick() -> str:
 def _url(servers: LocalServers, name: str, *, driver: bool = False) -> str:
     url = sqlalchemy.make_url(servers.database_url).set(database=name)
     return (url.set(drivername="postgresql+psycopg") if driver else url).render_as_string(hide_password=False)
+
+
+def _settings(servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """What `settings()` gives; those with the same servers are read from the environment once."""
+    if made := _MADE.get(servers):
+        with monkeypatch.context() as known:
+            known.setattr(Settings, "__new__", lambda _: made)
+            known.setattr(Settings, "__init__", lambda _: None)
+            return settings()
+    _MADE[servers] = made = settings()
+    return made
 
 
 def _redis(servers: LocalServers) -> None:

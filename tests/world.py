@@ -178,14 +178,15 @@ def decide_due(db: Database, settings: Settings) -> None:
 
 def eventually(condition: Callable[[], T | None], *, within: float = PATIENCE, what: str = "") -> T:
     """Poll until a condition holds; its value."""
-    deadline = time.monotonic() + within
+    begun = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > within:
             raise AssertionError(f"not within {within} s: {what or condition}")
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 10, 0.01), 0.05))  # what takes long is asked for less often
 
 
 def assert_balanced(db: Database) -> None:

@@ -86,9 +86,11 @@ def test_over_http_they_are_overridden(call: Call, db: Database, world: World, e
     assert_balanced(db)
 
 
+@pytest.mark.long
 def test_on_the_command_line_they_are_kept(
     open_university: int, db: Database, world: World, environment: Settings
 ) -> None:
+    """Small: the same letters over HTTP above; tests/cli/test_desk_cli.py has the words of the command line."""
     at = ("--organisation", ORGANISATION)
     (group,) = done("dead-letters", "groups", *at)["items"]
     assert (group["count"], group["code"]) == (292, "pathway_owned")

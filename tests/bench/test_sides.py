@@ -47,7 +47,9 @@ def test_a_storm_reaches_the_service_and_the_bare_receiver(site: Site) -> None:
     assert results.rows["door.drain"].ours
 
 
+@pytest.mark.long
 def test_bulk_jobs_of_the_bench_withdraw_all_of_it_in_each_way(site: Site) -> None:
+    """Small: the tests of set SQL and of Dramatiq below."""
     with site.fresh(SIZE) as world, world.processes("worker", "relay"):
         for ask in (bulk.by_filter, bulk.by_file, bulk.by_ids):
             with world.owner.begin() as connection:
@@ -56,7 +58,9 @@ def test_bulk_jobs_of_the_bench_withdraw_all_of_it_in_each_way(site: Site) -> No
             assert books(world) == [("withdrawn", "not_required", COUNT)]
 
 
+@pytest.mark.long
 def test_without_the_feed_a_bulk_job_withdraws_all_the_same(site: Site) -> None:
+    """Small: the tests of set SQL and of Dramatiq below."""
     with site.fresh(SIZE) as world, world.processes("worker", "relay"):
         for entries in (1, 0):
             with world.owner.begin() as connection:
@@ -76,7 +80,9 @@ def test_set_sql_by_hand_withdraws_all_of_it(site: Site) -> None:
         assert world.count("SELECT count(*) FROM bench_outcomes") == COUNT
 
 
-@pytest.mark.parametrize("name", peers.NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "dramatiq" else pytest.mark.long) for name in peers.NAMES]
+)
 def test_another_queue_withdraws_all_of_it(site: Site, name: str) -> None:
     pytest.importorskip(name)
     with peers.running(site, name, COUNT) as peer:

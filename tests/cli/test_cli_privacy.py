@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import structlog
 
 from tests.support.commandline import done
@@ -34,9 +35,11 @@ def refuse_withdrawals(world: World, enrolment_id: int) -> None:
             WHEN (old.id = {enrolment_id}) EXECUTE FUNCTION lms.refuse()""")
 
 
+@pytest.mark.long
 def test_a_request_goes_its_whole_way_without_a_word_about_the_person(
     world: World, environment: Settings, tmp_path: Path
 ) -> None:
+    """Small: tests/security/test_secrets.py looks for a person in what web, worker and relay log."""
     refused, withdrawn = person(world), person(world)
     refuse_withdrawals(world, refused)
     chatty = {

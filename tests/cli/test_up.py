@@ -86,7 +86,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
     return rows
 
 
+@pytest.mark.long
 def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(environment: Settings) -> None:
+    """Small: the tests of what the demo loads and of the invitation below; tests/cli/test_wheel.py runs `up`."""
     with _up("--demo") as (address, terminal):
         secret = eventually(lambda: SECRET.search(terminal.read()))[0]
         assert f"{address}/console" in terminal.shown

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.commandline import program, refused, withdrawals
+from tests.support.scraping import ask, free_port
 from tests.world import eventually
 
 EVERY_COMMAND = [
@@ -77,9 +77,7 @@ def reachable(bare: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
 def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
     reachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     said = tmp_path / "stderr"
     with said.open("wb") as stderr:
         up = subprocess.Popen(
@@ -89,7 +87,8 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
             stderr=stderr,
         )
     try:
-        eventually(lambda: program("jobs", "list").code == 1, what="there is a database, and no organisation")
+        eventually(lambda: ask(port, "/healthz"))
+        assert program("jobs", "list").code == 1, "there is a database, and no organisation"
         assert "DATABASE_URL is not set: using an embedded PostgreSQL" in said.read_text(encoding="utf-8")
         sample = Path(__file__).parents[2] / "ops/demo/data/sample.csv"
         assert program("load", str(sample), "--organisation", "Acme").code == 0

@@ -1,5 +1,6 @@
 """Support at the desk: letters found, understood and cleared, one by one and all that match."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.dead_letters.test_runs import freed, owned
@@ -50,42 +51,44 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     assert_balanced(db)
 
 
-def test_a_thousand_letters_are_redriven_with_preview_and_canary(
-    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.long)])
+def test_many_letters_are_redriven_with_preview_and_canary(
+    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None, count: int
 ) -> None:
-    ids = owned(db, world, environment, 1000)
-    eventually(lambda: len(world.letters()) == 1000)
+    ids = owned(db, world, environment, count)
+    eventually(lambda: len(world.letters()) == count)
     freed(world, ids)
     page = sign_in("operator")
     page.goto("/console/dead-letters/groups")
-    says(page, "1,000 letters of 1 cause")
+    says(page, f"{count:,} letters of 1 cause")
     accessible(page)
     page.get_by_role("link", name="See the letters of pathway_owned").click()
-    says(page, "1,000 letters")
+    says(page, f"{count:,} letters")
     page.get_by_role("link", name="Redrive …").click()
-    says(page, "1,000 letters: 1,000 would be withdrawn.")
+    says(page, f"{count:,} letters: {count:,} would be withdrawn.")
     accessible(page)
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
     page.get_by_label("Trial batch").fill("5")
     page.get_by_label("Letters a second").fill("1000")
-    page.get_by_label("Number of enrolments").fill("1,000")
-    page.get_by_role("button", name="Try 1,000 letters again").click()
+    page.get_by_label("Number of enrolments").fill(f"{count:,}")
+    page.get_by_role("button", name=f"Try {count:,} letters again").click()
     page.get_by_role("heading", name="Run 1").wait_for()
     says(page, "Everything is done.")
     says(page, "5 of each cause")
     assert world.one("SELECT count(*) FROM withdrawals.run_letters WHERE canary") == 5
-    assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 1000
+    assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == count
     accessible(page)
     page.get_by_role("link", name="All runs").click()
     expect(page.get_by_role("row", name="Redrive").get_by_text("Done")).to_be_visible()
     accessible(page)
 
 
+@pytest.mark.parametrize("count", [55, pytest.param(292, marks=pytest.mark.long)])
 def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
-    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None
+    sign_in: SignIn, db: Database, world: World, environment: Settings, deciding: None, count: int
 ) -> None:
-    ids = owned(db, world, environment, 292)
-    eventually(lambda: len(world.letters()) == 292)
+    ids = owned(db, world, environment, count)
+    eventually(lambda: len(world.letters()) == count)
     page = sign_in("approver", name="mia", js=False)
     page.goto("/console/dead-letters")
     page.get_by_text("Filters", exact=True).click()
@@ -94,9 +97,9 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     page.get_by_role("combobox", name="Do to all that match").select_option("override")
     page.get_by_role("button", name="Preview").click()
     page.get_by_label("Note: why").fill("The pathway is given up.")
-    page.get_by_label("Number of enrolments").fill("292")
-    page.get_by_role("button", name="Withdraw 292 enrolments").click()
-    says(page, "The run over 292 letters has started.")
+    page.get_by_label("Number of enrolments").fill(str(count))
+    page.get_by_role("button", name=f"Withdraw {count} enrolments").click()
+    says(page, f"The run over {count} letters has started.")
     says(page, "Everything is done.")  # the page looks again by itself
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
     page.goto(f"/console/dead-letters/{world.letters()[17].id}")

@@ -59,7 +59,7 @@ def key_of(text: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("js", [True, False], ids=["with JavaScript", "without"])
+@pytest.mark.parametrize("js", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with JavaScript", "without"])
 def test_a_single_enrolment_is_withdrawn_at_the_console(
     sign_in: SignIn, world: World, db: Database, deciding: None, js: bool
 ) -> None:
@@ -186,7 +186,7 @@ def test_a_file_is_planned_and_confirmed_without_sending_it_again(sign_in: SignI
     assert tuple(job) == (f"leavers {NASTY}.csv", 3, "console")
 
 
-@pytest.mark.parametrize("js", [True, False])
+@pytest.mark.parametrize("js", [pytest.param(True, marks=pytest.mark.long), False])
 def test_an_excel_file_with_faults_is_mended_and_finished(
     sign_in: SignIn, world: World, js: bool, db: Database
 ) -> None:

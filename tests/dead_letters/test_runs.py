@@ -455,10 +455,14 @@ def test_learners_that_appear_count_for_the_brake(db: Database, world: World, en
     assert_balanced(db)
 
 
+@pytest.mark.long
 def test_a_run_whose_relay_is_killed_again_and_again_attempts_each_letter_once(
     db: Database, world: World, environment: Settings
 ) -> None:
-    """kill -9 of the leader while the run is under way; another goes on where it was."""
+    """kill -9 of the leader while the run is under way; another goes on where it was.
+
+    Small: tests/faults kills a leading relay, and its state machine ends runs at their statements.
+    """
     ids = owned(db, world, environment, 150)
     freed(world, ids)
     with Supervisor({"relay-a": RELAY, "relay-b": RELAY, "worker": WORKER}) as running:

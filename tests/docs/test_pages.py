@@ -1,15 +1,21 @@
 """The documentation: the site builds without a warning, the reference is current, and its commands work."""
 
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from ops.cli.app import app
 from ops.cli.tree import NAMES
 from ops.docs.reference import FOLDER, pages
 from tests.support.cli_server import quick_commands
@@ -26,6 +32,7 @@ REPOSITORY = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "ops
 """Pages that are read in the repository."""
 ADDRESS = "127.0.0.1:8000"
 """Where the pages say that the service listens."""
+COMMAND = re.compile(r"""(?<![\w/.-])withdrawals +((?:"[^"]*"|'[^']*'|[^"'|;&<>)\n])+)""")
 PAGE_SECONDS = 300.0
 ATTENTION = "\necho 'page: line {line}' >&2\n"
 
@@ -66,13 +73,16 @@ def test_every_page_of_the_documentation_is_in_the_navigation() -> None:
 @pytest.mark.parametrize(
     "pages",
     [
-        pytest.param(FIRST, id="tutorial"),
+        pytest.param(FIRST, id="tutorial", marks=pytest.mark.long),
         pytest.param(PAGES, id="docs", marks=pytest.mark.long),
         pytest.param(REPOSITORY, id="repository", marks=pytest.mark.long),
     ],
 )
 def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: Path, pages: list[Path]) -> None:
-    """One environment for all pages, the tutorial or README first: it loads the enrolments that the others name."""
+    """One environment for all pages, the tutorial or README first: it loads the enrolments that the others name.
+
+    Small: the test below.
+    """
     (tmp_path / "withdrawals_client").symlink_to(ROOT / "schemas")
     port = _free_port()
     web = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_WEB_CONNECTIONS": "2"}
@@ -90,10 +100,33 @@ def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: 
             _run(page, _shell(tmp_path, programs), address.removeprefix("http://"))
 
 
+def test_every_command_of_the_pages_exists_with_its_options() -> None:
+    shown = [
+        (page.name, line)
+        for page in (*PAGES, *REPOSITORY)
+        for block in blocks(page)
+        if block.reason is None
+        for line in COMMAND.findall(block.commands.replace("\\\n", " ").replace("$(", "\n"))
+    ]
+    assert [(page, line) for page, line in shown if not _exists(shlex.split(line, comments=True))] == []
+    assert len(shown) > 100
+
+
 def test_every_block_that_is_not_run_says_why() -> None:
     found = [block for page in (*PAGES, *REPOSITORY) for block in blocks(page)]
     assert sum(block.reason is None for block in found) > len(found) / 2
     assert all(len(block.reason) > 10 for block in found if block.reason is not None)
+
+
+def _exists(words: list[str]) -> bool:
+    """Whether the words name a command, and options that it has."""
+    found: Any = get_command(app)
+    while isinstance(found, TyperGroup) and words and not words[0].startswith("-"):
+        found = found.get_command(None, words.pop(0))  # type: ignore[arg-type] # ours look at the name alone
+    if found is None:
+        return False
+    known = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return {word.partition("=")[0] for word in words if re.match("--?[a-z]", word)} <= {*known, "--help", "--version"}
 
 
 def _run(page: Path, shell: dict[str, str], address: str) -> None:

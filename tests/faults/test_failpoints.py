@@ -171,13 +171,14 @@ def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     "name",
     [
         pytest.param("inbox_sets.take:after", marks=LONG),
-        "inbox.step:commit:before",
+        pytest.param("inbox.step:commit:before", marks=LONG),
         pytest.param("inbox.step:commit:after", marks=LONG),
     ],
 )
 def test_a_worker_that_is_killed_while_it_applies_the_inbox_leaves_it_to_another(
     db: Database, world: World, environment: Settings, tmp_path: Path, name: str
 ) -> None:
+    """Small: tests/queue/test_inbox_drain.py, with the same failpoints in one process."""
     fired = tmp_path / "fired"
     persons = [f"person-{number}" for number in range(5)]
     for person in persons:

@@ -90,11 +90,14 @@ def test_sigterm_lets_a_worker_finish_what_it_can_and_give_back_what_it_cannot(
     assert_balanced(db)
 
 
+@pytest.mark.long
 def test_a_worker_that_was_frozen_beyond_its_lease_comes_back_and_changes_nothing(world: World, db: Database) -> None:
     """Its transaction has been ended by the server, its chunk decided by another: what it resumes is void.
 
     A person with something special, here an enrolment of a pathway, is decided in several round trips. One message
     would be carried out, whoever sent it is frozen.
+
+    Small: `test_a_worker_that_comes_back_late_decides_nothing` of the state machine.
     """
     slow_platform(world, seconds=0.02)
     ids = [world.enrolment("anna") for _ in range(40)]

@@ -59,11 +59,15 @@ def test_the_relay_and_the_workers_outlive_a_read_only_database(
     assert_balanced(db)
 
 
-@pytest.mark.parametrize("fault", [pytest.param("stopped", marks=pytest.mark.long), "read-only"])
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["stopped", "read-only"])
 def test_every_process_finds_the_new_primary_of_a_url_with_two_hosts(
     environment: Settings, servers: LocalServers, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    """The same relay, worker and pool of connections go on after the standby was promoted."""
+    """The same relay, worker and pool of connections go on after the standby was promoted.
+
+    Small: the test above, whose relay and worker leave a server that takes no writes.
+    """
     with directory() as place, primary_and_standby(servers, place) as pair:
         monkeypatch.setenv("DATABASE_URL", pair.url)
         ran = withdrawals("migrate")

@@ -229,7 +229,9 @@ def test_a_deactivation_repeated_for_later_leaves_the_learner_as_they_are(machin
     machine.teardown()
 
 
-@pytest.mark.parametrize("act", ["withdraw", "hold", "ignore"])
+@pytest.mark.parametrize(
+    "act", ["withdraw", *(pytest.param(act, marks=pytest.mark.long) for act in ("hold", "ignore"))]
+)
 def test_a_repetition_changes_nothing_under_any_policy(machines: Callable[[], Machine], act: str) -> None:
     machine = machines()
     machine.owner_sets_a_policy(organisation=0, source="hr", act=act, grace=act == "withdraw")
@@ -301,7 +303,10 @@ def test_scim_is_one_more_source_whatever_the_platform_does_beside_it(machines: 
     machine.teardown()
 
 
-@pytest.mark.parametrize("act", [LetterAct.REDRIVE, LetterAct.CASCADE, LetterAct.KEEP])
+@pytest.mark.parametrize(
+    "act",
+    [LetterAct.REDRIVE, *(pytest.param(act, marks=pytest.mark.long) for act in (LetterAct.CASCADE, LetterAct.KEEP))],
+)
 def test_a_run_goes_on_when_its_canaries_have_come_back(machines: Callable[[], Machine], act: LetterAct) -> None:
     machine = machines()
     machine.hr_event((0, "p1"), Event("hr", True, NOW, None, 0), fault=None)

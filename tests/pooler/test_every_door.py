@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from starlette.testclient import TestClient
 
 from tests.support.commandline import done
@@ -15,9 +16,11 @@ Bearer = Callable[..., dict[str, str]]
 SCIM = {"content-type": "application/scim+json"}
 
 
+@pytest.mark.long
 def test_requests_of_every_kind_are_done_through_the_pooler(
     processes: None, client: TestClient, db: Database, world: World, bearer: Bearer, make_hr: MakeHr
 ) -> None:
+    """Small: the races through the pooler, and what its sessions need in test_sessions.py."""
     one, filed, of_ben, of_cleo = (world.enrolment(name) for name in ("anna", "dora", "ben", "cleo"))
     many = world.enrolments(1500)
     operator = bearer("operator")

@@ -5,6 +5,7 @@ moment, and what has to hold in the end is asked in the end.
 """
 
 import itertools
+import os
 import random
 import threading
 from collections import Counter
@@ -26,8 +27,8 @@ from worker.ledger import claims
 from worker.queue.broker import make_broker
 from worker.queue.relay import Relay
 
-PEOPLE = 30
-ROUNDS = 25
+FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
+PEOPLE, ROUNDS = (30, 25) if FULL else (16, 10)
 
 
 class Actors:

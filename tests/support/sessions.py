@@ -15,19 +15,29 @@ from weakref import WeakKeyDictionary
 import psycopg
 import sqlalchemy
 from psycopg.pq import TransactionStatus
+from sqlalchemy.util import LRUCache
 
 from worker.config import Settings
 from worker.database import Database
 
 Session = psycopg.Connection[Any]
 
-# All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared.
-_FORGET = (
-    "CLOSE ALL", "RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", "UNLISTEN *",
-    "SELECT pg_advisory_unlock_all()", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES",
-)  # fmt: skip
+# All of DISCARD ALL but DEALLOCATE ALL: the driver goes on counting on the statements that it has prepared. In one
+# message, because it is sent for two or three sessions after every test. A test may compare counters.
+_FORGET = """SELECT pg_stat_force_next_flush(); CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL;
+    UNLISTEN *; SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"""
 _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
+
+
+class _Compiled(LRUCache[Any, Any]):
+    """Statements as SQLAlchemy has compiled them, for all engines: each test has others, and the same server."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)  # the first part is the engine's dialect
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key[1:], value)
 
 
 class Sessions:
@@ -39,11 +49,16 @@ class Sessions:
         self._kept: defaultdict[str, list[Session]] = defaultdict(list)
         self._addresses: WeakKeyDictionary[Session, str] = WeakKeyDictionary()
         """How each session was connected: kept sessions are for the same."""
+        self._compiled = _Compiled(4000)
+        self._server: dict[str, Any] = {}
+        """What SQLAlchemy has found out about the server, as attributes of a dialect."""
 
     @contextmanager
     def database(self, settings: Settings, **options: Any) -> Iterator[Database]:
         """A `Database` of one test. `options`: those of `Database`."""
         made = Database(settings, **options)
+        made.engine.update_execution_options(compiled_cache=self._compiled)
+        self._initialise_once(made.engine.dialect)
         sqlalchemy.event.listen(made.engine, "do_connect", self._take)
         try:
             yield made
@@ -64,6 +79,19 @@ class Sessions:
 
     def _of(self, name: str) -> list[Session]:
         return [one for kept in self._kept.values() for one in kept if one.info.dbname == name]
+
+    def _initialise_once(self, dialect: Any) -> None:
+        """Let the first engine ask what the server is, and tell the others."""
+        ask = dialect.initialize
+
+        def initialise(connection: sqlalchemy.Connection) -> None:
+            if not self._server:
+                before = dict(vars(dialect))
+                ask(connection)
+                self._server = {name: value for name, value in vars(dialect).items() if before.get(name) is not value}
+            vars(dialect).update(self._server)
+
+        dialect.initialize = initialise
 
     def _take(self, dialect: Any, _: object, arguments: list[Any], parameters: dict[str, Any]) -> Session:
         # SQLAlchemy's context, how values are adapted, is one for each engine, and the same in all.
@@ -86,9 +114,7 @@ class Sessions:
             return
         try:
             session.autocommit = True
-            session.execute("SELECT pg_stat_force_next_flush()")  # a test may compare counters
-            for statement in _FORGET:
-                session.execute(statement)
+            session.execute(_FORGET)
             session.autocommit = False
             session.prepare_threshold = None
         except psycopg.Error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
 from ops import monitoring
 from ops.local.servers import LocalServers
@@ -24,6 +25,8 @@ from tests.telemetry.test_processes import WEB, status
 from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.database import Database
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
 
 OPS = Path(monitoring.__file__).parent
 RULES = OPS / "rules.yaml"
@@ -51,11 +54,18 @@ def test_every_panel_has_a_query_and_says_what_it_shows() -> None:
             assert panel["type"] == "row" or (panel["description"] and panel["targets"]), (path, panel["title"])
 
 
-def test_the_rules_are_valid_and_fire_when_they_should_and_only_then() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["check", "config", "prometheus.yaml"], id="valid"),
+        pytest.param(["test", "rules", "rules_test.yaml"], id="fire", marks=pytest.mark.long),
+    ],
+)
+def test_the_rules_are_valid_and_fire_when_they_should_and_only_then(arguments: list[str]) -> None:
+    """In the suite: valid, all about metrics that exist, and each with a test in which it fires."""
     promtool = prometheus.program("promtool")
-    for arguments in (["check", "config", "prometheus.yaml"], ["test", "rules", "rules_test.yaml"]):
-        done = subprocess.run([promtool, *arguments], cwd=OPS, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([promtool, *arguments], cwd=OPS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
@@ -99,7 +109,24 @@ def use(port: int, db: Database, environment: Settings, world: World) -> None:
     eventually(lambda: world.one("SELECT count(*) FROM withdrawals.outcomes") == 3)
 
 
+def test_each_metric_that_is_named_anywhere_is_one_of_the_code(
+    db: Database, environment: Settings, world: World
+) -> None:
+    world.relay_leads()
+    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), environment)
+    with TestClient(app) as client:
+        told = client.get("/metrics").text
+    families = set(re.findall(r"^# TYPE (withdrawals_\w+)", told, re.MULTILINE))
+    named = {name for text in (*QUERIES.values(), RULES.read_text(encoding="utf-8")) for name in NAME.findall(text)}
+    assert {
+        name for name in named if name not in families and re.sub(r"_(bucket|sum|count)$", "", name) not in families
+    } == set()
+    assert set(re.findall(r"^\| `(withdrawals_\w+)`", PAGE, re.MULTILINE)) == families, "ops/metrics.md"
+
+
+@pytest.mark.long
 def test_each_metric_that_is_named_anywhere_exists(db: Database, environment: Settings, world: World) -> None:
+    """Small: the test above."""
     with a_running_service() as ports:
         use(ports["withdrawals-web"], db, environment, world)
         texts = [answer.text for port in ports.values() if (answer := ask(port, "/metrics")) is not None]

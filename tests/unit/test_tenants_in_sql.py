@@ -136,8 +136,9 @@ def statements() -> Iterator[tuple[str, str]]:
         yield f"{path.stem}.sql", path.read_text(encoding="utf-8")
     for path in sorted(LEDGER.glob("*.py")):
         source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()  # once: `ast.get_source_segment` does it for every node
         for node in ast.parse(source).body:
-            segment = ast.get_source_segment(source, node) or ""
+            segment = "\n".join(lines[node.lineno - 1 : node.end_lineno])
             if isinstance(node, ast.FunctionDef | ast.Assign | ast.AnnAssign) and LOCKS.search(_without_prose(segment)):
                 yield f"{path.stem}.{_name(node)}", segment
 

@@ -222,7 +222,9 @@ def test_a_stream_outlives_a_restart_of_postgresql(
         assert (name, data["outcomes"]) == ("end", {"withdrawn": 2})
 
 
+@pytest.mark.long
 def test_a_watcher_does_not_keep_the_process_from_ending(bearer: Bearer, world: World, db: Database) -> None:
+    """Small: `test_a_client_that_disconnects_is_forgotten_and_the_poller_stops`."""
     job = world.submit(db, world.enrolments(1))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

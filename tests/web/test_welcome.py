@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ops.cli import welcome
 from tests.world import World, apply_inbox
 from worker.config import Settings
@@ -14,10 +16,14 @@ from worker.database import Database
 ROOT = Path(welcome.__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_lines_that_up_prints_work_as_pasted(
     address: str, world: World, db: Database, environment: Settings
 ) -> None:
-    """A shell with the environment that the first line would activate; the servers are this test's."""
+    """A shell with the environment that the first line would activate; the servers are this test's.
+
+    Small: the tutorial of tests/docs pastes lines of the same commands.
+    """
     script = [line for line in welcome.lines(address) if line != welcome.PREPARE[0]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(

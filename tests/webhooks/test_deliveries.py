@@ -218,9 +218,11 @@ def test_the_command_line_makes_tests_and_replays(
     assert withdrawals("webhooks", "list").code == 0
 
 
+@pytest.mark.long
 def test_a_worker_sends_it_by_its_actor(
     db: Database, world: World, local: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Small: `test_the_relay_hints_at_what_is_to_be_told`."""
     from ops.local.supervisor import Supervisor
     from tests.support.processes import RELAY, WORKER
 
