@@ -324,5 +324,5 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     first = mia.post("/console/dead-letters/act", act="keep", reason="learner_declined", note="needed", expected="4")
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
     ended = mia.get(first.headers["location"]).text
-    assert "<strong>2 letters are still open</strong>: 2 × Enrolment Error." in ended
+    assert re.search(r"<strong>2 letters are still open</strong>: 2 . Enrolment Error\.", ended)
     assert re.search(r'href="[^"]*reason=enrolment_error[^"]*">Go on with them', ended)

@@ -46,7 +46,7 @@ def test_a_series_is_found_withdrawn_watched_and_taken_back_in_firefox(
     _choose(page, "Reason for all", "Enrolment no")
     page.click("button", "Continue to the plan")
     page.says("7 enrolments of 7 learners.")
-    page.click("button", "Withdraw 5 enrolments")
+    page.click("button", "Withdraw 5 of 7 enrolments")
     page.says("Completed with exceptions")
     assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 5
 

@@ -209,7 +209,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     sheet = openpyxl.load_workbook(io.BytesIO(started.value.path().read_bytes())).worksheets[0]
     header, row = ([cell.value for cell in cells] for cells in sheet.iter_rows())
     assert header == ["Enrolment ID", "Name", "problem"]
-    assert row == ["oops", "b", "enrolment_id: 'oops' is not a positive whole number"]
+    assert row == ["oops", "b", "Line 3: Enrolment ID: 'oops' is not a positive whole number"]
     mended = xlsx([header, [ids[1], "b", row[2]], [ids[0], "a", ""]])
     page.get_by_label("File").set_input_files([FilePayload(name="mended.xlsx", mimeType="", buffer=mended)])
     page.get_by_label("Reason for all").select_option("not_required")
@@ -272,7 +272,7 @@ def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(
     answer = client.post("/console/withdraw", data={**sent, "plan_hash": found[1], "note": "kept"})
     assert answer.status_code == 409
     assert "Planned: 10 withdrawn. Now: 5 withdrawn" in answer.text
-    assert "Withdraw 5 enrolments" in answer.text
+    assert "Withdraw 5 of 10 enrolments" in answer.text
     assert ">kept</textarea>" in answer.text
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
 
