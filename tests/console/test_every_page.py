@@ -156,6 +156,11 @@ def _addresses(shown: dict[str, list[str]]) -> list[str]:
     return found
 
 
+def list_addresses(db: Database, world: World, environment: Settings) -> list[str]:
+    """Make one record of each kind; the addresses of all pages, with their states."""
+    return _addresses(_fill(db, world, environment))
+
+
 _WIDER = """() => [...document.querySelectorAll("header *, main *, footer *")]
     .filter(one => one.checkVisibility({visibilityProperty: true}) && !one.closest(".visually-hidden, thead, svg"))
     .filter(one => one.getBoundingClientRect().right > innerWidth + 0.5)
