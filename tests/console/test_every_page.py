@@ -30,7 +30,7 @@ from worker.webhooks import endpoints
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 WORDIEST = ("/console/system", "/console/brake", "/console/settings/retention", "/console/series/")
-"""Pages whose German is always looked at on a phone; the others where the long tests run."""
+"""Pages whose German is always looked at, on a phone and by axe; the others where the long tests run."""
 NO_PAGES = {
     "/console/jobs/{job_id}/events",
     "/console/reports/enrolments.{format}",
@@ -193,6 +193,7 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
             german.goto(address)
             assert german.locator("html").get_attribute("lang") == "de"
             assert german.evaluate(_WIDER) == [], f"{address} is too wide for a phone in German"
+            accessible(german)
 
 
 def test_what_a_role_lacks_is_not_offered_and_is_refused(sign_in: SignIn, db: Database, world: World) -> None:

@@ -15,7 +15,7 @@ from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.texts import text
-from worker.web.console.faults import say_fault
+from worker.validation_words import say_fault
 from worker.web.console.forms import series_id_of
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View

@@ -57,6 +57,7 @@ def render(template: str, request: Request, **shown: Any) -> str:
     values: dict[str, Any] = {
         "view": None,
         "message": "",
+        "message_job": "",
         "theme": theme if theme in ("light", "dark") else "",
         **{name: spoken.show(value) for name, value in shown.items()},
     }
