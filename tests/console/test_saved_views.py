@@ -83,7 +83,7 @@ def test_a_view_is_saved_opened_shared_renamed_and_deleted(
     assert "In the queue" in bob.get("/console/jobs")
     assert "Rename or share" not in bob.get(HERE), "only its owner changes it"
     for path in (f"{HERE}/1", f"{HERE}/1/delete"):
-        assert "one of token:ada, who alone changes it" in bob.post(path, 409, name="Mine").text
+        assert "one of ada, who alone changes it" in bob.post(path, 409, name="Mine").text
     world.run("""UPDATE withdrawals.saved_views SET filter = '{"state": "gone"}' WHERE id = 1""")
     assert client.get(f"{HERE}/1").headers["location"] == HERE
     assert "cannot be applied any more. filter.state" in bob.get(HERE)

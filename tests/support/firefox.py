@@ -83,11 +83,11 @@ class Firefox:
         self._press([(move, letter) for letter in text for move in ("keyDown", "keyUp")])
 
     def upload(self, selector: str, path: Path) -> None:
-        """Choose a file in the field that a selector finds."""
+        """Choose a file in the field that a selector finds, once it is there."""
         expression = f"document.querySelector({json.dumps(selector)})"
-        target = {"context": self._context}
-        found = self._send("script.evaluate", expression=expression, target=target, awaitPromise=False)["result"]
-        element = {"sharedId": found["sharedId"]}
+        wanted = {"expression": expression, "target": {"context": self._context}, "awaitPromise": False}
+        found = eventually(lambda: self._send("script.evaluate", **wanted).get("result", {}).get("sharedId"))
+        element = {"sharedId": found}
         self._send("input.setFiles", context=self._context, element=element, files=[str(path)])
 
     def says(self, text: str) -> None:

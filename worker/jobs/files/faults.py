@@ -82,8 +82,10 @@ def lookup_fault(line: int, code: str) -> FileFault:
 
 def columns_of(fault: FileFault, columns: Mapping[str, str]) -> list[str]:
     """The names in the file of what a fault is about. `columns`: those that are read, with their names in the file."""
+    if fault.column is None:
+        return []
     meant = WHO if fault.column == LEARNER else (fault.column,)
-    return [columns[name] for name in meant if name in columns] or ([fault.column] if fault.column else [])
+    return [columns[name] for name in meant if name in columns] or [fault.column]
 
 
 def describe(fault: FileFault, columns: Mapping[str, str]) -> str:
