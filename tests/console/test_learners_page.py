@@ -6,7 +6,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from tests.queue.test_costs import assert_bounded, reads_at_each_size
+from tests.queue.test_costs import Backlog, assert_bounded, reads_at_each_size
 from tests.support.console import MakeToken, Person, ask
 from tests.world import World, decide_due
 from worker.config import Settings
@@ -56,7 +56,10 @@ def test_a_page_of_learners_reads_no_more_the_more_of_them_there_are(
             )
             assert (len(found), following) == (5, found[-1].external_id)
 
-    assert_bounded(reads_at_each_size(world, db, lambda _, count: world.enrolments(count), act))
+    def enrol(backlog: Backlog, count: int) -> None:
+        world.enrolments(count)
+
+    assert_bounded(reads_at_each_size(world, db, enrol, act))
 
 
 def test_an_enrolment_says_what_was_done_to_it(

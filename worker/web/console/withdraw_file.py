@@ -51,21 +51,21 @@ def plan_or_submit_file(
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         if act == "withdraw":
             if weight.may_be_large(view, plan_hash) and not is_known(view.database, view.requester(key)):
-                now, values = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
+                now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
                 try:
                     weight.check_plan(view, typed, now.plan)
                 except InvalidInputError as refused:
                     return file_page(
-                        view, planned=now, values=values, error=str(refused), status=422, typed=typed, **fields
+                        view, planned=now, values=cells, error=str(refused), status=422, typed=typed, **fields
                     )
             return _submit(view, key, request, sent)
-        planned, values = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
+        planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
     except PLAN_ERRORS as changed:
         return file_page(view, error=joined([explain(changed), text("Show the plan again.")]), status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, values=values, file_name=file.filename if file else "", **fields)
+    return file_page(view, planned=planned, values=cells, file_name=file.filename if file else "", **fields)
 
 
 def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
