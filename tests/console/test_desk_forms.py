@@ -16,6 +16,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk, remedies, runs
 from worker.ledger import letter_counts
+from worker.web.console import told_apart
 
 Person = Callable[..., Visitor]
 
@@ -326,3 +327,15 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     ended = mia.get(first.headers["location"]).text
     assert re.search(r"<strong>2 letters are still open</strong>: 2 . Enrolment Error\.", ended)
     assert re.search(r'href="[^"]*reason=enrolment_error[^"]*">Go on with them', ended)
+
+
+def test_a_list_of_more_letters_than_are_looked_at_says_nothing_of_what_they_call_for(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(world, 3)
+    mia = person("operator", name="mia")
+    for most, is_told in ((3, True), (2, False)):
+        monkeypatch.setattr(told_apart, "MOST", most)
+        listed = mia.get("/console/dead-letters").text
+        assert ("Recommended for all of them" in listed) == is_told
+        assert "Preview for all 3 open letters" in listed
