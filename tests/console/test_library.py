@@ -118,7 +118,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     accessible(page)
     page.get_by_label("Note").fill("the course was replaced")
     page.get_by_label("Number of enrolments").fill("60")
-    page.get_by_role("button", name="Withdraw 60 enrolments").click()
+    page.get_by_role("button", name="Withdraw 60 of 63 enrolments").click()
     page.wait_for_url("**/console/jobs/*")
     counted = "SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'"
     eventually(lambda: world.one(counted) == 60, what="sixty are withdrawn")
@@ -272,7 +272,7 @@ def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(
     answer = client.post("/console/withdraw", data={**sent, "plan_hash": found[1], "note": "kept"})
     assert answer.status_code == 409
     assert "Planned: 10 withdrawn. Now: 5 withdrawn" in answer.text
-    assert "Withdraw 5 of 10 enrolments" in answer.text
+    assert "Withdraw 5 enrolments" in answer.text
     assert ">kept</textarea>" in answer.text
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
 
