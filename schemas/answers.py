@@ -94,11 +94,21 @@ class FileFault(BaseModel):
 
     @property
     def text(self) -> str:
-        """The message with its column: what the file of faults says beside the row."""
+        """The message with its column."""
         return f"{self.column}: {self.message}" if self.column else self.message
 
     def __str__(self) -> str:
         return f"Line {self.line}: {self.text}"
+
+
+class RepeatedRow(BaseModel):
+    """A row whose enrolment an earlier row of the file names as well."""
+
+    model_config = ConfigDict(frozen=True)
+
+    line: int
+    first_line: int = Field(description="Where the enrolment is named first.")
+    enrolment_id: int
 
 
 class FileCheck(BaseModel):
@@ -113,6 +123,9 @@ class FileCheck(BaseModel):
     taken_before: int = Field(description="Of the good rows, those that an earlier job of the batch has taken.")
     fault_count: int = Field(description="Rows with a fault.")
     faults: list[FileFault] = Field(description="The first hundred of them.")
+    repeated: list[RepeatedRow] = Field(
+        default=[], description="In a plan: the first hundred rows whose enrolment an earlier row names as well."
+    )
 
 
 class FilePlan(BaseModel):

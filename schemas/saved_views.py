@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from .catalogue import JobState, LetterCode, LetterState, Reason, Source, Status
 from .dead_letters import Word
 from .jobs import Request, Storable
+from .sentences import Sentence
 
 
 class ListName(StrEnum):
@@ -146,7 +147,7 @@ class SavedView(BaseModel):
     shared: bool
     owner: str
     own: bool = Field(description="Whether it is the caller's, who alone changes it.")
-    fault: str | None = Field(description="Why the list does not take the filter any more; null: it does.")
+    fault: Sentence | None = Field(description="Why the list does not take the filter any more; null: it does.")
     page: str = Field(description="Where the console shows the list with this filter.")
     created_at: datetime
     changed_at: datetime

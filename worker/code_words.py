@@ -14,6 +14,8 @@ _WORDS = frozenset(
         *(mark("completed"), mark("cancelled"), mark("superseded")),
         # of letters
         *(mark("open"), mark("redriven"), mark("resolved"), mark("discarded")),
+        # what closed a letter
+        *(mark("override"), mark("cascade"), mark("keep"), mark("discard"), mark("redrive")),
         # of approvals, proposals and protections
         *(mark("pending"), mark("approved"), mark("rejected"), mark("expired")),
         *(mark("live"), mark("lifted"), mark("ended")),

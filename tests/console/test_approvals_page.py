@@ -96,6 +96,8 @@ def test_a_job_that_a_policy_holds_names_the_policy_and_lists_all_its_enrolments
     path = f"/console/jobs/{job.id}"
     assert "Needed: your policies let nobody release this alone" in eve.get(path)
     first = eve.get(f"{path}/enrolments")
+    assert "<strong>60</strong><span>In Progress</span>" in first
+    assert f'action="{path}/release"' in first
     listed = [one for one in ids if f'href="/console/enrolments/{one}"' in first]
     assert listed == ids[:50], "a page is 50, by number"
     rest = eve.get(f"{path}/enrolments?cursor={ids[49]}")

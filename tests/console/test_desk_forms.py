@@ -16,6 +16,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk, remedies, runs
 from worker.ledger import letter_counts
+from worker.web.console import told_apart
 
 Person = Callable[..., Visitor]
 
@@ -296,9 +297,24 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert "reason=enrolment_error" in decide[1]
     assert "act=" not in decide[1], "nothing is recommended"
     assert "one act solves" not in causes
+    assert "6 letters that call for different acts" in causes
+    assert "of 1 cause" not in causes
+    assert "Decide on each part below" in causes
+    assert "the enrolment was never right" in causes, "what to weigh where nothing is recommended"
     assert 'Not closed yet">6</span>' in causes
     listed = mia.get("/console/dead-letters").text
     assert listed.count("Reason of the request: Enrolment Error") == 2
+    assert "These 6 letters call for different acts." in listed
+    parts = [html.unescape(one) for one in re.findall(r'<a href="([^"]*)" aria-label="Decide on these', listed)]
+    assert ["act=keep" in one and "reason=learner_declined" in one for one in parts] == [True, False]
+    assert re.findall("Decide on these [24] …", listed) == ["Decide on these 4 …", "Decide on these 2 …"]
+    of_part = mia.get(parts[1]).text
+    assert "call for different acts" not in of_part
+    assert "Nothing is recommended: a person decides. The request says" in of_part
+    assert "opened <time" in of_part
+    assert "due <time" in of_part
+    of_letter = mia.get(f"/console/dead-letters/{world.letters()[4].id}").text
+    assert "Nothing is recommended: a person decides. The request says" in of_letter
     narrower = html.unescape(re.findall(r'href="([^"]*reason=enrolment_error[^"]*)"', page)[0])
     page = mia.get(narrower).text
     assert "2 letters: 2 would be closed" in page
@@ -306,3 +322,20 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert "Nothing: a person decides" in page
     assert "Only these" not in page
     assert "Where these letters come from" not in mia.get("/console/dead-letters/act", act="assign").text
+    first = mia.post("/console/dead-letters/act", act="keep", reason="learner_declined", note="needed", expected="4")
+    run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
+    ended = mia.get(first.headers["location"]).text
+    assert re.search(r"<strong>2 letters are still open</strong>: 2 . Enrolment Error\.", ended)
+    assert re.search(r'href="[^"]*reason=enrolment_error[^"]*">Go on with them', ended)
+
+
+def test_a_list_of_more_letters_than_are_looked_at_says_nothing_of_what_they_call_for(
+    world: World, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(world, 3)
+    mia = person("operator", name="mia")
+    for most, is_told in ((3, True), (2, False)):
+        monkeypatch.setattr(told_apart, "MOST", most)
+        listed = mia.get("/console/dead-letters").text
+        assert ("Recommended for all of them" in listed) == is_told
+        assert "Preview for all 3 open letters" in listed

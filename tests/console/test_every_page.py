@@ -30,7 +30,7 @@ from worker.webhooks import endpoints
 
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 WORDIEST = ("/console/system", "/console/brake", "/console/settings/retention", "/console/series/")
-"""Pages whose German is always looked at on a phone; the others where the long tests run."""
+"""Pages whose German is always looked at, on a phone and by axe; the others where the long tests run."""
 IN_THE_SUITE = {
     "/console/sign-in",
     "/console",
@@ -171,6 +171,11 @@ def _addresses(shown: dict[str, list[str]]) -> list[str]:
     return found
 
 
+def list_addresses(db: Database, world: World, environment: Settings) -> list[str]:
+    """Make one record of each kind; the addresses of all pages, with their states."""
+    return _addresses(_fill(db, world, environment))
+
+
 _WIDER = """() => [...document.querySelectorAll("header *, main *, footer *")]
     .filter(one => one.checkVisibility({visibilityProperty: true}) && !one.closest(".visually-hidden, thead, svg"))
     .filter(one => one.getBoundingClientRect().right > innerWidth + 0.5)
@@ -204,6 +209,7 @@ def test_every_page_is_accessible_in_both_schemes_and_fits_a_phone(
             german.goto(address)
             assert german.locator("html").get_attribute("lang") == "de"
             assert german.evaluate(_WIDER) == [], f"{address} is too wide for a phone in German"
+            accessible(german)
 
 
 def test_what_a_role_lacks_is_not_offered_and_is_refused(sign_in: SignIn, db: Database, world: World) -> None:

@@ -118,7 +118,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     accessible(page)
     page.get_by_label("Note").fill("the course was replaced")
     page.get_by_label("Number of enrolments").fill("60")
-    page.get_by_role("button", name="Withdraw 60 enrolments").click()
+    page.get_by_role("button", name="Withdraw 60 of 63 enrolments").click()
     page.wait_for_url("**/console/jobs/*")
     counted = "SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'"
     eventually(lambda: world.one(counted) == 60, what="sixty are withdrawn")
@@ -209,7 +209,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     sheet = openpyxl.load_workbook(io.BytesIO(started.value.path().read_bytes())).worksheets[0]
     header, row = ([cell.value for cell in cells] for cells in sheet.iter_rows())
     assert header == ["Enrolment ID", "Name", "problem"]
-    assert row == ["oops", "b", "enrolment_id: 'oops' is not a positive whole number"]
+    assert row == ["oops", "b", "Line 3: Enrolment ID: 'oops' is not a positive whole number"]
     mended = xlsx([header, [ids[1], "b", row[2]], [ids[0], "a", ""]])
     page.get_by_label("File").set_input_files([FilePayload(name="mended.xlsx", mimeType="", buffer=mended)])
     page.get_by_label("Reason for all").select_option("not_required")

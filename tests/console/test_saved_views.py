@@ -83,7 +83,7 @@ def test_a_view_is_saved_opened_shared_renamed_and_deleted(
     assert "In the queue" in bob.get("/console/jobs")
     assert "Rename or share" not in bob.get(HERE), "only its owner changes it"
     for path in (f"{HERE}/1", f"{HERE}/1/delete"):
-        assert "one of token:ada, who alone changes it" in bob.post(path, 409, name="Mine").text
+        assert "one of ada, who alone changes it" in bob.post(path, 409, name="Mine").text
     world.run("""UPDATE withdrawals.saved_views SET filter = '{"state": "gone"}' WHERE id = 1""")
     assert client.get(f"{HERE}/1").headers["location"] == HERE
     assert "cannot be applied any more. filter.state" in bob.get(HERE)
@@ -159,3 +159,12 @@ def test_other_filters_are_saved_to_the_view_that_was_opened(
     assert "Save these filters" not in bob.get("/console/jobs?state=paused&view=1"), "it is shared, and ada's"
     bob.post(f"{HERE}/1/filter", 409, filter='{"state": "paused"}')
     assert saved(world)[0].filter == {"state": "held", "reason": "not_required"}
+
+
+def test_what_is_wrong_with_a_filter_is_said_in_german(client: TestClient, token: MakeToken) -> None:
+    gerda = Person(client, token("viewer"))
+    gerda.post("/console/language", language="de")
+    refused = gerda.post("/console/views", list="jobs", name="lang", filter='{"state": "lost"}')
+    said = gerda.get(refused.headers["location"])
+    assert "Die Ansicht wurde nicht gespeichert." in said
+    assert "Input should be" not in said

@@ -54,12 +54,14 @@ def test_an_act_on_ticked_letters_is_for_these_alone(client: TestClient, token: 
     elsewhere = made(world, 1, "poison", o=world.organisation("Other"))[0]
     visitor = Visitor(client, token("operator", name="mia"))
     page = visitor.get("/console/dead-letters").text
-    assert len(re.findall(r'name="ids" value="\d+" form="ticked"', page)) == 3
-    nothing = visitor.get("/console/dead-letters/act", act="assign", selected="yes")
+    assert len(re.findall(r'name="ticked" value="\d+" form="ticked"', page)) == 3
+    nothing = visitor.get("/console/dead-letters/act", act="assign", what="ticked", code="poison")
     assert (nothing.status_code, "Nothing is selected" in nothing.text) == (422, True)
     assert visitor.get("/console/dead-letters/act", act="assign", ids="1,x").status_code == 422
+    of_all = client.get("/console/dead-letters/act", params={"act": "assign", "what": "all", "ticked": [first]})
+    assert "3 letters would get the assignee" in of_all.text, "all that match, whatever is ticked"
     preview = client.get(
-        "/console/dead-letters/act", params={"act": "assign", "selected": "yes", "ids": [first, third]}
+        "/console/dead-letters/act", params={"act": "assign", "what": "ticked", "ticked": [first, third]}
     )
     assert "2 letters would get the assignee" in preview.text
     assert f'name="ids" value="{first},{third}"' in preview.text

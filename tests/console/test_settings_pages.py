@@ -247,7 +247,7 @@ def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(
     assert "The test event did not arrive: the receiver answered 500." in page
     assert "The last attempt has failed" in page
     ola.post(f"{here}/pause")
-    assert "by token:ola. What happens meanwhile waits" in ola.get(here)
+    assert "by ola. What happens meanwhile waits" in ola.get(here)
     world.run("UPDATE withdrawals.endpoints SET rest_until = '-infinity'")
     deliverer = Deliverer(db, environment)
     assert deliverer.run() == 0, "nothing is sent while it is paused"

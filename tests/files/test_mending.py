@@ -35,8 +35,8 @@ def test_a_plan_names_every_fault_and_keeps_the_file(
     assert planned["plan"]["outcomes"] == {"withdrawn": 2}
     assert faults(client, headers, planned).decode("utf-8-sig").splitlines() == [
         "Enrolment ID;name;problem",
-        "x;b;enrolment_id: 'x' is not a positive whole number",
-        "0;d;enrolment_id: '0' is not a positive whole number",
+        "x;b;Line 3: Enrolment ID: 'x' is not a positive whole number",
+        "0;d;Line 5: Enrolment ID: '0' is not a positive whole number",
     ]
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
     refused = send("/file", None, upload=planned["upload"], plan_hash=planned["plan"]["plan_hash"])

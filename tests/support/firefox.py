@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,14 @@ class Firefox:
     def type(self, text: str) -> None:
         """Type a text into what has the focus; without a pause, after which a list of choices begins to search anew."""
         self._press([(move, letter) for letter in text for move in ("keyDown", "keyUp")])
+
+    def upload(self, selector: str, path: Path) -> None:
+        """Choose a file in the field that a selector finds, once it is there."""
+        expression = f"document.querySelector({json.dumps(selector)})"
+        wanted = {"expression": expression, "target": {"context": self._context}, "awaitPromise": False}
+        found = eventually(lambda: self._send("script.evaluate", **wanted).get("result", {}).get("sharedId"))
+        element = {"sharedId": found}
+        self._send("input.setFiles", context=self._context, element=element, files=[str(path)])
 
     def says(self, text: str) -> None:
         """Until the page shows this text."""

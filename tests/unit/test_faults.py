@@ -8,7 +8,8 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from worker.texts import Text, plainly, text
-from worker.web.console.faults import LABELS, MESSAGES, say_fault, say_faults, with_labels
+from worker.validation_words import MESSAGES, say_fault, say_faults
+from worker.web.console.faults import LABELS, with_labels
 from worker.web.console.languages import language
 from worker.web.console.render import HERE
 from worker.web.problems import join_faults, list_faults

@@ -22,6 +22,14 @@ def shown_name(actor: str) -> str:
     return found[1] if found else actor
 
 
+_RECORDED = re.compile(r"(?<![\w:./-])(?:token:(?=\w)|person:([^#\n]{1,255})#[0-9]+)")
+
+
+def with_names(said: str) -> str:
+    """A sentence in which who acted stands by name, as in lists, and not as recorded."""
+    return _RECORDED.sub(lambda found: found[1] or "", said)
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Somebody who decides."""

@@ -162,6 +162,12 @@ def find_context(
         )
 
 
+def count_live(database: Database, organisation_id: int, wanted: LetterFilter) -> int:
+    """How many of the letters that match are not closed; `COUNTED` + 1 stands for more than `COUNTED`."""
+    with database.begin() as connection:
+        return letter_counts.count_letters(connection, organisation_id, wanted, live=True, most=COUNTED + 1)
+
+
 def find_neighbours(
     database: Database, settings: Settings, organisation_id: int, wanted: LetterFilter, letter: DeadLetter
 ) -> Neighbours:

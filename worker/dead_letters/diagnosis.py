@@ -10,10 +10,10 @@ from schemas.catalogue import LETTER_CODES, LetterCode, LetterState, Outcome, Re
 from schemas.dead_letters import LetterAct
 from schemas.desk import Diagnosis, Recommendation
 from worker.code_words import said
-from worker.dead_letters import acts, phrases
+from worker.dead_letters import acts, phrases, weighing
 from worker.records import DeadLetter
 from worker.rules import ACTIVE, Enrolment, decide
-from worker.texts import joined, mark, plainly, text
+from worker.texts import Text, joined, mark, plainly, text
 
 
 def describe_cause(letter: DeadLetter) -> str:
@@ -133,6 +133,16 @@ def recommend(letter: DeadLetter) -> Recommendation | None:
         return None
     why = _UNREADABLE if letter.code is LetterCode.INVALID_EVENT else _WHY.get(act)
     return Recommendation(remedy=act, reason=_redrive(letter) if why is None else why)
+
+
+def weigh(letter: DeadLetter) -> Text | None:
+    """What a person weighs where nothing is recommended."""
+    if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
+        return None
+    found, reason = _find_now(letter), (letter.context.get("request") or {}).get("reason")
+    if choose_remedy(letter.code, found, reason) is not None:
+        return None
+    return weighing.weigh(letter.code, found, reason)
 
 
 def _find_now(letter: DeadLetter) -> str:

@@ -12,8 +12,10 @@ from schemas.catalogue import LetterCode
 from schemas.dead_letters import LetterAct, LetterFilter
 from worker.database import Database
 from worker.dead_letters import acts, diagnosis
+from worker.dead_letters.weighing import weigh
 from worker.ledger import attempts_preview
 from worker.ledger.attempts_preview import PreviewedRequest
+from worker.texts import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +28,27 @@ class RequestShare:
     job_id: int | None
     """Of the one job that opened them; None: there are several, or none."""
     recommended: LetterAct | None
+    weigh: Text | None
+    """Where nothing is recommended: what a person weighs."""
     letters: int
 
 
-def list_shares(database: Database, *, organisation_id: int, act: str, wanted: LetterFilter) -> list[RequestShare]:
-    """Where the letters come from that an act would take, and what is recommended for them; most first.
+def call_for_different_acts(shares: Sequence[RequestShare]) -> bool:
+    """Whether one act is not right for all of these letters."""
+    return len({share.recommended for share in shares}) > 1
+
+
+def list_shares(
+    database: Database, *, organisation_id: int, wanted: LetterFilter, act: str | None = None
+) -> list[RequestShare]:
+    """Where the open letters that match come from, and what is recommended for them; most first.
+
+    `act`: those alone that it would take.
 
     Raises:
         InvalidInputError: the act is unknown.
     """
-    codes = acts.codes_for(acts.parse_act(act))
+    codes = None if act is None else acts.codes_for(acts.parse_act(act))
     with database.begin() as connection:
         return _sum_shares(attempts_preview.group_by_request(connection, organisation_id, wanted, codes))
 
@@ -58,10 +71,11 @@ def _sum_shares(found: Sequence[PreviewedRequest]) -> list[RequestShare]:
         code = LetterCode(one.code)
         job_id = one.first_job_id if one.first_job_id == one.last_job_id else None
         recommended = diagnosis.choose_remedy(code, one.outcome, one.reason)
-        key = (code, one.source, one.reason, recommended)
+        hint = None if recommended else weigh(code, one.outcome, one.reason)
+        key = (code, one.source, one.reason, recommended, hint)
         known = shares.get(key)
         if known is not None:
             job_id = job_id if job_id == known.job_id else None
         letters = one.letters + (known.letters if known else 0)
-        shares[key] = RequestShare(code, one.source, one.reason, job_id, recommended, letters)
+        shares[key] = RequestShare(code, one.source, one.reason, job_id, recommended, hint, letters)
     return sorted(shares.values(), key=lambda share: -share.letters)

@@ -47,7 +47,9 @@ def of_letter(letter: DeadLetter, acts: Sequence[Row], jobs: Sequence[Row]) -> l
     events += [describe_act(row) for row in acts if row["action"] != "outcome.replaced"]
     events += [_describe_attempt(row) for row in letter.attempts]
     if letter.closed_at is not None:
-        what = text("the letter was closed: {state} ({remedy})", state=said(letter.state), remedy=letter.remedy)
+        what = text(
+            "the letter was closed: {state} ({remedy})", state=said(letter.state), remedy=said(str(letter.remedy))
+        )
         events.append(_event(letter.closed_at, what, who=letter.closed_by))
     if letter.evidence_dropped_at is not None:
         dropped = text("its evidence was dropped at the end of the retention time")
@@ -63,7 +65,7 @@ def describe_act(row: Row) -> dict[str, Any]:
 
 def describe_closing(letter: DeadLetter | LetterInHistory) -> Text:
     """That a letter was closed, and by which remedy."""
-    values = {"state": said(letter.state), "remedy": letter.remedy}
+    values = {"state": said(letter.state), "remedy": said(str(letter.remedy))}
     return text("letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
 
 

@@ -132,6 +132,19 @@ def stream_faults(connection: Connection) -> Iterator[tuple[int, str]]:
         yield row[0], row[1]
 
 
+_REPEATED = text("""
+SELECT line, first_line, enrolment_id
+FROM (SELECT s.line, s.enrolment_id, min(s.line) OVER (PARTITION BY s.enrolment_id) AS first_line
+    FROM pg_temp.staged s) s
+WHERE line > first_line ORDER BY line LIMIT :most
+""")
+
+
+def list_repeated(connection: Connection, most: int) -> list[dict[str, int]]:
+    """The first staged rows whose enrolment an earlier row names: `line`, `first_line`, `enrolment_id`."""
+    return [dict(row) for row in connection.execute(_REPEATED, {"most": most}).mappings()]
+
+
 # Locked by its own key and not by the first job's row, which pausing and cancelling need meanwhile.
 _LOCK_BATCH = text("SELECT pg_advisory_xact_lock(hashtextextended('batch', :batch))")
 

@@ -204,6 +204,27 @@ def list_enrolments(
     return [NamedEnrolment(**row) for row in connection.execute(statement).mappings()]
 
 
+def count_statuses(connection: Connection, organisation_id: int, job_id: int) -> dict[str | None, int]:
+    """How many of the enrolments that a job's chunks name have each status now; None: not on the platform.
+
+    It reads all of them.
+    """
+    chunks = select(job_chunks.c.enrolment_ids).where(
+        job_chunks.c.job_id == job_id, job_chunks.c.organisation_id == organisation_id, job_chunks.c.state != "split"
+    )
+    named = chunks.subquery("named")
+    ids = func.unnest(named.c.enrolment_ids).table_valued("id").render_derived(name="ids")
+    same = and_(enrolments.c.id == ids.c.id, enrolments.c.organisation_id == organisation_id)
+    count = func.count()
+    statement = (
+        select(enrolments.c.status, count)
+        .select_from(named.join(ids, true()).outerjoin(enrolments, same))
+        .group_by(enrolments.c.status)
+        .order_by(count.desc(), enrolments.c.status)
+    )
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
 @dataclass(frozen=True, slots=True)
 class EnrolmentNames:
     """Whose enrolment it is, and in what."""

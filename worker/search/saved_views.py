@@ -16,7 +16,8 @@ from worker.database import Database
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.ledger import jobs, saved_views
 from worker.ledger.saved_views import ViewRecord
-from worker.texts import plainly, text
+from worker.texts import text
+from worker.validation_words import say_fault
 
 MOST = 100
 """Views that one person can have."""
@@ -145,9 +146,7 @@ def parse(list_name: ListName, given: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         name = ".".join(["filter", *(_printable(part) for part in fault["loc"][:1])])
-        raise InvalidInputError(
-            text("{name}: {fault}", name=name, fault=plainly(fault["msg"].removeprefix("Value error, ")))
-        ) from None
+        raise InvalidInputError(say_fault(name, fault)) from None
     conditions = found.model_dump(mode="json", exclude_none=True)
     if not conditions:
         raise InvalidInputError(text("filter: give at least one condition"))

@@ -37,7 +37,7 @@ from worker.errors import (
     describe,
 )
 from worker.telemetry import error_reports
-from worker.web.console.faults import say_faults
+from worker.validation_words import say_faults
 from worker.web.console.render import HEADERS, PATH, render
 from worker.web.problems import (
     RETRY_AFTER,

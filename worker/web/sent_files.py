@@ -59,10 +59,19 @@ class KeptFaults:
     name: str
 
 
-def plan(
-    services: Services, caller: Caller, request: FileRequest, sent: Sent, *, door: str = "api"
-) -> answers.FilePlan:  # fmt: skip
-    """Check and plan a file, and keep it for a day with its rows that have a fault.
+def plan(services: Services, caller: Caller, request: FileRequest, sent: Sent) -> answers.FilePlan:
+    """Check and plan a file that came over the API, and keep it for a day with its rows that have a fault.
+
+    Raises:
+        InvalidInputError, NotFoundError, ConflictError: as `plan_with_values`.
+    """
+    return plan_with_values(services, caller, request, sent, door="api")[0]
+
+
+def plan_with_values(
+    services: Services, caller: Caller, request: FileRequest, sent: Sent, *, door: str
+) -> tuple[answers.FilePlan, list[str]]:  # fmt: skip
+    """As `plan`, with what stands in the rows of the first faults where the fault is, for whoever sent the file.
 
     `door`: through which the job would come.
 
@@ -86,13 +95,14 @@ def plan(
             suffix = faults_suffix(found.check.format)
             with_faults = faults if found.check.fault_count else None
             uploads.keep_faults(connection, organisation_id, upload, with_faults, suffix)
-    return answers.FilePlan(
+    planned = answers.FilePlan(
         upload=upload.id,
         expires_at=upload.created_at + uploads.KEPT,
         faults_file=_faults_path(upload.id) if found.check.fault_count else None,
         check=found.check,
         plan=found.plan,
     )
+    return planned, found.values
 
 
 def submit_file(

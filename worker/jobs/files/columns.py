@@ -13,6 +13,9 @@ ENROLMENT, LEARNER, EXTERNAL_ID, EMAIL, SERIES, PATHWAY, REASON, PROBLEM = (
     "enrolment_id", "learner", "learner_external_id", "email", "series_code", "pathway", "reason", "problem"
 )  # fmt: skip
 
+WHO = (EXTERNAL_ID, EMAIL, LEARNER)
+"""Columns that name the learner of a row."""
+
 SPELLINGS = {
     ENROLMENT: ("enrolment_id", "Enrolment ID", "enrollment id", "enrolment", "enrollment", "enrolment number",
                 "enrollment number", "enrolment no", "enrollment no"),
@@ -52,7 +55,7 @@ class Columns:
     @property
     def has_lookup(self) -> bool:
         """Whether a row can name its enrolment by learner and Series."""
-        return SERIES in self.at and not self.at.keys().isdisjoint((LEARNER, EXTERNAL_ID, EMAIL))
+        return SERIES in self.at and not self.at.keys().isdisjoint(WHO)
 
     @property
     def named(self) -> dict[str, str]:

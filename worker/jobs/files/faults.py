@@ -6,14 +6,14 @@ A fault names no learner: it may be shown and logged.
 import csv
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
 from schemas.answers import FileFault
 from worker.errors import InvalidInputError
-from worker.jobs.files.columns import PROBLEM, is_formula, meaning
+from worker.jobs.files.columns import LEARNER, PROBLEM, WHO, is_formula, meaning
 from worker.jobs.files.text import Layout
 from worker.texts import text
 
@@ -21,9 +21,9 @@ SHOWN = 100
 """Faults that an answer lists; all of them are counted, and stand in the file of faults."""
 
 LOOKUP = {
-    "unknown_learner": ("learner", text("no learner of this organisation has this external id or e-mail.")),
-    "several_learners": ("learner", text("several learners have this e-mail. Give the external id.")),
-    "other_learner": ("learner", text("the external id and the e-mail belong to different learners.")),
+    "unknown_learner": ("learner", text("no learner here has this id or email address.")),
+    "several_learners": ("learner", text("several learners have this email address. Give the learner's id.")),
+    "other_learner": ("learner", text("the id and the email address belong to different learners.")),
     "unknown_series": ("series_code", text("this organisation has no Series with this code.")),
     "several_series": ("series_code", text("several Series have this code. Give the enrolment_id.")),
     "unknown_pathway": ("pathway", text("this organisation has no Learning Pathway with this title.")),
@@ -78,6 +78,22 @@ def lookup_fault(line: int, code: str) -> FileFault:
     """The fault of a row that was looked up."""
     column, message = LOOKUP[code]
     return FileFault(line=line, column=column, message=message)
+
+
+def columns_of(fault: FileFault, columns: Mapping[str, str]) -> list[str]:
+    """The names in the file of what a fault is about. `columns`: those that are read, with their names in the file."""
+    if fault.column is None:
+        return []
+    meant = WHO if fault.column == LEARNER else (fault.column,)
+    return [columns[name] for name in meant if name in columns] or [fault.column]
+
+
+def describe(fault: FileFault, columns: Mapping[str, str]) -> str:
+    """What the file of faults says beside a row, in the words of the file."""
+    called = " / ".join(columns_of(fault, columns))
+    if called:
+        return text("Line {line}: {column}: {fault}", line=fault.line, column=called, fault=fault.message)
+    return text("Line {line}: {fault}", line=fault.line, fault=fault.message)
 
 
 class FaultyRows(ABC):

@@ -157,7 +157,7 @@ class Parser:
                 )
         external_id, email, learner, series, pathway = found.values()
         if external_id is None and email is None and learner is None:
-            message = say("is missing: give the external id or the e-mail.")
+            message = say("is missing: give the learner's id or the email address.")
             return FileFault(line=line, column="learner", message=message)
         if series is None:
             return FileFault(line=line, column=names.SERIES, message=say("is missing."))

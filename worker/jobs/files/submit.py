@@ -4,7 +4,7 @@ The three doors (HTTP, command line, console) call `plan_file` and `submit_file`
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -21,10 +21,13 @@ from worker.jobs.files.faults import (
     SHOWN,
     Faults,
     FileFaultsError,
+    columns_of,
+    describe,
     faults_suffix,
     faulty_rows,
     lookup_fault,
     merge,
+    unguarded,
 )
 from worker.jobs.files.rows import Table
 from worker.jobs.selection import Counts, Selection, digest
@@ -36,6 +39,8 @@ from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
 from worker.texts import text
 
+LONGEST_VALUE = 80
+"""Characters of a faulty value that a page shows."""
 KeepFaults = Callable[[Connection, IO[bytes], str], None]
 """Keeps the file of faults, given with its name, in the transaction that accepts the job."""
 
@@ -111,6 +116,8 @@ class FilePlan:
 
     check: answers.FileCheck
     plan: answers.Plan | None
+    values: list[str]
+    """What stands in the rows of `check.faults` where the fault is; of people, so it is shown and kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +150,15 @@ def plan_file(
         first = _find_batch(connection, organisation_id, options, request.reason)
         staged = stage(connection, table)
         look_up(connection, organisation_id, staged, first)
-        _write_faults(connection, staged, faults_to)
-        found = None
+        values = _write_faults(connection, staged, faults_to)
+        found, repeated = None, list[answers.RepeatedRow]()
         if staged.good > staged.taken:
             found = plan.of_selection(
                 connection, organisation_id, StagedRows(staged), request.reason, door=door, source=request.source
             )
-        return FilePlan(_check(staged), found)
+            if found.duplicates:
+                repeated = [answers.RepeatedRow(**row) for row in file_rows.list_repeated(connection, SHOWN)]
+        return FilePlan(_check(staged, repeated), found, values)
 
 
 def submit_file(
@@ -302,15 +311,29 @@ def _keep_faults(connection: Connection, staged: Staged, keep: KeepFaults | None
         keep(connection, made, faults_suffix(staged.table.kind))
 
 
-def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None) -> None:
+def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None) -> list[str]:
+    """Write the rows with faults; what stands in the first of them where the fault is."""
+    values = list[str]()
     if sink is None or not staged.faults.count:
-        return
+        return values
     found = file_rows.stream_faults(connection) if staged.is_looked_up else iter(())
     table = staged.table
     with faulty_rows(table.kind, sink, table.columns.header, table.layout) as writer:
         for cells, fault in merge(_parsed(table), found):
-            writer.add(cells, fault.text)
+            writer.add(cells, describe(fault, table.columns.named))
+            if len(values) < SHOWN:
+                values.append(_read_value(cells, fault, table))
     sink.seek(0)
+    return values
+
+
+def _read_value(cells: list[str], fault: answers.FileFault, table: Table) -> str:
+    if fault.column is None:
+        return ""
+    called = columns_of(fault, table.columns.named)
+    places = [place for column, place in table.columns.at.items() if table.columns.named[column] in called]
+    found = (unguarded(cells[place]).strip() for place in places if place < len(cells))
+    return next(filter(None, found), "")[:LONGEST_VALUE]
 
 
 def _parsed(table: Table) -> Iterator[tuple[int, list[str], answers.FileFault | None]]:
@@ -318,7 +341,7 @@ def _parsed(table: Table) -> Iterator[tuple[int, list[str], answers.FileFault | 
         yield line, cells, found if isinstance(found, answers.FileFault) else None
 
 
-def _check(staged: Staged) -> answers.FileCheck:
+def _check(staged: Staged, repeated: Sequence[answers.RepeatedRow] = ()) -> answers.FileCheck:
     faults = staged.faults
     return answers.FileCheck(
         format=staged.table.kind,
@@ -328,4 +351,5 @@ def _check(staged: Staged) -> answers.FileCheck:
         taken_before=staged.taken,
         fault_count=faults.count,
         faults=faults.first,
+        repeated=list(repeated),
     )

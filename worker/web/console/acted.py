@@ -24,7 +24,7 @@ def go(view: View, path: str, job: Job) -> Response:
     job = _wait_for(view, job)
     said, tone = _message(job)
     undo = job.id if job.kind == "withdraw" and job.finished_at and job.outcomes.get(Outcome.WITHDRAWN) else None
-    return view.go(path, said, tone=tone, undo=undo)
+    return view.go(path, said, tone=tone, undo=undo, job=job.id)
 
 
 def _wait_for(view: View, job: Job) -> Job:

@@ -10,7 +10,7 @@ from schemas.saved_views import ListName
 from worker.dead_letters import acts, desk, diagnosis, remedies, request_shares
 from worker.ledger.letter_counts import MOST_CAUSES
 from worker.texts import text
-from worker.web.console import saved_views
+from worker.web.console import saved_views, told_apart
 from worker.web.console.letter_filter import InQuery
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -21,8 +21,6 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 MOST = 50
 """Letters on a page."""
 MOST_GROUPS = 100
-MOST_TOLD_APART = 2_000
-"""Letters that the page of causes tells apart by their requests; each is looked at. Previews do so of any number."""
 AGES = [
     ("1d", text("1 day ago")),
     ("3d", text("3 days ago")),
@@ -51,6 +49,7 @@ def list_letters(
         (remedies.document(letter), diagnosis.describe_cause(letter), context.letters[letter.id])
         for letter in found.items
     ]
+    shares = told_apart.tell_apart(view, wanted.filter, context.live)
     return view.page(
         "dead_letters.html",
         wanted=wanted,
@@ -67,6 +66,8 @@ def list_letters(
         next_cursor=found.next_cursor,
         acts=acts.ACTS,
         remedies=acts.remedies(code) if code else {},
+        shares=shares,
+        different=request_shares.call_for_different_acts(shares),
         codes=list(LetterCode),
         states=list(LetterState),
         sources=list(Source),
@@ -80,8 +81,17 @@ def list_groups(view: Looking, wanted: InQuery) -> Response:
     """What waits by what happened: letters that share a fingerprint share their cause."""
     found = desk.groups(view.database, view.settings, view.organisation_id, wanted.filter, limit=MOST_GROUPS)
     shares = None
-    if not found.at_least and found.letters <= MOST_TOLD_APART:
+    if not found.at_least and found.letters <= told_apart.MOST:
         shares = request_shares.list_by_cause(view.database, organisation_id=view.organisation_id, wanted=wanted.filter)
+    different = [
+        cause for cause, parts in (shares or {}).items() if request_shares.call_for_different_acts(parts)
+    ]  # fmt: skip
     return view.page(
-        "dead_letter_groups.html", wanted=wanted, found=found, shares=shares, acts=acts.ACTS, most_causes=MOST_CAUSES
+        "dead_letter_groups.html",
+        wanted=wanted,
+        found=found,
+        shares=shares,
+        different=different,
+        acts=acts.ACTS,
+        most_causes=MOST_CAUSES,
     )

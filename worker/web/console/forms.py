@@ -9,7 +9,7 @@ from worker.errors import InvalidInputError, NotFoundError
 from worker.ids import parse_id
 from worker.reports.filters import find_series_id
 from worker.texts import text
-from worker.web.console.faults import say_fault
+from worker.validation_words import say_fault
 from worker.web.console.view import View
 
 T = TypeVar("T", bound=BaseModel)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
@@ -35,7 +35,8 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 
 ROWS = 50
 PLANNED_AT_ONCE = 100_000
-"""Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request."""
+"""Enrolments. The plan of a larger held job takes seconds, so the page shows it only on request; their statuses are
+counted up to this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +142,10 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
     planned = _plan(view.services.pools.reports, job) if planning else None
-    own = job.state is JobState.HELD and control.is_own(
-        view.database, organisation_id=view.organisation_id, requested_by=job.requested_by, who=view.caller.person
-    )
-    releasable = [job_id] if job.state is JobState.HELD and not own and view.may("approver") else []
     return view.page(
         "job.html",
         job=job,
-        own=own,
-        for_two=view.act(partial(releases.list_for_two, job_ids=releasable)),
+        **_release_of(view, job),
         pace=pace,
         left=span(job.in_flight / pace) if pace >= 1 else "",
         undone_by=undone_by,
@@ -158,6 +154,15 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
         names=find_names(view, planned),
         plan_failed=planning and planned is None,
     )
+
+
+def _release_of(view: View, job: Job) -> dict[str, Any]:
+    """What the form that releases a job needs: whether it is the viewer's own, and whether releasing takes two."""
+    own = job.state is JobState.HELD and control.is_own(
+        view.database, organisation_id=view.organisation_id, requested_by=job.requested_by, who=view.caller.person
+    )
+    releasable = [job.id] if job.state is JobState.HELD and not own and view.may("approver") else []
+    return {"own": own, "for_two": view.act(partial(releases.list_for_two, job_ids=releasable))}
 
 
 def _plan(database: Database, job: Job) -> answers.Plan | None:
@@ -216,10 +221,14 @@ def list_enrolments(view: Looking, job_id: RowId, cursor: Cursor = None) -> Resp
         found = show_jobs.list_enrolments(
             connection, view.organisation_id, job_id, after=parse_cursor(cursor) or 0, limit=ROWS + 1
         )
+        is_first = cursor is None and job.accepted <= PLANNED_AT_ONCE
+        statuses = outcomes.count_statuses(connection, view.organisation_id, job_id) if is_first else {}
     items = found[:ROWS]
     return view.page(
         "job_enrolments.html",
         job=job,
+        **_release_of(view, job),
         items=items,
+        statuses=statuses,
         next_cursor=str(items[-1].enrolment_id) if len(found) > ROWS else None,
     )

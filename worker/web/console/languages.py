@@ -21,6 +21,7 @@ from babel.numbers import format_decimal, get_decimal_symbol, get_group_symbol
 from babel.support import Translations
 from starlette.requests import Request
 
+from worker.access.persons import with_names
 from worker.texts import Text, mark, text
 
 LOCALE = Path(__file__).parent / "locale"
@@ -121,6 +122,8 @@ class Language:
                 return self.number(value, spec)
             case date() if spec in _SPECS:
                 return self._write(value, _SPECS[spec])
+            case str() if not spec:
+                return with_names(value)
         return format(value, spec)
 
     def _write(self, at: date, context: str) -> str:

@@ -189,7 +189,7 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
     shares = list[RequestShare]()
     if act != ASSIGN and found["letters"]:
         shares = request_shares.list_shares(
-            view.database, organisation_id=view.organisation_id, act=act, wanted=wanted.filter
+            view.database, organisation_id=view.organisation_id, wanted=wanted.filter, act=act
         )
     meant = wanted.filter
     if act != ASSIGN and meant.state is None:

@@ -15,7 +15,7 @@ from worker.dead_letters import desk
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.texts import text
-from worker.web.console.faults import say_fault
+from worker.validation_words import say_fault
 from worker.web.console.forms import series_id_of
 from worker.web.console.times import parse_days
 from worker.web.console.view import Looking, Operating, View
@@ -24,8 +24,8 @@ from worker.web.console.words import word
 MINE = "mine"
 """In an address: letters of whoever looks, so that the same link serves everybody."""
 FIELDS = tuple(LetterFilter.model_fields)
-SELECTED = "selected"
-"""In an address: the act is for the ticked letters. Without any it must not be for all."""
+WHAT, TICKED = "what", "ticked"
+"""In an address: `what=ticked`, the act is for the letters that are `ticked`. Without any it must not be for all."""
 DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 SERIES = "series"
 """In an address: the code of a Series, as people type it."""
@@ -108,10 +108,12 @@ InForm = Annotated[ChosenFilter, Depends(of_form)]
 
 def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
     given = {name: str(values.get(name, "")).replace("\0", "").strip() for name in (*FIELDS, SERIES)}
-    given["ids"] = ",".join(filter(None, (str(one).strip() for one in values.getlist("ids"))))
+    given["ids"] = _join_ids(values, "ids")
+    if values.get(WHAT) == TICKED:  # whatever filter their list had
+        given = {"ids": _join_ids(values, TICKED)}
+        if not given["ids"]:
+            raise InvalidInputError(text("Nothing is selected. Go back to the list and tick the letters."))
     given = {name: value for name, value in given.items() if value}
-    if values.get(SELECTED) and "ids" not in given:
-        raise InvalidInputError(text("Nothing is selected. Go back to the list and tick the letters."))
     meant: dict[str, Any] = {name: value for name, value in given.items() if name != SERIES}
     if "ids" in given:
         meant["ids"] = [parse_id(one, "ids") for one in given["ids"].split(",")]
@@ -130,6 +132,10 @@ def _parse(view: View, values: ImmutableMultiDict[str, Any]) -> ChosenFilter:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise InvalidInputError(say_fault(_label(str(fault["loc"][0])), fault)) from None
+
+
+def _join_ids(values: ImmutableMultiDict[str, Any], name: str) -> str:
+    return ",".join(filter(None, (str(one).strip() for one in values.getlist(name))))
 
 
 def _label(name: str) -> str:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from schemas.catalogue import LetterState
 from schemas.dead_letters import Act, LetterAct
 from schemas.desk import AssignRequest, NoteRequest
-from worker.dead_letters import acts, decision_receipts, desk, desk_acts, remedies
+from worker.dead_letters import acts, decision_receipts, desk, desk_acts, diagnosis, remedies
 from worker.errors import ConflictError, InvalidInputError
 from worker.rules import ACTIVE
 from worker.texts import text
@@ -134,6 +134,7 @@ def _page(
         context=context,
         door=decision_receipts.describe_door(asked) if asked else "",
         seen=_seen(shown.diagnosis.seen_then, now, looked="now" in letter.evidence),
+        weigh=diagnosis.weigh(letter),
         gone="now" in letter.evidence and now is None and letter.enrolment_id is not None,
         siblings=siblings,
         active=ACTIVE,

@@ -1,6 +1,7 @@
 """The Series library: Series, their enrolments, one enrolment and its withdrawal."""
 
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query
@@ -9,10 +10,12 @@ from starlette.responses import Response
 from schemas.catalogue import Reason, Source, Status
 from schemas.jobs import JobRequest
 from schemas.saved_views import ListName
+from worker.dead_letters import decision_receipts
 from worker.errors import InvalidInputError, NotFoundError, is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
 from worker.ledger import enrolment_search, job_lists, series_library, standing
+from worker.ledger.active_learners import list_active_learners
 from worker.ledger.enrolment_search import EnrolmentDetails, EnrolmentSearch
 from worker.ledger.protections import find_last
 from worker.ledger.series_library import CountedSeries
@@ -31,6 +34,10 @@ MOST_TICKED = 500
 """Rows that can be ticked at once: they stand in the address of the plan."""
 
 router = APIRouter(prefix=PATH, include_in_schema=False)
+
+
+DONE = 5
+"""Of what was done to an enrolment, how much its page shows; its receipt has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +121,12 @@ def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = Non
     form = SearchForm(_clean_learner(learner), [], "", "", "")
     if not form.learner:
         shelf = saved_views.shelf(view, ListName.LEARNERS, {})
+        with view.database.begin() as connection:
+            found, following = list_active_learners(
+                connection, view.organisation_id, after=cursor and _storable(cursor), limit=ROWS
+            )
         return view.page(
-            "learners.html", form=form, items=[], pathways=[], next_cursor=None, more_learners=False, shelf=shelf
+            "learners.html", form=form, items=[], active=found, next_cursor=following, more_learners=False, shelf=shelf
         )
     return _list_page(view, "learners.html", form, parse_cursor(cursor))
 
@@ -178,7 +189,7 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
         template, shelf=shelf, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
         more_learners=more_learners, learner_ids=ids or [], statuses=list(Status), reasons=list(Reason),
         most_learners=enrolment_search.MOST_LEARNERS, most_ticked=MOST_TICKED,
-        next_cursor=next_cursor(items, ROWS), **shown,
+        next_cursor=next_cursor(items, ROWS), active=[], **shown,
     )  # fmt: skip
 
 
@@ -198,8 +209,21 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
             if found.is_active
             else None
         )
+    explained = decision_receipts.explain(
+        view.database, organisation_id=view.organisation_id, enrolment_id=enrolment_id
+    )
+    done = sorted(
+        (
+            (one.decided_at, one)
+            for one in explained.decisions
+            if one.decided_at is not None and one.outcome is not None
+        ),
+        key=itemgetter(0),
+        reverse=True,
+    )
     return view.page(
-        "enrolment.html", status=status, item=found, letters=letters, error=error, reasons=list(Reason),
+        "enrolment.html", status=status, done=[one for _, one in done[:DONE]],
+        item=found, letters=letters, error=error, reasons=list(Reason),
         job_id=job_id if found.status == WITHDRAWN else None, request_job=request, ended=found.status in ENDED,
         protection=protection, can_take_back=found.status == WITHDRAWN and undone_by == job_id,
     )  # fmt: skip

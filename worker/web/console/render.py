@@ -14,7 +14,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 from starlette.requests import Request
 
-from worker.access.persons import shown_name
+from worker.access.persons import shown_name, with_names
 from worker.web.console.faults import with_labels
 from worker.web.console.languages import ENGLISH, Language, ago, codes, language, language_of, span
 from worker.web.console.words import ENTRIES, plain, sentence, tone, word
@@ -57,6 +57,7 @@ def render(template: str, request: Request, **shown: Any) -> str:
     values: dict[str, Any] = {
         "view": None,
         "message": "",
+        "message_job": "",
         "theme": theme if theme in ("light", "dark") else "",
         **{name: spoken.show(value) for name, value in shown.items()},
     }
@@ -211,7 +212,7 @@ def _chosen(context: Context, labels: Mapping[str, str], shown: Mapping[str, str
     for at, (name, value) in enumerate(given):
         if name in labels:
             rest = urlencode(given[:at] + given[at + 1 :])
-            text = shown.get(value) or (word(value) if value in ENTRIES else value)
+            text = shown.get(value) or (word(value) if value in ENTRIES else with_names(value))
             found.append((labels[name], text, request.url.path + (f"?{rest}" if rest else "")))
     return found
 

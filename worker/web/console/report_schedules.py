@@ -16,8 +16,8 @@ from worker.ledger.report_schedules import ScheduleRecord
 from worker.reports import schedules
 from worker.reports.formats import Format
 from worker.texts import text
+from worker.validation_words import say_fault
 from worker.web.api.report_schedules import send_file
-from worker.web.console.faults import say_fault
 from worker.web.console.forms import Text, parse_number, series_id_of
 from worker.web.console.render import PATH
 from worker.web.console.reports import CHOICES, describe_filter

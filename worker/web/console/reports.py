@@ -18,8 +18,8 @@ from worker.reports.filters import find_series_id, suggest_series
 from worker.reports.formats import Format
 from worker.search import find
 from worker.texts import joined, text
+from worker.validation_words import say_fault
 from worker.web.api.reports import send_export
-from worker.web.console.faults import say_fault
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, View
 from worker.web.console.words import word

@@ -5,12 +5,15 @@ from urllib.parse import urlencode
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from worker.dead_letters import runs
+from schemas.dead_letters import LetterFilter
+from worker.dead_letters import acts, desk, runs
+from worker.dead_letters.request_shares import RequestShare
 from worker.ids import next_cursor, parse_cursor
 from worker.ledger import runs as ledger
 from worker.ledger.runs import CountedRun
 from worker.texts import text
-from worker.web.console.letter_filter import as_fields, describe_conditions
+from worker.web.console import told_apart
+from worker.web.console.letter_filter import ChosenFilter, as_fields, describe_conditions
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
 from worker.web.context import Cursor, RowId
@@ -37,6 +40,10 @@ def list_runs(view: Looking, cursor: Cursor = None) -> Response:
 def show(view: Looking, run_id: RowId) -> Response:
     """One run: its progress, its results, why it halted."""
     found = runs.show(view.database, organisation_id=view.organisation_id, run_id=run_id)
+    everything = LetterFilter()
+    left = list[RequestShare]()
+    if found.finished_at is not None:
+        left = told_apart.tell_apart(view, everything, desk.count_live(view.database, view.organisation_id, everything))
     open_letters = f"{PATH}/dead-letters?{urlencode({**as_fields(found.filter), 'state': 'open'})}"
     return view.page(
         "run.html",
@@ -44,6 +51,9 @@ def show(view: Looking, run_id: RowId) -> Response:
         conditions=describe_conditions(found.filter),
         done=_done(found),
         open_letters=open_letters,
+        left=left,
+        acts=acts.ACTS,
+        wanted=ChosenFilter(everything, {}),
     )
 
 

@@ -27,7 +27,7 @@ from worker.ledger import letter_counts, waiting
 from worker.ledger.sessions import Holder
 from worker.ledger.tokens import Token
 from worker.records import Job
-from worker.texts import text
+from worker.texts import Text, text
 from worker.web.auth import Caller, limit_calls
 from worker.web.console.demo_people import list_offered
 from worker.web.console.languages import Language, language_of
@@ -44,7 +44,7 @@ ZONE = "withdrawals_zone"
 COUNTED = 100
 """What the badges of the menu count: approvals of each kind, letters."""
 _MESSAGE_SECONDS = 120
-_NO_UNDO = "-"
+_NONE = "-"
 _LONGEST_ZONE = 64
 """Characters; the longest name of a time zone has 32."""
 
@@ -130,9 +130,11 @@ class View:
         sealed = self.request.cookies.get(MESSAGE)
         opened = self._seal().open(sealed, within=_MESSAGE_SECONDS) if sealed else None
         tone, _, said = opened.decode().partition(" ") if opened else ("", "", "")
-        undo, _, message = said.partition(" ")
+        undo, _, said = said.partition(" ")
+        job, _, message = said.partition(" ")
         tools = {"csrf": self._csrf_field, "key": _key_field, "message": message, "message_tone": tone}
-        tools["message_undo"] = undo if undo != _NO_UNDO and self.may(Role.OPERATOR) else ""
+        tools["message_undo"] = undo if undo != _NONE and self.may(Role.OPERATOR) else ""
+        tools["message_job"] = job if job != _NONE else ""
         answer = HTMLResponse(render(template, self.request, view=self, **tools, **shown), status)
         if sealed:
             answer.delete_cookie(MESSAGE, path=PATH)
@@ -141,20 +143,25 @@ class View:
     def go_on(self, job: Job, path: str = "") -> Response:
         """Go on after a job was asked for: to its page, where the form is gone, so that it is not sent twice."""
         path = path or f"{PATH}/jobs/{job.id}"
+        size = _describe_size(job)
         if job.state is not JobState.HELD:
-            return self.go(path, text("Accepted as job {job}.", job=job.id))
-        said = text("Requested as job {job}. Nothing is withdrawn before it is released.", job=job.id)
-        return self.go(path, said, tone="warn")
+            return self.go(path, text("Accepted as job {job}: {size}.", job=job.id, size=size), job=job.id)
+        said = text(
+            "Requested as job {job}: {size}. Nothing is withdrawn before it is released.", job=job.id, size=size
+        )
+        return self.go(path, said, tone="warn", job=job.id)
 
-    def go(self, path: str, said: str = "", *, tone: str = "good", undo: int | None = None) -> Response:
+    def go(
+        self, path: str, said: str = "", *, tone: str = "good", undo: int | None = None, job: int | None = None
+    ) -> Response:  # fmt: skip
         """Redirect to another page (303), which shows `said` once. `tone`: `warn` for what is not done yet.
 
-        `undo`: the job that a button beside it takes back.
+        `undo`: the job that a button beside it takes back; `job`: the one that it is about, to which a link leads.
         """
         answer = RedirectResponse(path, 303)
         if said:
             secure = self.request.url.scheme == "https"
-            message = self._seal().seal(f"{tone} {undo or _NO_UNDO} {self.say(said)}".encode())
+            message = self._seal().seal(f"{tone} {undo or _NONE} {job or _NONE} {self.say(said)}".encode())
             answer.set_cookie(
                 MESSAGE, message, max_age=_MESSAGE_SECONDS, path=PATH,
                 httponly=True, samesite="lax", secure=secure,
@@ -166,6 +173,12 @@ class View:
 
     def _csrf_field(self) -> Markup:
         return Markup('<input type="hidden" name="csrf" value="{}">').format(self.session.csrf)
+
+
+def _describe_size(job: Job) -> Text:
+    if job.learner_external_id is not None:
+        return text("all active enrolments of a learner")
+    return text("1 enrolment") if job.accepted == 1 else text("{count:,} enrolments", count=job.accepted)
 
 
 def _key_field() -> Markup:

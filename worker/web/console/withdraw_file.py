@@ -9,6 +9,7 @@ from schemas.catalogue import Reason
 from schemas.jobs import FileOptions, FileRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import SIGNED_IN
+from worker.jobs.files.faults import columns_of
 from worker.jobs.submit import is_known
 from worker.texts import joined, text
 from worker.web import sent_files
@@ -50,19 +51,21 @@ def plan_or_submit_file(
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         if act == "withdraw":
             if weight.may_be_large(view, plan_hash) and not is_known(view.database, view.requester(key)):
-                now = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
+                now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
                 try:
                     weight.check_plan(view, typed, now.plan)
                 except InvalidInputError as refused:
-                    return file_page(view, planned=now, error=str(refused), status=422, typed=typed, **fields)
+                    return file_page(
+                        view, planned=now, values=cells, error=str(refused), status=422, typed=typed, **fields
+                    )
             return _submit(view, key, request, sent)
-        planned = sent_files.plan(view.services, view.caller, request, sent, door=SIGNED_IN)
+        planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
     except PLAN_ERRORS as changed:
         return file_page(view, error=joined([explain(changed), text("Show the plan again.")]), status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, file_name=file.filename if file else "", **fields)
+    return file_page(view, planned=planned, values=cells, file_name=file.filename if file else "", **fields)
 
 
 def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
@@ -89,6 +92,7 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     """The form for a file, with its plan once there is one."""
     shown = {
         "planned": None,
+        "values": [],
         "note": "",
         "file_name": "",
         "reason": "",
@@ -99,8 +103,11 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     }
     planned = shown["planned"]
     plan = planned and planned.plan
+    check = planned and planned.check
+    faults = zip(check.faults, shown["values"], strict=True) if check else ()
     return view.page(
         "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
+        faults=[(fault, " / ".join(columns_of(fault, check.columns)), value) for fault, value in faults],
         names=find_names(view, plan), large=weight.is_large_plan(view, plan),
         **shown,
     )  # fmt: skip

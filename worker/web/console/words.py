@@ -17,6 +17,7 @@ from schemas.catalogue import (
     Outcome,
     Tone,
 )
+from worker.access.persons import with_names
 from worker.texts import Text, mark, plainly, text
 from worker.web.console import stored
 
@@ -127,4 +128,4 @@ def plain(said: str, language: Speaker) -> str:
         whole = language.look_up(said)
         found = stored.find(said) if whole == said else None
         known = language.say(found) if found else whole
-    return _CODES.sub(lambda found: language.say(text(ENTRIES[found[0]].label)), known)
+    return with_names(_CODES.sub(lambda found: language.say(text(ENTRIES[found[0]].label)), known))

@@ -103,12 +103,12 @@ const makeSelectable = (table) => {
   all.addEventListener("change", () => { boxes.forEach((box) => set(box, all.checked)); show(); });
   clear.addEventListener("click", () => { chosen.clear(); show(); }, { signal });
   form.addEventListener("formdata", (event) => {
-    if (event.formData.get("what") === "all") return;
+    if (event.formData.get("what") === "all") return event.formData.delete(name);
     const here = new Set(boxes.map((box) => box.value));
     for (const id of chosen) if (!here.has(id)) event.formData.append(name, id);
   }, { signal });
   form.addEventListener("submit", (event) => {
-    if (chosen.size > most && new FormData(form).get("what") !== "all") event.preventDefault();
+    if (chosen.size > most && new FormData(form, event.submitter).get("what") !== "all") event.preventDefault();
   }, { signal });
   all.hidden = false;
   show();

@@ -1,0 +1,84 @@
+"""The learners that the page shows before anybody searches, and what an enrolment's page says was done to it."""
+
+import html
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.queue.test_costs import Backlog, assert_bounded, reads_at_each_size
+from tests.support.console import MakeToken, Person, ask
+from tests.world import World, decide_due
+from worker.config import Settings
+from worker.database import Database
+from worker.ledger import active_learners
+from worker.web.console import library
+
+
+def shown(person: Person) -> list[str]:
+    """Whom all pages of the list show."""
+    found, path = list[str](), "/console/enrolments"
+    while path:
+        page = person.get(path)
+        found += re.findall(r'href="/console/people\?learner=([^"]*)"', page)
+        following = re.search(r'rel="next" href="([^"]*)"', page)
+        path = html.unescape(following[1]) if following else ""
+    return found
+
+
+def test_learners_with_active_enrolments_are_shown_without_a_search(
+    client: TestClient, token: MakeToken, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a page looks at nobody who has one."""
+    monkeypatch.setattr(library, "ROWS", 2)
+    monkeypatch.setattr(active_learners, "_LOOKED_AT", 3)
+    for name in ("a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2"):
+        world.enrolment(name, "mastered" if name.startswith("a") else "in_progress")
+    world.enrolment("b2")
+    other = World(world.owner, world.organisation("Other"))
+    other.enrolment("stranger")
+    viewer = Person(client, token("viewer"))
+    assert shown(viewer) == ["b1", "b2", "b3", "c1", "c2"]
+    assert "Nobody here has an active enrolment. Look at the next page." in viewer.get("/console/enrolments")
+    page = viewer.get("/console/enrolments?cursor=b1")
+    assert re.search(r'learner=b2">b2</a></th>\s*<td class="num" data-label="Active enrolments">2</td>', page)
+
+
+def test_a_page_of_learners_reads_no_more_the_more_of_them_there_are(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active_learners, "_LOOKED_AT", 10)
+
+    def act() -> None:
+        with db.begin() as connection:
+            found, following = active_learners.list_active_learners(
+                connection, world.organisation_id, after=None, limit=5
+            )
+            assert (len(found), following) == (5, found[-1].external_id)
+
+    def enrol(backlog: Backlog, count: int) -> None:
+        world.enrolments(count)
+
+    assert_bounded(reads_at_each_size(world, db, enrol, act))
+
+
+def test_an_enrolment_says_what_was_done_to_it(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    enrolment = world.enrolment("anna")
+    world.run("UPDATE lms.learners SET display_name = external_id")
+    job = ask(db, world, [enrolment])
+    decide_due(db, environment)
+    olga = Person(client, token("operator", name="olga"))
+    olga.post(f"/console/jobs/{job.id}/take-back", key="k", enrolment_ids=str(enrolment), back="/console")
+    decide_due(db, environment)
+    page = olga.get(f"/console/enrolments/{enrolment}")
+    said = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.split("What was done to it")[1].split("</ul>")[0]))
+    assert re.search(r"Reinstated.*asked for by olga, done .* job 2 .*Withdrawn \(.*\): asked for by mia, done", said)
+
+    series_id = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=enrolment)
+    listed = olga.get(f"/console/series/{series_id}")
+    assert "Rows without a box" not in listed
+    assert "all their enrolments</a>" in listed, "a number that is the name stands there once"
+    world.run("UPDATE lms.enrolments SET status = 'mastered'")
+    assert "Rows without a box have ended or are withdrawn" in olga.get(f"/console/series/{series_id}")
