@@ -61,7 +61,7 @@ WITH first AS MATERIALIZED (
 UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
-RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
+RETURNING id, job_id, size, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
     redrives IS NULL AND learner_external_id IS NOT NULL AS names_person,
     EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
@@ -108,10 +108,17 @@ def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[Step, dic
 def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     if not rows:
         return None
-    ids, job_ids, plain, persons, more = zip(*rows, strict=True)
-    is_plain = len(rows) == 1 and plain[0]
-    names_persons = all(persons)
-    return Claim(token, sorted(ids), more[0], is_plain, names_persons, frozenset(job_ids))
+    ids, job_ids, sizes, plain, persons, more = zip(*rows, strict=True)
+    is_one = len(rows) == 1
+    return Claim(
+        token,
+        sorted(ids),
+        more=more[0],
+        is_plain=is_one and plain[0],
+        names_persons=all(persons),
+        names_enrolments=all(plain) and (not is_one or sizes[0] == 1),
+        job_ids=frozenset(job_ids),
+    )
 
 
 WAKE = Step(

@@ -126,7 +126,7 @@ def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_id
     return list(connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)}))
 
 
-_PLAIN_RULES = f"""CASE
+PLAIN_RULES = f"""CASE
         WHEN e.status = '{WITHDRAWN}' THEN 'already_withdrawn'
         WHEN e.status IN ({sql_list(ENDED)}) THEN 'enrolment_ended'
         ELSE 'withdrawn' END"""
@@ -156,7 +156,7 @@ _WAYS = {
 def _decide_plain(way: str, *, is_as_seen: str) -> TextClause:
     name, version, is_version = _WAYS[way]
     return load_sql(
-        name, rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
+        name, rules=PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
         version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED, is_as_seen=is_as_seen,
         any_protection=ANY_PROTECTION.format(
             organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))"),
