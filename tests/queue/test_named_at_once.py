@@ -80,7 +80,9 @@ def _written(world: World, job_ids: Sequence[int]) -> list[object]:
         WHERE o.job_id = ANY(:jobs) ORDER BY o.job_id, o.enrolment_id"""
     letters = """SELECT l.code, l.state, l.job_id = ANY(:jobs) FROM withdrawals.dead_letters l WHERE l.enrolment_id IN (
         SELECT o.enrolment_id FROM withdrawals.outcomes o WHERE o.job_id = ANY(:jobs)) AND l.enrolment_id < 10^12"""
-    return [world.run(one, jobs=list(job_ids)) for one in (its_jobs, rows, letters)]
+    told = """SELECT d.type, d.data - 'job_id' FROM withdrawals.deliveries d
+        WHERE CAST(d.data ->> 'job_id' AS bigint) = ANY(:jobs) ORDER BY CAST(d.data ->> 'job_id' AS bigint)"""
+    return [world.run(one, jobs=list(job_ids)) for one in (its_jobs, rows, letters, told)]
 
 
 def test_what_has_nothing_special_in_it_is_decided_as_all_else(
@@ -88,6 +90,11 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
 ) -> None:
     """One claim has all cases. The short way takes the plain ones alone, and both ways write the same."""
     taken = set[int]()
+    world.run(
+        """INSERT INTO withdrawals.endpoints (organisation_id, url, events, secret, created_by)
+        VALUES (:o, 'https://help.example/', ARRAY['job.completed'], 'x', 'test')""",
+        o=world.organisation_id,
+    )
 
     def noted(connection: Connection, claim: Claim) -> DecidedAtOnce:
         found = decide_named(connection, claim)
@@ -117,6 +124,7 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
             if way == "short":
                 assert taken.issuperset(job_ids) == CASES[case][1], case
                 assert taken.isdisjoint(job_ids) != CASES[case][1], case
+    assert not world.run("SELECT FROM withdrawals.deliveries WHERE data -> 'outcomes' = '{}'"), "counted too early"
     assert_balanced(db)
 
 

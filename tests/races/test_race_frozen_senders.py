@@ -163,13 +163,16 @@ def test_a_process_that_is_frozen_while_it_decides_holds_no_lock(
         deciding = pool.submit(decide, claim)
         try:
             assert proxy.frozen.wait(PATIENCE)
+            want = [("done" if sends_all else "claimed",)] * 2
+            state = "SELECT state FROM withdrawals.chunks WHERE id = ANY(:ids)"
+            eventually(
+                lambda: world.run(state, ids=claim.chunk_ids) == want, what="the server has done what it was sent"
+            )
             eventually(
                 lambda: world.one(OPEN_TRANSACTIONS) == 0, what="the server has no transaction of the frozen one"
             )
             for table in _IN_HAND:
                 world.run(f"SELECT FROM {table} FOR UPDATE NOWAIT")
-            states = world.run("SELECT state FROM withdrawals.chunks WHERE id = ANY(:ids)", ids=claim.chunk_ids)
-            assert states == [("done" if sends_all else "claimed",)] * 2
             leases_run_out(world)
             recovery.take_over(db, environment)
             decide_due(db, environment)

@@ -14,12 +14,15 @@ from worker.one_message import Step, at_once
 from worker.records import Claim
 from worker.rules import CLEAN
 
-# The chunks are locked before what they name is sorted, and so before the first enrolment.
+# The chunks are locked before what they name is sorted, and so before the first enrolment. Undos, which lock learners
+# before enrolments, do not wait here.
 _LOCK = Step(
     "named_lock",
     f"""
 WITH own AS MATERIALIZED (
-    SELECT c.id, c.organisation_id, c.enrolment_ids FROM withdrawals.chunks c WHERE {OWN} ORDER BY c.id FOR UPDATE
+    SELECT c.id, c.organisation_id, c.enrolment_ids FROM withdrawals.chunks c
+    WHERE {OWN} AND EXISTS (SELECT FROM withdrawals.jobs j WHERE j.id = c.job_id AND j.kind = 'withdraw' OFFSET 0)
+    ORDER BY c.id FOR UPDATE
 ), asked AS MATERIALIZED (
     SELECT DISTINCT i.id, o.organisation_id FROM own o CROSS JOIN LATERAL unnest(o.enrolment_ids) AS i (id)
     ORDER BY i.id
