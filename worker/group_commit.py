@@ -28,21 +28,24 @@ class GroupCommit(Generic[Item, Result]):
     def __init__(
         self,
         database: Database,
-        work: Callable[[Connection, Sequence[Item]], Sequence[Result | Exception]],
+        work: Callable[[Connection, Sequence[Item]], Sequence[Result | Exception | None]],
         *,
         name: str,
         most: int = 200,
         autocommit: bool = False,
+        rest: "GroupCommit[Item, Result] | None" = None,
     ) -> None:
         """`work` does the items in one transaction: for each, in their order, its result or why it is refused.
 
-        A refusal is a value, so that it does not undo the others. `most`: items in one transaction. `autocommit`: the
-        work is one statement, or several of which each stands alone.
+        A refusal is a value, so that it does not undo the others. None: nothing is done yet, and `rest` does it, while
+        the others have their results. `most`: items in one transaction. `autocommit`: the work is one statement, or
+        several of which each stands alone.
         """
         self._database = database
         self._work = work
         self._most = most
         self._autocommit = autocommit
+        self._rest = rest
         self._waiting: queue.SimpleQueue[_Waiting[Item, Result] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._lock = threading.Lock()
@@ -76,6 +79,8 @@ class GroupCommit(Generic[Item, Result]):
             self._waiting.put(None)
         if started:
             self._thread.join()
+        if self._rest is not None:
+            self._rest.close()
 
     def _put(self, one: _Waiting[Item, Result]) -> None:
         with self._lock:
@@ -109,7 +114,7 @@ class GroupCommit(Generic[Item, Result]):
         """Commit a group; when an error may belong to one of them, each alone, so that it harms no other."""
         items = [item for item, _ in group]
         try:
-            results: Sequence[Result | Exception] = self._database.run(
+            results: Sequence[Result | Exception | None] = self._database.run(
                 lambda connection: self._work(connection, items), patient=True, autocommit=self._autocommit
             )
         except Exception as error:
@@ -119,13 +124,22 @@ class GroupCommit(Generic[Item, Result]):
                 for one in group:
                     self._commit([one])
                 return
-        _answer([(waiting, result) for (_, waiting), result in zip(group, results, strict=True)])
+        self._hand_over(group, results)
+
+    def _hand_over(self, group: list[_Waiting[Item, Result]], results: Sequence[Result | Exception | None]) -> None:
+        answers: list[_Answer[Result]] = []
+        for (item, waiting), result in zip(group, results, strict=True):
+            if result is not None:
+                answers.append((waiting, result))
+            elif self._rest is not None:
+                self._rest._put((item, waiting))
+        _answer(answers)
 
 
 def _still_waits(waiting: "Future[Result] | asyncio.Future[Result]") -> bool:
     if isinstance(waiting, asyncio.Future):
         return not waiting.cancelled()
-    return waiting.set_running_or_notify_cancel()
+    return waiting.running() or waiting.set_running_or_notify_cancel()  # running: another group had it before
 
 
 _Answer = tuple[Future[Result] | asyncio.Future[Result], Result | Exception]

@@ -179,6 +179,11 @@ class Claim:
     """Whether it is one chunk that only names enrolments to withdraw, as far as the chunk itself says."""
     names_persons: bool = False
     """Whether each chunk is about a person, and none is an attempt at a letter."""
+    names_enrolments: bool = False
+    """Whether each chunk only names enrolments to withdraw, as far as the chunk itself says.
+
+    Of one chunk alone only if it names one enrolment: what is larger is plain.
+    """
     job_ids: frozenset[int] = frozenset()
 
 

@@ -20,9 +20,8 @@ from schemas.jobs import JobRequest
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.group_commit import GroupCommit
 from worker.jobs import brake
-from worker.jobs.singles import accept_singles
+from worker.jobs.singles import singles
 from worker.jobs.submit import Requester, single, submit
 from worker.records import Submitted
 from worker.reports.books import check
@@ -149,7 +148,7 @@ def _send(demo: Demo, rows: Sequence[oulad.Registration]) -> Iterator[None]:
 
     Requests that wait for a commit share the next one, as in a web process.
     """
-    commits = GroupCommit(demo.database, accept_singles, name="demo", autocommit=True)
+    commits = singles(demo.database)
     waiting: deque[list[Future[Submitted]]] = deque()
     for number, row in enumerate(rows):
         requester = Requester(demo.organisation_id, "demo:learner", "api", f"registration-{row.number}")

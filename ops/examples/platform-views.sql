@@ -83,7 +83,8 @@ RETURN CASE status
     WHEN 'in_progress' THEN 'learning' WHEN 'mastered' THEN 'passed' WHEN 'incomplete' THEN 'failed'
     WHEN 'withdrawn' THEN 'dropped' ELSE status END;
 
--- A mapped column takes no writes by itself: a trigger maps them back.
+-- A mapped column takes no writes by itself: a trigger maps them back. It is given the row as the statement saw it, without a
+-- lock. So it writes only if what the service's rules look at is still so; returning NULL says that nothing was written.
 CREATE VIEW lms.enrolments AS
     SELECT booking_no AS id, tenant_no AS organisation_id, account_no AS learner_id, course_no AS series_id,
         programme_no AS pathway_id, campus.status_of(stage) AS status, booked_at AS enrolled_at, deadline AS due_at,
@@ -95,7 +96,11 @@ BEGIN
     UPDATE campus.booking
     SET stage = campus.stage_of(new.status), dropped_at = new.withdrawn_at, dropped_why = new.withdrawal_reason,
         dropped_by = new.withdrawn_by
-    WHERE booking_no = old.id;
+    WHERE booking_no = old.id AND campus.status_of(stage) = old.status
+        AND programme_no IS NOT DISTINCT FROM old.pathway_id AND dropped_at IS NOT DISTINCT FROM old.withdrawn_at;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
     RETURN new;
 END
 $$;

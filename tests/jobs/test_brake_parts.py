@@ -14,7 +14,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control, plan
 from worker.jobs.files.submit import submit_file
-from worker.jobs.singles import accept_singles
+from worker.jobs.singles import accept_in_steps
 from worker.jobs.submit import single, submit
 from worker.records import Job, Submitted
 
@@ -100,7 +100,7 @@ def test_a_series_past_its_limit_is_held_whatever_a_job_was_asked_for_by(office:
     world.event(db, "deactivated", "p5")
     with db.begin() as connection:  # in one transaction
         small = [single(world.requester(), JobRequest(reason="not_required", enrolment_ids=[n])) for n in of(6, 7, 8)]
-        answers = accept_singles(connection, [one for one in small if one])
+        answers = accept_in_steps(connection, [one for one in small if one])
     assert [one.job.state for one in answers if isinstance(one, Submitted)] == ["queued", "queued", "held"]
     csv = BytesIO(f"enrolment_id\n{of(9)[0]}\n".encode())
     request = FileRequest(reason="not_required")

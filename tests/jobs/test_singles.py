@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
-from tests.world import World, assert_balanced, decide_due, eventually
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.errors import IdempotencyConflictError
-from worker.group_commit import GroupCommit
 from worker.jobs import show, submit
-from worker.jobs.singles import Single, accept_singles
+from worker.jobs.singles import Single, accept_at_once, accept_in_steps, singles
 from worker.records import Submitted
 
 
@@ -30,7 +30,10 @@ def single(world: World, *, key: str | None = None, organisation_id: int | None 
 
 def accept(db: Database, *wanted: Single) -> Sequence[Submitted | Exception]:
     with db.begin(autocommit=True) as connection:
-        return accept_singles(connection, wanted)
+        found = accept_at_once(connection, wanted)
+    with db.begin() as connection:
+        others = iter(accept_in_steps(connection, [one for one, it in zip(wanted, found, strict=True) if it is None]))
+    return [it if it is not None else next(others) for it in found]
 
 
 def jobs(answers: Sequence[Submitted | Exception]) -> list[Submitted]:
@@ -97,9 +100,7 @@ def test_of_a_key_in_one_set_the_first_makes_the_job(db: Database, world: World)
 def test_the_same_key_a_hundred_times_at_once_is_one_job(db: Database, world: World) -> None:
     ids = world.enrolments(1)
     wanted = [single(world, key="k", enrolment_ids=ids) for _ in range(100)]
-    groups = [
-        GroupCommit(db, accept_singles, name=f"singles-{n}", autocommit=True) for n in range(3)
-    ]  # as three processes
+    groups = [singles(db) for _ in range(3)]  # as three processes
     with ThreadPoolExecutor(25) as pool:
         waiting = list(pool.map(lambda n: groups[n % 3].submit(wanted[n]), range(100)))
     answers = jobs([one.result(60) for one in waiting])
@@ -108,6 +109,31 @@ def test_the_same_key_a_hundred_times_at_once_is_one_job(db: Database, world: Wo
     assert len({answer.job.id for answer in answers}) == 1
     assert sum(answer.created for answer in answers) == 1
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
+
+
+def test_an_answer_does_not_wait_for_what_another_request_of_its_group_waits_for(db: Database, world: World) -> None:
+    """One that names a person waits for its organisation; one by ids, beside it, is committed and answered."""
+    db.retry_seconds = PATIENCE
+    other = world.organisation("Other")
+    world.run("INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:o)", o=other)
+    busy, by_ids = (single(world, enrolment_ids=[one]) for one in world.enrolments(2))
+    person = single(world, learner_external_id="ben", organisation_id=other, source="admin")
+    commits = singles(db)
+    with db.begin() as holds:
+        holds.execute(
+            text("SELECT FROM withdrawals.organisation_settings WHERE organisation_id = :o FOR UPDATE"), {"o": other}
+        )
+        with db.begin() as connection:
+            accept_in_steps(connection, [busy])
+            first = commits.submit(busy)
+            eventually(lambda: world.one(LOCK_WAITERS), what="the group waits for the key")
+            with_person, with_ids = commits.submit(person), commits.submit(by_ids)
+        (answered,) = jobs([with_ids.result(PATIENCE)])
+        assert answered.created
+        assert not with_person.done()
+    assert jobs([with_person.result(PATIENCE)])[0].created
+    assert not jobs([first.result(PATIENCE)])[0].created
+    commits.close()
 
 
 def test_the_brake_admits_those_of_a_set_that_fit_and_holds_the_rest(db: Database, world: World) -> None:
@@ -158,7 +184,7 @@ def test_a_key_that_is_taken_between_look_and_insert_answers_with_its_job(db: Da
     again, other = single(world, key="k", enrolment_ids=[one]), single(world, key="other", enrolment_ids=[two])
     with ThreadPoolExecutor(1) as pool:
         with db.begin() as connection:
-            (first,) = jobs(accept_singles(connection, [single(world, key="k", enrolment_ids=[one])]))
+            (first,) = jobs(accept_in_steps(connection, [single(world, key="k", enrolment_ids=[one])]))
             waiting = pool.submit(accept, db, again, other)
             eventually(lambda: world.one(LOCK_WAITERS), what="the other one waits for the settings row")
         second, held = jobs(waiting.result(60))

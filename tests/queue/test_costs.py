@@ -14,7 +14,7 @@ from schemas.dead_letters import LetterFilter
 from schemas.job_filter import JobFilter
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
-from tests.support.due import count_due
+from tests.support.due import count_claims
 from tests.support.racing import decide, finish, take
 from tests.world import World, decide_due
 from worker.config import Settings, settings
@@ -264,7 +264,7 @@ def test_what_a_set_of_events_takes_is_bounded(world: World, db: Database) -> No
 def test_what_the_relay_counts_before_it_publishes_is_bounded(world: World, db: Database) -> None:
     def act() -> None:
         with db.begin() as connection:
-            assert count_due(connection, most=8) == 8
+            assert count_claims(connection, most=8) == 8
 
     assert_bounded(reads_at_each_size(world, db, Backlog.jobs, act))
 

@@ -15,7 +15,8 @@ from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import approvals, jobs
-from worker.ledger.decide_persons import DecidedPersons, decide_persons
+from worker.ledger.decide_at_once import DecidedAtOnce
+from worker.ledger.decide_persons import decide_persons
 from worker.people import protections
 from worker.records import Claim
 from worker.rules import WITHDRAWN
@@ -70,13 +71,13 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
     source = make_registered(db, environment, world.organisation_id)
     taken = set[int]()
 
-    def noted(connection: Connection, claim: Claim) -> DecidedPersons:
+    def noted(connection: Connection, claim: Claim) -> DecidedAtOnce:
         found = decide_persons(connection, claim)
         taken.update(found.asked)
         return found
 
-    def none(*_: object) -> DecidedPersons:
-        return DecidedPersons([], {}, [])
+    def none(*_: object) -> DecidedAtOnce:
+        return DecidedAtOnce()
 
     for way, decided_by in (("short", noted), ("general", none)):
         monkeypatch.setattr("worker.queue.apply.decide_persons", decided_by)
@@ -112,7 +113,7 @@ def _claimed(db: Database, world: World, environment: Settings, *people: str) ->
     return take(db)
 
 
-def _decide(db: Database, claim: Claim) -> DecidedPersons:
+def _decide(db: Database, claim: Claim) -> DecidedAtOnce:
     with db.begin(autocommit=True) as connection:
         return decide_persons(connection, claim)
 

@@ -74,7 +74,22 @@ def test_a_single_request_and_its_withdrawal(
         submit(db, requester, JobRequest(reason="not_required", enrolment_ids=[next(ids)]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act, times=8), 1, statements=11, written=11, read=40, wal=4_800)
+    assert_within(smallest(db, act, times=8), 1, statements=9, written=11, read=24, wal=4_800)
+
+
+def test_single_requests_that_are_decided_in_a_set(db: Database, environment: Settings, world: World) -> None:
+    """Of each what follows the accept: its chunk is claimed and closed, its enrolment withdrawn, its job ended."""
+    many = 100
+    ids = iter(world.enrolments(4 * many))
+    world.run("UPDATE withdrawals.organisation_settings SET brake_floor = 1000000")
+
+    def accept() -> None:
+        for _ in range(many):
+            world.submit(db, [next(ids)])
+
+    found = smallest(db, lambda: decide_due(db, environment), before=accept)
+    assert_within(found, many, statements=0.08, written=5.1, read=20, wal=2_900)
+    assert_balanced(db)
 
 
 def test_an_event_at_the_door(db: Database, environment: Settings, world: World, numbers: Iterator[int]) -> None:

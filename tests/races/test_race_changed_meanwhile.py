@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.racing import (
+    DECIDE,
     Threads,
     await_waiters,
     decide,
-    decide_at_once,
     held,
     hold_enrolments,
     job_state,
@@ -46,7 +46,7 @@ def either_statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("by", "either_statement"),
-    [("list", "that it is"), ("list at once", "that it is"), ("list at once", "before 18"), ("person", "that it is")],
+    [*((by, "that it is") for by in DECIDE), ("list at once", "before 18")],
     indirect=["either_statement"],
 )
 @pytest.mark.usefixtures("either_statement")
@@ -59,19 +59,22 @@ def test_a_chunk_that_waited_for_a_row_decides_by_what_it_is_now(
     pathway = world.pathway()
     changed = world.enrolment("anna", before, pathway_id=pathway if owned else None)
     neighbour = world.enrolment("anna")
-    if by != "person":
+    if not by.startswith("person"):
         job_id = world.submit(slow_db, [changed, neighbour]).id
     else:
         job_id = world.event(slow_db, "deactivated", "anna").job_id or 0
     claim = take(slow_db)
     statement = f"UPDATE lms.enrolments SET {assignment}, progress = :pathway * 0 WHERE id = :id"
     with held(owner, statement, id=changed, pathway=pathway) as hold:
-        deciding = threads.go(decide_at_once if by == "list at once" else decide, slow_db, claim)
+        deciding = threads.go(DECIDE[by], slow_db, claim)
         await_waiters(world)
         hold.release()
         deciding.result(PATIENCE)
     outcomes = world.outcomes(job_id)
-    if by == "person" and want in ("enrolment_ended", "already_withdrawn"):  # not "every enrolment … neither ended"
+    if by.startswith("person") and want in (
+        "enrolment_ended",
+        "already_withdrawn",
+    ):  # not "every enrolment … neither ended"
         assert outcomes == {neighbour: "withdrawn"}
     else:
         assert outcomes == {changed: want, neighbour: "withdrawn"}

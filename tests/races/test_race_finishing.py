@@ -8,6 +8,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.support.racing import Threads, await_waiters, decide, finish, held, hold_enrolments, job_state, take
 from tests.world import PATIENCE, World, assert_balanced
@@ -102,6 +103,22 @@ def test_a_job_that_cannot_be_finished_now_does_not_lose_the_next_claim(
         assert (job_state(world, first.id), job_state(world, second.id)) == ("queued", "completed")
     assert Leftovers(timedelta(seconds=30)).finish(quick_db) == [(first.id, "completed")]
     assert job_state(world, first.id) == "completed"
+    assert_balanced(quick_db)
+
+
+def test_a_job_that_the_sweep_cannot_end_keeps_no_other_from_its_end(
+    quick_db: Database, owner: Database, world: World
+) -> None:
+    """Its row is locked for longer than the sweep waits; the next round ends it."""
+    first, second = (world.submit(quick_db, world.enrolments(1)) for _ in range(2))
+    claim = take(quick_db)
+    quick_db.run(lambda connection: apply(connection, claim))
+    leftovers = Leftovers(timedelta(seconds=30))
+    with held(owner, "SELECT 1 FROM withdrawals.jobs WHERE id = :id FOR UPDATE", id=first.id):
+        with pytest.raises(OperationalError, match="lock timeout"):
+            leftovers.finish(quick_db)
+        assert (job_state(world, first.id), job_state(world, second.id)) == ("queued", "completed")
+    assert leftovers.finish(quick_db) == [(first.id, "completed")]
     assert_balanced(quick_db)
 
 

@@ -14,10 +14,15 @@ from pydantic import SecretStr
 
 from ops.local.servers import LocalServers
 from tests.support.proxy import Proxy
+from tests.support.racing import leases_run_out, take
 from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
+from worker.ledger.decide_at_once import DecidedAtOnce
+from worker.queue import recovery
+from worker.queue.apply import apply_small
+from worker.records import Claim
 
 PATIENCE = 60
 OPEN_TRANSACTIONS = """SELECT count(*) FROM pg_stat_activity
@@ -70,6 +75,14 @@ def _messages(data: bytes, client: socket.socket) -> Iterator[bytes]:
 Act = Callable[[Database], object]
 
 
+def _behind(proxy: Freezer, environment: Settings, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Connections of the process that is frozen."""
+    url = SecretStr(proxy.url(environment.database_url.get_secret_value()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "_notify", lambda _: None)  # a notification has a connection of its own
+        return Database(environment.model_copy(update={"database_url": url}))
+
+
 @pytest.mark.parametrize("sends_all", [False, True], ids=["before its last byte", "before it reads the answer"])
 @pytest.mark.parametrize("what", ["a single request", "a claim"])
 def test_a_process_that_is_frozen_while_it_asks_holds_no_lock(
@@ -90,10 +103,7 @@ def test_a_process_that_is_frozen_while_it_asks_holds_no_lock(
         ),
     }
     with Freezer(servers) as proxy, ThreadPoolExecutor(1) as pool:
-        url = SecretStr(proxy.url(environment.database_url.get_secret_value()))
-        with monkeypatch.context() as patch:
-            patch.setattr(Database, "_notify", lambda _: None)  # a notification has a connection of its own
-            frozen = Database(environment.model_copy(update={"database_url": url}))
+        frozen = _behind(proxy, environment, monkeypatch)
         acts[what](frozen)  # what it asks has been prepared
         world.submit(db, [next(ids)])
         proxy.sends_all = sends_all
@@ -113,4 +123,64 @@ def test_a_process_that_is_frozen_while_it_asks_holds_no_lock(
     claimed = [state for (state,) in states if state == "claimed"]
     assert len(claimed) == (what == "a claim" and sends_all)
     decide_due(db, environment)
+    assert_balanced(db)
+
+
+_IN_HAND = ("withdrawals.chunks", "withdrawals.jobs", "withdrawals.persons", "lms.learners", "lms.enrolments")
+"""What a message that decides locks."""
+
+
+@pytest.mark.parametrize("sends_all", [False, True], ids=["before its last byte", "before it reads the answer"])
+@pytest.mark.parametrize("what", ["single requests", "deactivations"])
+def test_a_process_that_is_frozen_while_it_decides_holds_no_lock(
+    db: Database,
+    world: World,
+    environment: Settings,
+    servers: LocalServers,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    sends_all: bool,
+) -> None:
+    """What it was to decide is decided once: by another, if the server did not have all of the message."""
+
+    def claimed(*people: str) -> Claim:
+        for person in people:
+            enrolment = world.enrolment(person)
+            if what == "deactivations":
+                world.event(db, "deactivated", person)
+            else:
+                world.submit(db, [enrolment])
+        return take(db)
+
+    def decide(claim: Claim) -> DecidedAtOnce:
+        return frozen.run(lambda session: apply_small(session, claim), autocommit=True)
+
+    with Freezer(servers) as proxy, ThreadPoolExecutor(1) as pool:
+        frozen = _behind(proxy, environment, monkeypatch)
+        assert len(decide(claimed("anna", "ben")).finished) == 2  # what it asks has been prepared
+        claim = claimed("cleo", "dora")
+        proxy.sends_all = sends_all
+        deciding = pool.submit(decide, claim)
+        try:
+            assert proxy.frozen.wait(PATIENCE)
+            want = [("done" if sends_all else "claimed",)] * 2
+            state = "SELECT state FROM withdrawals.chunks WHERE id = ANY(:ids)"
+            eventually(
+                lambda: world.run(state, ids=claim.chunk_ids) == want, what="the server has done what it was sent"
+            )
+            eventually(
+                lambda: world.one(OPEN_TRANSACTIONS) == 0, what="the server has no transaction of the frozen one"
+            )
+            for table in _IN_HAND:
+                world.run(f"SELECT FROM {table} FOR UPDATE NOWAIT")
+            leases_run_out(world)
+            recovery.take_over(db, environment)
+            decide_due(db, environment)
+        finally:
+            proxy.thawed.set()
+        found = deciding.result(PATIENCE)
+        frozen.close()
+    assert len(found.decided) == (2 if sends_all else 0)
+    assert world.run("SELECT DISTINCT state FROM withdrawals.jobs") == [("completed",)]
+    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 4
     assert_balanced(db)

@@ -14,11 +14,11 @@ from schemas.people import ErasureRequest
 from schemas.protections import Protection, ProtectionRequest
 from tests.jobs.undoing import Undo
 from tests.support.racing import (
+    DECIDE,
     Threads,
     always_balanced,
     await_waiters,
     decide,
-    decide_at_once,
     held,
     hold_enrolments,
     take,
@@ -56,7 +56,7 @@ def protecting(db: Database, world: World, **subject: object) -> Iterator[Connec
         yield connection
 
 
-@pytest.mark.parametrize("by", ["list", "list at once", "person"])
+@pytest.mark.parametrize("by", DECIDE)
 @pytest.mark.parametrize("of", ["learner", "enrolment"])
 def test_a_chunk_that_waited_for_a_protection_honours_it(
     slow_db: Database, world: World, threads: Threads, of: str, by: str
@@ -65,20 +65,20 @@ def test_a_chunk_that_waited_for_a_protection_honours_it(
     first, second = world.enrolment("anna"), world.enrolment("anna")
     other = world.enrolment("ben")
     subject = {"learner_external_id": "anna"} if of == "learner" else {"enrolment_id": first}
-    if by != "person":
+    if not by.startswith("person"):
         job_id = world.submit(slow_db, [first, second, other]).id
     else:
         job_id = world.event(slow_db, "deactivated", "anna").job_id or 0
     claim = take(slow_db)
     with protecting(slow_db, world, **subject) as protection:
-        deciding = threads.go(decide_at_once if by == "list at once" else decide, slow_db, claim)
+        deciding = threads.go(DECIDE[by], slow_db, claim)
         await_waiters(world)
         protection.commit()
         deciding.result(PATIENCE)
     outcomes = world.outcomes(job_id)
     assert outcomes.pop(other, "withdrawn") == "withdrawn"
     assert outcomes == {first: "protected", second: "protected" if of == "learner" else "withdrawn"}
-    assert (world.status(first), world.active("anna")) == ("in_progress", by != "person")
+    assert (world.status(first), world.active("anna")) == ("in_progress", not by.startswith("person"))
     assert {letter.code for letter in world.letters()} == {"protected"}
     assert_balanced(slow_db)
 

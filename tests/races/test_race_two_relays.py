@@ -259,14 +259,24 @@ def test_the_server_watches_the_leader_s_connection(environment: Settings) -> No
         assert [row[0] for row in session.execute(query)] == names
 
 
-@pytest.mark.parametrize(("due", "threads_of_workers", "want"), [(3, 8, 3), (20, 4, 4)])
-def test_hints_never_exceed_the_smaller_of_due_chunks_and_threads(
-    db: Database, world: World, broker: HintBroker, start_relay: MakeRelay, due: int, threads_of_workers: int, want: int
+@pytest.mark.parametrize(
+    ("due", "alone", "threads_of_workers", "want"), [(3, True, 8, 3), (20, True, 4, 4), (20, False, 4, 1)]
+)
+def test_hints_never_exceed_the_smaller_of_due_claims_and_threads(
+    db: Database,
+    world: World,
+    broker: HintBroker,
+    start_relay: MakeRelay,
+    due: int,
+    alone: bool,
+    threads_of_workers: int,
+    want: int,
 ) -> None:
     """Two relays, a storm of notifications; hints are taken away and made again, and never pile up."""
     _with_threads(db, threads_of_workers)
     for _ in range(2):
         start_relay()
+    world.run("ALTER TABLE withdrawals.chunks ALTER alone SET DEFAULT " + str(alone))
     for _ in range(due):
         world.submit(db, world.enrolments(1))
     most = 0

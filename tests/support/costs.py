@@ -105,13 +105,16 @@ def counting(db: Database) -> Iterator[Costs]:
             event.remove(db.engine, name, listener)
 
 
-def smallest(db: Database, act: Callable[[], object], *, times: int = 4) -> Costs:
-    """The costs of an act, of several times the smallest of each kind.
+def smallest(
+    db: Database, act: Callable[[], object], *, before: Callable[[], object] = lambda: None, times: int = 4
+) -> Costs:
+    """The costs of an act, of several times the smallest of each kind. What is done `before` each is not counted.
 
     The first time touches pages that the last checkpoint has written: their whole images are no cost of the act.
     """
     found = []
     for _ in range(times):
+        before()
         with counting(db) as costs:
             act()
         found.append(costs)

@@ -20,7 +20,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.errors import ChangedMeanwhileError
 from worker.ledger import claims, jobs
-from worker.queue.apply import Applied, apply, apply_at_once
+from worker.queue.apply import Applied, apply, apply_at_once, apply_small
 from worker.queue.drain import Drain
 from worker.records import Claim
 
@@ -188,6 +188,25 @@ def decide_at_once(db: Database, claim: Claim) -> Applied:
         return decide(db, replace(claim, is_plain=False))
     finish(db, *applied.job_ids)
     return applied
+
+
+def decide_small(db: Database, claim: Claim) -> None:
+    """`decide` as a worker does it with small chunks: in one message, and what is special in them afterwards."""
+    found = db.run(lambda connection: apply_small(connection, claim), autocommit=True)
+    left = [one for one in claim.chunk_ids if one not in found.asked]
+    finish(db, *{one.job_id for one in found.decided})
+    if left:
+        decide(db, replace(claim, chunk_ids=left, is_plain=False))
+
+
+DECIDE: dict[str, Callable[[Database, Claim], object]] = {
+    "list": decide,
+    "list at once": decide_at_once,
+    "list among others": decide_small,
+    "person": decide,
+    "person among others": decide_small,
+}
+"""The ways of deciding, by what a job names and how its claim is decided."""
 
 
 def finish(db: Database, *job_ids: int) -> list[tuple[int, str]]:

@@ -177,8 +177,9 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
     """The pattern sees each kind: else the test above would pass because it looks at nothing."""
     seen = {name for name, source in FOUND.items() if PLATFORM.search(_without_prose(source))}
     assert seen == {
-        "decide.sql", "decide_persons.sql", "decide_plain.sql", "decide_plain_18.sql", "reinstate.sql",
-        "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS", "decide.LOCKED_LEARNER", "decide_persons._LOCK_ENROLMENTS",
+        "decide.sql", "decide_at_once.sql", "decide_named._LOCK", "decide_plain.sql", "decide_plain_18.sql",
+        "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS", "decide.LOCKED_LEARNER",
+        "decide_persons._LOCK_ENROLMENTS",
         "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS", "reinstate._LOCK_LEARNERS",
         "erased_texts._WITHDRAWN_BY",
     }  # fmt: skip

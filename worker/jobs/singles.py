@@ -5,7 +5,9 @@ a value, the brake counts job after job in the order of the requests, and of two
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,8 +15,9 @@ from sqlalchemy import Connection
 from schemas.catalogue import JobState
 from worker.access import erased
 from worker.brake_limits import Brake, SeriesOf
-from worker.database import driver, notify_after_commit
+from worker.database import Database, notify_after_commit
 from worker.errors import ErasedPersonError, IdempotencyConflictError
+from worker.group_commit import GroupCommit
 from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_series, erasures, job_lists, job_sets
@@ -47,34 +50,50 @@ class Single:
         return self.job.organisation_id, self.job.door, self.job.key
 
 
-def accept_singles(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
-    """Accept small jobs: for each its job, or why it is refused.
+def singles(database: Database) -> GroupCommit[Single, Submitted]:
+    """Accepts small jobs, those that wait at the same time together.
 
-    On a connection where each statement commits itself almost all are accepted by one round trip, which commits them.
-    The others, and all of those in a transaction that is open already, are accepted in steps.
+    Almost all are accepted by one round trip, which commits them. The others are accepted in steps, by a thread of
+    their own: what they wait for keeps no answer back.
     """
-    with tracing.batch("jobs.accept", (one.job.traceparent for one in wanted), jobs=len(wanted)):
-        return _accept(connection, wanted)
+    in_steps = GroupCommit(database, accept_in_steps, name="singles in steps")
+    return GroupCommit(database, accept_at_once, name="singles", autocommit=True, rest=in_steps)
 
 
-def _accept(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
-    session = driver(connection)
-    if not session.autocommit:
+def accept_now(database: Database, one: Single) -> Submitted | Exception:
+    """Accept one small job: the job, or why it is refused."""
+    (answer,) = database.run(partial(accept_at_once, wanted=[one]), patient=True, autocommit=True)
+    if answer is None:
+        (answer,) = database.run(partial(accept_in_steps, wanted=[one]), patient=True)
+    return answer
+
+
+def accept_at_once(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception | None]:
+    """Accept those that name enrolments, as far as no brake has to look at them one by one; None: one of the others.
+
+    By one round trip, which commits them, on a connection where each statement commits itself.
+    """
+    with _traced(wanted):
+        first_at = _first_of_each_key(wanted)
+        plain = [wanted[n] for n in first_at.values() if wanted[n].ids is not None]
+        known, made = _accept_at_once(connection, plain) if plain else ({}, {})
+        jobs = _read(connection, known.values())
+        return [
+            _answer(one, made, known, jobs, is_first=first_at[one.key] == n)
+            if one.key in made or one.key in known
+            else None
+            for n, one in enumerate(wanted)
+        ]
+
+
+def accept_in_steps(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
+    """Accept jobs in one transaction, with all that may have to be looked at: erased persons, and the brake."""
+    with _traced(wanted):
         return _accept_in_steps(connection, wanted)
-    first_at = _first_of_each_key(wanted)
-    plain = [wanted[n] for n in first_at.values() if wanted[n].ids is not None]
-    known, made = _accept_at_once(connection, plain) if plain else ({}, {})
-    jobs = _read(connection, known.values())
-    left = [one for one in wanted if one.key not in made and one.key not in known]
-    if left:
-        with session.transaction():
-            others = iter(_accept_in_steps(connection, left))
-    return [
-        _answer(one, made, known, jobs, is_first=first_at[one.key] == n)
-        if one.key in made or one.key in known
-        else next(others)
-        for n, one in enumerate(wanted)
-    ]
+
+
+def _traced(wanted: Sequence[Single]) -> AbstractContextManager[None]:
+    return tracing.batch("jobs.accept", (one.job.traceparent for one in wanted), jobs=len(wanted))
 
 
 def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
@@ -85,7 +104,6 @@ def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
 
 
 def _accept_at_once(connection: Connection, plain: Sequence[Single]) -> tuple[_KnownKeys, _MadeJobs]:
-    """Accept those that name enrolments, as far as no brake has to look at them one by one."""
     notify_after_commit(connection)  # before it is written: the answer to that may be lost
     wanted = [(one.job, one.ids or ()) for one in plain]
     known, inserted = job_sets.accept_at_once(connection, wanted, LANE_BULK, defaults())
@@ -94,7 +112,6 @@ def _accept_at_once(connection: Connection, plain: Sequence[Single]) -> tuple[_K
 
 
 def _accept_in_steps(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
-    """Accept jobs in one transaction, with all that may have to be looked at: erased persons, and the brake."""
     first_at = _first_of_each_key(wanted)
     firsts = [wanted[n] for n in first_at.values()]
     found, limits = job_sets.look_and_lock(connection, [(one.job, one.ids) for one in firsts], defaults())

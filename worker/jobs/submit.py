@@ -23,7 +23,7 @@ from worker.jobs import plan
 from worker.jobs.admission import admit
 from worker.jobs.calendar import effective_time
 from worker.jobs.selection import Counts, Ids, Selection, selection_of
-from worker.jobs.singles import MOST_IDS, Single, accept_singles
+from worker.jobs.singles import MOST_IDS, Single, accept_now
 from worker.ledger import job_lists, jobs
 from worker.ledger.attempts_preview import Siblings
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
@@ -57,8 +57,7 @@ def submit(database: Database, requester: Requester, request: JobRequest, *, chu
     """
     one = single(requester, request, chunk_size=chunk_size)
     if one is not None:
-        (answer,) = database.run(partial(accept_singles, wanted=[one]), patient=True, autocommit=True)
-        return logged(answer)
+        return logged(accept_now(database, one))
     new, selection = _new_request(requester, request), selection_of(request)
     work = partial(accept, new=new, selection=selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
     return logged(database.run(work, patient=True))

@@ -36,11 +36,11 @@ WITH first AS MATERIALIZED (
     WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 -- the ids that still fit beside it; none beside a chunk that is claimed alone
 ), room AS MATERIALIZED (
-    SELECT CASE WHEN alone THEN 0 ELSE greatest(CAST(:budget AS integer) - weight, 0) END AS ids FROM first
+    SELECT CASE WHEN alone THEN 0 ELSE greatest({budget} - weight, 0) END AS ids FROM first
 -- what comes next, as many as could fit and one more, so that a storm of single requests is decided in sets; found
 -- without a lock, so that another claim is not kept from what does not fit
 ), next AS MATERIALIZED (
-    SELECT c.id, {weight} AS weight, NOT c.alone AND c.size <= CAST(:small AS integer) AS fits,
+    SELECT c.id, {weight} AS weight, {fits} AS fits,
         row_number() OVER (ORDER BY {order}) AS place
     FROM withdrawals.chunks c WHERE {due} AND c.id <> (SELECT id FROM first)
     ORDER BY {order} LIMIT (SELECT ids + 1 FROM room)
@@ -61,13 +61,17 @@ WITH first AS MATERIALIZED (
 UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), claims = claims + 1,
     claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
 WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
-RETURNING id, job_id, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
+RETURNING id, job_id, size, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
     redrives IS NULL AND learner_external_id IS NOT NULL AS names_person,
     EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
 """
 _WEIGHT = f"CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE {PERSON_IDS} END"
-_CLAIM_FAIR = Step("claim_fair", _CLAIM.format(due=_DUE, order="c.lane, c.number, c.id", weight=_WEIGHT))
-_CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(due=_DUE, order="c.id", weight=_WEIGHT))
+_BUDGET = "CAST(:budget AS integer)"
+_FITS = f"NOT c.alone AND c.size <= greatest({_BUDGET} / 4, 1)"
+"""Whether a chunk is decided together with others."""
+_PARTS = {"budget": _BUDGET, "due": _DUE, "weight": _WEIGHT, "fits": _FITS}
+_CLAIM_FAIR = Step("claim_fair", _CLAIM.format(order="c.lane, c.number, c.id", **_PARTS))
+_CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(order="c.id", **_PARTS))
 
 
 def claim(
@@ -101,17 +105,24 @@ def claim_now(
 
 
 def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[Step, dict[str, Any]]:
-    values = {"budget": budget, "small": max(budget // 4, 1), "token": uuid4(), "lease": lease}
+    values = {"budget": budget, "token": uuid4(), "lease": lease}
     return _CLAIM_OLDEST if oldest else _CLAIM_FAIR, values
 
 
 def _claimed(token: UUID, rows: Sequence[Any]) -> Claim | None:
     if not rows:
         return None
-    ids, job_ids, plain, persons, more = zip(*rows, strict=True)
-    is_plain = len(rows) == 1 and plain[0]
-    names_persons = all(persons)
-    return Claim(token, sorted(ids), more[0], is_plain, names_persons, frozenset(job_ids))
+    ids, job_ids, sizes, plain, persons, more = zip(*rows, strict=True)
+    is_one = len(rows) == 1
+    return Claim(
+        token,
+        sorted(ids),
+        more=more[0],
+        is_plain=is_one and plain[0],
+        names_persons=all(persons),
+        names_enrolments=all(plain) and (not is_one or sizes[0] == 1),
+        job_ids=frozenset(job_ids),
+    )
 
 
 WAKE = Step(
@@ -131,10 +142,15 @@ def wake_deferred(connection: Connection, *, most: int = MOST_WOKEN) -> int:
     return connection.execute(WAKE.clause, {"most": most}).rowcount
 
 
-COUNT_DUE = f"""
-SELECT count(*) FROM (SELECT 1 FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT :most) due
+LOOKED_AT = 100
+"""Due chunks that are looked at to count claims; behind so many there is work for every thread."""
+COUNT_CLAIMS = f"""
+SELECT CASE WHEN count(*) >= {LOOKED_AT} THEN :most
+    ELSE count(*) FILTER (WHERE NOT fits) + ceil(coalesce(sum(weight) FILTER (WHERE fits), 0)::numeric / {_BUDGET}) END
+FROM (SELECT {_WEIGHT} AS weight, {_FITS} AS fits
+    FROM withdrawals.chunks c WHERE {_DUE} ORDER BY c.lane, c.number, c.id LIMIT {LOOKED_AT}) due
 """
-"""How many chunks are due, counted no further than `:most`."""
+"""How many claims of about `:budget` ids the due chunks make, `:most` if they are many."""
 
 _TRACES = text("""
 SELECT DISTINCT j.traceparent FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id

@@ -126,7 +126,7 @@ def lock_enrolments(connection: Connection, chunk_ids: Sequence[int], learner_id
     return list(connection.scalars(_LOCK_ENROLMENTS, {"chunks": list(chunk_ids), "learners": list(learner_ids)}))
 
 
-_PLAIN_RULES = f"""CASE
+PLAIN_RULES = f"""CASE
         WHEN e.status = '{WITHDRAWN}' THEN 'already_withdrawn'
         WHEN e.status IN ({sql_list(ENDED)}) THEN 'enrolment_ended'
         ELSE 'withdrawn' END"""
@@ -145,7 +145,7 @@ def _require(condition: str) -> str:
 RETURNS_OLD = 180_000
 """The version of PostgreSQL from which on an update returns what a row was before."""
 # By where an update finds the rows that were seen: it needs no second look, or finds them by their places. Where the
-# platform's enrolments are a view, its rows have no place in a table at which they are found again.
+# platform's enrolments are a view or have partitions, a place does not say which row it is.
 _WAYS = {
     "returns_old": ("decide_plain_18.sql", "", ""),
     "table": ("decide_plain.sql", "e.ctid", "e.ctid = s.version AND"),
@@ -156,7 +156,7 @@ _WAYS = {
 def _decide_plain(way: str, *, is_as_seen: str) -> TextClause:
     name, version, is_version = _WAYS[way]
     return load_sql(
-        name, rules=_PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
+        name, rules=PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
         version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED, is_as_seen=is_as_seen,
         any_protection=ANY_PROTECTION.format(
             organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))"),
@@ -167,7 +167,24 @@ _DECIDE_PLAIN = {way: _decide_plain(way, is_as_seen=_AS_SEEN) for way in _WAYS}
 _DECIDE_AT_ONCE = {
     way: Step(f"decide_plain_{way}", _decide_plain(way, is_as_seen=_require(_AS_SEEN)).text) for way in _WAYS
 }
-_IS_TABLE = text("SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass('lms.enrolments')")
+# An update locks each row and checks it again as it is then, unless an INSTEAD OF trigger or rule does what it will in
+# its place: that is given the row of the statement's snapshot. What the views beneath a view have counts as its own.
+_WRITES = text("""
+WITH RECURSIVE reads (id) AS (
+    SELECT CAST(to_regclass('lms.enrolments') AS oid)
+    UNION
+    SELECT d.refobjid FROM reads JOIN pg_rewrite r ON r.ev_class = reads.id
+    JOIN pg_depend d ON d.objid = r.oid AND d.classid = CAST('pg_rewrite' AS regclass)
+        AND d.refclassid = CAST('pg_class' AS regclass)
+)
+SELECT CASE
+    WHEN EXISTS (SELECT FROM reads JOIN pg_trigger t ON t.tgrelid = reads.id
+            WHERE t.tgtype & 64 <> 0 AND t.tgtype & 16 <> 0) -- INSTEAD OF, UPDATE
+        OR EXISTS (SELECT FROM reads JOIN pg_rewrite r ON r.ev_class = reads.id WHERE r.ev_type = '2' AND r.is_instead)
+        THEN 'instead'
+    WHEN (SELECT c.relkind FROM pg_class c WHERE c.oid = to_regclass('lms.enrolments')) = 'r' THEN 'table'
+    ELSE 'view' END
+""")
 
 
 def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
@@ -179,8 +196,11 @@ def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] 
         ChangedMeanwhileError: it is not; the transaction has to be rolled back.
     """
     plan_by_index(connection)
+    way = _way(connection)
+    if way is None:
+        return None
     values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_DECIDE_PLAIN[_way(connection)], values).one_or_none()
+    row = connection.execute(_DECIDE_PLAIN[way], values).one_or_none()
     if row is None:
         return None
     if not row.is_as_seen:
@@ -196,8 +216,10 @@ def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided,
     Raises:
         ChangedMeanwhileError: what it saw has changed; nothing was done.
     """
-    decision = _DECIDE_AT_ONCE[_way(connection)]
-    chunk = {"chunk": claim.chunk_ids[0]}
+    way = _way(connection)
+    if way is None:
+        return None
+    decision, chunk = _DECIDE_AT_ONCE[way], {"chunk": claim.chunk_ids[0]}
     steps = (decision, {**chunk, "token": claim.token}), (_NOTHING_PROTECTED, chunk)
     try:
         *_, rows, _ = at_once(connection, *planned(connection, BY_INDEX), *steps)
@@ -211,24 +233,27 @@ def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided,
     return Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)
 
 
-def _way(connection: Connection) -> str:
-    if driver(connection).info.server_version >= RETURNS_OLD:
-        return "returns_old"
-    return "table" if _enrolments_are_a_table(connection) else "view"
+def _way(connection: Connection) -> str | None:
+    """How the rows that were seen are found again; None: an update of the platform's view checks no row again."""
+    writes = _writes_of_enrolments(connection)
+    if writes == "instead":
+        return None
+    return "returns_old" if driver(connection).info.server_version >= RETURNS_OLD else writes
 
 
-def _enrolments_are_a_table(connection: Connection) -> bool:
-    """Whether the platform has them in a table, and not in a view. Asked once a connection."""
-    if "enrolments_are_a_table" not in connection.info:
-        connection.info["enrolments_are_a_table"] = bool(connection.scalar(_IS_TABLE))
-    return bool(connection.info["enrolments_are_a_table"])
+def _writes_of_enrolments(connection: Connection) -> str:
+    """Who does what an update of the platform's enrolments says. Asked once a connection."""
+    if "writes_of_enrolments" not in connection.info:
+        connection.info["writes_of_enrolments"] = str(connection.scalar(_WRITES))
+    return str(connection.info["writes_of_enrolments"])
 
 
 # A protection is made under the locks of the enrolments that it protects. This snapshot is newer than every lock of the
 # chunk: it sees each protection whose maker had the locks before. One that is made from now on waits for the commit.
 _WITHDREW = f"""{ANY_PROTECTION.format(organisation="c.organisation_id")} AND EXISTS (SELECT FROM lms.enrolments e
     WHERE e.id = ANY(c.enrolment_ids) AND e.organisation_id = c.organisation_id AND e.status = '{WITHDRAWN}'
-        AND e.withdrawn_at = now() AND {IS_PROTECTED})"""
+        AND {IS_PROTECTED} AND EXISTS (SELECT FROM withdrawals.outcomes o
+            WHERE o.job_id = c.job_id AND o.enrolment_id = e.id AND o.outcome = 'withdrawn'))"""
 _OF_CHUNK = "FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint)"
 _WITHDREW_PROTECTED = text(f"SELECT {_WITHDREW} {_OF_CHUNK}")
 _NOTHING_PROTECTED = Step("decide_plain_check", f"SELECT {_require(f'NOT ({_WITHDREW})')} {_OF_CHUNK}")

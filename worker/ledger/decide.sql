@@ -118,9 +118,11 @@ WITH asked AS (
     UNION ALL SELECT DISTINCT c.id, 'failed', -1 FROM withdrawals.letter_chunks c JOIN withdrawals.job_chunks f
         ON f.dead_letter_id = c.letter_id AND f.job_id = c.job_id
         WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL
+-- In one value, by chunk: as rows they were all read again for each chunk that is closed.
 ), counts AS MATERIALIZED (
-    SELECT chunk_id, jsonb_object_agg(outcome, change) FILTER (WHERE change <> 0) AS counts
-    FROM (SELECT chunk_id, outcome, sum(change) AS change FROM changes GROUP BY 1, 2) c GROUP BY 1
+    SELECT jsonb_object_agg(chunk_id, counts) AS by_chunk FROM (
+        SELECT chunk_id, jsonb_object_agg(outcome, change) FILTER (WHERE change <> 0) AS counts
+        FROM (SELECT chunk_id, outcome, sum(change) AS change FROM changes GROUP BY 1, 2) c GROUP BY 1) c
 ), found AS MATERIALIZED (
     SELECT home, count(*) AS ids FROM decided GROUP BY 1
 
@@ -132,7 +134,7 @@ WITH asked AS (
         AND f.dead_letter_id = c.letter_id AND f.job_id = c.job_id AND f.redrives IS NULL
 ), closed AS (
     UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL,
-        counts = coalesce((SELECT counts FROM counts WHERE chunk_id = c.id), '{}'),
+        counts = coalesce(nullif((SELECT by_chunk FROM counts) -> c.id::text, 'null'), '{}'),
         size = CASE WHEN c.learner_external_id IS NULL THEN size
             ELSE coalesce((SELECT ids FROM found WHERE home = c.id), 0) END
     WHERE c.id = ANY(:chunks) AND c.state = 'claimed'

@@ -17,12 +17,12 @@ WITH asked AS MATERIALIZED (
     FROM withdrawals.chunks c CROSS JOIN LATERAL (SELECT * FROM withdrawals.jobs j WHERE j.id = c.job_id OFFSET 0) j
     CROSS JOIN LATERAL (SELECT l.id, l.active FROM lms.learners l
         WHERE l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id OFFSET 0) l
-    WHERE c.id = ANY(CAST(:ids AS bigint[])) AND c.token = CAST(:token AS uuid) AND c.state = 'claimed'
-        AND c.redrives IS NULL AND c.learner_external_id IS NOT NULL
+    WHERE {own} AND c.redrives IS NULL AND c.learner_external_id IS NOT NULL
 
 -- One row for each enrolment that has not ended, or one without an enrolment. The rules, on each row by itself.
 ), seen AS MATERIALIZED (
-    SELECT a.*, e.id AS enrolment_id, e.status, bool_and(e.id IS NULL OR (e.status IN ({active})
+    SELECT a.*, e.id AS enrolment_id, e.status, e.pathway_id, CASE WHEN e.id IS NOT NULL THEN '{withdrawn}' END AS outcome,
+        bool_and(e.id IS NULL OR (e.status IN ({active})
             AND e.pathway_id IS NULL AND e.id IN (SELECT unnest({enrolments}))
             AND NOT ({any_protection} AND {is_protected}))) OVER (PARTITION BY a.chunk_id) AS is_decided,
         count(e.id) OVER (PARTITION BY a.chunk_id) AS size,
@@ -31,37 +31,9 @@ WITH asked AS MATERIALIZED (
         FROM lms.enrolments e WHERE e.learner_id = a.learner_id AND e.organisation_id = a.organisation_id
             AND e.status NOT IN ('{withdrawn}', {ended}) OFFSET 0) e ON true
     WHERE a.is_alone AND a.is_plain
-), decided AS MATERIALIZED (
-    SELECT * FROM seen WHERE is_decided
-), withdrawn AS (
-    UPDATE lms.enrolments e SET status = '{withdrawn}', withdrawn_at = now(), withdrawal_reason = d.reason,
-        withdrawn_by = d.requested_by
-    FROM decided d WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id AND e.status IN ({active})
-    RETURNING e.id
-), written AS (
-    INSERT INTO withdrawals.outcomes (job_id, enrolment_id, organisation_id, chunk_id, outcome, prior_status)
-    SELECT job_id, enrolment_id, organisation_id, chunk_id, '{withdrawn}', status
-    FROM decided WHERE enrolment_id IS NOT NULL
-), closed AS (
-    UPDATE withdrawals.chunks c SET state = 'done', closed_at = now(), lease_until = NULL, size = d.size,
-        counts = CASE WHEN d.size > 0 THEN jsonb_build_object('{withdrawn}', d.size) ELSE '{}' END
-    FROM decided d WHERE c.id = d.chunk_id AND d.is_first
-    RETURNING c.id
 
--- A job that somebody else is changing, or of which the brake is to count another number, is ended afterwards.
-), free AS MATERIALIZED (
-    SELECT j.id FROM withdrawals.jobs j WHERE j.id = ANY(ARRAY(
-            SELECT job_id FROM decided WHERE is_first AND learners = least(1, size))) AND j.state = 'queued'
-        AND NOT {has_rows}
-    ORDER BY j.id FOR NO KEY UPDATE SKIP LOCKED
-), finished AS (
-    UPDATE withdrawals.jobs SET state = 'completed', finished_at = now()
-    WHERE id = ANY(ARRAY(SELECT id FROM free)) AND state = 'queued' RETURNING id
-)
-SELECT chunk_id, job_id, size, lane, clock_timestamp() - asked_at AS waited, request_id,
-    job_id IN (SELECT id FROM finished) AS is_finished,
-    -- the number of rows proves the locks
-    CAST(CASE WHEN (SELECT count(*) FROM withdrawn) <> (SELECT count(enrolment_id) FROM decided)
-        OR (SELECT count(*) FROM closed) <> (SELECT count(*) FROM decided WHERE is_first)
-        THEN 'an enrolment or chunk that was locked was not updated' END AS integer) AS fault
-FROM decided WHERE is_first
+-- A job ends with its one chunk, unless the brake has to count another number than it did.
+), decided AS MATERIALIZED (
+    SELECT s.*, CASE WHEN size > 0 THEN jsonb_build_object('{withdrawn}', size) ELSE '{}' END AS counts,
+        CASE WHEN is_first AND learners = least(1, size) AND NOT {has_rows} THEN 'completed' END AS ends_as
+    FROM seen s WHERE is_decided

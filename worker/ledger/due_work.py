@@ -17,7 +17,7 @@ class DueWork:
     """What is due now."""
 
     drains: int
-    """Chunks, and inboxes of organisations, each of which keeps one thread busy; no more than there are threads."""
+    """Claims that the due chunks make, and inboxes of organisations; no more than there are threads."""
     requests: bool
     """Whether webhooks or look-ups in HR systems are due."""
     messages: bool
@@ -25,23 +25,23 @@ class DueWork:
 
 
 _MOST = f"(SELECT greatest(({THREADS}), 1))"  # at least one: a hint waits for the first worker to start
-_CHUNKS = Step("chunks_due", f"SELECT {_MOST}, ({claims.COUNT_DUE.replace(':most', _MOST)})")
+_CLAIMS = Step("claims_due", f"SELECT {_MOST}, ({claims.COUNT_CLAIMS})".replace(":most", _MOST))
 _INBOXES = Step("inboxes_due", inbox_sets.DUE.text.replace("CAST(:most AS integer)", _MOST))
 _REQUESTS = (webhook_deliveries.ANY_DUE, webhook_batches.ANY_DUE, lookups.ANY_DUE)
 
 
-def find(connection: Connection, *questions: Part) -> tuple[DueWork, list[bool]]:
+def find(connection: Connection, *questions: Part, budget: int) -> tuple[DueWork, list[bool]]:
     """What is due, on a connection where each statement commits itself, and the answers to questions beside it.
 
-    Wakes the chunks whose time has come.
+    Wakes the chunks whose time has come. `budget`: the ids of one claim.
     """
     first = (*planned(connection, BY_INDEX), (claims.WAKE, {"most": claims.MOST_WOKEN}))
-    own = [(step, dict[str, Any]()) for step in (_CHUNKS, _INBOXES, *_REQUESTS, notification_messages.ANY_DUE)]
-    found = at_once(connection, *first, *own, *questions)[len(first) :]
-    chunks, inboxes, deliveries, batches, looked_up, messages, *answers = found
-    ((threads, waiting),) = chunks
+    own = [(step, dict[str, Any]()) for step in (_INBOXES, *_REQUESTS, notification_messages.ANY_DUE)]
+    found = at_once(connection, *first, (_CLAIMS, {"budget": budget}), *own, *questions)[len(first) :]
+    due_claims, inboxes, deliveries, batches, looked_up, messages, *answers = found
+    ((threads, waiting),) = due_claims
     due = DueWork(
-        min(waiting + len(inboxes), threads),
+        min(int(waiting) + len(inboxes), threads),
         any(map(is_true, (deliveries, batches, looked_up))),
         is_true(messages),
     )

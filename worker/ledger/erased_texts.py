@@ -226,17 +226,32 @@ def erase(
             for key, changed in changes.items():
                 connection.execute(update(table).where(tuple_(*keys) == key).values(changed))
                 if table.name == "jobs" and "requested_by" in changed:
-                    renamed = {"organisation": organisation_id, "job": key[0], "name": changed["requested_by"]}
-                    connection.execute(_WITHDRAWN_BY, renamed)
+                    name = changed["requested_by"]
+                    rename_withdrawn_by(connection, organisation_id=organisation_id, job_id=key[0], name=name)
     return counts
 
 
-# What the platform has of somebody who asked for withdrawals is written with the job, which it is compared with.
+_LOCK_WITHDRAWN = text("""
+SELECT e.id FROM lms.enrolments e WHERE e.organisation_id = :organisation
+    AND e.id IN (SELECT o.enrolment_id FROM withdrawals.outcomes o
+        WHERE o.job_id = :job AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL)
+ORDER BY e.id FOR UPDATE
+""")
 _WITHDRAWN_BY = text("""
 UPDATE lms.enrolments e SET withdrawn_by = :name FROM withdrawals.outcomes o
 WHERE o.job_id = :job AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL AND e.id = o.enrolment_id
     AND e.organisation_id = :organisation AND e.withdrawn_at = o.decided_at
 """)
+
+
+def rename_withdrawn_by(connection: Connection, *, organisation_id: int, job_id: int, name: str) -> None:
+    """What the platform has of somebody who asked for withdrawals is written with the job, which it is compared with.
+
+    The rows are locked first: the trigger of a view would write back what they were before.
+    """
+    values = {"organisation": organisation_id, "job": job_id}
+    connection.execute(_LOCK_WITHDRAWN, values)
+    connection.execute(_WITHDRAWN_BY, {**values, "name": name})
 
 
 def _erased(words: Words, name: str, value: Any) -> Any:

@@ -13,7 +13,9 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
-from worker.ledger.decide_persons import DecidedPersons, decide_persons
+from worker.ledger.decide_at_once import DecidedAtOnce
+from worker.ledger.decide_named import decide_named
+from worker.ledger.decide_persons import decide_persons
 from worker.ledger.person_events import NewerEvents
 from worker.records import Asked, Chunk, Claim, Decided
 from worker.telemetry import tracing
@@ -62,14 +64,14 @@ def apply(connection: Connection, claim: Claim) -> Applied:
         return _apply(connection, claim)
 
 
-def apply_persons(connection: Connection, claim: Claim) -> DecidedPersons:
-    """Decide and commit those deactivations of a claim that have nothing special in them; `apply` decides the others.
+def apply_small(connection: Connection, claim: Claim) -> DecidedAtOnce:
+    """Decide and commit those small chunks of a claim that have nothing special in them; `apply` decides the others.
 
-    On a connection where each statement commits itself.
+    On a connection where each statement commits itself. All of them name a person, or all of them name enrolments.
     """
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
-        return decide_persons(connection, claim)
+        return decide_persons(connection, claim) if claim.names_persons else decide_named(connection, claim)
 
 
 def apply_at_once(connection: Connection, claim: Claim) -> Applied | None:

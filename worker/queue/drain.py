@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -22,14 +22,13 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from schemas.catalogue import JobState
 from worker.config import Settings
 from worker.database import Database, driver
 from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_enrolled_meanwhile
 from worker.ledger import claims, jobs
-from worker.ledger.decide_persons import DecidedPersons
+from worker.ledger.decide_at_once import DecidedAtOnce
 from worker.queue import counts, recovery
-from worker.queue.apply import Applied, apply, apply_at_once, apply_persons
+from worker.queue.apply import Applied, apply, apply_at_once, apply_small
 from worker.queue.inbox import InboxDrain
 from worker.queue.recovery import IDS_OF_A_LINE, request_ids
 from worker.records import Claim
@@ -115,8 +114,8 @@ class Drain:
         """
         started = time.monotonic()
         try:
-            if claim.names_persons:
-                claim = self._decide_persons(claim)
+            if claim.names_persons or claim.names_enrolments:
+                claim = self._decide_small(claim)
             applied, following = self._decide(claim, go_on=go_on) if claim.chunk_ids else (None, None)
         except Exception as error:
             counts.failed(time.monotonic() - started)
@@ -133,21 +132,21 @@ class Drain:
             return None
         return following
 
-    def _decide_persons(self, claim: Claim) -> Claim:
-        """Decide the deactivations of a claim that have nothing special in them; the claim with the others."""
+    def _decide_small(self, claim: Claim) -> Claim:
+        """Decide the small chunks of a claim that have nothing special in them; the claim with the others."""
         started = time.monotonic()
-        found = self._database.run(partial(self._apply_persons, claim=claim), autocommit=True)
+        found = self._database.run(partial(self._apply_small, claim=claim), autocommit=True)
         if found.decided:
             applied = Applied(found.decided, {item.job_id for item in found.decided}, asked=found.asked)
             counts.decided(applied, time.monotonic() - started)
             _log_decided(applied)
-            _log_finished({JobState.COMPLETED: found.finished})
-            self._finish(sorted(applied.job_ids.difference(found.finished)))
-        return replace(claim, chunk_ids=[one for one in claim.chunk_ids if one not in found.asked])
+            _log_finished(found.finished)
+            self._finish(sorted(applied.job_ids.difference(job_id for job_id, _ in found.finished)))
+        return replace(claim, chunk_ids=[one for one in claim.chunk_ids if one not in found.asked], is_plain=False)
 
-    def _apply_persons(self, connection: Connection, *, claim: Claim) -> DecidedPersons:
+    def _apply_small(self, connection: Connection, *, claim: Claim) -> DecidedAtOnce:
         with self._within_reach(connection):
-            return apply_persons(connection, claim)
+            return apply_small(connection, claim)
 
     def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
         """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
@@ -205,13 +204,12 @@ class Drain:
         """End jobs. What this leaves the relay's sweep repeats: the next claim may be in hand already."""
         if not job_ids:
             return
-        finished: defaultdict[str, list[int]] = defaultdict(list)
         try:
-            for job_id, state in self._database.run(lambda connection: jobs.finish(connection, job_ids)):
-                finished[state].append(job_id)
+            finished = self._database.run(lambda connection: jobs.finish(connection, job_ids))
         except Exception as error:
             log.warning("finish.left", error_class=describe(error)[0])
-        _log_finished(finished)
+        else:
+            _log_finished(finished)
 
     def _recover(self, claim: Claim, error: Exception) -> None:
         """Give the claim back when stopping interrupted it, else record the failure.
@@ -232,10 +230,12 @@ class Drain:
         log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
 
 
-def _log_finished(by_state: Mapping[str, list[int]]) -> None:
+def _log_finished(finished: Iterable[tuple[int, str]]) -> None:
+    by_state: defaultdict[str, list[int]] = defaultdict(list)
+    for job_id, state in finished:
+        by_state[state].append(job_id)
     for state, ids in by_state.items():
-        if ids:
-            log.info("job." + state, job_ids=ids)
+        log.info("job." + state, job_ids=ids)
 
 
 def _log_decided(applied: Applied) -> None:

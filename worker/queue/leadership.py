@@ -141,6 +141,7 @@ class Leadership:
         if not self._locked:
             row = session.execute("SELECT pg_try_advisory_lock(%s)", [LEADER_LOCK]).fetchone()
             self._locked = bool(row and row[0])
+        asked = time.monotonic()  # a process may be stopped before it reads the answer
         with self._database.begin() as connection:
             took = leader.take(connection, self._id, locked=self._locked)
         if not took and self._locked:  # whoever leads without the lock may have it
@@ -150,7 +151,7 @@ class Leadership:
             log.info("relay.leads", locked=self._locked)
         if self._leads and not took:
             log.warning("relay.replaced")
-        self._leads, self._confirmed, self._progress = took, time.monotonic(), time.monotonic()
+        self._leads, self._confirmed, self._progress = took, asked, time.monotonic()
         return took
 
     def beat(self) -> None:
@@ -161,6 +162,7 @@ class Leadership:
         if silent > self._stall:
             log.error("relay.stalled", seconds=round(silent))
             return
+        asked = time.monotonic()
         try:
             with self._database.begin(autocommit=True) as connection:
                 kept = leader.confirm(connection, self._id, self._failures.document())
@@ -168,7 +170,7 @@ class Leadership:
             log.warning("relay.heartbeat_failed", error_class=describe(error)[0])
             return
         if kept:
-            self._confirmed = time.monotonic()
+            self._confirmed = asked
         else:
             log.warning("relay.replaced")
             self._leads = False

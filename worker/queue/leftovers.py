@@ -137,6 +137,14 @@ class LargeJobs:
         return job_id if written else None
 
 
+def _finish(database: Database, job_ids: list[int]) -> list[tuple[int, str]]:
+    try:
+        return database.run(lambda connection: jobs.finish(connection, job_ids))
+    except Exception:  # one that cannot be ended keeps no other from its end
+        database.run_each(job_ids, lambda connection, job_id: jobs.finish(connection, [job_id]), step="finish")
+        raise
+
+
 class Leftovers:
     """The relay's look for them; one a process, because it remembers how far it has looked."""
 
@@ -178,7 +186,7 @@ class Leftovers:
             touched += jobs.list_touched(connection, after=settled, until=settled_now)
             touched += jobs.list_to_correct(connection)
         found = sorted({*of_pass, *touched})
-        ended = database.run(lambda connection: jobs.finish(connection, found)) if found else []
+        ended = _finish(database, found) if found else []
         self._to_finish.advance(of_pass)
         self._seen = (now, settled_now)
         return ended

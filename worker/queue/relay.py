@@ -169,10 +169,10 @@ class Relay:
     def publish(self) -> int:
         """Top the hints up to the smaller of due work and worker threads; how many were added.
 
-        Due are chunks, and the inboxes of organisations: each of these keeps one worker busy.
+        Due are claims of chunks, and the inboxes of organisations: each of these keeps one worker busy.
         """
         with self._database.begin(autocommit=True) as connection:
-            due, _ = due_work.find(connection)
+            due, _ = due_work.find(connection, budget=self._settings.chunk_size)
         return self._hint_at(due)
 
     def _hint_at(self, due: DueWork) -> int:

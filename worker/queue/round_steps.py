@@ -160,7 +160,7 @@ class RoundSteps:
         seldom = time.monotonic() >= self._next_seldom
         asked = {name: step for name, step in self.steps.items() if seldom or not step.is_seldom}
         questions = [(name, part) for name, step in asked.items() for part in step.ask()]
-        due, answers = due_work.find(connection, *(part for _, part in questions))
+        due, answers = due_work.find(connection, *(part for _, part in questions), budget=self._settings.chunk_size)
         if seldom:
             self._next_seldom = time.monotonic() + SELDOM_EVERY
         said_yes = {name for (name, _), answer in zip(questions, answers, strict=True) if answer}

@@ -4,8 +4,7 @@ from fastapi import APIRouter, FastAPI
 
 from worker.config import Settings
 from worker.database import Database
-from worker.group_commit import GroupCommit
-from worker.jobs.singles import accept_singles
+from worker.jobs.singles import singles
 from worker.people.inbox import Inbox
 from worker.queue.hints import Hints
 from worker.sign_on.provider import Provider
@@ -122,11 +121,11 @@ def make_app(connections: Pools | Database, broker: Hints, settings: Settings) -
     app.add_middleware(TokenFirst, paths=("/v1/", f"{SCIM_PREFIX}/"))
     app.add_middleware(BodyLimit, default=settings.body_bytes, by_path=_body_limits(settings))
     limiter = RateLimiter(settings.broker_url.get_secret_value())
-    singles = GroupCommit(pools.door, accept_singles, name="singles", autocommit=True)
+    small_jobs = singles(pools.door)
     inbox = Inbox(pools.door)
-    for commits in (singles, inbox):
+    for commits in (small_jobs, inbox):
         pools.door.before_close(commits.close)
-    app.state.services = Services(pools, broker, settings, singles, inbox, limiter, Provider.of(settings))
+    app.state.services = Services(pools, broker, settings, small_jobs, inbox, limiter, Provider.of(settings))
     app.state.watchers = progress.Watchers(pools.watchers)
     error_answers.install(app)
     add_routes(app)
