@@ -2,6 +2,8 @@
 statement saw it, locks nothing and checks nothing again. So what it is to write is locked before it is looked at.
 """
 
+from functools import partial
+
 import pytest
 
 from tests.support.racing import DECIDE, Threads, await_waiters, held, take
@@ -138,8 +140,10 @@ def test_an_erasure_does_not_overwrite_an_undo(
     undo = """UPDATE lms.places SET status = 'in_progress', withdrawn_at = NULL, withdrawal_reason = NULL,
         withdrawn_by = NULL WHERE id = :id"""
     with held(owner, undo, id=enrolment_id) as hold:
-        renamed = {"organisation_id": world.organisation_id, "job_id": job.id, "name": "erased"}
-        erasing = threads.go(slow_db.run, lambda connection: erased_texts.rename_withdrawn_by(connection, **renamed))
+        erase = partial(
+            erased_texts.rename_withdrawn_by, organisation_id=world.organisation_id, job_id=job.id, name="erased"
+        )
+        erasing = threads.go(slow_db.run, erase)
         await_waiters(world)
         hold.release()
         erasing.result(PATIENCE)
