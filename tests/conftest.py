@@ -20,6 +20,7 @@ from tests.support.databases import Cluster, Databases
 from tests.support.order import dealt
 from tests.support.sessions import Sessions
 from tests.world import World
+from worker import config
 from worker.config import Settings, settings
 from worker.database import Database
 
@@ -155,12 +156,23 @@ def _url(servers: LocalServers, name: str, *, driver: bool = False) -> str:
     return (url.set(drivername="postgresql+psycopg") if driver else url).render_as_string(hide_password=False)
 
 
+class _Known:
+    """Stands for the class of settings that are made already."""
+
+    model_fields = Settings.model_fields
+
+    def __init__(self, made: Settings) -> None:
+        self._made = made
+
+    def __call__(self) -> Settings:
+        return self._made
+
+
 def _settings(servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
     """What `settings()` gives; those with the same servers are read from the environment once."""
     if made := _MADE.get(servers):
         with monkeypatch.context() as known:
-            known.setattr(Settings, "__new__", lambda _: made)
-            known.setattr(Settings, "__init__", lambda _: None)
+            known.setattr(config, "Settings", _Known(made))
             return settings()
     _MADE[servers] = made = settings()
     return made
