@@ -111,7 +111,7 @@ def test_the_nth_pass_alone_is_hit(db: Database, world: World) -> None:
 
 
 def test_a_pause_holds_a_transaction_between_two_statements(db: Database, world: World, environment: Settings) -> None:
-    job = world.submit(db, world.enrolments(1))
+    job = world.submit(db, world.enrolments(2))
     barrier = threading.Barrier(2)
     with armed("jobs.finish:after", failpoints.pause(barrier)):
         worker = threading.Thread(target=Drain(db, environment).run)

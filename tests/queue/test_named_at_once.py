@@ -213,6 +213,14 @@ def test_a_job_of_several_chunks_is_ended_after_its_last(db: Database, world: Wo
     assert_balanced(db)
 
 
+def test_a_job_whose_other_chunk_withdraws_nobody_is_not_ended_before_it(db: Database, world: World) -> None:
+    """The brake counts one learner, as many as its first chunk withdraws."""
+    job = world.submit(db, [*world.enrolments(1), *world.enrolments(1, "mastered")], chunk_size=1)
+    found = _decide(db, take(db, budget=1))
+    assert (len(found.decided), found.finished) == (1, [])
+    assert job_state(world, job.id) == "queued"
+
+
 def test_a_job_that_somebody_else_is_changing_is_ended_afterwards(db: Database, owner: Database, world: World) -> None:
     """Nobody waits: who changes a job may want its chunks next."""
     claim = _claimed(db, world)

@@ -158,6 +158,21 @@ def test_a_job_that_counts_for_a_limit_of_a_series_is_ended_afterwards(
     assert_balanced(db)
 
 
+def test_a_job_of_which_the_brake_counts_another_number_is_ended_afterwards(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """The person's one enrolment has ended since the job was admitted: its end gives them back to the window."""
+    claim = _claimed(db, world, environment, "anna", "ben")
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = (SELECT min(id) FROM lms.enrolments)")
+    found = _decide(db, claim)
+    assert [len(found.decided), len(found.finished)] == [2, 1]
+    decided = {one.job_id for one in found.decided}
+    with db.begin() as connection:
+        assert len(jobs.finish(connection, sorted(decided.difference(job_id for job_id, _ in found.finished)))) == 1
+    assert world.one("SELECT sum(jobs) FROM withdrawals.brake_volume") == 1
+    assert_balanced(db)
+
+
 @pytest.fixture
 def _taken_out() -> Iterator[None]:
     yield
