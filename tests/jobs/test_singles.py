@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from schemas.catalogue import JobState
 from schemas.jobs import JobRequest
+from tests.support.racing import held
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -111,7 +111,9 @@ def test_the_same_key_a_hundred_times_at_once_is_one_job(db: Database, world: Wo
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 1
 
 
-def test_an_answer_does_not_wait_for_what_another_request_of_its_group_waits_for(db: Database, world: World) -> None:
+def test_an_answer_does_not_wait_for_what_another_request_of_its_group_waits_for(
+    db: Database, owner: Database, world: World
+) -> None:
     """One that names a person waits for its organisation; one by ids, beside it, is committed and answered."""
     db.retry_seconds = PATIENCE
     other = world.organisation("Other")
@@ -119,11 +121,9 @@ def test_an_answer_does_not_wait_for_what_another_request_of_its_group_waits_for
     busy, by_ids = (single(world, enrolment_ids=[one]) for one in world.enrolments(2))
     person = single(world, learner_external_id="ben", organisation_id=other, source="admin")
     commits = singles(db)
-    with db.begin() as holds:
-        holds.execute(
-            text("SELECT FROM withdrawals.organisation_settings WHERE organisation_id = :o FOR UPDATE"), {"o": other}
-        )
-        with db.begin() as connection:
+    lock = "SELECT FROM withdrawals.organisation_settings WHERE organisation_id = :o FOR UPDATE"
+    with held(owner, lock, o=other):
+        with owner.begin() as connection:
             accept_in_steps(connection, [busy])
             first = commits.submit(busy)
             eventually(lambda: world.one(LOCK_WAITERS), what="the group waits for the key")
