@@ -64,11 +64,11 @@ def test_who_writes_is_seen_through_views(
 ) -> None:
     """The short way of plain chunks is for what PostgreSQL itself locks and checks again."""
     with db.begin() as connection:
-        assert short._writes_of_enrolments(connection) == "table"
+        assert short.writes_of_enrolments(connection) == "table"
     _make_view(world, environment, *parts)
     db.engine.dispose()
     with db.begin() as connection:
-        assert short._writes_of_enrolments(connection) == writes
+        assert short.writes_of_enrolments(connection) == writes
 
 
 @pytest.mark.parametrize(

@@ -181,5 +181,5 @@ def test_the_platforms_rows_are_found_where_they_are_locked_and_written() -> Non
         "reinstate.sql", "decide._DEACTIVATE", "decide._LOCK_ENROLMENTS", "decide.LOCKED_LEARNER",
         "decide_persons._LOCK_ENROLMENTS",
         "person_events._LOCK_LEARNERS", "person_events._SET_LEARNERS", "reinstate._LOCK_LEARNERS",
-        "erased_texts._WITHDRAWN_BY",
+        "erased_texts._LOCK_WITHDRAWN", "erased_texts._WITHDRAWN_BY",
     }  # fmt: skip

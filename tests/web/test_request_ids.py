@@ -105,7 +105,7 @@ def test_a_failed_attempt_names_the_requests_of_its_chunks(
     def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("worker.queue.drain.apply_at_once", broken)
+    monkeypatch.setattr("worker.queue.drain.apply_small", broken)
     decide_due(db, environment)
     assert "will-fail" in {line.get("request_id") for line in lines.named("chunk.retry")}
 

@@ -235,13 +235,13 @@ def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided,
 
 def _way(connection: Connection) -> str | None:
     """How the rows that were seen are found again; None: an update of the platform's view checks no row again."""
-    writes = _writes_of_enrolments(connection)
+    writes = writes_of_enrolments(connection)
     if writes == "instead":
         return None
     return "returns_old" if driver(connection).info.server_version >= RETURNS_OLD else writes
 
 
-def _writes_of_enrolments(connection: Connection) -> str:
+def writes_of_enrolments(connection: Connection) -> str:
     """Who does what an update of the platform's enrolments says. Asked once a connection."""
     if "writes_of_enrolments" not in connection.info:
         connection.info["writes_of_enrolments"] = str(connection.scalar(_WRITES))
