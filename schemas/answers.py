@@ -66,6 +66,15 @@ class PlanSample(BaseModel):
     protection: Sentence | None = Field(None, description="What protects it, and until when; null: nothing does.")
 
 
+class PlanWaiting(BaseModel):
+    """A held job that also names enrolments which a plan would withdraw."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    job_id: int
+    enrolments: int = Field(description="Of those that would be withdrawn, how many the held job names.")
+
+
 class Plan(BaseModel):
     """The dry run of a job: the outcomes it would have now; nothing was written."""
 
@@ -81,6 +90,14 @@ class Plan(BaseModel):
     brake: bool = Field(description="Whether the brake would hold the job now.")
     brake_why: str | None
     brake_forecast: BrakeForecast = Field(description="What the brake would do now, and the way on.")
+    waiting: list[PlanWaiting] = Field(
+        default=[],
+        description="Held jobs that name some of these enrolments too, most first. The job does not wait for them.",
+    )
+    more_held: bool = Field(
+        default=False,
+        description="More jobs are held than were counted: the newest 200, up to 100,000 enrolments.",
+    )
 
 
 class FileFault(BaseModel):

@@ -49,6 +49,12 @@ class Waiting(BaseModel):
     what: Sentence = Field(description="What it is about, in a line.")
     consequence: Sentence = Field(description="What approving or releasing it will do.")
     why: Sentence | None = Field(None, description="Of a held job: what holds it.")
+    now: Sentence | None = Field(
+        None, description="Of a held job that withdraws: what it would do now. Null beyond 100,000 enrolments together."
+    )
+    withdraws: int | None = Field(
+        None, description="Of a held job with `now`: how many enrolments it would withdraw. 0: others did it before."
+    )
     size: int | None = Field(description="Learners; null where it has no size.")
     reason: str | None
     requested_by: str

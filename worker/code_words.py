@@ -3,7 +3,8 @@
 A code with an underscore is not here: pages put its label in its place.
 """
 
-from worker.texts import mark, plainly
+from schemas.catalogue import OUTCOMES, Outcome
+from worker.texts import Text, mark, plainly, text
 
 _WORDS = frozenset(
     {
@@ -30,3 +31,9 @@ _WORDS = frozenset(
 def said(code: str) -> str:
     """A code as a part of a sentence; it reads as the code does."""
     return plainly(str(code)) if code in _WORDS else code
+
+
+def count_outcome(outcome: str, count: int) -> Text:
+    """How many enrolments had an outcome: `3 already withdrawn`."""
+    label = OUTCOMES[Outcome(outcome)].label
+    return text("{count:,} {outcome:lower}", count=count, outcome=text(label))

@@ -29,6 +29,8 @@ Reason = Annotated[
     typer.Option(help=f"One for the whole job: {', '.join(ReasonCode)}."),
 ]
 _STATES = ", ".join(JobState)
+WAITING_SHOWN = 5
+"""Held jobs that a plan is compared with, as it is printed."""
 ExternalId = Annotated[str, typer.Argument(help="The person's id in the HR system.")]
 EffectiveAt = Annotated[
     str | None,
@@ -218,7 +220,21 @@ def print_outcomes(found: answers.Plan) -> None:
     rows = [(name, f"{count:,}", _describe_all(found.samples.get(name, []))) for name, count in found.outcomes.items()]
     if rows:
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
+    print_waiting(found)
     print_forecast(found.brake_forecast)
+
+
+def print_waiting(found: answers.Plan) -> None:
+    """Print the held jobs that name enrolments of a plan as well."""
+    for one in found.waiting[:WAITING_SHOWN]:
+        common.out.print(
+            f"{one.enrolments:,} of those that would be withdrawn also wait in job {one.job_id}, which is held until a "
+            "second person decides. Withdrawing them here does not wait for that."
+        )
+    if len(found.waiting) > WAITING_SHOWN:
+        common.out.print(f"So it is with {len(found.waiting) - WAITING_SHOWN:,} more held jobs; --json lists them.")
+    if found.more_held:
+        common.out.print("There are more held jobs than were looked at; they may name these enrolments too.")
 
 
 def print_forecast(found: BrakeForecast) -> None:

@@ -54,6 +54,14 @@ def test_what_waits_is_decided_over_http_and_listed_until_then(
         assert client.put("/v1/policies", headers=owner, json={"rules": wrong}).status_code == 422, wrong
 
 
+def test_a_held_job_that_waits_says_what_it_would_do_now(client: TestClient, bearer: Bearer, office: Office) -> None:
+    job = office.held_job(3)
+    office.world.run("UPDATE lms.enrolments SET status = 'withdrawn'")
+    (waiting,) = client.get("/v1/approvals/waiting", headers=bearer("viewer")).json()["items"]
+    assert (waiting["kind"], waiting["id"], waiting["withdraws"]) == ("job", job.id, 0)
+    assert waiting["now"] == "Now it would withdraw nothing: 3 already withdrawn."
+
+
 def test_the_command_line_asks_and_decides(office: Office) -> None:
     assert withdrawals("policies", "set", "--rule", "override").code == 2
     assert withdrawals("policies", "set", "--rule", "override=0", "--rule", "token=0", "--as", "ada").code == 0

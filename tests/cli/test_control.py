@@ -73,7 +73,9 @@ def test_limits_are_proposed_and_decided_on_by_two_people(world: World) -> None:
     assert withdrawals("brake", "approve", 999).code == 1
 
 
-def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Database, environment: Settings) -> None:
+def test_what_the_brake_holds_is_released_by_somebody_else(
+    world: World, db: Database, environment: Settings, tmp_path: Path
+) -> None:
     two_people_set("--floor", "1", "--share", "0.1")
     limits = done("brake", "show")
     assert (limits["floor"], limits["own"], limits["proposal"]) == (1, ["floor", "share"], None)
@@ -82,6 +84,13 @@ def test_what_the_brake_holds_is_released_by_somebody_else(world: World, db: Dat
     assert {one["held_because"] for one in held} == {"brake"}
     ran = withdrawals("jobs", "show", held[0]["id"])
     assert (ran.code, "Held by the brake" in ran.out) == (0, True), ran
+    file = csv_file(tmp_path, "enrolment_id\n" + "".join(f"{one}\n" for one in ids[2:5]))
+    planned = ("bulk", file, "--reason", "not_required", "--dry-run")
+    assert done(*planned)["waiting"] == [
+        {"job_id": held[1]["id"], "enrolments": 2},
+        {"job_id": held[0]["id"], "enrolments": 1},
+    ]
+    assert f"also wait in job {held[1]['id']}, which is held" in withdrawals(*planned).out.replace("\n", " ")
     own = withdrawals("jobs", "release", held[0]["id"], "--as", "carla")
     assert (own.code, "carla is not a second person" in own.err) == (1, True)
     assert done("jobs", "release", held[0]["id"], "--as", "dora")["state"] == "queued"

@@ -107,3 +107,22 @@ def test_a_job_that_a_policy_holds_names_the_policy_and_lists_all_its_enrolments
     assert "Needed:" not in eve.get(path)
     stranger = Person(client, token("viewer", organisation_id=world.organisation("Other")))
     stranger.get(f"{path}/enrolments", 404)
+
+
+def test_a_held_job_whose_work_was_done_meanwhile_says_so_beside_its_release(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    job = held_job(db, world, 9, note="look first")
+    ids = world.run("SELECT id FROM lms.enrolments ORDER BY id")
+    eve = Person(client, token("approver", name="eve"))
+    assert "<p>Now it would withdraw all 9 enrolments.</p>" in eve.get("/console/approvals")
+    set_status = "UPDATE lms.enrolments SET status = :status WHERE id = ANY(:ids)"
+    world.run(set_status, status="withdrawn", ids=[row.id for row in ids[:3]])
+    said = "<p>Now it would withdraw 6 of 9 enrolments; the others: 3 already withdrawn.</p>"
+    assert said in eve.get("/console/approvals")
+    world.run(set_status, status="mastered", ids=[row.id for row in ids[:1]])
+    world.run(set_status, status="withdrawn", ids=[row.id for row in ids[1:]])
+    said = '<p class="notice warn">Now it would withdraw nothing: 8 already withdrawn, 1 had ended.</p>'
+    for page in ("/console/approvals", f"/console/jobs/{job.id}", f"/console/jobs/{job.id}/enrolments"):
+        html = eve.get(page)
+        assert html.index(said) < html.index(f'action="/console/jobs/{job.id}/release"'), page

@@ -107,6 +107,21 @@ def test_a_bulk_request_that_is_held_is_amber(client: TestClient, token: MakeTok
     assert "What used the window" in page
 
 
+def test_a_plan_names_the_held_job_that_waits_for_the_same_enrolments(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    job = held_job(db, world)
+    series = world.one("SELECT series_id FROM lms.enrolments LIMIT 1")
+    mia = Person(client, token("operator", name="mia"))
+    page = mia.get(f"/console/withdraw?what=all&series_id={series}&reason=not_required")
+    assert (
+        f'<p>8 enrolments that would be withdrawn also wait in <a href="/console/jobs/{job.id}">job {job.id}</a>, '
+        "which is held until a second person decides. Withdrawing them here does not wait for that.</p>"
+    ) in page
+    assert "So it is with" not in page
+    assert ">Request 8: an approver releases it</button>" in page, "it is a warning alone"
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
 def test_who_may_not_withdraw_is_offered_no_form(
     client: TestClient, token: MakeToken, world: World, role: Role

@@ -19,7 +19,7 @@ from worker.code_words import said
 from worker.database import Database
 from worker.dead_letters import remedies, runs
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnApprovalError
-from worker.jobs import releases
+from worker.jobs import held, releases
 from worker.ledger import approvals, dead_letters, jobs, limit_proposals, waiting
 from worker.ledger.approvals import AskedFor
 from worker.people import protections
@@ -151,9 +151,13 @@ def list_approvals(
 
 
 def list_waiting(database: Database, *, organisation_id: int, limit: int = 100) -> list[Waiting]:
-    """Everything that waits for a second person, oldest first, of each kind up to `limit`."""
+    """Everything that waits for a second person, oldest first, of each kind up to `limit`.
+
+    Held jobs come with what they would do now, as many as are looked at together.
+    """
     with database.begin() as connection:
-        return waiting.list_waiting(connection, organisation_id, limit=limit)
+        found = waiting.list_waiting(connection, organisation_id, limit=limit)
+    return held.with_now(database, organisation_id, found)
 
 
 def _decide(

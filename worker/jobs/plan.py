@@ -142,7 +142,7 @@ def compare(connection: Connection, organisation_id: int, job_id: int, planned: 
 
 def _of_job(connection: Connection, job: Job) -> Preview:
     if job.learner_external_id is not None:
-        return ledger.by_person(connection, job.organisation_id, job.learner_external_id)
+        return ledger.by_person(connection, job.organisation_id, job.learner_external_id, is_job=True)
     return ledger.by_job(connection, job.organisation_id, job.id)
 
 
@@ -187,6 +187,11 @@ def _answer(
         brake=brake.holds,
         brake_why=brake.why if brake.holds else None,
         brake_forecast=brake,
+        waiting=[
+            answers.PlanWaiting(job_id=job_id, enrolments=n)
+            for job_id, n in sorted(found.waiting.items(), key=lambda one: (-one[1], one[0]))
+        ],
+        more_held=found.more_held,
     )
 
 

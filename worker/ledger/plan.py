@@ -4,12 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, and_, exists, func, literal, literal_column, select, text
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import false
 
 from schemas.catalogue import Outcome
 from schemas.jobs import Filter
-from worker.ledger import enrolment_filter
+from worker.ledger import enrolment_filter, held_jobs
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import UNFINISHED
 from worker.models import Ids, enrolments, job_chunks, learners, pathways, protections, series
@@ -30,6 +44,10 @@ class Preview:
     """Those of whom anything would be withdrawn, which is what the brake counts."""
     withdrawn_of_series: Mapping[int, int] = field(default_factory=dict)
     """Enrolments of each Series that would be withdrawn; a learner has one at the most."""
+    waiting: Mapping[int, int] = field(default_factory=dict)
+    """Of those that would be withdrawn, how many a held job names as well, by job."""
+    more_held: bool = False
+    """Whether there are held jobs that were not looked at for it."""
 
     @property
     def accepted(self) -> int:
@@ -57,8 +75,11 @@ def by_filter(connection: Connection, organisation_id: int, conditions: Filter) 
     return _preview(connection, organisation_id, enrolment_filter.ids(organisation_id, conditions))
 
 
-def by_person(connection: Connection, organisation_id: int, external_id: str) -> Preview:
-    """A job over a learner; one whom the platform does not know goes to support as `failed`."""
+def by_person(connection: Connection, organisation_id: int, external_id: str, *, is_job: bool = False) -> Preview:
+    """A job over a learner; one whom the platform does not know goes to support as `failed`.
+
+    `is_job`: it is a job already, so what waits in held jobs is not asked.
+    """
     is_theirs = and_(learners.c.organisation_id == organisation_id, learners.c.external_id == external_id)
     ids = (
         select(enrolments.c.id)
@@ -66,7 +87,7 @@ def by_person(connection: Connection, organisation_id: int, external_id: str) ->
         .where(is_theirs, enrolments.c.organisation_id == organisation_id)
         .where(enrolments.c.status.not_in([WITHDRAWN, *ENDED]))
     )
-    found = _preview(connection, organisation_id, ids)
+    found = _preview(connection, organisation_id, ids, is_job=is_job)
     known = connection.scalar(select(exists().where(is_theirs)))
     return replace(found, outcomes=found.outcomes if known else {"failed": 1}, learners=1)
 
@@ -76,7 +97,22 @@ def by_job(connection: Connection, organisation_id: int, job_id: int) -> Preview
     ids = select(func.unnest(job_chunks.c.enrolment_ids).label("id")).where(
         job_chunks.c.job_id == job_id, job_chunks.c.state.in_(UNFINISHED)
     )
-    return _preview(connection, organisation_id, ids)
+    return _preview(connection, organisation_id, ids, is_job=True)
+
+
+def by_held_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """The outcomes that each of some held jobs would have now; of as many as are looked at together."""
+    fitting = held_jobs.list_fitting(connection, organisation_id, job_ids)
+    if not fitting:
+        return {}
+    verdicts = _verdicts(organisation_id, held_jobs.named(organisation_id, fitting).cte("ids")).subquery("verdicts")
+    counted = select(verdicts.c.job_id, verdicts.c.outcome, func.count().label("n")).group_by(
+        verdicts.c.job_id, verdicts.c.outcome
+    )
+    found: dict[int, dict[str, int]] = {job_id: {} for job_id in fitting}
+    for row in connection.execute(counted):
+        found[row.job_id][row.outcome] = int(row.n)
+    return found
 
 
 def names(connection: Connection, organisation_id: int, ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
@@ -90,12 +126,11 @@ def names(connection: Connection, organisation_id: int, ids: Sequence[int]) -> d
     return {row[0]: (row[1], row[2]) for row in connection.execute(found)}
 
 
-def _preview(connection: Connection, organisation_id: int, selected: Select[Any]) -> Preview:
-    # Grouped three times in the one pass: the learners and the Series need no second look at every id.
-    ids = selected.cte("ids")
+def _verdicts(organisation_id: int, ids: CTE) -> Select[Any]:
+    """What the rules say of each id, beside the other columns of `ids`."""
     guarded = exists().where(protections.c.organisation_id == organisation_id, protections.c.ends_at > func.now())
     a = select(
-        ids.c.id,
+        *ids.c,
         false().label("superseded"),
         false().label("override"),
         literal(None, BigInteger).label("override_pathway"),
@@ -103,11 +138,16 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
     ).subquery("a")
     e = enrolments.alias("e")
     of_organisation = and_(e.c.id == a.c.id, e.c.organisation_id == organisation_id)
-    verdicts = (
-        select(a.c.id, e.c.learner_id, e.c.series_id, literal_column(RULES).label("outcome"))
-        .select_from(a.outerjoin(e, of_organisation))
-        .cte("verdicts")
+    given = [a.c[column.name] for column in ids.c]
+    return select(*given, e.c.learner_id, e.c.series_id, literal_column(RULES).label("outcome")).select_from(
+        a.outerjoin(e, of_organisation)
     )
+
+
+def _preview(connection: Connection, organisation_id: int, selected: Select[Any], *, is_job: bool = False) -> Preview:
+    # Grouped three times in the one pass: the learners and the Series need no second look at every id.
+    held, more_held = ([], False) if is_job else held_jobs.list_newest(connection, organisation_id)
+    verdicts = _verdicts(organisation_id, selected.cte("ids")).cte("verdicts")
     outcome, learner, of_series = verdicts.c.outcome, verdicts.c.learner_id, verdicts.c.series_id
     groups = (
         select(
@@ -131,8 +171,17 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         .scalar_subquery()
         .label("by_series")
     )
+    waiting = _waiting(organisation_id, verdicts, held) if held else literal(None, JSONB)
     rows = connection.execute(
-        select(groups.c.outcome, groups.c.n, groups.c.sample, learners_found, withdrawn, by_series)
+        select(
+            groups.c.outcome,
+            groups.c.n,
+            groups.c.sample,
+            learners_found,
+            withdrawn,
+            by_series,
+            waiting.label("waiting"),
+        )
         .where(groups.c.is_outcome)
         .order_by(groups.c.outcome)
     ).all()
@@ -142,4 +191,19 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         int(rows[0].learners) if rows else 0,
         int(rows[0].withdrawn_learners) if rows else 0,
         {int(series_id): n for series_id, n in (rows[0].by_series or {}).items()} if rows else {},
+        {int(job_id): n for job_id, n in (rows[0].waiting or {}).items()} if rows else {},
+        more_held,
     )
+
+
+def _waiting(organisation_id: int, verdicts: CTE, held: Sequence[int]) -> ColumnElement[Any]:
+    """How many of those that would be withdrawn each of these held jobs names."""
+    named = held_jobs.named(organisation_id, held).subquery("also_named")
+    counted = (
+        select(named.c.job_id, func.count().label("n"))
+        .join(verdicts, verdicts.c.id == named.c.id)
+        .where(verdicts.c.outcome == Outcome.WITHDRAWN)
+        .group_by(named.c.job_id)
+        .subquery("counted")
+    )
+    return select(func.jsonb_object_agg(counted.c.job_id, counted.c.n)).scalar_subquery()

@@ -6,12 +6,13 @@ import time
 from starlette.responses import Response
 
 from schemas.catalogue import JobState, Outcome
+from worker.code_words import count_outcome
 from worker.errors import is_passing
 from worker.jobs.show import show
 from worker.records import Job
 from worker.texts import Text, joined, text
 from worker.web.console.view import View
-from worker.web.console.words import count_outcome, sentence, word
+from worker.web.console.words import sentence, word
 
 _SHOWN_AT_ONCE = 2.0
 """Seconds within which a small job is usually decided. If it takes longer, the page says so."""

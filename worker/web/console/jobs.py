@@ -16,7 +16,7 @@ from worker.database import Database
 from worker.dead_letters import timeline
 from worker.errors import ConflictError, InvalidInputError, is_passing
 from worker.ids import next_cursor, parse_cursor
-from worker.jobs import control, plan, releases
+from worker.jobs import control, held, plan, releases
 from worker.jobs import show as show_jobs
 from worker.jobs.show import show
 from worker.ledger import decision_receipts, gauges, job_lists, outcomes
@@ -151,6 +151,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
         undone_by=undone_by,
         acts=acts,
         plan=planned,
+        now=held.describe(planned.outcomes) if planned and job.state is JobState.HELD else None,
         names=find_names(view, planned),
         plan_failed=planning and planned is None,
     )
@@ -223,6 +224,7 @@ def list_enrolments(view: Looking, job_id: RowId, cursor: Cursor = None) -> Resp
         )
         is_first = cursor is None and job.accepted <= PLANNED_AT_ONCE
         statuses = outcomes.count_statuses(connection, view.organisation_id, job_id) if is_first else {}
+        now = held.find_now(connection, view.organisation_id, [job_id]) if is_first else {}
     items = found[:ROWS]
     return view.page(
         "job_enrolments.html",
@@ -230,5 +232,6 @@ def list_enrolments(view: Looking, job_id: RowId, cursor: Cursor = None) -> Resp
         **_release_of(view, job),
         items=items,
         statuses=statuses,
+        now=now.get(job_id),
         next_cursor=str(items[-1].enrolment_id) if len(found) > ROWS else None,
     )

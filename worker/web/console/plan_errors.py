@@ -1,8 +1,8 @@
 """What differs from a plan that was looked at, in the words of the pages."""
 
+from worker.code_words import count_outcome
 from worker.errors import PlanDriftedError, PlanExpiredError, PlanMismatchError
 from worker.texts import joined, text
-from worker.web.console.words import count_outcome
 
 PLAN_ERRORS = (PlanDriftedError, PlanExpiredError, PlanMismatchError)
 

@@ -100,12 +100,6 @@ def word(code: object) -> Text:
     return plainly(label or name.replace("_", " ").capitalize())
 
 
-def count_outcome(outcome: str, count: int) -> Text:
-    """How many enrolments had an outcome: `3 already withdrawn`."""
-    label = OUTCOMES[Outcome(outcome)].label
-    return text("{count:,} {outcome:lower}", count=count, outcome=text(label))
-
-
 def sentence(outcome: str) -> Text:
     """What an outcome means, for whoever has to confirm a plan."""
     return text(OUTCOMES[Outcome(outcome)].sentence)
