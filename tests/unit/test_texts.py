@@ -118,8 +118,8 @@ def test_a_stored_sentence_says_its_parts_and_its_numbers_in_the_language_of_a_p
         ),
         "From then on: override from hr: one person alone up to 1,000 learners; token: always needs a second person. "
         "Any other act follows the default.": (
-            "Von da an: trotzdem abmelden aus hr: eine Person allein bis zu 1.000 Lernende; token: immer ist eine zweite "
-            "Person nötig. Für alles andere gilt die Vorgabe."
+            "Von da an: trotzdem abmelden aus hr: eine Person allein bis zu 1.000 Lernende; token: immer ist eine "
+            "zweite Person nötig. Für alles andere gilt die Vorgabe."
         ),
         "From then on: Override from HR system: always needs a second person; Withdraw from a Series: held past 5 "
         "learners in the brake's window. Any other act follows the default.": (
