@@ -8,7 +8,7 @@ from .sentences import Sentence
 
 
 class FoundKind(StrEnum):
-    """What can be found, in the order in which it is shown."""
+    """What can be found, in the order in which it is shown; kinds with an exact match go before others."""
 
     ENROLMENT = "enrolment"
     JOB = "job"
@@ -30,7 +30,7 @@ class Found(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """What a search has found, the best first within each kind."""
+    """What a search has found: kinds with an exact match first, and the best first within each kind."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
 

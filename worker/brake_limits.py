@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.texts import Text, text
+from schemas.catalogue import SOURCES, Source
+from worker.texts import Text, plainly, text
 
 SeriesOf = Mapping[int, int]
 """The learners of each Series whom a job withdraws."""
@@ -64,7 +65,7 @@ def explain(figures: dict[str, Any]) -> Text:
         return text(
             "a policy allows {floor:,} learners of {part} in {hours:,} hours; its learners ({learners:,}) and those "
             "before ({before:,}) are more.",
-            **figures,
+            **figures | {"part": _name_part(figures["part"])},
         )
     return text(
         "its learners ({learners:,}) and those of the last {hours:,} hours ({before:,}) are more than {limit:,}, the "
@@ -72,3 +73,9 @@ def explain(figures: dict[str, Any]) -> Text:
         limit=max(figures["floor"], int(figures["share"] * figures["population"])),
         **{name: figures[name] for name in ("learners", "before", "population", "floor", "share", "hours")},
     )
+
+
+def _name_part(part: str) -> str:
+    """`source bulk` with the label of the source; a Series as it is."""
+    kind, _, code = part.partition(" ")
+    return text("the source {source}", source=plainly(SOURCES[Source(code)].label)) if kind == "source" else part

@@ -130,5 +130,5 @@ def test_who_may_not_withdraw_is_offered_no_form(
     series = world.one("SELECT series_id FROM lms.enrolments")
     person, offered = Person(client, token(role)), role is Role.OPERATOR
     assert (">Withdraw</button>" in person.get(f"/console/enrolments/{enrolment}")) is offered
-    assert ("Continue to the plan" in person.get(f"/console/series/{series}")) is offered
+    assert ("Withdraw this Series" in person.get(f"/console/series/{series}")) is offered
     assert ("Withdraw from a file" in person.get("/console/series")) is offered

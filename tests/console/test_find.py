@@ -6,7 +6,8 @@ from starlette.testclient import TestClient
 
 from tests.support.commandline import done, withdrawals
 from tests.support.console import MakeToken, SignIn, Visitor, accessible
-from tests.world import World
+from tests.world import World, decide_due
+from worker.config import Settings
 from worker.database import Database
 from worker.search.keeper import keep_all
 
@@ -43,6 +44,21 @@ def test_a_person_is_found_by_keys_alone(sign_in: SignIn, maria: int) -> None:
     expect(dialog.get_by_role("link", name="Brandschutz")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+
+
+def test_the_very_learner_stands_above_a_letter_about_them_and_the_letter_leads_to_them(
+    client: TestClient, token: MakeToken, world: World, db: Database, environment: Settings
+) -> None:
+    owned = world.enrolment("590248", pathway_id=world.pathway())
+    world.submit(db, [owned])
+    decide_due(db, environment)
+    keep_all(db)
+    visitor = Visitor(client, token("viewer"))
+    page = visitor.get("/console/search", q="590248").text
+    link, letter = "/console/people?learner=590248", f"/console/dead-letters/{world.letters()[0].id}"
+    assert 0 < page.index(f'href="{link}"') < page.index(f'href="{letter}"')
+    about = visitor.get(letter).text.partition('id="about"')[2]
+    assert f'<dd><a href="{link}">590248</a></dd>' in about
 
 
 def test_pages_api_and_command_line_find_the_same(

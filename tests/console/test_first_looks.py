@@ -93,11 +93,44 @@ def test_the_address_of_an_act_leads_to_its_page(db: Database, world: World, ope
 
 
 def test_nothing_ticked_leads_back_to_the_list_and_not_to_a_plan(world: World, operator: Person) -> None:
+    series_id = name_series(world, world.enrolment("ada"), "Fire Safety")
+    asked = f"what=ticked&series_id={series_id}&reason=not_required&status=in_progress&learner=ada"
+    answer = operator.client.get(f"/console/withdraw?{asked}")
+    back = answer.headers["location"]
+    assert (answer.status_code, back) == (
+        303,
+        f"/console/series/{series_id}?learner=ada&status=in_progress&unticked=not_required",
+    )
+    narrowed = operator.get(back, 422)
+    assert "or use “Withdraw all that match …”" in narrowed
+    assert not re.search('href="[^"]*unticked', narrowed), "no link says it again"
+    page = operator.get(f"/console/series/{series_id}?unticked=not_required", 422)
+    assert "Nothing is ticked. Tick the enrolments to withdraw, or use “Withdraw this Series …”." in page
+    assert '<option value="not_required" selected>' in page
+
+    learners = operator.client.get("/console/withdraw?what=people&learner=x&reason=not_required").headers["location"]
+    assert learners == "/console/enrolments?learner=x&unticked=not_required"
+    world.enrolment("x")
+    assert "Nothing is ticked. Tick the learners to withdraw." in operator.get(learners, 422)
+
+
+def test_the_glossary_has_the_words_of_the_platform_and_each_source(operator: Person) -> None:
+    page = operator.get("/console/glossary")
+    for place in ("series", "pathway", "policy", "source", "request-source"):
+        assert f'<dt id="{place}">' in page
+    for label in ("HR system", "Bulk", "Correction", "Administrator", "Support"):
+        assert f"<dt><strong>{label}</strong></dt>" in page.partition('id="sources"')[2]
+
+
+def test_the_plan_of_a_series_stands_below_the_series(world: World, operator: Person) -> None:
     series_id = name_series(world, world.enrolments(1)[0], "Fire Safety")
-    page = operator.get(f"/console/withdraw?what=ticked&series_id={series_id}", 422)
-    assert "Nothing is ticked" in page
-    assert f'href="/console/series/{series_id}"' in page
-    assert 'name="reason"' not in page
+    page = operator.get(f"/console/withdraw?what=all&series_id={series_id}&reason=not_required")
+    assert re.search(r'href="/console/series" aria-current="page"', page)
+    assert not re.search(r'href="/console/withdraw" aria-current="page"', page)
+    assert f'<li><a href="/console/series/{series_id}">Fire Safety</a></li>' in page
+    of_people = operator.get("/console/withdraw?what=people&learner_ids=1&reason=not_required")
+    assert re.search(r'href="/console/enrolments" aria-current="page"', of_people)
+    assert re.search(r'href="/console/withdraw" aria-current="page"', operator.get("/console/withdraw"))
 
 
 def test_a_plan_shows_the_people_of_its_examples(world: World, operator: Person) -> None:

@@ -79,6 +79,9 @@ def test_an_enrolment_says_what_was_done_to_it(
     series_id = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=enrolment)
     listed = olga.get(f"/console/series/{series_id}")
     assert "Rows without a box" not in listed
-    assert "all their enrolments</a>" in listed, "a number that is the name stands there once"
+    learner = world.one("SELECT external_id FROM lms.learners WHERE id IN (SELECT learner_id FROM lms.enrolments)")
+    assert listed.count(f">{learner}<") == 1, "a number that is the name stands there once"
+    assert f'<a href="/console/people?learner={learner}">{learner}</a>' in listed, "and leads to the learner"
+    assert f'href="/console/enrolments/{enrolment}">enrolment {enrolment}</a>' in listed
     world.run("UPDATE lms.enrolments SET status = 'mastered'")
     assert "Rows without a box have ended or are withdrawn" in olga.get(f"/console/series/{series_id}")

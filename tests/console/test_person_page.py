@@ -69,11 +69,13 @@ def test_all_that_is_active_is_withdrawn_and_taken_back_on_the_page_of_a_person(
     secrets = {name: token(role, name=name) for name, role in (("ola", "operator"), ("vic", "viewer"))}
     vic = Person(client, secrets["vic"])
     assert "An operator can withdraw 3 enrolments." in vic.get(page)
+    assert "Withdraw …" not in vic.get(page)
     vic.post("/console/people/withdraw", 403, **form, withdrawal_reason="not_required")
     ola = Person(client, secrets["ola"])
     shown = ola.get(page)
     assert ">Withdraw 3 enrolments</button>" in shown
     assert "1 more is owned by a Learning Pathway and stays." in shown
+    assert {int(one) for one in re.findall(r'/enrolments/(\d+)" aria-label="Withdraw …', shown)} == set(ids)
     listed = {"enrolment_ids": re.findall(r'name="enrolment_ids" value="(\d+)"', shown)}
     refused = ola.post("/console/people/withdraw", 422, **form, withdrawal_note="left")
     assert 'id="wrong-withdrawal_reason"' in refused.text

@@ -34,7 +34,7 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     page.reload()
     expect(count).to_have_text("4 selected, 3 of them on other pages")
     page.get_by_label("Reason for all").select_option("not_required")
-    page.get_by_role("button", name="Continue to the plan").click()
+    page.get_by_role("button", name="Withdraw the ticked").click()
     expect(page.get_by_text("4 ticked enrolments")).to_be_visible()
     assert len(re.findall("enrolment_ids=", page.url)) == 4
     page.go_back()
@@ -42,9 +42,8 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     expect(count).to_have_text("")
     page.get_by_label("Tick all rows of this page").check()
     expect(count).to_have_text("10 selected")
-    page.get_by_label("Bulk actions").select_option("all")
     page.get_by_label("Reason for all").select_option("not_required")
-    page.get_by_role("button", name="Continue to the plan").click()
+    page.get_by_role("button", name="Withdraw this Series").click()
     assert "what=all" in page.url
 
 

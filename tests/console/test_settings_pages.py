@@ -156,6 +156,17 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     viewer.post(f"{SOURCES}/silence", 403, source="bob", hours="1")
 
 
+def test_what_is_wrong_with_the_name_of_a_source_is_said_once(client: TestClient, token: MakeToken) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"kind": "standard", "on_deactivate": "withdraw", "grace_hours": "0"}
+    refused = ada.post(SOURCES, 422, **form, name="Workday").text
+    assert refused.count("Use up to 63 lower-case letters") == 1
+    assert 'id="wrong-name"' in refused
+    assert "enter a whole number" in ada.post(SOURCES, 422, **form | {"grace_hours": "x"}, name="workday").text
+    made = ada.post(SOURCES, **form, name="workday").headers["location"]
+    assert "To change it, disable this source and connect the system anew." in ada.get(made)
+
+
 def test_a_new_secret_is_shown_to_the_session_that_made_it(client: TestClient, token: MakeToken, world: World) -> None:
     """The sealed cookie of one session says nothing in another."""
     secrets = {name: token("owner", name=name) for name in ("ada", "eve")}

@@ -46,14 +46,14 @@ def test_a_source_past_its_limit_is_held_and_other_sources_go_on(office: Office,
     found = planned(office, enrolment_ids=next_)
     assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 150, 150)
     assert (
-        "a policy allows 150 learners of source bulk in 24 hours; its learners (1) and those before (150) are more"
+        "a policy allows 150 learners of the source Bulk in 24 hours; its learners (1) and those before (150) are more"
         in (found.brake_why)
     )
     assert "An owner can change the policies" in found.brake_forecast.way_on
     held = [ask(office, enrolment_ids=next_), ask(office, enrolment_ids=world.enrolments(101))]
     assert [job.state for job in held] == ["held", "held"]
     assert held[0].held_why is not None
-    assert "source bulk" in held[0].held_why
+    assert "the source Bulk" in held[0].held_why
     assert ask(office, enrolment_ids=world.enrolments(2), source="admin").state == "queued"
 
     for person in ("anna", "ben"):

@@ -154,6 +154,24 @@ def test_a_number_finds_the_enrolment_the_job_and_the_dead_letter(
     assert kinds(f"{owned}", other) == kinds(f"job {job.id}", other) == kinds("brien", other) == set()
 
 
+def test_what_the_whole_text_names_comes_first(db: Database, world: World, environment: Settings, sweep: Sweep) -> None:
+    owned = world.enrolment("590248", pathway_id=world.pathway())
+    world.run("UPDATE lms.learners SET email = 'ada@example.org'")
+    learner(world, "x-590248-7", "Other")
+    job = world.submit(db, [owned])
+    decide_due(db, environment)
+    learner(world, f"{job.id}", "Like the job")
+    series = world.run("UPDATE lms.series SET code = 'EEE-2014J' RETURNING title")[0].title
+    sweep()
+
+    assert found(db, world, "590248")[0] == ("learner", "590248"), "and not the letter about them"
+    assert found(db, world, "Ada@example.org")[0] == ("learner", "590248")
+    assert found(db, world, f"{job.id}")[0] == ("learner", f"{job.id}")
+    assert found(db, world, f"job {job.id}")[0][0] == "job"
+    assert found(db, world, "eee-2014j")[0] == ("series", series)
+    assert found(db, world, "59024")[0][0] == "dead_letter", "a part of an id names nobody"
+
+
 def test_a_search_and_a_page_of_the_pass_read_no_table_whole(
     db: Database, world: World, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,8 +118,13 @@ def test_a_stored_sentence_says_its_parts_and_its_numbers_in_the_language_of_a_p
         ),
         "From then on: override from hr: one person alone up to 1,000 learners; token: always needs a second person. "
         "Any other act follows the default.": (
-            "Von da an: override aus hr: eine Person allein bis zu 1.000 Lernende; token: immer ist eine zweite Person "
-            "nötig. Für alles andere gilt die Vorgabe."
+            "Von da an: trotzdem abmelden aus hr: eine Person allein bis zu 1.000 Lernende; token: immer ist eine "
+            "zweite Person nötig. Für alles andere gilt die Vorgabe."
+        ),
+        "From then on: Override from HR system: always needs a second person; Withdraw from a Series: held past 5 "
+        "learners in the brake's window. Any other act follows the default.": (
+            "Von da an: Trotzdem abmelden aus HR-System: immer ist eine zweite Person nötig; Von einer Series "
+            "abmelden: angehalten ab mehr als 5 Lernenden im Fenster der Bremse. Für alles andere gilt die Vorgabe."
         ),
         "the brake is on: its learners (8) and those of the last 24 hours (1,500) are more than 1,502, the larger of "
         "25 and 0.05 of 30,040 learners. Go on later or with fewer, or let an owner propose other limits.": (

@@ -130,7 +130,7 @@ def _write(
 def _describe_change(rules: Rules) -> Text:
     if not rules:
         return text("Every act follows the default again.")
-    described = joined(map(describe_rule, map(Rule.model_validate, rules)), "; ")
+    described = joined(map(_describe_labelled, map(Rule.model_validate, rules)), "; ")
     return text("From then on: {rules}. Any other act follows the default.", rules=described)
 
 
@@ -138,11 +138,7 @@ def describe_difference(before: Rules, after: Rules) -> Text:
     """What a change of the rules has changed, with the labels that people know."""
     old, new = ([Rule.model_validate(rule) for rule in rules] for rules in (before, after))
     still = {(rule.act, rule.source) for rule in new}
-    said = [
-        text("{act}: {size}", act=_label(rule.act, rule.source), size=describe_size(rule))
-        for rule in new
-        if rule not in old
-    ]
+    said = [_describe_labelled(rule) for rule in new if rule not in old]
     said += [
         text("{act}: follows the default again", act=_label(rule.act, rule.source))
         for rule in old
@@ -152,7 +148,7 @@ def describe_difference(before: Rules, after: Rules) -> Text:
 
 
 def describe_rule(rule: Rule | ShownRule) -> Text:
-    """A rule in words: `override from hr: alone up to 10 learners`."""
+    """A rule in words, with the codes that a command takes: `override from hr: one person alone up to 10 learners`."""
     if rule.source:
         return text("{act} from {source}: {size}", act=rule.act, source=rule.source, size=describe_size(rule))
     return text("{act}: {size}", act=rule.act, size=describe_size(rule))
@@ -171,6 +167,11 @@ def describe_size(rule: Rule | ShownRule) -> Text:
     if rule.alone_up_to == 1:
         return text("one person alone up to 1 learner")
     return text("one person alone up to {count:,} learners", count=rule.alone_up_to)
+
+
+def _describe_labelled(rule: Rule) -> Text:
+    """The same with the labels that people know."""
+    return text("{act}: {size}", act=_label(rule.act, rule.source), size=describe_size(rule))
 
 
 def _label(act: GuardedAct, source: Source | None) -> Text:

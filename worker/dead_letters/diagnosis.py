@@ -131,8 +131,13 @@ def recommend(letter: DeadLetter) -> Recommendation | None:
     act = choose_remedy(letter.code, _find_now(letter), reason)
     if act is None:
         return None
-    why = _UNREADABLE if letter.code is LetterCode.INVALID_EVENT else _WHY.get(act)
+    why = explain_remedy(letter.code, act)
     return Recommendation(remedy=act, reason=_redrive(letter) if why is None else why)
+
+
+def explain_remedy(code: LetterCode, act: LetterAct) -> Text | None:
+    """Why a remedy is recommended for letters of a code; None: each letter says what it would do."""
+    return _UNREADABLE if code is LetterCode.INVALID_EVENT else _WHY.get(act)
 
 
 def weigh(letter: DeadLetter) -> Text | None:

@@ -32,6 +32,11 @@ class RequestShare:
     """Where nothing is recommended: what a person weighs."""
     letters: int
 
+    @property
+    def why(self) -> Text | None:
+        """Why it is recommended, where that is the same for all of them."""
+        return diagnosis.explain_remedy(self.code, self.recommended) if self.recommended else None
+
 
 def call_for_different_acts(shares: Sequence[RequestShare]) -> bool:
     """Whether one act is not right for all of these letters."""

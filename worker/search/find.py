@@ -45,7 +45,8 @@ def find(database: Database, *, organisation_id: int, text: str) -> SearchAnswer
     """What of an organisation matches all words of a text: enrolments, jobs, dead letters, learners, Series.
 
     A word of three letters or more is found anywhere in a word, a shorter one at its beginning; the case, accents and
-    apostrophes do not count. A number is also that of an enrolment, a job or a dead letter.
+    apostrophes do not count. A number is also that of an enrolment, a job or a dead letter. What the whole text names
+    comes first, with its kind: a learner by id or e-mail address, a Series by its code, a job as "job 23".
     """
     text = _clean(text)
     words = list(dict.fromkeys(split(text)))[:MOST_WORDS]
@@ -61,7 +62,8 @@ def find(database: Database, *, organisation_id: int, text: str) -> SearchAnswer
         others = _find_others(connection, organisation_id, learners, series)
     named = [_learner(one) for one in learners] + [_series(one) for one in series]
     items = [*numbered, *(one for one in others if one not in numbered), *named]
-    order = list(FoundKind)
+    exact = _list_exact(text, learners, series)
+    order = sorted(FoundKind, key=lambda kind: kind not in exact)
     return SearchAnswer(items=sorted(items, key=lambda one: order.index(one.kind)), more=more_learners or more_series)
 
 
@@ -120,6 +122,17 @@ def _rank(
     begun = sum(any(one.startswith(word) for one in known) for word in words)
     inactive = isinstance(row, FoundLearner) and not row.active
     return not is_whole, -whole, -begun, inactive, fold(names[1] if len(names) > 1 else names[0])
+
+
+def _list_exact(text: str, learners: Sequence[FoundLearner], series: Sequence[FoundSeries]) -> set[FoundKind]:
+    """The kinds of which the whole text names one; `_rank` puts that one first in its kind."""
+    match, whole = _NUMBER.fullmatch(text), fold(text)
+    exact = {_KINDS[match["kind"].lower()]} if match and match["kind"] else set[FoundKind]()
+    if any(whole in (fold(one.external_id), fold(one.email or "")) for one in learners):
+        exact.add(FoundKind.LEARNER)
+    if any(whole == fold(one.code) for one in series):
+        exact.add(FoundKind.SERIES)
+    return exact
 
 
 def _find_numbered(connection: Connection, organisation_id: int, text: str) -> list[Found]:

@@ -6,7 +6,17 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from schemas.catalogue import JOB_STATES, LETTER_CODES, LETTER_STATES, OUTCOMES, REASONS, ROLES, STATUSES, Entry
+from schemas.catalogue import (
+    JOB_STATES,
+    LETTER_CODES,
+    LETTER_STATES,
+    OUTCOMES,
+    REASONS,
+    ROLES,
+    SOURCES,
+    STATUSES,
+    Entry,
+)
 from worker.texts import Text, plainly, text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -15,6 +25,11 @@ router = APIRouter(prefix=PATH, include_in_schema=False)
 
 TERMS: dict[str, tuple[Text, Text]] = {
     "enrolment": (text("Enrolment"), text("One learner in one Series. Only an active enrolment can be withdrawn.")),
+    "series": (text("Series"), text("What the learning platform enrols learners in.")),
+    "pathway": (
+        text("Learning Pathway"),
+        text("It can own enrolments. Those are not withdrawn directly: they go to support as letters."),
+    ),
     "withdraw": (
         text("Withdraw"),
         text("End an active enrolment, with a reason. Nothing is deleted: progress, history and resources stay."),
@@ -22,6 +37,12 @@ TERMS: dict[str, tuple[Text, Text]] = {
     "job": (
         text("Job"),
         text("What somebody asked for at once: to withdraw a list, a filter or a person, or to undo a job."),
+    ),
+    "request-source": (
+        text("Source"),
+        text(
+            "Where a job came from, such as an administrator or an HR system. Each is explained below, under Sources."
+        ),
     ),
     "outcome": (text("Outcome"), text("What happened to one enrolment of a job.")),
     "plan": (text("Plan"), text("What a job would do, enrolment by enrolment, before anything happens.")),
@@ -35,7 +56,10 @@ TERMS: dict[str, tuple[Text, Text]] = {
         text("Letter"),
         text("Something that could not be decided or done, and needs a person. It was called dead letter before."),
     ),
-    "cause": (text("Same cause"), text("Letters that have failed for one reason, so that one act can solve them all.")),
+    "cause": (
+        text("Same cause"),
+        text("Letters that have failed in the same way. One act can solve them all, unless their requests differ."),
+    ),
     "fingerprint": (
         text("Fingerprint"),
         text("A short code of the cause: letters that have the same one have failed for the same reason."),
@@ -78,6 +102,7 @@ LISTS: dict[str, tuple[Text, Mapping[Any, Entry]]] = {
     "outcomes": (text("Outcomes"), OUTCOMES),
     "statuses": (text("Statuses of enrolments"), STATUSES),
     "reasons": (text("Reasons"), REASONS),
+    "sources": (text("Sources"), SOURCES),
     "kinds": (text("Kinds of letters"), LETTER_CODES),
     "letter-states": (text("States of letters"), LETTER_STATES),
     "roles": (text("Roles"), ROLES),

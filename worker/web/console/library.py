@@ -86,6 +86,7 @@ def enrolments_of_series(
     enrolled_from: str = "",
     enrolled_to: str = "",
     cursor: Cursor = None,
+    unticked: str | None = None,
 ) -> Response:
     """The enrolments of one Series, with a search. From here they can be withdrawn in bulk."""
     form = SearchForm(
@@ -100,7 +101,8 @@ def enrolments_of_series(
             job for job in job_lists.find_jobs(connection, ids) if job.outcomes.get("withdrawn", 0) > job.reinstated
         ]
     return _list_page(
-        view, "series.html", form, parse_cursor(cursor), series=_counted(view, [found])[0], withdrew=withdrew
+        view, "series.html", form, parse_cursor(cursor), unticked=unticked, series=_counted(view, [found])[0],
+        withdrew=withdrew,
     )  # fmt: skip
 
 
@@ -116,7 +118,9 @@ def _counted(view: View, found: list[CountedSeries]) -> list[CountedSeries]:
 
 
 @router.get("/enrolments")
-def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = None) -> Response:
+def enrolments_of_learner(
+    view: Looking, learner: str = "", cursor: Cursor = None, unticked: str | None = None
+) -> Response:
     """All enrolments, in every Series, of the learners that the search finds."""
     form = SearchForm(_clean_learner(learner), [], "", "", "")
     if not form.learner:
@@ -128,7 +132,7 @@ def enrolments_of_learner(view: Looking, learner: str = "", cursor: Cursor = Non
         return view.page(
             "learners.html", form=form, items=[], active=found, next_cursor=following, more_learners=False, shelf=shelf
         )
-    return _list_page(view, "learners.html", form, parse_cursor(cursor))
+    return _list_page(view, "learners.html", form, parse_cursor(cursor), unticked=unticked)
 
 
 @router.get("/enrolments/{enrolment_id}")
@@ -165,7 +169,10 @@ def source_of(reason: str) -> str:
     return Source.CORRECTION if reason == Reason.ENROLMENT_ERROR else Source.ADMIN
 
 
-def _list_page(view: View, template: str, form: SearchForm, before: int | None, **shown: Any) -> Response:
+def _list_page(
+    view: View, template: str, form: SearchForm, before: int | None, *, unticked: str | None, **shown: Any
+) -> Response:
+    """`unticked`: the reason that was chosen for ticked rows, of which there were none."""
     series_id = shown["series"].id if "series" in shown else None
     error, items, more_learners, ids = "", list[EnrolmentDetails](), False, None
     with view.database.begin() as connection:
@@ -186,7 +193,8 @@ def _list_page(view: View, template: str, form: SearchForm, before: int | None, 
     name = ListName.ENROLMENTS if series_id is not None else ListName.LEARNERS
     shelf = saved_views.shelf(view, name, {**conditions, "series_id": series_id})
     return view.page(
-        template, shelf=shelf, status=422 if error else 200, form=form, items=items, pathways=pathways, error=error,
+        template, shelf=shelf, status=422 if error or unticked is not None else 200,
+        form=form, unticked=unticked, items=items, pathways=pathways, error=error,
         more_learners=more_learners, learner_ids=ids or [], statuses=list(Status), reasons=list(Reason),
         most_learners=enrolment_search.MOST_LEARNERS, most_ticked=MOST_TICKED,
         next_cursor=next_cursor(items, ROWS), active=[], **shown,

@@ -25,6 +25,10 @@ PATH = "/console"
 THEME = "withdrawals_theme"
 """Cookie: the scheme that somebody chose for this browser, `light` or `dark`. Without it the device decides."""
 
+UNTICKED = "unticked"
+"""In the address of a list to which somebody came back since nothing was ticked: the reason that was chosen. It is said
+once, so links on the page do not have it."""
+
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -193,7 +197,7 @@ def _number(found: jinja2.Environment, value: float | None, most: int | None = N
 def _query(context: Context, **changes: object) -> str:
     """This page's address with another query; None removes a parameter."""
     request: Request = context["request"]
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes]
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in (*changes, UNTICKED)]
     for name, value in changes.items():
         several = value if isinstance(value, list | tuple) else [value]
         kept += [(name, str(item)) for item in several if item is not None]
@@ -207,7 +211,8 @@ def _chosen(context: Context, labels: Mapping[str, str], shown: Mapping[str, str
     `labels`: of the parameters that are conditions; `shown`: words for values that are no codes.
     """
     request: Request = context["request"]
-    given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value.strip()]
+    once = ("cursor", UNTICKED)
+    given = [(name, value) for name, value in request.query_params.multi_items() if name not in once and value.strip()]
     found = []
     for at, (name, value) in enumerate(given):
         if name in labels:

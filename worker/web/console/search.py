@@ -34,10 +34,9 @@ def search(view: Looking, q: str = "") -> Response:
     q = q.strip()[: find.LONGEST]
     answer = find.find(view.database, organisation_id=view.organisation_id, text=q) if q else None
     items = answer.items if answer else []
-    groups = [(LABELS[kind], [(path_of(one), one) for one in items if one.kind is kind]) for kind in FoundKind]
-    return view.page(
-        "search.html", q=q, groups=[group for group in groups if group[1]], more=bool(answer and answer.more)
-    )
+    kinds = dict.fromkeys(one.kind for one in items)
+    groups = [(LABELS[kind], [(path_of(one), one) for one in items if one.kind is kind]) for kind in kinds]
+    return view.page("search.html", q=q, groups=groups, more=bool(answer and answer.more))
 
 
 def path_of(found: Found) -> str:

@@ -6,6 +6,7 @@ A page in another language finds the template of such a sentence here. One that 
 import re
 from functools import cache
 
+from schemas.catalogue import SOURCES
 from worker.texts import Text, joined, mark, plainly, text
 
 TEMPLATES = (
@@ -66,6 +67,9 @@ _WITH_PARTS = ("jobs", "learners", "others", "summary", "rules", "figures", "siz
 """Values that are made of sentences themselves. Others, such as a name, stay as somebody wrote them."""
 _NUMBERS = ("count", "of", "ids")
 """Values without a format that are numbers; any other is any text."""
+_LABELS = ("act", "source")
+"""Values that are labels, or the codes that stood in their place before."""
+_SOURCE = "|".join(re.escape(one) for source, entry in SOURCES.items() for one in (source, entry.label))
 _VALUE = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
 
@@ -91,7 +95,7 @@ def _value(name: str, written: str, said: str) -> object:
         return int(number) if written == "," else number
     if name in _WITH_PARTS:
         return joined((_find(one, PARTS) or plainly(one) for one in said.split("; ")), "; ")
-    return said
+    return plainly(said) if name in _LABELS else said
 
 
 @cache
@@ -103,7 +107,7 @@ def _as_pattern(template: str) -> re.Pattern[str]:
     parts, at = [], 0
     for value in _VALUE.finditer(template):
         name, written = value.groups()
-        taken = "[0-9.,e+-]+" if written else "[0-9, ]+" if name in _NUMBERS else ".+"
+        taken = "[0-9.,e+-]+" if written else "[0-9, ]+" if name in _NUMBERS else _SOURCE if name == "source" else ".+"
         parts += [re.escape(template[at : value.start()]), f"(?P<{name}>{taken})"]
         at = value.end()
     return re.compile("".join([*parts, re.escape(template[at:])]))

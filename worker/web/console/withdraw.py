@@ -19,6 +19,7 @@ from worker.errors import InvalidInputError
 from worker.jobs import plan, submit
 from worker.jobs.admission import SIGNED_IN
 from worker.ledger import enrolment_search, series_library
+from worker.ledger.series_library import CountedSeries
 from worker.rules import ACTIVE
 from worker.texts import joined, text
 from worker.web.api.submit import validated
@@ -27,7 +28,7 @@ from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import MOST_TICKED, source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
 from worker.web.console.plan_names import find_names
-from worker.web.console.render import PATH
+from worker.web.console.render import PATH, UNTICKED
 from worker.web.console.times import parse_days, parse_time
 from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst, View
 from worker.web.console.withdraw_file import file_page
@@ -36,9 +37,11 @@ from worker.web.console.words import word
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
 
 
-NOTHING_TICKED = text("Nothing is ticked. Go back to the list and tick the rows, or choose all that match.")
+NOTHING_TICKED = text("Nothing is ticked. Go back to the list and tick the rows.")
 PEOPLE = "people"
 """In the address: all active enrolments of the ticked learners."""
+_PLACES = {"ticked": f"{PATH}/series", "all": f"{PATH}/series", PEOPLE: f"{PATH}/enrolments"}
+"""The part of the menu in which a choice is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +158,17 @@ def _choice(
 
 @router.get("/withdraw")
 def show_plan(
-    view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = ""
-) -> Response:
-    """The plan of a choice once a reason is chosen; without a choice, the form for a file."""
+    view: LookingAsOperator, choice: Annotated[Choice | None, Depends(_from_query)], reason: str = "",
+    learner: str = "", cursor: str = "",
+) -> Response:  # fmt: skip
+    """The plan of a choice once a reason is chosen; without a choice, the form for a file.
+
+    `learner`, `cursor`: where the list stood, which is shown again where nothing is ticked.
+    """
     if choice is None:
         return file_page(view)
+    if choice.is_empty and (choice.series_id if choice.what == "ticked" else learner):
+        return view.go(_unticked_address(choice, reason, learner, cursor))
     return _plan_page(view, choice, reason, error=NOTHING_TICKED if choice.is_empty else "", error_status=422)
 
 
@@ -203,10 +212,12 @@ def _plan_page(
             found = _plan(view, request)
         except InvalidInputError as refused:
             error, error_status = error or str(refused), 422
+    series = _find_series(view, choice)
     return view.page(
         "withdraw.html", status=error_status if error else 200, plan=found, names=find_names(view, found),
+        place=_PLACES[choice.what], places=_list_places(view, choice, series), back=_list_address(choice),
         is_empty=choice.is_empty, reason=reason, reasons=list(Reason), error=error,
-        fields=choice.fields, described=_describe(view, choice), back=_list_address(choice),
+        fields=choice.fields, described=_describe(view, choice, series.title if series else ""),
         note=note, effective_at=effective_at, typed=typed,
         large=weight.is_large_plan(view, found),
     )  # fmt: skip
@@ -216,12 +227,25 @@ def _plan(view: View, request: JobRequest) -> answers.Plan:
     return plan.of_request(view.services.pools.reports, view.organisation_id, request, door=SIGNED_IN)
 
 
-def _describe(view: View, choice: Choice) -> str:
-    """The choice as a sentence."""
+def _find_series(view: View, choice: Choice) -> CountedSeries | None:
+    if choice.series_id is None:
+        return None
     with view.database.begin() as connection:
-        series = choice.series_id and series_library.find_series(connection, view.organisation_id, choice.series_id)
-        pathways = dict(series_library.list_pathways(connection, view.organisation_id)) if choice.pathway_id else {}
-    title = series.title if series else ""
+        return series_library.find_series(connection, view.organisation_id, choice.series_id)
+
+
+def _list_places(view: View, choice: Choice, series: CountedSeries | None) -> list[tuple[str, str]]:
+    """The pages above this one: the part of the menu in which the choice was made, and the Series."""
+    above = text("Learners") if choice.what == PEOPLE else text("Series")
+    return [(_PLACES[choice.what], view.say(above))] + ([(_list_address(choice), series.title)] if series else [])
+
+
+def _describe(view: View, choice: Choice, title: str) -> str:
+    """The choice as a sentence. `title`: of its Series, if it is of one."""
+    pathways = dict[int, str]()
+    if choice.pathway_id:
+        with view.database.begin() as connection:
+            pathways = dict(series_library.list_pathways(connection, view.organisation_id))
     if choice.what == "ticked":
         return _describe_ticked(len(set(choice.enrolment_ids)), title)
     if choice.what == PEOPLE:
@@ -260,6 +284,17 @@ def _list_conditions(choice: Choice, series: str, pathways: Mapping[int, str]) -
         yield text("enrolled from {day}", day=choice.enrolled_from)
     if choice.enrolled_to:
         yield text("enrolled to {day}", day=choice.enrolled_to)
+
+
+def _unticked_address(choice: Choice, reason: str, learner: str, cursor: str) -> str:
+    """The list as it stood, which then says that nothing is ticked, with the reason kept."""
+    conditions = {
+        "learner": learner, "pathway_id": choice.pathway_id, "enrolled_from": choice.enrolled_from,
+        "enrolled_to": choice.enrolled_to, "cursor": cursor,
+    }  # fmt: skip
+    kept = [*((name, value) for name, value in conditions.items() if value), *_each("status", choice.status)]
+    path = _PLACES[choice.what] + (f"/{choice.series_id}" if choice.what != PEOPLE else "")
+    return f"{path}?{urlencode([*kept, (UNTICKED, reason)])}"
 
 
 def _list_address(choice: Choice) -> str:

@@ -71,7 +71,7 @@ const makeSelectable = (table) => {
   if (table.dataset.form && !document.getElementById(table.dataset.form)) return;
   const name = table.dataset.select, most = Number(table.dataset.most), form = table.closest("form") ?? document.getElementById(table.dataset.form);
   const address = new URL(location.href);
-  address.searchParams.delete("cursor");
+  for (const once of ["cursor", "unticked"]) address.searchParams.delete(once);
   const place = `selected ${address.pathname}${address.search}`;
   const boxes = [...table.querySelectorAll(`tbody input[name="${name}"]`)], all = table.querySelector("[data-select-all]");
   const bar = form.querySelector("[data-selected]"), count = bar.querySelector("output"), clear = bar.querySelector("button");
