@@ -99,7 +99,7 @@ def test_a_plan_reads_no_more_the_more_jobs_are_held_and_says_that_there_are_mor
     found = plan.of_request(db, world.organisation_id, asked)
     assert ([one.job_id for one in found.waiting], found.more_held) == ([job.id for job in made], False)
     reads = []
-    for more in (1, 40):
+    for more in (1, 200):
         made += [ask(db, world, enrolment_ids=[*ids[:3], 1000 + len(made) + one]) for one in range(more)]
         with counting(db) as costs:
             found = plan.of_request(db, world.organisation_id, asked)
