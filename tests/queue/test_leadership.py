@@ -45,6 +45,18 @@ def test_a_leader_that_finds_another_on_record_leads_no_more(db: Database, world
     assert not leader.leads
 
 
+def test_an_answer_that_comes_late_says_nothing_of_now(
+    db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that was stopped between the question and the answer may have been replaced meanwhile."""
+    leader, now = leading(db, environment), time.monotonic()
+    clock = iter([now, now])  # how long it was silent, and when it asked
+    monkeypatch.setattr(leadership, "time", SimpleNamespace(monotonic=lambda: next(clock, now + 3600)))
+    monkeypatch.setattr(leadership.leader, "confirm", lambda *_: True)
+    leader.beat()
+    assert not leader.leads
+
+
 def test_a_session_that_cannot_be_set_up_is_closed(environment: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         closed = False

@@ -83,6 +83,24 @@ def test_a_chunk_that_waited_for_a_protection_honours_it(
     assert_balanced(slow_db)
 
 
+@pytest.mark.parametrize("by", ["list", "list at once"])
+def test_it_is_honoured_where_the_platform_keeps_times_to_the_second(
+    slow_db: Database, world: World, threads: Threads, by: str
+) -> None:
+    """What the chunk has withdrawn is known from its outcomes, and not from the platform's time of it."""
+    first, second = world.enrolment("anna"), world.enrolment("anna")
+    world.run("ALTER TABLE lms.enrolments ALTER withdrawn_at TYPE timestamptz(0)")
+    job = world.submit(slow_db, [first, second])
+    claim = take(slow_db)
+    with protecting(slow_db, world, enrolment_id=first) as protection:
+        deciding = threads.go(DECIDE[by], slow_db, claim)
+        await_waiters(world)
+        protection.commit()
+        deciding.result(PATIENCE)
+    assert world.outcomes(job.id) == {first: "protected", second: "withdrawn"}
+    assert world.status(first) == "in_progress"
+
+
 @pytest.mark.parametrize("by", ["list", "person"])
 def test_a_protection_that_waited_for_a_chunk_comes_after_it(
     slow_db: Database, owner: Database, world: World, threads: Threads, by: str

@@ -5,11 +5,13 @@ statement saw it, locks nothing and checks nothing again. So what it is to write
 from functools import partial
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from tests.support.racing import DECIDE, Threads, await_waiters, held, take
 from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.errors import is_enrolled_meanwhile
 from worker.ledger import decide as short
 from worker.ledger import erased_texts
 
@@ -149,3 +151,17 @@ def test_an_erasure_does_not_overwrite_an_undo(
         erasing.result(PATIENCE)
     assert world.status(enrolment_id) == "in_progress"
     assert world.one("SELECT withdrawn_by FROM lms.places") is None
+
+
+def test_the_index_that_refuses_a_second_active_enrolment_may_be_of_any_table(world: World) -> None:
+    """Behind a view it is; an index of the service's own says something else."""
+    world.run("CREATE TABLE public.places (id bigint PRIMARY KEY)")
+    world.run("INSERT INTO public.places VALUES (1)")
+    with pytest.raises(IntegrityError) as refused:
+        world.run("INSERT INTO public.places VALUES (1)")
+    assert is_enrolled_meanwhile(refused.value)
+    settings = "INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:o)"
+    with pytest.raises(IntegrityError) as refused:
+        for _ in range(2):
+            world.run(settings, o=world.organisation_id)
+    assert not is_enrolled_meanwhile(refused.value)
