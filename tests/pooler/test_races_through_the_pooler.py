@@ -24,6 +24,7 @@ from tests.races.test_race_keys import (
 )
 from tests.races.test_race_same_enrolment import (
     test_a_deactivation_and_a_list_at_the_same_row_withdraw_once,
+    test_many_workers_on_overlapping_jobs_withdraw_each_enrolment_once,
     test_of_two_workers_that_decide_one_enrolment_at_once_exactly_one_withdraws_it,
 )
 from tests.races.test_race_stopping_jobs import (
@@ -41,6 +42,7 @@ __all__ = [
     "test_a_reactivation_committed_while_the_deactivation_waits_wins",
     "test_an_event_finds_its_key_taken_by_a_job_that_commits_meanwhile",
     "test_coming_back_and_being_applied_at_the_same_moment_end_in_one_of_two_ways",
+    "test_many_workers_on_overlapping_jobs_withdraw_each_enrolment_once",
     "test_of_two_workers_that_decide_one_enrolment_at_once_exactly_one_withdraws_it",
     "test_two_concurrent_cancels_have_one_effect",
     "test_two_workers_that_both_commit_before_either_finishes_end_the_job_once",

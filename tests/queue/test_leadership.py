@@ -52,7 +52,7 @@ def test_an_answer_that_comes_late_says_nothing_of_now(
     leader, now = leading(db, environment), time.monotonic()
     clock = iter([now, now])  # how long it was silent, and when it asked
     monkeypatch.setattr(leadership, "time", SimpleNamespace(monotonic=lambda: next(clock, now + 3600)))
-    monkeypatch.setattr(leadership.leader, "confirm", lambda *_: True)
+    monkeypatch.setattr("worker.ledger.leader.confirm", lambda *_: True)
     leader.beat()
     assert not leader.leads
 
