@@ -85,7 +85,7 @@ class Sessions:
             one.close()
 
     def _close_lost(self, used: list[Session]) -> None:
-        """Close what a test that failed has not given back: later it would be found open, and another test would fail."""
+        """Close what a failed test has not given back: found open later, it would make another test fail."""
         kept = {id(one) for those in self._kept.values() for one in those}
         for one in used:
             if id(one) not in kept:
