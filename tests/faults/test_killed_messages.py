@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from tests.support.load import DEADLINE
 from tests.support.processes import WORKER, family, kill, process
 from tests.support.racing import Hold, chunks, held, leases_run_out
 from tests.world import World, assert_balanced, decide_due, eventually
@@ -62,7 +63,9 @@ class Story:
         """Let the process decide something else, to the end."""
         jobs = self.ask(*people)
         self.wake()
-        eventually(lambda: self.states(jobs) == {"completed"}, what="the worker decides something else")
+        eventually(
+            lambda: self.states(jobs) == {"completed"}, within=DEADLINE, what="the worker decides something else"
+        )
 
     def states(self, jobs: Sequence[int]) -> set[str]:
         return {row[0] for row in self.world.run("SELECT state FROM withdrawals.jobs WHERE id = ANY(:i)", i=list(jobs))}
