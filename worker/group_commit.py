@@ -7,7 +7,7 @@ waits for company: a request that is alone is committed at once. PostgreSQL's `c
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import is_passing
+from worker.errors import is_locked, is_passing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,18 +34,21 @@ class GroupCommit(Generic[Item, Result]):
         most: int = 200,
         autocommit: bool = False,
         rest: "GroupCommit[Item, Result] | None" = None,
+        apart: Callable[[Item], Hashable] | None = None,
     ) -> None:
         """`work` does the items in one transaction: for each, in their order, its result or why it is refused.
 
         A refusal is a value, so that it does not undo the others. None: nothing is done yet, and `rest` does it, while
         the others have their results. `most`: items in one transaction. `autocommit`: the work is one statement, or
-        several of which each stands alone.
+        several of which each stands alone. `apart`: if a group waits in vain for a lock, those of its items for which
+        this differs are committed one after the other. What waits in vain then, too, `rest` does: it can wait longer.
         """
         self._database = database
         self._work = work
         self._most = most
         self._autocommit = autocommit
         self._rest = rest
+        self._apart = apart
         self._waiting: queue.SimpleQueue[_Waiting[Item, Result] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._lock = threading.Lock()
@@ -113,18 +116,28 @@ class GroupCommit(Generic[Item, Result]):
     def _commit(self, group: list[_Waiting[Item, Result]]) -> None:
         """Commit a group; when an error may belong to one of them, each alone, so that it harms no other."""
         items = [item for item, _ in group]
+        is_last = self._rest is None
         try:
             results: Sequence[Result | Exception | None] = self._database.run(
-                lambda connection: self._work(connection, items), patient=True, autocommit=self._autocommit
+                lambda connection: self._work(connection, items), patient=is_last, autocommit=self._autocommit
             )
         except Exception as error:
-            if len(group) == 1 or is_passing(error):
-                results = [error] * len(group)
-            else:
-                for one in group:
-                    self._commit([one])
+            parts = self._divide(group, error)
+            if len(parts) > 1:
+                for part in parts:
+                    self._commit(part)
                 return
+            results = [None if is_locked(error) and not is_last else error] * len(group)
         self._hand_over(group, results)
+
+    def _divide(self, group: list[_Waiting[Item, Result]], error: Exception) -> list[list[_Waiting[Item, Result]]]:
+        """The parts of a group of which one can be to blame for its error."""
+        if not is_passing(error):
+            return [[one] for one in group]
+        parts: dict[Hashable, list[_Waiting[Item, Result]]] = {}
+        for one in group:
+            parts.setdefault(self._apart(one[0]) if self._apart and is_locked(error) else None, []).append(one)
+        return list(parts.values())
 
     def _hand_over(self, group: list[_Waiting[Item, Result]], results: Sequence[Result | Exception | None]) -> None:
         answers: list[_Answer[Result]] = []

@@ -7,6 +7,7 @@ client does meanwhile holds no lock (ops/decisions/0057).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -117,7 +118,8 @@ def _prepare(connection: Connection, session: Any, steps: Sequence[Step]) -> set
     prepared = _prepared.setdefault(session, set())
     for step in steps:
         if step.name not in prepared:
-            session.execute(step.preparation.encode())
+            with suppress(psycopg.errors.DuplicatePreparedStatement):  # a cancel came after it and before its answer
+                session.execute(step.preparation.encode())
             prepared.add(step.name)
     return prepared
 

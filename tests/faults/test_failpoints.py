@@ -14,12 +14,13 @@ import sqlalchemy.exc
 from tests.support import failpoints
 from tests.support.failpoints import armed, recording
 from tests.support.incoming import incoming, make_registered, post, results, waiting
-from tests.support.load import FULL
+from tests.support.load import DEADLINE, FULL
 from tests.support.processes import RELAY, WORKER, process
 from tests.support.racing import chunks, due_now, finish, job_state, leases_run_out
 from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
+from worker.queue import recovery
 from worker.queue.drain import Drain
 
 IN_ORDER = [
@@ -151,19 +152,50 @@ def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     fired, record = tmp_path / "fired", tmp_path / "record"
     job = world.submit(db, world.enrolments(5))
     with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired, record=record)) as first:
-        eventually(fired.exists, what="the kill")
+        eventually(fired.exists, within=DEADLINE, what="the kill")
         first.wait(60)
         if name != "decide.decide_plain_at_once:after":
             assert world.outcomes(job.id) == {}
         if not FULL:
             leases_run_out(world)
         with process(WORKER, {"FAILPOINT_RECORD": str(record), "PYTHONPATH": str(failpoints.SITE)}):
-            eventually(lambda: job_state(world, job.id) == "completed", what="the job done by another worker")
+            done = lambda: job_state(world, job.id) == "completed"  # noqa: E731
+            eventually(done, within=DEADLINE, what="the job done by another worker")
     passed = record.read_text(encoding="utf-8").splitlines()
     assert passed.count("decide.decide_plain_at_once:after") == 1
     assert set(world.outcomes(job.id).values()) == {"withdrawn"}
     states = chunks(world, job.id, "state, claims")
     assert states == [("done", 1 if name == "decide.decide_plain_at_once:after" else 2)]
+    assert_balanced(db)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("what", ["named", "persons"])
+def test_a_worker_that_is_killed_before_or_after_a_message_that_decides_leaves_nothing_half_done(
+    db: Database, world: World, environment: Settings, tmp_path: Path, what: str, side: str
+) -> None:
+    """After it nobody has to end the jobs any more. Small: `test_killed_messages.py`."""
+    fired = tmp_path / "fired"
+    ids = [world.enrolment(person) for person in ("anna", "ben", "cleo")]
+    if what == "persons":
+        jobs = [world.event(db, "deactivated", person).job_id or 0 for person in ("anna", "ben", "cleo")]
+    else:
+        jobs = [world.submit(db, [one]).id for one in ids]
+    name = f"decide_{what}.decide_{what}:{side}"
+    with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired)) as first:
+        eventually(fired.exists, within=DEADLINE, what="the kill")
+        first.wait(60)
+    done = side == "after"
+    assert {job_state(world, job) for job in jobs} == {"completed" if done else "queued"}
+    assert {world.status(one) for one in ids} == {"withdrawn" if done else "in_progress"}
+    leases_run_out(world)
+    recovery.take_over(db, environment)
+    decide_due(db, environment)
+    for job in jobs:
+        assert job_state(world, job) == "completed"
+        assert chunks(world, job, "state, claims") == [("done", 1 if done else 2)]
+    assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == len(ids)
     assert_balanced(db)
 
 
@@ -186,13 +218,14 @@ def test_a_worker_that_is_killed_while_it_applies_the_inbox_leaves_it_to_another
     source = make_registered(db, environment, world.organisation_id)
     post(db, source, *map(incoming, persons))
     with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired)) as first:
-        eventually(fired.exists, what="the kill")
+        eventually(fired.exists, within=DEADLINE, what="the kill")
         first.wait(60)
         if name == "inbox_sets.take:after":  # else it may have been the commit of a step that found nothing
             assert len(waiting(world)) == 5
         with process(WORKER):
             eventually(
                 lambda: world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == 5,
+                within=DEADLINE,
                 what="everybody withdrawn by another worker",
             )
     assert results(world) == [("accepted", False)] * 5

@@ -78,10 +78,10 @@ def test_sigterm_lets_a_worker_finish_what_it_can_and_give_back_what_it_cannot(
             rows = world.run("SELECT state, claims, attempts FROM withdrawals.chunks")
             assert [tuple(row) for row in rows] == [("ready", 0, 0)]
             assert not world.run("SELECT * FROM withdrawals.attempts")
-        slow_platform(world, seconds=0.02)
-        with process(WORKER, patient) as worker:
-            eventually(lambda: work_in_hand(world), what="work in hand")
+        with process(WORKER, patient) as worker, hold_enrolments(owner, ids[20]) as hold:
+            eventually(lambda: world.one(WAITING), what="a worker waits for the row")
             worker.send_signal(signal.SIGTERM)
+            hold.release()
             assert worker.wait(PATIENCE) == 0
             assert list(world.outcomes(job.id).values()) == ["withdrawn"] * 40
             assert not world.run("SELECT * FROM withdrawals.attempts")

@@ -16,6 +16,7 @@ from worker.database import Database
 from worker.errors import IdempotencyConflictError
 from worker.jobs import show, submit
 from worker.jobs.singles import Single, accept_at_once, accept_in_steps, singles
+from worker.one_message import Step, at_once
 from worker.records import Submitted
 
 
@@ -211,3 +212,12 @@ def test_what_is_sent_names_no_note_and_is_prepared_again_where_it_was_dropped(
             connection.exec_driver_sql("DEALLOCATE jobs_look")
     assert any("EXECUTE jobs_insert" in text for text in sent)
     assert not any("Lovelace" in text for text in sent)
+
+
+def test_what_was_prepared_although_its_answer_was_an_error_is_not_prepared_again(db: Database) -> None:
+    """As when a statement is cancelled, or its time is over, at the very end: else each later message would fail."""
+    step = Step("known_already", "SELECT CAST(:n AS integer)")
+    with db.begin(autocommit=True) as connection:
+        connection.exec_driver_sql(step.preparation)
+        assert at_once(connection, (step, {"n": 3})) == [[(3,)]]
+        connection.exec_driver_sql("DEALLOCATE known_already")

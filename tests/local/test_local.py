@@ -70,14 +70,30 @@ def _state_under(mode: int) -> Iterator[Path]:
         shutil.rmtree(parent)
 
 
+# Says so when initdb runs, and goes no further.
+_HALF_WAY = """
+import threading
+from ops.local import postgres
+real = postgres.run_program
+def run_program(command, **options):
+    if Path(command[0]).name != "initdb":
+        return real(command, **options)
+    threading.Thread(target=real, args=[command], kwargs=options).start()
+    print("half way", flush=True)
+    sys.stdin.read()
+postgres.run_program = run_program
+"""
+
+
 @contextmanager
-def _another_user(state: Path, *, account: Account | None = None) -> Iterator[subprocess.Popen[str]]:
+def _another_user(state: Path, *, account: Account | None = None, first: str = "") -> Iterator[subprocess.Popen[str]]:
     # Becomes the account only once all is imported: the interpreter may lie where the account cannot go.
-    script = """
+    script = f"""
 import os, sys
 from pathlib import Path
 import psycopg, redis, secrets
 from ops.local.servers import LocalServers
+{first}
 if len(sys.argv) > 2:
     os.setgroups([]); os.setgid(int(sys.argv[3])); os.setuid(int(sys.argv[2]))
 with LocalServers(Path(sys.argv[1])) as servers:
@@ -179,7 +195,8 @@ def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(w
     def stay_busy() -> None:
         with suppress(psycopg.OperationalError), psycopg.connect(servers.database_url) as connection:
             connection.execute("SET application_name = 'busy'")
-            connection.execute("SELECT count(*) FROM generate_series(1, 20_000_000) AS n WHERE n % 7 = 1")
+            while True:
+                connection.execute("SELECT count(*) FROM generate_series(1, 20_000_000) AS n WHERE n % 7 = 1")
 
     with LocalServers(warm_state) as servers:
         thread = threading.Thread(target=stay_busy)
@@ -205,8 +222,9 @@ def test_a_user_that_is_killed_leaves_servers_that_the_next_one_reuses_and_stops
 
 
 def test_a_start_that_is_killed_half_way_leaves_nothing_in_the_way(state: Path) -> None:
-    with _another_user(state) as killed:
-        assert wait_until(lambda: any(state.glob("postgres.new-*")), seconds=PATIENCE)
+    with _another_user(state, first=_HALF_WAY) as killed:
+        assert killed.stdout
+        assert killed.stdout.readline() == "half way\n"
         killed.send_signal(signal.SIGKILL)
         killed.wait()
     with LocalServers(state) as servers:

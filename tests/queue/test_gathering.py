@@ -1,10 +1,12 @@
 """The drain in a storm: events gather while chunks are decided, and none is left behind."""
 
 import uuid
+from typing import Any
 
 import pytest
 
 from tests.support.incoming import incoming, make_registered, post, waiting
+from tests.support.racing import chunks
 from tests.world import World, assert_balanced
 from worker.config import Settings
 from worker.database import Database
@@ -101,3 +103,29 @@ def test_whoever_came_in_vain_while_a_set_was_applied_is_woken_again(
     assert told == [True]
     Drain(db, environment).run()
     assert told == [True], "a look in vain tells nobody"
+
+
+def test_a_claim_that_waited_for_long_for_a_set_of_events_is_taken_anew(
+    db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease would run out: then its chunks would count as what stops workers, and in the end be a dead letter."""
+    now = [0.0]
+    monkeypatch.setattr(drains, "clock", lambda: now[0])
+    drain = Drain(db, environment)
+    step, tokens = drain._inbox.step, list[Any]()
+
+    def look_slowly() -> bool:
+        tokens.extend(world.run("SELECT token, lease_until FROM withdrawals.chunks"))
+        now[0] += environment.lease_seconds * 0.6
+        return step()
+
+    monkeypatch.setattr(drain._inbox, "step", look_slowly)
+    post(db, make_registered(db, environment, world.organisation_id), incoming("anna"))
+    (one,) = world.enrolments(1)
+    job = world.submit(db, [one])
+    drain.run()
+    ((first, _),) = tokens[:1]
+    (found,) = chunks(world, job.id, "state, claims, token")
+    assert (found.state, found.claims) == ("done", 1)
+    assert first not in (None, found.token)
+    assert_balanced(db)

@@ -8,6 +8,7 @@ is running commits; the sweep closes any that come back."
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -36,21 +37,24 @@ from worker.queue.relay import Relay
 from worker.records import Claim
 
 WORKERS = 4
+BEGUN = 60
+"""Claims of a stream before it waits to be stopped: however slow the test is, it finds the stream in its middle."""
 
 
 class Stream(Drain):
-    """Claims, one chunk each, that last long enough to be stopped in the middle; knows which began after that."""
+    """Claims, one chunk each, of which some are left when it is stopped; knows which began after that."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
         super().__init__(db, settings.model_copy(update={"chunk_size": 1}))
         self.stopped = threading.Event()
         self.begun_after: list[int] = []
-        self._pace = threading.Event()
+        self._begun = count()
 
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
-        self._pace.wait(0.01)
         if self.stopped.is_set():
             self.begun_after += claim.chunk_ids
+        elif next(self._begun) >= BEGUN:
+            assert self.stopped.wait(PATIENCE)
         return super()._handle(claim, go_on=go_on)
 
     def assert_stopped(self, world: World, job_id: int) -> None:

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 
 from schemas.dead_letters import LetterFilter
+from schemas.jobs import JobRequest
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.jobs.undoing import Undo
-from tests.support.racing import held, hold_enrolments
+from tests.support.racing import await_waiters, held, hold_enrolments
 from tests.support.web import make_source
-from tests.world import World, assert_balanced, decide_due
+from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.errors import NotFoundError
-from worker.jobs import control, reinstate
+from worker.jobs import control, reinstate, submit
+from worker.jobs.singles import Single, singles
 from worker.jobs.submit import Requester
 from worker.people import hr_sources, scim_users
 
@@ -42,6 +44,44 @@ def all_held(world: World, organisation_id: int) -> Iterator[None]:
         for (table,) in tables:
             hold.run(f"SELECT 1 FROM {table} WHERE organisation_id = :o FOR UPDATE", o=organisation_id)
         yield
+
+
+@pytest.mark.parametrize("ours", ["an enrolment", "a person"])
+def test_a_single_request_does_not_wait_for_an_organisation_that_shares_its_group(
+    db: Database, owner: Database, world: World, ours: str
+) -> None:
+    """Their settings are locked for long, and they go on asking; ours is answered, by the message or in steps.
+
+    A process has one thread for the requests of all organisations, which must not wait for one of them.
+    """
+    db.retry_seconds = PATIENCE
+    other = OtherWorld(owner)
+    lock = "INSERT INTO withdrawals.organisation_settings (organisation_id) VALUES (:o)"
+    theirs = [single(other, [other.enrolment("theirs")]) for _ in range(4)]
+    own = {
+        "an enrolment": single(world, [world.enrolment("anna")]),
+        "a person": single(world, learner_external_id="anna", source="admin"),
+    }[ours]
+    commits = singles(db)
+    with held(owner, lock, o=other.organisation_id) as hold:
+        waiting = [commits.submit(one) for one in theirs[:2]]
+        await_waiters(world)
+        waiting += [commits.submit(one) for one in theirs[2:]]
+        made = commits.submit(own).result(PATIENCE)
+        assert made.created
+        assert not any(one.done() for one in waiting)
+        hold.release()
+        assert all(one.result(PATIENCE).created for one in waiting)
+    commits.close()
+    assert_balanced(db)
+
+
+def single(world: World, ids: list[int] | None = None, **request: Any) -> Single:
+    """A small request, as the door has it."""
+    asked = JobRequest(**{"reason": "not_required", "enrolment_ids": ids, **request})
+    made = submit.single(world.requester(door="api"), asked)
+    assert made is not None
+    return made
 
 
 class OtherWorld(World):

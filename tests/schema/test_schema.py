@@ -77,7 +77,7 @@ def test_two_processes_that_migrate_at_once_are_both_right(
     monkeypatch.setenv("DATABASE_URL", empty.url.set(drivername="postgresql").render_as_string(hide_password=False))
     monkeypatch.setenv("WITHDRAWALS_DATABASE_ROLE", role := f"service_{uuid4().hex[:8]}")  # new to the server, too
     watching = sqlalchemy.create_engine(empty.url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-    second = None
+    second: subprocess.Popen[str] | None = None
     # A session shows the statement it ran last: between two questions that is the COMMIT of the one before.
     asks = text("""SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :first
         AND application_name = 'withdrawals' AND (query LIKE '%pg_try_advisory_lock%' OR query = 'COMMIT')""")
@@ -87,16 +87,23 @@ def test_two_processes_that_migrate_at_once_are_both_right(
         if second is None:
             command = [sys.executable, "-m", "ops", "migrate"]
             second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            its_pid = {"first": first.connection.dbapi_connection.info.backend_pid}
+            session = first.connection.dbapi_connection
+            assert session is not None
+            its_pid = {"first": session.info.backend_pid}
             with watching.connect() as connection:
                 eventually(lambda: connection.scalar(asks, its_pid), what="the second waits for the first")
 
     sqlalchemy.event.listen(empty, "commit", before_commit)
-    assert migrate(empty, role=role) == head()
-    assert second is not None
-    out, err = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 0, err
-    assert head() in out
+    try:
+        assert migrate(empty, role=role) == head()
+        assert second is not None
+        out, err = second.communicate(timeout=PATIENCE)
+        assert second.returncode == 0, err
+        assert head() in out
+    finally:
+        if second is not None:
+            second.kill()
+            second.communicate()
     with empty.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM withdrawals.schema_version")) == 1
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,8 +251,18 @@ class Live:
         dialled.connect(("127.0.0.1", self.port))
         return dialled
 
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        with suppress(ConnectionError):  # on a busy machine its time may be over before it has begun
+            connection.sendall(data)
+
     def answers_others(self) -> bool:
-        return httpx2.get(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE).status_code == 200
+        """Whether others are answered; one whose own moment is over before it has asked asks again."""
+        return eventually(self._answers)
+
+    def _answers(self) -> bool:
+        with suppress(httpx2.TransportError):
+            return httpx2.get(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE).status_code == 200
+        return False
 
 
 @pytest.fixture
@@ -286,7 +297,7 @@ def live(app: FastAPI, environment: Settings, monkeypatch: pytest.MonkeyPatch) -
 def test_a_slow_client_is_left_while_others_are_answered(live: Live, sent: tuple[str, bytes]) -> None:
     slow = [live.dial() for _ in range(20)]
     for connection in slow:
-        connection.sendall(sent[1])
+        live.send(connection, sent[1])
     assert live.answers_others()
     for connection in slow:
         try:
@@ -302,7 +313,7 @@ def test_a_slow_client_is_left_while_others_are_answered(live: Live, sent: tuple
 def test_a_client_that_never_reads_is_left_while_others_are_answered(live: Live) -> None:
     deaf = [live.dial() for _ in range(5)]
     for connection in deaf:  # the document is long; so many of them fill every buffer on the way
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        live.send(connection, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
     assert live.answers_others()
     eventually(lambda: not live.server.server_state.connections)
     for connection in deaf:

@@ -59,13 +59,20 @@ class Sessions:
         made = Database(settings, **options)
         made.engine.update_execution_options(compiled_cache=self._compiled)
         self._initialise_once(made.engine.dialect)
-        sqlalchemy.event.listen(made.engine, "do_connect", self._take)
+        used: list[Session] = []
+
+        def take(*given: Any) -> Session:
+            used.append(self._take(*given))
+            return used[-1]
+
+        sqlalchemy.event.listen(made.engine, "do_connect", take)
         try:
             yield made
         finally:
             # Not sooner: what the test itself closes is to be closed.
             made.engine.dialect.do_close = self._keep  # type: ignore[assignment, method-assign]
             made.close()
+            self._close_lost(used)
 
     def processes(self, name: str) -> list[int]:
         """The server's processes of the sessions that are kept for a database."""
@@ -76,6 +83,13 @@ class Sessions:
         for one in self._of(name):
             self._kept[self._addresses[one]].remove(one)
             one.close()
+
+    def _close_lost(self, used: list[Session]) -> None:
+        """Close what a failed test has not given back: found open later, it would make another test fail."""
+        kept = {id(one) for those in self._kept.values() for one in those}
+        for one in used:
+            if id(one) not in kept:
+                one.close()
 
     def _of(self, name: str) -> list[Session]:
         return [one for kept in self._kept.values() for one in kept if one.info.dbname == name]

@@ -77,7 +77,7 @@ def test_a_receiver_that_reads_slowly_is_left_when_the_time_is_over(monkeypatch:
             connection, _ = listening.accept()
             with connection:
                 while not ended.wait(0.01):
-                    taken[0] += len(connection.recv(100_000))
+                    taken[0] += len(connection.recv(10_000))
 
         thread = threading.Thread(target=lambda: _quietly(sip), daemon=True)
         thread.start()

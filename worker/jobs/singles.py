@@ -7,6 +7,7 @@ a value, the brake counts job after job in the order of the requests, and of two
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,9 @@ from worker.texts import text
 
 MOST_IDS = job_lists.SMALL
 """Ids of a small job: its learners are counted in no time, while others wait."""
+
+BRIEFLY = timedelta(milliseconds=500)
+"""For so long a set waits for the locks of an organisation while requests of others may wait behind it."""
 
 _Key = tuple[int, str, str]
 _KnownKeys = dict[_Key, tuple[int | None, bytes]]
@@ -54,10 +58,17 @@ def singles(database: Database) -> GroupCommit[Single, Submitted]:
     """Accepts small jobs, those that wait at the same time together.
 
     Almost all are accepted by one round trip, which commits them. The others are accepted in steps, by a thread of
-    their own: what they wait for keeps no answer back.
+    their own: what they wait for keeps no answer back. Neither waits for long, since those of other organisations wait
+    behind it: whose organisation is busy goes to a third thread, where nobody is who is not held up by a lock.
     """
-    in_steps = GroupCommit(database, accept_in_steps, name="singles in steps")
-    return GroupCommit(database, accept_at_once, name="singles", autocommit=True, rest=in_steps)
+    in_steps, at_once = partial(accept_in_steps, wait=BRIEFLY), partial(accept_at_once, wait=BRIEFLY)
+    patient = GroupCommit(database, accept_in_steps, name="singles that wait", apart=_organisation)
+    others = GroupCommit(database, in_steps, name="singles in steps", rest=patient, apart=_organisation)
+    return GroupCommit(database, at_once, name="singles", autocommit=True, rest=others, apart=_organisation)
+
+
+def _organisation(one: Single) -> int:
+    return one.job.organisation_id
 
 
 def accept_now(database: Database, one: Single) -> Submitted | Exception:
@@ -68,15 +79,18 @@ def accept_now(database: Database, one: Single) -> Submitted | Exception:
     return answer
 
 
-def accept_at_once(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception | None]:
+def accept_at_once(
+    connection: Connection, wanted: Sequence[Single], *, wait: timedelta | None = None
+) -> list[Submitted | Exception | None]:
     """Accept those that name enrolments, as far as no brake has to look at them one by one; None: one of the others.
 
-    By one round trip, which commits them, on a connection where each statement commits itself.
+    By one round trip, which commits them, on a connection where each statement commits itself. `wait`: for a lock, if
+    not as long as the session does.
     """
     with _traced(wanted):
         first_at = _first_of_each_key(wanted)
         plain = [wanted[n] for n in first_at.values() if wanted[n].ids is not None]
-        known, made = _accept_at_once(connection, plain) if plain else ({}, {})
+        known, made = _accept_at_once(connection, plain, wait) if plain else ({}, {})
         jobs = _read(connection, known.values())
         return [
             _answer(one, made, known, jobs, is_first=first_at[one.key] == n)
@@ -86,10 +100,15 @@ def accept_at_once(connection: Connection, wanted: Sequence[Single]) -> list[Sub
         ]
 
 
-def accept_in_steps(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
-    """Accept jobs in one transaction, with all that may have to be looked at: erased persons, and the brake."""
+def accept_in_steps(
+    connection: Connection, wanted: Sequence[Single], *, wait: timedelta | None = None
+) -> list[Submitted | Exception]:
+    """Accept jobs in one transaction, with all that may have to be looked at: erased persons, and the brake.
+
+    `wait`: for a lock, if not as long as the session does.
+    """
     with _traced(wanted):
-        return _accept_in_steps(connection, wanted)
+        return _accept_in_steps(connection, wanted, wait)
 
 
 def _traced(wanted: Sequence[Single]) -> AbstractContextManager[None]:
@@ -103,18 +122,23 @@ def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
     return first_at
 
 
-def _accept_at_once(connection: Connection, plain: Sequence[Single]) -> tuple[_KnownKeys, _MadeJobs]:
+def _accept_at_once(
+    connection: Connection, plain: Sequence[Single], wait: timedelta | None
+) -> tuple[_KnownKeys, _MadeJobs]:
     notify_after_commit(connection)  # before it is written: the answer to that may be lost
     wanted = [(one.job, one.ids or ()) for one in plain]
-    known, inserted = job_sets.accept_at_once(connection, wanted, LANE_BULK, defaults())
+    known, inserted = job_sets.accept_at_once(connection, wanted, LANE_BULK, defaults(), wait=wait)
     made = {plain[n].key: (plain[n], _job(plain[n].job, item)) for n, item in inserted.items()}
     return {plain[n].key: job for n, job in known.items()}, made
 
 
-def _accept_in_steps(connection: Connection, wanted: Sequence[Single]) -> list[Submitted | Exception]:
+def _accept_in_steps(
+    connection: Connection, wanted: Sequence[Single], wait: timedelta | None
+) -> list[Submitted | Exception]:
     first_at = _first_of_each_key(wanted)
     firsts = [wanted[n] for n in first_at.values()]
-    found, limits = job_sets.look_and_lock(connection, [(one.job, one.ids) for one in firsts], defaults())
+    asked = [(one.job, one.ids) for one in firsts]
+    found, limits = job_sets.look_and_lock(connection, asked, defaults(), wait=wait)
     known = {one.key: item.known for one, item in zip(firsts, found, strict=True) if item.known is not None}
     unknown = [(one, item) for one, item in zip(firsts, found, strict=True) if item.known is None]
     refused = _refuse_erased(connection, [one for one, _ in unknown])

@@ -6,7 +6,7 @@ Rows go in as one JSON document, so that a statement is the same text, and keeps
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -74,8 +74,11 @@ _BY_KEY = """(k.organisation_id, k.door, k.idempotency_key) >= (a.organisation_i
 # As bytes: what the server logs of a statement that failed has no note or key in plain text (`at_once`).
 _ROWS = "CAST(convert_from(CAST(:rows AS bytea), 'UTF8') AS jsonb)"
 _LOOK = f"""
-WITH asked AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset({_ROWS}) AS a(n integer, organisation_id bigint, door text,
+-- how long this transaction waits for a lock, set before it asks for one
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', coalesce(CAST(:wait AS text), current_setting('lock_timeout')), true)
+), asked AS MATERIALIZED (
+    SELECT a.* FROM patience CROSS JOIN jsonb_to_recordset({_ROWS}) AS a(n integer, organisation_id bigint, door text,
         idempotency_key text, effective_at timestamptz, learner_external_id text, enrolment_ids bigint[])
 ),
 looked AS MATERIALIZED (
@@ -112,12 +115,16 @@ FROM looked LEFT JOIN locked USING (organisation_id) ORDER BY n
 
 
 def look_and_lock(
-    connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int] | None]], defaults: Brake
+    connection: Connection,
+    wanted: Sequence[tuple[NewJob, Sequence[int] | None]],
+    defaults: Brake,
+    *,
+    wait: timedelta | None = None,
 ) -> tuple[list[Candidate], dict[int, Brake]]:
     """For each job that is asked for, with its ids: whether its key is known, and what admission has to know.
 
     Then the limits of the organisations that ask for something new that is due, or about a person: their settings rows
-    are locked.
+    are locked. `wait`: for a lock of this transaction, if not as long as the session does.
     """
     plan_by_order(connection)
     rows = [
@@ -133,7 +140,7 @@ def look_and_lock(
         for n, (job, ids) in enumerate(wanted)
     ]
     candidates, limits = [], dict[int, Brake]()
-    for row in connection.execute(_LOOK_AND_LOCK, {"rows": _as_bytes(rows)}):
+    for row in connection.execute(_LOOK_AND_LOCK, {"rows": _as_bytes(rows), "wait": _milliseconds(wait)}):
         known = None if row.request_hash is None else (row.job_id, bytes(row.request_hash))
         candidates.append(Candidate(known, row.is_due, int(row.learners)))
         if row.locked_id is not None and row.locked_id not in limits:
@@ -258,16 +265,21 @@ _INSERT_AT_ONCE = Step(
 
 
 def accept_at_once(
-    connection: Connection, wanted: Sequence[tuple[NewJob, Sequence[int]]], lane: int, defaults: Brake
+    connection: Connection,
+    wanted: Sequence[tuple[NewJob, Sequence[int]]],
+    lane: int,
+    defaults: Brake,
+    *,
+    wait: timedelta | None = None,
 ) -> tuple[dict[int, tuple[int | None, bytes]], dict[int, Inserted]]:
     """Look, lock and insert in one round trip; by the place of a request: the job of a key that is known, with the hash
     of its request, and the jobs that were inserted.
 
     Left out are those of organisations that are past the brake's floor or have limits for sources or Series, and those
-    whose key was taken meanwhile.
+    whose key was taken meanwhile. `wait`: for a lock, if not as long as the session does.
     """
     rows = _as_bytes([_as_json(n, job, lane, ids) for n, (job, ids) in enumerate(wanted)])
-    values = {"rows": rows, "floor": defaults.floor, "hours": defaults.hours}
+    values = {"rows": rows, "floor": defaults.floor, "hours": defaults.hours, "wait": _milliseconds(wait)}
     steps = (_LOOK_AT_ONCE, values), (_INSERT_AT_ONCE, {"rows": rows})
     *_, looked, inserted = at_once(connection, *planned(connection, BY_ORDER), *steps)
     known = {n: (job_id, bytes(request_hash)) for n, job_id, request_hash in looked if n is not None}
@@ -333,6 +345,10 @@ def _as_json(n: int, job: NewJob, lane: int, enrolment_ids: Sequence[int] | None
         "request_id": job.request_id,
         "traceparent": job.traceparent,
     }
+
+
+def _milliseconds(wait: timedelta | None) -> str | None:
+    return None if wait is None else str(round(wait / timedelta(milliseconds=1)))
 
 
 def _as_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -70,8 +70,11 @@ class Drain:
         while claim is not None or (more and not self._stopping.is_set()):
             looks = (more_events or clock() >= next_look) and not self._stopping.is_set()
             if looks:
+                began = clock()
                 more_events = self._inbox.step()
                 next_look = clock() + INBOX_EVERY
+                if claim is not None and clock() - began > self._settings.lease_seconds / 2:
+                    claim = self._renew(claim)
             go_on = looks and claim is not None  # what the events ask for was not there when the claim was taken
             if claim is None:  # events that came meanwhile gather: the relay wakes a worker for them
                 claim = self._claim()
@@ -100,6 +103,19 @@ class Drain:
     def _claim_and_look(self) -> tuple[Claim | None, bool]:
         """The next claim, and whether events may be due."""
         return self._database.run(lambda connection: claims.claim_now(connection, **self._next()), autocommit=True)
+
+    def _renew(self, claim: Claim) -> Claim | None:
+        """Give back a claim that has waited for long, and take one anew.
+
+        If its lease ran out in the middle of the decision, its chunks would count as what may stop a worker.
+        """
+
+        def work(connection: Connection) -> Claim | None:
+            claims.give_back(connection, claim.chunk_ids, claim.token)
+            return claims.claim(connection, **self._next())
+
+        log.info("claim.renewed", token=str(claim.token), chunks=len(claim.chunk_ids))
+        return self._database.run(work)
 
     def _next(self) -> dict[str, Any]:
         """What the next claim takes."""
