@@ -68,6 +68,9 @@ class BrakeForecast(BaseModel):
     room_at: datetime | None = Field(
         description="If it holds the job: when the window has room for it, if nothing else is admitted; null: never."
     )
+    by: Literal["brake", "policy"] = Field(
+        default="brake", description="If it holds the job: the limit for all, or a policy for the source or the Series."
+    )
     why: Sentence = Field(description="The figures as a sentence.")
     way_on: Sentence | None = Field(description="If it holds the job: what can be done.")
 

@@ -308,10 +308,12 @@ GUARDED_ACTS: dict[GuardedAct, Entry] = {
         "Release", "Release held jobs. Nobody releases what they requested; the size is the learners of the jobs."
     ),
     GuardedAct.OVERRIDE: Entry(
-        "Override", "Withdraw although a Learning Pathway owns the enrolment. The size is the learners."
+        "Withdraw anyway (override)",
+        "Withdraw although a Learning Pathway owns the enrolment. The size is the learners.",
     ),
     GuardedAct.CASCADE: Entry(
-        "Cascade", "Withdraw the learner's other enrolments in the pathway as well. The size is the learners."
+        "Withdraw with the pathway's others (cascade)",
+        "Withdraw the learner's other enrolments in the pathway as well. The size is the learners.",
     ),
     GuardedAct.LIFT: Entry("Lift a protection", "End a protection before its time. Nobody lifts what they set."),
     GuardedAct.TOKEN: Entry("Create a token", "Create a token with the role approver or owner."),

@@ -31,6 +31,7 @@ class LetterFilter(Request):
     code: LetterCode | None = None
     state: LetterState | None = None
     job_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this job refers to.")] = None
+    run_id: Annotated[int | None, Field(ge=1, le=2**63 - 1, description="Letters that this run was begun over.")] = None
     source: Annotated[Source | None, Field(description="Of the job that opened it.")] = None
     reason: Annotated[Reason | None, Field(description="Of the job that opened it.")] = None
     series_id: Annotated[

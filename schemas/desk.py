@@ -129,6 +129,7 @@ class Event(BaseModel):
     at: datetime
     what: Sentence
     who: str | None = None
+    asked_by: str | None = Field(default=None, description="Where the service did it: on whose request.")
     note: str | None = None
     job_id: int | None = None
     dead_letter_id: int | None = None

@@ -64,6 +64,14 @@ class Job:
         return text("Withdraw {enrolments}", enrolments=enrolments)
 
     @property
+    def left(self) -> int:
+        """How many of its enrolments it has decided and not withdrawn, now or before; of an ended withdrawal."""
+        done = ("withdrawn", "already_withdrawn")
+        if self.finished_at is None or self.kind == "reinstate":
+            return 0
+        return sum(count for outcome, count in self.outcomes.items() if outcome not in done)
+
+    @property
     def held_why(self) -> Text | None:
         """Why it waits for a second person, as a sentence."""
         if self.held_because is None:

@@ -19,6 +19,7 @@ OPTIONS: dict[str, Any] = {
         LetterState | None, typer.Option(metavar="STATE", help=f"Only in this state: {', '.join(LetterState)}.")
     ],
     "job_id": Annotated[int | None, typer.Option("--job", help="Only letters that this job refers to.")],
+    "run_id": Annotated[int | None, typer.Option("--run", help="Only letters that this run was begun over.")],
     "source": Annotated[
         Source | None, typer.Option(metavar="SOURCE", help=f"Only of jobs from this source: {', '.join(Source)}.")
     ],

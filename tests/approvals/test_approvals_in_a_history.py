@@ -39,16 +39,16 @@ def test_a_persons_history_has_the_approvals_about_them(world: World, db: Databa
         found = person_history.show(db, **office.organisation, external_id=external_id)
         return [(one.who, one.what, one.note) for one in reversed(found.approvals) if "approval" in one.what]
 
-    name = f"approval 1 (Override: letter {letter})"
+    name = f"approval 1, Withdraw anyway (override): letter {letter}"
     assert told(of_letter) == [
         (ADA.name, f"asked for {name}", "agreed with HR"),
         (EVE.name, f"approved {name}", "seen"),
     ]
-    name = f"approval 3 (Lift a protection: protection {hold.id})"
+    name = f"approval 3, Lift a protection: protection {hold.id}"
     assert told(hold.learner_external_id) == [
         (ADA.name, f"asked for {name}", "over"),
         (EVE.name, f"rejected {name}", "not yet"),
     ]
-    assert [what.split(" (")[0] for _, what, _ in told(of_another)] == ["asked for approval 2", "approval 2"]
+    assert [what.split(", ")[0] for _, what, _ in told(of_another)] == ["asked for approval 2", "approval 2"]
     found = done("person", "show", of_letter)
     assert found["approvals"][0]["note"] == "seen"

@@ -96,7 +96,7 @@ def test_a_filter_stays_in_the_address_and_goes_on_into_acts(
     mia = person("operator", name="mia")
     page = mia.get("/console/dead-letters", code="pathway_owned", assignee="mine", overdue="true", older_than="3d").text
     assert "60 letters" in page
-    (form,) = re.findall(r'<form [^>]*action="/console/dead-letters/act".*?</form>', page, re.DOTALL)
+    (form,) = re.findall(r'<form [^>]*id="ticked"[^>]*action="/console/dead-letters/act".*?</form>', page, re.DOTALL)
     for name, value in (("code", "pathway_owned"), ("assignee", "mine"), ("overdue", "true"), ("older_than", "3d")):
         assert f'<input type="hidden" name="{name}" value="{value}">' in form
         assert re.search(rf'rel="next" href="[^"]*{name}={value}', page)
@@ -146,7 +146,7 @@ def test_a_run_that_halts_says_why_and_can_be_stopped(
     assert "The trial batch of each cause is tried first" in mia.get(begun).text
     assert mia.post(f"{begun}/stop").headers["location"] == begun
     stopped = mia.get(begun).text
-    assert ("Somebody stopped it" in stopped, "Show those that still match" in stopped) == (True, True)
+    assert ("Somebody stopped it" in stopped, "Show them" in stopped) == (True, True)
     world.run("UPDATE withdrawals.runs SET state = 'halted', because = '9 of the last 10 letters were open again'")
     assert "Halted: 9 of the last 10 letters were open again." in mia.get(begun).text
 
@@ -289,16 +289,14 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     mia = person("operator", name="mia")
     page = mia.get("/console/dead-letters/act", act="keep", code="pathway_owned").text
     assert "They do not all call for the same." in page
-    assert "Keep for 4 letters, no recommendation for 2 letters." in page
+    assert "Leave as it is (keep) for 4 letters, no recommendation for 2 letters." in page
     assert page.count("The Learning Pathway still needs this Series.") == 1
-    assert re.search(r'(?s)(<a href="/console/dead-letters/\d+">\d+</a> +){2}.*several jobs', page), "no commas"
+    assert "several jobs" in page
     assert f'<a href="/console/jobs/{mistake.id}">job {mistake.id}</a>' in page
     causes = mia.get("/console/dead-letters/groups").text
     decide = [html.unescape(one) for one in re.findall(r'<a href="([^"]*)" aria-label="Decide on these', causes)]
-    assert ["act=keep" in one and "reason=learner_declined" in one for one in decide] == [True, False]
+    assert ["reason=learner_declined" in one for one in decide] == [True, False]
     assert "reason=enrolment_error" in decide[1]
-    assert "act=" not in decide[1], "nothing is recommended"
-    assert "one act solves" not in causes
     assert "6 letters that call for different acts" in causes
     assert "of 1 cause" not in causes
     assert "Decide on each part below" in causes
@@ -306,17 +304,22 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert 'Not closed yet">6</span>' in causes
     listed = mia.get("/console/dead-letters").text
     assert listed.count("Reason of the request: Enrolment Error") == 2
-    assert re.search("(?s)These 6 letters call for different acts.*Keep is recommended. The Learning Pathway", listed)
-    parts = [html.unescape(one) for one in re.findall(r'<a href="([^"]*)" aria-label="Decide on these', listed)]
-    assert ["act=keep" in one and "reason=learner_declined" in one for one in parts] == [True, False]
-    assert re.findall("Decide on these [24] …", listed) == ["Decide on these 4 …", "Decide on these 2 …"]
-    of_part = mia.get(parts[1]).text
-    assert "call for different acts" not in of_part
-    assert "Nothing is recommended: a person decides. The request says" in of_part
+    cards = re.findall(r'(?s)<section class="card" aria-labelledby="part-\d">.*?</section>', listed)
+    assert len(cards) == 2
+    assert "User does not want" in cards[0]
+    assert "The Learning Pathway still needs this Series." in cards[0]
+    assert "Leave all 4 as they are (keep)</button>" in cards[0]
+    assert "A person decides" in cards[1]
+    assert "Withdraw all 2 anyway (override)" in cards[1]
+    assert ("An approver can do this." in cards[1], 'value="override"' in cards[1]) == (True, False)
+    assert 'value="keep"' in cards[1]
+    assert re.findall(r'href="/console/dead-letters/(\d+)">w', cards[1]) == [str(one.id) for one in world.letters()[4:]]
+    assert 'value="redrive"' not in listed, "it would fail for all of them"
+    of_part = mia.get(decide[1]).text
+    assert of_part.count('aria-labelledby="part-') == 1
+    assert "The request says that the enrolment was never right" in of_part
     assert "opened <time" in of_part
     assert "due <time" in of_part
-    of_letter = mia.get(f"/console/dead-letters/{world.letters()[4].id}").text
-    assert "Nothing is recommended: a person decides. The request says" in of_letter
     narrower = html.unescape(re.findall(r'href="([^"]*reason=enrolment_error[^"]*)"', page)[0])
     page = mia.get(narrower).text
     assert "2 letters: 2 would be closed" in page
@@ -324,11 +327,42 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert "No recommendation: a person decides" in page
     assert "Only these" not in page
     assert "Where these letters come from" not in mia.get("/console/dead-letters/act", act="assign").text
+
+
+def test_the_end_of_a_run_leads_to_what_it_resolved_and_decides_on_what_is_left(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    pathway = world.pathway("Onboarding")
+    declined = [world.enrolment(f"d{n}", pathway_id=pathway) for n in range(4)]
+    wrong = [world.enrolment(f"w{n}", pathway_id=pathway) for n in range(2)]
+    world.submit(db, declined, reason="learner_declined")
+    world.submit(db, wrong, reason="enrolment_error", source="correction")
+    decide_due(db, environment)
+    mia = person("operator", name="mia")
+    of_letter = mia.get(f"/console/dead-letters/{world.letters()[4].id}").text
+    assert "Nothing is recommended: a person decides. The request says" in of_letter
+    assert ('value="redrive"' in of_letter, "Trying again will fail" in of_letter) == (False, True)
+    assert "(cascade)" not in of_letter, "without others in the pathway it does the same"
     first = mia.post("/console/dead-letters/act", act="keep", reason="learner_declined", note="needed", expected="4")
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
     ended = mia.get(first.headers["location"]).text
-    assert re.search(r"<strong>2 letters are still open</strong>: 2 . Enrolment Error\.", ended)
-    assert re.search(r'href="[^"]*reason=enrolment_error[^"]*">Go on with them', ended)
+    assert "2 letters are still open" in ended
+    assert 'href="/console/dead-letters?run_id=1&amp;state=resolved"' in ended
+    assert mia.get("/console/dead-letters?run_id=1&state=resolved").text.count("Resolved</span></th>") == 4
+    dora = person("approver", name="dora")
+    (card,) = re.findall(
+        r'(?s)<section class="card" aria-labelledby="part-1">.*?</section>', dora.get("/console/runs/1").text
+    )
+    fields = dict(re.findall(r'name="(\w+)" value="(\w+)"', card.split("<fieldset")[0]))
+    last = dora.post("/console/dead-letters/act", **{**fields, "act": "override", "note": "asked its owner"})
+    run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=2))
+    ended = dora.get(last.headers["location"]).text
+    assert ("Nothing needs attention any more." in ended, "none" in ended) == (True, True), "two need no trial batch"
+    assert {world.status(one) for one in wrong} == {"withdrawn"}
+    receipt = dora.get(f"/console/enrolments/{wrong[0]}/history").text
+    assert "decided on its letter" in receipt
+    done = re.sub("<[^>]*>", "", dora.get(f"/console/enrolments/{wrong[0]}").text)
+    assert re.search(r"asked for by test:admin, decided by dora, done", done)
 
 
 def test_a_list_of_more_letters_than_are_looked_at_says_nothing_of_what_they_call_for(
@@ -339,5 +373,5 @@ def test_a_list_of_more_letters_than_are_looked_at_says_nothing_of_what_they_cal
     for most, is_told in ((3, True), (2, False)):
         monkeypatch.setattr(told_apart, "MOST", most)
         listed = mia.get("/console/dead-letters").text
-        assert ("Recommended for all of them" in listed) == is_told
+        assert ("Close all 3 without an answer (discard)</button>" in listed) == is_told
         assert "Preview for all 3 open letters" in listed

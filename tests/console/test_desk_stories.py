@@ -36,7 +36,8 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     assert page.get_by_role("radio", name="Override").is_checked()
     page.get_by_label("Note: why").fill(f"Agreed with its owner. {NASTY}")
     page.get_by_role("button", name="Do this").click()
-    says(page, "by mia: resolved by override")
+    says(page, "Resolved by mia")
+    says(page, "Withdraw anyway (override).")
     assert world.status(enrolment) == "withdrawn"
     expect(page.get_by_role("heading", name="What can be done")).to_have_count(0)
     page.get_by_role("link", name="what happened to it").click()
@@ -64,12 +65,11 @@ def test_many_letters_are_redriven_with_preview_and_canary(
     accessible(page)
     page.get_by_role("link", name="See the letters of pathway_owned").click()
     says(page, f"{count:,} letters")
-    says(page, "Recommended for all of them: Redrive.")
-    page.get_by_role("radio", name="Redrive").check()
-    page.get_by_role("button", name=f"Preview for all {count:,} open letters").click()
+    page.get_by_role("button", name=f"Try all {count:,} again (redrive)").click()
     says(page, f"{count:,} letters: {count:,} would be withdrawn.")
     accessible(page)
     assert world.one("SELECT count(*) FROM withdrawals.runs") == 0
+    page.get_by_text("Trial batch: 3 of each cause first").click()
     page.get_by_label("Trial batch").fill("5")
     page.get_by_label("Letters a second").fill("1000")
     page.get_by_label("Number of enrolments").fill(f"{count:,}")
@@ -96,6 +96,7 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     page.get_by_text("Filters", exact=True).click()
     page.get_by_role("combobox", name="State").select_option("open")
     page.get_by_role("button", name="Filter").click()
+    page.get_by_text("Do something else").click()
     page.get_by_role("combobox", name="What to do").select_option("override")
     page.get_by_role("button", name=f"Preview for all {count} open letters").click()
     page.get_by_label("Note: why").fill("The pathway is given up.")
@@ -105,7 +106,7 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     says(page, "Everything is done.")  # the page looks again by itself
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
     page.goto(f"/console/dead-letters/{world.letters()[17].id}")
-    says(page, "resolved by override")
+    says(page, "Withdraw anyway (override).")
     says(page, "The pathway is given up.")
     page.go_back()
     says(page, "Everything is done.")

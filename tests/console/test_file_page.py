@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 
 import openpyxl
 from starlette.testclient import TestClient
@@ -40,18 +41,24 @@ def test_faults_and_repeated_rows_are_shown_in_the_words_of_the_file_and_the_val
         ["anna@example.org", code],
         ["ben@example.org", code],
     ]
-    page = send(operator, [*rows, ["", code]])
-    assert "Line 3: Email “gone@example.org”: no learner here has this id or email address." in page
-    assert "Line 6: Email: is missing" in page
+    page = send(operator, [*rows, ["", code.lower()], ["ben@example.org", f"{code}0"]])
+    said = re.findall(r'id="fault-(\d+)">([^<]*)<', page)
+    assert said == [
+        ("3", "Email: no learner here has this id or email address."),
+        ("6", "Email: is missing: give the learner's id or the email address."),
+        ("7", f"Series: this organisation has no Series with this code. Did you mean {code}?"),
+    ]
+    assert f'name="cell" value="{code}0"' in page
     assert "line 4 repeats line 2." in page
     assert "Withdraw 1 of 2 enrolments</button>" in page, "the other has ended"
 
-    link = page.split('" download')[0].rsplit('href="', 1)[1]
+    link = re.findall('href="([^"]*/faults)" download', page)[0]
     sheet = openpyxl.load_workbook(io.BytesIO(operator.client.get(link).content)).worksheets[0]
     assert [[cell.value for cell in row] for row in sheet.iter_rows()] == [
         [*HEADER, "problem"],
         ["gone@example.org", code, "Line 3: Email: no learner here has this id or email address."],
-        [None, code, "Line 6: Email: is missing: give the learner's id or the email address."],
+        [None, code.lower(), "Line 6: Email: is missing: give the learner's id or the email address."],
+        ["ben@example.org", f"{code}0", f"Line 7: Series: {said[2][1].removeprefix('Series: ')}"],
     ]
     assert "gone@example.org" not in str(world.run("SELECT * FROM withdrawals.audit"))
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
@@ -61,3 +68,59 @@ def test_the_way_to_a_file_stands_in_the_menu_for_who_may_send_one(client: TestC
     way = '<a href="/console/withdraw">'
     assert way in Person(client, token("operator")).get("/console")
     assert way not in Person(client, token("viewer")).get("/console")
+
+
+def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_out(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    """A Series code in other capital letters is no fault."""
+    operator = Person(client, token("operator"))
+    anna, ben = world.enrolment("anna"), world.enrolment("ben")
+    world.run("UPDATE lms.series SET code = 'Fire-' || id")
+    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    rows = [["anna", codes[anna].upper()], ["bne", codes[ben]], ["gone", codes[ben]], [], ["", codes[ben]]]
+    answer = operator.client.post(
+        "/console/withdraw/file",
+        data={"csrf": operator.csrf, "reason": "not_required"},
+        files={"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))},
+    )
+    assert "3 of 4 rows have a fault" in answer.text
+    form = answer.text.split("<form")[-3]
+    fields = [(name, html.unescape(value)) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)]
+    lines = [int(value) for name, value in fields if name == "line"]
+    assert sorted(set(lines)) == [3, 4, 6]
+    mended = {3: ["ben", codes[ben]], 4: ["", ""], 6: ["", codes[ben]]}
+    cells = [cell for line in dict.fromkeys(lines) for cell in mended[line]]
+    sent = {"csrf": operator.csrf, "reason": "not_required", "upload": dict(fields)["upload"], "act": "plan"}
+    columns = [value for name, value in fields if name == "column"]
+    page = operator.client.post(
+        "/console/withdraw/file", data={**sent, "line": lines, "column": columns, "cell": cells}
+    )
+    assert page.status_code == 200, page.text
+    assert "1 of 3 rows has a fault" in page.text
+    assert re.findall(r'id="fault-(\d+)"', page.text) == ["6"], "rows keep their lines"
+    assert "Withdraw 2 enrolments</button>" in page.text
+    assert f'value="{sent["upload"]}"' not in page.text, "the corrected file is another one"
+
+
+def test_a_template_has_the_header_and_the_codes_of_the_series_and_no_example(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    world.enrolment("anna")
+    code, title = world.run("SELECT code, title FROM lms.series")[0]
+    page = operator.get("/console/withdraw")
+    links = re.findall(r'href="([^"]*/template\.\w+)" download', page)
+    assert links == ["/console/withdraw/template.xlsx", "/console/withdraw/template.csv"]
+    book = openpyxl.load_workbook(io.BytesIO(operator.client.get(links[0]).content))
+    assert [[[cell.value for cell in row] for row in sheet.iter_rows()] for sheet in book.worksheets] == [
+        [["Learner", "Series"]],
+        [["Code", "Title"], [code, title]],
+    ]
+    assert operator.client.get(links[1]).content.decode("utf-8-sig") == "Learner,Series\r\n"
+    answer = operator.client.post(
+        "/console/withdraw/file",
+        data={"csrf": operator.csrf, "reason": "not_required"},
+        files={"file": ("empty.xlsx", operator.client.get(links[0]).content)},
+    )
+    assert (answer.status_code, "the file has no rows" in answer.text) == (422, True)

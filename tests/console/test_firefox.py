@@ -74,20 +74,14 @@ def test_a_series_is_found_withdrawn_watched_and_taken_back_in_firefox(
 def _clear_letters(page: Firefox) -> None:
     """Two are kept, as recommended; then the one that is left is decided on."""
     page.click("link", "Owned by a pathway: 3")
-    page.says("3 letters that call for different acts")
-    page.click("link", "Decide on these")
-    page.click("field", "Note: why")
-    page.type("needed")
-    page.click("button", "Close 2 letters")
+    page.click("button", "Leave all 2 as they are (keep)")
     page.says("1 letter is still open")
-    page.click("link", "Go on with it")
-    page.says("Nothing is recommended: a person decides.")
-    page.click("field", "Override")
-    page.click("button", "Preview for the 1 open letter")
+    page.says("A person decides")
+    page.click("field", "Withdraw it anyway (override)")
     page.click("field", "Note: why")
     page.type("an error")
-    page.click("button", "Withdraw 1 enrolment")
-    page.says("Everything is done.")
+    page.click("button", "Do this")
+    page.says("Nothing needs attention any more.")
 
 
 def _send_file(page: Firefox, file: Path, rows: list[list[object]]) -> None:
@@ -97,7 +91,7 @@ def _send_file(page: Firefox, file: Path, rows: list[list[object]]) -> None:
     page.upload("input[type=file]", file)
     _choose(page, "Reason for all", "Enrolment no")
     page.click("button", "Show the plan")
-    page.says("Line 3: Enrolment ID: 'oops' is not a positive whole number")
+    page.says("Enrolment ID: 'oops' is not a positive whole number")
     page.click("button", "Withdraw 1 enrolment")
     page.says("Rows that were left out")
 
@@ -107,6 +101,8 @@ def _connect(page: Firefox) -> None:
     page.click("link", "Settings")
     page.click("field", "Name")
     page.type("payroll")
+    _choose(page, "Which HR system", "Any other")
+    _choose(page, "When a person is deactivated", "Ask")
     page.click("button", "Connect")
     page.click("link", "It is copied")
     page.click("button", "Send a test event")

@@ -76,6 +76,7 @@ def test_exceptions_that_support_has_resolved_are_nobodys_task(
     (letter,) = world.letters()
     operator.post(f"/console/dead-letters/{letter.id}/act", 303, act="discard", note="the pathway keeps it")
     page = operator.get(f"/console/jobs/{job.id}")
+    assert "1 of 2 not withdrawn" in page
     assert "exceptions resolved" in page
     assert "Completed with exceptions" not in page
 

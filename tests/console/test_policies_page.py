@@ -36,7 +36,9 @@ def test_an_owner_changes_one_rule_and_a_second_person_approves(
     page = ada.get(HERE)
     for text in ("One person alone up to 1,000 learners", "Held past 50 learners", "Your organisation"):
         assert text in page
-    assert "Override from HR system: one person alone up to 1,000 learners: “audit &lt;2026&gt;”" in page
+    assert (
+        "Withdraw anyway (override) from HR system: one person alone up to 1,000 learners: “audit &lt;2026&gt;”" in page
+    )
     assert rules(world) == [("override", "hr", 1000), ("withdraw_series", None, 50)]
     assert "these are the rules already" in ada.post(HERE, 422, **first).text
 
@@ -56,5 +58,5 @@ def test_an_owner_changes_one_rule_and_a_second_person_approves(
     assert "A change waits" in eve.get(HERE)
     eve.post("/console/approvals/1/approve", note="agreed")
     assert rules(world) == [("withdraw_series", None, 50)]
-    assert "Override from HR system: follows the default again: “over”" in eve.get(HERE)
+    assert "Withdraw anyway (override) from HR system: follows the default again: “over”" in eve.get(HERE)
     assert f'href="{HERE}"' in eve.get("/console/brake")

@@ -111,6 +111,9 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     secret, owner = token("owner", name="ada"), bearer(token("owner"))
     ada = Person(client, secret)
     form = {"name": "bob", "kind": "hibob", "api_key": "user:t0psecret", "api_url": "https://hibob.example/v1/"}
+    unasked = ada.post(SOURCES, 422, **form).text
+    assert 'id="wrong-on_deactivate"' in unasked, "people are not withdrawn because nobody chose otherwise"
+    form["on_deactivate"] = "hold"
     for field, value in (("api_key", "nocolonhere"), ("api_key", ""), ("api_url", "ftp://x")):
         wrong = {**form, field: value}
         refused = ada.post(SOURCES, 422, **wrong)

@@ -77,7 +77,7 @@ def test_the_whole_way_of_an_enrolment_is_told_in_the_order_of_time(
     overridden = found.decisions[0]
     assert (overridden.rule and overridden.rule.number, overridden.asked_by) == (6, "dora")
     assert "approver decided" in overridden.sentence
-    assert f"Job {first}, requested by test:admin, withdrew it." in found.summary
+    assert f"Job {first}, requested by test:admin, withdrew it after dora had decided on its letter." in found.summary
     assert [(item.id, item.state, item.remedy) for item in found.dead_letters] == [(letter.id, "resolved", "override")]
     told = [(event.who, event.what.partition(":")[0], event.note) for event in found.events]
     assert told[:3] == [

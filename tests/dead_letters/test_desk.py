@@ -12,7 +12,7 @@ from tests.support.sessions import Sessions
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.dead_letters import desk, desk_acts, remedies
+from worker.dead_letters import desk, desk_acts, remedies, runs
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, SettingsError
 
 
@@ -71,12 +71,17 @@ def test_every_condition_of_the_filter_narrows_the_list_and_they_add_up(
     (closed,) = made(world, code="poison", hours=2, state="resolved")
     elsewhere = world.organisation("Other")
     made(world, code="poison", o=elsewhere)
+    run = runs.start(
+        db, organisation_id=world.organisation_id, act="discard", wanted=LetterFilter(ids=[of_other]), actor="test"
+    ).id
     cases: list[tuple[dict[str, Any], set[int]]] = [
         ({}, {of_job, of_other, old, closed}),
         ({"code": "poison"}, {old, closed}),
         ({"state": "resolved"}, {closed}),
         ({"state": "open"}, {of_job, of_other, old}),
         ({"job_id": job}, {of_job}),
+        ({"run_id": run}, {of_other}),
+        ({"run_id": run + 1}, set()),
         ({"source": "admin"}, {of_job}),
         ({"source": "bulk"}, {of_other}),
         ({"fingerprint": "vanished"}, {old}),

@@ -75,7 +75,10 @@ def test_what_has_changed_since_is_said_and_decides_what_an_attempt_would_find(
     cases = {
         "pathway_id = NULL": ("no Learning Pathway owns it any more", "withdraws enrolment"),
         "status = 'mastered'": ("from in_progress to mastered", "has ended (mastered)"),
-        "status = 'withdrawn', withdrawn_by = 'platform'": ("withdrawn (by platform)", "is already withdrawn"),
+        "status = 'withdrawn', withdrawn_by = 'platform'": (
+            "withdrawn (requested by platform)",
+            "is already withdrawn",
+        ),
         "status = 'archived'": ("from in_progress to archived", 'does not know the status "archived"'),
     }
     for change, (said, attempt) in cases.items():

@@ -280,7 +280,7 @@ def test_mended_faults_and_good_rows_together_are_the_whole_file(good: list[bool
 def test_faults_of_reading_and_of_looking_up_come_out_by_line() -> None:
     bad = FileFault(line=3, column=None, message="bad")
     parsed = [(2, ["a"], None), (3, ["b"], bad), (4, ["c"], None), (5, ["d"], None)]
-    found = list(merge(iter(parsed), iter([(2, "unknown_learner"), (5, "unknown_series")])))
+    found = list(merge(iter(parsed), iter([lookup_fault(2, "unknown_learner"), lookup_fault(5, "unknown_series")])))
     assert [(row[0], fault) for row, fault in found] == [
         ("a", lookup_fault(2, "unknown_learner")), ("b", bad), ("d", lookup_fault(5, "unknown_series"))
     ]  # fmt: skip

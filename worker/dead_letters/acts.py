@@ -16,8 +16,9 @@ class ActEntry:
     """The words for an act, who may do it, and what goes with it."""
 
     label: Text
+    """What it does, and the term that the API and the command line have for it."""
     summary: Text
-    """What it does, in a few words after the label."""
+    """What it does, for the middle of a sentence."""
     done: Text
     """The sentence that a person sees after it."""
     role: Role = Role.OPERATOR
@@ -29,10 +30,10 @@ class ActEntry:
 
 ACTS: dict[LetterAct, ActEntry] = {
     LetterAct.REDRIVE: ActEntry(
-        text("Redrive"), text("try again"), text("The attempt has been queued."), makes_attempt=True
+        text("Try again (redrive)"), text("try again"), text("The attempt has been queued."), makes_attempt=True
     ),
     LetterAct.OVERRIDE: ActEntry(
-        text("Override"),
+        text("Withdraw anyway (override)"),
         text("withdraw although a pathway owns it"),
         text("The withdrawal has been queued."),
         Role.APPROVER,
@@ -40,7 +41,7 @@ ACTS: dict[LetterAct, ActEntry] = {
         is_resolution=True,
     ),
     LetterAct.CASCADE: ActEntry(
-        text("Cascade"),
+        text("Withdraw with the pathway's others (cascade)"),
         text("withdraw with the pathway's others"),
         text("The withdrawals have been queued."),
         Role.APPROVER,
@@ -48,13 +49,15 @@ ACTS: dict[LetterAct, ActEntry] = {
         is_resolution=True,
     ),
     LetterAct.KEEP: ActEntry(
-        text("Keep"),
+        text("Leave as it is (keep)"),
         text("close; the enrolments stay"),
         text("The letter is closed. The enrolment stays as it is."),
         is_resolution=True,
     ),
     LetterAct.DISCARD: ActEntry(
-        text("Discard"), text("close without an answer"), text("The letter is closed without an answer.")
+        text("Close without an answer (discard)"),
+        text("close without an answer"),
+        text("The letter is closed without an answer."),
     ),
 }
 

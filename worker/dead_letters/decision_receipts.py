@@ -212,7 +212,8 @@ def _events(decisions: Sequence[Decision], about: Sequence[DeadLetter], acts: Se
         request = {"what": _describe_request(asked), "who": asked.requested_by, "note": asked.note}
         requests.append({"at": asked.created_at, **request, **job})
         if decision.decided_at is not None:
-            ends.append({"at": decision.decided_at, "what": decision.sentence, "who": decision.asked_by, **job})
+            who = {"who": decision.asked_by, "asked_by": None if decision.asked_by else asked.requested_by}
+            ends.append({"at": decision.decided_at, "what": decision.sentence, **who, **job})
     for letter in about:
         number = {"dead_letter_id": letter.id}
         what = text(
@@ -309,7 +310,10 @@ def _by(now: Row | None, decisions: Sequence[Decision], forgotten: Forgotten) ->
         return []
     for decision in decisions:
         if decision.outcome == Outcome.WITHDRAWN:
-            job, who = decision.request.job_id, decision.request.requested_by
+            job, who, decider = decision.request.job_id, decision.request.requested_by, decision.asked_by
+            if decider:
+                template = mark("Job {job}, requested by {who}, withdrew it after {decider} had decided on its letter.")
+                return [text(template, job=job, who=who, decider=decider)]
             return [text("Job {job}, requested by {who}, withdrew it.", job=job, who=who)]
     if forgotten.withdrawal:
         return [

@@ -141,8 +141,13 @@ class ListContext:
 
 def find_letter_context(database: Database, letter: DeadLetter) -> dict[str, Any]:
     """Whom one letter is about, as in `ListContext.letters`."""
+    return find_subjects(database, letter.organisation_id, [letter.id])[letter.id]
+
+
+def find_subjects(database: Database, organisation_id: int, letter_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Whom each of these letters is about, as in `ListContext.letters`."""
     with database.begin() as connection:
-        return desk.find_context(connection, letter.organisation_id, [letter.id], most=COUNTED_ALIKE + 1)[letter.id]
+        return desk.find_context(connection, organisation_id, letter_ids, most=COUNTED_ALIKE + 1)
 
 
 def find_context(

@@ -140,6 +140,21 @@ def explain_remedy(code: LetterCode, act: LetterAct) -> Text | None:
     return _UNREADABLE if code is LetterCode.INVALID_EVENT else _WHY.get(act)
 
 
+def list_vain_acts(letter: DeadLetter) -> list[LetterAct]:
+    """Acts on an open letter that come to nothing now: an attempt that would fail, or a withdrawal like another one."""
+    if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
+        return []
+    known = acts.remedies(letter.code)
+    vain = [LetterAct.REDRIVE] if LetterAct.REDRIVE in known and _find_now(letter) not in SETTLES else []
+    if LetterAct.CASCADE not in known:
+        return vain
+    if any(item["status"] in ACTIVE for item in phrases.siblings_of(letter)):
+        return vain
+    advised = recommend(letter)
+    same = LetterAct.OVERRIDE if advised and advised.remedy is LetterAct.CASCADE else LetterAct.CASCADE
+    return [*vain, same]
+
+
 def weigh(letter: DeadLetter) -> Text | None:
     """What a person weighs where nothing is recommended."""
     if letter.state is not LetterState.OPEN or not _was_looked_up(letter):
@@ -165,7 +180,8 @@ _WHY = {
     LetterAct.KEEP: text("The Learning Pathway still needs this Series."),
     LetterAct.DISCARD: text("There is no such enrolment to withdraw."),
 }
-_SETTLES = (Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
+SETTLES = (Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
+"""What an attempt finds that resolves its letter."""
 
 
 def choose_remedy(code: LetterCode, outcome: str, reason: str | None) -> LetterAct | None:
@@ -175,7 +191,7 @@ def choose_remedy(code: LetterCode, outcome: str, reason: str | None) -> LetterA
     """
     if code is LetterCode.INVALID_EVENT:
         return LetterAct.DISCARD
-    if outcome in _SETTLES:
+    if outcome in SETTLES:
         is_risky = code is LetterCode.POISON and outcome == Outcome.WITHDRAWN  # the attempt itself has stopped workers
         return None if is_risky else LetterAct.REDRIVE
     if outcome == Outcome.NOT_FOUND:

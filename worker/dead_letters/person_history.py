@@ -123,9 +123,11 @@ def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, A
         }
         for row in jobs[:MOST]
     ]
+    who = {row["id"]: row["requested_by"] for row in jobs}
     ends = [
         {
             "at": row["decided_at"],
+            "asked_by": who.get(row["job_id"]),
             "what": text(
                 "enrolment {enrolment_id}: {outcome}",
                 enrolment_id=row["enrolment_id"],
@@ -182,7 +184,7 @@ _DECIDED = {
 def _of_approval(one: Approval) -> list[dict[str, Any]]:
     """That it was asked for, and what was decided."""
     act = plainly(GUARDED_ACTS[one.act].label)
-    what = text("approval {approval_id} ({act}: {subject})", approval_id=one.id, act=act, subject=one.subject)
+    what = text("approval {approval_id}, {act}: {subject}", approval_id=one.id, act=act, subject=one.subject)
     asked = text("asked for {approval}", approval=what)
     events = [{"at": one.requested_at, "what": asked, "who": one.requested_by, "note": one.reason}]
     if one.decided_at is not None:

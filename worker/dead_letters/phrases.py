@@ -116,5 +116,7 @@ def describe_new_status(before: str, now: dict[str, Any]) -> Text:
     """That the enrolment has another status now."""
     values = {"before": said(before), "after": said(now["status"])}
     if now["status"] == WITHDRAWN and now["withdrawn_by"]:
-        return text("the status changed from {before} to {after} (by {who})", who=now["withdrawn_by"], **values)
+        return text(
+            "the status changed from {before} to {after} (requested by {who})", who=now["withdrawn_by"], **values
+        )
     return text("the status changed from {before} to {after}", **values)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.catalogue import LetterCode
+from schemas.catalogue import LetterCode, Outcome
 from schemas.dead_letters import LetterAct, LetterFilter
 from worker.database import Database
 from worker.dead_letters import acts, diagnosis
 from worker.dead_letters.weighing import weigh
 from worker.ledger import attempts_preview
-from worker.ledger.attempts_preview import PreviewedRequest
+from worker.ledger.attempts_preview import MOST_IDS, PreviewedRequest
 from worker.texts import Text
 
 
@@ -31,6 +31,26 @@ class RequestShare:
     weigh: Text | None
     """Where nothing is recommended: what a person weighs."""
     letters: int
+    outcomes: frozenset[str]
+    """What an attempt at them would find now."""
+    ids: list[int]
+    """Of the letters, those with the lowest numbers, at the most `MOST_IDS`."""
+
+    @property
+    def choices(self) -> list[LetterAct]:
+        """What one decides between: the recommended remedy alone, else what a person may decide; no vain attempt."""
+        if self.recommended:
+            return [self.recommended]
+        known = acts.remedies(self.code)
+        is_owned = Outcome.PATHWAY_OWNED in self.outcomes
+        tried = [LetterAct.OVERRIDE] if is_owned and LetterAct.OVERRIDE in known else []
+        again = [LetterAct.REDRIVE] if self.can_be_redriven else []
+        return [*tried, *again, LetterAct.KEEP if LetterAct.KEEP in known else LetterAct.DISCARD]
+
+    @property
+    def can_be_redriven(self) -> bool:
+        """Whether a new attempt would end any of them."""
+        return not self.outcomes.isdisjoint(diagnosis.SETTLES) and LetterAct.REDRIVE in acts.remedies(self.code)
 
     @property
     def why(self) -> Text | None:
@@ -82,5 +102,9 @@ def _sum_shares(found: Sequence[PreviewedRequest]) -> list[RequestShare]:
         if known is not None:
             job_id = job_id if job_id == known.job_id else None
         letters = one.letters + (known.letters if known else 0)
-        shares[key] = RequestShare(code, one.source, one.reason, job_id, recommended, hint, letters)
+        outcomes = (known.outcomes if known else frozenset()) | {one.outcome}
+        ids = sorted([*one.ids, *(known.ids if known else ())])[:MOST_IDS]
+        shares[key] = RequestShare(
+            code, one.source, one.reason, job_id, recommended, hint, letters, outcomes, ids
+        )  # fmt: skip
     return sorted(shares.values(), key=lambda share: -share.letters)

@@ -4,22 +4,19 @@ from schemas.catalogue import LetterCode, Outcome, Reason
 from worker.texts import Text, text
 
 _WRONG = text(
-    "The request says that the enrolment was never right. Override withdraws it although a Learning Pathway owns it; "
-    "keep leaves it as it is."
+    "The request says that the enrolment was never right. Whoever requested it, or runs the pathway, can say whether "
+    "the pathway may lose it."
 )
-_OWNED = text("A Learning Pathway owns the enrolment, so trying again does not withdraw it. Discard gives it up.")
+_OWNED = text("A Learning Pathway owns the enrolment, so trying again does not withdraw it.")
 _UNKNOWN_STATUS = text(
-    "Ask the platform's administrators what the status means. Redrive withdraws the enrolment once the platform shows "
-    "a known status; keep leaves it as it is."
+    "Ask the platform's administrators what the status means. Trying again withdraws the enrolment once the platform "
+    "shows a known one."
 )
 _PROTECTED = text(
-    "The service tries again by itself within a day after the protection ends. Keep leaves the enrolment as it is, for "
-    "good."
+    "The service tries again by itself within a day after the protection ends, unless the letter is closed before."
 )
-_NOT_KNOWN = text("The service tries again by itself once the platform knows the learner. Discard gives it up.")
-_POISON = text(
-    "The attempt itself has stopped workers. Ask an engineer before redrive tries it again; discard gives it up."
-)
+_NOT_KNOWN = text("The service tries again by itself once the platform knows the learner.")
+_POISON = text("The attempt itself has stopped workers. Ask an engineer before you try it again.")
 
 _HINTS: dict[tuple[LetterCode, str], Text] = {
     (LetterCode.UNKNOWN_STATUS, Outcome.UNKNOWN_STATUS): _UNKNOWN_STATUS,

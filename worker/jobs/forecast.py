@@ -71,7 +71,8 @@ def _of_part(connection: Connection, organisation_id: int, limits: Brake, figure
         hours=limits.hours,
         used_by=brake_window.list_largest(connection, organisation_id, limits.hours),
         room_at=None,
-        why=text("The brake would hold the job: {figures}", figures=explain(figures)),
+        by="policy",
+        why=text("{figures:capital}", figures=explain(figures)),
         way_on=joined([_BY_OTHERS, _BY_POLICIES]),
     )
 

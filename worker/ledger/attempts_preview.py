@@ -190,6 +190,12 @@ class PreviewedRequest:
     first_job_id: int | None
     last_job_id: int | None
     """The same where one job has opened all of them."""
+    ids: list[int]
+    """Of the letters, those with the lowest numbers, at the most `MOST_IDS`."""
+
+
+MOST_IDS = 500
+"""As many letters as a filter can name."""
 
 
 def group_by_request(
@@ -199,8 +205,9 @@ def group_by_request(
     verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
     its = (verdicts.c.code, dead_letters.c.fingerprint, jobs.c.source, jobs.c.reason, verdicts.c.outcome)
     count = func.count()
+    ids = func.array_agg(aggregate_order_by(verdicts.c.id, verdicts.c.id), type_=ARRAY(BigInteger))
     statement = (
-        select(*its, count.label("letters"), func.min(jobs.c.id), func.max(jobs.c.id))
+        select(*its, count.label("letters"), func.min(jobs.c.id), func.max(jobs.c.id), ids[1:MOST_IDS])
         .select_from(verdicts)
         .join(dead_letters, dead_letters.c.id == verdicts.c.id)
         .outerjoin(jobs, jobs.c.id == dead_letters.c.job_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -58,9 +58,16 @@ named AS (
     UNION SELECT w.line, l.id, l.email FROM wanted w
     JOIN lms.learners l ON l.organisation_id = :organisation_id AND lower(l.email) = lower(w.learner)),
 persons AS (SELECT line, count(*) AS n, min(id) AS id, min(lower(email)) AS email FROM named GROUP BY line),
-codes AS (
+given AS (SELECT DISTINCT series_code AS code FROM wanted),
+exact AS (
     SELECT code, count(*) AS n, min(id) AS id FROM lms.series
-    WHERE organisation_id = :organisation_id AND code IN (SELECT series_code FROM wanted) GROUP BY code),
+    WHERE organisation_id = :organisation_id AND code IN (SELECT code FROM given) GROUP BY code),
+codes AS (
+    SELECT code, n, id FROM exact
+    UNION ALL  -- written with other capital letters, which is clear where one Series alone has such a code
+    SELECT g.code, count(*), min(s.id) FROM given g
+    JOIN lms.series s ON s.organisation_id = :organisation_id AND lower(s.code) = lower(g.code)
+    WHERE g.code NOT IN (SELECT code FROM exact) GROUP BY g.code HAVING count(*) = 1),
 titles AS (
     SELECT title, array_agg(id) AS ids FROM lms.pathways
     WHERE organisation_id = :organisation_id AND title IN (SELECT pathway FROM wanted) GROUP BY title)
@@ -118,18 +125,48 @@ def look_up(connection: Connection, organisation_id: int, *, batch: int | None) 
     return Found(good, faulty)
 
 
-_FAULTS = "SELECT line, code FROM pg_temp.found WHERE code IS NOT NULL ORDER BY line"
+_FAULTS = """
+SELECT f.line, f.code, a.series_code FROM pg_temp.found f JOIN pg_temp.asked a ON a.line = f.line
+WHERE f.code IS NOT NULL ORDER BY f.line"""
 
 
-def list_faults(connection: Connection, most: int) -> list[tuple[int, str]]:
-    """Line and code of the first rows that were looked up in vain."""
-    return [(row[0], row[1]) for row in connection.execute(text(f"{_FAULTS} LIMIT :most"), {"most": most})]
+class RowFault(NamedTuple):
+    """A row that was looked up in vain: its line, the code of the fault, and the Series code that it has."""
+
+    line: int
+    code: str
+    series_code: str | None
 
 
-def stream_faults(connection: Connection) -> Iterator[tuple[int, str]]:
-    """Line and code of every row that was looked up in vain, by line; a few are in memory at a time."""
+def list_faults(connection: Connection, most: int) -> list[RowFault]:
+    """The first rows that were looked up in vain."""
+    return [RowFault(*row) for row in connection.execute(text(f"{_FAULTS} LIMIT :most"), {"most": most})]
+
+
+def stream_faults(connection: Connection) -> Iterator[RowFault]:
+    """Every row that was looked up in vain, by line; a few are in memory at a time."""
     for row in connection.execute(text(_FAULTS), execution_options={"yield_per": 1000}):
-        yield row[0], row[1]
+        yield RowFault(*row)
+
+
+_UNKNOWN_SERIES = text("""
+SELECT a.series_code FROM pg_temp.found f JOIN pg_temp.asked a ON a.line = f.line
+WHERE f.code = 'unknown_series' GROUP BY a.series_code ORDER BY min(f.line) LIMIT :most
+""")
+_SERIES = text(
+    "SELECT code, title FROM lms.series WHERE organisation_id = :organisation_id ORDER BY id DESC LIMIT :most"
+)
+
+
+def list_unknown_series(connection: Connection, most: int) -> list[str]:
+    """The first codes of the file that no Series has."""
+    return list(connection.scalars(_UNKNOWN_SERIES, {"most": most}))
+
+
+def list_series(connection: Connection, organisation_id: int, most: int) -> list[tuple[str, str]]:
+    """Code and title of an organisation's Series, the newest first."""
+    rows = connection.execute(_SERIES, {"organisation_id": organisation_id, "most": most})
+    return [(row.code, row.title) for row in rows]
 
 
 _REPEATED = text("""

@@ -28,7 +28,7 @@ from schemas.dead_letters import NOBODY, LetterFilter
 from worker.config import settings
 from worker.ledger.fragments import LIVE, among, one_of
 from worker.ledger.protections import is_protected
-from worker.models import dead_letters, enrolments, jobs, learners, outcomes
+from worker.models import dead_letters, enrolments, jobs, learners, outcomes, run_letters
 
 Targets = Mapping[str, timedelta]
 """By code: how long a letter may stay open until it is overdue."""
@@ -58,6 +58,9 @@ def conditions(organisation_id: int, wanted: LetterFilter) -> list[ColumnElement
         found.append(dead_letters.c.fingerprint == wanted.fingerprint)
     if wanted.job_id is not None:
         found.append(or_(dead_letters.c.job_id == wanted.job_id, _is_referred_to_by(wanted.job_id)))
+    if wanted.run_id is not None:
+        of_run = (run_letters.c.run_id == wanted.run_id, run_letters.c.dead_letter_id == dead_letters.c.id)
+        found.append(exists().where(*of_run))
     found += _about(organisation_id, wanted)
     if wanted.assignee is not None:
         nobody = wanted.assignee == NOBODY

@@ -90,10 +90,14 @@ def find_series(connection: Connection, organisation_id: int, series_id: int) ->
 
 
 def find_series_id(connection: Connection, organisation_id: int, code: str) -> int | None:
-    """The id of the organisation's Series with this code."""
-    return connection.scalar(
-        select(series.c.id).where(series.c.organisation_id == organisation_id, series.c.code == code)
-    )
+    """The id of the organisation's Series with this code, or of the only one that has it in other capital letters."""
+    own = series.c.organisation_id == organisation_id
+    found = connection.scalar(select(series.c.id).where(own, series.c.code == code))
+    if found is not None:
+        return found
+    is_alike = func.lower(series.c.code) == func.lower(code)
+    alike = connection.scalars(select(series.c.id).where(own, is_alike).limit(2)).all()
+    return alike[0] if len(alike) == 1 else None
 
 
 def find_code(connection: Connection, organisation_id: int, series_id: int) -> str | None:

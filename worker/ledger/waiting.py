@@ -9,11 +9,11 @@ from sqlalchemy import Connection, func, select
 
 from schemas.approvals import Approval, Waiting
 from schemas.brake import LimitProposal
-from schemas.catalogue import GUARDED_ACTS, JobState
+from schemas.catalogue import GUARDED_ACTS, GuardedAct, JobState
 from worker.ledger import approvals, job_lists, limit_proposals
 from worker.models import jobs
 from worker.records import Job
-from worker.texts import plainly, text
+from worker.texts import Text, plainly, text
 
 _HELD_SINCE = func.greatest(jobs.c.created_at, jobs.c.effective_at)
 """A job with a later time is held when its time comes."""
@@ -55,11 +55,17 @@ def _list_held(connection: Connection, organisation_id: int, since: datetime | N
     return job_lists.find_jobs(connection, ids) if ids else []
 
 
+def _name(one: Approval) -> Text:
+    """What an approval is about. The policies are no further subject of their change."""
+    act = plainly(GUARDED_ACTS[one.act].label)
+    return act if one.act is GuardedAct.POLICIES else text("{act}: {subject}", act=act, subject=one.subject)
+
+
 def _of_approval(one: Approval) -> Waiting:
     return Waiting(
         kind="approval",
         id=one.id,
-        what=text("{act}: {subject}", act=plainly(GUARDED_ACTS[one.act].label), subject=one.subject),
+        what=_name(one),
         consequence=one.consequence,
         size=one.size,
         reason=one.reason,

@@ -6,7 +6,7 @@ A file comes with the request, or was kept when it was planned (`worker/jobs/fil
 import errno
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -21,9 +21,9 @@ from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
 from schemas.rosters import RosterPlan, RosterRequest
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.files import submit, uploads, workbook
+from worker.jobs.files import mend, submit, uploads, workbook
 from worker.jobs.files.faults import FileFaultsError, faults_suffix
-from worker.jobs.files.submit import Options
+from worker.jobs.files.submit import FaultyRow, Options
 from worker.jobs.submit import Requester
 from worker.ledger.uploads import Upload
 from worker.people import rosters
@@ -36,7 +36,7 @@ _PIECE = 1 << 16
 _WORKBOOKS_AT_ONCE = 8
 """Requests of this process that convert a workbook or wait for it: the other threads answer other requests."""
 _free_slots = threading.BoundedSemaphore(_WORKBOOKS_AT_ONCE)
-_MEDIA = {"csv": "text/csv; charset=utf-8", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
+MEDIA = {"csv": "text/csv; charset=utf-8", "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ def plan(services: Services, caller: Caller, request: FileRequest, sent: Sent) -
 
 def plan_with_values(
     services: Services, caller: Caller, request: FileRequest, sent: Sent, *, door: str
-) -> tuple[answers.FilePlan, list[str]]:  # fmt: skip
-    """As `plan`, with what stands in the rows of the first faults where the fault is, for whoever sent the file.
+) -> tuple[answers.FilePlan, list[FaultyRow]]:  # fmt: skip
+    """As `plan`, with what stands in the rows of the first faults, for whoever sent the file.
 
     `door`: through which the job would come.
 
@@ -102,7 +102,7 @@ def plan_with_values(
         check=found.check,
         plan=found.plan,
     )
-    return planned, found.values
+    return planned, found.faulty
 
 
 def submit_file(
@@ -156,6 +156,22 @@ def plan_roster(services: Services, caller: Caller, wanted: RosterRequest, file:
             raise
 
 
+def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping[int, Mapping[str, str]]) -> UUID:
+    """Keep a file of this caller once more, with other cells in a few rows; the new upload.
+
+    Raises:
+        NotFoundError: the file was sent more than a day ago.
+    """
+    kept = _find(services, caller, upload)
+    with uploads.opened(services.database, kept) as stream, _slot(stream), tempfile.TemporaryFile() as made, _room():
+        mend.mend(stream, changes, made)
+        with services.database.begin() as connection:
+            again = uploads.keep(
+                connection, caller.organisation_id, requested_by=caller.actor, name=kept.file_name, stream=made
+            )
+    return again.id
+
+
 def send_faults(services: Services, caller: Caller, upload_id: str) -> StreamingResponse:
     """The rows with faults of a file that this caller sent.
 
@@ -169,7 +185,7 @@ def send_faults(services: Services, caller: Caller, upload_id: str) -> Streaming
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(kept.name)}",
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(_pieces(stack, spool), headers=headers, media_type=_MEDIA[kept.name.rsplit(".", 1)[1]])
+    return StreamingResponse(_pieces(stack, spool), headers=headers, media_type=MEDIA[kept.name.rsplit(".", 1)[1]])
 
 
 def find_faults(services: Services, caller: Caller, upload_id: str) -> KeptFaults:

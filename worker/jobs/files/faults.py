@@ -15,7 +15,7 @@ from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files.columns import LEARNER, PROBLEM, WHO, is_formula, meaning
 from worker.jobs.files.text import Layout
-from worker.texts import text
+from worker.texts import Text, joined, text
 
 SHOWN = 100
 """Faults that an answer lists; all of them are counted, and stand in the file of faults."""
@@ -74,10 +74,10 @@ def _say(first: FileFault, others: int) -> str:
     return text("Line {line}: {fault} {others:,} more lines have a fault.", **values)
 
 
-def lookup_fault(line: int, code: str) -> FileFault:
-    """The fault of a row that was looked up."""
+def lookup_fault(line: int, code: str, question: Text | None = None) -> FileFault:
+    """The fault of a row that was looked up. `question`: what may have been meant."""
     column, message = LOOKUP[code]
-    return FileFault(line=line, column=column, message=message)
+    return FileFault(line=line, column=column, message=joined([message, question]) if question else message)
 
 
 def columns_of(fault: FileFault, columns: Mapping[str, str]) -> list[str]:
@@ -185,18 +185,18 @@ def unguarded(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and is_formula(cell[1:]) else cell
 
 
-def merge(parsed: Iterator[tuple[int, list[str], FileFault | None]], found: Iterator[tuple[int, str]]) -> Iterator[
+def merge(parsed: Iterator[tuple[int, list[str], FileFault | None]], found: Iterator[FileFault]) -> Iterator[
     tuple[list[str], FileFault]
 ]:  # fmt: skip
     """The rows with a fault: those that were wrong when they were read, and those that were looked up in vain.
 
-    `parsed`: every row by line, with its fault if it has one; `found`: line and code by line.
+    `parsed`: every row by line, with its fault if it has one; `found`: the faults of rows that were looked up, by line.
     """
-    line, code = next(found, (None, ""))
+    looked_up = next(found, None)
     for at, cells, fault in parsed:
         if fault is not None:
             yield cells, fault
-        while line is not None and line <= at:
-            if line == at and fault is None:
-                yield cells, lookup_fault(at, code)
-            line, code = next(found, (None, ""))
+        while looked_up is not None and looked_up.line <= at:
+            if looked_up.line == at and fault is None:
+                yield cells, looked_up
+            looked_up = next(found, None)

@@ -6,7 +6,7 @@ The three doors (HTTP, command line, console) call `plan_file` and `submit_file`
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -29,16 +29,19 @@ from worker.jobs.files.faults import (
     merge,
     unguarded,
 )
+from worker.jobs.files.near_misses import Known, find_near
 from worker.jobs.files.rows import Table
 from worker.jobs.selection import Counts, Selection, digest
 from worker.jobs.submit import Requester
 from worker.ledger import file_rows, freeze
 from worker.ledger import plan as ledger_plan
-from worker.ledger.file_rows import Batch
+from worker.ledger.file_rows import Batch, RowFault
 from worker.ledger.plan import Preview
 from worker.records import NewChunks, Submitted
-from worker.texts import text
+from worker.texts import Text, text
 
+_MOST_UNKNOWN, _MOST_KNOWN = 20, 2_000
+"""Series codes of a file that no Series has, and Series that they are compared with: half a second at the most."""
 LONGEST_VALUE = 80
 """Characters of a faulty value that a page shows."""
 KeepFaults = Callable[[Connection, IO[bytes], str], None]
@@ -84,11 +87,18 @@ class Staged:
     good: int
     taken: int = 0
     is_looked_up: bool = field(default=False)
+    near: dict[str, Text] = field(default_factory=dict)
+    """By Series code that no Series has: which one may have been meant."""
 
     @property
     def content(self) -> dict[str, str]:
         """What the idempotency key knows the file by."""
         return {f"sha256_of_{'rows' if self.table.columns.has_lookup else 'ids'}": self.sha256}
+
+    def explain(self, found: RowFault) -> answers.FileFault:
+        """The fault of a row that was looked up in vain, with what may have been meant."""
+        is_unknown = found.code == "unknown_series"
+        return lookup_fault(found.line, found.code, self.near.get(found.series_code or "") if is_unknown else None)
 
 
 class StagedRows(Selection):
@@ -110,14 +120,21 @@ class StagedRows(Selection):
         return Counts(accepted, self._staged.good - accepted)
 
 
+class FaultyRow(NamedTuple):
+    """What stands in a row where its fault is, and in each column that is read; nothing where columns are missing."""
+
+    value: str
+    cells: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class FilePlan:
     """What was found in a file, and what a job over its good rows would do; None if it has none."""
 
     check: answers.FileCheck
     plan: answers.Plan | None
-    values: list[str]
-    """What stands in the rows of `check.faults` where the fault is; of people, so it is shown and kept nowhere."""
+    faulty: list[FaultyRow]
+    """What stands in the rows of `check.faults`; of people, so it is shown and kept nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +167,7 @@ def plan_file(
         first = _find_batch(connection, organisation_id, options, request.reason)
         staged = stage(connection, table)
         look_up(connection, organisation_id, staged, first)
-        values = _write_faults(connection, staged, faults_to)
+        faulty = _write_faults(connection, staged, faults_to)
         found, repeated = None, list[answers.RepeatedRow]()
         if staged.good > staged.taken:
             found = plan.of_selection(
@@ -158,7 +175,7 @@ def plan_file(
             )
             if found.duplicates:
                 repeated = [answers.RepeatedRow(**row) for row in file_rows.list_repeated(connection, SHOWN)]
-        return FilePlan(_check(staged, repeated), found, values)
+        return FilePlan(_check(staged, repeated), found, faulty)
 
 
 def submit_file(
@@ -245,7 +262,11 @@ def look_up(connection: Connection, organisation_id: int, staged: Staged, batch:
         found = file_rows.look_up(connection, organisation_id, batch=batch)
         staged.good, staged.is_looked_up = found.good, True
         if found.faulty:
-            first = [lookup_fault(*one) for one in file_rows.list_faults(connection, SHOWN)]
+            unknown = file_rows.list_unknown_series(connection, _MOST_UNKNOWN)
+            if unknown:
+                known = file_rows.list_series(connection, organisation_id, _MOST_KNOWN)
+                staged.near = find_near(unknown, [Known(*one) for one in known])
+            first = [staged.explain(one) for one in file_rows.list_faults(connection, SHOWN)]
             staged.faults.add_found(found.faulty, first)
     if batch is not None:
         staged.taken = file_rows.drop_taken(connection, organisation_id, batch)
@@ -311,29 +332,28 @@ def _keep_faults(connection: Connection, staged: Staged, keep: KeepFaults | None
         keep(connection, made, faults_suffix(staged.table.kind))
 
 
-def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None) -> list[str]:
-    """Write the rows with faults; what stands in the first of them where the fault is."""
-    values = list[str]()
+def _write_faults(connection: Connection, staged: Staged, sink: IO[bytes] | None) -> list[FaultyRow]:
+    """Write the rows with faults; what stands in the first of them."""
+    first = list[FaultyRow]()
     if sink is None or not staged.faults.count:
-        return values
-    found = file_rows.stream_faults(connection) if staged.is_looked_up else iter(())
+        return first
+    found = map(staged.explain, file_rows.stream_faults(connection)) if staged.is_looked_up else iter(())
     table = staged.table
     with faulty_rows(table.kind, sink, table.columns.header, table.layout) as writer:
         for cells, fault in merge(_parsed(table), found):
             writer.add(cells, describe(fault, table.columns.named))
-            if len(values) < SHOWN:
-                values.append(_read_value(cells, fault, table))
+            if len(first) < SHOWN:
+                first.append(_read_faulty(cells, fault, table))
     sink.seek(0)
-    return values
+    return first
 
 
-def _read_value(cells: list[str], fault: answers.FileFault, table: Table) -> str:
-    if fault.column is None:
-        return ""
-    called = columns_of(fault, table.columns.named)
-    places = [place for column, place in table.columns.at.items() if table.columns.named[column] in called]
-    found = (unguarded(cells[place]).strip() for place in places if place < len(cells))
-    return next(filter(None, found), "")[:LONGEST_VALUE]
+def _read_faulty(cells: list[str], fault: answers.FileFault, table: Table) -> FaultyRow:
+    read = {column: unguarded(cells[place]).strip() for column, place in table.columns.at.items() if place < len(cells)}
+    called = columns_of(fault, table.columns.named) if fault.column else []
+    found = (cell for column, cell in read.items() if table.columns.named[column] in called)
+    is_whole = len(cells) == table.columns.width
+    return FaultyRow(next(filter(None, found), "")[:LONGEST_VALUE], read if is_whole else {})
 
 
 def _parsed(table: Table) -> Iterator[tuple[int, list[str], answers.FileFault | None]]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from schemas.catalogue import LetterCode, LetterState, Reason, Source
+from schemas.dead_letters import LetterAct
 from schemas.saved_views import ListName
 from worker.dead_letters import acts, desk, diagnosis, remedies, request_shares
 from worker.ledger.letter_counts import MOST_CAUSES
@@ -50,12 +51,15 @@ def list_letters(
         for letter in found.items
     ]
     shares = told_apart.tell_apart(view, wanted.filter, context.live)
+    is_vain = bool(shares) and not any(share.can_be_redriven for share in shares)
     return view.page(
         "dead_letters.html",
         wanted=wanted,
         sort=sort,
         shelf=saved_views.shelf(
-            view, ListName.DEAD_LETTERS, {} if wanted.filter.ids else {**wanted.given, "sort": sort}
+            view,
+            ListName.DEAD_LETTERS,
+            {} if wanted.filter.ids or wanted.filter.run_id else {**wanted.given, "sort": sort},
         ),
         overview=desk.overview(view.database, view.settings, view.organisation_id),
         overdue=desk.count_overdue(view.database, view.settings, view.organisation_id, wanted.filter),
@@ -66,8 +70,8 @@ def list_letters(
         next_cursor=found.next_cursor,
         acts=acts.ACTS,
         remedies=acts.remedies(code) if code else {},
-        shares=shares,
-        different=request_shares.call_for_different_acts(shares),
+        vain=[LetterAct.REDRIVE] if is_vain else [],
+        parts_of_list=told_apart.list_parts(view, wanted, shares),
         codes=list(LetterCode),
         states=list(LetterState),
         sources=list(Source),

@@ -65,17 +65,23 @@ TERMS: dict[str, tuple[Text, Text]] = {
         text("A short code of the cause: letters that have the same one have failed for the same reason."),
     ),
     "redrive": (
-        text("Redrive"),
+        text("Try again (redrive)"),
         text("Try a letter again. It is decided by what the platform shows now; its history stays."),
     ),
-    "keep": (text("Keep"), text("Close a letter and leave the enrolment as it is. It needs a note that says why.")),
-    "discard": (text("Discard"), text("Close a letter without an answer. What was not done stays undone.")),
+    "keep": (
+        text("Leave as it is (keep)"),
+        text("Close a letter and leave the enrolment as it is. It needs a note that says why."),
+    ),
+    "discard": (
+        text("Close without an answer (discard)"),
+        text("Close a letter without an answer. What was not done stays undone."),
+    ),
     "override": (
-        text("Override"),
+        text("Withdraw anyway (override)"),
         text("Withdraw an enrolment although a Learning Pathway owns it. An approver can do this."),
     ),
     "cascade": (
-        text("Cascade"),
+        text("Withdraw with the pathway's others (cascade)"),
         text("Withdraw an enrolment with the learner's others in the same Learning Pathway. An approver can do this."),
     ),
     "run": (text("Run"), text("One act over many letters, in batches. It stops by itself when too many of them fail.")),

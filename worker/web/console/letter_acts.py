@@ -85,6 +85,8 @@ WOULD: dict[str, tuple[str, Text, Text]] = {
     ),
 }
 """What an act would do, in words that follow one letter, and several."""
+FEW = 20
+"""Letters that a run tries at once: with more, a preview comes first, and a trial batch may save the others."""
 ASSIGN = "assign"
 """Beside the acts that decide letters: give all that match to somebody."""
 
@@ -103,20 +105,24 @@ def begin(
     note: Field = "",
     expected: Field = "",
     rate: Field = str(runs.RATE),
-    canary: Field = str(runs.CANARY),
+    canary: Field = "",
     to: Field = "",
     name: Field = "",
     typed: Field = "",
+    previewed: Field = "",
 ) -> Response:
-    """Do it, to all that match and not to a page of them."""
+    """Do it, to all that match and not to a page of them. `previewed`: the form was the preview's."""
     view.caller.must_be(_role(act))
     given = {"note": note, "rate": rate, "canary": canary, "to": to, "name": name, "typed": typed}
     try:
         if act == ASSIGN:
             return _assign(view, wanted, parse_assignee(view, to, name), parse(Act, note=note.strip() or None).note)
-        how = parse(RedriveRequest, rate=rate, canary=canary, note=note.strip() or None)
+        count = _parse_count(expected)
+        if count > FEW and not previewed and acts.parse_act(act) in acts.ATTEMPTS:
+            return _page(view, wanted, act, note=note)
+        how = parse(RedriveRequest, rate=rate, canary=canary or _trial(count), note=note.strip() or None)
         _check_weight(view, wanted, act, typed)
-        begun = _start(view, wanted, act, how, expected)
+        begun = _start(view, wanted, act, how, count)
     except InvalidInputError as error:
         return _page(view, wanted, act, status=422, error=str(error), **given)
     except ConflictError as error:
@@ -137,9 +143,17 @@ def _withdrawn(found: Mapping[str, Any]) -> int:
     return int(found["outcomes"].get("withdrawn", 0)) + int(found["also"])
 
 
-def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: str) -> CountedRun:
+def _parse_count(expected: str) -> int:
     if not (len(expected) < 20 and expected.isascii() and expected.isdigit()):
         raise InvalidInputError(text("The form was not complete. Preview again and send the new form."))
+    return int(expected)
+
+
+def _trial(count: int) -> int:
+    return runs.CANARY if count > FEW else 0
+
+
+def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expected: int) -> CountedRun:
     return runs.start(
         view.database,
         organisation_id=view.organisation_id,
@@ -150,7 +164,7 @@ def _start(view: View, wanted: ChosenFilter, act: str, how: RedriveRequest, expe
         note=how.note,
         rate=how.rate,
         canary=how.canary,
-        expected=int(expected),
+        expected=expected,
         made_by=view.caller.made_by,
     )
 
@@ -212,17 +226,18 @@ def _page(view: View, wanted: ChosenFilter, act: str, *, status: int = 200, erro
         counted=desk.COUNTED,
         counted_causes=causes.counted_to,
         attempts=acts.ATTEMPTS,
+        few=FEW,
         names=desk_acts.list_names(view.database, view.organisation_id) if act == ASSIGN else [],
         note_needed=act in acts.RESOLUTIONS,
         error=error,
         given={
             "note": "",
             "rate": str(runs.RATE),
-            "canary": str(runs.CANARY),
             "to": "me",
             "name": "",
             "typed": "",
             **given,
+            "canary": given.get("canary") or str(_trial(found["letters"])),
         },
     )
 

@@ -33,6 +33,7 @@ _LABELS = {
     "ids": text("Letters"),
     "code": text("Kind"),
     "job_id": text("Job"),
+    "run_id": text("Run"),
     "assignee": text("Looked after by"),
     "series_id": text("Series number"),
     "learner_external_id": text("Learner"),

@@ -1,7 +1,5 @@
 """Runs: acts on all that matched, to watch and to stop."""
 
-from urllib.parse import urlencode
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -13,7 +11,7 @@ from worker.ledger import runs as ledger
 from worker.ledger.runs import CountedRun
 from worker.texts import text
 from worker.web.console import told_apart
-from worker.web.console.letter_filter import ChosenFilter, as_fields, describe_conditions
+from worker.web.console.letter_filter import ChosenFilter, describe_conditions
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking, Operating
 from worker.web.context import Cursor, RowId
@@ -44,16 +42,13 @@ def show(view: Looking, run_id: RowId) -> Response:
     left = list[RequestShare]()
     if found.finished_at is not None:
         left = told_apart.tell_apart(view, everything, desk.count_live(view.database, view.organisation_id, everything))
-    open_letters = f"{PATH}/dead-letters?{urlencode({**as_fields(found.filter), 'state': 'open'})}"
     return view.page(
         "run.html",
         run=found,
         conditions=describe_conditions(found.filter),
         done=_done(found),
-        open_letters=open_letters,
-        left=left,
+        left=told_apart.list_parts(view, ChosenFilter(everything, {}), left),
         acts=acts.ACTS,
-        wanted=ChosenFilter(everything, {}),
     )
 
 

@@ -63,6 +63,8 @@ PARTS = (
     mark("{act}: {size}"),
 )
 """Sentences and words with values that stand inside others."""
+OLD_LABELS = (mark("Override"), mark("Cascade"))
+"""Labels of acts in sentences that were stored before the labels said what the acts do."""
 _WITH_PARTS = ("jobs", "learners", "others", "summary", "rules", "figures", "size")
 """Values that are made of sentences themselves. Others, such as a name, stay as somebody wrote them."""
 _NUMBERS = ("count", "of", "ids")

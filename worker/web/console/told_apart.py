@@ -1,12 +1,46 @@
-"""What the letters of a list call for, told apart by their requests, as long as they are few enough to be looked at."""
+"""What the letters of a list call for: parts that are told apart by their requests, each with what one decides."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from schemas.catalogue import LETTER_CODES, LetterState
 from schemas.dead_letters import LetterFilter
-from worker.dead_letters import request_shares
+from worker.dead_letters import desk, request_shares
 from worker.dead_letters.request_shares import RequestShare
+from worker.ledger.attempts_preview import MOST_IDS
+from worker.texts import Text, plainly
+from worker.web.console.letter_filter import ChosenFilter, as_fields
+from worker.web.console.render import PATH
 from worker.web.console.view import View
 
 MOST = 2_000
 """Letters that a page tells apart; each is looked at. Previews do so of any number."""
+_NAMED = 5
+"""Letters of a part that is so small that each is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Letters that one decides by one act."""
+
+    share: RequestShare
+    fields: dict[str, str]
+    """The conditions that mean these letters and no others, for a form and for an address."""
+    people: list[tuple[int, dict[str, Any]]]
+    """By letter whom it is about, where they are few."""
+
+    @property
+    def sentence(self) -> Text:
+        """Why letters of this kind are here."""
+        return plainly(LETTER_CODES[self.share.code].sentence)
+
+    @property
+    def at(self) -> str:
+        """The address of their list."""
+        return f"{PATH}/dead-letters?{urlencode(self.fields)}"
 
 
 def tell_apart(view: View, wanted: LetterFilter, live: int) -> list[RequestShare]:
@@ -14,3 +48,31 @@ def tell_apart(view: View, wanted: LetterFilter, live: int) -> list[RequestShare
     if not 0 < live <= MOST:
         return []
     return request_shares.list_shares(view.database, organisation_id=view.organisation_id, wanted=wanted)
+
+
+def list_parts(view: View, wanted: ChosenFilter, shares: Sequence[RequestShare]) -> list[Part]:
+    """What one decides on each part of the letters that match."""
+    alike = Counter(_request(share) for share in shares)
+    few = [letter for share in shares if share.letters <= _NAMED for letter in share.ids]
+    about = desk.find_subjects(view.database, view.organisation_id, few) if few else {}
+    return [
+        Part(
+            share,
+            _fields(wanted, share, is_alone=alike[_request(share)] == 1),
+            [(letter, about[letter]) for letter in share.ids if letter in about],
+        )
+        for share in shares
+    ]
+
+
+def _request(share: RequestShare) -> tuple[str | None, ...]:
+    return share.code, share.source, share.reason
+
+
+def _fields(wanted: ChosenFilter, share: RequestShare, *, is_alone: bool) -> dict[str, str]:
+    """The conditions of a part: kind and request, or its letters where others have the same request."""
+    its: dict[str, Any] = {"code": share.code, "source": share.source, "reason": share.reason}
+    if not is_alone and share.letters <= MOST_IDS:
+        its = {"ids": share.ids}
+    given = {name: value for name, value in its.items() if value is not None}
+    return {**wanted.fixed, **as_fields({**given, "state": LetterState.OPEN.value})}

@@ -1,5 +1,7 @@
 """Withdraw from a file: what is wrong with it, its plan, and the confirmation, for which it is not sent again."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, UploadFile
@@ -9,8 +11,10 @@ from schemas.catalogue import Reason
 from schemas.jobs import FileOptions, FileRequest
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import SIGNED_IN
+from worker.jobs.files import mend, template
 from worker.jobs.files.faults import columns_of
 from worker.jobs.submit import is_known
+from worker.ledger import file_rows
 from worker.texts import joined, text
 from worker.web import sent_files
 from worker.web.api.submit import validated
@@ -24,6 +28,11 @@ from worker.web.console.view import LookingAsOperator, Operating, SignedInFirst,
 from worker.web.sent_files import Sent
 
 router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFirst)
+
+_MOST_CELLS = 6 * mend.MOST
+"""A row has up to five columns that are read, and its number."""
+Lines = Annotated[list[int] | None, Form(max_length=_MOST_CELLS)]
+Words = Annotated[list[str] | None, Form(max_length=_MOST_CELLS)]
 
 
 @router.post("/withdraw/file")
@@ -39,14 +48,25 @@ def plan_or_submit_file(
     faults: Annotated[str, Form()] = "refuse",
     key: Annotated[str, Form()] = "",
     typed: Annotated[Text, Form()] = "",
+    line: Lines = None,
+    column: Words = None,
+    cell: Words = None,
 ) -> Response:
-    """Plan a file; the upload that the plan names is submitted with the plan's hash."""
+    """Plan a file; the upload that the plan names is submitted with the plan's hash.
+
+    `line`, `column` and `cell`: what was corrected in rows of the upload, one of each for each cell.
+    """
     fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
     if not reason:
         return file_page(view, error=text("Choose the reason."), status=422, **fields)
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
-        sent = Sent(None if upload else file, validated(FileOptions, options))
+        chosen = validated(FileOptions, options)
+        if line and chosen.upload:
+            changes = _by_line(line, column or [], cell or [])
+            again = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
+            chosen = chosen.model_copy(update={"upload": again})
+        sent = Sent(None if upload else file, chosen)
         values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         if act == "withdraw":
@@ -56,7 +76,7 @@ def plan_or_submit_file(
                     weight.check_plan(view, typed, now.plan)
                 except InvalidInputError as refused:
                     return file_page(
-                        view, planned=now, values=cells, error=str(refused), status=422, typed=typed, **fields
+                        view, planned=now, faulty=cells, error=str(refused), status=422, typed=typed, **fields
                     )
             return _submit(view, key, request, sent)
         planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
@@ -65,7 +85,16 @@ def plan_or_submit_file(
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, values=cells, file_name=file.filename if file else "", **fields)
+    return file_page(view, planned=planned, faulty=cells, file_name=file.filename if file else "", **fields)
+
+
+def _by_line(lines: Sequence[int], columns: Sequence[str], cells: Sequence[str]) -> dict[int, dict[str, str]]:
+    if not len(lines) == len(columns) == len(cells):
+        raise InvalidInputError(text("The form is incomplete. Go back, reload the page, and send it again."))
+    found = defaultdict[int, dict[str, str]](dict)
+    for line, column, cell in zip(lines, columns, cells, strict=True):
+        found[line][column] = cell.replace("\0", "").strip()
+    return found
 
 
 def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
@@ -73,6 +102,25 @@ def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
     if not result.check.fault_count or result.upload is None:
         return view.go_on(made.job)
     return view.go_on(made.job, f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}")
+
+
+@router.get("/withdraw/template.xlsx")
+def read_workbook_template(view: LookingAsOperator) -> Response:
+    """An empty file to fill in, and on its second sheet the codes of the Series."""
+    with view.database.begin() as connection:
+        known = file_rows.list_series(connection, view.organisation_id, template.MOST_SERIES)
+    return _send(template.as_workbook(known), "withdraw.xlsx", sent_files.MEDIA["xlsx"])
+
+
+@router.get("/withdraw/template.csv")
+def read_csv_template(view: LookingAsOperator) -> Response:
+    """The same as CSV: the header alone."""
+    return _send(template.as_csv(), "withdraw.csv", sent_files.MEDIA["csv"])
+
+
+def _send(content: bytes, name: str, media: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Response(content, headers=headers, media_type=media)
 
 
 @router.get("/withdraw/file/{upload_id}")
@@ -92,7 +140,7 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     """The form for a file, with its plan once there is one."""
     shown = {
         "planned": None,
-        "values": [],
+        "faulty": [],
         "note": "",
         "file_name": "",
         "reason": "",
@@ -104,10 +152,12 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     planned = shown["planned"]
     plan = planned and planned.plan
     check = planned and planned.check
-    faults = zip(check.faults, shown["values"], strict=True) if check else ()
+    faults = list(zip(check.faults, shown["faulty"], strict=True)) if check else []
+    can_mend = 0 < len(faults) <= mend.MOST and check.fault_count == len(faults) if check else False
     return view.page(
         "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
-        faults=[(fault, " / ".join(columns_of(fault, check.columns)), value) for fault, value in faults],
+        faults=[(fault, " / ".join(columns_of(fault, check.columns)), row) for fault, row in faults],
+        can_mend=can_mend and all(row.cells for _, row in faults),
         names=find_names(view, plan), large=weight.is_large_plan(view, plan),
         **shown,
     )  # fmt: skip

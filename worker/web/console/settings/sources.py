@@ -18,6 +18,7 @@ from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
 from worker.web.console.view import Looking, Operating, Owning, View
+from worker.web.console.words import word
 from worker.web.context import RowId
 
 router = APIRouter(prefix=SETTINGS, include_in_schema=False)
@@ -26,11 +27,21 @@ HERE = f"{SETTINGS}/sources"
 Secret = Annotated[str, StringConstraints(max_length=LONGEST_SECRET, strip_whitespace=True), Storable, Form()]
 Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True), Storable, Form()]
 POLICIES = (
-    ("withdraw", text("Withdraw the enrolments")),
-    ("hold", text("Hold the job until a second person releases it")),
-    ("ignore", text("Withdraw nothing")),
+    ("withdraw", text("Withdraw all that they are enrolled in")),
+    ("hold", text("Ask a second person first")),
+    ("ignore", text("Only note it: withdraw nothing")),
 )
-_FIRST = {"kind": "standard", "on_deactivate": "withdraw", "grace_hours": "0"}
+KINDS = {
+    "standard": text("Any other system that sends signed events (Standard Webhooks)"),
+    "okta": text("Okta, by its event hooks"),
+    "bamboohr": text("BambooHR"),
+    "hibob": text("HiBob"),
+    "personio": text("Personio"),
+    "finch": text("Finch, which connects other HR systems"),
+    "security-events": text("A directory that sends security events (RFC 8417)"),
+}
+"""What the form for a new source calls each kind, so that somebody who does not know the term finds theirs."""
+_FIRST = {"kind": "", "on_deactivate": "", "grace_hours": "0"}
 
 
 @router.get("/sources")
@@ -44,7 +55,7 @@ def create(
     view: Owning,
     name: Annotated[Text, Form()] = "",
     kind: Annotated[Text, Form()] = "",
-    on_deactivate: Annotated[Text, Form()] = "withdraw",
+    on_deactivate: Annotated[Text, Form()] = "",
     grace_hours: Annotated[Text, Form()] = "",
     secret: Secret = "",
     api_key: Secret = "",
@@ -54,6 +65,8 @@ def create(
     typed = {"name": name, "kind": kind, "on_deactivate": on_deactivate, "grace_hours": grace_hours}
     typed["api_url"] = api_url
     try:
+        if not on_deactivate:  # nobody withdraws people by not having chosen
+            raise InvalidInputError(text("on_deactivate: choose what happens to their enrolments"))
         wanted = parse(
             SourceRequest,
             name=name,
@@ -196,7 +209,7 @@ def _list_page(
         found=[hr_sources.show(one) for one in hr_sources.list_sources(view.database, view.organisation_id)],
         heard=heard.list_heard(view.database, organisation_id=view.organisation_id),
         silence_error=silence_error,
-        kinds=list(hr_sources.KINDS),
+        kinds=[(kind, KINDS.get(kind, word(kind))) for kind in hr_sources.KINDS],
         api_keys=API_KEYS,
         policies=POLICIES,
         error=error,
