@@ -3,14 +3,17 @@
 import functools
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import httpcore2
 import hypothesis
 import pytest
+import redis
 import sqlalchemy
 
 from ops.local.postgres import USER
@@ -28,13 +31,16 @@ ROLE = "withdrawals_service"
 _MADE: dict[tuple[str, str], Settings] = {}
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 
-# A limit on the time of one example would depend on the machine.
-hypothesis.settings.register_profile("suite", deadline=None)
+# A limit on the time of one example would depend on the machine. Tests that say nothing else take so many examples.
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=100 if FULL else 30)
 hypothesis.settings.load_profile("suite")
 
 
 # Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+ssl.create_default_context = functools.cache(ssl.create_default_context)
+# Each client of Redis and each application asks for a version, which is read from a file of a thousand lines.
+metadata.version = functools.cache(metadata.version)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -109,7 +115,7 @@ def environment(servers: LocalServers, databases: Databases, monkeypatch: pytest
     monkeypatch.setenv("WITHDRAWALS_BACKOFF_SECONDS", "0.05")
     monkeypatch.setenv("WITHDRAWALS_BRAKE_FLOOR", "1000000")  # tests of the brake set limits of their own
     monkeypatch.setenv("WITHDRAWALS_SECRET_KEY", "a-key-of-the-tests-alone")
-    _redis(servers)
+    _redis(servers.broker_url).flushall()
     settings.cache_clear()
     yield _settings((_url(servers, name), servers.broker_url), monkeypatch)
     settings.cache_clear()
@@ -178,9 +184,7 @@ def _settings(servers: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Sett
     return made
 
 
-def _redis(servers: LocalServers) -> None:
-    import redis
-
-    client = redis.Redis.from_url(servers.broker_url)
-    client.flushall()
-    client.close()
+@functools.cache
+def _redis(url: str) -> "redis.Redis":
+    """A client that stays: it connects again where a test has restarted Redis."""
+    return redis.Redis.from_url(url)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from schemas.catalogue import JobState
 from schemas.jobs import FileRequest, JobRequest
 from tests.world import World, assert_balanced, eventually, id_file
@@ -15,8 +17,12 @@ from worker.records import Job
 Ended = Callable[[Job], Job]
 
 
+@pytest.mark.long
 def test_a_request_from_the_door_to_the_books(processes: None, db: Database, world: World, ended: Ended) -> None:
-    """Every step of the files before this one, in one story: planned, accepted once, decided, resolved, balanced."""
+    """Every step of the files before this one, in one story: planned, accepted once, decided, resolved, balanced.
+
+    Small: real processes serve test_11_a_link_in_a_mail.py, and each step has its file before this one.
+    """
     active = [world.enrolment("anna"), world.enrolment("ben", "not_signed_in")]
     mastered = world.enrolment("anna", "mastered")
     owned = world.enrolment("ben", pathway_id=world.pathway("Onboarding"))

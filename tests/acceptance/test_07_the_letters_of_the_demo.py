@@ -61,7 +61,9 @@ def call(db: Database, environment: Settings, open_university: int) -> Iterator[
         yield calling
 
 
+@pytest.mark.long
 def test_over_http_they_are_overridden(call: Call, db: Database, world: World, environment: Settings) -> None:
+    """Small: tests/console/test_desk_stories.py, in a browser, and tests/web/test_desk_api.py, over HTTP."""
     (group,) = call("GET", "/v1/dead-letters/groups")["items"]
     assert (group["count"], group["code"]) == (292, "pathway_owned")
     assert oulad.PATHWAY in group["sentence"]

@@ -43,7 +43,7 @@ def databases(servers: LocalServers, cluster: Cluster) -> Iterator[Databases]:
     engine = sqlalchemy.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sqlalchemy.NullPool)
     migrate(engine, role=ROLE)
     engine.dispose()
-    found = Databases(cluster, name, prefix="views", again=False)
+    found = Databases(cluster, name, prefix="views")
     yield found
     found.close()
     cluster.drop(name)  # the module may come twice: what is left of it is given to an idle process

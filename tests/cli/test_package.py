@@ -47,7 +47,10 @@ def test_version_prints_the_name_and_the_version_of_the_package(project: dict[st
     assert metadata.version("withdrawals") == project["project"]["version"], "run `make .venv/.dev`"
 
 
-@pytest.mark.parametrize("words", [("config",), ("config", "--json"), ("--help",)])
+@pytest.mark.parametrize(
+    "words",
+    [("config",), *(pytest.param(words, marks=pytest.mark.long) for words in (("config", "--json"), ("--help",)))],
+)
 def test_a_reader_that_has_read_enough_is_no_error(words: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)

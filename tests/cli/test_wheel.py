@@ -75,9 +75,11 @@ def test_the_client_works_without_the_service_and_its_dependencies(installed: In
     assert not only & {"sqlalchemy", "dramatiq", "fastapi"}
 
 
+@pytest.mark.parametrize("command", ["web", pytest.param("up", marks=pytest.mark.long)])
 def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_it(
-    installed: Installed, folder: Path, environment: Settings, world: World
+    installed: Installed, folder: Path, environment: Settings, world: World, command: str
 ) -> None:
+    """In the suite one process of three; tests/cli/test_without_servers.py runs `up`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -90,13 +92,13 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
         )
         assert ran.returncode == 0, ran.stderr
     assert "_withdrawals_completion" in ran.stdout
-    with subprocess.Popen([installed.withdrawals, "up"], env=env, cwd=folder, start_new_session=True) as up:
+    with subprocess.Popen([installed.withdrawals, command], env=env, cwd=folder, start_new_session=True) as up:
         try:
             with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
 
                 def ready() -> bool:
                     with suppress(httpx2.TransportError):
-                        return client.get("/readyz").status_code == 200
+                        return client.get("/readyz" if command == "up" else "/healthz").status_code == 200
                     return False
 
                 eventually(ready)
@@ -107,7 +109,8 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
                 env=env, cwd=folder, capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert job.returncode == 0, job.stderr
-            eventually(lambda: world.one("SELECT state FROM withdrawals.jobs") == "completed")
+            if command == "up":
+                eventually(lambda: world.one("SELECT state FROM withdrawals.jobs") == "completed")
             up.send_signal(signal.SIGINT)
             assert up.wait(60) == 0
         finally:

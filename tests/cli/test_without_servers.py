@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from ops.local.servers import LocalServers
 from tests.support import processes
-from tests.support.commandline import program, refused, withdrawals
+from tests.support.commandline import Ran, program, refused, withdrawals
 from tests.support.scraping import ask, free_port
 from tests.world import eventually
 
@@ -74,6 +75,12 @@ def reachable(bare: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pyt
         processes.erase(servers)
 
 
+def _here(*words: str, **environment: str) -> Ran:
+    """Run a command in this process, which gets the addresses of the servers that it has found for the while."""
+    with mock.patch.dict(os.environ, environment):
+        return withdrawals(*words)
+
+
 def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
     reachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,10 +95,10 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
         )
     try:
         eventually(lambda: ask(port, "/healthz"))
-        assert program("jobs", "list").code == 1, "there is a database, and no organisation"
+        assert _here("jobs", "list").code == 1, "there is a database, and no organisation"
         assert "DATABASE_URL is not set: using an embedded PostgreSQL" in said.read_text(encoding="utf-8")
         sample = Path(__file__).parents[2] / "ops/demo/data/sample.csv"
-        assert program("load", str(sample), "--organisation", "Acme").code == 0
+        assert _here("load", str(sample), "--organisation", "Acme").code == 0
         for name in ("web", "worker", "relay"):
             refused(name)
         with monkeypatch.context() as patched:
@@ -101,6 +108,6 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
         up.send_signal(signal.SIGINT)
         up.wait(60)
     refused("jobs", "list")  # nothing runs any more
-    ran = program("jobs", "list", environment={"WITHDRAWALS_EMBEDDED": "1"})
+    ran = _here("jobs", "list", WITHDRAWALS_EMBEDDED="1")
     assert (ran.code, ran.err) == (0, ""), "the same data, because it was asked for"
     refused("jobs", "list")

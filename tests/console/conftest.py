@@ -53,14 +53,14 @@ def sign_in(browser: Browser, console: str, token: MakeToken) -> Iterator[SignIn
     """People at the console; whatever they do, no page may break its own policy, run a fault or ask elsewhere."""
     watched = Watched()
 
-    def make(role: str, *, name: str | None = None, js: bool = True, **context: Any) -> Page:
+    def make(role: str, *, name: str | None = None, js: bool = True, at: str = "/console", **context: Any) -> Page:
         visitor = browser.new_context(base_url=console, java_script_enabled=js, **context)
         # As the form does, without two pages to draw; test_sign_in fills in the form.
         answer = visitor.request.post("/console/sign-in", form={"token": token(role, name=name)}, max_redirects=0)
         assert answer.status == 303, answer.text()
         page = visitor.new_page()
         watched.watch(page)
-        page.goto("/console")
+        page.goto(at)
         return page
 
     yield make
@@ -83,7 +83,7 @@ def deciding(db: Database, environment: Settings, monkeypatch: pytest.MonkeyPatc
     broker = make_broker(environment.broker_url.get_secret_value())
     relay = Relay(db, broker, environment)
     thread = threading.Thread(target=relay.run)
-    with workers(db, environment, 2):
+    with workers(db, environment, 2, pause=0.1):  # a browser takes longer
         thread.start()
         yield
         relay.stop()

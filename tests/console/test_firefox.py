@@ -13,6 +13,9 @@ from tests.world import World, assert_balanced, eventually
 from worker.database import Database
 from worker.search.keeper import keep_all
 
+pytestmark = pytest.mark.long
+"""Small: the same acts in Chromium, in the other files of this folder."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Firefox]:

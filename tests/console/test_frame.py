@@ -4,6 +4,7 @@ from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
 from tests.support.console import MakeToken, Person, SignIn
+from tests.support.load import FULL
 from tests.world import World
 
 DARK_PAGE, LIGHT_PAGE = "rgb(15, 18, 23)", "rgb(246, 247, 249)"
@@ -21,7 +22,7 @@ def _colour(page: Page) -> str:
 
 
 def test_the_theme_is_switched_and_kept_with_and_without_javascript(sign_in: SignIn, world: World) -> None:
-    for js in (True, False):
+    for js in (True, False) if FULL else (True,):
         page = sign_in("viewer", js=js, color_scheme="light")
         assert _colour(page) == LIGHT_PAGE
         page.get_by_role("button", name="Dark").click()
@@ -49,8 +50,7 @@ def test_the_server_writes_the_theme_into_the_page_and_takes_no_other(client: Te
 
 def test_what_only_a_script_can_do_is_not_offered_without_one(sign_in: SignIn, world: World) -> None:
     world.enrolment("anna")
-    page = sign_in("viewer", js=False)
-    page.goto("/console/people?learner=anna")
+    page = sign_in("viewer", js=False, at="/console/people?learner=anna")
     expect(page.get_by_role("button", name="Copy the external id")).to_have_count(0)
     page = sign_in("viewer", permissions=["clipboard-read", "clipboard-write"])
     page.add_init_script(_WATCH_SHIFTS)

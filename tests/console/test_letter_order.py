@@ -52,8 +52,7 @@ def test_letters_follow_each_other_as_in_the_list_and_within_the_filter(
 
 def test_keys_lead_through_letters_but_not_while_somebody_types(sign_in: SignIn, world: World) -> None:
     first, second = made(world, 2, "poison", hours=5)
-    page = sign_in("operator")
-    page.goto(f"{LETTERS}/{first}?code=poison")
+    page = sign_in("operator", at=f"{LETTERS}/{first}?code=poison")
     page.keyboard.press("j")
     page.wait_for_url(f"**{LETTERS}/{second}?code=poison")
     page.get_by_label("New note").press_sequentially("kj")

@@ -108,8 +108,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     series_id = people(world, "Hazardous goods", 60)
     enrol(world, series_id, 3, prefix="owned", pathway_id=pathway)
     enrol(world, series_id, 2, prefix="done", status="mastered")
-    page = sign_in("operator")
-    page.goto(f"/console/series/{series_id}")
+    page = sign_in("operator", at=f"/console/series/{series_id}")
     page.get_by_role("link", name="Next page").click()
     expect(page.locator("tbody tr")).to_have_count(15)
     _to_the_plan(page, "Withdraw this Series …")
@@ -140,8 +139,7 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
     sign_in: SignIn, world: World, db: Database, deciding: None
 ) -> None:
     series_id = people(world, "Ladders", 4)
-    page = sign_in("operator", js=False, viewport={"width": 390, "height": 800})
-    page.goto(f"/console/series/{series_id}")
+    page = sign_in("operator", js=False, viewport={"width": 390, "height": 800}, at=f"/console/series/{series_id}")
     for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all()[:2]:
         box.check()
     _to_the_plan(page, "Withdraw the ticked …")
@@ -153,16 +151,14 @@ def test_the_ticked_ones_alone_are_withdrawn_without_javascript(
 
 def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) -> None:
     series_id = people(world, "Ladders", 4)
-    page = sign_in("operator")
-    page.goto(f"/console/series/{series_id}")
+    page = sign_in("operator", at=f"/console/series/{series_id}")
     page.get_by_label("Tick all rows of this page").check()
     assert all(box.is_checked() for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all())
 
 
 def test_a_file_is_planned_and_confirmed_without_sending_it_again(sign_in: SignIn, world: World, db: Database) -> None:
     ids = world.enrolments(3)
-    page = sign_in("operator")
-    page.goto("/console/withdraw")
+    page = sign_in("operator", at="/console/withdraw")
     accessible(page)
     content = "enrolment_id\n" + "".join(f"{one}\n" for one in ids)
 
@@ -192,8 +188,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
 ) -> None:
     series_id = people(world, "Ladders", 3)
     ids = [row[0] for row in world.run("SELECT id FROM lms.enrolments ORDER BY id")]
-    page = sign_in("operator", js=js)
-    page.goto("/console/withdraw")
+    page = sign_in("operator", js=js, at="/console/withdraw")
     book = xlsx([["Enrolment ID", "Name"], [ids[0], "a"], ["oops", "b"], [ids[2], "c"]])
     page.get_by_label("File").set_input_files([FilePayload(name="leavers.xlsx", mimeType="", buffer=book)])
     page.get_by_label("Reason for all").select_option("not_required")

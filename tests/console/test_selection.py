@@ -17,8 +17,7 @@ from worker.jobs import control
 
 def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: World) -> None:
     series = people(world, "Fire safety", 60)
-    page = sign_in("operator")
-    page.goto(f"/console/series/{series}")
+    page = sign_in("operator", at=f"/console/series/{series}")
     boxes = page.locator("tbody input[type=checkbox]")
     count = page.locator("[data-selected] output")
     boxes.nth(1).check()

@@ -41,8 +41,7 @@ def test_a_person_signs_in_works_and_signs_out(sign_in: SignIn, token: MakeToken
 
 
 def test_the_page_for_an_unknown_address_has_a_way_on(sign_in: SignIn) -> None:
-    page = sign_in("viewer")
-    page.goto("/console/nothing-here")
+    page = sign_in("viewer", at="/console/nothing-here")
     says(page, "Page not found.")
     accessible(page)
     page.get_by_role("link", name="Series").click()

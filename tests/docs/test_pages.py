@@ -52,7 +52,9 @@ def test_the_reference_has_every_word_of_the_command_line() -> None:
     assert [name for name in NAMES if f"## withdrawals {name}" not in page] == []
 
 
+@pytest.mark.long
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    """Small: the tests of links and of generated pages."""
     subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=True, capture_output=True, timeout=600,

@@ -140,7 +140,7 @@ LONG = [pytest.mark.long]
 @pytest.mark.parametrize(
     "name",
     [
-        "decide.decide_plain_at_once:before",
+        pytest.param("decide.decide_plain_at_once:before", marks=LONG),
         pytest.param("claims.claim_now:after", marks=LONG),
         pytest.param("decide.decide_plain_at_once:after", marks=LONG),
     ],
@@ -148,7 +148,10 @@ LONG = [pytest.mark.long]
 def test_a_worker_that_is_killed_at_a_failpoint_leaves_its_work_to_another(
     db: Database, world: World, tmp_path: Path, name: str
 ) -> None:
-    """The child has no code for it: an environment variable puts the failpoint under SQLAlchemy at its start."""
+    """The child has no code for it: an environment variable puts the failpoint under SQLAlchemy at its start.
+
+    Small: workers are killed in test_faults.py, and each statement fails in the state machine.
+    """
     fired, record = tmp_path / "fired", tmp_path / "record"
     job = world.submit(db, world.enrolments(5))
     with process(RELAY), process(WORKER, failpoints.environment(name, "kill", fired=fired, record=record)) as first:

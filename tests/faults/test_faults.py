@@ -14,7 +14,7 @@ from ops.local.servers import LocalServers
 from ops.local.supervisor import Supervisor
 from tests.support import processes
 from tests.support.chaos import Chaos, left_running
-from tests.support.load import FULL, KILLS, Load, leader, service, slow_platform, time_passes, work_in_hand
+from tests.support.load import FULL, KILLS, WORKERS, Load, leader, service, slow_platform, time_passes, work_in_hand
 from tests.support.processes import RELAY, WORKER, family, kill, process
 from tests.support.racing import hold_enrolments, job_state, leases_run_out
 from tests.world import PATIENCE, World, assert_balanced, eventually
@@ -34,8 +34,8 @@ WAITING = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 def test_worker_processes_killed_again_and_again_withdraw_everything_once(
     load: Load, chaos: Chaos, owner: Database
 ) -> None:
-    def both(running: Supervisor) -> list[int]:
-        return [pid for name in ("worker-a", "worker-b") for pid in family(running.pid(name))]
+    def workers(running: Supervisor) -> list[int]:
+        return [pid for name in WORKERS for pid in family(running.pid(name))]
 
     def vanished() -> str:
         found = load.world.one("SELECT count(*) FROM withdrawals.attempts WHERE result = 'vanished'")
@@ -46,15 +46,15 @@ def test_worker_processes_killed_again_and_again_withdraw_everything_once(
 
     with service() as running:
         with load.submitted_meanwhile():
-            # First both, while a worker waits for a row of the platform, until a claim has vanished; then at random.
+            # First all, while one waits for a row of the platform, until a claim has vanished; then at random.
             with hold_enrolments(owner, load.active[0]):
                 while eventually(lambda: vanished() or waits(), what="a worker waits for the row") == "waits":
-                    for pid in both(running):
+                    for pid in workers(running):
                         kill(pid)
                     if not FULL:
                         leases_run_out(load.world)
             for _ in load.moments(KILLS):
-                for pid in both(running):
+                for pid in workers(running):
                     if chaos.random.random() < 0.4:
                         kill(pid)
         chaos.conclude(load.verdict())

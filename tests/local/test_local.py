@@ -191,7 +191,10 @@ def test_numbers_that_now_belong_to_strangers_are_neither_trusted_nor_signalled(
             stranger.kill()
 
 
+@pytest.mark.long
 def test_a_postmaster_killed_alone_is_replaced_once_its_busy_backends_are_gone(warm_state: Path) -> None:
+    """Small: `test_a_start_after_both_servers_were_killed_heals_and_loses_no_commit`."""
+
     def stay_busy() -> None:
         with suppress(psycopg.OperationalError), psycopg.connect(servers.database_url) as connection:
             connection.execute("SET application_name = 'busy'")
@@ -235,7 +238,9 @@ def test_a_start_that_is_killed_half_way_leaves_nothing_in_the_way(state: Path) 
         assert not list(state.glob("postgres.new-*"))
 
 
+@pytest.mark.long
 def test_users_that_come_and_go_at_once_always_find_the_servers_up(warm_state: Path) -> None:
+    """Small: `test_servers_that_run_are_used_and_only_the_last_to_leave_stops_them`."""
     script = """
 import sys
 from pathlib import Path
@@ -275,7 +280,9 @@ def test_redis_forgets_everything_when_it_is_flushed_or_killed(warm_state: Path)
             assert client.get("key") is None
 
 
+@pytest.mark.long
 def test_a_state_directory_deleted_under_its_servers_starts_anew(state: Path) -> None:
+    """Small: the start after both servers were killed."""
     with LocalServers(state) as old:
         with psycopg.connect(old.database_url) as connection:
             connection.execute("CREATE TABLE gone ()")

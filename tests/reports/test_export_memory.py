@@ -33,10 +33,18 @@ print(early, peak())
 
 
 @pytest.mark.parametrize(
-    ("format_", "rows", "most"), [("csv", 100_000, 15), ("xlsx", 20_000, 10), ("parquet", 200_000, 50)]
+    ("format_", "rows", "most"),
+    [
+        ("csv", 100_000, 15),
+        pytest.param("xlsx", 20_000, 10, marks=pytest.mark.long),
+        pytest.param("parquet", 200_000, 50, marks=pytest.mark.long),
+    ],
 )
 def test_memory_does_not_grow_with_the_rows(format_: str, rows: int, most: int) -> None:
-    """Between a quarter of the rows and all of them; in memory these would be two to three times `most` (MB)."""
+    """Between a quarter of the rows and all of them; in memory these would be two to three times `most` (MB).
+
+    Small: one of three formats, whose rows come from the same reader.
+    """
     ended = subprocess.run(
         [sys.executable, "-c", _WRITE, format_, str(rows)], capture_output=True, check=True, timeout=600
     )

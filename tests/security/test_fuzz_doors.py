@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(900)
 
 FOLDER = Path(__file__).parent
 BUDGET = budget(
-    max_examples=1000 if FULL else 50,
+    max_examples=1000 if FULL else 25,
     database=None,
     deadline=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],

@@ -36,8 +36,8 @@ FROM pg_database d WHERE d.datname = current_database()
 """
 """What differs once something other than rows was changed; and how much the files hold."""
 
-_TABLES = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('lms', 'withdrawals') ORDER BY 1, 2"
-_SEQUENCES = "SELECT schemaname, sequencename FROM pg_sequences WHERE schemaname IN ('lms', 'withdrawals')"
+_TABLES = r"SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema$)' ORDER BY 1, 2"
+_SEQUENCES = "SELECT schemaname, sequencename FROM pg_sequences"
 
 
 class Cluster:

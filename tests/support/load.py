@@ -37,10 +37,14 @@ DEADLINE = 600.0 if FULL else 240.0
 """Seconds until everything must be decided, restarts and leases included."""
 
 
+WORKERS = ["worker-a", "worker-b"] if FULL else ["worker-a"]
+
+
 @contextmanager
 def service(more: Mapping[str, str] | None = None) -> Iterator[Supervisor]:
-    """Two workers, and two relays in `make chaos`; whatever dies is started again."""
-    commands = {"worker-a": WORKER, "worker-b": WORKER, "relay-a": RELAY, **({"relay-b": RELAY} if FULL else {})}
+    """A worker and a relay, in `make chaos` two of each; whatever dies is started again."""
+    relays = ["relay-a", "relay-b"] if FULL else ["relay-a"]
+    commands = {**dict.fromkeys(WORKERS, WORKER), **dict.fromkeys(relays, RELAY)}
     with Supervisor(commands, {**CHILDREN, **(more or {})}) as running:
         yield running
 

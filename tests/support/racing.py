@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, text
 
 from tests.support.due import count_due
+from tests.support.load import FULL
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -107,22 +108,22 @@ def outcome(future: "Future[Any]") -> Any:
 
 
 @contextmanager
-def workers(db: Database, settings: Settings, count: int) -> Iterator[Drain]:
-    """So many worker threads of one process, looking for work until the block ends."""
+def workers(db: Database, settings: Settings, count: int, *, pause: float = 0.01) -> Iterator[Drain]:
+    """So many worker threads of one process, looking for work until the block ends, with a pause between two looks."""
     drain = Drain(db, settings)
-    with running(drain, count):
+    with running(drain, count, pause=pause):
         yield drain
 
 
 @contextmanager
-def running(drain: Drain, count: int) -> Iterator[None]:
+def running(drain: Drain, count: int, *, pause: float = 0.01) -> Iterator[None]:
     """Threads that work a claim loop off, again and again."""
     over = threading.Event()
 
     def work() -> None:
         while not over.is_set():
             drain.run()
-            over.wait(0.01)
+            over.wait(pause)
 
     with ThreadPoolExecutor(count) as pool, ExitStack() as stack:
         stack.callback(drain.stop)
@@ -135,7 +136,10 @@ def running(drain: Drain, count: int) -> Iterator[None]:
 
 @contextmanager
 def always_balanced(db: Database) -> Iterator[None]:
-    """The books are looked at over and over while the block runs, and once after it."""
+    """The books are looked at over and over while the block runs, and once after it.
+
+    In the suite with a pause between two looks: each costs as much as what it looks at.
+    """
     over = threading.Event()
 
     def look() -> int:
@@ -143,6 +147,7 @@ def always_balanced(db: Database) -> Iterator[None]:
         while not over.is_set():
             assert_balanced(db)
             looks += 1
+            over.wait(0 if FULL else 0.1)
         return looks
 
     with ThreadPoolExecutor(1) as pool:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -27,11 +28,12 @@ ALLOWED = {
 """What needs no translation."""
 _SAID = {"error", "said"}
 """Arguments that pages show."""
+_collect = cache(texts.collect)
 
 
 def test_every_language_says_all_that_the_pages_say_and_nothing_else() -> None:
     assert codes() == (ENGLISH, "de")
-    found = texts.collect()
+    found = _collect()
     for code in set(codes()) - {ENGLISH}:
         kept = texts.read(texts.path_of(code), code)
         assert {(one.context, one.id) for one in kept if one.id} == {one.key for one in found}, "python -m ops.texts"
@@ -92,7 +94,7 @@ def test_a_sentence_is_english_everywhere_and_of_the_language_on_a_page() -> Non
 def test_a_state_that_only_a_page_names_has_a_label_in_every_language() -> None:
     states = {state for of in (Approval, LimitProposal, Run) for state in get_args(of.model_fields["state"].annotation)}
     assert {"halted", "expired"} < states
-    known = {one.english for one in texts.collect()}
+    known = {one.english for one in _collect()}
     assert not [state for state in states if word(state) not in known]
 
 

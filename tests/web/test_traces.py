@@ -137,6 +137,7 @@ def test_while_traces_are_off_nothing_is_imported_stored_or_listened_to(
     assert "opentelemetry.exporter" not in modules
     assert "opentelemetry.sdk.trace" not in modules, "the Redis client may import the rest of it"
     assert "sentry_sdk" not in modules
+    assert "scim2_models" not in modules, "the first request of a directory imports it"
     assert not tracing.is_on()
     assert tracing.current() is None
     assert tracing.span("a part") is tracing.span("another part"), "one object for all"

@@ -12,7 +12,6 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from scim2_models import SCIMException
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 
@@ -78,7 +77,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SignInNeededError, _sign_in)
     app.add_exception_handler(ProblemError, _known)
     app.add_exception_handler(WithdrawalsError, _service)
-    app.add_exception_handler(SCIMException, _scim)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for unreachable in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError):
@@ -113,11 +111,6 @@ async def _sign_in(request: Request, error: Exception) -> Response:
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)  # noqa: S101 - for the type checker
     return _respond(request, error.status, error.kind, error.detail, error.headers, **error.more)
-
-
-async def _scim(request: Request, error: Exception) -> Response:
-    assert isinstance(error, SCIMException)  # noqa: S101 - for the type checker
-    return scim.error(error.status, error.scim_type or None, error.detail or "")
 
 
 async def _service(request: Request, error: Exception) -> Response:

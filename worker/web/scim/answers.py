@@ -1,16 +1,52 @@
-"""What SCIM's endpoints share: the body, the address, the answer, and how they stand in the OpenAPI document."""
+"""What SCIM's endpoints share: the library, the body, the address, the answer, and how they stand in the document.
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+The first request imports the library. It takes as long as a third of all else that a web process imports, and most
+processes never hear of a directory.
+"""
+
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
-from scim2_server.responses import ScimResponse
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from worker.web import body
 from worker.web.problems import TITLES
+from worker.web.scim import errors
 from worker.web.scim.errors import MEDIA_TYPE, PREFIX
-from worker.web.scim.service import SERVICE
+
+if TYPE_CHECKING:
+    from scim2_server.responses import ScimResponse
+
+    from worker.web.scim.service import UserService
+
+
+def library() -> "UserService":
+    """The library's steps for our one resource; imported at the first call, so never in the loop of all requests."""
+    from worker.web.scim.service import SERVICE  # noqa: PLC0415
+
+    return SERVICE
+
+
+class ScimRoute(APIRoute):
+    """Answers what the library refuses."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:
+                models = sys.modules.get("scim2_models")
+                if models is None or not isinstance(error, models.SCIMException):
+                    raise
+                return errors.error(error.status, error.scim_type or None, error.detail or "")
+
+        return handler
 
 
 def base_of(request: Request) -> str:
@@ -18,7 +54,7 @@ def base_of(request: Request) -> str:
     return str(request.base_url).rstrip("/") + PREFIX
 
 
-def answer(response: ScimResponse) -> Response:
+def answer(response: "ScimResponse") -> Response:
     """An answer of the library as one of FastAPI."""
     if response.body is None:
         headers = {name: value for name, value in response.headers.items() if name != "Content-Type"}
@@ -27,7 +63,8 @@ def answer(response: ScimResponse) -> Response:
 
 
 async def _read(request: Request) -> bytes:
-    SERVICE.ensure_json(request.headers.get("content-type", "missing"))
+    steps = await run_in_threadpool(library)
+    steps.ensure_json(request.headers.get("content-type", "missing"))
     return await body.read(request)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
-from scim2_models import Error
 
 PREFIX = "/scim/v2"
 MEDIA_TYPE = "application/scim+json"
+USER = "urn:ietf:params:scim:schemas:core:2.0:User"
+MESSAGE = "urn:ietf:params:scim:api:messages:2.0"
 
 _KEYWORDS = {
     "uniqueness": "uniqueness",
@@ -23,5 +24,6 @@ def error(status: int, kind: str | None, detail: str, *, headers: Mapping[str, s
     if keyword is not None and (not keyword.isalpha() or (status == 409 and keyword != "uniqueness")):
         keyword = None
     sendable = detail.encode("utf-8", "replace").decode()  # it can name an attribute with half a surrogate pair
-    body = Error(status=status, scim_type=keyword, detail=sendable).model_dump()
+    body = {"schemas": [f"{MESSAGE}:Error"], "status": str(status), "detail": sendable}
+    body |= {"scimType": keyword} if keyword is not None else {}
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -9,10 +9,10 @@ from typing import Any
 
 from scim2_models import InvalidPathException, InvalidSyntaxException, InvalidValueException
 
+from worker.web.scim.errors import USER
 from worker.web.scim.filtering import is_storable
 
-SCHEMA = "urn:ietf:params:scim:schemas:core:2.0:User"
-_PREFIX = SCHEMA.lower()
+_PREFIX = USER.lower()
 _LONGEST = {"username": 320, "externalid": 255, "displayname": 1000}
 """Characters of an attribute."""
 _LONGEST_PATH = 500

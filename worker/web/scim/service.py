@@ -26,6 +26,7 @@ from scim2_server.service import ModelT, ScimService, scim_exception_of
 
 from worker.web import body as json_body
 from worker.web.scim import reading
+from worker.web.scim.errors import USER
 
 LONGEST_FILTER = 2000
 """Characters."""
@@ -35,7 +36,7 @@ _SEARCHED = {"filter", "startindex", "count", "attributes", "excludedattributes"
 class User(Resource[Any]):
     """A learner, as SCIM shows it."""
 
-    __schema__ = URN(reading.SCHEMA)
+    __schema__ = URN(USER)
 
     external_id: Annotated[str | None, Mutability.immutable, CaseExact.true] = None
     """The person's id in the HR system; cannot be changed."""
