@@ -22,8 +22,8 @@ def threads() -> Iterator[Threads]:
 
 @pytest.fixture
 def patient(environment: Settings) -> Settings:
-    """A lease of 30 s: who waits for a lock waits three seconds before it gives up."""
-    return environment.model_copy(update={"lease_seconds": 30.0})
+    """A lease of ten minutes: who waits for a lock waits a minute, however slowly the test goes on meanwhile."""
+    return environment.model_copy(update={"lease_seconds": 600.0})
 
 
 @pytest.fixture
