@@ -104,7 +104,7 @@ def test_a_bulk_request_that_is_held_is_amber(client: TestClient, token: MakeTok
     assert answer.status_code == 303
     page = mia.get(answer.headers["location"])
     assert '<div class="notice told warn"><p role="status">Requested as job' in page
-    assert "What used the window" in page
+    assert "The brake: what used it, and its limits" in page
 
 
 def test_a_plan_names_the_held_job_that_waits_for_the_same_enrolments(

@@ -46,6 +46,8 @@ NO_PAGES = {
     "/console/reports/outcomes.{format}",
     "/console/reports/files/{file_id}",
     "/console/withdraw/file/{upload_id}/faults",
+    "/console/withdraw/template.csv",
+    "/console/withdraw/template.xlsx",
     "/console/sign-in/provider",
     "/console/sign-in/callback",
 }
