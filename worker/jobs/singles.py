@@ -24,6 +24,7 @@ from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_series, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
+from worker.one_message import Part
 from worker.records import LANE_BULK, Job, NewJob, Submitted
 from worker.telemetry import tracing
 from worker.texts import text
@@ -121,7 +122,7 @@ def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
 
 def _accept_at_once(connection: Connection, plain: Sequence[Single]) -> tuple[_KnownKeys, _MadeJobs]:
     wanted = [(one.job, one.ids or ()) for one in plain]
-    accept = partial(job_sets.accept_at_once, connection, wanted, LANE_BULK, defaults())
+    accept, then = partial(job_sets.accept_at_once, connection, wanted, LANE_BULK, defaults()), list[Part]()
     try:
         with notifying(connection) as then:
             known, inserted = accept(then=then)
