@@ -22,7 +22,7 @@ from worker.config import Settings
 from worker.database_urls import direct_parameters, replica_parameters, service_parameters
 from worker.errors import describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
-from worker.one_message import OWN_SESSION
+from worker.one_message import OWN_SESSION, Part, Step
 from worker.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -34,8 +34,8 @@ CHANNEL = "withdrawals_due"
 _NOTIFY = sqlalchemy.text(f"NOTIFY {CHANNEL}")
 # A notification is a commit, too. Nobody waits for the disk because of it: lost in a crash, it is one of those that the
 # relay's next round makes up for.
-_NOTIFY_ALONE = sqlalchemy.text(
-    f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHANNEL}', '') /* NOTIFY */"
+_NOTIFY_ALONE = Step(
+    "notify", f"SELECT set_config('synchronous_commit', 'off', true), pg_notify('{CHANNEL}', '') /* NOTIFY */"
 )
 
 BY_INDEX = ("enable_seqscan", "enable_bitmapscan")
@@ -134,7 +134,7 @@ class Database:
         `autocommit`: each statement is a transaction of its own, which saves two of three round trips where there is
         but one.
         """
-        after = _AfterCommit(is_committing=autocommit)
+        after = _AfterCommit(self._notifier, is_committing=autocommit)
         try:
             with self.engine.connect() if autocommit else self.engine.begin() as connection:
                 if autocommit:
@@ -222,7 +222,7 @@ class Database:
 
     def _notify(self) -> None:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(_NOTIFY_ALONE)
+            connection.execute(_NOTIFY_ALONE.clause)
 
 
 def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connection) -> T:
@@ -233,6 +233,7 @@ def _apply(work: Callable[[Connection, Item], T], item: Item, connection: Connec
 class _AfterCommit:
     """What a transaction of `Database.begin` has asked for, and how far it is."""
 
+    notifier: Notifier
     notify: bool = False
     is_committing: bool = False
 
@@ -244,6 +245,22 @@ def notify_after_commit(connection: Connection) -> None:
         connection.execute(_NOTIFY)
     else:
         after.notify = True
+
+
+@contextmanager
+def notifying(connection: Connection) -> Iterator[list[Part]]:
+    """Let the relay be notified of what one message commits: by the part that this returns, behind the commit in the
+    same message, or by none in a storm, when the notifications of a process are gathered.
+
+    It saves a request that comes alone another thread and another round trip before a worker is woken.
+    """
+    notify_after_commit(connection)  # the answer to the message may be lost
+    after: _AfterCommit | None = connection.get_execution_options().get(_AFTER_COMMIT)
+    if after is None or not after.notifier.take_turn():
+        yield []
+    else:
+        yield [(_NOTIFY_ALONE, {})]
+        after.notify = False
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

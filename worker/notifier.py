@@ -32,6 +32,18 @@ class Notifier:
         self._lock = threading.Lock()
         """Held while the flag is taken and the notification is sent: a flush ends after what it flushes."""
         self._thread: threading.Thread | None = None
+        self._sent_at = 0.0
+        self._turns = threading.Lock()
+
+    def take_turn(self) -> bool:
+        """Whether the caller is to notify by itself, in the message that commits: nobody has within the pause, or is
+        about to. Without an answer it calls `notify` as well.
+        """
+        with self._turns:
+            if self._wanted.is_set() or time.monotonic() - self._sent_at < PAUSE:
+                return False
+            self._sent_at = time.monotonic()
+            return True
 
     def notify(self) -> None:
         """Notify soon, without waiting for it. Call it after the commit."""
@@ -46,6 +58,7 @@ class Notifier:
         with self._lock:
             if self._wanted.is_set():
                 self._wanted.clear()
+                self._sent_at = time.monotonic()
                 self._try_to_send()
 
     def close(self) -> None:

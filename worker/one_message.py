@@ -28,6 +28,26 @@ _NUMBERED, _NAMED = PGDialect_psycopg(paramstyle="numeric_dollar"), PGDialect_ps
 
 
 @dataclass(frozen=True)
+class Setting:
+    """In place of a value: what an earlier statement has left in a setting of the session, NULL if none has."""
+
+    name: str
+    type: str
+    """As which it is read."""
+
+
+class _SettingDumper(psycopg.adapt.Dumper):
+    def quote(self, obj: Setting) -> bytes:
+        return f"current_setting('{obj.name}', true)::{obj.type}".encode()
+
+    def dump(self, obj: Setting) -> bytes:
+        raise psycopg.NotSupportedError(f"{obj.name} is read by the server, in a message")
+
+
+psycopg.adapters.register_dumper(Setting, _SettingDumper)
+
+
+@dataclass(frozen=True)
 class Step:
     """A statement of a message. Each `:parameter` is cast to its type, because its value arrives as text."""
 
@@ -72,10 +92,11 @@ def is_true(rows: Sequence[Any]) -> bool:
     return bool(answer)
 
 
-def at_once(connection: Connection, *steps: Part) -> list[list[Any]]:
+def at_once(connection: Connection, *steps: Part, then: Sequence[Part] = ()) -> list[list[Any]]:
     """Run statements in one message, and commit them; the rows of each, as tuples.
 
     Each has a snapshot of its own, and sees what those before it have done. If one fails, nothing is done.
+    `then`: a second transaction, which begins once the first has committed. If one of these fails, the first stands.
     `connection` commits each statement (`autocommit`). The values stand in the text that the server logs if it fails,
     so what names a person is given as bytes, which the log has as hexadecimal digits.
 
@@ -87,28 +108,37 @@ def at_once(connection: Connection, *steps: Part) -> list[list[Any]]:
         raise ValueError("a message is a transaction of its own: the connection has to commit each statement")
     try:
         try:
-            return _send(connection, session, steps)
+            return _send(connection, session, steps, then)
         except psycopg.errors.InvalidSqlStatementName:  # the driver drops what is prepared after a ROLLBACK
+            session.rollback()  # the first of two transactions was begun, and has done nothing
             _prepared[session] = {name for (name,) in session.execute("SELECT name FROM pg_prepared_statements")}
-            return _send(connection, session, steps)
+            return _send(connection, session, steps, then)
     except psycopg.Error as error:  # as SQLAlchemy does with its own statements
         lost = session.closed or session.broken or is_read_only(error)
         if lost:
             connection.invalidate(error)
+        else:
+            session.rollback()  # of two transactions the first stays open when it fails, without its locks
         raise sqlalchemy.exc.DBAPIError.instance(
             "", None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost
         ) from error
 
 
-def _send(connection: Connection, session: Any, steps: Sequence[Part]) -> list[list[Any]]:
+def _send(connection: Connection, session: Any, steps: Sequence[Part], then: Sequence[Part]) -> list[list[Any]]:
     cursor = psycopg.ClientCursor(session)
-    prepared = _prepare(connection, session, [step for step, _ in steps])
-    sent = "; ".join(step.call(cursor, values, prepared=step.name in prepared) for step, values in steps)
+    prepared = _prepare(connection, session, [step for step, _ in (*steps, *then)])
+
+    def calls(parts: Sequence[Part]) -> str:
+        return "; ".join(step.call(cursor, values, prepared=step.name in prepared) for step, values in parts)
+
+    # A message is one transaction as it is. The first of two has to be begun: PostgreSQL warns of a COMMIT without.
+    sent = f"BEGIN; {calls(steps)}; COMMIT; {calls(then)}" if then else calls(steps)
     for listener in connection.dispatch.before_cursor_execute:
-        for step, values in steps:
+        for step, values in (*steps, *then):
             listener(connection, cursor, step.text, values, None, False)
     connection.dialect.do_execute(cursor, sent, None)  # type: ignore[arg-type]
-    return _read(cursor)
+    found = _read(cursor)
+    return [*found[1 : len(steps) + 1], *found[len(steps) + 2 :]] if then else found
 
 
 def _prepare(connection: Connection, session: Any, steps: Sequence[Step]) -> set[str]:

@@ -14,6 +14,7 @@ from ops.bench import peers
 from ops.bench.results import Results
 from ops.bench.site import Processes, Site, Size, World, alternate, until
 from schemas.jobs import JobRequest
+from worker.jobs.singles import warm_up
 from worker.jobs.submit import Requester, submit
 
 _NAMES = ("web", "worker", "relay")
@@ -63,6 +64,7 @@ def _round(site: Site, results: Results, amount: Amount, number: int) -> None:
 
 def _ours(site: Site, requests: int) -> list[float]:
     with site.fresh(Size(bulk=requests)) as world, world.processes(*_NAMES):
+        warm_up(world.database)  # as a web process does at its start
 
         def send(ids: Iterable[int]) -> None:
             for enrolment_id in ids:

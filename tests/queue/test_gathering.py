@@ -38,6 +38,9 @@ class Busy(Drain):
         assert self._left >= 0, "a run ends, although events come all the time"
         return Claim(uuid.uuid4(), [1], more=self._left > 0), True  # events come all the time
 
+    def _claim(self) -> Claim | None:
+        return self._claim_and_look()[0]
+
     def _handle(self, claim: Claim, *, go_on: bool = False) -> Claim | None:
         self.now += self.each
         return None

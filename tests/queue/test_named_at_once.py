@@ -1,6 +1,8 @@
 """Small chunks that name enrolments, decided in one message: as the general way decides them, and nothing special."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection
@@ -16,9 +18,10 @@ from worker.config import Settings
 from worker.database import Database
 from worker.ledger import approvals, jobs
 from worker.ledger.decide_at_once import DecidedAtOnce
-from worker.ledger.decide_named import decide_named
+from worker.ledger.decide_named import decide_named, decide_parts
 from worker.people import protections
 from worker.queue import recovery
+from worker.queue.apply import claim_and_apply_small
 from worker.records import Claim
 from worker.rules import WITHDRAWN
 
@@ -96,17 +99,19 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
         o=world.organisation_id,
     )
 
-    def noted(connection: Connection, claim: Claim) -> DecidedAtOnce:
-        found = decide_named(connection, claim)
+    def noted(connection: Connection, token: UUID, **wanted: Any) -> tuple[Claim | None, bool, DecidedAtOnce]:
+        claim, events, found = claim_and_apply_small(connection, token, **wanted)
         taken.update(one.job_id for one in found.decided)
-        return found
+        return claim, events, found
 
-    def none(*_: object) -> DecidedAtOnce:
-        return DecidedAtOnce()
+    def nothing_small() -> None:
+        monkeypatch.setattr("worker.queue.apply.decide_parts", lambda *_: ())
+        monkeypatch.setattr("worker.queue.apply.decide_named", lambda *_: DecidedAtOnce())
 
+    monkeypatch.setattr("worker.queue.drain.claim_and_apply_small", noted)
     written: dict[str, list[object]] = {}
-    for way, decided_by in (("short", noted), ("general", none)):
-        monkeypatch.setattr("worker.queue.apply.decide_named", none)
+    for way in ("short", "general"):
+        nothing_small()
         made = {
             case: [_make(world, db, environment, f"{case} {way} {n}", kind) for n, kind in enumerate(kinds)]
             for case, (kinds, _) in CASES.items()
@@ -116,7 +121,8 @@ def test_what_has_nothing_special_in_it_is_decided_as_all_else(
             for case, ids in made.items()
             for reasons in [["learner_declined", "not_required"] if "twice" in case else ["not_required"]]
         }
-        monkeypatch.setattr("worker.queue.apply.decide_named", decided_by)
+        if way == "short":
+            monkeypatch.setattr("worker.queue.apply.decide_parts", decide_parts)
         decide_due(db, environment)
         for case, job_ids in asked.items():
             found = _written(world, job_ids)
@@ -269,9 +275,17 @@ def _taken_out() -> Iterator[None]:
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("broken", [failpoints.lose_connection, failpoints.row_error])
 def test_a_message_that_fails_or_whose_answer_is_lost_is_decided_once(
-    db: Database, world: World, environment: Settings, broken: failpoints.Action, side: str
+    db: Database,
+    world: World,
+    environment: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: failpoints.Action,
+    side: str,
 ) -> None:
-    """Before it nothing is done; after it all of it is, and whoever asks again finds that."""
+    """Before it nothing is done; after it all of it is, and whoever asks again finds that. Behind a claim that decides
+    nothing, as each but the first of a run.
+    """
+    monkeypatch.setattr("worker.queue.apply.decide_parts", lambda *_: ())
     ids = world.enrolments(3)
     for one in ids:
         world.submit(db, [one])

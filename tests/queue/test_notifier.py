@@ -14,6 +14,7 @@ from tests.world import World, decide_due, eventually
 from worker.config import Settings
 from worker.database import CHANNEL, Database, notify_after_commit
 from worker.notifier import Notifier
+from worker.one_message import Step
 
 
 class Listener:
@@ -55,6 +56,32 @@ def test_the_transaction_itself_does_not_notify(db: Database, listener: Listener
         connection.execute(text("SELECT 1"))
         assert statements == ["SELECT 1"]
     eventually(lambda: listener.listen() == 1)
+
+
+def test_a_request_alone_notifies_in_the_message_that_accepts_it(
+    db: Database, world: World, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is left to the next within the pause."""
+    threads: list[str] = []
+    monkeypatch.setattr("worker.notifier.PAUSE", 3600.0)
+    monkeypatch.setattr(db._notifier, "notify", lambda: threads.append("notified"))
+    ids = world.enrolments(2)
+    world.submit(db, ids[:1])
+    eventually(lambda: listener.listen() == 1)
+    assert threads == []
+    world.submit(db, ids[1:])
+    assert threads == ["notified"]
+    assert listener.listen() == 1
+
+
+def test_a_request_whose_notification_is_refused_is_accepted_all_the_same(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL refuses it when its queue of notifications is full."""
+    refused = Step("refused", "SELECT 1 / CAST(current_setting('is_superuser') = '' AS integer) /* NOTIFY */")
+    monkeypatch.setattr("worker.database._NOTIFY_ALONE", refused)
+    job = world.submit(db, world.enrolments(1))
+    assert world.run("SELECT id FROM withdrawals.jobs") == [(job.id,)]
 
 
 def test_a_decision_that_is_told_to_a_webhook_does_not_notify(

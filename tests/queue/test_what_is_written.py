@@ -48,7 +48,8 @@ def test_a_thousand_enrolments_of_a_bulk_job(
 
     Each enrolment is read four times: to count the learners at admission, to see that it is plain, to withdraw it, and
     to count again at the end, when the index still has its old version, too. The last statement of a chunk looks
-    whether anything of it was protected meanwhile.
+    whether anything of it was protected meanwhile. Two statements, once a run, are in the message of its first claim:
+    what decides small chunks, and finds none.
     """
     monkeypatch.setattr(drain, "INBOX_EVERY", 3600)  # on a slow machine each chunk would be followed by a look
     given = iter([world.enrolments(THOUSANDS * 1000) for _ in range(4)])
@@ -59,7 +60,7 @@ def test_a_thousand_enrolments_of_a_bulk_job(
 
     costs = smallest(db, act)
     assert world.one("SELECT count(*) FROM withdrawals.outcomes WHERE outcome = 'withdrawn'") == 4 * THOUSANDS * 1000
-    assert_within(costs, THOUSANDS, statements=13, written=2_010, read=6_600, wal=790_000)
+    assert_within(costs, THOUSANDS, statements=13.5, written=2_010, read=6_600, wal=790_000)
     assert_balanced(db)
 
 
@@ -74,7 +75,9 @@ def test_a_single_request_and_its_withdrawal(
         submit(db, requester, JobRequest(reason="not_required", enrolment_ids=[next(ids)]))
         decide_due(db, environment)
 
-    assert_within(smallest(db, act, times=8), 1, statements=9, written=11, read=24, wal=4_800)
+    found = smallest(db, act, times=8)
+    assert_within(found, 1, statements=9, written=11, read=24, wal=4_800)
+    assert found.commits <= 2, "one message accepts, and one claims and decides"
 
 
 def test_single_requests_that_are_decided_in_a_set(db: Database, environment: Settings, world: World) -> None:

@@ -96,7 +96,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(
     assert world.outcomes(job.id) == {**dict.fromkeys(ids, "withdrawn"), owned: "pathway_owned"}
     assert withdrawals() == dict.fromkeys(ids, 1)
     assert chunks(world, job.id, "state, counts") == [("done", {"withdrawn": 3, "pathway_owned": 1})]
-    assert world.one("SELECT count(*) FROM withdrawals.attempts") == (1 if which == 1 else 0)
+    assert not world.run("SELECT FROM withdrawals.attempts"), "a claim whose answer was lost is found by its token"
     assert len(world.letters()) == 1
     assert_balanced(db)
 

@@ -74,12 +74,12 @@ def counting(db: Database) -> Iterator[Costs]:
             if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
                 alone.add(connection)
 
-    def sending(connection: Connection, session: Any, steps: Any) -> Any:
+    def sending(connection: Connection, session: Any, steps: Any, then: Any) -> Any:
         """A message goes past SQLAlchemy, which tells of neither its beginning nor its end."""
         if connection.engine.pool is not db.engine.pool:
-            return send(connection, session, steps)
+            return send(connection, session, steps, then)
         before = session.execute(_COUNTERS.text).fetchone()
-        found = send(connection, session, steps)
+        found = send(connection, session, steps, then)
         after = session.execute(_COUNTERS.text).fetchone()
         costs.commits += 1
         read, written, wal = (int(now - then) for now, then in zip(after, before, strict=True))

@@ -130,20 +130,43 @@ def test_a_hint_carries_nothing_that_could_be_stale() -> None:
     assert message.message_id != hint().message_id
 
 
-def test_an_idle_consumer_wakes_by_the_bell(broker: HintBroker, patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    consumer = consumer_of(broker)
-    waits, real = threading.Event(), broker.client.blpop
+def test_an_idle_consumer_wakes_by_the_bell_with_the_message(
+    broker: HintBroker, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer, waits, wait = consumer_of(broker), threading.Event(), broker.wait_and_fetch
 
-    def blpop(*args: Any, **kwargs: Any) -> Any:
+    def noted(queue_name: str, most: int) -> list[bytes]:
         waits.set()
-        return real(*args, **kwargs)
+        return wait(queue_name, most)
 
-    monkeypatch.setattr(broker.client, "blpop", blpop)
+    monkeypatch.setattr(broker, "wait_and_fetch", noted)
     waiting = in_background(lambda: next(consumer))
     assert waits.wait(PATIENCE)
     assert not waiting.done()
     broker.top_up(1)
-    assert waiting.result(PATIENCE) is None, "woken, it looks again"
+    assert waiting.result(PATIENCE).actor_name == ACTOR
+
+
+def test_a_consumer_that_was_not_woken_finds_what_came_without_the_bell(
+    broker: HintBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another consumer may have heard it. Its wait ends, and with it comes what is there."""
+    monkeypatch.setattr(doorbell, "_BELL_WAIT", 0.01)
+    consumer = consumer_of(broker)
+    assert next(consumer) is None
+    broker.top_up(1)
+    broker.client.delete(BELLS[QUEUE])
+    assert next(consumer).actor_name == ACTOR
+
+
+def test_a_redis_that_was_restarted_is_taught_the_script_again(
+    broker: HintBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "_BELL_WAIT", 0.01)
+    consumer = consumer_of(broker)
+    assert next(consumer) is None
+    broker.top_up(1)
+    broker.client.script_flush()
     assert next(consumer).actor_name == ACTOR
 
 
@@ -173,7 +196,7 @@ def test_a_redis_that_is_away_ends_the_consumer_so_that_dramatiq_makes_another(b
     consumer = consumer_of(broker)
     for error in (redis.ConnectionError(), redis.TimeoutError()):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(broker.client, "blpop", lambda *_, error=error, **__: _raise(error))
+            patched.setattr(broker.client, "pipeline", lambda *_, error=error, **__: _raise(error))
             with pytest.raises(ConnectionClosed):
                 next(consumer)
 

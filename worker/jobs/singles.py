@@ -11,21 +11,26 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from schemas.catalogue import JobState
 from worker.access import erased
 from worker.brake_limits import Brake, SeriesOf
-from worker.database import Database, notify_after_commit
-from worker.errors import ErasedPersonError, IdempotencyConflictError
+from worker.database import Database, notify_after_commit, notifying
+from worker.errors import ErasedPersonError, IdempotencyConflictError, describe, is_passing
 from worker.group_commit import GroupCommit
 from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow
 from worker.ledger import brake, brake_series, erasures, job_lists, job_sets
 from worker.ledger.job_sets import Candidate, Inserted, NewRow
+from worker.one_message import Part
 from worker.records import LANE_BULK, Job, NewJob, Submitted
 from worker.telemetry import tracing
 from worker.texts import text
+
+log = structlog.get_logger(__name__)
 
 MOST_IDS = job_lists.SMALL
 """Ids of a small job: its learners are counted in no time, while others wait."""
@@ -79,6 +84,18 @@ def accept_now(database: Database, one: Single) -> Submitted | Exception:
     return answer
 
 
+def warm_up(database: Database) -> None:
+    """Ask for no jobs once, so that the first request of a process need not wait for a connection.
+
+    Not more often: PostgreSQL keeps a plan from the sixth time on, and one that was made over empty tables is bad.
+    """
+    try:
+        with database.begin(autocommit=True) as connection:
+            job_sets.accept_at_once(connection, [], LANE_BULK, defaults())
+    except Exception as error:  # the database is out of reach, and requests say so themselves
+        log.info("door.not_warmed_up", error_class=describe(error)[0])
+
+
 def accept_at_once(
     connection: Connection, wanted: Sequence[Single], *, wait: timedelta | None = None
 ) -> list[Submitted | Exception | None]:
@@ -125,9 +142,16 @@ def _first_of_each_key(wanted: Sequence[Single]) -> dict[_Key, int]:
 def _accept_at_once(
     connection: Connection, plain: Sequence[Single], wait: timedelta | None
 ) -> tuple[_KnownKeys, _MadeJobs]:
-    notify_after_commit(connection)  # before it is written: the answer to that may be lost
     wanted = [(one.job, one.ids or ()) for one in plain]
-    known, inserted = job_sets.accept_at_once(connection, wanted, LANE_BULK, defaults(), wait=wait)
+    accept = partial(job_sets.accept_at_once, connection, wanted, LANE_BULK, defaults(), wait=wait)
+    then = list[Part]()
+    try:
+        with notifying(connection) as then:
+            known, inserted = accept(then=then)
+    except DBAPIError as error:
+        if is_passing(error) or not then:
+            raise
+        known, inserted = accept()  # if the notification was refused, the jobs exist by now
     made = {plain[n].key: (plain[n], _job(plain[n].job, item)) for n, item in inserted.items()}
     return {plain[n].key: job for n, job in known.items()}, made
 

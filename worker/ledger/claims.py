@@ -1,6 +1,7 @@
 """Chunks on their way to a decision: claim, lock, give back, retry, split, close."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from worker.database import BY_INDEX
 from worker.ledger import fragments, inbox_sets
 from worker.ledger.fragments import ASKED_AT, IS_OF_ROSTER, among, plan_by_index
 from worker.models import chunks
-from worker.one_message import Step, at_once
+from worker.one_message import Part, Setting, Step, at_once
 from worker.records import Chunk, Claim
 
 PERSON_IDS = 4
@@ -57,19 +58,30 @@ WITH first AS MATERIALIZED (
     SELECT c.id FROM withdrawals.chunks c
     WHERE c.redrives = ANY(ARRAY(SELECT redrives FROM taken WHERE redrives IS NOT NULL)) AND c.state = 'ready'
     FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), claims = claims + 1,
+        claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
+    WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
+    RETURNING {kind}
+-- for the session, since what may follow in the same message is a transaction of its own
+), left_behind AS MATERIALIZED (
+    SELECT set_config('{named}', CASE WHEN bool_and(is_plain) AND (count(*) > 1 OR min(size) = 1)
+        THEN '{{' || string_agg(id::text, ',') || '}}' ELSE '{{}}' END, false) FROM claimed
 )
-UPDATE withdrawals.chunks SET state = 'claimed', token = CAST(:token AS uuid), claims = claims + 1,
-    claimed_at = clock_timestamp(), lease_until = clock_timestamp() + CAST(:lease AS interval)
-WHERE id = ANY(ARRAY(SELECT id FROM taken UNION SELECT id FROM mates))
-RETURNING id, job_id, size, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
-    redrives IS NULL AND learner_external_id IS NOT NULL AS names_person,
-    EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
+SELECT claimed.*, EXISTS (SELECT 1 FROM next WHERE id NOT IN (SELECT id FROM taken)) AS more
+FROM left_behind CROSS JOIN claimed
 """
+NAMED = Setting("withdrawals.named", "bigint[]")
+"""What a claim leaves behind in its session: its chunks, if each only names enrolments to withdraw
+(`Claim.names_enrolments`). One that takes nothing may leave what was there: the token is of no use then."""
+_KIND = """id, job_id, size, redrives IS NULL AND learner_external_id IS NULL AND NOT override AS is_plain,
+    redrives IS NULL AND learner_external_id IS NOT NULL AS names_person"""
+"""Of a claimed chunk: what says how it is decided."""
 _WEIGHT = f"CASE WHEN c.learner_external_id IS NULL THEN greatest(c.size, 1) ELSE {PERSON_IDS} END"
 _BUDGET = "CAST(:budget AS integer)"
 _FITS = f"NOT c.alone AND c.size <= greatest({_BUDGET} / 4, 1)"
 """Whether a chunk is decided together with others."""
-_PARTS = {"budget": _BUDGET, "due": _DUE, "weight": _WEIGHT, "fits": _FITS}
+_PARTS = {"budget": _BUDGET, "due": _DUE, "weight": _WEIGHT, "fits": _FITS, "kind": _KIND, "named": NAMED.name}
 _CLAIM_FAIR = Step("claim_fair", _CLAIM.format(order="c.lane, c.number, c.id", **_PARTS))
 _CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(order="c.id", **_PARTS))
 
@@ -90,22 +102,55 @@ def claim(
     return _claimed(values["token"], rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What was claimed by a message, and what the transaction behind the claim has answered."""
+
+    claim: Claim | None
+    events: bool
+    """Whether events of the inbox may be due."""
+    rows: list[Any] = field(default_factory=list)
+    """Of the last statement behind the claim."""
+
+
 def claim_now(
-    connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False
-) -> tuple[Claim | None, bool]:
+    connection: Connection,
+    *,
+    budget: int,
+    lease: timedelta,
+    oldest: bool = False,
+    token: UUID | None = None,
+    then: Sequence[Part] = (),
+) -> Taken:
     """As `claim`, in one round trip, which commits it; and whether events of the inbox may be due, looked up before.
 
-    On a connection where each statement commits itself.
+    On a connection where each statement commits itself. `then`: statements of a second transaction in the same message.
+    They find `NAMED`, and the `token` of the claim.
     """
-    first, claiming = fragments.planned(connection, BY_INDEX), _claiming(budget, lease, oldest=oldest)
-    *_, events, rows = at_once(connection, *first, (inbox_sets.DUE, {"most": 1}), claiming)
+    first, claiming = fragments.planned(connection, BY_INDEX), _claiming(budget, lease, oldest=oldest, token=token)
+    then = (*first, *then) if then else ()
+    before = len(first) + 1
+    found = at_once(connection, *first, (inbox_sets.DUE, {"most": 1}), claiming, then=then)
+    events, rows = found[before - 1 : before + 1]
     if not rows:
-        *_, rows = at_once(connection, *first, (WAKE, {"most": MOST_WOKEN}), claiming)
-    return _claimed(claiming[1]["token"], rows), bool(events)
+        found = at_once(connection, *first, (WAKE, {"most": MOST_WOKEN}), claiming, then=then)
+        rows = found[before]
+    return Taken(_claimed(claiming[1]["token"], rows), bool(events), found[-1] if then else [])
 
 
-def _claiming(budget: int, lease: timedelta, *, oldest: bool) -> tuple[Step, dict[str, Any]]:
-    values = {"budget": budget, "token": uuid4(), "lease": lease}
+_OF_TOKEN = text(f"""
+SELECT {_KIND}, false AS more FROM withdrawals.chunks WHERE token = CAST(:token AS uuid) AND state = 'claimed'
+""")
+
+
+def find(connection: Connection, token: UUID) -> Claim | None:
+    """What is left of a claim whose answer was lost: those of its chunks that are not decided."""
+    plan_by_index(connection)
+    return _claimed(token, connection.execute(_OF_TOKEN, {"token": token}).all())
+
+
+def _claiming(budget: int, lease: timedelta, *, oldest: bool, token: UUID | None = None) -> tuple[Step, dict[str, Any]]:
+    values = {"budget": budget, "token": token or uuid4(), "lease": lease}
     return _CLAIM_OLDEST if oldest else _CLAIM_FAIR, values
 
 

@@ -4,13 +4,15 @@ A storm of single requests is made of these. The locks are in the order that hol
 letter is opened or changed, so none is locked.
 """
 
+from uuid import UUID
+
 from sqlalchemy import Connection
 
 from worker.database import BY_INDEX
 from worker.ledger.decide import PLAIN_RULES
 from worker.ledger.decide_at_once import ENROLMENTS, OWN, DecidedAtOnce, leave, read_decision
 from worker.ledger.fragments import ANY_PROTECTION, planned, sql_list
-from worker.one_message import Step, at_once
+from worker.one_message import Part, Setting, Step, at_once
 from worker.records import Claim
 from worker.rules import CLEAN
 
@@ -47,6 +49,13 @@ def decide_named(connection: Connection, claim: Claim) -> DecidedAtOnce:
 
     On a connection where each statement commits itself. What this very claim has decided already is among the others.
     """
-    given = {"ids": claim.chunk_ids, "token": claim.token}
-    *_, rows = at_once(connection, *planned(connection, BY_INDEX), (_LOCK, given), (_DECIDE, given))
+    *_, rows = at_once(connection, *planned(connection, BY_INDEX), *decide_parts(claim.chunk_ids, claim.token))
     return DecidedAtOnce.of(rows)
+
+
+def decide_parts(chunk_ids: list[int] | Setting, token: UUID) -> tuple[Part, Part]:
+    """The statements that decide what has nothing special in it of these chunks of a claim; `DecidedAtOnce` reads the
+    rows of the last.
+    """
+    given = {"ids": chunk_ids, "token": token}
+    return (_LOCK, given), (_DECIDE, given)

@@ -16,7 +16,7 @@ from worker.brake_limits import Brake
 from worker.database import BY_ORDER
 from worker.ledger import brake
 from worker.ledger.fragments import IS_WITHDRAWN, WOULD_WITHDRAW, plan_by_order, planned
-from worker.one_message import Step, at_once
+from worker.one_message import Part, Step, at_once
 from worker.records import NewJob
 
 
@@ -271,17 +271,20 @@ def accept_at_once(
     defaults: Brake,
     *,
     wait: timedelta | None = None,
+    then: Sequence[Part] = (),
 ) -> tuple[dict[int, tuple[int | None, bytes]], dict[int, Inserted]]:
     """Look, lock and insert in one round trip; by the place of a request: the job of a key that is known, with the hash
     of its request, and the jobs that were inserted.
 
     Left out are those of organisations that are past the brake's floor or have limits for sources or Series, and those
-    whose key was taken meanwhile. `wait`: for a lock, if not as long as the session does.
+    whose key was taken meanwhile. `wait`: for a lock, if not as long as the session does. `then`: what follows the
+    commit in the same message.
     """
     rows = _as_bytes([_as_json(n, job, lane, ids) for n, (job, ids) in enumerate(wanted)])
     values = {"rows": rows, "floor": defaults.floor, "hours": defaults.hours, "wait": _milliseconds(wait)}
     steps = (_LOOK_AT_ONCE, values), (_INSERT_AT_ONCE, {"rows": rows})
-    *_, looked, inserted = at_once(connection, *planned(connection, BY_ORDER), *steps)
+    first = planned(connection, BY_ORDER)
+    looked, inserted = at_once(connection, *first, *steps, then=then)[len(first) : len(first) + 2]
     known = {n: (job_id, bytes(request_hash)) for n, job_id, request_hash in looked if n is not None}
     return known, {row[0]: Inserted(*row[1:5]) for row in inserted if row[0] is not None}
 

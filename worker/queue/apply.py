@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
 from worker.ledger.decide_at_once import DecidedAtOnce
-from worker.ledger.decide_named import decide_named
+from worker.ledger.decide_named import decide_named, decide_parts
 from worker.ledger.decide_persons import decide_persons
 from worker.ledger.person_events import NewerEvents
 from worker.records import Asked, Chunk, Claim, Decided
@@ -72,6 +74,19 @@ def apply_small(connection: Connection, claim: Claim) -> DecidedAtOnce:
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
         return decide_persons(connection, claim) if claim.names_persons else decide_named(connection, claim)
+
+
+def claim_and_apply_small(
+    connection: Connection, token: UUID, **wanted: Any
+) -> tuple[Claim | None, bool, DecidedAtOnce]:
+    """Claim what is due under this token, and decide what of it only names enrolments and has nothing special in it.
+
+    By one message, in two transactions: the claim is on record before its work begins. `wanted`: as of
+    `claims.claim_now`. Whether events may be due, too.
+    """
+    decides = () if tracing.is_on() else decide_parts(claims.NAMED, token)  # a trace begins with what is claimed
+    taken = claims.claim_now(connection, token=token, **wanted, then=decides)
+    return taken.claim, taken.events, DecidedAtOnce.of(taken.rows)
 
 
 def apply_at_once(connection: Connection, claim: Claim) -> Applied | None:

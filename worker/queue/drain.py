@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import structlog
@@ -28,7 +29,7 @@ from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_e
 from worker.ledger import claims, jobs
 from worker.ledger.decide_at_once import DecidedAtOnce
 from worker.queue import counts, recovery
-from worker.queue.apply import Applied, apply, apply_at_once, apply_small
+from worker.queue.apply import Applied, apply, apply_at_once, apply_small, claim_and_apply_small
 from worker.queue.inbox import InboxDrain
 from worker.queue.recovery import IDS_OF_A_LINE, request_ids
 from worker.records import Claim
@@ -85,6 +86,16 @@ class Drain:
                 done += 1
         return done
 
+    def warm_up(self) -> None:
+        """Look for work once, and do what is found, so that the first request need not wait for a connection.
+
+        Not more often: PostgreSQL keeps a plan from the sixth time on, and one that was made over empty tables is bad.
+        """
+        try:
+            self.run()
+        except Exception as error:  # the database is out of reach: a hint comes once it is back
+            log.info("worker.not_warmed_up", error_class=describe(error)[0])
+
     def stop(self) -> None:
         """Claim nothing more. Claims in hand are finished."""
         self._stopping.set()
@@ -98,11 +109,39 @@ class Drain:
                 log.warning("interrupt.failed", error_class=type(error).__name__)
 
     def _claim(self) -> Claim | None:
-        return self._claim_and_look()[0]
+        work = partial(claims.claim_now, **self._next())
+        return self._database.run(work, autocommit=True).claim
 
     def _claim_and_look(self) -> tuple[Claim | None, bool]:
-        """The next claim, and whether events may be due."""
-        return self._database.run(lambda connection: claims.claim_now(connection, **self._next()), autocommit=True)
+        """The next claim, and whether events may be due. What is decided with the claim already is none of its chunks.
+
+        The claim has committed before the decision begins, so if that fails the claim is found by its token.
+        """
+        started, tokens = time.monotonic(), list[UUID]()
+        try:
+            work = partial(self._claim_and_decide, tokens=tokens)
+            claim, events, found = self._database.run(work, autocommit=True)
+        except Exception as error:
+            claim = self._database.run(lambda connection: claims.find(connection, tokens[-1])) if tokens else None
+            if claim is None:
+                raise
+            counts.failed(time.monotonic() - started)
+            self._recover(claim, error)
+            return None, False
+        self._note_decided(found, started)
+        return (_without(claim, found) if claim is not None and found.decided else claim), events
+
+    def _claim_and_decide(
+        self, connection: Connection, *, tokens: list[UUID]
+    ) -> tuple[Claim | None, bool, DecidedAtOnce]:
+        """Another token for each attempt. What an earlier one has claimed, whose answer was lost, comes first."""
+        for token in tokens:
+            lost = claims.find(connection, token)
+            if lost is not None:
+                return lost, True, DecidedAtOnce()
+        tokens.append(uuid4())
+        with self._within_reach(connection):
+            return claim_and_apply_small(connection, tokens[-1], **self._next())
 
     def _renew(self, claim: Claim) -> Claim | None:
         """Give back a claim that has waited for long, and take one anew.
@@ -152,13 +191,17 @@ class Drain:
         """Decide the small chunks of a claim that have nothing special in them; the claim with the others."""
         started = time.monotonic()
         found = self._database.run(partial(self._apply_small, claim=claim), autocommit=True)
+        self._note_decided(found, started)
+        return _without(claim, found)
+
+    def _note_decided(self, found: DecidedAtOnce, started: float) -> None:
+        """Count and log what a message has decided, and end those of its jobs that it has not."""
         if found.decided:
             applied = Applied(found.decided, {item.job_id for item in found.decided}, asked=found.asked)
             counts.decided(applied, time.monotonic() - started)
             _log_decided(applied)
             _log_finished(found.finished)
             self._finish(sorted(applied.job_ids.difference(job_id for job_id, _ in found.finished)))
-        return replace(claim, chunk_ids=[one for one in claim.chunk_ids if one not in found.asked], is_plain=False)
 
     def _apply_small(self, connection: Connection, *, claim: Claim) -> DecidedAtOnce:
         with self._within_reach(connection):
@@ -244,6 +287,12 @@ class Drain:
         self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
         metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
         log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
+
+
+def _without(claim: Claim, found: DecidedAtOnce) -> Claim:
+    """What of a claim the general way has to decide."""
+    left = [one for one in claim.chunk_ids if one not in found.asked]
+    return replace(claim, chunk_ids=left, is_plain=False, names_persons=False, names_enrolments=False)
 
 
 def _log_finished(finished: Iterable[tuple[int, str]]) -> None:

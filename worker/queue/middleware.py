@@ -46,6 +46,7 @@ class Lifecycle(dramatiq.Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)
         self._heartbeat.start(after_each=self._end_with_parent)
+        threading.Thread(target=self.drain.warm_up, name="warm up", daemon=True).start()
         log.info("worker.started", threads=worker.worker_threads)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:

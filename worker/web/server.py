@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import threading
 from contextlib import suppress
 from types import FrameType
 
@@ -9,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from worker.config import Settings
+from worker.jobs.singles import warm_up
 from worker.queue.heartbeat import Heartbeat
 from worker.web.connections import LONGEST_HEAD, LimitedConnection
 
@@ -47,6 +49,7 @@ def serve(app: FastAPI, settings: Settings, listening: socket.socket | None = No
     server = Server(app, settings)
     heartbeat = Heartbeat(app.state.services.database, "web")
     heartbeat.start()
+    threading.Thread(target=warm_up, args=[app.state.services.door], name="warm up", daemon=True).start()
     try:
         with suppress(KeyboardInterrupt):
             server.run([listening] if listening else None)  # uvicorn raises the signal again after a graceful stop
