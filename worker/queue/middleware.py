@@ -46,7 +46,8 @@ class Lifecycle(dramatiq.Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)
         self._heartbeat.start(after_each=self._end_with_parent)
-        threading.Thread(target=self.drain.warm_up, name="warm up", daemon=True).start()
+        self._warming_up = threading.Thread(target=self.drain.warm_up, name="warm up", daemon=True)
+        self._warming_up.start()
         log.info("worker.started", threads=worker.worker_threads)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
@@ -59,6 +60,7 @@ class Lifecycle(dramatiq.Middleware):
         self._last_call.start()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self._warming_up.join()  # it may have a claim in hand, as any of the worker's own threads
         self._last_call.cancel()
         self._heartbeat.stop()
         self.database.close()
