@@ -170,7 +170,7 @@ def test_a_file_is_planned_and_confirmed_without_sending_it_again(sign_in: SignI
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
     says(page, "1 of 2 rows has a fault")
-    says(page, "Line 3: enrolment_id: 'seven' is not a positive whole number")
+    says(page, "enrolment_id: 'seven' is not a positive whole number")
     accessible(page)
     upload(content)
     page.get_by_role("button", name="Show the plan").click()
@@ -193,7 +193,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     page.get_by_label("File").set_input_files([FilePayload(name="leavers.xlsx", mimeType="", buffer=book)])
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Show the plan").click()
-    says(page, "Line 3: Enrolment ID: 'oops' is not a positive whole number")
+    says(page, "Enrolment ID: 'oops' is not a positive whole number")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
     says(page, "Rows that were left out")
     if js:  # axe is a script

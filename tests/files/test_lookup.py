@@ -103,10 +103,13 @@ def test_every_fault_of_looking_up_is_named_by_line(db: Database, world: World, 
     world.run("DROP INDEX lms.learners_email")  # a platform need not have it
     world.enrolment("ben"), world.learner("carl"), world.pathway("Onboarding")
     world.run("UPDATE lms.learners SET email = 'two@example.org' WHERE external_id IN ('ben', 'carl')")
+    for code in ("Smoke", "SMOKE"):
+        series_of = "INSERT INTO lms.series (organisation_id, code, title) VALUES (:o, :code, 'Smoke and its dangers')"
+        world.run(series_of, o=world.organisation_id, code=code)
     rows = [
         "nobody,,FIRE,", "two,,FIRE,", ",two@example.org,FIRE,", "anna,two@example.org,FIRE,", "anna,,WATER,",
-        "anna,,FIRE,Nowhere", "anna,,FIRE,Onboarding", "ben,,FIRE,", "anna,,fire,", ",,FIRE,",
-        "anna,anna@example.org,FIRE,",
+        "anna,,FIRE,Nowhere", "anna,,FIRE,Onboarding", "ben,,FIRE,", "anna,,smoke,", ",,FIRE,",
+        "anna,anna@example.org,FIRE,", "anna,,fire,",
     ]  # fmt: skip
     found = plan(db, world, "\n".join(["external id,email,series,pathway", *rows]))
     assert [(fault.line, fault.column) for fault in found.check.faults] == [
@@ -116,6 +119,8 @@ def test_every_fault_of_looking_up_is_named_by_line(db: Database, world: World, 
     assert found.check.fault_count == 10
     assert found.plan is not None
     assert found.plan.outcomes == {"withdrawn": 1}
+    assert found.plan.duplicates == 1, "a code in other capital letters is found, where one Series alone has it so"
+    assert "Did you mean S" in found.check.faults[8].message
     said = " ".join(fault.message for fault in found.check.faults)
     assert "several learners" in found.check.faults[2].message
     assert "different learners" in found.check.faults[3].message
