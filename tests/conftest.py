@@ -3,8 +3,8 @@
 import functools
 import os
 import shutil
-import ssl
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
@@ -38,17 +38,27 @@ hypothesis.settings.load_profile("suite")
 
 # Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
-ssl.create_default_context = functools.cache(ssl.create_default_context)
 # Each client of Redis and each application asks for a version, which is read from a file of a thousand lines.
 metadata.version = functools.cache(metadata.version)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: part of `make chaos` alone; a smaller test of the same is in the suite")
+    config.addinivalue_line(
+        "markers", "part(every): of so many cases of a test one is in the suite, the others are long"
+    )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave to `make chaos` what takes long; of the rest, begin with what takes longest."""
+    cases = Counter[str]()
+    for item in items:
+        if part := item.get_closest_marker("part"):
+            test = item.nodeid.partition("[")[0]
+            if cases[test] % part.args[0]:
+                item.add_marker(pytest.mark.long)
+            cases[test] += 1
     left = [item for item in items if not FULL and item.get_closest_marker("long")]
     if left:
         config.hook.pytest_deselected(items=left)

@@ -77,6 +77,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_parquet_file_is_refused_by_line_or_whole(name: str) -> None:
     make, said = HOSTILE[name]

@@ -182,6 +182,7 @@ def assert_bounded(reads: list[int]) -> None:
     assert many <= few * 1.5 + 100, f"{FEW} wait: {few} rows are read; {MANY} wait: {many}"
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("oldest", [False, True])
 @pytest.mark.parametrize(
     "fill",
@@ -371,6 +372,7 @@ def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(
     assert_bounded(reads_at_each_size(world, db, Backlog.unknown_persons, act))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("fill", "gauge"),
     [

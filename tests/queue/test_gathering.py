@@ -124,7 +124,7 @@ def test_a_claim_that_waited_for_long_for_a_set_of_events_is_taken_anew(
 
     monkeypatch.setattr(drain._inbox, "step", look_slowly)
     post(db, make_registered(db, environment, world.organisation_id), incoming("anna"))
-    (one,) = world.enrolments(1)
+    one = world.enrolment(pathway_id=world.pathway())  # not plain: decided after the events
     job = world.submit(db, [one])
     drain.run()
     ((first, _),) = tokens[:1]

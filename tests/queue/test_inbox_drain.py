@@ -139,6 +139,7 @@ class Died(BaseException):
     """As if the process had ended right there."""
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", POINTS)
 @pytest.mark.parametrize("action", ["death", "lose_connection", "terminate_backend", "serialization_failure"])
 def test_an_accepted_event_is_applied_once_whatever_happens_meanwhile(

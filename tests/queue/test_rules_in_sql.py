@@ -115,6 +115,7 @@ CASES = {
 }
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize(
     ("way", "version"),
     [("decide_plain_at_once", "that it is"), ("decide_plain_at_once", "before 18"), ("decide_plain", "that it is")],

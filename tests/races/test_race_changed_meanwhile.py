@@ -44,6 +44,7 @@ def either_statement(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(short, "RETURNS_OLD", 10**9)
 
 
+@pytest.mark.part(4)
 @pytest.mark.parametrize(
     ("by", "either_statement"),
     [*((by, "that it is") for by in DECIDE), ("list at once", "before 18")],

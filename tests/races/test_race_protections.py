@@ -56,6 +56,7 @@ def protecting(db: Database, world: World, **subject: object) -> Iterator[Connec
         yield connection
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("by", DECIDE)
 @pytest.mark.parametrize("of", ["learner", "enrolment"])
 def test_a_chunk_that_waited_for_a_protection_honours_it(

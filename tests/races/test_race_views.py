@@ -73,6 +73,7 @@ def test_who_writes_is_seen_through_views(
         assert short.writes_of_enrolments(connection) == writes
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize(
     ("change", "want"), [("status = 'mastered'", "enrolment_ended"), ("pathway_id = :pathway", "pathway_owned")]
 )

@@ -18,7 +18,7 @@ from ops import migrate as migrating
 from ops.migrate import MIGRATIONS, head, migrate
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, driver
 
 EVERYTHING = """
 SELECT 'column', table_schema, table_name, column_name, data_type, is_nullable, column_default
@@ -87,9 +87,7 @@ def test_two_processes_that_migrate_at_once_are_both_right(
         if second is None:
             command = [sys.executable, "-m", "ops", "migrate"]
             second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            session = first.connection.dbapi_connection
-            assert session is not None
-            its_pid = {"first": session.info.backend_pid}
+            its_pid = {"first": driver(first).info.backend_pid}
             with watching.connect() as connection:
                 eventually(lambda: connection.scalar(asks, its_pid), what="the second waits for the first")
 

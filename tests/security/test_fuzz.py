@@ -53,6 +53,7 @@ def test_a_parser_takes_its_corpus_or_refuses_it_as_documented(name: str) -> Non
     assert any(accepted) or name == "plan_hash", "nothing comes further than the first check"
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_parser_takes_any_bytes_or_refuses_them_as_documented(name: str) -> None:
     parser = PARSERS[name]
@@ -71,6 +72,7 @@ def test_a_parser_takes_any_bytes_or_refuses_them_as_documented(name: str) -> No
     each()
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_parser_needs_memory_in_proportion_to_its_input(name: str) -> None:
     for data in kept(name):

@@ -99,6 +99,7 @@ def doors(
     return Doors(client, db, environment, world, make_hr, bearer)
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize("name", [" anna", "anna "])
 @pytest.mark.parametrize("door", [name for name, act in vars(Doors).items() if callable(act) and name[0] != "_"])
 def test_a_space_at_an_end_of_an_id_makes_another_person(

@@ -74,7 +74,7 @@ class Drain:
                 began = clock()
                 more_events = self._inbox.step()
                 next_look = clock() + INBOX_EVERY
-                if claim is not None and clock() - began > self._settings.lease_seconds / 2:
+                if claim is not None and claim.chunk_ids and clock() - began > self._settings.lease_seconds / 2:
                     claim = self._renew(claim)
             go_on = looks and claim is not None  # what the events ask for was not there when the claim was taken
             if claim is None:  # events that came meanwhile gather: the relay wakes a worker for them
