@@ -46,7 +46,7 @@ def test_a_source_past_its_limit_is_held_and_other_sources_go_on(office: Office,
     found = planned(office, enrolment_ids=next_)
     assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 150, 150)
     assert (
-        "a policy allows 150 learners of the source Bulk in 24 hours; its learners (1) and those before (150) are more"
+        "A policy allows 150 learners of the source Bulk in 24 hours; its learners (1) and those before (150) are more"
         in (found.brake_why)
     )
     assert "An owner can change the policies" in found.brake_forecast.way_on
@@ -89,7 +89,7 @@ def test_a_series_past_its_limit_is_held_whatever_a_job_was_asked_for_by(office:
     assert first.state == "queued", "one of each Series"
     found = planned(office, filter={"series_id": fire})
     assert (found.brake, found.brake_forecast.used, found.brake_forecast.limit) == (True, 1, 4)
-    assert "a policy allows 4 learners of Series FIRE in 24 hours; its learners (40) and those before (1) are more" in (
+    assert "A policy allows 4 learners of Series FIRE in 24 hours; its learners (40) and those before (1) are more" in (
         found.brake_why
     )
     assert "An owner can change the policies" in found.brake_forecast.way_on

@@ -66,7 +66,7 @@ def test_every_kind_is_found_and_said(db: Database, world: World, mailing: Setti
     ]  # fmt: skip
     for line in (
         "Proposal 1: limits of the brake\n  https://withdrawals.example/console/brake",
-        "Approval 1: Cascade, 3 learners\n  https://withdrawals.example/console/approvals/1",
+        "Approval 1: Withdraw with the pathway's others (cascade), 3 learners\n  https://withdrawals.example/console/approvals/1",
         "Approval 2: Create a token\n",
         "/console/dead-letters/1",
         "Run 1: redrive of 12 dead letters\n  https://withdrawals.example/console/dead-letters/runs/1",

@@ -34,7 +34,7 @@ def test_the_claim_has_committed_when_the_decision_fails(
     job = world.submit(db, [one])
     impatient = Database(environment.model_copy(update={"lock_timeout": 0.1}))
     with hold_enrolments(owner, one):
-        Drain(impatient, environment).run()
+        Drain(impatient, environment.model_copy(update={"backoff_seconds": 3600.0})).run()
     impatient.close()
     assert [tuple(row) for row in world.run("SELECT result, error_class FROM withdrawals.attempts")] == [
         ("failed", "LockNotAvailable")

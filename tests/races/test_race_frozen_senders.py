@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -57,10 +58,11 @@ class Freezer(Proxy):
                     break
 
     def _answer(self, client: socket.socket, server: socket.socket) -> None:
-        while data := server.recv(65_536):
-            if self.sends_all:
-                self.thawed.wait()
-            client.sendall(data)
+        with suppress(OSError):  # the other direction has ended, and closed both
+            while data := server.recv(65_536):
+                if self.sends_all:
+                    self.thawed.wait()
+                client.sendall(data)
 
 
 def _messages(data: bytes, client: socket.socket) -> Iterator[bytes]:

@@ -98,14 +98,14 @@ def test_a_failed_attempt_names_the_requests_of_its_chunks(
     client: TestClient, world: World, db: Database, environment: Settings, lines: Lines, bearer: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    body = {"reason": "not_required", "enrolment_ids": world.enrolments(1)}
+    body = {"reason": "not_required", "enrolment_ids": [world.enrolment(pathway_id=world.pathway())]}
     sent = {**bearer("operator"), "Idempotency-Key": "1", "X-Request-ID": "will-fail"}  # type: ignore[operator]
     assert client.post("/v1/jobs", json=body, headers=sent).status_code == 202
 
     def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("worker.queue.drain.apply_small", broken)
+    monkeypatch.setattr("worker.queue.drain.apply", broken)
     decide_due(db, environment)
     assert "will-fail" in {line.get("request_id") for line in lines.named("chunk.retry")}
 

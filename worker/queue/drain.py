@@ -127,7 +127,7 @@ class Drain:
                 raise
             counts.failed(time.monotonic() - started)
             self._recover(claim, error)
-            return None, False
+            return None, True  # it goes on with whatever else is due
         self._note_decided(found, started)
         return (_without(claim, found) if claim is not None and found.decided else claim), events
 
