@@ -3,7 +3,6 @@
 import functools
 import os
 import shutil
-import ssl
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +38,6 @@ hypothesis.settings.load_profile("suite")
 
 # Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
-ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 # Each client of Redis and each application asks for a version, which is read from a file of a thousand lines.
 metadata.version = functools.cache(metadata.version)
 
