@@ -70,8 +70,7 @@ def test_every_process_is_killed_at_every_statement_and_commit_that_it_makes(
         chaos.conclude(load.verdict())
     found = kills.killed_at(tmp_path)
     wanted = {f"{at}:{side}" for at in ("claims.claim", "claims.claim_now", "decide.decide",
-        "decide.decide_plain_at_once", "decide_named.decide_named", "drain.decide:commit", "jobs.finish",
-        "recovery.take_over:commit")
+        "decide.decide_plain_at_once", "drain.decide:commit", "jobs.finish", "recovery.take_over:commit")
         for side in ("before", "after")}  # fmt: skip
     assert wanted <= found, wanted - found
 
