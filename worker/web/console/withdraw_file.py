@@ -78,14 +78,23 @@ def plan_or_submit_file(
                     return file_page(
                         view, planned=now, faulty=cells, error=str(refused), status=422, typed=typed, **fields
                     )
-            return _submit(view, key, request, sent)
+            try:
+                return _submit(view, key, request, sent)
+            except PLAN_ERRORS as changed:
+                return _plan_again(view, request, sent, explain(changed), **fields)
         planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
-    except PLAN_ERRORS as changed:
-        return file_page(view, error=joined([explain(changed), text("Show the plan again.")]), status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
     return file_page(view, planned=planned, faulty=cells, file_name=file.filename if file else "", **fields)
+
+
+def _plan_again(view: View, request: FileRequest, sent: Sent, why: str, **fields: Any) -> Response:
+    """The plan as it is now, in place of one that no longer holds: nothing has to be sent or corrected again."""
+    request = request.model_copy(update={"plan_hash": None})
+    now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
+    said = joined([why, text("Nothing was withdrawn. Below is the plan as it is now.")])
+    return file_page(view, planned=now, faulty=cells, error=said, status=409, **fields)
 
 
 def _by_line(lines: Sequence[int], columns: Sequence[str], cells: Sequence[str]) -> dict[int, dict[str, str]]:
