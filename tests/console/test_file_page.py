@@ -147,6 +147,25 @@ def test_a_plan_that_no_longer_holds_is_shown_anew_with_its_file_corrections_rea
     assert world.run("SELECT accepted, note FROM withdrawals.jobs") == [(2, "they left")]
 
 
+def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_sent(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben = world.enrolment("anna"), world.enrolment("ben")
+    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    rows = [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]], ["lost", codes[ben]]]
+    cells = ["ben", codes[ben], "gone", codes[ben], "lost", codes[ben]]
+    page = correct(operator, rows, line=[3, 3, 4, 4, 5, 5], column=LEARNER * 3, cell=cells, leave_out=[4])
+    assert "leavers.xlsx: 3 rows" in page
+    assert "Line 4 left out. Line 3 corrected." in page
+    assert re.findall(r'name="leave_out" value="(\d+)"', page) == ["5"]
+    assert "the one with a fault is left out" in page
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
+    again = html.unescape(confirm(operator, page).text)
+    assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
+    assert "leavers.xlsx: 3 rows" in again
+
+
 def test_a_template_has_the_header_and_the_codes_of_the_series_and_no_example(
     client: TestClient, token: MakeToken, world: World
 ) -> None:
