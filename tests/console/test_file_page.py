@@ -4,6 +4,7 @@ import html
 import io
 import re
 
+import httpx
 import openpyxl
 from starlette.testclient import TestClient
 
@@ -12,6 +13,7 @@ from tests.support.workbooks import xlsx
 from tests.world import World
 
 HEADER = ["Email", "Series"]
+LEARNER = ["learner", "series_code"]
 
 
 def send(person: Person, rows: list[list[str]]) -> str:
@@ -23,6 +25,24 @@ def send(person: Person, rows: list[list[str]]) -> str:
     )
     assert answer.status_code == 200, answer.text
     return html.unescape(answer.text)
+
+
+def correct(person: Person, rows: list[list[str]], **corrections: list[int] | list[str]) -> str:
+    """The page after a file of learners and Series was sent and its rows with a fault were corrected."""
+    sent = {"csrf": person.csrf, "reason": "not_required"}
+    file = {"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))}
+    page = person.client.post("/console/withdraw/file", data=sent, files=file).text
+    upload = re.findall(r'name="upload" value="([^"]*)"', page)[0]
+    answer = person.client.post("/console/withdraw/file", data={**sent, "upload": upload, **corrections})
+    assert answer.status_code == 200, answer.text
+    return html.unescape(answer.text)
+
+
+def confirm(person: Person, page: str, *, note: str = "") -> httpx.Response:
+    """Send the form that confirms the plan of a page."""
+    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part)
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+    return person.client.post("/console/withdraw/file", data={**fields, "note": note, "act": "withdraw"})
 
 
 def test_faults_and_repeated_rows_are_shown_in_the_words_of_the_file_and_the_values_are_not_kept(
@@ -101,6 +121,49 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
     assert re.findall(r'id="fault-(\d+)"', page.text) == ["6"], "rows keep their lines"
     assert "Withdraw 2 enrolments</button>" in page.text
     assert f'value="{sent["upload"]}"' not in page.text, "the corrected file is another one"
+
+
+def test_a_plan_that_no_longer_holds_is_shown_anew_with_its_file_corrections_reason_and_note(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben = world.enrolment("anna"), world.enrolment("ben")
+    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    page = correct(
+        operator, [["anna", codes[anna]], ["bne", codes[ben]]], line=[3, 3], column=LEARNER, cell=["ben", codes[ben]]
+    )
+    assert "Withdraw 2 enrolments</button>" in page
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
+    answer = confirm(operator, page, note="they left")
+    assert answer.status_code == 409
+    again = html.unescape(answer.text)
+    assert "The enrolments have changed since the plan was made" in again
+    assert "Nothing was withdrawn. Below is the plan as it is now." in again
+    assert "Withdraw 1 of 2 enrolments</button>" in again
+    assert "Reason: Enrolment no longer required" in again
+    assert ">they left</textarea>" in again
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+    assert confirm(operator, again, note="they left").status_code == 303
+    assert world.run("SELECT accepted, note FROM withdrawals.jobs") == [(2, "they left")]
+
+
+def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_sent(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben = world.enrolment("anna"), world.enrolment("ben")
+    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    rows = [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]], ["lost", codes[ben]]]
+    cells = ["ben", codes[ben], "gone", codes[ben], "lost", codes[ben]]
+    page = correct(operator, rows, line=[3, 3, 4, 4, 5, 5], column=LEARNER * 3, cell=cells, leave_out=[4])
+    assert "leavers.xlsx: 3 rows" in page
+    assert "Line 4 left out. Line 3 corrected." in page
+    assert re.findall(r'name="leave_out" value="(\d+)"', page) == ["5"]
+    assert "the one with a fault is left out" in page
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
+    again = html.unescape(confirm(operator, page).text)
+    assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
+    assert "leavers.xlsx: 3 rows" in again
 
 
 def test_a_template_has_the_header_and_the_codes_of_the_series_and_no_example(

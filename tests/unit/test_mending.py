@@ -20,7 +20,7 @@ def test_corrected_rows_keep_their_lines_and_all_else_stays(sent: str) -> None:
     changes = {5: {"learner": "ben"}, 6: {"learner": "", "series_code": " "}}
     if not sent.startswith("sep"):
         changes = {4: changes[5], 6: changes[6]}
-    mend(io.BytesIO(sent.encode("cp1252")), changes, sink)
+    assert mend(io.BytesIO(sent.encode("cp1252")), changes, sink) == ([6], [min(changes)])
     lines = sink.getvalue().decode().split("\n")
     at = 1 if sent.startswith("sep") else 0
     assert lines[at : at + 2] == ["Learner,Series,Remark", "anna,A-1,x"]

@@ -156,20 +156,38 @@ def plan_roster(services: Services, caller: Caller, wanted: RosterRequest, file:
             raise
 
 
-def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping[int, Mapping[str, str]]) -> UUID:
-    """Keep a file of this caller once more, with other cells in a few rows; the new upload.
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A file that was kept once more, and the lines of what is not as it was sent."""
+
+    upload: UUID
+    left_out: list[int]
+    corrected: list[int]
+
+
+def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping[int, Mapping[str, str]]) -> Mended:
+    """Keep a file of this caller once more, with other cells in a few rows.
 
     Raises:
         NotFoundError: the file was sent more than a day ago.
     """
     kept = _find(services, caller, upload)
     with uploads.opened(services.database, kept) as stream, _slot(stream), tempfile.TemporaryFile() as made, _room():
-        mend.mend(stream, changes, made)
+        left_out, corrected = mend.mend(stream, changes, made)
         with services.database.begin() as connection:
             again = uploads.keep(
                 connection, caller.organisation_id, requested_by=caller.actor, name=kept.file_name, stream=made
             )
-    return again.id
+    return Mended(again.id, left_out, corrected)
+
+
+def name_of(services: Services, caller: Caller, upload: UUID) -> str | None:
+    """What a file of this caller was called.
+
+    Raises:
+        NotFoundError: the file was sent more than a day ago.
+    """
+    return _find(services, caller, upload).file_name
 
 
 def send_faults(services: Services, caller: Caller, upload_id: str) -> StreamingResponse:

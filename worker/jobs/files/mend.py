@@ -13,37 +13,47 @@ MOST = 20
 """Rows that a page lets somebody correct; with more a spreadsheet is quicker."""
 
 
-def mend(stream: IO[bytes], changes: Mapping[int, Mapping[str, str]], sink: IO[bytes]) -> None:
+def mend(stream: IO[bytes], changes: Mapping[int, Mapping[str, str]], sink: IO[bytes]) -> tuple[list[int], list[int]]:
     """Write a file with corrections: by line the cells of columns that are read. Every row keeps its line.
 
-    A row whose given cells are all empty is left out.
+    A row is left out that has no cell given, or only empty ones. Returns the lines left out, and those corrected.
 
     Raises:
         InvalidInputError: it is no file of enrolments at all, or too large.
     """
     with rows.opened(stream) as table:
         written = io.TextIOWrapper(sink, encoding="utf-8", errors="replace", newline="")
-        _write(written, table, changes)
+        done = _write(written, table, changes)
         written.detach()
     sink.seek(0)
+    return done
 
 
-def _write(written: IO[str], table: Table, changes: Mapping[int, Mapping[str, str]]) -> None:
+def _write(written: IO[str], table: Table, changes: Mapping[int, Mapping[str, str]]) -> tuple[list[int], list[int]]:
+    left_out, corrected = list[int](), list[int]()
+    places = {place: column for column, place in table.columns.at.items()}
     at = 0
     for row in read_rows(table.stream, table.layout):
-        line, said = (row.line, row.raw + "\n") if isinstance(row, Broken) else (row[0], _row(table, *row, changes))
+        if isinstance(row, Broken):
+            line, said = row.line, row.raw + "\n"
+        else:
+            line, cells = row
+            given = changes.get(line)
+            if given is not None and not any(cell.strip() for cell in given.values()):
+                left_out.append(line)
+                said = ""
+            else:
+                now = [(given or {}).get(places.get(place, ""), cell) for place, cell in enumerate(cells)]
+                if any(one.strip() != other.strip() for one, other in zip(now, cells, strict=True)):
+                    corrected.append(line)
+                said = _as_csv(now)
         gap = line - at - said.count("\n")  # of lines that say nothing, so that this one keeps its number
         written.write("\n" * max(gap, 0) + said)
         at = max(line, at + said.count("\n"))
+    return left_out, corrected
 
 
-def _row(table: Table, line: int, cells: list[str], changes: Mapping[int, Mapping[str, str]]) -> str:
-    given = changes.get(line)
-    if given is not None:
-        if not any(cell.strip() for cell in given.values()):
-            return ""
-        places = {place: column for column, place in table.columns.at.items()}
-        cells = [given.get(places.get(place, ""), cell) for place, cell in enumerate(cells)]
+def _as_csv(cells: list[str]) -> str:
     made = io.StringIO()
     csv.writer(made, lineterminator="\n").writerow(cells)
     return made.getvalue()

@@ -51,21 +51,28 @@ def plan_or_submit_file(
     line: Lines = None,
     column: Words = None,
     cell: Words = None,
+    leave_out: Lines = None,
+    left: Lines = None,
+    corrected: Lines = None,
 ) -> Response:
     """Plan a file; the upload that the plan names is submitted with the plan's hash.
 
-    `line`, `column` and `cell`: what was corrected in rows of the upload, one of each for each cell.
+    `line`, `column` and `cell`: what was corrected in rows of the upload, one of each for each cell. `leave_out`: its
+    lines to leave out. `left` and `corrected`: the lines that were left out and corrected before, to be shown.
     """
     fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
+    fields |= {"left": set(left or ()), "corrected": set(corrected or ())}
     if not reason:
         return file_page(view, error=text("Choose the reason."), status=422, **fields)
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
         chosen = validated(FileOptions, options)
-        if line and chosen.upload:
-            changes = _by_line(line, column or [], cell or [])
-            again = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
-            chosen = chosen.model_copy(update={"upload": again})
+        if (line or leave_out) and chosen.upload:
+            changes = _by_line(line or [], column or [], cell or []) | {number: {} for number in leave_out or ()}
+            mended = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
+            chosen = chosen.model_copy(update={"upload": mended.upload})
+            fields["left"] |= set(mended.left_out)
+            fields["corrected"] = (fields["corrected"] | set(mended.corrected)) - fields["left"]
         sent = Sent(None if upload else file, chosen)
         values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
@@ -78,14 +85,23 @@ def plan_or_submit_file(
                     return file_page(
                         view, planned=now, faulty=cells, error=str(refused), status=422, typed=typed, **fields
                     )
-            return _submit(view, key, request, sent)
+            try:
+                return _submit(view, key, request, sent)
+            except PLAN_ERRORS as changed:
+                return _plan_again(view, request, sent, explain(changed), **fields)
         planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
-    except PLAN_ERRORS as changed:
-        return file_page(view, error=joined([explain(changed), text("Show the plan again.")]), status=409, **fields)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, faulty=cells, file_name=file.filename if file else "", **fields)
+    return file_page(view, planned=planned, faulty=cells, **fields)
+
+
+def _plan_again(view: View, request: FileRequest, sent: Sent, why: str, **fields: Any) -> Response:
+    """The plan as it is now, in place of one that no longer holds: nothing has to be sent or corrected again."""
+    request = request.model_copy(update={"plan_hash": None})
+    now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
+    said = joined([why, text("Nothing was withdrawn. Below is the plan as it is now.")])
+    return file_page(view, planned=now, faulty=cells, error=said, status=409, **fields)
 
 
 def _by_line(lines: Sequence[int], columns: Sequence[str], cells: Sequence[str]) -> dict[int, dict[str, str]]:
@@ -142,7 +158,8 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
         "planned": None,
         "faulty": [],
         "note": "",
-        "file_name": "",
+        "left": set(),
+        "corrected": set(),
         "reason": "",
         "batch": "",
         "left_out": None,
@@ -158,6 +175,7 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
         "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
         faults=[(fault, " / ".join(columns_of(fault, check.columns)), row) for fault, row in faults],
         can_mend=can_mend and all(row.cells for _, row in faults),
+        file_name=sent_files.name_of(view.services, view.caller, planned.upload) if planned else None,
         names=find_names(view, plan), large=weight.is_large_plan(view, plan),
         **shown,
     )  # fmt: skip
