@@ -74,7 +74,7 @@ def test_many_letters_are_redriven_with_preview_and_canary(
     page.get_by_label("Number of enrolments").fill(f"{count:,}")
     page.get_by_role("button", name=f"Try {count:,} letters again").click()
     page.get_by_role("heading", name="Run 1").wait_for()
-    says(page, "Everything is done.")
+    says(page, "This run is done.")
     says(page, "5 of each cause")
     assert world.one("SELECT count(*) FROM withdrawals.run_letters WHERE canary") == 5
     assert world.one("SELECT count(*) FROM lms.enrolments WHERE status = 'withdrawn'") == count
@@ -101,11 +101,11 @@ def test_letters_are_cleared_as_one_action_with_a_note_and_without_javascript(
     page.get_by_label("Number of enrolments").fill(str(count))
     page.get_by_role("button", name=f"Withdraw {count} enrolments").click()
     says(page, f"The run over {count} letters has started.")
-    says(page, "Everything is done.")  # the page looks again by itself
+    says(page, "This run is done.")  # the page looks again by itself
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
     page.goto(f"/console/dead-letters/{world.letters()[17].id}")
     says(page, "Withdraw anyway (override).")
     says(page, "The pathway is given up.")
     page.go_back()
-    says(page, "Everything is done.")
+    says(page, "This run is done.")
     assert_balanced(db)

@@ -157,6 +157,8 @@ MATRIX = [
     for what in ("single requests", "deactivations")
     for place in PLACES
     for fate in FATES
+    # The first message of a run, which finds no deactivation, waits for the table of outcomes already.
+    if (what, place) != ("deactivations", "between its statements")
 ]
 
 
@@ -168,8 +170,10 @@ def test_a_message_whose_worker_dies_or_stands_still_is_done_once(
     world = story.world
     with process(ONE_THREAD, PATIENT) as worker:
         story.done_by_worker("the first", "the second")  # what a message has was prepared then
+        _stop(worker, signal.SIGSTOP)  # it may still look for more
         jobs = story.ask("anna", "ben")
         with held(owner, PLACES[place]) as hold:
+            _stop(worker, signal.SIGCONT)
             story.wake()
             eventually(story.waiting, what="the server stops with the message")
             FATES[fate](story, worker, hold, jobs)

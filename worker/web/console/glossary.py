@@ -118,8 +118,8 @@ LISTS: dict[str, tuple[Text, Mapping[Any, Entry]]] = {
 @router.get("/glossary")
 def show(view: Looking) -> Response:
     """What the words of the console mean."""
-    lists = [
-        (place, title, [(plainly(one.label), plainly(one.sentence)) for one in entries.values()])
+    lists = [  # the sentences mark codes for the reference pages
+        (place, title, [(plainly(one.label), plainly(one.sentence).replace("`", "")) for one in entries.values()])
         for place, (title, entries) in LISTS.items()
     ]
     return view.page("glossary.html", terms=TERMS, lists=lists)
