@@ -4,7 +4,7 @@ import html
 import io
 import re
 
-import httpx
+import httpx2
 import openpyxl
 from starlette.testclient import TestClient
 
@@ -38,7 +38,7 @@ def correct(person: Person, rows: list[list[str]], **corrections: list[int] | li
     return html.unescape(answer.text)
 
 
-def confirm(person: Person, page: str, *, note: str = "") -> httpx.Response:
+def confirm(person: Person, page: str, *, note: str = "") -> httpx2.Response:
     """Send the form that confirms the plan of a page."""
     form = next(part for part in page.split("<form") if 'name="plan_hash"' in part)
     fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
