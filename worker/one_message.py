@@ -29,7 +29,10 @@ _NUMBERED, _NAMED = PGDialect_psycopg(paramstyle="numeric_dollar"), PGDialect_ps
 
 @dataclass(frozen=True)
 class Setting:
-    """In place of a value: what an earlier statement has left in a setting of the session, NULL if none has."""
+    """In place of a value: what an earlier statement has left in a setting of the session, NULL if none has.
+
+    PostgreSQL keeps a setting whose transaction was rolled back, as an empty text: that is none, too.
+    """
 
     name: str
     type: str
@@ -38,7 +41,7 @@ class Setting:
 
 class _SettingDumper(psycopg.adapt.Dumper):
     def quote(self, obj: Setting) -> bytes:
-        return f"current_setting('{obj.name}', true)::{obj.type}".encode()
+        return f"nullif(current_setting('{obj.name}', true), '')::{obj.type}".encode()
 
     def dump(self, obj: Setting) -> bytes:
         raise psycopg.NotSupportedError(f"{obj.name} is read by the server, in a message")

@@ -9,7 +9,9 @@ from tests.support.failpoints import armed
 from tests.support.racing import chunks, due_now, hold_enrolments, job_state
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
-from worker.database import Database
+from worker.database import Database, driver
+from worker.ledger.claims import NAMED
+from worker.one_message import Step, at_once
 from worker.queue.drain import Drain
 
 
@@ -79,3 +81,14 @@ def test_what_another_claim_left_in_the_session_is_not_decided(
                 " lease_until = now() + interval '1 hour'")  # fmt: skip
     drain.run()
     assert chunks(world, first.id) == [("claimed",)], "it is somebody else's"
+
+
+def test_a_setting_that_a_failed_message_has_made_is_no_value(db: Database) -> None:
+    """PostgreSQL keeps it, empty: without this a session whose first claim failed could fail at each later one."""
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        reads = Step("reads", "SELECT CAST(:ids AS bigint[])"), {"ids": NAMED}
+        assert at_once(connection, reads) == [[(None,)]]
+        driver(connection).execute(f"BEGIN; SELECT set_config('{NAMED.name}', '{{1}}', false); ROLLBACK")
+        assert at_once(connection, reads) == [[(None,)]]
+        driver(connection).execute(f"SELECT set_config('{NAMED.name}', '{{1}}', false)")
+        assert at_once(connection, reads) == [[([1],)]]
