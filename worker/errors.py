@@ -264,12 +264,6 @@ def is_transient(error: BaseException) -> bool:
     return classify(error) is Fault.TRANSIENT
 
 
-def is_locked(error: BaseException) -> bool:
-    """Whether somebody else had a lock for longer than it was waited for."""
-    error = driver_error(error)
-    return isinstance(error, psycopg.errors.LockNotAvailable)
-
-
 def is_read_only(error: BaseException) -> bool:
     """Whether the server takes no writes: a standby, a former primary, or one that an operator made read-only."""
     error = driver_error(error)

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import is_locked, is_passing
+from worker.errors import Fault, classify, is_passing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,8 +40,9 @@ class GroupCommit(Generic[Item, Result]):
 
         A refusal is a value, so that it does not undo the others. None: nothing is done yet, and `rest` does it, while
         the others have their results. `most`: items in one transaction. `autocommit`: the work is one statement, or
-        several of which each stands alone. `apart`: if a group waits in vain for a lock, those of its items for which
-        this differs are committed one after the other. What waits in vain then, too, `rest` does: it can wait longer.
+        several of which each stands alone. `apart`: if a group times out, as it does when it waits in vain for a lock,
+        those of its items for which this differs are committed one after the other. What times out then, too, `rest`
+        does: it can wait longer.
         """
         self._database = database
         self._work = work
@@ -127,7 +128,7 @@ class GroupCommit(Generic[Item, Result]):
                 for part in parts:
                     self._commit(part)
                 return
-            results = [None if is_locked(error) and not is_last else error] * len(group)
+            results = [None if _has_timed_out(error) and not is_last else error] * len(group)
         self._hand_over(group, results)
 
     def _divide(self, group: list[_Waiting[Item, Result]], error: Exception) -> list[list[_Waiting[Item, Result]]]:
@@ -136,7 +137,7 @@ class GroupCommit(Generic[Item, Result]):
             return [[one] for one in group]
         parts: dict[Hashable, list[_Waiting[Item, Result]]] = {}
         for one in group:
-            parts.setdefault(self._apart(one[0]) if self._apart and is_locked(error) else None, []).append(one)
+            parts.setdefault(self._apart(one[0]) if self._apart and _has_timed_out(error) else None, []).append(one)
         return list(parts.values())
 
     def _hand_over(self, group: list[_Waiting[Item, Result]], results: Sequence[Result | Exception | None]) -> None:
@@ -147,6 +148,10 @@ class GroupCommit(Generic[Item, Result]):
             elif self._rest is not None:
                 self._rest._put((item, waiting))
         _answer(answers)
+
+
+def _has_timed_out(error: Exception) -> bool:
+    return classify(error) is Fault.TIMEOUT
 
 
 def _still_waits(waiting: "Future[Result] | asyncio.Future[Result]") -> bool:

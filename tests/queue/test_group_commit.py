@@ -138,6 +138,31 @@ def test_a_database_out_of_reach_fails_all_that_wait_and_then_goes_on(
     assert committed(owner) == [2]
 
 
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_what_times_out_is_divided_and_what_times_out_again_is_left_to_who_can_wait(
+    owner: Database, limit: str
+) -> None:
+    """The odd ones wait: whatever limit they reach, the even ones have their answers, and no one is refused."""
+    groups, together = list[list[int]](), threading.Event()
+
+    def work(connection: Connection, items: Sequence[int]) -> list[int]:
+        assert together.wait(60)
+        groups.append(list(items))
+        if any(item % 2 for item in items):
+            connection.execute(text(f"SET LOCAL {limit} = 1"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        return list(items)
+
+    rest = GroupCommit[int, int](owner, lambda _, items: [-item for item in items], name="rest")
+    commits = GroupCommit[int, int](owner, work, name="numbers", rest=rest, apart=lambda item: item % 2)
+    with owner.begin() as holds, closing(commits):
+        holds.execute(text("SELECT pg_advisory_xact_lock(1)"))
+        futures = [commits.submit(item) for item in (0, 1, 2, 3, 4)]
+        together.set()
+        assert [future.result(60) for future in futures] == [0, -1, 2, -3, 4]
+    assert [len({item % 2 for item in group}) for group in groups[-2:]] == [1, 1]
+
+
 def test_an_event_loop_gets_the_results_of_a_group_in_one_call(
     work: Work, group_commit: GroupCommit[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
