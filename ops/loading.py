@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 
 from ops.files import read_rows
 from worker.database import Database, driver
-from worker.errors import InvalidInputError, driver_error
+from worker.errors import InvalidInputError
+from worker.faults import driver_error
 from worker.ids import parse_id
 
 _REQUIRED = ("enrolment_id", "learner_external_id", "series_code", "pathway_title")

@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from worker import session_settings
 from worker.config import Settings
 from worker.database_urls import direct_parameters, replica_parameters, service_parameters
-from worker.errors import describe, is_passing, is_read_only, is_transient
+from worker.faults import describe, is_passing, is_read_only, is_transient
 from worker.notifier import Notifier
 from worker.one_message import OWN_SESSION, Part, Step
 from worker.telemetry import metrics, tracing

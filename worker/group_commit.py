@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import Fault, classify, is_passing
+from worker.faults import Fault, classify, is_passing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -11,7 +11,7 @@ import traceback
 import structlog
 
 from worker.config import Settings
-from worker.errors import describe
+from worker.faults import describe
 from worker.telemetry import request
 
 

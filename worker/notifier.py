@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from worker.errors import describe
+from worker.faults import describe
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from worker.errors import is_read_only
+from worker.faults import is_read_only
 
 OWN_SESSION = "withdrawals_own_session"
 """In a connection's `info`: that its session is not shared, so that what it has prepared is there the next time."""

@@ -12,14 +12,8 @@ from ops.cli.common import err
 from ops.cli.tree import OnDemand
 from ops.local.process import LocalServerError
 from worker import logs
-from worker.errors import (
-    IdempotencyConflictError,
-    InvalidInputError,
-    SettingsError,
-    WithdrawalsError,
-    describe,
-    driver_error,
-)
+from worker.errors import IdempotencyConflictError, InvalidInputError, SettingsError, WithdrawalsError
+from worker.faults import describe, driver_error
 
 app = typer.Typer(
     name="withdrawals",

@@ -23,7 +23,8 @@ from ops.migrate import head
 from schemas import jobs as wire
 from worker.access.persons import Actor
 from worker.database import Database
-from worker.errors import InvalidInputError, NotFoundError, SettingsError, describe, is_transient
+from worker.errors import InvalidInputError, NotFoundError, SettingsError
+from worker.faults import describe, is_transient
 from worker.ids import LARGEST, next_cursor
 from worker.ledger import jobs, processes
 from worker.records import Job

@@ -10,7 +10,7 @@ from ops.cli import common
 from ops.cli.common import AsJson, Limit, Organisation
 from schemas.feed import FeedEvent, FeedPage
 from worker.database import Database
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.ledger import feed
 
 POLL_SECONDS = 1.0

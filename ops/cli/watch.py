@@ -13,7 +13,7 @@ from ops.cli import common, jobs
 from ops.cli.common import AsJson, Organisation
 from schemas.catalogue import JobState
 from worker.database import Database
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.jobs.show import show
 from worker.records import Job
 

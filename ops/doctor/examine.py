@@ -17,7 +17,8 @@ from worker.access import keys
 from worker.config import Settings
 from worker.database import Database
 from worker.database_urls import parse_url, replica_parameters
-from worker.errors import SessionError, SettingsError, describe
+from worker.errors import SessionError, SettingsError
+from worker.faults import describe
 from worker.ledger import hr_sources as ledger
 from worker.ledger import leader, processes, replication
 from worker.people.source_secrets import source_seal

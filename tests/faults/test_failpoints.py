@@ -69,7 +69,7 @@ def test_every_statement_function_of_claims_that_a_failure_needs_is_a_failpoint(
         due_now(world)
         decide_due(db, environment)
     functions = {name.rpartition(":")[0] for name in names}
-    assert {"claims.record_attempt", "claims.split", "claims.lock", "claims.claim_now"} <= functions
+    assert {"claimed.record_attempt", "claimed.split", "claimed.lock", "claims.claim_now"} <= functions
     assert_balanced(db)
 
 

@@ -4,7 +4,7 @@ from tests.support.racing import take
 from tests.world import World
 from worker.database import Database
 from worker.jobs import show
-from worker.ledger import claims
+from worker.ledger import claimed
 
 
 def test_an_enrolment_of_a_chunk_that_was_split_is_listed_once(world: World, db: Database) -> None:
@@ -12,8 +12,8 @@ def test_an_enrolment_of_a_chunk_that_was_split_is_listed_once(world: World, db:
     job_id = world.submit(db, ids).id
     claim = take(db)
     with db.begin() as connection:
-        (chunk,) = claims.lock(connection, claim)
-        assert claims.split(connection, chunk, claim.token)
+        (chunk,) = claimed.lock(connection, claim)
+        assert claimed.split(connection, chunk, claim.token)
     with db.begin() as connection:
         found = show.list_enrolments(connection, world.organisation_id, job_id, after=0, limit=10)
         behind = show.list_enrolments(connection, world.organisation_id, job_id, after=ids[0], limit=2)

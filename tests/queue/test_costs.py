@@ -21,7 +21,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import desk, desk_acts, remedies
 from worker.jobs import reinstate
-from worker.ledger import approvals, claims, gauges, inbox_sets, job_lists, jobs, letter_counts
+from worker.ledger import approvals, claimed, claims, gauges, inbox_sets, job_lists, jobs, letter_counts
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
@@ -204,7 +204,7 @@ def test_a_claim_reads_no_more_the_more_waits(
         with db.begin() as connection:
             claim = claims.claim(connection, budget=50, lease=LEASE, oldest=oldest)
             assert claim is not None
-            assert claims.give_back(connection, claim.chunk_ids, claim.token)
+            assert claimed.give_back(connection, claim.chunk_ids, claim.token)
 
     def behind(backlog: Backlog, count: int) -> None:
         fill(backlog, count)

@@ -16,7 +16,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.dead_letters.runs import preview
-from worker.ledger import claims, person_events
+from worker.ledger import claimed, person_events
 from worker.people import events
 from worker.queue.recovery import record_failure
 
@@ -128,7 +128,7 @@ def test_a_cascade_half_of_which_was_done_ends_with_exceptions(
     """Split after an error of a row; one half is applied, and the person comes back before the other."""
     cascade = _cascade(db, world, environment)
     together = take(db)
-    db.run(lambda connection: claims.isolate(connection, together))
+    db.run(lambda connection: claimed.isolate(connection, together))
     for claim in (take(db, budget=1), take(db, budget=1)):
         if world.one("SELECT job_id FROM withdrawals.chunks WHERE id = :id", id=claim.chunk_ids[0]) == cascade.job_id:
             record_failure(db, environment, claim, _error_of_a_row(world))

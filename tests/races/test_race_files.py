@@ -11,7 +11,8 @@ from tests.support.racing import Threads, await_waiters, held
 from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import ConflictError, is_passing
+from worker.errors import ConflictError
+from worker.faults import is_passing
 from worker.jobs import control
 from worker.jobs.files.submit import Options, submit_file
 from worker.jobs.submit import Requester

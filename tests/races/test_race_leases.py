@@ -25,7 +25,7 @@ from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
-from worker.ledger import claims
+from worker.ledger import claimed
 from worker.queue import recovery
 from worker.queue.drain import Drain
 
@@ -102,7 +102,7 @@ def test_a_worker_that_comes_after_the_takeover_writes_nothing(
     assert applied.decided == []
     assert applied.job_ids == set()
     recovery.record_failure(db, environment, slow, RuntimeError("too late"))
-    db.run(lambda connection: claims.give_back(connection, slow.chunk_ids, slow.token))
+    db.run(lambda connection: claimed.give_back(connection, slow.chunk_ids, slow.token))
     assert written(world) == before
     if fresh and successor == "has claimed it":
         decide(db, fresh)

@@ -30,7 +30,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.jobs import control
 from worker.jobs.show import show
-from worker.ledger import claims, closing
+from worker.ledger import claimed, closing
 from worker.queue.broker import make_broker
 from worker.queue.drain import Drain
 from worker.queue.relay import Relay
@@ -152,9 +152,9 @@ def test_a_chunk_that_is_given_back_after_the_cancel_is_closed_by_the_sweep(
     job = world.submit(db, world.enrolments(2))
     claim = take(db)
     with db.begin() as connection:
-        claims.lock(connection, claim)
+        claimed.lock(connection, claim)
         _cancel(db, world, job.id)
-        claims.give_back(connection, claim.chunk_ids, claim.token)
+        claimed.give_back(connection, claim.chunk_ids, claim.token)
     assert chunks(world, job.id) == [("ready",)]
     if cancelled != "now":
         world.run("UPDATE withdrawals.jobs SET finished_at = finished_at - interval '1 day'")
@@ -268,8 +268,8 @@ def test_the_halves_of_a_chunk_that_is_split_while_its_job_is_cancelled_are_clos
     job = world.submit(db, world.enrolments(5))
     claim = take(db)
     with db.begin() as connection:
-        (chunk,) = claims.lock(connection, claim)
-        assert claims.split(connection, chunk, claim.token)
+        (chunk,) = claimed.lock(connection, claim)
+        assert claimed.split(connection, chunk, claim.token)
         _cancel(db, world, job.id)
     assert chunks(world, job.id, "state, size") == [("split", 5), ("ready", 2), ("ready", 3)]
     assert nothing_is_due(db)

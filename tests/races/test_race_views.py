@@ -11,7 +11,7 @@ from tests.support.racing import DECIDE, Threads, await_waiters, held, take
 from tests.world import PATIENCE, World, assert_balanced, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import is_enrolled_meanwhile
+from worker.faults import is_enrolled_meanwhile
 from worker.ledger import decide as short
 from worker.ledger import erased_texts
 

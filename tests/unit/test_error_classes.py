@@ -6,7 +6,7 @@ import psycopg
 import pytest
 import sqlalchemy.exc
 
-from worker.errors import Fault, classify, describe, driver_error, is_enrolled_meanwhile, is_passing, is_transient
+from worker.faults import Fault, classify, describe, driver_error, is_enrolled_meanwhile, is_passing, is_transient
 
 
 def with_state(sqlstate: str) -> psycopg.Error:

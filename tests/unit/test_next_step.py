@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.config import Settings
-from worker.errors import Fault
+from worker.faults import Fault
 from worker.queue.recovery import NextStep, Tried, backoff, next_step
 
 SETTINGS = Settings(max_attempts=6, max_claims=4, retry_hours=24)

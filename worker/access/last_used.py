@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 
 log = structlog.get_logger(__name__)
 

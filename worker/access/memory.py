@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import is_transient
+from worker.faults import is_transient
 
 FRESH_SECONDS = 1.0
 """How long an answer of the database counts, from before the question."""

@@ -9,7 +9,7 @@ from schemas.approvals import Waiting
 from schemas.catalogue import Outcome
 from worker.code_words import count_outcome
 from worker.database import Database
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.ledger import plan as ledger
 from worker.texts import Text, joined, text
 

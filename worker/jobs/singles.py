@@ -19,7 +19,8 @@ from schemas.catalogue import JobState
 from worker.access import erased
 from worker.brake_limits import Brake, SeriesOf
 from worker.database import Database, notify_after_commit, notifying
-from worker.errors import ErasedPersonError, IdempotencyConflictError, describe, is_passing
+from worker.errors import ErasedPersonError, IdempotencyConflictError
+from worker.faults import describe, is_passing
 from worker.group_commit import GroupCommit
 from worker.jobs.admission import defaults, is_never_held, past_source
 from worker.jobs.series_limit import SeriesWindow

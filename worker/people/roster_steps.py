@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from schemas.catalogue import Reason, Source
 from worker.access import erased
 from worker.database import Database
-from worker.errors import describe, is_passing
+from worker.faults import describe, is_passing
 from worker.jobs import submit
 from worker.jobs.selection import Counts, Selection, digest
 from worker.ledger import freeze, jobs, roster_findings, rosters

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
-from worker.ledger import claims, closing, dead_letters, decide, person_events, reinstate
+from worker.ledger import claimed, claims, closing, dead_letters, decide, person_events, reinstate
 from worker.ledger.decide_at_once import DecidedAtOnce
 from worker.ledger.decide_named import decide_named, decide_parts
 from worker.ledger.decide_persons import decide_persons
@@ -113,11 +113,11 @@ def _apply(connection: Connection, claim: Claim) -> Applied:
         return _applied(*plain)
 
     decide.lock_letters(connection, claim.chunk_ids)
-    chunks = claims.lock(connection, claim)
+    chunks = claimed.lock(connection, claim)
     applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})
     applied.asked = {chunk.id: chunk for chunk in chunks}
     if len(chunks) < len(claim.chunk_ids):  # found done, after a commit whose answer was lost: finish their jobs
-        applied.job_ids |= claims.done_by(connection, claim)
+        applied.job_ids |= claimed.done_by(connection, claim)
 
     proceeding = [chunk for chunk in chunks if chunk.proceed]
     newer = _lock_persons(connection, proceeding)
@@ -133,9 +133,9 @@ def _apply(connection: Connection, claim: Claim) -> Applied:
             continue
         match fate:
             case Fate.HAND_BACK:
-                claims.give_back(connection, _ids(group), claim.token)
+                claimed.give_back(connection, _ids(group), claim.token)
             case Fate.AWAIT_EVENT:
-                claims.await_event(connection, _ids(group), claim.token, wait=EVENT_WAIT)
+                claimed.await_event(connection, _ids(group), claim.token, wait=EVENT_WAIT)
             case Fate.SUPERSEDE:
                 _supersede(connection, group)
             case Fate.UNKNOWN_LEARNER:

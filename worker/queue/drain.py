@@ -25,8 +25,9 @@ from sqlalchemy.exc import IntegrityError
 
 from worker.config import Settings
 from worker.database import Database, driver
-from worker.errors import ChangedMeanwhileError, Fault, classify, describe, is_enrolled_meanwhile
-from worker.ledger import claims, jobs
+from worker.errors import ChangedMeanwhileError
+from worker.faults import Fault, classify, describe, is_enrolled_meanwhile
+from worker.ledger import claimed, claims, jobs
 from worker.ledger.decide_at_once import DecidedAtOnce
 from worker.queue import counts, recovery
 from worker.queue.apply import Applied, apply, apply_at_once, apply_small, claim_and_apply_small
@@ -150,7 +151,7 @@ class Drain:
         """
 
         def work(connection: Connection) -> Claim | None:
-            claims.give_back(connection, claim.chunk_ids, claim.token)
+            claimed.give_back(connection, claim.chunk_ids, claim.token)
             return claims.claim(connection, **self._next())
 
         log.info("claim.renewed", token=str(claim.token), chunks=len(claim.chunk_ids))
@@ -284,7 +285,7 @@ class Drain:
             log.warning("claim.left", token=str(claim.token), error_class=type(second).__name__)
 
     def _give_back(self, claim: Claim) -> None:
-        self._database.run(lambda connection: claims.give_back(connection, claim.chunk_ids, claim.token))
+        self._database.run(lambda connection: claimed.give_back(connection, claim.chunk_ids, claim.token))
         metrics.ATTEMPTS.labels("given_back").inc(len(claim.chunk_ids))
         log.info("claim.given_back", token=str(claim.token), chunks=len(claim.chunk_ids))
 

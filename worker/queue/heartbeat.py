@@ -8,7 +8,7 @@ from uuid import uuid4
 import structlog
 
 from worker.database import Database, notify_after_commit
-from worker.errors import describe
+from worker.faults import describe
 from worker.ledger import processes
 from worker.telemetry import metrics
 

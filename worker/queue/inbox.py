@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
-from worker.errors import Fault, WithdrawalsError, classify, describe
+from worker.errors import WithdrawalsError
+from worker.faults import Fault, classify, describe
 from worker.ledger import inbox_sets, jobs
 from worker.ledger.inbox_sets import WaitingEvent
 from worker.people import inbox

@@ -24,7 +24,8 @@ from worker import session_settings
 from worker.config import Settings
 from worker.database import Database
 from worker.database_urls import direct_parameters
-from worker.errors import SessionError, describe
+from worker.errors import SessionError
+from worker.faults import describe
 from worker.ledger import leader
 
 log = structlog.get_logger(__name__)

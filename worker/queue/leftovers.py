@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 from worker.ledger import brake_correction, closing, jobs
 from worker.one_message import Part
 

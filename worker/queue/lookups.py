@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import notify_after_commit
-from worker.errors import WithdrawalsError, classify, describe
+from worker.errors import WithdrawalsError
+from worker.faults import classify, describe
 from worker.jobs.calendar import end_of_day
 from worker.ledger import inbox, inbox_sets, lookups
 from worker.ledger.lookups import ClaimedLookup

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from schemas.catalogue import LetterCode
 from worker.config import Settings
 from worker.database import Database, notify_after_commit
-from worker.errors import Fault, classify, describe
-from worker.ledger import claims, closing, dead_letters, decide, jobs
+from worker.faults import Fault, classify, describe
+from worker.ledger import claimed, closing, dead_letters, decide, jobs
 from worker.records import Asked, Chunk, Claim
 from worker.telemetry import error_reports, metrics
 
@@ -87,18 +87,18 @@ def record_failure(database: Database, settings: Settings, claim: Claim, error: 
 
     def work(connection: Connection) -> list[int]:
         decide.lock_letters(connection, claim.chunk_ids)
-        chunks = claims.lock(connection, claim)
+        chunks = claimed.lock(connection, claim)
         if not _share_blame(claim, chunks):
-            claims.isolate(connection, claim)
+            claimed.isolate(connection, claim)
             notify_after_commit(connection)  # they are due at once
             return []
-        claims.record_attempt(connection, [chunk.id for chunk in chunks], result="failed", **details)
+        claimed.record_attempt(connection, [chunk.id for chunk in chunks], result="failed", **details)
 
         own_failure = fault not in SURROUNDINGS
 
         def retry(chunk: Chunk) -> None:
             wait = backoff(settings, chunk.attempts + 1)
-            claims.retry(connection, chunk, claim.token, backoff=wait, own_failure=own_failure)
+            claimed.retry(connection, chunk, claim.token, backoff=wait, own_failure=own_failure)
 
         for chunk in chunks:
             tried = Tried(chunk.attempts + 1, chunk.own_failures + own_failure, time=chunk.tried_for)
@@ -116,7 +116,7 @@ def take_over(database: Database, settings: Settings) -> int:
     Returns the number of such claims.
     """
     with database.begin() as connection:
-        lost = claims.vanished(connection)
+        lost = claimed.vanished(connection)
     taken = database.run_each(lost, partial(_take_over, settings=settings), step="claim.take_over")
     metrics.ATTEMPTS.labels("vanished").inc(sum(map(len, taken)))
     _and_finish(database, taken)
@@ -125,7 +125,7 @@ def take_over(database: Database, settings: Settings) -> int:
 
 def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> list[int]:
     decide.lock_letters(connection, claim.chunk_ids)
-    chunks = claims.lock_lost(connection, claim)
+    chunks = claimed.lock_lost(connection, claim)
     if not chunks:
         return []
     log.warning("claim.vanished", token=str(claim.token), chunks=len(chunks), request_ids=request_ids(*chunks))
@@ -134,9 +134,9 @@ def _take_over(connection: Connection, claim: Claim, *, settings: Settings) -> l
         "message": "The worker that had claimed it stopped without recording a result.",
         "fingerprint": "vanished",
     }
-    claims.record_attempt(connection, [chunk.id for chunk in chunks], result="vanished", **details)
+    claimed.record_attempt(connection, [chunk.id for chunk in chunks], result="vanished", **details)
     again = [chunk.id for chunk in chunks if chunk.claims < settings.max_claims]
-    claims.retry_vanished(connection, again, claim.token)
+    claimed.retry_vanished(connection, again, claim.token)
     for chunk in chunks:
         if chunk.claims >= settings.max_claims:
             step = next_step(None, Tried(vanished=chunk.claims), settings, splittable=chunk.is_splittable)
@@ -169,7 +169,7 @@ def _carry_out(
         case NextStep.RETRY:
             retry(chunk)
         case NextStep.SPLIT:
-            claims.split(connection, chunk, claim.token)
+            claimed.split(connection, chunk, claim.token)
             notify_after_commit(connection)
         case NextStep.GIVE_UP:
             _give_up(connection, chunk, code, details)

@@ -16,7 +16,7 @@ import structlog
 
 from worker.config import Settings
 from worker.database import CHANNEL, Database
-from worker.errors import describe, is_passing, is_read_only
+from worker.faults import describe, is_passing, is_read_only
 from worker.ledger import due_work
 from worker.ledger.due_work import DueWork
 from worker.queue.heartbeat import EVERY, Heartbeat

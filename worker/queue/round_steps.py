@@ -19,7 +19,7 @@ from worker.database import Database
 from worker.dead_letters import desk_acts, remedies, runs
 from worker.jobs.admission import admit
 from worker.ledger import (
-    claims,
+    claimed,
     dead_letters,
     due_deactivations,
     due_work,
@@ -93,7 +93,7 @@ class RoundSteps:
         keep_evidence = timedelta(days=self._settings.letter_keep_days)
         return {
             "take_over": RoundStep(
-                lambda: recovery.take_over(self._database, self._settings), _ask(claims.ANY_VANISHED)
+                lambda: recovery.take_over(self._database, self._settings), _ask(claimed.ANY_VANISHED)
             ),
             "rosters": RoundStep(self.rosters.step, _ask(rosters.ANY_DUE)),
             "deactivate": RoundStep(

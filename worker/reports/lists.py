@@ -4,7 +4,7 @@ from sqlalchemy import Connection
 
 from schemas.reports import EnrolmentFilter, OutcomeFilter, RowCount
 from worker.database import Database
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.ledger import report_lists
 from worker.ledger.report_conditions import Period
 from worker.ledger.report_lists import Rows

@@ -14,7 +14,8 @@ import structlog
 
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import SessionError, describe, is_transient
+from worker.errors import SessionError
+from worker.faults import describe, is_transient
 from worker.ledger import replication
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import InvalidInputError, NotFoundError, describe
+from worker.errors import InvalidInputError, NotFoundError
+from worker.faults import describe
 from worker.ledger import report_files, report_schedules
 from worker.ledger.report_files import ClaimedFile, FileRecord
 from worker.reports import exports, schedules

@@ -9,7 +9,8 @@ import traceback
 from typing import Any
 
 from worker.config import Settings
-from worker.errors import SettingsError, describe
+from worker.errors import SettingsError
+from worker.faults import describe
 from worker.telemetry import request
 
 _client: Any = None

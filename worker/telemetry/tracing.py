@@ -18,7 +18,8 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import ExceptionContext
 
 from worker.config import Settings
-from worker.errors import SettingsError, describe
+from worker.errors import SettingsError
+from worker.faults import describe
 
 _OFF: AbstractContextManager[None] = nullcontext()
 _MOST_LINKS = 128

@@ -17,7 +17,6 @@ from starlette.routing import Match, Mount
 
 from worker.errors import (
     ConflictError,
-    Fault,
     ForbiddenError,
     GoneError,
     InvalidInputError,
@@ -32,9 +31,8 @@ from worker.errors import (
     SessionError,
     SettingsError,
     WithdrawalsError,
-    classify,
-    describe,
 )
+from worker.faults import Fault, classify, describe
 from worker.telemetry import error_reports
 from worker.validation_words import say_faults
 from worker.web.console.render import HEADERS, PATH, render

@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import ESSENTIAL, Leader
 from worker.queue.hints import Hints

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from schemas.catalogue import LetterCode
 from worker.database import Database
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.ledger import gauges, heard, leader, processes
 from worker.reports.reader import ReplicaState, ReportReader
 from worker.telemetry import metrics as own

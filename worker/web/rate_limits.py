@@ -16,7 +16,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from worker.errors import describe
+from worker.faults import describe
 from worker.queue import redis_clients
 from worker.queue.hints import is_rabbitmq
 

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.answers import Job
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 from worker.ledger import job_lists, sessions
 from worker.ledger import tokens as access
 from worker.web.api.jobs import show_job

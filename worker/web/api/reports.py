@@ -26,7 +26,7 @@ from schemas.reports import (
     WithNames,
 )
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 from worker.ids import next_cursor, parse_cursor, parse_pair_cursor
 from worker.reports import exports, lists
 from worker.reports.formats import Format

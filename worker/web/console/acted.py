@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from schemas.catalogue import JobState, Outcome
 from worker.code_words import count_outcome
-from worker.errors import is_passing
+from worker.faults import is_passing
 from worker.jobs.show import show
 from worker.records import Job
 from worker.texts import Text, joined, text

@@ -14,7 +14,8 @@ from schemas.saved_views import ListName
 from worker.access.sessions import hash_of
 from worker.database import Database
 from worker.dead_letters import timeline
-from worker.errors import ConflictError, InvalidInputError, is_passing
+from worker.errors import ConflictError, InvalidInputError
+from worker.faults import is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import control, held, plan, releases
 from worker.jobs import show as show_jobs

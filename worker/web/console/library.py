@@ -11,7 +11,8 @@ from schemas.catalogue import Reason, Source, Status
 from schemas.jobs import JobRequest
 from schemas.saved_views import ListName
 from worker.dead_letters import decision_receipts
-from worker.errors import InvalidInputError, NotFoundError, is_passing
+from worker.errors import InvalidInputError, NotFoundError
+from worker.faults import is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
 from worker.ledger import enrolment_search, job_lists, series_library, standing

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from worker.database import Database
-from worker.errors import describe
+from worker.faults import describe
 from worker.ledger import gauges, leader, processes
 from worker.ledger.leader import Leader
 from worker.ledger.processes import ProcessCount
