@@ -16,6 +16,7 @@ from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import desk, remedies, runs
 from worker.ledger import letter_counts
+from worker.records import Job
 from worker.web.console import told_apart
 
 Person = Callable[..., Visitor]
@@ -276,16 +277,24 @@ def test_a_receipt_of_what_nobody_asked_for_says_so(world: World, person: Person
     assert "Nobody has asked for it." in page
 
 
-def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
-    db: Database, world: World, environment: Settings, person: Person
-) -> None:
+def open_letters_of_two_requests(
+    db: Database, world: World, environment: Settings, *, of_jobs: int
+) -> tuple[list[int], Job]:
+    """Four letters that are best kept, of so many jobs, and two for a person to decide: their enrolments and job."""
     pathway = world.pathway("Onboarding")
     declined = [world.enrolment(f"d{n}", pathway_id=pathway) for n in range(4)]
     wrong = [world.enrolment(f"w{n}", pathway_id=pathway) for n in range(2)]
-    world.submit(db, declined[:2], reason="learner_declined")
-    world.submit(db, declined[2:], reason="learner_declined")
+    for number in range(of_jobs):
+        world.submit(db, declined[number::of_jobs], reason="learner_declined")
     mistake = world.submit(db, wrong, reason="enrolment_error", source="correction")
     decide_due(db, environment)
+    return wrong, mistake
+
+
+def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    _, mistake = open_letters_of_two_requests(db, world, environment, of_jobs=2)
     mia = person("operator", name="mia")
     page = mia.get("/console/dead-letters/act", act="keep", code="pathway_owned").text
     assert "They do not all call for the same." in page
@@ -332,12 +341,7 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
 def test_the_end_of_a_run_leads_to_what_it_resolved_and_decides_on_what_is_left(
     db: Database, world: World, environment: Settings, person: Person
 ) -> None:
-    pathway = world.pathway("Onboarding")
-    declined = [world.enrolment(f"d{n}", pathway_id=pathway) for n in range(4)]
-    wrong = [world.enrolment(f"w{n}", pathway_id=pathway) for n in range(2)]
-    world.submit(db, declined, reason="learner_declined")
-    world.submit(db, wrong, reason="enrolment_error", source="correction")
-    decide_due(db, environment)
+    wrong, _ = open_letters_of_two_requests(db, world, environment, of_jobs=1)
     mia = person("operator", name="mia")
     of_letter = mia.get(f"/console/dead-letters/{world.letters()[4].id}").text
     assert "Nothing is recommended: a person decides. The request says" in of_letter

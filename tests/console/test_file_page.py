@@ -123,12 +123,21 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
     assert f'value="{sent["upload"]}"' not in page.text, "the corrected file is another one"
 
 
+def two_leavers(world: World) -> tuple[int, int, dict[int, str]]:
+    """The enrolments of anna and ben, and the code of the Series of each."""
+    anna, ben = world.enrolment("anna"), world.enrolment("ben")
+    return (
+        anna,
+        ben,
+        dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id")),
+    )
+
+
 def test_a_plan_that_no_longer_holds_is_shown_anew_with_its_file_corrections_reason_and_note(
     client: TestClient, token: MakeToken, world: World
 ) -> None:
     operator = Person(client, token("operator"))
-    anna, ben = world.enrolment("anna"), world.enrolment("ben")
-    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    anna, ben, codes = two_leavers(world)
     page = correct(
         operator, [["anna", codes[anna]], ["bne", codes[ben]]], line=[3, 3], column=LEARNER, cell=["ben", codes[ben]]
     )
@@ -151,8 +160,7 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     client: TestClient, token: MakeToken, world: World
 ) -> None:
     operator = Person(client, token("operator"))
-    anna, ben = world.enrolment("anna"), world.enrolment("ben")
-    codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
+    anna, ben, codes = two_leavers(world)
     rows = [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]], ["lost", codes[ben]]]
     cells = ["ben", codes[ben], "gone", codes[ben], "lost", codes[ben]]
     page = correct(operator, rows, line=[3, 3, 4, 4, 5, 5], column=LEARNER * 3, cell=cells, leave_out=[4])

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -147,26 +147,19 @@ def test_an_idle_consumer_wakes_by_the_bell_with_the_message(
     assert waiting.result(PATIENCE).actor_name == ACTOR
 
 
-def test_a_consumer_that_was_not_woken_finds_what_came_without_the_bell(
-    broker: HintBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another consumer may have heard it. Its wait ends, and with it comes what is there."""
-    monkeypatch.setattr(doorbell, "_BELL_WAIT", 0.01)
-    consumer = consumer_of(broker)
-    assert next(consumer) is None
-    broker.top_up(1)
-    broker.client.delete(BELLS[QUEUE])
-    assert next(consumer).actor_name == ACTOR
-
-
-def test_a_redis_that_was_restarted_is_taught_the_script_again(
-    broker: HintBroker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "lose",
+    [lambda client: client.delete(BELLS[QUEUE]), lambda client: client.script_flush()],
+    ids=["another consumer has heard the bell", "Redis was restarted and knows the script no more"],
+)
+def test_what_came_is_found_at_the_end_of_a_wait(
+    broker: HintBroker, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Any], object]
 ) -> None:
     monkeypatch.setattr(doorbell, "_BELL_WAIT", 0.01)
     consumer = consumer_of(broker)
     assert next(consumer) is None
     broker.top_up(1)
-    broker.client.script_flush()
+    lose(broker.client)
     assert next(consumer).actor_name == ACTOR
 
 

@@ -23,7 +23,8 @@ from schemas.rosters import RosterPlan, RosterRequest
 from worker.errors import InvalidInputError, NotFoundError
 from worker.jobs.files import mend, submit, uploads, workbook
 from worker.jobs.files.faults import FileFaultsError, faults_suffix
-from worker.jobs.files.submit import FaultyRow, Options
+from worker.jobs.files.staging import FaultyRow
+from worker.jobs.files.submit import Options
 from worker.jobs.submit import Requester
 from worker.ledger.uploads import Upload
 from worker.people import rosters
