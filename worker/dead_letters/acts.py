@@ -5,10 +5,10 @@ The API, the command line and the console take names, labels, roles and conseque
 
 from dataclasses import dataclass
 
-from schemas.catalogue import LetterCode, Role
+from schemas.catalogue import GUARDED_ACTS, GuardedAct, LetterCode, Role
 from schemas.dead_letters import LetterAct
 from worker.errors import unknown_value
-from worker.texts import Text, text
+from worker.texts import Text, plainly, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ ACTS: dict[LetterAct, ActEntry] = {
         text("Try again (redrive)"), text("try again"), text("The attempt has been queued."), makes_attempt=True
     ),
     LetterAct.OVERRIDE: ActEntry(
-        text("Withdraw anyway (override)"),
+        plainly(GUARDED_ACTS[GuardedAct.OVERRIDE].label),
         text("withdraw although a pathway owns it"),
         text("The withdrawal has been queued."),
         Role.APPROVER,
@@ -41,7 +41,7 @@ ACTS: dict[LetterAct, ActEntry] = {
         is_resolution=True,
     ),
     LetterAct.CASCADE: ActEntry(
-        text("Withdraw with the pathway's others (cascade)"),
+        plainly(GUARDED_ACTS[GuardedAct.CASCADE].label),
         text("withdraw with the pathway's others"),
         text("The withdrawals have been queued."),
         Role.APPROVER,

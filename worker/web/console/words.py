@@ -18,6 +18,7 @@ from schemas.catalogue import (
     Tone,
 )
 from worker.access.persons import with_names
+from worker.dead_letters.acts import ACTS
 from worker.texts import Text, mark, plainly, text
 from worker.web.console import stored
 
@@ -39,10 +40,7 @@ _LABELS = {
     "under_1_hour": mark("10 min to 1 h"),
     "under_1_day": mark("1 to 24 h"),
     "over_1_day": mark("Over a day"),
-    # acts on letters; those that a policy may limit are in the catalogue
-    "redrive": mark("Try again (redrive)"),
-    "keep": mark("Leave as it is (keep)"),
-    "discard": mark("Close without an answer (discard)"),
+    **{str(act): entry.label for act, entry in ACTS.items()},
     # kinds of HR sources
     "standard": mark("Standard Webhooks"),
     "bamboohr": mark("BambooHR"),
