@@ -1,6 +1,8 @@
 """`withdrawals demo`: load the dataset, replay its withdrawals, resolve the dead letters, compare every figure."""
 
+import shutil
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from sqlalchemy import text
 from ops.cli.common import out, table
 from ops.cli.servers import local_dir
 from ops.demo import oulad
+from ops.local.servers import is_embedded
 from ops.local.supervisor import Supervisor, procfile_commands
 from schemas.control import BrakeSetting
 from schemas.jobs import JobRequest
@@ -82,7 +85,7 @@ def run(current: Settings) -> bool:
             _replay(demo)
             _support(demo)
             _verify(demo)
-        return _report(demo)
+        return _report(demo, next_command(demo.name, current.database_url.get_secret_value(), _program()))
     finally:
         database.close()
         owner.close()
@@ -217,7 +220,7 @@ def _verify(demo: Demo) -> None:
         demo.compare("broken invariants", 0, len(books.violations))
 
 
-def _report(demo: Demo) -> bool:
+def _report(demo: Demo, next_step: str) -> bool:
     good = all(expected == found for _, expected, found in demo.figures)
     rows = [
         (what, _format(what, expected), _format(what, found), "ok" if expected == found else "WRONG")
@@ -230,8 +233,19 @@ def _report(demo: Demo) -> bool:
     out.print()
     out.print("Every figure is right." if good else "A figure is wrong.", style="green" if good else "red")
     if good:
-        out.print(f'Next: . .venv/bin/activate && withdrawals jobs list --organisation "{demo.name}"')
+        out.print(f"Next: {next_step}", soft_wrap=True)
     return good
+
+
+def next_command(name: str, url: str, program: str) -> str:
+    """The command that shows what the demo has done, to be pasted: the embedded servers have stopped by then."""
+    embedded = "WITHDRAWALS_EMBEDDED=1 " if is_embedded(url) else ""
+    return f'{embedded}{program} jobs list --organisation "{name}"'
+
+
+def _program() -> str:
+    """What the user types to run this program."""
+    return "withdrawals" if shutil.which("withdrawals") else sys.argv[0]
 
 
 def _format(what: str, figure: int) -> str:
