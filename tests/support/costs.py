@@ -1,11 +1,12 @@
 """What transactions of the service cost, counted by the server and by SQLAlchemy: without a clock."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, event, text
+from sqlalchemy.pool import QueuePool
 
 from worker import one_message
 from worker.database import Database
@@ -15,6 +16,9 @@ def _sum(kinds: str, *counted: str) -> str:
     """What the server has of a session in its statistics, and what it has not yet: together they only grow.
 
     Alone, the latter falls to zero whenever the session writes them, which it may do after each transaction.
+
+    What other sessions write in the meantime would count, too, and they write once a second: so whoever counts has them
+    write at the end of their transaction, and before anything is counted every session writes what it still has.
     """
     each = " + ".join(f"pg_stat_get_tuples_{one}(oid) + pg_stat_get_xact_tuples_{one}(oid)" for one in counted)
     return f"coalesce(sum({each}) FILTER (WHERE relkind IN ({kinds})), 0)"
@@ -24,9 +28,16 @@ def _sum(kinds: str, *counted: str) -> str:
 _READ = _sum("'r', 'i'", "returned")
 _WRITTEN = _sum("'r'", "inserted", "updated", "deleted")
 _COUNTERS = text(f"""
-SELECT {_READ} AS read, {_WRITTEN} AS written, pg_current_wal_insert_lsn() - pg_lsn '0/0' AS wal FROM pg_class
-WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace)
+SELECT {_READ} AS read, {_WRITTEN} AS written, pg_current_wal_insert_lsn() - pg_lsn '0/0' AS wal
+FROM pg_class, pg_stat_force_next_flush() WHERE relnamespace IN ('withdrawals'::regnamespace, 'lms'::regnamespace)
 """)
+
+
+def _write_statistics(db: Database) -> None:
+    """Every idle session of the pool writes the statistics that it has not written yet."""
+    with ExitStack() as idle:
+        for _ in range(cast(QueuePool, db.engine.pool).checkedin()):
+            idle.enter_context(db.engine.begin()).execute(text("SELECT pg_stat_force_next_flush()"))
 
 
 @dataclass(slots=True)
@@ -47,7 +58,7 @@ class Costs:
 def counting(db: Database) -> Iterator[Costs]:
     """Count what every transaction of these connections costs."""
     costs = Costs()
-
+    _write_statistics(db)
     began: dict[Connection, Any] = {}
     alone: set[Connection] = set()
     """On which a statement has committed itself."""
