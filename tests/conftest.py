@@ -1,6 +1,7 @@
 """Real PostgreSQL and Redis for every test that asks: started once, a database of its own each."""
 
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -36,6 +37,8 @@ hypothesis.settings.register_profile("suite", deadline=None, max_examples=100 if
 hypothesis.settings.load_profile("suite")
 
 
+# While tests are collected nothing becomes garbage, and to look for it took a quarter of that time.
+gc.disable()
 # Each client would read the certificates of all authorities, 30 ms, which is more than a request takes.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 # Each client of Redis and each application asks for a version, which is read from a file of a thousand lines.
@@ -47,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "part(every): of so many cases of a test one is in the suite, the others are long"
     )
+
+
+def pytest_collection_finish() -> None:
+    """From here on look for garbage, and not among what has been collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

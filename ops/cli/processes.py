@@ -18,6 +18,7 @@ from worker import logs, telemetry
 from worker.config import Settings, settings, variable
 from worker.database import Database
 from worker.errors import InvalidInputError, SettingsError
+from worker.garbage import collect_seldom
 from worker.ledger import jobs
 from worker.sign_on_settings import LOOPBACK
 from worker.telemetry import health, shared
@@ -218,6 +219,7 @@ def relay() -> None:
         running = Relay(database, open_broker(current.broker_url.get_secret_value()), current)
         for received in (signal.SIGTERM, signal.SIGINT):
             signal.signal(received, lambda *_: running.stop())
+        collect_seldom()
         with health.serving(current, alive=running.alive, ready=running.ready):
             running.run()
         database.close()

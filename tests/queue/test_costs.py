@@ -21,7 +21,7 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.dead_letters import desk, desk_acts, remedies
 from worker.jobs import reinstate
-from worker.ledger import approvals, claimed, claims, gauges, inbox_sets, job_lists, jobs, letter_counts
+from worker.ledger import approvals, claimed, claims, gauges, inbox_sets, job_lists, jobs, letter_counts, runs
 from worker.ledger.fragments import plan_by_index
 from worker.people import due
 from worker.people.due import DueDeactivations
@@ -356,6 +356,38 @@ def test_the_undo_of_one_reads_no_more_the_larger_its_job_is(world: World, db: D
         assert world.one("SELECT learners FROM withdrawals.jobs WHERE id = :id", id=job.id) == size - 2
         found.append(costs.rows_read)
     assert_bounded(found)
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_the_end_of_a_canary_holds_no_letter_against_all_the_others(world: World, db: Database, failed: int) -> None:
+    """A run has just made its rows, so nothing knows yet how many there are."""
+
+    def end(letters: int) -> int:
+        run_id = world.one(
+            """INSERT INTO withdrawals.runs (organisation_id, act, filter, actor, rate, canary, state)
+            VALUES (:o, 'redrive', jsonb_build_object('code', CAST(:letters AS text)), 'dora', 1000, 1, 'canary')
+            RETURNING id""",
+            o=world.organisation_id,
+            letters=letters,
+        )
+        world.run(
+            """INSERT INTO withdrawals.run_letters (run_id, dead_letter_id, fingerprint, canary, driven_at, result,
+                ended_at)
+            SELECT :run, n, 'cause:' || n % 4, n <= 4, CASE WHEN n <= 4 THEN now() END,
+                CASE WHEN n <= :failed THEN 'open' WHEN n <= 4 THEN 'resolved' END, CASE WHEN n <= 4 THEN now() END
+            FROM generate_series(1, :letters) n""",
+            run=run_id,
+            letters=letters,
+            failed=failed,
+        )
+        with counting(db) as costs, db.begin() as connection:
+            assert runs.end_canary(connection, run_id)
+        held = world.one("SELECT count(*) FROM withdrawals.run_letters WHERE result = 'held_back'")
+        assert held >= failed * (letters // 4 - 1)
+        return costs.rows_read
+
+    few, many = end(FEW), end(MANY)
+    assert many <= few * (MANY // FEW) * 1.5 + 100, (few, many)
 
 
 def test_persons_who_are_unknown_for_long_are_looked_at_a_slice_a_round(

@@ -11,7 +11,9 @@ from sqlalchemy import (
     Float,
     Integer,
     Select,
+    Text,
     and_,
+    any_,
     case,
     cast,
     exists,
@@ -22,7 +24,7 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from schemas.dead_letters import LetterFilter
 from worker.ledger.attempts_preview import matching_open, would_settle
@@ -248,9 +250,11 @@ def record_results_of_ended(connection: Connection) -> None:
 
 
 def _record_results(connection: Connection, which: ColumnElement[bool]) -> None:
-    tried = and_(dead_letters.c.id == run_letters.c.dead_letter_id, dead_letters.c.state != "redriven")
-    statement = update(run_letters).where(which, *_IN_FLIGHT, tried)
-    connection.execute(statement.values(result=dead_letters.c.state, ended_at=_NOW))
+    """Each step does this, so the letter is looked up for each attempt: a plan of a join could read all letters."""
+    letter = dead_letters.c.id == run_letters.c.dead_letter_id
+    state = select(dead_letters.c.state).where(letter).correlate(run_letters).scalar_subquery()
+    statement = update(run_letters).where(which, *_IN_FLIGHT, state != "redriven")
+    connection.execute(statement.values(result=state, ended_at=_NOW))
 
 
 def end_canary(connection: Connection, run_id: int) -> bool:
@@ -258,13 +262,13 @@ def end_canary(connection: Connection, run_id: int) -> bool:
     canaries = (run_letters.c.run_id == run_id, run_letters.c.canary)
     if connection.scalar(select(exists().where(*canaries, run_letters.c.result.is_(None)))):
         return False
-    came_back = run_letters.alias("came_back")
-    failed = select(came_back.c.fingerprint).where(
-        came_back.c.run_id == run_id, came_back.c.canary, came_back.c.result == "open"
-    )
-    rest = (run_letters.c.run_id == run_id, run_letters.c.driven_at.is_(None), run_letters.c.result.is_(None))
-    held_back = update(run_letters).where(*rest, run_letters.c.fingerprint.in_(failed))
-    connection.execute(held_back.values(result="held_back", ended_at=_NOW))
+    came_back = select(run_letters.c.fingerprint).where(*canaries, run_letters.c.result == "open").distinct()
+    # As values: the table is not analysed yet, and a join was planned that held each letter against all the others.
+    failed = list(connection.scalars(came_back))
+    if failed:
+        rest = (run_letters.c.run_id == run_id, run_letters.c.driven_at.is_(None), run_letters.c.result.is_(None))
+        held_back = update(run_letters).where(*rest, run_letters.c.fingerprint == any_(literal(failed, ARRAY(Text))))
+        connection.execute(held_back.values(result="held_back", ended_at=_NOW))
     go_on = update(runs_table).where(runs_table.c.id == run_id, runs_table.c.state == "canary")
     connection.execute(go_on.values(state="running"))
     return True

@@ -10,6 +10,7 @@ import structlog
 from worker import logs, telemetry
 from worker.config import Settings
 from worker.database import BY_INDEX, Database
+from worker.garbage import collect_seldom
 from worker.notifications.sender import Sender
 from worker.queue.drain import Drain
 from worker.queue.heartbeat import Heartbeat
@@ -42,6 +43,7 @@ class Lifecycle(dramatiq.Middleware):
         self.deliverer = Deliverer(self.database, self._settings, waits_for_others)
         self.sender = Sender(self.database, self._settings, waits_for_others)
         self.lookups = Lookups(self.database, self._settings, waits_for_others)
+        collect_seldom()
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self._heartbeat = Heartbeat(self.database, "worker", threads=worker.worker_threads)

@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from worker.config import Settings
+from worker.garbage import collect_seldom
 from worker.jobs.singles import warm_up
 from worker.queue.heartbeat import Heartbeat
 from worker.web.connections import LONGEST_HEAD, LimitedConnection
@@ -49,6 +50,7 @@ def serve(app: FastAPI, settings: Settings, listening: socket.socket | None = No
     server = Server(app, settings)
     heartbeat = Heartbeat(app.state.services.database, "web")
     heartbeat.start()
+    collect_seldom()
     threading.Thread(target=warm_up, args=[app.state.services.door], name="warm up", daemon=True).start()
     try:
         with suppress(KeyboardInterrupt):

@@ -1,0 +1,16 @@
+"""How seldom Python looks for garbage in a process that serves for long."""
+
+import gc
+
+_NEW_OBJECTS = 50_000
+"""After so many new objects, where Python has 700. In a storm those of all requests in progress were looked through
+again and again, and found in use: a sixth of the web process' time."""
+
+
+def collect_seldom() -> None:
+    """Look for garbage seldom, and never among what is loaded by now. For a process that has just started.
+
+    What is not part of a cycle is freed at once, as ever.
+    """
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
