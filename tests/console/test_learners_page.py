@@ -111,7 +111,7 @@ def test_before_the_act_an_enrolment_says_how_it_can_be_reinstated_and_for_how_l
         condition = "unless it has changed by then, or the learner is inactive or enrolled here again."
         assert page.index(condition) < page.index(said) < page.index(">Withdraw</button>")
         world.run("UPDATE lms.enrolments SET status = 'mastered'")
-        assert "You can reinstate it here" not in Person(client, token("operator")).get(
+        assert "You can reinstate the enrolment here" not in Person(client, token("operator")).get(
             f"/console/enrolments/{enrolment}"
         )
 
