@@ -55,6 +55,14 @@ class Waiting(BaseModel):
     withdraws: int | None = Field(
         None, description="Of a held job with `now`: how many enrolments it would withdraw. 0: others did it before."
     )
+    enrolments: int | None = Field(
+        None, description="Of a held job: how many enrolments it names. Null of one about all that a learner has."
+    )
+    withdrawal_reason: str | None = Field(None, description="Of a held job that withdraws: its reason.")
+    series: list[str] = Field(
+        [], description="Of a held job: titles of its Series, up to three, those with the most enrolments first."
+    )
+    more_series: int = Field(0, description="Of a held job: how many Series it has besides.")
     size: int | None = Field(description="Learners; null where it has no size.")
     reason: str | None
     requested_by: str

@@ -71,6 +71,7 @@ class PersonJob(_Read):
     effective_at: datetime
     released_by: str | None
     outcomes: dict[int, str] = Field(description="By enrolment; empty while nothing of theirs is decided.")
+    open_dead_letters: int = Field(0, description="Dead letters of the job, of anybody, that are not closed.")
 
 
 class PersonHistory(_Read):

@@ -60,6 +60,14 @@ class Run(BaseModel):
     passed: Annotated[int, Field(description="Skipped: somebody else acted on them first.")]
     created_at: datetime
     finished_at: datetime | None
+    withdrawn: Annotated[
+        int | None,
+        Field(
+            description="Enrolments that it withdrew, those of a cascade included. Null in a list, before it has "
+            "ended, of more than 100,000 letters, and once the details of its jobs are not kept any more."
+        ),
+    ] = None
+    reinstated: Annotated[int | None, Field(description="Enrolments that it reinstated; null as `withdrawn`.")] = None
 
 
 class RunPreview(BaseModel):

@@ -268,6 +268,8 @@ def _print(run: ledger.CountedRun, json: bool) -> None:
         ("note", run.note),
         ("letters", f"{run.letters:,}"),
         ("progress", _counts(run)),
+        ("withdrawn", None if run.withdrawn is None else f"{run.withdrawn:,}"),
+        ("reinstated", f"{run.reinstated:,}" if run.reinstated else None),
         ("began", run.created_at),
         ("ended", run.finished_at),
     ]

@@ -4,6 +4,7 @@ from starlette.testclient import TestClient
 
 from schemas.brake import LimitRequest
 from tests.approvals.office import ADA, Office
+from tests.console.test_library import people
 from tests.support.console import NASTY, MakeToken, Person, Visitor, ask, held_job
 from tests.world import World
 from worker.config import Settings
@@ -42,7 +43,7 @@ def test_the_inbox_shows_all_that_waits_and_another_person_decides_on_it(
         "“a move”",
         "always allowed 7 learners",
         "“a Series ends”",
-        "Releasing does this: The job starts.</p>",
+        "Approving does this: The job is released, and starts.</p>",
         "<p>Held by the brake: its learners (8)",
         f'href="/console/jobs/{job.id}/enrolments"',
         "why &lt;img",
@@ -107,6 +108,30 @@ def test_a_job_that_a_policy_holds_names_the_policy_and_lists_all_its_enrolments
     assert "Needed:" not in eve.get(path)
     stranger = Person(client, token("viewer", organisation_id=world.organisation("Other")))
     stranger.get(f"{path}/enrolments", 404)
+
+
+def test_a_held_job_says_its_reason_and_series_and_has_the_same_button_wherever_it_is_approved(
+    client: TestClient, token: MakeToken, db: Database, world: World
+) -> None:
+    """Of several Series those with the most enrolments are named."""
+    job = held_job(db, world, 110, reason="learner_declined")
+    titles = {"Forklifts": 60, "Ladders": 30, "First aid": 15, "Knots": 4, "Ropes": 1}
+    ids = [row.id for row in world.run("SELECT id FROM lms.enrolments ORDER BY id")]
+    for title, count in titles.items():
+        series = people(world, title, 0)
+        world.run("UPDATE lms.enrolments SET series_id = :s WHERE id = ANY(:ids)", s=series, ids=ids[:count])
+        ids = ids[count:]
+    eve = Person(client, token("approver", name="eve"))
+    inbox = eve.get("/console/approvals")
+    assert "<dt>Reason</dt><dd>User does not want to complete the enrolment</dd>" in inbox
+    assert "<dt>Series</dt><dd>Forklifts, Ladders, First aid and 2 more</dd>" in inbox
+    assert ", without a note.</p>" in inbox
+    assert "See all 110 enrolments that it names" in inbox
+    for page in (inbox, eve.get(f"/console/jobs/{job.id}"), eve.get(f"/console/jobs/{job.id}/enrolments")):
+        assert ">Approve: release 110 enrolments</button>" in page
+        assert page.count("/release") == page.count('/release">') == 1, "there is one way to do it"
+    eve.post(f"/console/jobs/{job.id}/release")
+    assert "Approved and released. The job has started." in eve.get(f"/console/jobs/{job.id}")
 
 
 def test_a_held_job_whose_work_was_done_meanwhile_says_so_beside_its_release(

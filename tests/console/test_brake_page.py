@@ -82,7 +82,7 @@ def test_a_held_request_is_amber_and_its_form_is_gone(
     mia.post(f"/console/enrolments/{two}/withdraw", key=field_of(form, "key"), reason="not_required")
     page = mia.get(f"/console/enrolments/{two}")
     assert "waits for approval" not in page, "one learner of a signed-in person is never held"
-    assert '<div class="notice told warn"><p role="status">Accepted as job' in page
+    assert '<div class="notice told warn"><p role="status">Job 3 was accepted. Load the page again' in page
     assert ">Withdraw</button>" not in page
     decide_due(db, environment)
     assert world.status(two) == "withdrawn"

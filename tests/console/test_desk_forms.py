@@ -350,6 +350,7 @@ def test_the_end_of_a_run_leads_to_what_it_resolved_and_decides_on_what_is_left(
     first = mia.post("/console/dead-letters/act", act="keep", reason="learner_declined", note="needed", expected="4")
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=1))
     ended = mia.get(first.headers["location"]).text
+    assert "No enrolment was withdrawn." in ended
     assert "2 letters are still open" in ended
     assert 'href="/console/dead-letters?run_id=1&amp;state=resolved"' in ended
     assert mia.get("/console/dead-letters?run_id=1&state=resolved").text.count("Resolved</span></th>") == 4
@@ -362,6 +363,7 @@ def test_the_end_of_a_run_leads_to_what_it_resolved_and_decides_on_what_is_left(
     run_off(db, world, environment, runs.show(db, organisation_id=world.organisation_id, run_id=2))
     ended = dora.get(last.headers["location"]).text
     assert "Nothing needs attention any more." in ended
+    assert "2 enrolments were withdrawn." in ended
     assert "Trial batch" not in ended, "two need none"
     assert {world.status(one) for one in wrong} == {"withdrawn"}
     receipt = dora.get(f"/console/enrolments/{wrong[0]}/history").text

@@ -107,8 +107,7 @@ def _connect(page: Firefox) -> None:
     _choose(page, "Which HR system", "Any other")
     _choose(page, "When a person is deactivated", "Ask")
     page.click("button", "Connect")
-    page.click("link", "It is copied")
-    page.click("button", "Send a test event")
+    page.click("button", "It is copied: send a test event")
     page.says("Test event received")
 
 
@@ -144,8 +143,8 @@ def test_the_tasks_of_a_first_day_are_done_in_firefox(
 
     job = held_job(db, world)
     page.goto(f"{console}/console/approvals")
-    page.click("link", "See all enrolments that it names")
-    page.click("button", "Release 8 enrolments")
-    page.says("Released. The job has started.")
+    page.click("link", "See all 8 enrolments that it names")
+    page.click("button", "Approve: release 8 enrolments")
+    page.says("Approved and released. The job has started.")
     eventually(lambda: world.one("SELECT finished_at FROM withdrawals.jobs WHERE id = :id", id=job.id))
     assert_balanced(db)

@@ -11,7 +11,10 @@ from tests.support.console import MakeToken, Person, ask
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
+from worker.dead_letters import person_history
 from worker.ledger import active_learners
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
 from worker.web.console import library
 
 
@@ -60,6 +63,57 @@ def test_a_page_of_learners_reads_no_more_the_more_of_them_there_are(
         world.enrolments(count)
 
     assert_bounded(reads_at_each_size(world, db, enrol, act))
+
+
+def test_what_names_one_learner_exactly_leads_to_their_page_and_any_other_search_to_a_list(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    for learner in ("anna", "annabel", "ben"):
+        world.enrolment(learner)
+    world.run("UPDATE lms.learners SET email = 'Anna@Example.org' WHERE external_id = 'anna'")
+    world.run("UPDATE lms.learners SET email = 'ben' WHERE external_id = 'annabel'")
+    other = World(world.owner, world.organisation("Other"))
+    other.enrolment("stranger")
+    viewer = Person(client, token("viewer"))
+    for exact in ("anna", "anna@EXAMPLE.org"):
+        answer = client.get("/console/enrolments", params={"learner": exact})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/people?learner=anna"), exact
+    assert ">anna</h1>" in viewer.get("/console/people?learner=anna")
+    for several in ("ann", "ANNA", "ben"):
+        assert viewer.get(f"/console/enrolments?learner={several}").count('<th scope="row">') == 2, several
+    assert "No enrolments found" in viewer.get("/console/enrolments?learner=stranger")
+    viewer.get("/console/enrolments?learner=anna&cursor=999")
+    viewer.get("/console/enrolments?learner=anna&unticked=not_required", 422)
+
+
+def test_a_person_with_more_enrolments_than_are_shown_has_a_way_to_the_older_ones(
+    client: TestClient, token: MakeToken, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(person_history, "MOST", 2)
+    ids = [world.enrolment("anna") for _ in range(3)]
+    viewer = Person(client, token("viewer"))
+    page = viewer.get("/console/people?learner=anna")
+    link = re.search(r'href="(/console/enrolments\?[^"]*)">Older enrolments', page)
+    assert link
+    older = viewer.get(html.unescape(link[1]))
+    assert [f"/console/enrolments/{one}" in older for one in ids] == [True, False, False]
+
+
+@pytest.mark.parametrize(("days", "said"), [(None, "There is no time limit."), (400, "for at least 400 days.")])
+def test_before_the_act_an_enrolment_says_how_it_can_be_reinstated_and_for_how_long(
+    db: Database, world: World, environment: Settings, token: MakeToken, days: int | None, said: str
+) -> None:
+    enrolment = world.enrolment("anna")
+    kept = environment.model_copy(update={"job_keep_days": days})
+    app = make_app(db, make_broker(environment.broker_url.get_secret_value()), kept)
+    with TestClient(app, follow_redirects=False) as client:
+        page = Person(client, token("operator")).get(f"/console/enrolments/{enrolment}")
+        condition = "unless it has changed by then, or the learner is inactive or enrolled here again."
+        assert page.index(condition) < page.index(said) < page.index(">Withdraw</button>")
+        world.run("UPDATE lms.enrolments SET status = 'mastered'")
+        assert "You can reinstate the enrolment here" not in Person(client, token("operator")).get(
+            f"/console/enrolments/{enrolment}"
+        )
 
 
 def test_an_enrolment_says_what_was_done_to_it(

@@ -10,7 +10,7 @@ from tests.support.console import MakeToken, Person, ask
 from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import person_history
+from worker.dead_letters import person_history, remedies
 
 
 def test_a_learner_is_protected_and_the_protection_lifted_on_their_page(
@@ -56,6 +56,32 @@ def test_a_learner_is_protected_and_the_protection_lifted_on_their_page(
     assert link in bea.get(f"/console/enrolments?learner={quote('ZOË &')}")
     assert link not in bea.get("/console/enrolments?learner=zoo")
     assert "nothing is known about" in bea.get("/console/people?learner=nobody", 404)
+
+
+def test_a_job_whose_exceptions_are_resolved_is_called_so_on_the_page_of_a_person_as_in_lists(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    """As long as anybody's letter of the job is open it is not."""
+    pathway = world.pathway("Onboarding")
+    job = ask(db, world, [world.enrolment(one, pathway_id=pathway) for one in ("anna", "ben")])
+    decide_due(db, environment)
+    viewer, secret = Person(client, token("viewer")), token("viewer")
+    pages = ("/console/people?learner=anna", "/console/jobs", f"/console/jobs/{job.id}")
+
+    def shown() -> list[str]:
+        return [re.findall("Completed[^<]*(?=</span>)", viewer.get(page).split("<main")[1])[0] for page in pages]
+
+    def letters_open() -> int:
+        found = client.get("/v1/people/anna", headers={"Authorization": f"Bearer {secret}"}).json()
+        return int(found["jobs"][0]["open_dead_letters"])
+
+    for left, letter in zip((2, 1), world.letters(), strict=True):
+        assert (shown(), letters_open()) == (["Completed with exceptions"] * 3, left)
+        remedies.resolve(
+            db, organisation_id=world.organisation_id, letter_ids=[letter.id], remedy="keep", actor="test:support",
+            note="agreed",
+        )  # fmt: skip
+    assert (shown(), letters_open()) == (["Completed, exceptions resolved"] * 3, 0)
 
 
 @pytest.mark.usefixtures("deciding")

@@ -102,7 +102,7 @@ def test_ticked_jobs_are_acted_on_after_a_preview(
     assert [job_state(world, one) for one in jobs] == ["cancelled"] * 3
     eve = Person(client, secrets["eve"])
     preview = eve.get(f"/console/jobs/act?act=release&ids={held}&ids={own}")
-    assert "Release 1 job</button>" in preview
+    assert ">Approve: release 1 job</button>" in preview
     assert "Another approver has to release it" in preview
     eve.post("/console/jobs/act", act="release", ids=[str(held), str(own)])
     assert "Released: 1 job. Still held, because you requested them: 1 job." in eve.get("/console/jobs")

@@ -127,6 +127,9 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     here = str(ada.post(SOURCES, **form).headers["location"])
     page = ada.get(here)
     assert "HiBob" in page
+    form_page = ada.get(SOURCES)
+    assert "such as payroll" in form_page
+    assert [form_page.count(term) for term in ("workday", "RFC 8417")] == [0, 1], "the RFC stands with its kind alone"
     made = client.post("/v1/sources", json={**form, "name": "bob-2"}, headers=owner)
     assert made.status_code == 201
     assert "t0psecret" not in page + made.text + written(world)

@@ -1,6 +1,7 @@
 """Runs over many letters: looked at first, a few ahead, at a rate, halted by themselves."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from ops.local.supervisor import Supervisor
 from schemas.control import BrakeSetting
 from schemas.dead_letters import LetterFilter
 from tests.jobs.test_edges import refuse
+from tests.jobs.undoing import Undo
 from tests.support.commandline import done, refused, withdrawals
 from tests.support.processes import RELAY, WORKER, kill
 from tests.world import World, assert_balanced, decide_due, eventually
@@ -244,6 +246,50 @@ def test_closing_many_makes_no_attempt(db: Database, world: World, environment: 
     assert_balanced(db)
 
 
+def test_a_run_that_has_ended_says_how_many_enrolments_it_withdrew(
+    db: Database, world: World, environment: Settings
+) -> None:
+    """Each says what its own attempts did, also where others have tried the same letters before or since."""
+    ids = owned(db, world, environment, 8)
+    freed(world, ids[:4])
+    first = start(db, world, canary=0)
+    assert step(db, world, environment) == 8
+    assert (show(db, first).withdrawn, show(db, first).reinstated) == (None, None), "it has not ended"
+    first = run_off(db, world, environment, first)
+    assert (counts(first), first.withdrawn, first.reinstated) == ({"resolved": 4, "came_back": 4}, 4, 0)
+    freed(world, ids[4:5])
+    world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=ids[5])
+    second = run_off(db, world, environment, start(db, world, canary=0))
+    assert (counts(second), second.withdrawn) == ({"resolved": 2, "came_back": 2}, 1), "one had ended"
+    third = run_off(db, world, environment, start(db, world, "override"))
+    assert (counts(third), third.withdrawn) == ({"resolved": 2}, 2)
+    kept = owned(db, world, environment, 3)
+    assert run_off(db, world, environment, start(db, world, "keep")).withdrawn == 0
+    assert {world.status(one) for one in kept} == {"in_progress"}
+    assert [show(db, run).withdrawn for run in (first, second, third)] == [4, 1, 2]
+    listed = done("dead-letters", "runs", "list")["items"]
+    assert [(run["withdrawn"], run["reinstated"]) for run in listed] == [(None, None)] * 4
+    assert re.search(r"withdrawn +2\b", withdrawals("dead-letters", "runs", "show", third.id).out)
+    world.run("ALTER TABLE withdrawals.chunks DISABLE TRIGGER USER")
+    world.run("DELETE FROM withdrawals.chunks WHERE redrives IS NOT NULL")
+    assert show(db, third).withdrawn is None, "its details are not kept any more"
+
+
+def test_a_run_says_how_many_enrolments_it_reinstated(db: Database, world: World, environment: Settings) -> None:
+    environment = environment.model_copy(update={"max_attempts": 1})
+    undo, ids = Undo(db, world, environment), world.enrolments(2)
+    job = undo.withdraw(ids)
+    refuse(world, ids[0])
+    undo.accept(job.id)
+    for _ in range(3):
+        decide_due(db, environment)
+    assert [letter.state for letter in world.letters()] == ["open"]
+    world.run("DROP TRIGGER refuse ON lms.enrolments")
+    ended = run_off(db, world, environment, start(db, world))
+    assert (counts(ended), ended.withdrawn, ended.reinstated) == ({"resolved": 1}, 0, 1)
+    assert_balanced(db)
+
+
 def test_an_override_of_many_is_recorded_as_such(db: Database, world: World, environment: Settings) -> None:
     ids = owned(db, world, environment, 10)
     assert run_off(db, world, environment, start(db, world, "override")).resolved == 10
@@ -292,6 +338,22 @@ def test_a_cascade_withdraws_the_learners_other_active_enrolments_in_the_pathway
     assert_balanced(db)
 
 
+def test_a_run_of_cascades_counts_the_learners_other_enrolments_and_nobody_elses(
+    db: Database, world: World, environment: Settings
+) -> None:
+    first, siblings = pathway_of_three(world)
+    world.submit(db, [first])
+    decide_due(db, environment)
+    elsewhere = world.enrolments(2)
+    world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:ids)", p=world.pathway("Other"), ids=elsewhere)
+    ended = run_off(db, world, environment, start(db, world, "cascade"))
+    world.submit(db, elsewhere)
+    decide_due(db, environment)
+    later = run_off(db, world, environment, start(db, world, "cascade"))
+    assert [world.status(one) for one in (first, *siblings)] == ["withdrawn"] * 3
+    assert (show(db, ended).withdrawn, later.withdrawn) == (3, 2)
+
+
 def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
     db: Database, world: World, environment: Settings
 ) -> None:
@@ -299,7 +361,7 @@ def test_a_cascade_of_letters_of_one_learner_withdraws_each_enrolment_once(
     world.submit(db, [first, *siblings])
     decide_due(db, environment)
     ended = run_off(db, world, environment, start(db, world, "cascade", door="console"))
-    assert (ended.state, ended.resolved) == ("done", 3)
+    assert (ended.state, ended.resolved, ended.withdrawn) == ("done", 3, 3)
     doors = world.run("SELECT DISTINCT door FROM withdrawals.jobs WHERE source = 'support'")
     assert [row.door for row in doors] == ["console"], "the run's, although the relay drives it"
     assert [world.status(enrolment_id) for enrolment_id in (first, *siblings)] == ["withdrawn"] * 3

@@ -68,7 +68,9 @@ class Doors:
         assert self._scim.call("DELETE", f"/Users/{self._user(name)}").status_code == 204
 
     def console_search(self, name: str) -> None:
-        page = self.operator.get(f"/console/enrolments?learner={name.replace(' ', '%20')}")
+        operator = self.operator
+        found = operator.client.get("/console/enrolments", params={"learner": name})
+        page = operator.get(found.headers["location"])
         shown = [other for other, number in self.enrolments.items() if f"/console/enrolments/{number}" in page]
         assert shown == [name]
         self.api(name)

@@ -7,6 +7,7 @@ step has done nothing.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -22,7 +23,7 @@ from worker.dead_letters import acts, second_person
 from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
-from worker.ledger import approvals, attempts_preview, dead_letters, jobs, runs
+from worker.ledger import approvals, attempts_preview, dead_letters, jobs, run_results, runs
 from worker.ledger.approvals import AskedFor
 from worker.ledger.runs import CountedRun, LockedRun
 from worker.texts import text
@@ -203,16 +204,21 @@ def _begin(
 
 
 def show(database: Database, *, organisation_id: int, run_id: int) -> CountedRun:
-    """One run with its counts.
+    """One run with its counts; of one that has ended also how many enrolments it withdrew and reinstated.
 
     Raises:
         NotFoundError: this organisation has no such run.
     """
     with database.begin() as connection:
         found = runs.find_run(connection, organisation_id, run_id)
-    if found is None:
-        raise NotFoundError(text("there is no run {run_id} in this organisation", run_id=run_id))
-    return found
+        if found is None:
+            raise NotFoundError(text("there is no run {run_id} in this organisation", run_id=run_id))
+        if found.finished_at is None:
+            return found
+        if found.act not in acts.ATTEMPTS:  # it closes letters, and does nothing to an enrolment
+            return replace(found, withdrawn=0, reinstated=0)
+        did = run_results.count(connection, run_id) if found.letters <= run_results.MOST else None
+    return found if did is None else replace(found, withdrawn=did.withdrawn, reinstated=did.reinstated)
 
 
 def stop(database: Database, *, organisation_id: int, run_id: int, actor: str) -> CountedRun:

@@ -1,7 +1,7 @@
 """What held jobs would do now, for who is to release them: since they were asked for, others may have done it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -16,16 +16,22 @@ from worker.texts import Text, joined, text
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """How many enrolments a held job would withdraw now, and what it would do as a sentence."""
+    """How many enrolments a held job would withdraw now, and what it would do as a sentence; and its Series."""
 
     withdraws: int
     now: Text
+    series: tuple[str, ...] = ()
+    """Titles, the largest first, as many as are shown."""
+    more_series: int = 0
 
 
 def find_now(connection: Connection, organisation_id: int, job_ids: Sequence[int]) -> dict[int, Now]:
     """What each of some held jobs would do now; of those that withdraw, and of as many as are looked at together."""
     found = ledger.by_held_jobs(connection, organisation_id, job_ids)
-    return {job_id: describe(outcomes) for job_id, outcomes in found.items()}
+    return {
+        job_id: replace(describe(one.outcomes), series=tuple(one.series), more_series=one.more_series)
+        for job_id, one in found.items()
+    }
 
 
 def with_now(database: Database, organisation_id: int, found: Sequence[Waiting]) -> list[Waiting]:
@@ -37,12 +43,12 @@ def with_now(database: Database, organisation_id: int, found: Sequence[Waiting])
         if not is_passing(error):
             raise
         return list(found)
-    return [
-        one.model_copy(update={"now": now[one.id].now, "withdraws": now[one.id].withdraws})
-        if one.kind == "job" and one.id in now
-        else one
-        for one in found
-    ]
+    return [_with(one, now[one.id]) if one.kind == "job" and one.id in now else one for one in found]
+
+
+def _with(one: Waiting, now: Now) -> Waiting:
+    series = {"series": list(now.series), "more_series": now.more_series} if now.series else {}
+    return one.model_copy(update={"now": now.now, "withdraws": now.withdraws, **series})
 
 
 def describe(outcomes: Mapping[str, int]) -> Now:

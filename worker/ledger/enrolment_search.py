@@ -7,14 +7,30 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Double, Select, case, cast, func, literal_column, or_, select, text, union
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Double,
+    Select,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    union,
+)
 
 from schemas.catalogue import JobState, Outcome
 from worker.ledger.fragments import LIVE, UNFINISHED, among, one_of, sql_list
 from worker.models import dead_letters, enrolments, learners, outcomes, pathways, series
 from worker.rules import ACTIVE
+
+T = TypeVar("T")
 
 MOST_LEARNERS = 200
 """Learners that one search finds."""
@@ -71,17 +87,26 @@ def find_learners(connection: Connection, organisation_id: int, text: str) -> tu
     Those with exactly this external id or e-mail address, by index. If there are none, those whose external id,
     name or e-mail address contains the text without the spaces around it, in capitals or not, with accents or not.
     """
-    own = select(learners.c.id).where(learners.c.organisation_id == organisation_id)
-    exact = union(
-        own.where(learners.c.external_id == text), own.where(func.lower(learners.c.email) == func.lower(text))
-    )
-    if ids := list(connection.scalars(exact)):
+    if ids := list(connection.scalars(_exactly(learners.c.id, organisation_id, text))):
         return ids, False
+    own = select(learners.c.id).where(learners.c.organisation_id == organisation_id)
     columns = (learners.c.external_id, learners.c.display_name, learners.c.email)
     wanted = _without_marks(text.strip())
     similar = own.where(or_(*(_bare(column).contains(wanted, autoescape=True) for column in columns)))
     found = list(connection.scalars(similar.limit(MOST_LEARNERS + 1)))
     return sorted(found[:MOST_LEARNERS]), len(found) > MOST_LEARNERS
+
+
+def find_exactly(connection: Connection, organisation_id: int, text: str) -> str | None:
+    """The external id of the one learner who has exactly this external id or e-mail address, if there is one."""
+    found = list(connection.scalars(_exactly(learners.c.external_id, organisation_id, text).limit(2)))
+    return found[0] if len(found) == 1 else None
+
+
+def _exactly(column: ColumnElement[T], organisation_id: int, text: str) -> CompoundSelect[T]:
+    """A column of the learners who have exactly this external id or e-mail address, each by its index."""
+    own = select(column).where(learners.c.organisation_id == organisation_id)
+    return union(own.where(learners.c.external_id == text), own.where(func.lower(learners.c.email) == func.lower(text)))
 
 
 def list_enrolments(

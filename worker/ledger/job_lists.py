@@ -112,7 +112,7 @@ def _select_jobs() -> Select[*tuple[Any, ...]]:
         func.coalesce(_TOTALS.c.unfinished, 0).label("in_flight"),
         func.coalesce(jobs.c.pruned_counts, _outcomes()).label("outcomes"),
         _reinstated().label("reinstated"),
-        _open_dead_letters().label("open_dead_letters"),
+        count_open_letters().label("open_dead_letters"),
         jobs.c.prune_id.is_not(None).label("pruned"),
         _series_title().label("series_title"),
     ).join(_TOTALS, true())
@@ -163,7 +163,7 @@ def _reinstated() -> ColumnElement[int]:
     return by_chunks + by_record
 
 
-def _open_dead_letters() -> ColumnElement[int]:
+def count_open_letters() -> ColumnElement[int]:
     """Letters that are not closed, of the job's outcomes and of its chunks."""
     of_outcomes = select(outcomes.c.dead_letter_id).where(
         outcomes.c.job_id == jobs.c.id, outcomes.c.dead_letter_id.is_not(None)

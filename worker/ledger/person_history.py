@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Text, cast, false, null, select, text, true, union
 
 from worker.ledger.fragments import CLOSED_WHOLE, UNFINISHED, among, sql_list
+from worker.ledger.job_lists import count_open_letters
 from worker.models import audit, dead_letters, enrolments, jobs, learners, outcomes, pathways, persons, receipts, series
 
 Rows = list[dict[str, Any]]
@@ -108,7 +109,7 @@ def list_jobs_of_person(connection: Connection, organisation_id: int, external_i
 
 
 def list_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int], *, most: int) -> Rows:
-    """Jobs by id, newest first."""
+    """Jobs by id, newest first, with how many of their letters are not closed."""
     statement = select(
         jobs.c.id,
         jobs.c.kind,
@@ -120,6 +121,7 @@ def list_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[in
         jobs.c.created_at,
         jobs.c.effective_at,
         jobs.c.released_by,
+        count_open_letters().label("open_dead_letters"),
     ).where(among(jobs.c.id, job_ids), jobs.c.organisation_id == organisation_id)
     return _rows(connection, statement.order_by(jobs.c.id.desc()).limit(most))
 

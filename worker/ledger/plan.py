@@ -15,8 +15,10 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     text,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import false
@@ -31,6 +33,8 @@ from worker.rules import ENDED, WITHDRAWN
 
 SAMPLES = 5
 """Enrolments shown for each outcome."""
+SERIES = 3
+"""Series shown of a held job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +104,45 @@ def by_job(connection: Connection, organisation_id: int, job_id: int) -> Preview
     return _preview(connection, organisation_id, ids, is_job=True)
 
 
-def by_held_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) -> dict[int, dict[str, int]]:
-    """The outcomes that each of some held jobs would have now; of as many as are looked at together."""
+@dataclass(frozen=True, slots=True)
+class HeldPreview:
+    """The outcomes that a held job would have now, and the titles of its Series, the largest first."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    series: list[str] = field(default_factory=list)
+    more_series: int = 0
+    """How many Series it has besides."""
+
+
+def by_held_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[int]) -> dict[int, HeldPreview]:
+    """What each of some held jobs would do now; of as many as are looked at together."""
     fitting = held_jobs.list_fitting(connection, organisation_id, job_ids)
     if not fitting:
         return {}
     verdicts = _verdicts(organisation_id, held_jobs.named(organisation_id, fitting).cte("ids")).subquery("verdicts")
-    counted = select(verdicts.c.job_id, verdicts.c.outcome, func.count().label("n")).group_by(
-        verdicts.c.job_id, verdicts.c.outcome
+    job, outcome, of_series = verdicts.c.job_id, verdicts.c.outcome, verdicts.c.series_id
+    number = func.count()
+    groups = (
+        select(job, outcome, of_series, (func.grouping(outcome) == 0).label("is_outcome"), number.label("n"))
+        .group_by(func.grouping_sets(tuple_(job, outcome), tuple_(job, of_series)))
+        .having(or_(func.grouping(outcome) == 0, of_series.is_not(None)))
+        .subquery("groups")
     )
-    found: dict[int, dict[str, int]] = {job_id: {} for job_id in fitting}
-    for row in connection.execute(counted):
-        found[row.job_id][row.outcome] = int(row.n)
+    its = (groups.c.job_id, groups.c.is_outcome)
+    place = func.row_number().over(partition_by=its, order_by=(groups.c.n.desc(), groups.c.series_id))
+    of_all = func.count().over(partition_by=its)
+    ranked = select(*groups.c, place.label("place"), of_all.label("of_all")).subquery("ranked")
+    title = select(series.c.title).where(series.c.organisation_id == organisation_id, series.c.id == ranked.c.series_id)
+    shown = select(*ranked.c, title.scalar_subquery().label("title")).where(
+        or_(ranked.c.is_outcome, ranked.c.place <= SERIES)
+    )
+    found = {job_id: HeldPreview() for job_id in fitting}
+    for row in connection.execute(shown.order_by(ranked.c.job_id, ranked.c.place)):
+        if row.is_outcome:
+            found[row.job_id].outcomes[row.outcome] = int(row.n)
+        else:
+            found[row.job_id].series.append(row.title)
+            found[row.job_id] = replace(found[row.job_id], more_series=max(0, row.of_all - SERIES))
     return found
 
 

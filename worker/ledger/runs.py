@@ -60,6 +60,9 @@ class CountedRun:
     passed: int
     created_at: datetime
     finished_at: datetime | None
+    withdrawn: int | None = None
+    """Enrolments that its attempts withdrew; None: not counted."""
+    reinstated: int | None = None
 
 
 def insert_run(connection: Connection, **values: Any) -> int | None:

@@ -54,7 +54,7 @@ def _message(job: Job) -> tuple[Text, str]:
     if job.held_why:
         return text("Requested, not withdrawn yet. Job {job}: {why}", job=job.id, why=job.held_why), "warn"
     if job.finished_at is None:
-        return text("Accepted as job {job}, and under way. Load the page again to see the outcome.", job=job.id), "warn"
+        return text("Job {job} was accepted. Load the page again to see the outcome.", job=job.id), "warn"
     good = {Outcome.WITHDRAWN, Outcome.ALREADY_WITHDRAWN, Outcome.REINSTATED}
     tone = "good" if set(job.outcomes) <= good else "warn"
     if sum(job.outcomes.values()) > 1:

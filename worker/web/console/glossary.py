@@ -50,7 +50,10 @@ TERMS: dict[str, tuple[Text, Text]] = {
         text("Brake"),
         text("It holds a job that would withdraw unusually many learners, until a second person releases it."),
     ),
-    "approval": (text("Approval"), text("What waits for a second person: nobody approves what they asked for.")),
+    "approval": (
+        text("Approval"),
+        text("What waits for a second person: nobody approves what they asked for. Approving a held job releases it."),
+    ),
     "policy": (text("Policy"), text("A rule about what one person may do alone, and what needs a second one.")),
     "letter": (
         text("Letter"),

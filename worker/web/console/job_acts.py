@@ -101,7 +101,11 @@ def release(view: Approving, job_id: RowId, note: GivenNote = "") -> Response:
     """Release a held job that somebody else asked for. Role: approver."""
     job = _act(view, partial(control.release, made_by=view.caller.made_by), job_id, note)
     waits = job.state is JobState.SCHEDULED
-    said = text("Released. The job starts at its time.") if waits else text("Released. The job has started.")
+    said = (
+        text("Approved and released. The job starts at its time.")
+        if waits
+        else text("Approved and released. The job has started.")
+    )
     return view.go(_path_of(job_id), said)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
@@ -122,7 +123,7 @@ def _counted(view: View, found: list[CountedSeries]) -> list[CountedSeries]:
 def enrolments_of_learner(
     view: Looking, learner: str = "", cursor: Cursor = None, unticked: str | None = None
 ) -> Response:
-    """All enrolments, in every Series, of the learners that the search finds."""
+    """All enrolments, in every Series, of the learners that the search finds. What names one exactly leads to them."""
     form = SearchForm(_clean_learner(learner), [], "", "", "")
     if not form.learner:
         shelf = saved_views.shelf(view, ListName.LEARNERS, {})
@@ -133,6 +134,11 @@ def enrolments_of_learner(
         return view.page(
             "learners.html", form=form, items=[], active=found, next_cursor=following, more_learners=False, shelf=shelf
         )
+    if cursor is None and unticked is None:
+        with view.database.begin() as connection:
+            exact = enrolment_search.find_exactly(connection, view.organisation_id, form.learner)
+        if exact is not None:
+            return view.go(f"{PATH}/people?{urlencode({'learner': exact})}")
     return _list_page(view, "learners.html", form, parse_cursor(cursor), unticked=unticked)
 
 

@@ -145,7 +145,7 @@ class View:
         path = path or f"{PATH}/jobs/{job.id}"
         size = _describe_size(job)
         if job.state is not JobState.HELD:
-            return self.go(path, text("Accepted as job {job}: {size}.", job=job.id, size=size), job=job.id)
+            return self.go(path, text("Job {job} was accepted: {size}.", job=job.id, size=size), job=job.id)
         said = text(
             "Requested as job {job}: {size}. Nothing is withdrawn before it is released.", job=job.id, size=size
         )

@@ -45,7 +45,7 @@ _LABELS = {
     "standard": mark("Standard Webhooks"),
     "bamboohr": mark("BambooHR"),
     "hibob": mark("HiBob"),
-    "security-events": mark("Security events (RFC 8417)"),
+    "security-events": mark("Security events"),
     "scim": mark("SCIM directory"),
     "roster": mark("Full rosters"),
     # states of runs

@@ -38,7 +38,7 @@ KINDS = {
     "hibob": text("HiBob"),
     "personio": text("Personio"),
     "finch": text("Finch, which connects other HR systems"),
-    "security-events": text("A directory that sends security events (RFC 8417)"),
+    "security-events": text("A directory that sends security events"),
 }
 """What the form for a new source calls each kind, so that somebody who does not know the term finds theirs."""
 _FIRST = {"kind": "", "on_deactivate": "", "grace_hours": "0"}
