@@ -10,7 +10,7 @@ MOST = 100_000
 # The chunks of a letter's attempt, and the jobs of its cascade, are written in the transaction of the run's step, so
 # they have its time. Of a letter that was tried several times, the run's attempt is the last one before it was driven.
 # An attempt counts in its chunk what it changed. A letter that an attempt resolved has its chunk until the details of
-# its job are pruned.
+# its job are pruned. Rows are looked up by their keys: a plan of a join could read all chunks there are.
 _COUNT = text("""
 WITH attempts AS MATERIALIZED (
     SELECT l.dead_letter_id, l.result, a.at
@@ -19,14 +19,16 @@ WITH attempts AS MATERIALIZED (
         WHERE c.redrives = l.dead_letter_id AND c.created_at <= l.driven_at) a
     WHERE l.run_id = :run_id AND l.driven_at IS NOT NULL
 ), changes AS (
-    SELECT c.counts FROM attempts a
-    JOIN withdrawals.chunks c ON c.redrives = a.dead_letter_id AND c.created_at = a.at
+    SELECT c.counts FROM attempts a CROSS JOIN LATERAL (SELECT c.counts FROM withdrawals.chunks c
+        WHERE c.redrives = a.dead_letter_id AND c.created_at = a.at OFFSET 0) c
     UNION ALL
-    SELECT c.counts FROM (SELECT DISTINCT at FROM attempts WHERE at IS NOT NULL) a
-    JOIN withdrawals.runs r ON r.id = :run_id AND r.act = 'cascade'
-    JOIN withdrawals.jobs j ON j.organisation_id = r.organisation_id AND j.admitted_at = a.at AND j.source = 'support'
-        AND j.requested_by = r.actor
-    JOIN withdrawals.chunks c ON c.job_id = j.id AND c.redrives IS NULL
+    SELECT c.counts FROM withdrawals.runs r
+    CROSS JOIN (SELECT DISTINCT at FROM attempts WHERE at IS NOT NULL) a
+    CROSS JOIN LATERAL (SELECT j.id FROM withdrawals.jobs j WHERE j.organisation_id = r.organisation_id
+        AND j.admitted_at = a.at AND j.source = 'support' AND j.requested_by = r.actor OFFSET 0) j
+    CROSS JOIN LATERAL (SELECT c.counts FROM withdrawals.chunks c
+        WHERE c.job_id = j.id AND c.redrives IS NULL OFFSET 0) c
+    WHERE r.id = :run_id AND r.act = 'cascade'
 )
 SELECT coalesce(sum((counts ->> 'withdrawn')::bigint), 0) AS withdrawn,
     coalesce(sum((counts ->> 'reinstated')::bigint), 0) AS reinstated,
