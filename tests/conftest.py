@@ -21,7 +21,7 @@ from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.support.databases import Cluster, Databases
 from tests.support.order import dealt
-from tests.support.sessions import Sessions
+from tests.support.sessions import Sessions, give_up_waiting, have_patience
 from tests.world import World
 from worker import config
 from worker.config import Settings, settings
@@ -140,8 +140,20 @@ def sessions(databases: Databases) -> Sessions:
 
 @pytest.fixture
 def db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The service's connections: its role, its timeouts."""
-    with sessions.database(environment, pool_size=16) as database:
+    """The service's connections: its role, and patience, so that a busy machine ends no statement and no wait.
+
+    What passes by itself is tried again for as long as `environment` says.
+    """
+    retry_seconds = environment.lease_seconds / 2
+    with sessions.database(have_patience(environment), pool_size=16, retry_seconds=retry_seconds) as database:
+        yield database
+
+
+@pytest.fixture
+def quick_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
+    """The service's connections, which soon give up waiting for a lock. Only for that they have no time."""
+    with sessions.database(have_patience(environment), pool_size=4, retry_seconds=1.5) as database:
+        give_up_waiting(database, 0.1)
         yield database
 
 

@@ -160,7 +160,7 @@ def test_a_large_job_is_counted_without_a_limit_of_time(
         before = connection.scalar(text("SHOW statement_timeout"))
         found = admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id)
         assert found.admitted
-        assert connection.scalar(text("SHOW statement_timeout")) == before == "15s"
+        assert connection.scalar(text("SHOW statement_timeout")) == before != "0"
     assert learners(world, job_id) == 2
 
 

@@ -76,17 +76,15 @@ def test_a_person_whom_a_worker_is_deciding_holds_up_their_own_event_and_no_othe
 
 
 def test_an_event_about_a_learner_locked_for_long_is_answered_with_a_timeout(
-    environment: Settings, owner: Database, world: World
+    quick_db: Database, owner: Database, world: World
 ) -> None:
     """After its patience; nothing of it is written, and the sender asks again."""
-    impatient = Database(environment.model_copy(update={"lease_seconds": 1.0}), retry_seconds=0.5)
     world.learner("anna")
     with held(owner, HOLD_LEARNER):
         with pytest.raises(Exception, match=r"lock timeout|could not obtain lock"):
-            world.event(impatient, "deactivated", "anna")
+            world.event(quick_db, "deactivated", "anna")
         world.run(SETTINGS_ARE_FREE)
     assert world.one("SELECT count(*) FROM withdrawals.receipts") == 0
-    impatient.close()
 
 
 def test_a_user_whom_the_platform_has_locked_holds_up_only_what_scim_does_to_them(
