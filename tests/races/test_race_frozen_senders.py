@@ -28,6 +28,10 @@ from worker.records import Claim
 PATIENCE = 60
 OPEN_TRANSACTIONS = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"""
+DONE = {
+    "a single request": "SELECT count(*) = 3 FROM withdrawals.jobs",
+    "a claim": "SELECT count(*) > 0 FROM withdrawals.chunks WHERE state = 'claimed'",
+}
 _ENDS = (b"Q", b"S")
 """Messages after which the server answers: a simple query, and the end of a pipeline."""
 
@@ -112,6 +116,8 @@ def test_a_process_that_is_frozen_while_it_asks_holds_no_lock(
         asking = pool.submit(acts[what], frozen)
         try:
             assert proxy.frozen.wait(PATIENCE)
+            if sends_all:  # else it could be that the server has not begun with it
+                eventually(lambda: world.one(DONE[what]), what="the server has done what it was sent")
             eventually(
                 lambda: world.one(OPEN_TRANSACTIONS) == 0, what="the server has no transaction of the frozen one"
             )
