@@ -31,8 +31,14 @@ ROLE = "withdrawals_service"
 _MADE: dict[tuple[str, str], Settings] = {}
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 
-# A limit on the time of one example would depend on the machine. Tests that say nothing else take so many examples.
-hypothesis.settings.register_profile("suite", deadline=None, max_examples=100 if FULL else 30)
+# A limit on the time of an example, or on how long it takes to think of some, would depend on the machine. Tests that
+# say nothing else take so many examples.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=100 if FULL else 30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("suite")
 
 

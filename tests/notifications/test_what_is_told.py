@@ -316,7 +316,7 @@ ACTS = st.lists(
 )
 
 
-@with_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@with_settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(acts=ACTS)
 def test_each_target_is_told_once_of_all_that_came_after_it(
     db: Database, world: World, mailing: Settings, post: Post, monkeypatch: pytest.MonkeyPatch, acts: list[str]
