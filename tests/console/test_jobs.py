@@ -112,6 +112,7 @@ def test_without_javascript_a_job_is_moved_cancelled_and_undone(
     page.get_by_role("link", name="Move to another time").click()
     page.get_by_label("Day").fill("2026-01-01")
     page.get_by_role("button", name="Move the job").click()
+    says(page, "Moved to")
     decide_due(db, environment)
     page.get_by_role("link", name="Undo").click()
     page.get_by_role("button", name="Reinstate 2 enrolments").click()

@@ -230,7 +230,7 @@ def test_metrics_count_what_waits_and_name_nobody(client: TestClient, db: Databa
     world.submit(db, world.enrolments(1))
     limit(db, world, 0)
     world.submit(db, world.enrolments(1))
-    world.relay_leads()
+    world.relay_leads(seen="1 second")
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
     lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
