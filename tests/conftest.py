@@ -165,8 +165,10 @@ def quick_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def owner(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The owner's connections: what the platform itself does, and what a test looks at."""
-    with sessions.database(environment, pool_size=8, as_owner=True) as database:
+    """The owner's connections: what the platform itself does, what a test looks at, and what it holds meanwhile."""
+    retry_seconds = environment.lease_seconds / 2
+    patient = have_patience(environment)
+    with sessions.database(patient, pool_size=8, as_owner=True, retry_seconds=retry_seconds) as database:
         yield database
 
 
