@@ -23,7 +23,7 @@ from worker.records import Job
 from worker.reports.books import check
 
 T = TypeVar("T")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which what has not come counts as missing: far beyond what the slowest machine needs."""
 
 

@@ -110,7 +110,7 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
             if command == "up":
                 eventually(lambda: world.one("SELECT state FROM withdrawals.jobs") == "completed")
             up.send_signal(signal.SIGINT)
-            assert up.wait(60) == 0
+            assert up.wait(PATIENCE) == 0
         finally:
             for pid in processes.family(up.pid):
                 with suppress(ProcessLookupError):
@@ -209,7 +209,7 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
         for one in running:
             one.send_signal(signal.SIGTERM)
         for one in running:
-            one.wait(60)
+            one.wait(PATIENCE)
     refused = [(entry["object"], entry["context"]) for entry in server.acl_log()]
     assert refused == [], "what the page grants is enough"
 

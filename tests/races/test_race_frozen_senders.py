@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from ops.local.servers import LocalServers
 from tests.support.proxy import Proxy
 from tests.support.racing import leases_run_out, take
-from tests.world import World, assert_balanced, decide_due, eventually
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
@@ -25,7 +25,6 @@ from worker.queue import recovery
 from worker.queue.apply import apply_small
 from worker.records import Claim
 
-PATIENCE = 60
 OPEN_TRANSACTIONS = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"""
 DONE = {

@@ -31,8 +31,8 @@ _MOST = 4
 
 
 def have_patience(settings: Settings) -> Settings:
-    """A lease of ten minutes: who waits for a lock waits a minute, however slowly the test goes on meanwhile."""
-    return settings.model_copy(update={"lease_seconds": 600.0})
+    """A lease of half an hour: who waits for a lock waits three minutes, however slowly the test goes on meanwhile."""
+    return settings.model_copy(update={"lease_seconds": 1800.0})
 
 
 def give_up_waiting(database: Database, seconds: float) -> None:
