@@ -5,7 +5,6 @@ import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Route, expect
@@ -134,25 +133,21 @@ def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
     seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
     event = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
-    answers: list[dict[str, Any]] = [
-        {"status": 503},
-        {"status": 503},
-        {"body": event, "content_type": "text/event-stream"},
-    ]
-    restarted = threading.Event()
+    before, after, seen_by_test = [503, 503], [503, 503], threading.Event()
 
     def answer(route: Route) -> None:
-        if answers:
-            route.fulfill(**answers.pop(0))
-        elif restarted.is_set():
+        refused = after if seen_by_test.is_set() else before
+        if refused:
+            route.fulfill(status=refused.pop())
+        elif seen_by_test.is_set():
             route.continue_()
         else:
-            route.fulfill(status=503)
+            route.fulfill(body=event, content_type="text/event-stream")
 
     page.route("**/events", answer)
     page.goto(f"/console/jobs/{job.id}")
-    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
-    restarted.set()
+    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of streams that break off
+    seen_by_test.set()
     expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
     decide_due(db, environment)
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
