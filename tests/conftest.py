@@ -22,7 +22,7 @@ from ops.local.servers import LocalServers
 from ops.migrate import migrate
 from tests.support.databases import Cluster, Databases
 from tests.support.order import dealt
-from tests.support.sessions import Sessions
+from tests.support.sessions import Sessions, give_up_waiting, have_patience
 from tests.world import World
 from worker import config
 from worker.config import Settings, settings
@@ -32,8 +32,14 @@ ROLE = "withdrawals_service"
 _MADE: dict[tuple[str, str], Settings] = {}
 FULL = os.environ.get("WITHDRAWALS_TEST_CHAOS") == "full"
 
-# A limit on the time of one example would depend on the machine. Tests that say nothing else take so many examples.
-hypothesis.settings.register_profile("suite", deadline=None, max_examples=100 if FULL else 30)
+# A limit on the time of an example, or on how long it takes to think of some, would depend on the machine. Tests that
+# say nothing else take so many examples.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=100 if FULL else 30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("suite")
 
 
@@ -149,15 +155,29 @@ def sessions(databases: Databases) -> Sessions:
 
 @pytest.fixture
 def db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The service's connections: its role, its timeouts."""
-    with sessions.database(environment, pool_size=16) as database:
+    """The service's connections: its role, and patience, so that a busy machine ends no statement and no wait.
+
+    What passes by itself is tried again for as long as `environment` says.
+    """
+    retry_seconds = environment.lease_seconds / 2
+    with sessions.database(have_patience(environment), pool_size=16, retry_seconds=retry_seconds) as database:
+        yield database
+
+
+@pytest.fixture
+def quick_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
+    """The service's connections, which soon give up waiting for a lock. Only for that they have no time."""
+    with sessions.database(have_patience(environment), pool_size=4, retry_seconds=1.5) as database:
+        give_up_waiting(database, 0.1)
         yield database
 
 
 @pytest.fixture
 def owner(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The owner's connections: what the platform itself does, and what a test looks at."""
-    with sessions.database(environment, pool_size=8, as_owner=True) as database:
+    """The owner's connections: what the platform itself does, what a test looks at, and what it holds meanwhile."""
+    retry_seconds = environment.lease_seconds / 2
+    patient = have_patience(environment)
+    with sessions.database(patient, pool_size=8, as_owner=True, retry_seconds=retry_seconds) as database:
         yield database
 
 

@@ -23,7 +23,7 @@ from worker.records import Job
 from worker.reports.books import check
 
 T = TypeVar("T")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds after which what has not come counts as missing: far beyond what the slowest machine needs."""
 
 
@@ -140,8 +140,11 @@ class World:
             "SELECT id, code, state, enrolment_id, learner_external_id FROM withdrawals.dead_letters ORDER BY id"
         )
 
-    def relay_leads(self, *, seen: str = "0 s", failing: str = "{}") -> None:
-        """Put a relay on record that leads. `seen`: how long ago (negative: in the future). `failing`: as JSON."""
+    def relay_leads(self, *, seen: str = "-1 day", failing: str = "{}") -> None:
+        """Put a relay on record that leads. `failing`: as JSON.
+
+        `seen`: how long ago; as long in the future as a test may take, if it does not say.
+        """
         self.run(
             """UPDATE withdrawals.leader SET process_id = gen_random_uuid(), since = now(),
             seen_at = now() - CAST(:seen AS interval), failing = CAST(:failing AS jsonb)""",

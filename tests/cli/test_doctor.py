@@ -11,7 +11,7 @@ from ops.doctor import settings, surroundings
 from ops.doctor.findings import Finding
 from ops.grants import statements
 from tests.support.commandline import withdrawals
-from tests.world import World
+from tests.world import PATIENCE, World
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger.books.guards import KEPT
@@ -192,6 +192,7 @@ def test_packages_and_ports_that_settings_need_are_looked_for(
         wanted = quiet.model_copy(update={"traces": True, "sentry_dsn": SecretStr("https://key@sentry.example/1")})
         said = [one.finding for one in settings.examine(wanted) if one.level == "wrong"]
         assert ["[traces]" in said[0], "[sentry]" in said[1]] == [True, True]
+    monkeypatch.setattr(settings, "_PROBE_SECONDS", PATIENCE)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         other.close()

@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from ops.cli import processes, welcome
 from ops.demo import oulad, tour
+from tests.support.scraping import free_port
 from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
 from worker.config import Settings
@@ -41,9 +41,7 @@ class Terminal:
 @contextmanager
 def _up(*words: str) -> Iterator[tuple[str, Terminal]]:
     """The real program on a terminal; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     ours, theirs = pty.openpty()
     environment = {**os.environ, "WITHDRAWALS_PORT": port, "WITHDRAWALS_PROCESSES": "1"}
     with subprocess.Popen(
@@ -91,6 +89,7 @@ def test_up_with_the_demo_shows_a_token_and_the_console_has_what_there_is_to_do(
     """Small: the tests of what the demo loads and of the invitation below; tests/cli/test_wheel.py runs `up`."""
     with _up("--demo") as (address, terminal):
         secret = eventually(lambda: SECRET.search(terminal.read()))[0]
+        eventually(lambda: "as paul (approver)" in terminal.read() and len(LINK.findall(terminal.shown)) == 2)
         assert f"{address}/console" in terminal.shown
         code, other = LINK.findall(terminal.shown)
         assert "as olivia (owner)" in terminal.shown

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from ops.local.servers import LocalServers
 from tests.cli.test_package import pins
 from tests.schema.test_rights import Site, empty, parts, site
 from tests.support import processes, wheels
+from tests.support.scraping import free_port
 from tests.support.web import signed
 from tests.support.wheels import Installed
 from tests.world import PATIENCE, World, eventually
@@ -80,9 +80,7 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
     installed: Installed, folder: Path, environment: Settings, world: World, command: str
 ) -> None:
     """In the suite one process of three; tests/cli/test_without_servers.py runs `up`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     more = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1"}
     env = {**installed.environment(only=pins("production")), **more}
     completion = {"_WITHDRAWALS_COMPLETE": "source_bash"}  # a test has no shell to be detected by --show-completion
@@ -112,7 +110,7 @@ def test_a_production_install_serves_from_a_foreign_folder_and_runs_nothing_of_i
             if command == "up":
                 eventually(lambda: world.one("SELECT state FROM withdrawals.jobs") == "completed")
             up.send_signal(signal.SIGINT)
-            assert up.wait(60) == 0
+            assert up.wait(PATIENCE) == 0
         finally:
             for pid in processes.family(up.pid):
                 with suppress(ProcessLookupError):
@@ -150,9 +148,7 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
     installed: Installed, site: Site, environment: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """docs/operations/install.md, step by step: logins of a DBA's making, an ACL user, an event in, its withdrawal."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = redis.Redis.from_url(environment.broker_url.get_secret_value())
     address = f"http://127.0.0.1:{port}"
     env = {
@@ -213,7 +209,7 @@ def test_an_installation_by_the_docs_needs_neither_a_superuser_nor_all_of_redis(
         for one in running:
             one.send_signal(signal.SIGTERM)
         for one in running:
-            one.wait(60)
+            one.wait(PATIENCE)
     refused = [(entry["object"], entry["context"]) for entry in server.acl_log()]
     assert refused == [], "what the page grants is enough"
 

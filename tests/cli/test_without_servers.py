@@ -15,7 +15,7 @@ from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.commandline import Ran, program, refused, withdrawals
 from tests.support.scraping import ask, free_port
-from tests.world import eventually
+from tests.world import PATIENCE, eventually
 
 EVERY_COMMAND = [
     ("web",), ("worker",), ("relay",), ("migrate",), ("doctor",), ("check",), ("jobs", "list"), ("explain", "1"),
@@ -107,7 +107,7 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
             refused("jobs", "list")  # perhaps another one was meant
     finally:
         up.send_signal(signal.SIGINT)
-        up.wait(60)
+        up.wait(PATIENCE)
     refused("jobs", "list")  # nothing runs any more
     pasted = next_command(
         "Acme", LocalServers(reachable).database_url, str(Path(sys.executable).with_name("withdrawals"))

@@ -1,5 +1,7 @@
 """Support at the desk: letters found, understood and cleared, one by one and all that match."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -19,7 +21,7 @@ def test_a_pathway_owned_letter_is_found_understood_and_overridden(
     says(page, f"Anna {NASTY}")
     accessible(page)
     page.get_by_role("region", name="Open letters by kind and age").get_by_role("link", name="Owned").click()
-    assert page.url.endswith("?code=pathway_owned")
+    page.wait_for_url(re.compile(r"\?code=pathway_owned$"))
     page.get_by_role("link", name=f"Letter {letter}", exact=True).click()
     says(page, f'the Learning Pathway "Onboarding {NASTY}" owns it.')
     says(page, f"left in May {NASTY}")

@@ -54,6 +54,7 @@ def test_what_only_a_script_can_do_is_not_offered_without_one(sign_in: SignIn, w
     expect(page.get_by_role("button", name="Copy the external id")).to_have_count(0)
     page = sign_in("viewer", permissions=["clipboard-read", "clipboard-write"])
     page.add_init_script(_WATCH_SHIFTS)
+    page.add_init_script("setTimeout = () => 0")  # a message goes away after a while
     page.goto("/console/people?learner=anna")
     page.get_by_role("button", name="Copy the external id").wait_for()
     assert page.evaluate("window.moved") == 0, "what the script adds moves nothing"

@@ -3,14 +3,14 @@
 import json
 import re
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Route, expect
 
 from tests.support.console import NASTY, SignIn, accessible, ask, held_job, says
-from tests.world import World, decide_due
+from tests.world import World, decide_due, eventually
 from worker.access import memory
 from worker.config import Settings
 from worker.database import Database
@@ -112,6 +112,7 @@ def test_without_javascript_a_job_is_moved_cancelled_and_undone(
     page.get_by_role("link", name="Move to another time").click()
     page.get_by_label("Day").fill("2026-01-01")
     page.get_by_role("button", name="Move the job").click()
+    says(page, "Moved to")
     decide_due(db, environment)
     page.get_by_role("link", name="Undo").click()
     page.get_by_role("button", name="Reinstate 2 enrolments").click()
@@ -132,25 +133,21 @@ def test_a_page_survives_a_restart_and_an_expired_session_leads_to_the_sign_in(
     page.add_init_script("const slow = setTimeout; setTimeout = (act, time) => slow(act, time / 30)")
     seen = {"state": "queued", "accepted": 6, "in_flight": 2, "outcomes": {}}
     event = f"retry: 300\nevent: progress\ndata: {json.dumps(seen)}\n\n"
-    answers: list[dict[str, Any]] = [
-        {"status": 503},
-        {"status": 503},
-        {"body": event, "content_type": "text/event-stream"},
-    ]
-    restarted = threading.Event()
+    before, after, seen_by_test = [503, 503], [503, 503], threading.Event()
 
     def answer(route: Route) -> None:
-        if answers:
-            route.fulfill(**answers.pop(0))
-        elif restarted.is_set():
+        refused = after if seen_by_test.is_set() else before
+        if refused:
+            route.fulfill(status=refused.pop())
+        elif seen_by_test.is_set():
             route.continue_()
         else:
-            route.fulfill(status=503)
+            route.fulfill(body=event, content_type="text/event-stream")
 
     page.route("**/events", answer)
     page.goto(f"/console/jobs/{job.id}")
-    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of a stream that broke off
-    restarted.set()
+    expect(page.get_by_text("4", exact=True)).to_be_visible()  # of streams that break off
+    seen_by_test.set()
     expect(page.get_by_text("0", exact=True)).to_be_visible()  # the real one
     decide_due(db, environment)
     expect(page.get_by_role("row", name="Withdrawn")).to_contain_text("6")
@@ -173,15 +170,19 @@ def test_a_list_of_jobs_follows_what_happens_and_leaves_alone_what_is_in_use(
     def link(job: Job) -> Locator:
         return page.locator(f'a[href="/console/jobs/{job.id}"]')
 
+    def in_time(found: Callable[[], object]) -> object:
+        """Again and again: the page asks a second time only when what the first answer does has been done."""
+        page.clock.run_for(5_000)
+        return found()
+
+    asked: list[str] = []
     page.clock.install()
     page.goto("/console/jobs")
     link(first).focus()
     second = ask(db, world, world.enrolments(1))
-    with page.expect_response("**/console/jobs"):
-        page.clock.run_for(5_000)
-    page.evaluate("0")  # what the answer does has been done
+    page.on("request", lambda request: asked.append(request.url))
+    eventually(lambda: in_time(lambda: len(asked) > 1), what="it has asked twice")
     expect(link(first)).to_be_focused()
     expect(link(second)).to_have_count(0)
     link(first).blur()
-    page.clock.run_for(5_000)
-    link(second).wait_for()
+    eventually(lambda: in_time(link(second).count), what="the second job")

@@ -72,7 +72,7 @@ def test_a_single_enrolment_is_withdrawn_at_the_console(
     page.get_by_label("Code or title").fill("fire")
     page.get_by_role("button", name="Search").click()
     page.get_by_role("link", name="Fire safety").click()
-    assert page.url.endswith(f"/console/series/{series_id}")
+    page.wait_for_url(f"**/console/series/{series_id}")
     page.get_by_label("Learner").fill("ada")
     page.get_by_role("button", name="Search").click()
     expect(page.locator("tbody tr")).to_have_count(1)
@@ -153,7 +153,7 @@ def test_all_rows_of_a_page_are_ticked_at_once(sign_in: SignIn, world: World) ->
     series_id = people(world, "Ladders", 4)
     page = sign_in("operator", at=f"/console/series/{series_id}")
     page.get_by_label("Tick all rows of this page").check()
-    assert all(box.is_checked() for box in page.get_by_role("checkbox", name=re.compile("Tick Person")).all())
+    expect(page.get_by_role("checkbox", name=re.compile("Tick Person"), checked=True)).to_have_count(4)
 
 
 def test_a_file_is_planned_and_confirmed_without_sending_it_again(sign_in: SignIn, world: World, db: Database) -> None:

@@ -43,7 +43,7 @@ def test_rows_are_selected_by_range_and_through_pages(sign_in: SignIn, world: Wo
     expect(count).to_have_text("10 selected")
     page.get_by_label("Reason for all").select_option("not_required")
     page.get_by_role("button", name="Withdraw this Series").click()
-    assert "what=all" in page.url
+    page.wait_for_url(re.compile("what=all"))
 
 
 def test_an_act_on_ticked_letters_is_for_these_alone(client: TestClient, token: MakeToken, world: World) -> None:

@@ -1,6 +1,6 @@
 """The dead-letter desk: what is found, in which order, and acts on all that match."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Connection
 
 from schemas.dead_letters import LetterFilter
-from tests.support.sessions import Sessions
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings, settings
 from worker.database import Database
@@ -32,13 +31,6 @@ def made(world: World, count: int = 1, code: str = "pathway_owned", *, hours: fl
         },
     )  # fmt: skip
     return sorted(row[0] for row in rows)
-
-
-@pytest.fixture
-def patient_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The service's connections with the timeouts that production has."""
-    with sessions.database(environment.model_copy(update={"lease_seconds": 30.0}), pool_size=2) as database:
-        yield database
 
 
 def listed(db: Database, world: World, **wanted: Any) -> list[int]:
@@ -217,9 +209,8 @@ def test_a_letter_that_is_closed_or_not_there_is_given_to_nobody(db: Database, w
 
 @pytest.mark.parametrize("count", [12_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_more_letters_than_are_counted_are_listed_grouped_and_assigned(
-    patient_db: Database, world: World, environment: Settings, count: int
+    db: Database, world: World, environment: Settings, count: int
 ) -> None:
-    db = patient_db
     for _ in range(11):  # in parts: the ids of all would be fetched for longer than a transaction may be idle
         made(world, (count - 1_000) // 11, hours=100)
     made(world, 1_000, "poison", hours=9, fingerprint="vanished")

@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,8 @@ from ops.docs.reference import FOLDER, pages
 from tests.support.cli_server import quick_commands
 from tests.support.pages import blocks
 from tests.support.processes import RELAY, WORKER, process
-from tests.world import eventually
+from tests.support.scraping import free_port
+from tests.world import PATIENCE, eventually
 from worker.config import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def test_every_command_block_of_the_pages_runs(environment: Settings, tmp_path: 
     Small: the test below.
     """
     (tmp_path / "withdrawals_client").symlink_to(ROOT / "schemas")
-    port = _free_port()
+    port = free_port()
     web = {"WITHDRAWALS_PORT": str(port), "WITHDRAWALS_WEB_CONNECTIONS": "2"}
     address = f"http://127.0.0.1:{port}"
     programs = tmp_path / "programs"
@@ -160,12 +160,6 @@ def _shell(home: Path, programs: Path) -> dict[str, str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=5).is_success
+        return httpx2.get(url, timeout=PATIENCE).is_success
     except httpx2.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -39,7 +39,7 @@ def test_work_goes_on_with_the_master_that_sentinel_promotes(
             with load.submitted_meanwhile():
                 for _ in load.moments(1):
                     servers.first.kill()
-            eventually(lambda: servers.second.role() == "master", what="the replica is promoted")
+            eventually(lambda: servers.second.role() == "master", within=300, what="the replica is promoted")
             load.submit("with the new master", load.ids[::3])
             eventually(load.finished, within=120, what="all is decided with the new master")
             exchange_again(servers)

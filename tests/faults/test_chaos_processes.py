@@ -19,7 +19,8 @@ from tests.support import clocks, kills
 from tests.support.chaos import Chaos, administrator, seconds_pass
 from tests.support.load import DEADLINE, KILLS, Load, leader, service
 from tests.support.processes import CHILDREN, RELAY, WORKER, family, kill
-from tests.support.releases import free_port, previous_release
+from tests.support.releases import previous_release
+from tests.support.scraping import free_port
 from tests.world import eventually
 from worker.access import tokens
 from worker.config import Settings

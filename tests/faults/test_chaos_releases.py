@@ -17,7 +17,8 @@ from tests.support.chaos import Chaos
 from tests.support.databases import Cluster
 from tests.support.load import Load, slow_platform
 from tests.support.processes import CHILDREN
-from tests.support.releases import Producers, free_port, previous_release
+from tests.support.releases import Producers, previous_release
+from tests.support.scraping import free_port
 from tests.support.wheels import Installed
 from tests.world import PATIENCE, World, eventually
 from worker.config import Settings, settings

@@ -195,6 +195,7 @@ def test_a_relay_that_is_frozen_or_killed_is_replaced_by_the_one_that_stands_by(
 def test_a_producer_that_submits_while_postgresql_restarts_notices_nothing(
     world: World, producers: Database, servers: LocalServers
 ) -> None:
+    producers.retry_seconds = PATIENCE  # on a busy machine the restart takes its time
     ids = world.enrolments(60)
     restarted = threading.Event()
     jobs: list[int] = []

@@ -145,7 +145,9 @@ class Machine(Producers, People, Support, Platform):
 
 
 @pytest.fixture
-def machines(db: Database, owner: Database, environment: Settings) -> Iterator[Callable[[], Machine]]:
+def machines(
+    db: Database, quick_db: Database, owner: Database, environment: Settings
+) -> Iterator[Callable[[], Machine]]:
     """Makes a machine over emptied tables."""
     settings = environment.model_copy(
         update={
@@ -156,9 +158,7 @@ def machines(db: Database, owner: Database, environment: Settings) -> Iterator[C
             "backoff_max_seconds": 0.002,
         }
     )
-    impatient = Database(environment.model_copy(update={"lease_seconds": 1.0}), pool_size=2)
-    yield lambda: Machine(db, impatient, owner, settings)
-    impatient.close()
+    yield lambda: Machine(db, quick_db, owner, settings)
     failpoints.uninstall()
 
 

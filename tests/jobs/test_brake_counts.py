@@ -4,7 +4,6 @@
 person is counted and never held."
 """
 
-import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -160,7 +159,7 @@ def test_a_large_job_is_counted_without_a_limit_of_time(
         before = connection.scalar(text("SHOW statement_timeout"))
         found = admission.admit(connection, organisation_id=world.organisation_id, job_id=job_id)
         assert found.admitted
-        assert connection.scalar(text("SHOW statement_timeout")) == before == "15s"
+        assert connection.scalar(text("SHOW statement_timeout")) == before != "0"
     assert learners(world, job_id) == 2
 
 
@@ -406,6 +405,8 @@ def test_a_large_job_that_cannot_be_corrected_holds_up_no_other(
     db: Database, world: World, environment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(brake_correction, "SLICE", 2)
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(leftovers, "time", clock)
     jobs = [world.submit(db, world.enrolments(3)) for _ in "12"]
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id IN (1, 4)")
     decide_due(db, environment)
@@ -422,7 +423,7 @@ def test_a_large_job_that_cannot_be_corrected_holds_up_no_other(
     assert relay.correct(db) == [jobs[1].id]
     assert relay.correct(db) == [], "the broken one is passed over for a while"
     broken.clear()
-    monkeypatch.setattr(leftovers, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 60))
+    clock.monotonic = lambda: 60.0
     assert relay.correct(db) == [jobs[0].id]
     assert (learners(world, jobs[0].id), volume(db, world)) == (2, 4)
     assert_balanced(db)

@@ -9,6 +9,7 @@ import pytest
 
 from ops.local.process import command_line, wait_until
 from ops.local.supervisor import Supervisor, parse_procfile, procfile_commands
+from tests.world import PATIENCE
 from worker.errors import SettingsError
 
 
@@ -42,9 +43,9 @@ def test_a_child_that_is_killed_starts_again_and_ends_with_the_supervisor(
 ) -> None:
     with Supervisor({"child": ["sleep", "600"]}, output=tmp_path / "log") as supervisor:
         first = supervisor.pid("child")
-        assert wait_until(lambda: command_line(first) == "sleep 600", seconds=20)
+        assert wait_until(lambda: command_line(first) == "sleep 600", seconds=PATIENCE)
         os.kill(first, signal.SIGKILL)
-        assert wait_until(lambda: supervisor.pid("child") != first, seconds=20)
+        assert wait_until(lambda: supervisor.pid("child") != first, seconds=PATIENCE)
         second = supervisor.pid("child")
     assert not command_line(second)
     assert f"child ended (exit code -{signal.SIGKILL.value})" in capfd.readouterr().err

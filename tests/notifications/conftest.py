@@ -7,7 +7,7 @@ import pytest
 
 from schemas.notifications import NotificationRequest
 from tests.support.mail import MailServer
-from tests.world import World
+from tests.world import PATIENCE, World
 from worker.config import Settings, settings
 from worker.database import Database
 from worker.ledger.notification_targets import TargetRecord
@@ -28,7 +28,8 @@ def server() -> Iterator[MailServer]:
 
 @pytest.fixture
 def mailing(environment: Settings, server: MailServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """Settings of this process and of children: mail goes to `server`, and nothing is waited for."""
+    """Settings of this process and of children: mail goes to `server`, and nothing but the server is waited for."""
+    monkeypatch.setattr(transport, "SECONDS", PATIENCE)
     monkeypatch.setenv("WITHDRAWALS_MAIL_URL", server.url)
     monkeypatch.setenv("WITHDRAWALS_PUBLIC_URL", PUBLIC)
     monkeypatch.setenv("WITHDRAWALS_NOTIFICATION_GATHER_SECONDS", "0")

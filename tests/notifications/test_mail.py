@@ -67,7 +67,10 @@ def test_a_server_that_refuses_is_tried_again_and_then_the_message_has_failed(
         tell(db, mailing)
         pause_is_over(world)
     assert post.titles[1:] == ["Acme: test notification", *["Acme: 1 job waits for a second person"] * 2]
-    actions = [row.action for row in world.run("SELECT action FROM withdrawals.audit WHERE action ~ 'notification'")]
+    actions = [
+        row.action
+        for row in world.run("SELECT action FROM withdrawals.audit WHERE action ~ 'notification' ORDER BY id")
+    ]
     assert actions == ["notification.add", "notification.retry"]
 
 

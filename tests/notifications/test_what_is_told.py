@@ -174,12 +174,13 @@ def test_what_becomes_overdue_is_told_as_the_desk_has_it(
 
 def test_a_digest_comes_once_a_day_at_its_hour(db: Database, world: World, mailing: Settings, post: Post) -> None:
     world.run("UPDATE lms.organisations SET timezone = 'Pacific/Auckland'")
+    before = next_digest(datetime.now(UTC), 8, "Pacific/Auckland")
     made = add(db, world, mailing, digest_hour=8, kinds=["dead_letter.opened"])
     letters(world, 7)
     world.submit(db, world.enrolments(1))
     assert tell(db, mailing) == 0
     due = world.one("SELECT next_at FROM withdrawals.notification_targets")
-    assert due == next_digest(datetime.now(UTC), 8, "Pacific/Auckland")
+    assert due in (before, next_digest(datetime.now(UTC), 8, "Pacific/Auckland")), "the hour may strike meanwhile"
     pause_is_over(world)
     assert tell(db, mailing) == 1
     assert post.titles == ["Acme: 7 dead letters were opened"]
@@ -315,7 +316,7 @@ ACTS = st.lists(
 )
 
 
-@with_settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@with_settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(acts=ACTS)
 def test_each_target_is_told_once_of_all_that_came_after_it(
     db: Database, world: World, mailing: Settings, post: Post, monkeypatch: pytest.MonkeyPatch, acts: list[str]

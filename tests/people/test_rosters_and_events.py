@@ -72,7 +72,7 @@ EVERYBODY, ANNA = Whole(("active", "active", "active")), Listed(("anna",))
 @example([(0, ANNOUNCED), (2, EVERYBODY), (1, LATE)])  # the roster refutes what comes late, and not the leave
 @example([(0, ANNOUNCED), (1, LATE), (2, EVERYBODY)])
 @example([(1, EVERYBODY), (2, ANNA), (0, LATE)])
-@settings(max_examples=300 if FULL else 5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300 if FULL else 5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(said, min_size=2, max_size=7).flatmap(lambda story: st.permutations(list(enumerate(story)))))
 def test_events_rosters_and_files_in_any_order_end_as_the_newest_truth_says(
     db: Database, world: World, environment: Settings, arrivals: list[tuple[int, Event | Whole | Listed]]

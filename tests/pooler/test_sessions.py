@@ -70,7 +70,7 @@ def test_a_request_to_cancel_reaches_the_session_that_runs_the_statement(
     with db.engine.connect() as connection:
         running = threads.go(connection.scalar, text("SELECT pg_sleep(60)"))
         eventually(lambda: world.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
-        driver(connection).cancel_safe(timeout=10)
+        driver(connection).cancel_safe(timeout=PATIENCE)
         assert "user request" in str(outcome(running)), "and not a timeout"
 
 

@@ -29,15 +29,13 @@ def test_a_single_request_is_claimed_and_decided_in_one_message(
 
 
 def test_the_claim_has_committed_when_the_decision_fails(
-    db: Database, owner: Database, world: World, environment: Settings
+    db: Database, quick_db: Database, owner: Database, world: World, environment: Settings
 ) -> None:
     """The decision waits for a lock in vain. Its claim is found by its token, and the attempt put on record."""
     (one,) = world.enrolments(1)
     job = world.submit(db, [one])
-    impatient = Database(environment.model_copy(update={"lock_timeout": 0.1}))
     with hold_enrolments(owner, one):
-        Drain(impatient, environment.model_copy(update={"backoff_seconds": 3600.0})).run()
-    impatient.close()
+        Drain(quick_db, environment.model_copy(update={"backoff_seconds": 3600.0})).run()
     assert [tuple(row) for row in world.run("SELECT result, error_class FROM withdrawals.attempts")] == [
         ("failed", "LockNotAvailable")
     ]

@@ -2,9 +2,11 @@
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pika
 import pytest
+from limits.storage import memory
 
 from tests.support.hints import consumed
 from tests.support.rabbitmq import rabbitmq
@@ -53,6 +55,10 @@ def test_its_url_may_name_several_nodes_and_an_authority_and_is_not_quoted() -> 
         assert "secret" not in str(refused.value)
 
 
-def test_without_redis_each_web_process_counts_refused_calls(environment: Settings) -> None:
+def test_without_redis_each_web_process_counts_refused_calls(
+    environment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its windows are minutes of the clock: between the last moment of one and the next, a second call would pass.
+    monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: 60_000_030.0))
     limits = RateLimiter("amqp://nobody")
     assert [limits.retry_after("one", 1) is None for _ in range(2)] == [True, False]

@@ -8,15 +8,19 @@ import redis
 
 from tests.support.hints import consumed
 from tests.support.redis_servers import MASTER, administered, behind_tls, replicated
-from tests.world import eventually
+from tests.world import PATIENCE, eventually
 from worker.errors import SettingsError
 from worker.queue.broker import make_broker
 from worker.queue.hints import NAMESPACE, QUEUE
 from worker.queue.redis_clients import connect
+from worker.web import rate_limits
 from worker.web.rate_limits import RateLimiter
 
 
-def test_hints_and_limits_go_over_tls_as_a_user_to_a_server_with_an_authority_of_its_own(tmp_path: Path) -> None:
+def test_hints_and_limits_go_over_tls_as_a_user_to_a_server_with_an_authority_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "TIMEOUT", PATIENCE)  # a busy machine must not look like a Redis that is away
     with behind_tls(tmp_path) as url:
         known = f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}"
         broker = make_broker(known)
@@ -36,7 +40,7 @@ def test_a_connection_asks_for_nothing_that_least_privilege_does_not_grant(tmp_p
     granted = "on >word ~* -@all +ping +select +info +client|setinfo"
     with administered(tmp_path) as server, server.client() as admin:
         admin.execute_command("ACL", "SETUSER", "service", *granted.split())
-        with connect(f"redis://service:word@127.0.0.1:{server.port}/0", timeout=5) as client:
+        with connect(f"redis://service:word@127.0.0.1:{server.port}/0", timeout=PATIENCE) as client:
             assert client.ping()
         assert admin.acl_log() == []
 
@@ -77,5 +81,6 @@ def test_hints_reach_a_worker_again_once_sentinel_has_promoted_the_replica(tmp_p
             assert broker.top_up(1) == 1
             arrived(1)
             servers.first.kill()
-            eventually(lambda: servers.second.role() == "master", what="the replica is promoted")
+            # Sentinel does nothing for 30 s whenever it was kept from running for two.
+            eventually(lambda: servers.second.role() == "master", within=300, what="the replica is promoted")
             arrived(1, keep=broker)

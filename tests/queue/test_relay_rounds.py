@@ -53,6 +53,8 @@ class Rounds:
         monkeypatch.setattr(type(relay._leadership), "leads", True)
         monkeypatch.setattr(relay, "_try", self._note)
         monkeypatch.setattr("worker.queue.relay._LONGEST", float("inf"))  # no step counts as long
+        for clock in ("ALL_EVERY", "SELDOM_EVERY"):  # what goes by the clock goes when the test says so
+            monkeypatch.setattr(f"worker.queue.round_steps.{clock}", float("inf"))
 
     def _note(self, step: str, act: Callable[[], Any]) -> Any:
         self._taken.append(step)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.racing import Threads
-from tests.support.sessions import Sessions
+from tests.support.sessions import Sessions, have_patience
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
@@ -22,21 +22,14 @@ def threads() -> Iterator[Threads]:
 
 @pytest.fixture
 def patient(environment: Settings) -> Settings:
-    """A lease of ten minutes: who waits for a lock waits a minute, however slowly the test goes on meanwhile."""
-    return environment.model_copy(update={"lease_seconds": 600.0})
+    """The settings of workers beside `slow_db`."""
+    return have_patience(environment)
 
 
 @pytest.fixture
 def slow_db(sessions: Sessions, patient: Settings) -> Iterator[Database]:
     """The service's connections with patience, so that a transaction can be stopped and looked at."""
     with sessions.database(patient, pool_size=16) as database:
-        yield database
-
-
-@pytest.fixture
-def quick_db(sessions: Sessions, environment: Settings) -> Iterator[Database]:
-    """The service's connections with a lease of 3 s: who waits for a lock gives up long before `slow_db` does."""
-    with sessions.database(environment.model_copy(update={"lease_seconds": 3.0}), pool_size=4) as database:
         yield database
 
 

@@ -19,6 +19,7 @@ from tests.support.racing import (
     take,
     workers,
 )
+from tests.support.sessions import Sessions, give_up_waiting
 from tests.world import PATIENCE, World, assert_balanced, eventually
 from worker.config import Settings
 from worker.database import Database
@@ -106,11 +107,11 @@ def test_an_enrolment_that_is_deleted_while_a_chunk_waits_for_it_is_not_found(
 
 
 @pytest.fixture
-def impatient(environment: Settings) -> Iterator[Database]:
-    """Connections of a short lease, whose locks time out after a second instead of three."""
-    database = Database(environment.model_copy(update={"lease_seconds": 10}))
-    yield database
-    database.close()
+def impatient(sessions: Sessions, patient: Settings) -> Iterator[Database]:
+    """Connections whose locks time out after a second."""
+    with sessions.database(patient, pool_size=4) as database:
+        give_up_waiting(database, 1)
+        yield database
 
 
 def test_the_neighbours_of_a_row_that_the_platform_keeps_locked_do_not_wait_for_it(

@@ -95,7 +95,7 @@ def test_a_job_that_cannot_be_finished_now_does_not_lose_the_next_claim(
     quick_db: Database, owner: Database, world: World, environment: Settings
 ) -> None:
     """The decision has claimed what comes next; the sweep finishes the job."""
-    small = environment.model_copy(update={"chunk_size": 2, "lease_seconds": 3.0})
+    small = environment.model_copy(update={"chunk_size": 2})
     first, second = (world.submit(quick_db, world.enrolments(2), chunk_size=2) for _ in range(2))
     with held(owner, "SELECT 1 FROM withdrawals.jobs WHERE id = :id FOR UPDATE", id=first.id):
         assert Drain(quick_db, small).run() == 2

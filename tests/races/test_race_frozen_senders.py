@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from ops.local.servers import LocalServers
 from tests.support.proxy import Proxy
 from tests.support.racing import leases_run_out, take
-from tests.world import World, assert_balanced, decide_due, eventually
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import claims
@@ -25,9 +25,12 @@ from worker.queue import recovery
 from worker.queue.apply import apply_small
 from worker.records import Claim
 
-PATIENCE = 60
 OPEN_TRANSACTIONS = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"""
+DONE = {
+    "a single request": "SELECT count(*) = 3 FROM withdrawals.jobs",
+    "a claim": "SELECT count(*) > 0 FROM withdrawals.chunks WHERE state = 'claimed'",
+}
 _ENDS = (b"Q", b"S")
 """Messages after which the server answers: a simple query, and the end of a pipeline."""
 
@@ -112,6 +115,8 @@ def test_a_process_that_is_frozen_while_it_asks_holds_no_lock(
         asking = pool.submit(acts[what], frozen)
         try:
             assert proxy.frozen.wait(PATIENCE)
+            if sends_all:  # else it could be that the server has not begun with it
+                eventually(lambda: world.one(DONE[what]), what="the server has done what it was sent")
             eventually(
                 lambda: world.one(OPEN_TRANSACTIONS) == 0, what="the server has no transaction of the frozen one"
             )

@@ -19,9 +19,10 @@ from tests.support.racing import (
     job_state,
     leases_run_out,
     take,
+    waiters,
     written,
 )
-from tests.world import PATIENCE, World, assert_balanced, decide_due
+from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
@@ -143,12 +144,10 @@ def test_a_worker_whose_session_is_ended_while_it_waits_tries_again_at_once(
     with hold_enrolments(owner, ids[0]) as hold:
         work = threads.go(Drain(slow_db, patient).run)
         await_waiters(world)
-        world.run(
-            """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-        )
-        await_waiters(world, 0)
-        await_waiters(world)
+        (ended,) = waiters(world)
+        world.run("SELECT pg_terminate_backend(:pid)", pid=ended)
+        # By its number: the worker asks again at once, so nobody may ever see that nobody waits.
+        eventually(lambda: waiters(world) not in ([], [ended]), what="the worker waits in another session")
         hold.release()
         assert work.result(PATIENCE) == 1
     assert world.outcomes(job.id) == dict.fromkeys(ids, "withdrawn")

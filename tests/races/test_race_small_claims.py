@@ -28,6 +28,7 @@ from tests.support.racing import (
     job_state,
     leases_run_out,
     take,
+    waiters,
     workers,
 )
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
@@ -86,7 +87,7 @@ def test_a_job_that_is_paused_meanwhile_is_handed_back_unless_it_was_decided(
         deciding = threads.go(decide_small, slow_db, claim)
         await_waiters(world)
         pausing = threads.go(control.pause, slow_db, **act)
-        eventually(lambda: pausing.done() or len(_waiting(world)) == 2, what="it is paused, or waits")
+        eventually(lambda: pausing.done() or len(waiters(world)) == 2, what="it is paused, or waits")
         hold.release()
         deciding.result(PATIENCE)
         error = pausing.exception(PATIENCE)
@@ -103,13 +104,6 @@ def test_a_job_that_is_paused_meanwhile_is_handed_back_unless_it_was_decided(
     assert_balanced(slow_db)
 
 
-def _waiting(world: World) -> list[object]:
-    return world.run(
-        """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-        AND cardinality(pg_blocking_pids(pid)) > 0"""
-    )
-
-
 @pytest.mark.parametrize("what", KINDS)
 def test_a_job_that_is_cancelled_meanwhile_is_closed_or_counts_what_it_withdrew(
     slow_db: Database, world: World, environment: Settings, threads: Threads, stopped: Stop, what: str
@@ -123,7 +117,7 @@ def test_a_job_that_is_cancelled_meanwhile_is_closed_or_counts_what_it_withdrew(
         cancelling = threads.go(
             control.cancel, slow_db, organisation_id=world.organisation_id, job_id=first, actor="test:admin"
         )
-        eventually(lambda: cancelling.done() or len(_waiting(world)) == 2, what="it is cancelled, or waits")
+        eventually(lambda: cancelling.done() or len(waiters(world)) == 2, what="it is cancelled, or waits")
         hold.release()
         deciding.result(PATIENCE)
         cancelling.result(PATIENCE)

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from tests.support.due import count_due
@@ -103,9 +104,10 @@ def _hints(broker: HintBroker) -> int:
 
 
 def _with_threads(db: Database, count: int) -> None:
-    """As if a worker process with so many threads was there."""
+    """As if a worker process with so many threads was there, for as long as the test takes: nobody beats for it."""
     with db.begin(autocommit=True) as connection:
         processes.record_alive(connection, uuid4(), "worker", count)
+        connection.execute(text("UPDATE withdrawals.processes SET seen_at = now() + interval '1 hour'"))
 
 
 def test_of_two_relays_one_leads_and_the_other_takes_over_when_it_stops(

@@ -5,7 +5,6 @@ ones, malformed ones, ones that end in 500 and in 503.
 """
 
 import json
-import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import sqlalchemy
 from schemas.notifications import NotificationRequest
 from tests.support.commandline import withdrawals
 from tests.support.processes import RELAY, WORKER, family, process
+from tests.support.scraping import free_port
 from tests.support.web import event, make_source, signed
 from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
@@ -90,9 +90,7 @@ def running(
     to = f"mailto://service:{secrets['mail']}@mail.invalid?from=a@mail.invalid&to=b@mail.invalid"
     targets.add(db, keyed, organisation_id=organisation_id, wanted=NotificationRequest(url=to), actor="t:x")
     url = _with_password(world, environment)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     chatty = {
         "DATABASE_URL": url,
         "WITHDRAWALS_PORT": str(port),
@@ -193,7 +191,7 @@ def _with_password(world: World, environment: Settings) -> str:
 
 def _is_ready(address: str) -> bool:
     try:
-        return httpx2.get(f"{address}/healthz", timeout=5).status_code == 200
+        return httpx2.get(f"{address}/healthz", timeout=PATIENCE).status_code == 200
     except httpx2.HTTPError:
         return False
 

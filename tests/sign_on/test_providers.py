@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, expect
 from pydantic import SecretStr
 
 from tests.support.console import Watched, accessible, chromium, close, says
-from tests.support.providers import CLIENT, SECRET, certified_provider, free_port, mock_provider, settings_for
+from tests.support.providers import CLIENT, SECRET, certified_provider, mock_provider, settings_for
+from tests.support.scraping import free_port
 from tests.support.web import serving
 from tests.world import PATIENCE, World, eventually
 from worker.config import Settings

@@ -24,6 +24,11 @@ def live(client: TestClient) -> bool:
     return bool(client.get("/console").status_code == 200)
 
 
+def uses_are_written() -> None:
+    """Until the thread that writes them has nothing left, and overtakes nothing that is written afterwards."""
+    eventually(lambda: all(uses.writer is None for uses in last_used._uses.values()), what="every use is written")
+
+
 def form(client: TestClient, path: str, **data: str) -> Any:
     """Send a form of a page."""
     found = re.search(r'name="csrf" value="([0-9a-f]{64})"', client.get("/console/sessions").text)
@@ -74,9 +79,11 @@ def test_a_session_ends_when_nobody_uses_it(
     monkeypatch.setattr(last_used, "EVERY", 0.0)
     sign_in_at(client, forger)
     assert live(client)
+    uses_are_written()
     world.run("UPDATE withdrawals.sessions SET last_used_at = now() - interval '59 minutes'")
     assert live(client)
-    eventually(lambda: world.one("SELECT last_used_at > now() - interval '5 minutes' FROM withdrawals.sessions"))
+    uses_are_written()
+    assert world.one("SELECT last_used_at > now() - interval '5 minutes' FROM withdrawals.sessions")
     world.run("UPDATE withdrawals.sessions SET last_used_at = now() - interval '61 minutes'")
     assert not live(client)
     sessions.delete_expired(db)

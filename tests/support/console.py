@@ -94,7 +94,7 @@ def one_owned(db: Database, world: World, environment: Settings) -> tuple[int, i
     return eventually(world.letters)[0].id, enrolment
 
 
-PATIENCE = 60_000  # milliseconds until what a person waits for counts as missing
+PATIENCE = 180_000  # milliseconds until what a person waits for counts as missing
 expect.set_options(timeout=PATIENCE)
 
 

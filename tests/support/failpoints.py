@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.default import DefaultDialect
 
 SITE = Path(__file__).parent / "failpoint_site"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def terminate_backend(point: Point) -> None:
     info = point.connection.info
     with psycopg.connect(info.dsn, password=info.password, autocommit=True) as other:
         other.execute("SET ROLE NONE")  # as the login, which may; the service's role may not
-        other.execute("SELECT pg_terminate_backend(%s, 10000)", [info.backend_pid])
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", [info.backend_pid])
     if not point.before:
         point.connection.execute("SELECT 1")
 

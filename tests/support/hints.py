@@ -22,7 +22,7 @@ def consumed(broker: Hints) -> Iterator[Callable[..., None]]:
 
     def wait(count: int, *, keep: Hints | None = None) -> None:
         for _ in range(count):
-            eventually(lambda: _arrives(done, keep), within=60, what="a hint arrives")
+            eventually(lambda: _arrives(done, keep), within=300, what="a hint arrives")
 
     try:
         yield wait

@@ -26,7 +26,7 @@ _INI = """
 pool_mode = transaction
 default_pool_size = {sessions}
 max_client_conn = 200
-query_wait_timeout = 10
+query_wait_timeout = 120
 listen_addr =
 listen_port = {port}
 unix_socket_dir = {directory}
@@ -90,7 +90,7 @@ def pgbouncer(servers: LocalServers) -> Iterator[PgBouncer]:
         )
         try:
             socket = directory / f".s.PGSQL.{_PORT}"
-            assert wait_until(lambda: socket.exists() or child.poll() is not None, seconds=30)
+            assert wait_until(lambda: socket.exists() or child.poll() is not None, seconds=60)
             assert child.poll() is None, (directory / "log").read_text(encoding="utf-8")
             yield PgBouncer(directory)
         finally:

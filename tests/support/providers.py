@@ -4,7 +4,6 @@ import base64
 import hmac
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from joserfc.jwk import RSAKey
 from starlette.testclient import TestClient
 
 from tests.support.processes import process
+from tests.support.scraping import free_port
 from tests.world import PATIENCE, eventually
 from worker.config import Settings
 
@@ -218,13 +218,6 @@ def certified_provider(service: str) -> Iterator[str]:
         child.kill()
         child.wait()
         child.stdout.close()
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(address: str) -> bool:

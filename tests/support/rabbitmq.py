@@ -13,7 +13,7 @@ import pika
 import pytest
 
 from tests.support.processes import family
-from tests.support.scraping import quiet_port
+from tests.support.scraping import free_port
 from tests.world import eventually
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -25,7 +25,7 @@ class RabbitMq:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._port, distribution = quiet_port(), quiet_port()
+        self._port, distribution = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -60,7 +60,7 @@ class RabbitMq:
                 stdout=log,
                 stderr=log,
             )
-        eventually(self._answers, within=120, what="RabbitMQ answers")
+        eventually(self._answers, within=300, what="RabbitMQ answers")
 
     def kill(self) -> None:
         """End it as a loss of power would."""

@@ -59,18 +59,18 @@ def hold_enrolments(owner: Database, *ids: int) -> AbstractContextManager[Hold]:
     return held(owner, "SELECT 1 FROM lms.enrolments WHERE id = ANY(:ids) ORDER BY id FOR UPDATE", ids=list(ids))
 
 
-def await_waiters(world: World, count: int = 1) -> None:
-    """Until so many sessions of this test's database wait for a lock."""
-    eventually(
-        lambda: (
-            world.one(
-                """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                AND wait_event_type = 'Lock' AND cardinality(pg_blocking_pids(pid)) > 0"""
-            )
-            == count
-        ),
-        what=f"{count} sessions that wait for a lock",
+def waiters(world: World) -> list[int]:
+    """The sessions of this test's database that wait for a lock, by the numbers of their processes."""
+    rows = world.run(
+        """SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND cardinality(pg_blocking_pids(pid)) > 0"""
     )
+    return [row.pid for row in rows]
+
+
+def await_waiters(world: World, count: int = 1) -> None:
+    """Until so many sessions of this test's database wait for a lock, and go on waiting: somebody else must hold it."""
+    eventually(lambda: len(waiters(world)) == count, what=f"{count} sessions that wait for a lock")
 
 
 class Threads:
@@ -142,13 +142,10 @@ def always_balanced(db: Database) -> Iterator[None]:
     """
     over = threading.Event()
 
-    def look() -> int:
-        looks = 0
-        while not over.is_set():
+    def look() -> None:
+        assert_balanced(db)
+        while not over.wait(0 if FULL else 0.1):
             assert_balanced(db)
-            looks += 1
-            over.wait(0 if FULL else 0.1)
-        return looks
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(look)
@@ -156,7 +153,7 @@ def always_balanced(db: Database) -> Iterator[None]:
             yield
         finally:
             over.set()
-        assert future.result(PATIENCE) > 0
+        future.result(PATIENCE)
     assert_balanced(db)
 
 

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ops.local.redis import find_program
-from tests.support.scraping import quiet_port
-from tests.world import eventually
+from tests.support.scraping import free_port
+from tests.world import PATIENCE, eventually
 
 USER, PASSWORD = "withdrawals", "p@ss/word"
 SENTINEL_PASSWORD = "of-sentinel"  # noqa: S105 - likewise
@@ -35,7 +35,7 @@ class Server:
         self, directory: Path, name: str, text: str, *, sentinel: bool = False, address: str = "127.0.0.1"
     ) -> None:
         self.address = address
-        self.port = quiet_port()
+        self.port = free_port()
         self._config = directory / f"{name}.conf"
         self._config.write_text(
             f"bind {address}\nport {self.port}\nlogfile {directory}/{name}.log\ndir {directory}\n{text}",
@@ -50,7 +50,7 @@ class Server:
         eventually(self._answers, what=f"{self._config.name} answers")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(self.address, self.port, password=self._password, socket_timeout=5)
+        return redis.Redis(self.address, self.port, password=self._password, socket_timeout=PATIENCE)
 
     def role(self) -> str:
         """`master`, `slave` or `sentinel`; empty while it does not answer."""
@@ -86,7 +86,7 @@ class Replicated:
 
     def wait(self) -> None:
         """Until the Sentinels know each other and the replica."""
-        eventually(self._is_watched, what="the Sentinels know each other and the replica")
+        eventually(self._is_watched, within=300, what="the Sentinels know each other and the replica")
 
     @property
     def url(self) -> str:

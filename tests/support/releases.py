@@ -4,7 +4,6 @@ import io
 import os
 import random
 import shutil
-import socket
 import subprocess
 import tarfile
 import threading
@@ -31,12 +30,6 @@ def previous_release(directory: Path) -> Path:
     with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
         archive.extractall(directory, filter="data")
     return directory
-
-
-def free_port() -> int:
-    """A port of this machine on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Producers:

@@ -1,8 +1,10 @@
 """Ask processes of the service how they are and what they counted."""
 
+import os
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
-from random import randrange
+from random import sample
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,20 +12,27 @@ from prometheus_client.parser import text_string_to_metric_families
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def quiet_port() -> int:
-    """A free port that no outgoing connection is given either, for a server that takes its time until it listens."""
+def _ports() -> Iterator[int]:
+    """In an order of this process, each once; of the processes of one test run each has others."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    of = range(20_000 + number, 30_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     while True:
-        port = randrange(20_000, 30_000)
+        yield from sample(of, len(of))
+
+
+_ports_of_this_process = _ports()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for a server that takes its time until it does.
+
+    The system gives it to no outgoing connection meanwhile, and no other test gets it.
+    """
+    for port in _ports_of_this_process:
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("there are always more")
 
 
 def ask(port: int, path: str) -> httpx2.Response | None:

@@ -30,6 +30,25 @@ _MOST = 4
 """Sessions that are kept of one way to connect; a test seldom needs more."""
 
 
+def have_patience(settings: Settings) -> Settings:
+    """A lease of half an hour: who waits for a lock waits three minutes, however slowly the test goes on meanwhile."""
+    return settings.model_copy(update={"lease_seconds": 1800.0})
+
+
+def give_up_waiting(database: Database, seconds: float) -> None:
+    """Let whoever waits for a lock through these connections give up after so long.
+
+    A short lease would do that, too. But then every statement would have little time, and a session between two of its
+    statements, which a busy machine takes from them.
+    """
+
+    def limit(session: Session, _: object) -> None:
+        session.execute(f"SET lock_timeout = {seconds * 1000:.0f}")
+        session.commit()
+
+    sqlalchemy.event.listen(database.engine, "connect", limit)
+
+
 class _Compiled(LRUCache[Any, Any]):
     """Statements as SQLAlchemy has compiled them, for all engines: each test has others, and the same server."""
 

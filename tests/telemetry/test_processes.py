@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.scraping import ask, free_port, parse, value
-from tests.world import World, eventually
+from tests.world import PATIENCE, World, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.ledger import processes as ledger_processes
@@ -69,17 +69,16 @@ def test_web_processes_share_a_port_answer_for_each_other_and_are_replaced(envir
     with processes.process(WEB, {"WITHDRAWALS_WEB_PROCESSES": "2", "WITHDRAWALS_PORT": str(port)}) as parent:
         first = eventually(lambda: alive() if len(alive()) == 2 else None)
         eventually(lambda: status(port, "/healthz") == 200)
-        before = counted()
         for _ in range(12):  # each a connection of its own, taken by either process
             assert status(port, "/healthz") == 200
-        assert counted() == before + 12
+        eventually(lambda: counted() == 13, what="all are counted: a request is when it has been answered")
         child = processes.family(parent.pid)[1]
         os.kill(child, signal.SIGKILL)
         eventually(lambda: alive() - first, what="another one was started")
         assert status(port, "/healthz") == 200
-        assert counted() >= before + 12, "what a dead process counted is not lost"
+        assert counted() >= 13, "what a dead process counted is not lost"
         parent.send_signal(signal.SIGTERM)
-        assert parent.wait(60) == 0
+        assert parent.wait(PATIENCE) == 0
         assert len(alive()) == 1, "those that ended in order have signed off; the one that was killed could not"
         assert ask(port, "/healthz") is None
 
@@ -91,7 +90,7 @@ def test_a_health_port_that_is_taken_is_named(environment: Settings, tmp_path: P
         taken.bind(("127.0.0.1", port))
         taken.listen()
         with processes.process(processes.RELAY, {"WITHDRAWALS_HEALTH_PORT": str(port)}, log=log) as relay:
-            assert relay.wait(60) == 2
+            assert relay.wait(PATIENCE) == 2
     assert "WITHDRAWALS_HEALTH_PORT" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
@@ -109,7 +108,7 @@ def test_a_worker_lives_on_without_its_database_signs_off_at_its_end_and_is_lost
         world.run("ALTER TABLE withdrawals.elsewhere RENAME TO processes")
         eventually(lambda: status(port, "/readyz") == 200)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0
+        assert worker.wait(PATIENCE) == 0
     assert world.one("SELECT count(*) FROM withdrawals.processes") == 0, "what ends in order is not lost"
 
     with processes.process(processes.WORKER) as worker:

@@ -164,11 +164,18 @@ def test_what_came_is_found_at_the_end_of_a_wait(
 
 
 def test_a_consumer_without_room_wakes_when_a_message_is_done(broker: HintBroker, patient: None) -> None:
+    class Room(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.release()
+            return super().wait(timeout)
+
     broker.top_up(3)
-    consumer = consumer_of(broker, prefetch=2)
+    consumer, waits = consumer_of(broker, prefetch=2), threading.Semaphore(0)
+    consumer._room = Room()
     first, second = next(consumer), next(consumer)
     for finish, message in ((consumer.ack, first), (consumer.nack, second)):
         waiting = in_background(lambda: next(consumer))
+        assert waits.acquire(timeout=PATIENCE), "it has seen that it has no room"
         assert not waiting.done()
         finish(message)
         assert waiting.result(PATIENCE) is None

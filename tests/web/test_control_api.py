@@ -34,7 +34,9 @@ def test_a_job_is_paused_and_resumed_and_asking_twice_changes_nothing(
         assert client.post(f"/v1/jobs/{job.id}/resume", headers=operator).json()["state"] == "queued"
     decide_due(db, environment)
     assert client.get(f"/v1/jobs/{job.id}", headers=operator).json()["outcomes"] == {"withdrawn": 3}
-    acts = world.run("SELECT actor, action, note FROM withdrawals.audit WHERE action IN ('job.pause', 'job.resume')")
+    acts = world.run(
+        "SELECT actor, action, note FROM withdrawals.audit WHERE action IN ('job.pause', 'job.resume') ORDER BY id"
+    )
     assert [tuple(row) for row in acts] == [
         ("token:Olga", "job.pause", "month's end"),
         ("token:Olga", "job.resume", None),
@@ -228,7 +230,7 @@ def test_metrics_count_what_waits_and_name_nobody(client: TestClient, db: Databa
     world.submit(db, world.enrolments(1))
     limit(db, world, 0)
     world.submit(db, world.enrolments(1))
-    world.relay_leads()
+    world.relay_leads(seen="1 second")
     answer = client.get("/metrics")
     assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
     lines = dict(line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))

@@ -306,6 +306,7 @@ def test_while_postgresql_is_down_the_sender_is_asked_to_come_back(
     finally:
         processes.start_postgres(servers)
         world.owner.engine.dispose()  # of connections to the server that was killed
+    db.retry_seconds = PATIENCE
     assert down.status_code == 503
     assert int(down.headers["retry-after"]) > 0
     assert hr.send(event(), key="msg_1").status_code in (200, 202)

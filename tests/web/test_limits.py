@@ -13,21 +13,14 @@ from starlette.testclient import TestClient
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.web import MakeHr, event
-from tests.world import PATIENCE, World
+from tests.world import World
 from worker.config import Settings
 from worker.database import Database
 from worker.queue.broker import make_broker
-from worker.web import rate_limits
 from worker.web.app import make_app
 from worker.web.rate_limits import CallLimiter, RateLimiter
 
 Bearer = Callable[..., dict[str, str]]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no busy machine make Redis look as if it were away: that would let every call through."""
-    monkeypatch.setattr(rate_limits, "TIMEOUT", PATIENCE)
 
 
 @contextmanager

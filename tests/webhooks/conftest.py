@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.world import PATIENCE
 from worker.config import Settings
+from worker.webhooks import safe_call, safe_post
 
 
 class Receiver:
@@ -41,7 +43,10 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """It is waited for, also on a busy machine."""
+    for calls in (safe_post, safe_call):
+        monkeypatch.setattr(calls, "SECONDS", PATIENCE)
     made = Receiver()
     threading.Thread(target=made.server.serve_forever, daemon=True).start()
     yield made
