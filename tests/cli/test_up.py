@@ -92,8 +92,9 @@ def test_a_web_process_is_there_once_it_answers(db: Database, environment: Setti
         host, _, port = address.removeprefix("http://").partition(":")
         assert processes._serves(host, int(port))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that listens, and does not answer
-        assert not processes._serves("127.0.0.1", silent.getsockname()[1])
-    assert not processes._serves("127.0.0.1", silent.getsockname()[1])
+        free = silent.getsockname()[1]
+        assert not processes._serves("127.0.0.1", free)
+    assert not processes._serves("127.0.0.1", free)
 
 
 @pytest.mark.long
