@@ -73,6 +73,9 @@ class PlanWaiting(BaseModel):
 
     job_id: int
     enrolments: int = Field(description="Of those that would be withdrawn, how many the held job names.")
+    samples: list[PlanSample] = Field(
+        default=[], description="Up to five of them; only of the five held jobs that name the most."
+    )
 
 
 class Plan(BaseModel):
@@ -108,6 +111,9 @@ class FileFault(BaseModel):
     line: int
     column: str | None = Field(description="Null if it is the row as a whole.")
     message: Sentence
+    suggestion: str | None = Field(
+        default=None, description="Of a Series code that no Series has: the code that may be meant."
+    )
 
     @property
     def text(self) -> str:

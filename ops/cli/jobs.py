@@ -231,6 +231,8 @@ def print_waiting(found: answers.Plan) -> None:
             f"{one.enrolments:,} of those that would be withdrawn also wait in job {one.job_id}, which is held until a "
             "second person decides. Withdrawing them here does not wait for that."
         )
+        if one.samples:
+            common.out.print(f"  for example {_describe_all(one.samples)}", markup=False)
     if len(found.waiting) > WAITING_SHOWN:
         common.out.print(f"So it is with {len(found.waiting) - WAITING_SHOWN:,} more held jobs; --json lists them.")
     if found.more_held:

@@ -5,7 +5,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _RELAY_RETRY = 3.0
 """Seconds. After that the relay goes on with its next step; the next round repeats this one."""
+_ANSWER_SECONDS = 2.0
+"""How long `up` waits for one answer of the web process, which it asks again and again while it starts."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,8 +68,9 @@ def up(
 ) -> None:
     """Run web, worker and relay until Ctrl-C, with embedded servers in place of URLs that are not set.
 
-    Prints a link and a token that open the console if the database is embedded and has one organisation, or for --demo
-    on a terminal. The demo has two people, who can also be chosen on its sign-in page while the database is embedded.
+    Prints, once the service answers, a link and a token that open the console if the database is embedded and has one
+    organisation, or for --demo on a terminal. The demo has two people, who can also be chosen on its sign-in page while
+    the database is embedded.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
 
@@ -79,13 +83,18 @@ def up(
             _load_demo(current)
         address = f"http://{current.host}:{current.port}"
         common.out.print(f"Database at revision {revision}. Starting web, worker and relay.")
+        common.out.print("How to sign in to the console is printed below once they answer.")
         common.out.print(f"health: {address}/healthz   readiness: {address}/readyz")
         for line in welcome.lines(address):
             common.out.print(line, markup=False)
         common.out.print("# withdrawals --help lists all commands; Ctrl-C stops the service")
-        for line in _invitation(current, address, demo=demo, embedded=embedded):
-            common.out.print(line, markup=False, style="bold")
-        supervisor.run_procfile()
+        organisations, made = _make_tokens(current, demo=demo, embedded=embedded)
+
+        def invite() -> None:
+            for line in _invitation(current, address, organisations, made):
+                common.out.print(line, markup=False, style="bold")
+
+        supervisor.run_procfile(lambda: _serves(current.host, current.port), invite)
         common.out.print("Stopped.")
 
 
@@ -104,16 +113,22 @@ def _load_demo(current: Settings) -> None:
     common.out.print(f"Try it: withdraw a learner or a Series of {tour.UNTOUCHED}, or resolve the 292 dead letters.")
 
 
-def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) -> list[str]:
-    """How to sign in to the console.
+def _serves(host: str, port: int) -> bool:
+    """Whether the web process answers, so that a link to it leads somewhere."""
+    with suppress(OSError, HTTPException), closing(HTTPConnection(host, port, timeout=_ANSWER_SECONDS)) as asking:
+        asking.request("GET", "/healthz")
+        return asking.getresponse().status == 200
+    return False
 
-    The links and the token of an embedded database are printed wherever the output goes, any other only on a terminal.
+
+def _make_tokens(current: Settings, *, demo: bool, embedded: bool) -> tuple[list[str], "list[NewToken]"]:
+    """The names of the organisations, and tokens that open the console.
+
+    With an embedded database they are made wherever the output goes, with any other only on a terminal.
     """
     from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
-    from worker.access import sessions  # noqa: PLC0415 - likewise
 
-    database = Database(current, pool_size=1)
-    try:
+    with closing(Database(current, pool_size=1)) as database:
         with database.begin() as connection:
             known = {name: found for found, name, _ in jobs.organisations(connection)}
         people: Sequence[tuple[str, Role]] = ((welcome.TOKEN, Role.OWNER),)
@@ -122,15 +137,22 @@ def _invitation(current: Settings, address: str, *, demo: bool, embedded: bool) 
 
             known, people = {tour.ORGANISATION: known[tour.ORGANISATION]}, tour.PEOPLE
         made: list[NewToken] = []
-        near = current.host in LOOPBACK
         if len(known) == 1 and (embedded or (demo and sys.stdout.isatty())):
             made = welcome.fresh_tokens(database, next(iter(known.values())), people)
-        if demo and embedded and near:  # the sign-in page of the web process, a child of this one, offers them
+        if demo and embedded and current.host in LOOPBACK:  # the sign-in page of the web process, a child, offers them
             os.environ[variable("demo_people")] = ",".join(str(one.token.id) for one in made)
+    return list(known), made
+
+
+def _invitation(current: Settings, address: str, organisations: Sequence[str], made: "Sequence[NewToken]") -> list[str]:
+    """How to sign in to the console, with links that begin to age now."""
+    from ops.cli import welcome  # noqa: PLC0415 - only this command needs it
+    from worker.access import sessions  # noqa: PLC0415 - likewise
+
+    near = current.host in LOOPBACK
+    with closing(Database(current, pool_size=1)) as database:
         invited = [welcome.Invited(one, sessions.make_link(database, one.token.id) if near else None) for one in made]
-        return welcome.invitation(address, list(known), invited)
-    finally:
-        database.close()
+    return welcome.invitation(address, organisations, invited)
 
 
 def web(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -133,12 +133,19 @@ def parse_procfile(text: str) -> dict[str, list[str]]:
     return commands
 
 
-def run_procfile() -> None:
-    """Run every process of the Procfile until this process receives SIGINT or SIGTERM."""
+def run_procfile(is_up: Callable[[], bool], when_up: Callable[[], None]) -> None:
+    """Run every process of the Procfile until this process receives SIGINT or SIGTERM.
+
+    `when_up` is called once, as soon as `is_up`, which is asked again and again.
+    """
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with Supervisor(procfile_commands()):
+        while not ended.is_set() and not is_up():
+            ended.wait(_CHECK_SECONDS)
+        if not ended.is_set():
+            when_up()
         ended.wait()
 
 

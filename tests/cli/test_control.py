@@ -86,11 +86,12 @@ def test_what_the_brake_holds_is_released_by_somebody_else(
     assert (ran.code, "Held by the brake" in ran.out) == (0, True), ran
     file = csv_file(tmp_path, "enrolment_id\n" + "".join(f"{one}\n" for one in ids[2:5]))
     planned = ("bulk", file, "--reason", "not_required", "--dry-run")
-    assert done(*planned)["waiting"] == [
-        {"job_id": held[1]["id"], "enrolments": 2},
-        {"job_id": held[0]["id"], "enrolments": 1},
-    ]
-    assert f"also wait in job {held[1]['id']}, which is held" in withdrawals(*planned).out.replace("\n", " ")
+    waits = done(*planned)["waiting"]
+    assert [(one["job_id"], one["enrolments"]) for one in waits] == [(held[1]["id"], 2), (held[0]["id"], 1)]
+    assert [[such["enrolment_id"] for such in one["samples"]] for one in waits] == [ids[3:5], ids[2:3]]
+    said = withdrawals(*planned).out.replace("\n", " ")
+    assert f"also wait in job {held[1]['id']}, which is held" in said
+    assert f"  for example {ids[3]} (" in said
     own = withdrawals("jobs", "release", held[0]["id"], "--as", "carla")
     assert (own.code, "carla is not a second person" in own.err) == (1, True)
     assert done("jobs", "release", held[0]["id"], "--as", "dora")["state"] == "queued"

@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 from ops.cli import processes, welcome
 from ops.demo import oulad, tour
 from tests.support.scraping import free_port
+from tests.support.web import serving
 from tests.world import PATIENCE, World, eventually
 from worker.access import tokens
 from worker.config import Settings
@@ -82,6 +84,16 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
     ]
     monkeypatch.setattr(oulad, "registrations", lambda: rows)
     return rows
+
+
+def test_a_web_process_is_there_once_it_answers(db: Database, environment: Settings) -> None:
+    with serving(db, environment) as address:
+        host, _, port = address.removeprefix("http://").partition(":")
+        assert processes._serves(host, int(port))
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that listens, and does not answer
+        free = silent.getsockname()[1]
+        assert not processes._serves("127.0.0.1", free)
+    assert not processes._serves("127.0.0.1", free)
 
 
 @pytest.mark.long
@@ -155,7 +167,7 @@ def test_the_sign_in_page_of_an_embedded_demo_offers_its_people(
     for embedded, host in ((False, "127.0.0.1"), (True, "0.0.0.0"), (True, "127.0.0.1")):  # noqa: S104 - not offered
         monkeypatch.setenv("WITHDRAWALS_DEMO_PEOPLE", "")
         current = environment.model_copy(update={"host": host})
-        said = processes._invitation(current, "http://127.0.0.1:8000", demo=True, embedded=embedded)
+        said = _invite(current, demo=True, embedded=embedded)
         made = [str(one.id) for one in tokens.list_tokens(db, organisation_id=_demo(world)) if one.revoked_at is None]
         offered = os.environ["WITHDRAWALS_DEMO_PEOPLE"].split(",")
         assert (sorted(offered) == sorted(made)) is (embedded and host == "127.0.0.1")
@@ -168,9 +180,14 @@ def test_without_the_demo_nobody_is_offered_by_name(
     """`up` on this machine, with its own database and one organisation: its owner's token is for its terminal alone."""
     monkeypatch.setenv("WITHDRAWALS_DEMO_PEOPLE", "")
     current = environment.model_copy(update={"host": "127.0.0.1"})
-    said = processes._invitation(current, "http://127.0.0.1:8000", demo=False, embedded=True)
+    said = _invite(current, demo=False, embedded=True)
     assert sum("/console/link#" in line for line in said) == 1, "a token was made"
     assert os.environ["WITHDRAWALS_DEMO_PEOPLE"] == ""
+
+
+def _invite(current: Settings, *, demo: bool, embedded: bool) -> list[str]:
+    organisations, made = processes._make_tokens(current, demo=demo, embedded=embedded)
+    return processes._invitation(current, "http://127.0.0.1:8000", organisations, made)
 
 
 def _demo(world: World) -> int:

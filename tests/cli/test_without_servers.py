@@ -86,16 +86,17 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
     reachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    said = tmp_path / "stderr"
-    with said.open("wb") as stderr:
+    said, printed = tmp_path / "stderr", tmp_path / "stdout"
+    with said.open("wb") as stderr, printed.open("wb") as stdout:
         up = subprocess.Popen(
             [sys.executable, "-m", "ops", "up"],
             env={**os.environ, "WITHDRAWALS_PORT": str(port), "WITHDRAWALS_PROCESSES": "1"},
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
         )
     try:
-        eventually(lambda: ask(port, "/healthz"))
+        eventually(lambda: f"Console: http://127.0.0.1:{port}/console" in printed.read_text(encoding="utf-8"))
+        assert ask(port, "/healthz"), "what it is to open is printed once it is there"
         assert _here("jobs", "list").code == 1, "there is a database, and no organisation"
         assert "DATABASE_URL is not set: using an embedded PostgreSQL" in said.read_text(encoding="utf-8")
         sample = Path(__file__).parents[2] / "ops/demo/data/sample.csv"

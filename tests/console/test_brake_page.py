@@ -1,5 +1,7 @@
 """The page of the brake: its window, limits that two people change; and what a held request looks like."""
 
+import re
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -116,8 +118,16 @@ def test_a_plan_names_the_held_job_that_waits_for_the_same_enrolments(
     page = mia.get(f"/console/withdraw?what=all&series_id={series}&reason=not_required")
     assert (
         f'<p>8 enrolments that would be withdrawn also wait in <a href="/console/jobs/{job.id}">job {job.id}</a>, '
-        "which is held until a second person decides. Withdrawing them here does not wait for that.</p>"
+        "which is held until a second person decides. Withdrawing them here does not wait for that."
     ) in page
+    such = re.findall(r"For example: (.*)\.</span>", page)[0]
+    named = re.findall(r'<a href="/console/enrolments/(\d+)">([^<]*)</a>', such)
+    assert len(named) == 5
+    learners = "SELECT e.id, l.external_id FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id"
+    assert {(int(one), learner) for one, learner in named} <= {tuple(row) for row in world.run(learners)}
+    two = "&".join(f"enrolment_ids={one}" for one, _ in named[:2])
+    few = mia.get(f"/console/withdraw?what=ticked&{two}&reason=not_required")
+    assert f'They are: <a href="/console/enrolments/{named[0][0]}">{named[0][1]}</a>, ' in few
     assert "So it is with" not in page
     assert ">Request 8: an approver releases it</button>" in page, "it is a warning alone"
 

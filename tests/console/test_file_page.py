@@ -3,12 +3,14 @@
 import html
 import io
 import re
+from typing import Any
 
 import httpx2
 import openpyxl
+from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from tests.support.console import MakeToken, Person
+from tests.support.console import MakeToken, Person, SignIn
 from tests.support.workbooks import xlsx
 from tests.world import World
 
@@ -172,6 +174,52 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     again = html.unescape(confirm(operator, page).text)
     assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
     assert "leavers.xlsx: 3 rows" in again
+
+
+def test_a_suggested_code_is_taken_by_a_button_and_what_else_was_corrected_stays(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    wrong = f"{codes[anna]}0"
+    rows = [["anna", wrong], ["bne", codes[ben]], ["gone", codes[ben]]]
+    cells = ["anna", wrong, "ben", codes[ben], "gone", codes[ben]]
+    shown = correct(operator, rows)
+    assert re.findall(r'name="take" value="([^"]*)" aria-label="([^"]*)">([^<]*)<', shown) == [
+        (f"2 {codes[anna]}", f"Use {codes[anna]} in line 2", f"Use {codes[anna]}")
+    ]
+    sent: dict[str, Any] = {
+        "line": [2, 2, 3, 3, 4, 4],
+        "column": LEARNER * 3,
+        "cell": cells,
+        "take": [f"2 {codes[anna]}"],
+    }
+    page = correct(operator, rows, **sent)
+    assert "1 of 3 rows has a fault" in page
+    assert "Lines 2, 3 corrected." in page
+    assert "Withdraw 2 enrolments</button>" in page
+    ticked = correct(operator, rows, **sent, leave_out=[2, 4])
+    assert "Line 4 left out. Lines 2, 3 corrected." in ticked, "a suggestion that is taken counts, not the tick"
+    upload = re.findall(r'name="upload" value="([^"]*)"', shown)[0]
+    for given in ("2", "2 ", f"x {codes[anna]}", f"1234567890 {codes[anna]}"):
+        form = {"csrf": operator.csrf, "reason": "not_required", "upload": upload, "take": given}
+        assert client.post("/console/withdraw/file", data=form).status_code == 422
+
+
+def test_a_suggestion_is_taken_without_a_script_and_enter_in_a_field_takes_none(sign_in: SignIn, world: World) -> None:
+    anna, ben, codes = two_leavers(world)
+    sent = xlsx([["Learner", "Series"], ["anna", f"{codes[anna]}0"], ["bne", codes[ben]]])
+    page = sign_in("operator", js=False, at="/console/withdraw")
+    page.get_by_label("File").set_input_files({"name": "a.xlsx", "mimeType": "", "buffer": sent})
+    page.get_by_label("Reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_label("Line 2: Learner").press("Enter")
+    take = page.get_by_role("button", name=f"Use {codes[anna]} in line 2")
+    expect(page.get_by_text("2 of 2 rows have a fault")).to_be_visible()
+    page.get_by_label("Line 3: Learner").fill("ben")
+    take.click()
+    expect(page.get_by_text("Lines 2, 3 corrected.")).to_be_visible()
+    expect(page.get_by_role("button", name="Withdraw 2 enrolments")).to_be_visible()
 
 
 def test_a_template_has_the_header_and_the_codes_of_the_series_and_no_example(

@@ -121,6 +121,8 @@ def test_every_fault_of_looking_up_is_named_by_line(db: Database, world: World, 
     assert found.plan.outcomes == {"withdrawn": 1}
     assert found.plan.duplicates == 1, "a code in other capital letters is found, where one Series alone has it so"
     assert "Did you mean S" in found.check.faults[8].message
+    assert found.check.faults[8].suggestion in ("Smoke", "SMOKE")
+    assert not [fault for fault in found.check.faults if fault.suggestion and fault.line != 10]
     said = " ".join(fault.message for fault in found.check.faults)
     assert "several learners" in found.check.faults[2].message
     assert "different learners" in found.check.faults[3].message

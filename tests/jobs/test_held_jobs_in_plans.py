@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from schemas.answers import PlanWaiting
 from schemas.control import BrakeSetting
 from schemas.jobs import FileRequest, JobRequest
 from tests.support.costs import counting
@@ -49,7 +48,7 @@ def test_a_plan_by_any_door_names_the_held_jobs_with_the_same_enrolments(db: Dat
     request = FileRequest(reason="not_required")
     in_file = plan_file(db, world.organisation_id, request, id_file(ids)).plan
     assert in_file is not None
-    assert in_file.waiting == [PlanWaiting(job_id=job_id, enrolments=n) for job_id, n in everything]
+    assert [(one.job_id, one.enrolments) for one in in_file.waiting] == everything
     assert plan_of(db, world, learner_external_id="anna") == [(person.id, 1)]
     assert plan_of(db, world, enrolment_ids=ids[:1]) == [], "it is withdrawn already"
     assert plan_of(db, world, enrolment_ids=[ids[5]]) == [(second.id, 1)]
@@ -82,6 +81,26 @@ def test_what_a_held_job_would_do_now_is_counted_by_the_rules(db: Database, worl
         "Now it would withdraw 1 of 4 enrolments; the others: 2 already withdrawn, 1 not found.",
         "Now it would withdraw nothing: the learner has no active enrolment.",
     ]
+
+
+def test_a_plan_shows_some_of_what_waits_with_its_series_of_the_jobs_that_name_the_most(
+    db: Database, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "HELD_WITH_SAMPLES", 2)
+    ids = world.enrolments(9)
+    owned = world.enrolment("olga", pathway_id=world.pathway("Onboarding"))
+    most, few, one = (ask(db, world, enrolment_ids=some) for some in ([*ids[:7], owned], ids[6:9], ids[8:9]))
+    asked = JobRequest(reason="not_required", enrolment_ids=[*ids, owned])
+    found = plan.of_request(db, world.organisation_id, asked).waiting
+    assert [(waits.job_id, waits.enrolments) for waits in found] == [(most.id, 7), (few.id, 3), (one.id, 1)]
+    shown = [[sample.enrolment_id for sample in waits.samples] for waits in found]
+    assert len(shown[0]) == 5
+    assert set(shown[0]) < set(ids[:7]), "what a pathway owns would not be withdrawn"
+    assert shown[1:] == [ids[6:9], []]
+    title = world.one(
+        "SELECT s.title FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id WHERE e.id = :id", id=ids[0]
+    )
+    assert {sample.series_title for waits in found[:2] for sample in waits.samples} == {title}
 
 
 @pytest.fixture

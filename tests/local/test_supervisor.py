@@ -3,10 +3,12 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ops.local import supervisor
 from ops.local.process import command_line, wait_until
 from ops.local.supervisor import Supervisor, parse_procfile, procfile_commands
 from tests.world import PATIENCE
@@ -36,6 +38,37 @@ def test_the_procfile_runs_this_installation() -> None:
     commands = procfile_commands()
     assert set(commands) == {"web", "worker", "relay"}
     assert all(command == [sys.executable, "-P", "-m", "ops", name] for name, command in commands.items())
+
+
+@pytest.fixture
+def quiet_procfile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Procfile of a process that does nothing; signals are afterwards taken as before."""
+    monkeypatch.setattr(supervisor, "procfile_commands", lambda: {"child": ["sleep", "600"]})
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("quiet_procfile")
+def test_who_waits_for_the_processes_is_told_once_they_are_up() -> None:
+    asked, told = [False, False, True], list[int]()
+
+    def when_up() -> None:
+        told.append(len(asked))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    supervisor.run_procfile(lambda: asked.pop(0), when_up)
+    assert told == [0]
+
+
+@pytest.mark.usefixtures("quiet_procfile")
+def test_processes_that_never_come_up_are_ended_by_a_signal_as_well() -> None:
+    def is_up() -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    supervisor.run_procfile(is_up, lambda: pytest.fail("it is not up"))
 
 
 def test_a_child_that_is_killed_starts_again_and_ends_with_the_supervisor(

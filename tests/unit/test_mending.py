@@ -32,7 +32,7 @@ def test_corrected_rows_keep_their_lines_and_all_else_stays(sent: str) -> None:
 def test_a_code_or_a_title_that_was_mistyped_leads_to_its_series() -> None:
     known = [Known("FS-1", "Fire Safety"), Known("FA-2", "FA-2"), Known("fs-1", "Fire Safety, old")]
     found = find_near(["fire safty", "FA-22", "quite another", "Fs-1"], known)
-    assert found == {
+    assert {given: near.question for given, near in found.items()} == {
         "fire safty": "Did you mean FS-1 (Fire Safety)?",
         "FA-22": "Did you mean FA-2?",
         "Fs-1": "Did you mean FS-1 (Fire Safety)?",

@@ -28,6 +28,8 @@ ALLOWED = {
 """What needs no translation."""
 _SAID = {"error", "said"}
 """Arguments that pages show."""
+GERMAN = {"auslassen": r"\bweg(zu|ge)?lass", "korrigieren": "berichtig"}
+"""Words of the German catalogue for acts of the console, with those that it does not use for the same."""
 _collect = cache(texts.collect)
 
 
@@ -41,6 +43,14 @@ def test_every_language_says_all_that_the_pages_say_and_nothing_else() -> None:
         assert not faults, "\n".join(faults)
         before = texts.path_of(code).read_bytes()
         assert texts.as_file(code, texts.update(code, kept, found)) == before, "python -m ops.texts"
+
+
+def test_german_has_one_word_for_one_thing() -> None:
+    kept = texts.read(texts.path_of("de"), "de")
+    said = [form for one in kept for form in ([one.string] if isinstance(one.string, str) else one.string or ())]
+    for word_of_it, others in GERMAN.items():
+        assert [form for form in said if word_of_it in form.lower()]
+        assert not [form for form in said if re.search(others, form, re.IGNORECASE)], word_of_it
 
 
 def test_a_template_has_no_text_that_is_not_marked_for_translation() -> None:

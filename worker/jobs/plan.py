@@ -36,6 +36,8 @@ from worker.texts import joined, plainly, text
 
 GOOD_FOR = timedelta(hours=24)
 """A plan of a day ago is made again."""
+HELD_WITH_SAMPLES = 5
+"""Held jobs of which a plan shows some enrolments. There may be hundreds, each about one learner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,10 @@ def _answer(
     door: str,
     source: str,
 ) -> answers.Plan:
-    named = ledger.names(connection, organisation_id, [one for ids in found.samples.values() for one in ids])
+    held = sorted(found.waiting.items(), key=lambda one: (-one[1].enrolments, one[0]))
+    shown = [one.sample if place < HELD_WITH_SAMPLES else [] for place, (_, one) in enumerate(held)]
+    sampled = [one for ids in (*found.samples.values(), *shown) for one in ids]
+    named = ledger.names(connection, organisation_id, sampled)
     withdrawn, series_of = found.withdrawn_learners, found.withdrawn_of_series
     brake = forecast(connection, organisation_id, learners=withdrawn, door=door, source=source, series_of=series_of)
     body = {"organisation": organisation_id, "selection": selected, "reason": reason, "outcomes": found.outcomes}
@@ -188,8 +193,12 @@ def _answer(
         brake_why=brake.why if brake.holds else None,
         brake_forecast=brake,
         waiting=[
-            answers.PlanWaiting(job_id=job_id, enrolments=n)
-            for job_id, n in sorted(found.waiting.items(), key=lambda one: (-one[1], one[0]))
+            answers.PlanWaiting(
+                job_id=job_id,
+                enrolments=one.enrolments,
+                samples=[_sample(enrolment, named.get(enrolment), None) for enrolment in ids],
+            )
+            for (job_id, one), ids in zip(held, shown, strict=True)
         ],
         more_held=found.more_held,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -37,6 +37,13 @@ SERIES = 3
 """Series shown of a held job."""
 
 
+class AlsoHeld(NamedTuple):
+    """Of what would be withdrawn, what a held job names as well: how many enrolments, and some of them."""
+
+    enrolments: int
+    sample: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """The outcomes that a selection would have now, some of its enrolments for each, and its distinct learners."""
@@ -48,8 +55,8 @@ class Preview:
     """Those of whom anything would be withdrawn, which is what the brake counts."""
     withdrawn_of_series: Mapping[int, int] = field(default_factory=dict)
     """Enrolments of each Series that would be withdrawn; a learner has one at the most."""
-    waiting: Mapping[int, int] = field(default_factory=dict)
-    """Of those that would be withdrawn, how many a held job names as well, by job."""
+    waiting: Mapping[int, AlsoHeld] = field(default_factory=dict)
+    """By held job."""
     more_held: bool = False
     """Whether there are held jobs that were not looked at for it."""
 
@@ -222,19 +229,20 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         int(rows[0].learners) if rows else 0,
         int(rows[0].withdrawn_learners) if rows else 0,
         {int(series_id): n for series_id, n in (rows[0].by_series or {}).items()} if rows else {},
-        {int(job_id): n for job_id, n in (rows[0].waiting or {}).items()} if rows else {},
+        {int(job_id): AlsoHeld(n, sorted(ids)) for job_id, (n, ids) in (rows[0].waiting or {}).items()} if rows else {},
         more_held,
     )
 
 
 def _waiting(organisation_id: int, verdicts: CTE, held: Sequence[int]) -> ColumnElement[Any]:
-    """How many of those that would be withdrawn each of these held jobs names."""
+    """How many of those that would be withdrawn each of these held jobs names, and some of them."""
     named = held_jobs.named(organisation_id, held).subquery("also_named")
     counted = (
-        select(named.c.job_id, func.count().label("n"))
+        select(named.c.job_id, func.count().label("n"), func.array_agg(named.c.id)[1:SAMPLES].label("sample"))
         .join(verdicts, verdicts.c.id == named.c.id)
         .where(verdicts.c.outcome == Outcome.WITHDRAWN)
         .group_by(named.c.job_id)
         .subquery("counted")
     )
-    return select(func.jsonb_object_agg(counted.c.job_id, counted.c.n)).scalar_subquery()
+    both = func.jsonb_build_array(counted.c.n, counted.c.sample)
+    return select(func.jsonb_object_agg(counted.c.job_id, both)).scalar_subquery()

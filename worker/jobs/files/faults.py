@@ -14,8 +14,9 @@ from typing import IO
 from schemas.answers import FileFault
 from worker.errors import InvalidInputError
 from worker.jobs.files.columns import LEARNER, PROBLEM, WHO, is_formula, meaning
+from worker.jobs.files.near_misses import Known
 from worker.jobs.files.text import Layout
-from worker.texts import Text, joined, text
+from worker.texts import joined, text
 
 SHOWN = 100
 """Faults that an answer lists; all of them are counted, and stand in the file of faults."""
@@ -74,10 +75,12 @@ def _say(first: FileFault, others: int) -> str:
     return text("Line {line}: {fault} {others:,} more lines have a fault.", **values)
 
 
-def lookup_fault(line: int, code: str, question: Text | None = None) -> FileFault:
-    """The fault of a row that was looked up. `question`: what may have been meant."""
+def lookup_fault(line: int, code: str, near: Known | None = None) -> FileFault:
+    """The fault of a row that was looked up. `near`: the Series that may have been meant."""
     column, message = LOOKUP[code]
-    return FileFault(line=line, column=column, message=joined([message, question]) if question else message)
+    if near is None:
+        return FileFault(line=line, column=column, message=message)
+    return FileFault(line=line, column=column, message=joined([message, near.question]), suggestion=near.code)
 
 
 def columns_of(fault: FileFault, columns: Mapping[str, str]) -> list[str]:

@@ -16,18 +16,19 @@ class Known(NamedTuple):
     code: str
     title: str
 
+    @property
+    def question(self) -> Text:
+        """Asks whether it was meant."""
+        if self.title in ("", self.code):
+            return text("Did you mean {code}?", code=self.code)
+        return text("Did you mean {code} ({title})?", code=self.code, title=self.title)
 
-def find_near(unknown: Iterable[str], known: Sequence[Known]) -> dict[str, Text]:
-    """By code of a file: a question for the Series whose code or title is most like it, where one is like it."""
+
+def find_near(unknown: Iterable[str], known: Sequence[Known]) -> dict[str, Known]:
+    """By code of a file: the Series whose code or title is most like it, where one is like it."""
     by_words = {words.casefold(): one for one in reversed(known) for words in (one.title, one.code) if words}
-    found = dict[str, Text]()
+    found = dict[str, Known]()
     for given in unknown:
         for words in get_close_matches(given.casefold(), by_words, 1, _ALIKE):
-            found[given] = _ask(by_words[words])
+            found[given] = by_words[words]
     return found
-
-
-def _ask(one: Known) -> Text:
-    if one.title in ("", one.code):
-        return text("Did you mean {code}?", code=one.code)
-    return text("Did you mean {code} ({title})?", code=one.code, title=one.title)

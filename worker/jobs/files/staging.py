@@ -25,7 +25,7 @@ from worker.ledger import plan as ledger_plan
 from worker.ledger.file_rows import RowFault
 from worker.ledger.plan import Preview
 from worker.records import NewChunks
-from worker.texts import Text, text
+from worker.texts import text
 
 _MOST_UNKNOWN, _MOST_KNOWN = 20, 2_000
 """Series codes of a file that no Series has, and Series that they are compared with: half a second at the most."""
@@ -47,7 +47,7 @@ class Staged:
     good: int
     taken: int = 0
     is_looked_up: bool = field(default=False)
-    near: dict[str, Text] = field(default_factory=dict)
+    near: dict[str, Known] = field(default_factory=dict)
     """By Series code that no Series has: which one may have been meant."""
 
     @property

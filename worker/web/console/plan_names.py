@@ -8,7 +8,10 @@ from worker.web.console.view import View
 
 def find_names(view: View, plan: answers.Plan | None) -> dict[int, EnrolmentNames]:
     """The learners of a plan's examples, by enrolment."""
-    ids = [one.enrolment_id for found in plan.samples.values() for one in found] if plan else []
+    if plan is None:
+        return {}
+    examples = [*plan.samples.values(), *(held.samples for held in plan.waiting)]
+    ids = list({one.enrolment_id for found in examples for one in found})
     if not ids:
         return {}
     with view.database.begin() as connection:

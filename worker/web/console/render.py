@@ -17,6 +17,7 @@ from starlette.requests import Request
 from worker.access.persons import shown_name, with_names
 from worker.web.console.faults import with_labels
 from worker.web.console.languages import ENGLISH, Language, ago, codes, language, language_of, span
+from worker.web.console.new_tabs import SAID, open_beside
 from worker.web.console.words import ENTRIES, plain, sentence, tone, word
 
 HERE = Path(__file__).parent
@@ -92,7 +93,7 @@ def environment(code: str = ENGLISH) -> jinja2.Environment:
         "word": lambda code: spoken.say(word(code)), "sentence": lambda code: spoken.say(sentence(code)),
         "plain": lambda text: plain(text, spoken), "tone": tone, "who": _who,
         "fault": lambda said: with_labels(said, spoken),
-        "lower": spoken.inside, "capitalize": spoken.at_start, "join": _joined,
+        "lower": spoken.inside, "capitalize": spoken.at_start, "join": _joined, "left_open": _left_open,
     }  # fmt: skip
     found.globals |= {"query": _query, "chosen": _chosen, "asset": asset, "language": spoken}
     found.globals["languages"] = [language(one) for one in codes()]
@@ -126,6 +127,14 @@ def _joined(
 def _spoken(found: jinja2.Environment) -> Language:
     spoken: Language = found.globals["language"]  # type: ignore[assignment]
     return spoken
+
+
+@jinja2.pass_context
+def _left_open(context: Context, page: str) -> str:
+    """A part of a page; if it answers a form of somebody signed in, its links lead away in a new tab."""
+    if context["request"].method != "POST" or not context["view"]:
+        return page
+    return open_beside(page, _spoken(context.environment).say(SAID))
 
 
 @jinja2.pass_context

@@ -1,17 +1,19 @@
 """Withdraw from a file: what is wrong with it, its plan, and the confirmation, for which it is not sent again."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, UploadFile
+from pydantic import StringConstraints
 from starlette.responses import Response
 
 from schemas.catalogue import Reason
-from schemas.jobs import FileOptions, FileRequest
+from schemas.jobs import FileOptions, FileRequest, Storable
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import SIGNED_IN
 from worker.jobs.files import mend, template
+from worker.jobs.files.columns import SERIES
 from worker.jobs.files.faults import columns_of
 from worker.jobs.submit import is_known
 from worker.ledger import file_rows
@@ -31,7 +33,11 @@ router = APIRouter(prefix=PATH, include_in_schema=False, route_class=SignedInFir
 
 _MOST_CELLS = 6 * mend.MOST
 """A row has up to five columns that are read, and its number."""
+_LONG_NUMBER = 10
+"""Digits of more lines than a file can have."""
+INCOMPLETE = text("The form is incomplete. Go back, reload the page, and send it again.")
 Lines = Annotated[list[int] | None, Form(max_length=_MOST_CELLS)]
+Taken = Annotated[str, StringConstraints(max_length=300), Storable]
 Words = Annotated[list[str] | None, Form(max_length=_MOST_CELLS)]
 
 
@@ -52,13 +58,15 @@ def plan_or_submit_file(
     column: Words = None,
     cell: Words = None,
     leave_out: Lines = None,
+    take: Annotated[Taken, Form()] = "",
     left: Lines = None,
     corrected: Lines = None,
 ) -> Response:
     """Plan a file; the upload that the plan names is submitted with the plan's hash.
 
     `line`, `column` and `cell`: what was corrected in rows of the upload, one of each for each cell. `leave_out`: its
-    lines to leave out. `left` and `corrected`: the lines that were left out and corrected before, to be shown.
+    lines to leave out. `take`: a line, and the Series code that was suggested for it. `left` and `corrected`: the lines
+    that were left out and corrected before, to be shown.
     """
     fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
     fields |= {"left": set(left or ()), "corrected": set(corrected or ())}
@@ -67,8 +75,9 @@ def plan_or_submit_file(
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
         chosen = validated(FileOptions, options)
-        if (line or leave_out) and chosen.upload:
-            changes = _by_line(line or [], column or [], cell or []) | {number: {} for number in leave_out or ()}
+        if (line or leave_out or take) and chosen.upload:
+            given = _by_line(line or [], column or [], cell or [])
+            changes = {**given, **{number: {} for number in leave_out or ()}, **_take(take, given)}
             mended = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
             chosen = chosen.model_copy(update={"upload": mended.upload})
             fields["left"] |= set(mended.left_out)
@@ -106,11 +115,21 @@ def _plan_again(view: View, request: FileRequest, sent: Sent, why: str, **fields
 
 def _by_line(lines: Sequence[int], columns: Sequence[str], cells: Sequence[str]) -> dict[int, dict[str, str]]:
     if not len(lines) == len(columns) == len(cells):
-        raise InvalidInputError(text("The form is incomplete. Go back, reload the page, and send it again."))
+        raise InvalidInputError(INCOMPLETE)
     found = defaultdict[int, dict[str, str]](dict)
     for line, column, cell in zip(lines, columns, cells, strict=True):
         found[line][column] = cell.replace("\0", "").strip()
     return found
+
+
+def _take(given: str, cells: Mapping[int, dict[str, str]]) -> dict[int, dict[str, str]]:
+    """The row for which a suggestion is taken, with its other cells: also one that was ticked to be left out."""
+    if not given:
+        return {}
+    number, _, code = given.partition(" ")
+    if not code or not (number.isascii() and number.isdecimal() and len(number) < _LONG_NUMBER):
+        raise InvalidInputError(INCOMPLETE)
+    return {int(number): {**cells.get(int(number), {}), SERIES: code}}
 
 
 def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
