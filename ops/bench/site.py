@@ -27,6 +27,7 @@ from ops.migrate import migrate
 from worker import logs
 from worker.config import Settings, settings
 from worker.database import Database
+from worker.garbage import collect_seldom
 
 PATIENCE = 300.0
 """Seconds after which what has not happened is a failure of the row."""
@@ -267,6 +268,7 @@ def environment(servers: LocalServers) -> dict[str, str]:
 def open_site(*, settle: float = 1.5) -> Iterator[Site]:
     """Start servers of its own, and remove all of it at the end. `settle`: as of `Site`."""
     logs.silence()
+    collect_seldom()  # this process stands for the web process, which does so, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its servers stop, too
     directory = Path(tempfile.mkdtemp(prefix="withdrawals-bench-", dir="/tmp"))
     directory.chmod(0o755)
