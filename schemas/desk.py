@@ -144,6 +144,7 @@ class Asked(BaseModel):
     kind: str
     state: str
     reason: str | None
+    reinstates: Annotated[int | None, Field(description="The job whose withdrawals it takes back.")] = None
     source: str
     requested_by: str
     door: Annotated[str, Field(description="`api`, `cli`, `console`, `scim` or `hr:` and the name of the HR source.")]

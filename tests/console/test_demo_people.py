@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.console import MakeToken, Person, held_job
+from tests.support.console import MakeToken, Person, field_of, held_job
 from tests.world import World
 from worker.access import sessions, tokens
 from worker.config import Settings
@@ -21,6 +21,10 @@ PROVIDER = {
     "oidc_roles": "staff=viewer@Acme",
     "public_url": "http://127.0.0.1:8000",
 }
+OWNERS_PAGES = [
+    *(f"/console/settings/{name}" for name in ("sources", "webhooks", "notifications", "policies")),
+    "/console/brake",
+]
 Door = Callable[..., TestClient]
 
 
@@ -84,11 +88,45 @@ def test_who_asked_for_a_held_job_reads_who_can_release_it_and_goes_on_as_them(
     page = client.get(f"/console/jobs/{job.id}").text
     assert f'action="/console/jobs/{job.id}/release"' in page
     assert HERE not in page
+    client.post(f"/console/jobs/{job.id}/release", data={"csrf": field_of(page, "csrf")})
+    page = client.get(f"/console/jobs/{job.id}").text
+    assert "Go on as olivia (owner)" in page, "a way back to who asked"
+    assert f'name="next" value="/console/jobs/{job.id}"' in page
     page = client.get("/console/sessions").text
     assert "Go on as olivia (owner)" in page, "a way back"
     assert "Go on as paul" not in page
     client.post(HERE, data={"person": str(people["olivia"])})
     assert "olivia (owner)" in client.get("/console/sessions").text
+
+
+def test_what_an_owner_can_do_is_done_as_the_owner_of_the_demo(door: Door, people: dict[str, int]) -> None:
+    client = door()
+    client.post(HERE, data={"person": str(people["olivia"])})
+    for place in OWNERS_PAGES:
+        assert HERE not in client.get(place).text
+    client.post(HERE, data={"person": str(people["paul"])})
+    for place in OWNERS_PAGES:
+        page = client.get(place).text
+        assert page.index("An owner can") < page.index("Go on as olivia (owner)"), place
+        assert f'name="next" value="{place}"' in page
+
+
+def test_who_has_decided_on_an_approval_goes_back_as_who_asked(door: Door, people: dict[str, int]) -> None:
+    client = door()
+    client.post(HERE, data={"person": str(people["olivia"])})
+    policies = "/console/settings/policies"
+    form = {"act": "override", "how": "up_to", "size": "9", "note": "since the audit"}
+    client.post(policies, data={**form, "csrf": field_of(client.get(policies).text, "csrf")})
+    place = "/console/approvals/1"
+    client.post(HERE, data={"person": str(people["paul"])})
+    page = client.get(place).text
+    assert HERE not in page
+    client.post(f"{place}/approve", data={"csrf": field_of(page, "csrf")})
+    page = client.get(place).text
+    assert "Approved" in page
+    assert "Go on as olivia (owner)" in page
+    client.post(HERE, data={"person": str(people["olivia"])})
+    assert HERE not in client.get(place).text, "she has not decided"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,21 @@ def test_sending_a_form_twice_does_no_harm(db: Database, world: World, environme
     assert {world.status(enrolment) for enrolment in ids} == {"withdrawn"}
 
 
+def test_a_run_says_how_many_letters_are_being_tried_and_how_many_wait(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    freed(world, owned(db, world, environment, 5))
+    mia = person("operator", name="mia")
+    mia.post("/console/dead-letters/act", act="redrive", code="pathway_owned", expected="5", rate="3", canary="0")
+    for said in ("5 letters wait.", "3 letters are being tried. 2 letters wait.", "5 letters are being tried."):
+        heading = re.sub(
+            r"\s+", " ", mia.get("/console/runs/1").text.split('<h2 id="now">')[1].split("</h2>")[0]
+        ).strip()
+        assert heading == f'<span class="badge busy">Running</span> {said}', "what the figures below say"
+        world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
+        runs.step_all(db)
+
+
 def test_a_filter_stays_in_the_address_and_goes_on_into_acts(
     db: Database, world: World, environment: Settings, person: Person
 ) -> None:

@@ -2,10 +2,12 @@
 
 import html
 import re
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.catalogue import Outcome
 from tests.queue.test_costs import Backlog, assert_bounded, reads_at_each_size
 from tests.support.console import MakeToken, Person, ask
 from tests.world import World, decide_due
@@ -16,6 +18,7 @@ from worker.ledger import active_learners
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
 from worker.web.console import library
+from worker.web.console.render import environment as environment_of
 
 
 def shown(person: Person) -> list[str]:
@@ -116,6 +119,22 @@ def test_before_the_act_an_enrolment_says_how_it_can_be_reinstated_and_for_how_l
         )
 
 
+def test_an_enrolment_says_of_a_request_that_changed_nothing_why(
+    client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
+) -> None:
+    enrolment = world.enrolment("anna", pathway_id=world.pathway())
+    ask(db, world, [enrolment])
+    decide_due(db, environment)
+    olga = Person(client, token("operator", name="olga"))
+    page = olga.get(f"/console/enrolments/{enrolment}")
+    said = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.split("What was decided")[1].split("</ul>")[0]))
+    assert re.search(r"Not withdrawn: a pathway owns it \(.*\): asked for by mia, decided .* job 1", said)
+    assert "done" not in said
+    words: Any = environment_of().get_template("enrolment_parts.html").module
+    for outcome in set(Outcome) - {Outcome.WITHDRAWN, Outcome.REINSTATED}:
+        assert str(words.became(outcome)).startswith(("Not ", "Nothing changed", "Was withdrawn before")), outcome
+
+
 def test_an_enrolment_says_what_was_done_to_it(
     client: TestClient, token: MakeToken, db: Database, world: World, environment: Settings
 ) -> None:
@@ -127,7 +146,7 @@ def test_an_enrolment_says_what_was_done_to_it(
     olga.post(f"/console/jobs/{job.id}/take-back", key="k", enrolment_ids=str(enrolment), back="/console")
     decide_due(db, environment)
     page = olga.get(f"/console/enrolments/{enrolment}")
-    said = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.split("What was done to it")[1].split("</ul>")[0]))
+    said = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", page.split("What was decided")[1].split("</ul>")[0]))
     assert re.search(r"Reinstated.*asked for by olga, done .* job 2 .*Withdrawn \(.*\): asked for by mia, done", said)
 
     series_id = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=enrolment)

@@ -124,6 +124,10 @@ def test_all_that_is_active_is_withdrawn_and_taken_back_on_the_page_of_a_person(
     )
     assert "Reinstated." in ola.get(page)
     assert [world.status(one) for one in ids] == ["in_progress", "withdrawn", "withdrawn"]
+    for history in (page, f"/console/enrolments/{ids[0]}/history"):
+        shown = ola.get(history)
+        assert shown.count("asked to reinstate what job 1 withdrew") == 1
+        assert "job.reinstate" not in shown, "one click, one line"
     ola.post("/console/jobs/1/take-back", **back, key="b")
     assert "Nothing is left to reinstate." in ola.get(page)
     assert ">Reinstate</button>" in ola.get(f"/console/enrolments/{ids[1]}")

@@ -1,5 +1,6 @@
 """The pages of the settings, each with its history; secrets are shown once and stay secret."""
 
+import html
 import json
 import re
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.catalogue import Role
+from schemas.events import KNOWN_TYPES
 from tests.approvals.office import Office
 from tests.support.commandline import done
 from tests.support.console import MakeToken, Person, field_of
@@ -127,6 +129,7 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     here = str(ada.post(SOURCES, **form).headers["location"])
     page = ada.get(here)
     assert "HiBob" in page
+    assert "What an event looks like" not in page, "HiBob knows what it sends"
     form_page = ada.get(SOURCES)
     assert "such as payroll" in form_page
     assert [form_page.count(term) for term in ("workday", "RFC 8417")] == [0, 1], "the RFC stands with its kind alone"
@@ -230,6 +233,45 @@ def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
     body = json.dumps(event("late")).encode()
     assert client.post("/hooks/hr/workday", content=body, headers=signed(second, body)).status_code == 401
     assert ada.get(f"{SOURCES}/999", 404)
+
+
+def test_a_source_shows_what_an_event_looks_like_and_says_when_nothing_was_understood(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    """The example is an event that this service takes; one of another type is no proof of a connection."""
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
+    here = str(ada.post(SOURCES, **form).headers["location"])
+    page = ada.get(here)
+    secret = secret_on(page)
+    shown = re.search(r"<pre data-event>([^<]*)</pre>", page)
+    assert shown
+    example = html.unescape(shown[1])
+    for name in (*KNOWN_TYPES, "webhook-id", "webhook-timestamp", "webhook-signature"):
+        assert f"<code>{name}</code>" in page[page.index("What an event looks like") :]
+
+    def send(body: str, key: str | None = None) -> None:
+        content = body.encode()
+        answer = client.post("/hooks/hr/workday", content=content, headers=signed(secret, content, key=key))
+        assert answer.status_code in (202, 422), answer.text
+
+    ada.post(f"{here}/test")
+    assert "Test event received</span>" in ada.get(SOURCES), "a test is no event that nobody understood"
+    send('{"type": "employee.terminated"}')
+    eventually(lambda: world.one("SELECT last_event_at FROM withdrawals.sources"))
+    page = ada.get(here)
+    for shows_it in (ada.get(SOURCES), page):
+        assert '<span class="badge warn">Heard from, nothing understood</span>' in shows_it
+        assert "Connected</span>" not in shows_it
+    assert "Not about a person" not in page
+    assert "Its type is not one that this service knows." in page
+    assert page.count("Its type is not") == 1, "not of the test"
+    send('{"type": "user.deactivated"}')
+    assert "Could not be read<br>" in ada.get(here)
+    send(example, key="test-of-the-sender")
+    for shows_it in (ada.get(SOURCES), ada.get(here)):
+        assert "Connected</span>" in shows_it
+        assert "nothing understood" not in shows_it
 
 
 def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(

@@ -233,7 +233,7 @@ def _describe_request(asked: Asked) -> Text:
 def _describe_what(asked: Asked) -> Text:
     if asked.kind == "withdraw" and asked.learner_external_id:
         return text("asked for a withdrawal of the learner ({reason})", reason=asked.reason)
-    return timeline.describe_request(asked.kind, asked.reason)
+    return timeline.describe_request(asked.reason, asked.reinstates)
 
 
 def describe_door(asked: Asked) -> Text:

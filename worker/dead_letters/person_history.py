@@ -116,7 +116,7 @@ def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, A
     asked = [
         {
             "at": row["created_at"],
-            "what": timeline.describe_request(row["kind"], row["reason"]),
+            "what": timeline.describe_request(row["reason"], row["reinstates"]),
             "who": row["requested_by"],
             "note": row["note"],
             "job_id": row["id"],

@@ -10,7 +10,7 @@ from typing import Any
 from schemas.desk import LetterInHistory
 from worker.code_words import said
 from worker.records import DeadLetter
-from worker.texts import Text, joined, plainly, text
+from worker.texts import Text, joined, text
 
 Row = Mapping[str, Any]
 
@@ -28,7 +28,6 @@ _ACTS = {
     "job.resume": text("resumed the job"),
     "job.release": text("released the job"),
     "job.move": text("moved the job to another time"),
-    "job.reinstate": text("asked for the job to be undone"),
 }
 
 
@@ -69,12 +68,11 @@ def describe_closing(letter: DeadLetter | LetterInHistory) -> Text:
     return text("letter {letter_id} was closed: {state} ({remedy})", letter_id=letter.id, **values)
 
 
-def describe_request(kind: str, reason: str | None) -> Text:
-    """What was asked for: a withdrawal with its reason, or an undo."""
-    what = text("withdrawal") if kind == "withdraw" else plainly(kind)
-    if reason is None:
-        return text("asked for a {what}", what=what)
-    return text("asked for a {what} ({reason})", what=what, reason=reason)
+def describe_request(reason: str | None, reinstates: int | None) -> Text:
+    """What was asked for: a withdrawal with its reason, or that what the job `reinstates` withdrew is taken back."""
+    if reinstates is not None:
+        return text("asked to reinstate what job {job} withdrew", job=reinstates)
+    return text("asked for a withdrawal ({reason})", reason=reason)
 
 
 def sort_by_time(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

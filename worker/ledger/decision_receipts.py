@@ -9,7 +9,8 @@ from worker.ledger.fragments import CLOSED_WHOLE, DEACTIVATED, UNFINISHED, among
 from worker.models import audit, chunks, dead_letters, enrolments, job_chunks, learners, outcomes, receipts
 from worker.rules import ENDED, WITHDRAWN
 
-_ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.source, j.requested_by, j.door, j.idempotency_key AS key,
+_ASKED = """j.id AS job_id, j.kind, j.state, j.reason, j.reinstates, j.source, j.requested_by, j.door,
+    j.idempotency_key AS key,
     (SELECT r.id::text FROM withdrawals.receipts r WHERE r.organisation_id = j.organisation_id AND r.door = j.door
         AND r.idempotency_key = j.idempotency_key AND r.job_id = j.id) AS receipt_id,
     j.note, j.learner_external_id, j.created_at, j.effective_at, j.file_name,
@@ -77,8 +78,8 @@ def list_acts(connection: Connection, letter_ids: Sequence[int]) -> list[dict[st
 
 
 def list_acts_on_jobs(connection: Connection, job_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """What people did to jobs: paused, released, cancelled, …"""
-    later = (audit.c.dead_letter_id.is_(None), audit.c.action != "job.submit")
+    """What people did to jobs after they were made: paused, released, cancelled, …"""
+    later = (audit.c.dead_letter_id.is_(None), audit.c.action.not_in(["job.submit", "job.reinstate"]))
     statement = select(*_ACT).where(among(audit.c.job_id, job_ids), *later).order_by(audit.c.id).limit(1000)
     return [dict(row) for row in connection.execute(statement).mappings()]
 

@@ -242,6 +242,24 @@ def list_latest(
     return [ShownReceipt(**row) for row in connection.execute(_LATEST, values).mappings()]
 
 
+_NOT_UNDERSTOOD = text("""
+SELECT r.door FROM (SELECT * FROM withdrawals.receipts ORDER BY id DESC LIMIT :window) r
+WHERE r.organisation_id = :organisation_id AND r.door = ANY(:doors)
+GROUP BY r.door HAVING bool_and(r.type IS NULL) AND NOT bool_and(starts_with(r.idempotency_key, :test))
+""")
+
+
+def list_not_understood(
+    connection: Connection, organisation_id: int, doors: Sequence[str], *, test: str, window: int = 20_000
+) -> list[str]:
+    """Of these doors: those whose events, among the last `window` of the service, are all of no known type.
+
+    `test`: how the keys of tests begin, which are no events.
+    """
+    values = {"organisation_id": organisation_id, "doors": list(doors), "test": test, "window": window}
+    return list(connection.scalars(_NOT_UNDERSTOOD, values))
+
+
 _ZONES = text("SELECT id, timezone FROM lms.organisations WHERE id = ANY(:ids)")
 
 

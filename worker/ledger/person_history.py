@@ -115,6 +115,7 @@ def list_jobs(connection: Connection, organisation_id: int, job_ids: Sequence[in
         jobs.c.kind,
         jobs.c.state,
         jobs.c.reason,
+        jobs.c.reinstates,
         jobs.c.source,
         jobs.c.requested_by,
         jobs.c.note,
@@ -143,7 +144,8 @@ def list_acts(
     """What people did to these jobs and letters after they were made, newest first."""
     columns = ("id", "at", "actor", "action", "note", "job_id", "dead_letter_id", "detail")
     acts = select(*(audit.c[name] for name in columns)).where(
-        audit.c.organisation_id == organisation_id, audit.c.action.not_in(["job.submit", "outcome.replaced"])
+        audit.c.organisation_id == organisation_id,
+        audit.c.action.not_in(["job.submit", "job.reinstate", "outcome.replaced"]),
     )
     on_jobs = acts.where(among(audit.c.job_id, job_ids), audit.c.dead_letter_id.is_(None))
     on_letters = acts.where(among(audit.c.dead_letter_id, letter_ids))

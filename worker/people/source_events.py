@@ -1,5 +1,6 @@
 """What an HR source has sent, and a test of the way that its events take."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ from worker.errors import ConflictError, NotFoundError
 from worker.ledger import audit_log, jobs
 from worker.ledger import hr_sources as ledger
 from worker.ledger import inbox as receipts
+from worker.ledger.hr_sources import RegisteredSource
 from worker.ledger.inbox import ShownReceipt
 from worker.people import hr_sources, inbox, source_secrets
 from worker.people.inbox import IncomingEvent
@@ -29,6 +31,19 @@ def list_latest(database: Database, *, organisation_id: int, source_id: int, lim
     source = hr_sources.find(database, organisation_id, source_id)
     with database.begin() as connection:
         return receipts.list_latest(connection, organisation_id, f"hr:{source.name}", limit=limit)
+
+
+def list_not_understood(database: Database, *, organisation_id: int, sources: Sequence[RegisteredSource]) -> list[int]:
+    """Which of these sources were heard, and sent nothing that was understood, among the service's last 20,000 events.
+
+    Only a sender of Standard Webhooks names the type in words that are this service's own.
+    """
+    doors = {f"hr:{one.name}": one.id for one in sources if one.kind == "standard" and one.disabled_at is None}
+    if not doors:
+        return []
+    with database.begin() as connection:
+        found = receipts.list_not_understood(connection, organisation_id, list(doors), test=TEST)
+    return [doors[door] for door in found]
 
 
 def list_tested(database: Database, *, organisation_id: int) -> dict[int, datetime]:

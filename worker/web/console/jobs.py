@@ -139,7 +139,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
         pace = job_lists.decided_per_second(connection, job_id) if job.state is JobState.RUNNING else 0.0
         undone_by = job_lists.jobs_that_reinstate(connection, job_id)
         rows = decision_receipts.list_acts_on_jobs(connection, [job_id])
-    acts = [timeline.describe_act(row) for row in rows if row["action"] != "job.reinstate"]  # that made this job
+    acts = [timeline.describe_act(row) for row in rows]
     small = job.state is JobState.HELD and job.accepted <= PLANNED_AT_ONCE
     planning = job.finished_at is None and job.kind == "withdraw" and (small or wanted == "now")
     planned = _plan(view.services.pools.reports, job) if planning else None
@@ -151,6 +151,7 @@ def show_job(view: Looking, job_id: RowId, wanted: Annotated[Literal["now", ""],
         left=span(job.in_flight / pace) if pace >= 1 else "",
         undone_by=undone_by,
         acts=acts,
+        released_by=next((row["actor"] for row in reversed(rows) if row["action"] == "job.release"), None),
         plan=planned,
         now=held.describe(planned.outcomes) if planned and job.state is JobState.HELD else None,
         names=find_names(view, planned),

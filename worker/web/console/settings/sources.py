@@ -1,5 +1,6 @@
 """HR sources: added, looked at, tested, given a new secret, disabled."""
 
+import json
 from datetime import datetime
 from typing import Annotated
 
@@ -7,10 +8,12 @@ from fastapi import APIRouter, Form
 from pydantic import StringConstraints
 from starlette.responses import Response
 
+from schemas.events import HrEvent
 from schemas.jobs import Storable
 from schemas.rosters import SilenceLimit
 from schemas.sources import LONGEST_SECRET, ApiAccess, SecretRotation, SourceRequest
 from worker.errors import ConflictError, InvalidInputError
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people import heard, hr_sources, source_events
 from worker.people.source_secrets import API_KEYS
 from worker.texts import text
@@ -202,11 +205,13 @@ def _list_page(
     status: int = 200,
     typed: dict[str, str] | None = None,
 ) -> Response:
+    found = hr_sources.list_sources(view.database, view.organisation_id)
     return view.page(
         "settings_sources.html",
         status=status,
         tested=_list_tested(view),
-        found=[hr_sources.show(one) for one in hr_sources.list_sources(view.database, view.organisation_id)],
+        not_understood=_list_not_understood(view, found),
+        found=[hr_sources.show(one) for one in found],
         heard=heard.list_heard(view.database, organisation_id=view.organisation_id),
         silence_error=silence_error,
         kinds=[(kind, KINDS.get(kind, word(kind))) for kind in hr_sources.KINDS],
@@ -221,13 +226,16 @@ def _list_page(
 def _page(
     view: View, source_id: int, *, error: str = "", status: int = 200, typed: dict[str, str] | None = None
 ) -> Response:
-    source = hr_sources.show(hr_sources.find(view.database, view.organisation_id, source_id))
+    found = hr_sources.find(view.database, view.organisation_id, source_id)
+    source = hr_sources.show(found)
     return shown_once.page(
         view,
         "settings_source.html",
         status=status,
         source=source,
         tested=_list_tested(view),
+        not_understood=_list_not_understood(view, [found]),
+        example=json.dumps(HrEvent.EXAMPLE, indent=2),
         address=f"{str(view.request.base_url).rstrip('/')}{source.path}",
         policies=dict(POLICIES),
         api_key=API_KEYS.get(source.kind),
@@ -240,6 +248,10 @@ def _page(
 
 def _list_tested(view: View) -> dict[int, datetime]:
     return source_events.list_tested(view.database, organisation_id=view.organisation_id)
+
+
+def _list_not_understood(view: View, found: list[RegisteredSource]) -> list[int]:
+    return source_events.list_not_understood(view.database, organisation_id=view.organisation_id, sources=found)
 
 
 def _status(refused: Exception) -> int:
