@@ -3,6 +3,8 @@
 import html
 import io
 import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -40,11 +42,18 @@ def correct(person: Person, rows: list[list[str]], **corrections: list[int] | li
     return html.unescape(answer.text)
 
 
-def confirm(person: Person, page: str, *, note: str = "") -> httpx2.Response:
-    """Send the form that confirms the plan of a page."""
-    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part)
-    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
-    return person.client.post("/console/withdraw/file", data={**fields, "note": note, "act": "withdraw"})
+def confirm(
+    person: Person, page: str, *, note: str = "", typed: Mapping[int, str] | None = None, ticked: Sequence[int] = ()
+) -> httpx2.Response:
+    """Confirm the plan of a page, as a browser sends its form. `typed`: into the first cell of a line."""
+    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part).split("</form>")[0]
+    fields = defaultdict[str, list[str]](list)
+    for name, value in re.findall(r'<input (?:type="hidden" )?name="(\w+)" value="([^"]*)"', form):
+        fields[name].append(html.unescape(value))
+    for line, said in (typed or {}).items():
+        fields["cell"][fields["line"].index(str(line))] = said
+    sent = {**fields, "note": note, "act": "withdraw", "leave_out": [str(line) for line in ticked]}
+    return person.client.post("/console/withdraw/file", data=sent, follow_redirects=False)
 
 
 def test_faults_and_repeated_rows_are_shown_in_the_words_of_the_file_and_the_values_are_not_kept(
@@ -107,7 +116,7 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
         files={"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))},
     )
     assert "3 of 4 rows have a fault" in answer.text
-    form = answer.text.split("<form")[-3]
+    form = next(part for part in answer.text.split("<form") if 'name="line"' in part)
     fields = [(name, html.unescape(value)) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)]
     lines = [int(value) for name, value in fields if name == "line"]
     assert sorted(set(lines)) == [3, 4, 6]
@@ -174,6 +183,71 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     again = html.unescape(confirm(operator, page).text)
     assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
     assert "leavers.xlsx: 3 rows" in again
+
+
+def test_what_was_typed_comes_with_the_confirmation_and_is_planned_before_anything_is_withdrawn(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]]])
+    answer = confirm(operator, page, note="they left", typed={3: "ben"}, ticked=[4])
+    again = html.unescape(answer.text)
+    assert answer.status_code == 200
+    assert "You have corrected rows since the plan was made. Nothing was withdrawn. This is the plan now." in again
+    assert "Line 4 left out. Line 3 corrected." in again
+    assert "Reason: Enrolment no longer required" in again
+    assert ">they left</textarea>" in again
+    assert "Withdraw 2 enrolments</button>" in again
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+    done = confirm(operator, again, note="they left")
+    assert re.fullmatch(r"/console/jobs/\d+", done.headers["location"]), "no row is left to mend"
+    assert world.run("SELECT accepted, note FROM withdrawals.jobs") == [(2, "they left")]
+
+
+def test_rows_ticked_with_the_confirmation_are_left_out_on_purpose_and_come_back_no_more(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    rows = [["anna", codes[anna]], ["bne", codes[ben]], ["", codes[ben]]]
+    page = correct(operator, rows)
+    some = confirm(operator, page, ticked=[3])
+    assert some.status_code == 303
+    upload = some.headers["location"].split("?")[0]
+    sheet = openpyxl.load_workbook(io.BytesIO(operator.client.get(f"{upload}/faults").content)).worksheets[0]
+    assert [row[0].value for row in sheet.iter_rows(min_row=2)] == [None], "only line 4 is given back"
+    assert confirm(operator, page, ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
+    assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)], "the same form makes one job"
+    assert confirm(operator, correct(operator, rows), ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
+
+
+def test_a_ticked_row_is_left_out_also_when_its_fault_is_gone(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]]])
+    world.run("UPDATE lms.learners SET external_id = 'bne' WHERE external_id = 'ben'")
+    assert confirm(operator, page).status_code == 409, "the plan has a row less"
+    assert confirm(operator, page, ticked=[3]).status_code == 303
+    assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)]
+
+
+def test_enter_in_a_field_checks_and_the_other_buttons_need_no_field(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    """Enter presses the first button of the form. The one that confirms alone needs what is required."""
+    operator = Person(client, token("operator"))
+    anna, _, codes = two_leavers(world)
+    page = correct(operator, [["anna", codes[anna]], ["bne", f"{codes[anna]}0"]])
+    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part).split("</form>")[0]
+    buttons = re.findall(r"<button([^>]*)>", form)
+    assert 'value="plan"' in buttons[0]
+    assert [('value="withdraw"' in one, "formnovalidate" in one) for one in buttons] == [
+        *[(False, True)] * (len(buttons) - 1),
+        (True, False),
+    ]
 
 
 def test_a_suggested_code_is_taken_by_a_button_and_what_else_was_corrected_stays(
