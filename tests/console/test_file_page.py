@@ -20,12 +20,12 @@ HEADER = ["Email", "Series"]
 LEARNER = ["learner", "series_code"]
 
 
-def send(person: Person, rows: list[list[str]]) -> str:
+def send(person: Person, rows: list[list[str]], *, first: str = "Email") -> str:
     """The page that a file leads to."""
     answer = person.client.post(
         "/console/withdraw/file",
         data={"csrf": person.csrf, "reason": "not_required"},
-        files={"file": ("leavers.xlsx", xlsx([HEADER, *rows]))},
+        files={"file": ("leavers.xlsx", xlsx([[first, "Series"], *rows]))},
     )
     assert answer.status_code == 200, answer.text
     return html.unescape(answer.text)
@@ -178,7 +178,8 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     assert "leavers.xlsx: 3 rows" in page
     assert "Line 4 left out. Line 3 corrected." in page
     assert re.findall(r'name="leave_out" value="(\d+)"', page) == ["5"]
-    assert "the one with a fault is left out" in page
+    assert "The row with a fault is left out: this job takes the others." in page
+    assert "Correct it here, or in your file and send that again below. Or go on without it: the plan is below." in page
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
     again = html.unescape(confirm(operator, page).text)
     assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
@@ -234,13 +235,44 @@ def test_a_ticked_row_is_left_out_also_when_its_fault_is_gone(
     assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)]
 
 
+def test_the_page_after_the_confirmation_says_once_what_was_taken_and_which_rows_were_left_out(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    faulty = [["gone", codes[ben]] for _ in range(21)]
+    done = confirm(operator, send(operator, [["anna", codes[anna]], ["", codes[ben]]], first="Learner"))
+    way = done.headers["location"]
+    assert "missing" not in way, "a fault may quote a cell, so the address has it sealed"
+    page = html.unescape(operator.get(way))
+    job = world.one("SELECT max(id) FROM withdrawals.jobs")
+    assert "1 row was left out</h2>" in page
+    assert f'<a href="/console/jobs/{job}">Job {job}</a> has taken 1 enrolment from the other rows.' in page
+    assert page.count(f"Job {job}") == 1
+    assert "<li>Line 3: Learner: is missing: give the learner's id or the email address.</li>" in page
+    assert "It waits for a second person" not in page
+    held = "state = 'held', held_because = 'brake', learners = 1, admitted_at = NULL"
+    world.run(f"UPDATE withdrawals.jobs SET {held} WHERE id = :id", id=job)
+    assert "It waits for a second person. Nothing is withdrawn before it is released." in operator.get(way)
+
+    many = confirm(operator, send(operator, [["ben", codes[ben]], *faulty], first="Learner"))
+    other = many.headers["location"]
+    page = html.unescape(operator.get(other))
+    assert "21 rows were left out</h2>" in page
+    assert re.findall(r"<li>Line (\d+): Learner: no learner here", page) == [str(line) for line in range(3, 23)]
+    assert "Only the first 20 are shown. The file has all of them." in page
+    mixed = f"{way.split('&')[0]}&{other.split('&')[1]}"
+    for address in (mixed, way.replace("rows=", "rows=x"), way.split("?")[0]):
+        assert "Rows that were left out</h2>" in operator.get(address), "what was not sealed for this file is not shown"
+
+
 def test_enter_in_a_field_checks_and_the_other_buttons_need_no_field(
     client: TestClient, token: MakeToken, world: World
 ) -> None:
     """Enter presses the first button of the form. The one that confirms alone needs what is required."""
     operator = Person(client, token("operator"))
-    anna, _, codes = two_leavers(world)
-    page = correct(operator, [["anna", codes[anna]], ["bne", f"{codes[anna]}0"]])
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["ben", codes[ben]], ["anna", f"{codes[anna]}0"]])
     form = next(part for part in page.split("<form") if 'name="plan_hash"' in part).split("</form>")[0]
     buttons = re.findall(r"<button([^>]*)>", form)
     assert 'value="plan"' in buttons[0]

@@ -15,12 +15,13 @@ from worker.jobs.admission import SIGNED_IN
 from worker.jobs.files import mend, template
 from worker.jobs.files.columns import SERIES
 from worker.jobs.files.faults import columns_of
+from worker.jobs.show import show
 from worker.jobs.submit import is_known
 from worker.ledger import file_rows
 from worker.texts import joined, text
 from worker.web import sent_files
 from worker.web.api.submit import validated
-from worker.web.console import weight
+from worker.web.console import left_out, weight
 from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
@@ -144,7 +145,8 @@ def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
     made, result = sent_files.submit_file(view.services, view.caller, view.requester(key), request, sent)
     if not result.check.fault_count or result.upload is None:
         return view.go_on(made.job)
-    return view.go_on(made.job, f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}")
+    rows = left_out.seal(view, result.upload, result.check)
+    return view.go(f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}&rows={rows}")
 
 
 @router.get("/withdraw/template.xlsx")
@@ -167,10 +169,13 @@ def _send(content: bytes, name: str, media: str) -> Response:
 
 
 @router.get("/withdraw/file/{upload_id}")
-def show_left_out(view: LookingAsOperator, upload_id: str, job: str = "") -> Response:
-    """The rows that a job has left out, as a file, and the form to send it again once it is mended."""
+def show_left_out(view: LookingAsOperator, upload_id: str, job: str = "", rows: str = "") -> Response:
+    """What a job took of a file, and the rows that it has left out: as a file, with the form to send it once mended."""
     sent_files.find_faults(view.services, view.caller, upload_id)
-    return file_page(view, left_out=upload_id, batch=str(parse_choice(job, "job") or ""))
+    job_id = parse_choice(job, "job")
+    made = show(view.database, organisation_id=view.organisation_id, job_id=job_id) if job_id else None
+    rest = left_out.unseal(view, upload_id, rows)
+    return file_page(view, left_out=upload_id, rest=rest, job=made, batch=str(job_id or ""))
 
 
 @router.get("/withdraw/file/{upload_id}/faults")
@@ -191,6 +196,8 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
         "reason": "",
         "batch": "",
         "left_out": None,
+        "rest": None,
+        "job": None,
         "typed": "",
         **shown,
     }
