@@ -3,6 +3,8 @@
 import html
 import io
 import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -18,12 +20,12 @@ HEADER = ["Email", "Series"]
 LEARNER = ["learner", "series_code"]
 
 
-def send(person: Person, rows: list[list[str]]) -> str:
+def send(person: Person, rows: list[list[str]], *, first: str = "Email") -> str:
     """The page that a file leads to."""
     answer = person.client.post(
         "/console/withdraw/file",
         data={"csrf": person.csrf, "reason": "not_required"},
-        files={"file": ("leavers.xlsx", xlsx([HEADER, *rows]))},
+        files={"file": ("leavers.xlsx", xlsx([[first, "Series"], *rows]))},
     )
     assert answer.status_code == 200, answer.text
     return html.unescape(answer.text)
@@ -40,11 +42,18 @@ def correct(person: Person, rows: list[list[str]], **corrections: list[int] | li
     return html.unescape(answer.text)
 
 
-def confirm(person: Person, page: str, *, note: str = "") -> httpx2.Response:
-    """Send the form that confirms the plan of a page."""
-    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part)
-    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
-    return person.client.post("/console/withdraw/file", data={**fields, "note": note, "act": "withdraw"})
+def confirm(
+    person: Person, page: str, *, note: str = "", typed: Mapping[int, str] | None = None, ticked: Sequence[int] = ()
+) -> httpx2.Response:
+    """Confirm the plan of a page, as a browser sends its form. `typed`: into the first cell of a line."""
+    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part).split("</form>")[0]
+    fields = defaultdict[str, list[str]](list)
+    for name, value in re.findall(r'<input (?:type="hidden" )?name="(\w+)" value="([^"]*)"', form):
+        fields[name].append(html.unescape(value))
+    for line, said in (typed or {}).items():
+        fields["cell"][fields["line"].index(str(line))] = said
+    sent = {**fields, "note": note, "act": "withdraw", "leave_out": [str(line) for line in ticked]}
+    return person.client.post("/console/withdraw/file", data=sent, follow_redirects=False)
 
 
 def test_faults_and_repeated_rows_are_shown_in_the_words_of_the_file_and_the_values_are_not_kept(
@@ -107,7 +116,7 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
         files={"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))},
     )
     assert "3 of 4 rows have a fault" in answer.text
-    form = answer.text.split("<form")[-3]
+    form = next(part for part in answer.text.split("<form") if 'name="line"' in part)
     fields = [(name, html.unescape(value)) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)]
     lines = [int(value) for name, value in fields if name == "line"]
     assert sorted(set(lines)) == [3, 4, 6]
@@ -169,11 +178,108 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     assert "leavers.xlsx: 3 rows" in page
     assert "Line 4 left out. Line 3 corrected." in page
     assert re.findall(r'name="leave_out" value="(\d+)"', page) == ["5"]
-    assert "the one with a fault is left out" in page
+    assert "The row with a fault is left out: this job takes the others." in page
+    assert "Correct it here, or in your file and send that again below. Or go on without it: the plan is below." in page
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
     again = html.unescape(confirm(operator, page).text)
     assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
     assert "leavers.xlsx: 3 rows" in again
+
+
+def test_what_was_typed_comes_with_the_confirmation_and_is_planned_before_anything_is_withdrawn(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]]])
+    answer = confirm(operator, page, note="they left", typed={3: "ben"}, ticked=[4])
+    again = html.unescape(answer.text)
+    assert answer.status_code == 200
+    assert "You have corrected rows since the plan was made. Nothing was withdrawn. This is the plan now." in again
+    assert "Line 4 left out. Line 3 corrected." in again
+    assert "Reason: Enrolment no longer required" in again
+    assert ">they left</textarea>" in again
+    assert "Withdraw 2 enrolments</button>" in again
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 0
+    done = confirm(operator, again, note="they left")
+    assert re.fullmatch(r"/console/jobs/\d+", done.headers["location"]), "no row is left to mend"
+    assert world.run("SELECT accepted, note FROM withdrawals.jobs") == [(2, "they left")]
+
+
+def test_rows_ticked_with_the_confirmation_are_left_out_on_purpose_and_come_back_no_more(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    rows = [["anna", codes[anna]], ["bne", codes[ben]], ["", codes[ben]]]
+    page = correct(operator, rows)
+    some = confirm(operator, page, ticked=[3])
+    assert some.status_code == 303
+    upload = some.headers["location"].split("?")[0]
+    sheet = openpyxl.load_workbook(io.BytesIO(operator.client.get(f"{upload}/faults").content)).worksheets[0]
+    assert [row[0].value for row in sheet.iter_rows(min_row=2)] == [None], "only line 4 is given back"
+    assert confirm(operator, page, ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
+    assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)], "the same form makes one job"
+    assert confirm(operator, correct(operator, rows), ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
+
+
+def test_a_ticked_row_is_left_out_also_when_its_fault_is_gone(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]]])
+    world.run("UPDATE lms.learners SET external_id = 'bne' WHERE external_id = 'ben'")
+    assert confirm(operator, page).status_code == 409, "the plan has a row less"
+    assert confirm(operator, page, ticked=[3]).status_code == 303
+    assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)]
+
+
+def test_the_page_after_the_confirmation_says_once_what_was_taken_and_which_rows_were_left_out(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    faulty = [["gone", codes[ben]] for _ in range(21)]
+    done = confirm(operator, send(operator, [["anna", codes[anna]], ["", codes[ben]]], first="Learner"))
+    way = done.headers["location"]
+    assert "missing" not in way, "a fault may quote a cell, so the address has it sealed"
+    page = html.unescape(operator.get(way))
+    job = world.one("SELECT max(id) FROM withdrawals.jobs")
+    assert "1 row was left out</h2>" in page
+    assert f'<a href="/console/jobs/{job}">Job {job}</a> has taken 1 enrolment from the other rows.' in page
+    assert page.count(f"Job {job}") == 1
+    assert "<li>Line 3: Learner: is missing: give the learner's id or the email address.</li>" in page
+    assert "It waits for a second person" not in page
+    held = "state = 'held', held_because = 'brake', learners = 1, admitted_at = NULL"
+    world.run(f"UPDATE withdrawals.jobs SET {held} WHERE id = :id", id=job)
+    assert "It waits for a second person. Nothing is withdrawn before it is released." in operator.get(way)
+
+    many = confirm(operator, send(operator, [["ben", codes[ben]], *faulty], first="Learner"))
+    other = many.headers["location"]
+    page = html.unescape(operator.get(other))
+    assert "21 rows were left out</h2>" in page
+    assert re.findall(r"<li>Line (\d+): Learner: no learner here", page) == [str(line) for line in range(3, 23)]
+    assert "Only the first 20 are shown. The file has all of them." in page
+    mixed = f"{way.split('&')[0]}&{other.split('&')[1]}"
+    for address in (mixed, way.replace("rows=", "rows=x"), way.split("?")[0]):
+        assert "Rows that were left out</h2>" in operator.get(address), "what was not sealed for this file is not shown"
+
+
+def test_enter_in_a_field_checks_and_the_other_buttons_need_no_field(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    """Enter presses the first button of the form. The one that confirms alone needs what is required."""
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    page = correct(operator, [["ben", codes[ben]], ["anna", f"{codes[anna]}0"]])
+    form = next(part for part in page.split("<form") if 'name="plan_hash"' in part).split("</form>")[0]
+    buttons = re.findall(r"<button([^>]*)>", form)
+    assert 'value="plan"' in buttons[0]
+    assert [('value="withdraw"' in one, "formnovalidate" in one) for one in buttons] == [
+        *[(False, True)] * (len(buttons) - 1),
+        (True, False),
+    ]
 
 
 def test_a_suggested_code_is_taken_by_a_button_and_what_else_was_corrected_stays(

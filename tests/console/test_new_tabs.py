@@ -102,7 +102,7 @@ def test_whoever_follows_a_link_of_a_files_plan_still_has_the_plan(sign_in: Sign
     assert opened.value.evaluate("window.opener") is None
     expect(page.get_by_label("Note")).to_have_value("they left")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
-    page.get_by_text("was accepted").first.wait_for()
+    page.get_by_text("Job 1 was accepted").first.wait_for()
 
 
 def test_a_page_that_is_left_open_is_accessible(sign_in: SignIn, world: World) -> None:

@@ -29,6 +29,16 @@ def test_corrected_rows_keep_their_lines_and_all_else_stays(sent: str) -> None:
     assert "gone" not in sink.getvalue().decode()
 
 
+def test_a_row_that_comes_back_as_it_was_shown_stays_as_it_was_sent() -> None:
+    sent = 'Learner,Series,Remark\n\'=a, b ,x\nanna,"C\n1",y\n,,z\n'
+    sink = io.BytesIO()
+    shown = {2: {"learner": "=a", "series_code": "b"}, 4: {"learner": "anna", "series_code": "C1"}}
+    untouched = {5: {"learner": "", "series_code": ""}}
+    assert mend(io.BytesIO(sent.encode()), {**shown, **untouched}, sink) == ([], [])
+    assert sink.getvalue().decode() == sent
+    assert mend(io.BytesIO(sent.encode()), {**shown, 5: {}}, io.BytesIO()) == ([5], [])
+
+
 def test_a_code_or_a_title_that_was_mistyped_leads_to_its_series() -> None:
     known = [Known("FS-1", "Fire Safety"), Known("FA-2", "FA-2"), Known("fs-1", "Fire Safety, old")]
     found = find_near(["fire safty", "FA-22", "quite another", "Fs-1"], known)

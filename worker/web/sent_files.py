@@ -6,7 +6,7 @@ A file comes with the request, or was kept when it was planned (`worker/jobs/fil
 import errno
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -42,10 +42,11 @@ MEDIA = {"csv": "text/csv; charset=utf-8", "xlsx": "application/vnd.openxmlforma
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A file of this request, or one that was kept; exactly one of the two."""
+    """A file of this request, or one that was kept; exactly one of the two. `left_out`: lines, on purpose."""
 
     file: UploadFile | None
     options: FileOptions
+    left_out: Collection[int] = ()
 
     def __post_init__(self) -> None:
         if (self.file is None) == (self.options.upload is None):
@@ -159,7 +160,7 @@ def plan_roster(services: Services, caller: Caller, wanted: RosterRequest, file:
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """A file that was kept once more, and the lines of what is not as it was sent."""
+    """A file that was kept once more, and the lines of what is not as it was sent; without any the file as it was."""
 
     upload: UUID
     left_out: list[int]
@@ -175,6 +176,8 @@ def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping
     kept = _find(services, caller, upload)
     with uploads.opened(services.database, kept) as stream, _slot(stream), tempfile.TemporaryFile() as made, _room():
         left_out, corrected = mend.mend(stream, changes, made)
+        if not left_out and not corrected:
+            return Mended(upload, [], [])
         with services.database.begin() as connection:
             again = uploads.keep(
                 connection, caller.organisation_id, requested_by=caller.actor, name=kept.file_name, stream=made
@@ -227,7 +230,7 @@ def _faults_path(upload_id: UUID) -> str:
 
 
 def _options(caller: Caller, sent: Sent) -> Options:
-    return Options(sent.options.faults == "leave_out", sent.options.batch, caller.only_own)
+    return Options(sent.options.faults == "leave_out", sent.options.batch, caller.only_own, sent.left_out)
 
 
 @contextmanager

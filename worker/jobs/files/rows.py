@@ -1,7 +1,7 @@
 """Rows of a file as what they ask for: an enrolment by its id, or by learner and Series; or what is wrong with them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, NamedTuple
@@ -46,6 +46,8 @@ class Table:
     stream: IO[bytes]
     layout: Layout
     columns: Columns
+    left_out: Collection[int] = ()
+    """Lines that are left out on purpose: as if they were not there, but that the hash of the file has them."""
 
     def rows(self, faults: Faults) -> "Rows":
         """What its rows ask for. Faults are counted while it is read."""
@@ -91,19 +93,23 @@ class Rows:
 
     def asked(self) -> Iterator[Asked]:
         """Every row that has no fault."""
-        for _, _, found in self._table.read_all():
-            self.count += 1
-            if isinstance(found, FileFault):
-                self._faults.add(found)
-            else:
+        for line, _, found in self._table.read_all():
+            is_wanted = line not in self._table.left_out
+            self.count += is_wanted
+            if not isinstance(found, FileFault):
                 self._hash.update(repr(found[1:]).encode("utf-8", "surrogatepass"))
-                yield found
+                if is_wanted:
+                    yield found
+            elif is_wanted:
+                self._faults.add(found)
 
     def ids(self) -> Iterator[tuple[int, int]]:
         """Line and id of every row that has no fault, for a table whose rows name nothing but ids."""
         place, width = self._table.columns.at[names.ENROLMENT], self._table.columns.width
-        parse = Parser(self._table.columns)
+        parse, left_out = Parser(self._table.columns), self._table.left_out
         for row in self._table.read_lines():
+            if left_out and (row.line if isinstance(row, Broken) else row[0]) in left_out:
+                continue
             self.count += 1
             if not isinstance(row, Broken) and len(row[1]) == width:
                 cell = row[1][place]  # nearly every row of a large file ends here
@@ -180,24 +186,24 @@ def _say_widths(line: int, header: int) -> str:
 
 
 @contextmanager
-def opened(stream: IO[bytes]) -> Iterator[Table]:
-    """A file as a table: CSV, XLSX or ODS. The stream can be read from its start again.
+def opened(stream: IO[bytes], left_out: Collection[int] = ()) -> Iterator[Table]:
+    """A file as a table: CSV, XLSX or ODS. The stream can be read from its start again. `left_out`: lines.
 
     Raises:
         InvalidInputError: it is none of these, is empty, or its header names no enrolment.
     """
     if not workbook.is_workbook(stream):
-        yield _table("csv", stream)
+        yield _table("csv", stream, left_out)
         return
     with workbook.to_csv(stream) as converted:
-        yield _table("workbook", converted)
+        yield _table("workbook", converted, left_out)
 
 
-def _table(kind: str, stream: IO[bytes]) -> Table:
+def _table(kind: str, stream: IO[bytes], left_out: Collection[int]) -> Table:
     layout = text.read_layout(stream, names.count_known) if kind == "csv" else Layout("utf-8", ",", False)
     header = next(text.read_rows(stream, layout), None)
     if header is None:
         raise InvalidInputError(say("The file is empty. It needs a header and at least one row."))
     if isinstance(header, Broken):
         raise InvalidInputError(say("Line {line}: {why}", line=header.line, why=header.why))
-    return Table(kind, stream, layout, names.read_header(*header))
+    return Table(kind, stream, layout, names.read_header(*header), left_out)

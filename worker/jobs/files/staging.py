@@ -151,4 +151,6 @@ def _read_faulty(cells: list[str], fault: answers.FileFault, table: Table) -> Fa
 
 def _parsed(table: Table) -> Iterator[tuple[int, list[str], answers.FileFault | None]]:
     for line, cells, found in table.read_all():
+        if line in table.left_out:
+            continue
         yield line, cells, found if isinstance(found, answers.FileFault) else None

@@ -4,7 +4,7 @@ The three doors (HTTP, command line, console) call `plan_file` and `submit_file`
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -40,12 +40,14 @@ class Options:
     """How a file is taken.
 
     `leave_out`: accept the good rows, and give the faulty ones back. `batch`: a job of the batch that it belongs to;
-    `only_own`: the requester whose jobs these may be, None: anybody's.
+    `only_own`: the requester whose jobs these may be, None: anybody's. `lines`: those that are left out on purpose,
+    good or not, and not given back; to its plan and its key it is the same file.
     """
 
     leave_out: bool = False
     batch: int | None = None
     only_own: str | None = None
+    lines: Collection[int] = ()
 
     @property
     def body(self) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def plan_file(
         InvalidInputError: it is no file of enrolments at all, or too large.
         NotFoundError, ConflictError, InvalidInputError: the batch does not fit.
     """
-    with rows.opened(stream) as table, database.begin() as connection:
+    with rows.opened(stream, options.lines) as table, database.begin() as connection:
         first = _find_batch(connection, organisation_id, options, request.reason)
         staged = stage(connection, table)
         look_up(connection, organisation_id, staged, first)
@@ -130,7 +132,10 @@ def submit_file(
         PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
     """
     organisation_id = requester.organisation_id
-    with rows.opened(stream) as table, database.begin() as connection:  # not repeated: it may take a minute
+    with (
+        rows.opened(stream, options.lines) as table,
+        database.begin() as connection,
+    ):  # not repeated: it may take a minute
         staged = stage(connection, table)
         refuse = not options.leave_out
         if refuse and staged.faults.count:  # also what the tables say: all faults are named at once

@@ -140,9 +140,9 @@ class View:
             answer.delete_cookie(MESSAGE, path=PATH)
         return answer
 
-    def go_on(self, job: Job, path: str = "") -> Response:
+    def go_on(self, job: Job) -> Response:
         """Go on after a job was asked for: to its page, where the form is gone, so that it is not sent twice."""
-        path = path or f"{PATH}/jobs/{job.id}"
+        path = f"{PATH}/jobs/{job.id}"
         size = _describe_size(job)
         if job.state is not JobState.HELD:
             return self.go(path, text("Job {job} was accepted: {size}.", job=job.id, size=size), job=job.id)

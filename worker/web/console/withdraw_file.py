@@ -15,12 +15,13 @@ from worker.jobs.admission import SIGNED_IN
 from worker.jobs.files import mend, template
 from worker.jobs.files.columns import SERIES
 from worker.jobs.files.faults import columns_of
+from worker.jobs.show import show
 from worker.jobs.submit import is_known
 from worker.ledger import file_rows
 from worker.texts import joined, text
 from worker.web import sent_files
 from worker.web.api.submit import validated
-from worker.web.console import weight
+from worker.web.console import left_out, weight
 from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
@@ -36,6 +37,7 @@ _MOST_CELLS = 6 * mend.MOST
 _LONG_NUMBER = 10
 """Digits of more lines than a file can have."""
 INCOMPLETE = text("The form is incomplete. Go back, reload the page, and send it again.")
+_CORRECTED = text("You have corrected rows since the plan was made. Nothing was withdrawn. This is the plan now.")
 Lines = Annotated[list[int] | None, Form(max_length=_MOST_CELLS)]
 Taken = Annotated[str, StringConstraints(max_length=300), Storable]
 Words = Annotated[list[str] | None, Form(max_length=_MOST_CELLS)]
@@ -64,6 +66,9 @@ def plan_or_submit_file(
 ) -> Response:
     """Plan a file; the upload that the plan names is submitted with the plan's hash.
 
+    The form of the plan has the corrections too. A confirmation that comes with some is planned anew. One that comes
+    with lines to leave out goes on: they have faults, so what it submits is the file of the plan, without these lines.
+
     `line`, `column` and `cell`: what was corrected in rows of the upload, one of each for each cell. `leave_out`: its
     lines to leave out. `take`: a line, and the Series code that was suggested for it. `left` and `corrected`: the lines
     that were left out and corrected before, to be shown.
@@ -75,17 +80,21 @@ def plan_or_submit_file(
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
         chosen = validated(FileOptions, options)
+        ticked = frozenset[int]()
+        is_corrected = False
+        kept = chosen
         if (line or leave_out or take) and chosen.upload:
             given = _by_line(line or [], column or [], cell or [])
             changes = {**given, **{number: {} for number in leave_out or ()}, **_take(take, given)}
             mended = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
             chosen = chosen.model_copy(update={"upload": mended.upload})
+            ticked, is_corrected = frozenset(mended.left_out), bool(mended.corrected)
             fields["left"] |= set(mended.left_out)
             fields["corrected"] = (fields["corrected"] | set(mended.corrected)) - fields["left"]
         sent = Sent(None if upload else file, chosen)
         values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        if act == "withdraw":
+        if act == "withdraw" and not is_corrected:
             if weight.may_be_large(view, plan_hash) and not is_known(view.database, view.requester(key)):
                 now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
                 try:
@@ -95,14 +104,14 @@ def plan_or_submit_file(
                         view, planned=now, faulty=cells, error=str(refused), status=422, typed=typed, **fields
                     )
             try:
-                return _submit(view, key, request, sent)
+                return _submit(view, key, request, Sent(sent.file, kept, ticked))
             except PLAN_ERRORS as changed:
                 return _plan_again(view, request, sent, explain(changed), **fields)
         planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
         status = 422 if isinstance(refused, InvalidInputError) else 409
         return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, faulty=cells, **fields)
+    return file_page(view, planned=planned, faulty=cells, told=_CORRECTED if act == "withdraw" else "", **fields)
 
 
 def _plan_again(view: View, request: FileRequest, sent: Sent, why: str, **fields: Any) -> Response:
@@ -136,7 +145,8 @@ def _submit(view: View, key: str, request: FileRequest, sent: Sent) -> Response:
     made, result = sent_files.submit_file(view.services, view.caller, view.requester(key), request, sent)
     if not result.check.fault_count or result.upload is None:
         return view.go_on(made.job)
-    return view.go_on(made.job, f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}")
+    rows = left_out.seal(view, result.upload, result.check)
+    return view.go(f"{PATH}/withdraw/file/{result.upload}?job={made.job.id}&rows={rows}")
 
 
 @router.get("/withdraw/template.xlsx")
@@ -159,10 +169,13 @@ def _send(content: bytes, name: str, media: str) -> Response:
 
 
 @router.get("/withdraw/file/{upload_id}")
-def show_left_out(view: LookingAsOperator, upload_id: str, job: str = "") -> Response:
-    """The rows that a job has left out, as a file, and the form to send it again once it is mended."""
+def show_left_out(view: LookingAsOperator, upload_id: str, job: str = "", rows: str = "") -> Response:
+    """What a job took of a file, and the rows that it has left out: as a file, with the form to send it once mended."""
     sent_files.find_faults(view.services, view.caller, upload_id)
-    return file_page(view, left_out=upload_id, batch=str(parse_choice(job, "job") or ""))
+    job_id = parse_choice(job, "job")
+    made = show(view.database, organisation_id=view.organisation_id, job_id=job_id) if job_id else None
+    rest = left_out.unseal(view, upload_id, rows)
+    return file_page(view, left_out=upload_id, rest=rest, job=made, batch=str(job_id or ""))
 
 
 @router.get("/withdraw/file/{upload_id}/faults")
@@ -177,11 +190,14 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
         "planned": None,
         "faulty": [],
         "note": "",
+        "told": "",
         "left": set(),
         "corrected": set(),
         "reason": "",
         "batch": "",
         "left_out": None,
+        "rest": None,
+        "job": None,
         "typed": "",
         **shown,
     }
