@@ -51,7 +51,8 @@ def test_version_prints_the_name_and_the_version_of_the_package(project: dict[st
     "words",
     [("config",), *(pytest.param(words, marks=pytest.mark.long) for words in (("config", "--json"), ("--help",)))],
 )
-def test_a_reader_that_has_read_enough_is_no_error(words: tuple[str, ...]) -> None:
+def test_a_reader_that_has_read_enough_is_no_error(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WITHDRAWALS_TEST_CHAOS", raising=False)  # no setting of the service
     reader, writer = os.pipe()
     os.close(reader)
     try:
