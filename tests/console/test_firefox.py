@@ -96,7 +96,7 @@ def _send_file(page: Firefox, file: Path, rows: list[list[object]]) -> None:
     page.click("button", "Show the plan")
     page.says("Enrolment ID: 'oops' is not a positive whole number")
     page.click("button", "Withdraw 1 enrolment")
-    page.says("Rows that were left out")
+    page.says("1 row was left out")
 
 
 def _connect(page: Firefox) -> None:

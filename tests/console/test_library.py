@@ -195,7 +195,7 @@ def test_an_excel_file_with_faults_is_mended_and_finished(
     page.get_by_role("button", name="Show the plan").click()
     says(page, "Enrolment ID: 'oops' is not a positive whole number")
     page.get_by_role("button", name="Withdraw 2 enrolments").click()
-    says(page, "Rows that were left out")
+    says(page, "1 row was left out")
     if js:  # axe is a script
         accessible(page)
     with page.expect_download() as started:

@@ -33,6 +33,15 @@ _FIND = """(role, name) => {
     return found[0].contains(hit) || found[0].control === hit ? at : null;
 }"""
 """The middle of what is seen with this name, once nothing covers it."""
+_LISTEN = """() => {
+    window.pressed = '';
+    addEventListener('click', event => {
+        const one = event.target.closest('a, button, summary, label, h1, h2');
+        window.pressed = one ? one.innerText.replace(/\\s+/g, ' ').trim() : '';
+    }, {capture: true, once: true});
+}"""
+_HIT = "name => window.pressed === undefined || window.pressed.startsWith(name)"
+"""Whether the click came to what has this name; also if it has led to another page already."""
 
 KEYS = {"Enter": "\ue007", "Tab": "\ue004", "Escape": "\ue00c", "Control": "\ue009"}
 """Keys as WebDriver writes them."""
@@ -67,11 +76,18 @@ class Firefox:
         return json.loads(answer["result"]["value"])
 
     def click(self, role: str, name: str) -> None:
-        """Click what begins with this name, once it can be clicked: a `link`, `button`, `field` or `heading`."""
-        x, y = eventually(lambda: self._find_still(role, name))
+        """Click what begins with this name, once it can be clicked: a `link`, `button`, `field` or `heading`.
+
+        Again if something has moved it away in that moment, as the rest of a page does that comes late.
+        """
+        eventually(lambda: self._click(*eventually(lambda: self._find_still(role, name)), name))
+
+    def _click(self, x: int, y: int, name: str) -> bool:
+        self._try(_LISTEN)
         move = {"type": "pointerMove", "x": x, "y": y}
         press = [move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
         self._act({"type": "pointer", "id": "mouse", "actions": press})
+        return self._try(_HIT, name) is not False
 
     def press(self, *keys: str) -> None:
         """Press keys together."""
