@@ -125,7 +125,7 @@ def test_a_plan_reads_no_more_the_more_jobs_are_held_and_says_that_there_are_mor
         assert found.more_held
         reads.append(costs.rows_read)
     assert [one.job_id for one in found.waiting] == [made[-2].id, made[-1].id], "the third is beyond what is counted"
-    assert reads[1] <= reads[0] * 1.5 + 3 * 200, reads  # each of the 200 jobs that it looks at is read a few times, as planned
+    assert reads[1] <= reads[0] * 1.5 + 100, reads
     with db.begin() as connection:
         now = held.find_now(connection, world.organisation_id, [job.id for job in made])
     assert list(now) == [job.id for job in made[:4]], "the first that fit"
