@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.control import BrakeSetting
-from schemas.jobs import FileRequest, JobRequest
+from schemas.jobs import FileRequest, Filter, JobRequest
 from tests.support.costs import counting
 from tests.world import World, id_file
 from worker.database import Database
@@ -129,3 +129,17 @@ def test_a_plan_reads_no_more_the_more_jobs_are_held_and_says_that_there_are_mor
     with db.begin() as connection:
         now = held.find_now(connection, world.organisation_id, [job.id for job in made])
     assert list(now) == [job.id for job in made[:4]], "the first that fit"
+
+
+def test_a_plan_looks_once_at_what_held_jobs_name(db: Database, world: World) -> None:
+    """Nothing knows yet how many rows there are: the tables have no statistics."""
+    asked, reads = JobRequest(reason="not_required", filter=Filter(status=["in_progress"])), []
+    for size in (400, 4000):
+        ids = world.enrolments(size)
+        request = JobRequest(reason="not_required", enrolment_ids=ids)
+        held_job = submit(db, world.requester(f"all {size}"), request, chunk_size=100).job
+        with counting(db) as costs:
+            found = plan.of_request(db, world.organisation_id, asked)
+        assert {one.job_id: one.enrolments for one in found.waiting}[held_job.id] == size
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * 11 * 1.5, reads

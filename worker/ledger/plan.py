@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import false
@@ -235,14 +236,23 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
 
 
 def _waiting(organisation_id: int, verdicts: CTE, held: Sequence[int]) -> ColumnElement[Any]:
-    """How many of those that would be withdrawn each of these held jobs names, and some of them."""
+    """How many of those that would be withdrawn each of these held jobs names, and some of them.
+
+    Both are sorted together by enrolment. A join of what has no statistics was planned as one look at all that held
+    jobs name for each enrolment of the selection.
+    """
     named = held_jobs.named(organisation_id, held).subquery("also_named")
+    withdrawn = select(verdicts.c.id, literal(None, BigInteger).label("job_id"))
+    both = union_all(
+        withdrawn.where(verdicts.c.outcome == Outcome.WITHDRAWN), select(named.c.id, named.c.job_id)
+    ).subquery("both_named")
+    would_be = func.bool_or(both.c.job_id.is_(None)).over(partition_by=both.c.id).label("would_be")
+    marked = select(both.c.job_id, both.c.id, would_be).subquery("marked")
     counted = (
-        select(named.c.job_id, func.count().label("n"), func.array_agg(named.c.id)[1:SAMPLES].label("sample"))
-        .join(verdicts, verdicts.c.id == named.c.id)
-        .where(verdicts.c.outcome == Outcome.WITHDRAWN)
-        .group_by(named.c.job_id)
+        select(marked.c.job_id, func.count().label("n"), func.array_agg(marked.c.id)[1:SAMPLES].label("sample"))
+        .where(marked.c.job_id.is_not(None), marked.c.would_be)
+        .group_by(marked.c.job_id)
         .subquery("counted")
     )
-    both = func.jsonb_build_array(counted.c.n, counted.c.sample)
-    return select(func.jsonb_object_agg(counted.c.job_id, both)).scalar_subquery()
+    each = func.jsonb_build_array(counted.c.n, counted.c.sample)
+    return select(func.jsonb_object_agg(counted.c.job_id, each)).scalar_subquery()
