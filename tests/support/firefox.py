@@ -80,10 +80,11 @@ class Firefox:
 
         Again if something has moved it away in that moment, as the rest of a page does that comes late.
         """
-        eventually(lambda: self._click(*eventually(lambda: self._find_still(role, name)), name))
+        eventually(lambda: self._click(eventually(lambda: self._find_still(role, name)), name))
 
-    def _click(self, x: int, y: int, name: str) -> bool:
+    def _click(self, at: tuple[int, int], name: str) -> bool:
         self._try(_LISTEN)
+        x, y = at
         move = {"type": "pointerMove", "x": x, "y": y}
         press = [move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
         self._act({"type": "pointer", "id": "mouse", "actions": press})
