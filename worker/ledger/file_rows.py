@@ -42,21 +42,25 @@ LEFT JOIN lms.enrolments e ON e.id = i.id AND e.organisation_id = :organisation_
 WHERE e.id IS NOT NULL
 """)
 
+# OFFSET 0: looked up by its key for each row. Right after a first load the planner knows nothing of the learners, and a
+# join would read all of them for each row.
+_LEARNER = "SELECT id, email FROM lms.learners WHERE organisation_id = :organisation_id AND {key} OFFSET 0"
+
 # A learner may stand in a Series by several pathways, each an enrolment. Those that are neither ended nor withdrawn are
-# meant; without any of them the newest, whose outcome says what it is (rule 9).
+# meant; without any of them the newest, whose outcome says what it is (rule 9). `+ 0`: found by the learner, since a
+# Series has a million enrolments.
 _FOUND = text(f"""
 CREATE TEMP TABLE found ON COMMIT DROP AS
 WITH wanted AS (SELECT * FROM pg_temp.asked WHERE enrolment_id IS NULL),
 named AS (
     SELECT w.line, l.id, l.email FROM wanted w
-    JOIN lms.learners l ON l.organisation_id = :organisation_id AND l.external_id = w.external_id
+    CROSS JOIN LATERAL ({_LEARNER.format(key="external_id = w.external_id")}) l
     UNION SELECT w.line, l.id, l.email FROM wanted w
-    JOIN lms.learners l ON l.organisation_id = :organisation_id AND lower(l.email) = lower(w.email)
-    WHERE w.external_id IS NULL
+    CROSS JOIN LATERAL ({_LEARNER.format(key="lower(email) = lower(w.email)")}) l WHERE w.external_id IS NULL
     UNION SELECT w.line, l.id, l.email FROM wanted w
-    JOIN lms.learners l ON l.organisation_id = :organisation_id AND l.external_id = w.learner
+    CROSS JOIN LATERAL ({_LEARNER.format(key="external_id = w.learner")}) l
     UNION SELECT w.line, l.id, l.email FROM wanted w
-    JOIN lms.learners l ON l.organisation_id = :organisation_id AND lower(l.email) = lower(w.learner)),
+    CROSS JOIN LATERAL ({_LEARNER.format(key="lower(email) = lower(w.learner)")}) l),
 persons AS (SELECT line, count(*) AS n, min(id) AS id, min(lower(email)) AS email FROM named GROUP BY line),
 given AS (SELECT DISTINCT series_code AS code FROM wanted),
 exact AS (
@@ -90,7 +94,7 @@ LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE o.stands) AS standing, max(o.id) FILTER (WHERE o.stands) AS standing_id,
         max(o.id) AS newest_id
     FROM (SELECT e.id, e.status NOT IN ({sql_list([WITHDRAWN, *ENDED])}) AS stands FROM lms.enrolments e
-        WHERE e.organisation_id = :organisation_id AND e.learner_id = p.id AND e.series_id = s.id
+        WHERE e.organisation_id = :organisation_id AND e.learner_id = p.id AND e.series_id + 0 = s.id
             AND (w.pathway IS NULL OR e.pathway_id = ANY (y.ids))) o) e ON true
 LEFT JOIN LATERAL (
     SELECT max(t.enrolment_id) AS enrolment_id FROM pg_temp.taken t

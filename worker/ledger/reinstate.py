@@ -77,14 +77,14 @@ _RULES = f"""CASE
 # A newer enrolment with the same learner, Series and pathway that lies in a chunk of this job which is not decided yet.
 # `+ 0`: found by its learner. A Series has a million enrolments, and the planner would read its index for each row.
 _NEWER = f"""EXISTS (
-    SELECT 1 FROM lms.enrolments f JOIN withdrawals.outcomes n ON n.job_id = a.reinstates AND n.enrolment_id = f.id
-    WHERE f.learner_id = e.learner_id AND f.series_id + 0 = e.series_id
-        AND f.pathway_id IS NOT DISTINCT FROM e.pathway_id
+    SELECT FROM (SELECT f.id, f.withdrawn_at FROM lms.enrolments f WHERE f.learner_id = e.learner_id
+        AND f.series_id + 0 = e.series_id AND f.pathway_id IS NOT DISTINCT FROM e.pathway_id
         AND (f.enrolled_at, f.id) > (e.enrolled_at, e.id) AND f.status = '{WITHDRAWN}'
-        AND n.outcome = 'withdrawn' AND n.reinstated_by IS NULL AND f.withdrawn_at = n.decided_at
-        AND f.withdrawal_reason = w.reason AND f.withdrawn_by = w.requested_by
-        AND EXISTS (SELECT 1 FROM withdrawals.job_chunks m WHERE m.job_id = a.job_id AND f.id = ANY(m.enrolment_ids)
-            AND m.state IN ({sql_list(UNFINISHED)})))"""
+        AND f.withdrawal_reason = w.reason AND f.withdrawn_by = w.requested_by OFFSET 0) f
+    CROSS JOIN LATERAL (SELECT FROM withdrawals.outcomes n WHERE n.job_id = a.reinstates AND n.enrolment_id = f.id
+        AND n.outcome = 'withdrawn' AND n.reinstated_by IS NULL AND n.decided_at = f.withdrawn_at OFFSET 0) n
+    WHERE EXISTS (SELECT FROM withdrawals.job_chunks m WHERE m.job_id = a.job_id AND f.id = ANY(m.enrolment_ids)
+        AND m.state IN ({sql_list(UNFINISHED)})))"""
 
 _DECIDE = load_sql("reinstate.sql", rules=_RULES.format(outcome="o", enrolment="e", newer=_NEWER), withdrawn=WITHDRAWN)
 

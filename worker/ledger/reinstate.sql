@@ -7,18 +7,19 @@ WITH asked AS (
         unnest(c.enrolment_ids) AS enrolment_id
     FROM withdrawals.chunks c JOIN withdrawals.jobs j ON j.id = c.job_id WHERE c.id = ANY(:chunks)
 
--- The rules, on each row by itself: the job `w` to take back, its outcome `o`, the enrolment `e`, the learner `l`.
+-- The rules, on each row by itself: the job `w` to take back, its outcome `o`, the enrolment `e`, the learner `l`. OFFSET 0:
+-- each is looked up by its key. Of a job that has just ended nothing is known, and a join would read all of it for each row.
 ), seen AS MATERIALIZED (
     SELECT a.*, e.status, e.learner_id, e.series_id, e.pathway_id, e.enrolled_at, o.prior_status,
         o.dead_letter_id AS withdrawn_by_letter,
         {rules} AS verdict
     FROM asked a
-    JOIN withdrawals.jobs w ON w.id = a.reinstates
-    LEFT JOIN withdrawals.outcomes o ON o.job_id = a.reinstates AND o.enrolment_id = a.enrolment_id
-        AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL
-    LEFT JOIN lms.enrolments e ON e.id = a.enrolment_id AND e.organisation_id = a.organisation_id
-        AND e.id = ANY(:locked)
-    LEFT JOIN lms.learners l ON l.id = e.learner_id AND l.id = ANY(:learners)
+    CROSS JOIN LATERAL (SELECT * FROM withdrawals.jobs w WHERE w.id = a.reinstates OFFSET 0) w
+    LEFT JOIN LATERAL (SELECT * FROM withdrawals.outcomes o WHERE o.job_id = a.reinstates
+        AND o.enrolment_id = a.enrolment_id AND o.outcome = 'withdrawn' AND o.reinstated_by IS NULL OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT * FROM lms.enrolments e WHERE e.id = a.enrolment_id
+        AND e.organisation_id = a.organisation_id AND e.id = ANY(:locked) OFFSET 0) e ON true
+    LEFT JOIN LATERAL (SELECT * FROM lms.learners l WHERE l.id = e.learner_id AND l.id = ANY(:learners) OFFSET 0) l ON true
 
 -- Of several jobs that would reinstate the same enrolment here, the first one does.
 ), by_job AS (

@@ -1,0 +1,66 @@
+"""What is done right after tables were filled, when nothing has told the planner yet how many rows they have.
+
+A restored database and a first load are like this until autovacuum has come by. A plan that reads a whole table for
+each row is quadratic: it is told from a good one by the rows read at two sizes, without a clock.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from schemas.jobs import FileRequest
+from schemas.reinstate import ReinstateFilter, ReinstateRequest
+from tests.support.costs import counting
+from tests.world import World, decide_due
+from worker.config import Settings
+from worker.database import BY_INDEX, Database
+from worker.jobs import reinstate
+from worker.jobs.files import submit as files
+
+FEW, MANY = 300, 2400
+GROWTH = MANY / FEW * 1.5
+
+
+@pytest.fixture
+def workers_db(environment: Settings) -> Iterator[Database]:
+    """Connections as those of a worker."""
+    with closing(Database(environment, pool_size=3, planner_off=BY_INDEX)) as database:
+        yield database
+
+
+def test_a_reinstate_reads_what_it_decides(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    reads = []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        job = world.submit(db, ids)
+        decide_due(workers_db, environment)
+        part = ReinstateFilter(enrolment_ids=ids[: size // 2])
+        reinstate.reinstate(db, world.requester(), job.id, ReinstateRequest(filter=part))
+        with counting(workers_db) as costs:
+            decide_due(workers_db, environment)
+        assert world.status(ids[0]) == "in_progress"
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
+
+
+def test_a_file_reads_what_its_rows_name(db: Database, world: World) -> None:
+    reads = []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        rows = world.run(
+            """SELECT l.external_id, s.code FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+            JOIN lms.series s ON s.id = e.series_id WHERE e.id = ANY(:ids)""",
+            ids=ids,
+        )
+        sheet = "\n".join(["Learner,Series", *(f"{learner},{code}" for learner, code in rows)])
+        with counting(db) as costs:
+            found = files.plan_file(
+                db, world.organisation_id, FileRequest(reason="not_required"), io.BytesIO(sheet.encode())
+            )
+        assert found.check.good == size, found.check
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
