@@ -11,7 +11,8 @@ import typer.main
 from typer.core import TyperGroup
 
 _ALONE = {
-    "processes": ("demo", "up", "web", "worker", "relay", "config", "doctor"),
+    "up": ("demo", "up"),
+    "processes": ("web", "worker", "relay", "config", "doctor"),
     "data": ("load", "migrate", "grants"),
     "check": ("check",),
     "prune": ("prune", "retention"),

@@ -1,5 +1,6 @@
 """`withdrawals demo`: load the dataset, replay its withdrawals, resolve the dead letters, compare every figure."""
 
+import shlex
 import shutil
 import socket
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import text
@@ -85,7 +87,7 @@ def run(current: Settings) -> bool:
             _replay(demo)
             _support(demo)
             _verify(demo)
-        return _report(demo, next_command(demo.name, current.database_url.get_secret_value(), _program()))
+        return _report(demo, next_command(demo.name, current.database_url.get_secret_value(), program(sys.argv[0])))
     finally:
         database.close()
         owner.close()
@@ -243,9 +245,11 @@ def next_command(name: str, url: str, program: str) -> str:
     return f'{embedded}{program} jobs list --organisation "{name}"'
 
 
-def _program() -> str:
-    """What the user types to run this program."""
-    return "withdrawals" if shutil.which("withdrawals") else sys.argv[0]
+def program(started: str) -> str:
+    """What the user types to run this program, which was started as `sys.argv[0]` says."""
+    if shutil.which("withdrawals"):
+        return "withdrawals"
+    return f"{shlex.quote(sys.executable)} -m ops" if Path(started).name == "__main__.py" else shlex.quote(started)
 
 
 def _format(what: str, figure: int) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import httpx2
 import pytest
 
-from ops.cli import processes, welcome
+from ops.cli import up, welcome
 from ops.demo import oulad, tour
 from tests.support.scraping import free_port
 from tests.support.web import serving
@@ -89,11 +89,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> list[oulad.Registration]:
 def test_a_web_process_is_there_once_it_answers(db: Database, environment: Settings) -> None:
     with serving(db, environment) as address:
         host, _, port = address.removeprefix("http://").partition(":")
-        assert processes._serves(host, int(port))
+        assert up._serves(host, int(port))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # a process that listens, and does not answer
         free = silent.getsockname()[1]
-        assert not processes._serves("127.0.0.1", free)
-    assert not processes._serves("127.0.0.1", free)
+        assert not up._serves("127.0.0.1", free)
+    assert not up._serves("127.0.0.1", free)
 
 
 @pytest.mark.long
@@ -186,8 +186,8 @@ def test_without_the_demo_nobody_is_offered_by_name(
 
 
 def _invite(current: Settings, *, demo: bool, embedded: bool) -> list[str]:
-    organisations, made = processes._make_tokens(current, demo=demo, embedded=embedded)
-    return processes._invitation(current, "http://127.0.0.1:8000", organisations, made)
+    organisations, made = up._make_tokens(current, demo=demo, embedded=embedded)
+    return up._invitation(current, "http://127.0.0.1:8000", organisations, made)
 
 
 def _demo(world: World) -> int:

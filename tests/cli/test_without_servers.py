@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from ops.demo.run import next_command
+from ops.demo import run
 from ops.local.servers import LocalServers
 from tests.support import processes
 from tests.support.commandline import Ran, program, refused, withdrawals
@@ -110,9 +110,9 @@ def test_commands_use_the_servers_of_a_running_service_but_processes_do_not(
         up.send_signal(signal.SIGINT)
         up.wait(PATIENCE)
     refused("jobs", "list")  # nothing runs any more
-    pasted = next_command(
-        "Acme", LocalServers(reachable).database_url, str(Path(sys.executable).with_name("withdrawals"))
-    )
-    ran = subprocess.run(["/bin/sh", "-c", pasted], capture_output=True, text=True, check=False, timeout=240)
-    assert (ran.returncode, ran.stderr) == (0, ""), "the same data, because it was asked for: as the demo says it"
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # without the program
+    for started in (Path(sys.executable).with_name("withdrawals"), Path(__file__).parents[2] / "ops/__main__.py"):
+        pasted = run.next_command("Acme", LocalServers(reachable).database_url, run.program(str(started)))
+        ran = subprocess.run(["/bin/sh", "-c", pasted], capture_output=True, text=True, check=False, timeout=240)
+        assert (ran.returncode, ran.stderr) == (0, ""), "the same data, because it was asked for: as the demo says it"
     refused("jobs", "list")
