@@ -15,7 +15,7 @@ from ops.local import python, supervisor
 from worker import logs, telemetry
 from worker.config import Settings, settings, variable
 from worker.database import Database
-from worker.garbage import collect_seldom
+from worker.garbage import collect_seldom, loading
 from worker.telemetry import health, shared
 from worker.telemetry.family import Family
 
@@ -62,10 +62,11 @@ def web(
 
 
 def _serve(current: Settings, listening: socket.socket | None) -> None:
-    from worker.queue.broker import open_broker  # noqa: PLC0415 - only this command needs it
-    from worker.web.app import make_app  # noqa: PLC0415 - likewise
-    from worker.web.pools import Pools  # noqa: PLC0415 - likewise
-    from worker.web.server import serve  # noqa: PLC0415 - likewise
+    with loading():
+        from worker.queue.broker import open_broker  # noqa: PLC0415 - only this command needs it
+        from worker.web.app import make_app  # noqa: PLC0415 - likewise
+        from worker.web.pools import Pools  # noqa: PLC0415 - likewise
+        from worker.web.server import serve  # noqa: PLC0415 - likewise
 
     logs.configure(current)
     telemetry.start(current, "web")

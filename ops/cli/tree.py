@@ -10,6 +10,8 @@ from typing import Any
 import typer.main
 from typer.core import TyperGroup
 
+from worker.garbage import loading
+
 _ALONE = {
     "up": ("demo", "up"),
     "processes": ("web", "worker", "relay", "config", "doctor"),
@@ -68,6 +70,7 @@ class OnDemand(TyperGroup):
 
 
 @functools.cache
+@loading()
 def _load(name: str) -> Any:
     if name in _GROUPS:
         first, *others = (import_module(f"ops.cli.{module}") for module in _GROUPS[name])

@@ -1,5 +1,6 @@
 """Processes that serve for long look for garbage seldom, and not among what they have loaded."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from unittest import mock
 import pytest
 
 from worker.config import Settings
+from worker.garbage import loading
 from worker.queue import middleware
 from worker.web import server
 
@@ -35,6 +37,18 @@ assert known() is None, "a cycle is freed in the end"
 
 def test_garbage_is_found_late_and_not_looked_for_among_what_is_loaded() -> None:
     subprocess.run([sys.executable, "-c", _PROGRAM], check=True, timeout=120)
+
+
+def test_no_garbage_is_looked_for_while_modules_are_loaded() -> None:
+    assert gc.isenabled()
+    with loading():
+        with loading():
+            assert not gc.isenabled()
+        assert not gc.isenabled(), "the outer one goes on"
+    assert gc.isenabled()
+    with loading(), pytest.raises(CalledError), loading():
+        raise CalledError
+    assert gc.isenabled()
 
 
 class CalledError(Exception):
