@@ -46,7 +46,7 @@ def test_an_api_is_asked_at_public_addresses_alone_and_for_a_short_answer(
 
 def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes within the time of one read; all of them together do not."""
-    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
+    monkeypatch.setattr(safe_post, "SECONDS", 2.0)
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -69,7 +69,7 @@ def test_a_receiver_that_drips_is_left_when_the_time_is_over(monkeypatch: pytest
 
 def test_a_receiver_that_reads_slowly_is_left_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes something within the time of each write, but not all of it: another worker would send it as well."""
-    monkeypatch.setattr(safe_post, "SECONDS", 0.4)
+    monkeypatch.setattr(safe_post, "SECONDS", 2.0)
     ended, size, taken = threading.Event(), 32_000_000, [0]
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
