@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "part(every): of so many cases of a test one is in the suite, the others are long"
     )
+    config.addinivalue_line("markers", "counts: what statements read or write is counted, in a database of its own")
 
 
 def pytest_collection_finish() -> None:
@@ -126,9 +127,12 @@ def databases(cluster: Cluster, template: str) -> Iterator[Databases]:
 
 
 @pytest.fixture
-def environment(servers: LocalServers, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def environment(
+    servers: LocalServers, databases: Databases, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Settings]:
     """Settings of this test: its own database, an empty Redis; also what child processes see."""
-    name = databases.take()
+    # Where it is counted what is read, the dead rows of an earlier test would decide for another index.
+    name = databases.take(new=request.node.get_closest_marker("counts") is not None)
     monkeypatch.delenv("DATABASE_DIRECT_URL", raising=False)
     for variable in [key for key in os.environ if key.startswith("WITHDRAWALS_")]:
         monkeypatch.delenv(variable)

@@ -110,6 +110,7 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.mark.counts
 @pytest.mark.usefixtures("few_at_once")
 def test_a_plan_reads_no_more_the_more_jobs_are_held_and_says_that_there_are_more(db: Database, world: World) -> None:
     ids = world.enrolments(12)
@@ -131,6 +132,7 @@ def test_a_plan_reads_no_more_the_more_jobs_are_held_and_says_that_there_are_mor
     assert list(now) == [job.id for job in made[:4]], "the first that fit"
 
 
+@pytest.mark.counts
 def test_a_plan_looks_once_at_what_held_jobs_name(db: Database, world: World) -> None:
     """Nothing knows yet how many rows there are: the tables have no statistics."""
     asked, reads = JobRequest(reason="not_required", filter=Filter(status=["in_progress"])), []

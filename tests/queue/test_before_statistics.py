@@ -19,6 +19,8 @@ from worker.database import BY_INDEX, Database
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
 
+pytestmark = pytest.mark.counts
+
 FEW, MANY = 300, 2400
 GROWTH = MANY / FEW * 1.5
 

@@ -27,6 +27,8 @@ from worker.people import due
 from worker.people.due import DueDeactivations
 from worker.queue.leftovers import Leftovers
 
+pytestmark = pytest.mark.counts
+
 FEW, MANY = 400, 4000
 LEASE = timedelta(seconds=30)
 

@@ -20,6 +20,8 @@ from worker.jobs.submit import Requester, submit
 from worker.people import inbox
 from worker.queue import drain
 
+pytestmark = pytest.mark.counts
+
 THOUSANDS = 2
 """Of enrolments in each bulk job."""
 

@@ -172,6 +172,7 @@ def test_what_the_whole_text_names_comes_first(db: Database, world: World, envir
     assert found(db, world, "59024")[0][0] == "dead_letter", "a part of an id names nobody"
 
 
+@pytest.mark.counts
 def test_a_search_and_a_page_of_the_pass_read_no_table_whole(
     db: Database, world: World, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
