@@ -63,6 +63,14 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => each("form[data-sent]", (form) => delete form.dataset.sent));
 
+// What was typed is there again when somebody comes back: <table data-typed>. Browsers bring back what a form has by themselves, but
+// not fields without autocomplete, which keep it out of their own lists.
+each("[data-typed]", (part) => {
+  const fields = [...part.querySelectorAll("input[autocomplete=off]")];
+  (history.state?.typed ?? []).forEach((value, at) => { fields[at].value = value; });
+  part.addEventListener("change", () => history.replaceState({ typed: fields.map((field) => field.value) }, ""));
+});
+
 // Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
 // one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
 // A table that is loaded again is made selectable again, in place of the one before.
