@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.control import BrakeSetting
 from schemas.jobs import FileRequest, JobRequest
+from tests.approvals.office import Office
 from tests.support.console import MakeToken, Person, ask
 from tests.world import World, decide_due, id_file
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import brake
 from worker.jobs.files.submit import submit_file
 from worker.jobs.show import show
 from worker.jobs.submit import submit
@@ -153,3 +156,38 @@ def test_a_large_series_is_counted_too(world: World, operator: Person, monkeypat
     series_id = name_series(world, world.enrolments(7)[0], "Fire Safety")
     assert "7 enrolments, 7 active" in operator.get(f"/console/series/{series_id}")
     assert "more than" not in operator.get("/console/series")
+
+
+def test_a_plan_speaks_of_the_brake_or_of_a_policy_only_where_it_holds_the_job(
+    operator: Person, db: Database, world: World, environment: Settings
+) -> None:
+    """Its heading says what it is: a job from a page is not of the source Bulk."""
+    first, *others = world.enrolments(5)
+    ask(db, world, [first])
+    ids = "&".join(f"enrolment_ids={one}" for one in others)
+    address = f"/console/withdraw?what=ticked&{ids}&reason=not_required"
+
+    def main() -> str:
+        page = operator.get(address)
+        return re.sub(r"\s+", " ", page[page.index("<main") : page.index("</main>")])
+
+    page = main()
+    assert "<h1>Plan a withdrawal</h1>" in page
+    assert "bulk" not in page.lower()
+    assert "brake" not in page.lower()
+    assert "policy" not in page.lower()
+    office = Office(db, world, environment)
+    office.rules(withdraw__admin=3)
+    page = main()
+    assert "A policy would hold this job until an approver who did not request it releases it." in page
+    assert "A policy allows 3 learners of the source Administrator in 24 hours" in page
+    assert "brake" not in page.lower()
+    assert "Used by" not in page, "what used the brake says nothing about a policy"
+    office.rules()
+    brake.set_limits(
+        db, organisation_id=world.organisation_id, wanted=BrakeSetting(floor=2, share=0.1), actor="test:approver"
+    )
+    page = main()
+    assert "The brake would hold this job until an approver who did not request it releases it." in page
+    assert 'Used by <a href="/console/jobs/1">job 1</a> (1 learner, ' in page
+    assert "policy" not in page.lower()
