@@ -329,6 +329,45 @@ def test_the_page_of_a_source_renews_itself_until_its_first_event_and_keeps_a_se
     expect(page.locator("pre.secret")).to_have_text(secret)
 
 
+def test_the_form_says_which_hr_system_makes_the_secret_itself(
+    client: TestClient, token: MakeToken, sign_in: SignIn
+) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "bamboo", "kind": "bamboohr", "on_deactivate": "hold", "grace_hours": "0"}
+    page = html.unescape(ada.get(str(ada.post(SOURCES, **form).headers["location"])))
+    assert "BambooHR takes no secret from here: enter the private key that BambooHR shows" in page
+    given = {**form, "name": "bamboo-2", "secret": "a private key of BambooHR"}
+    page = html.unescape(ada.get(str(ada.post(SOURCES, **given).headers["location"])))
+    assert "takes no secret from here" not in page
+    shown = sign_in("owner", at=SOURCES)
+    said = shown.get_by_text("BambooHR makes the secret itself")
+    general = shown.get_by_text("Only if the HR system made one.")
+    expect(said).to_be_hidden()
+    expect(general).to_be_visible()
+    shown.get_by_label("Which HR system").select_option("bamboohr")
+    expect(said).to_be_visible()
+    expect(general).to_be_hidden()
+    assert re.search(r"address is http://127\.0\.0\.1:\d+/hooks/bamboohr/ followed by", said.inner_text())
+
+
+@pytest.mark.parametrize(
+    ("host", "warns"),
+    [
+        *((host, True) for host in ("localhost:8000", "127.0.0.1", "192.168.4.2", "[::1]:8000", "hr.local", "desk")),
+        *((host, False) for host in ("withdrawals.example.com", "9.9.9.9", "[2620:fe::fe]:8443")),
+    ],
+)
+def test_a_source_warns_of_an_address_that_no_cloud_service_reaches(
+    client: TestClient, token: MakeToken, host: str, warns: bool
+) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
+    here = str(ada.post(SOURCES, **form).headers["location"])
+    for _ in ("in the box of the secret", "at the connection"):
+        page = ada.client.get(here, headers={"host": host}).text
+        assert page.count("A cloud service cannot reach this address") == warns
+
+
 def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(
     client: TestClient,
     token: MakeToken,
