@@ -134,7 +134,7 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     assert "HiBob" in page
     assert "What an event looks like" not in page, "HiBob knows what it sends"
     form_page = ada.get(SOURCES)
-    assert "such as payroll" in form_page
+    assert "Such as payroll" in form_page
     assert [form_page.count(term) for term in ("workday", "RFC 8417")] == [0, 1], "the RFC stands with its kind alone"
     made = client.post("/v1/sources", json={**form, "name": "bob-2"}, headers=owner)
     assert made.status_code == 201
@@ -293,7 +293,7 @@ def test_a_source_shows_how_many_requests_were_refused_lately_and_why(
         assert client.post("/hooks/hr/workday", content=body, headers=sent).status_code == 401
     eventually(lambda: world.one("SELECT refused_signature + refused_time = 4 FROM withdrawals.sources"))
     page = re.sub("<[^>]+>", "", ada.get(here))
-    assert re.search("4 requests were refused since .*, the last", page)
+    assert re.search("4 requests were refused since .* The last:", page)
     assert "3: their signature or secret is wrong or missing." in page
     assert "1: its signature is right, and its time more than five minutes off." in page
     assert "4 requests were refused since" in ada.get(SOURCES)
