@@ -153,6 +153,24 @@ def test_a_plan_has_an_address_that_shows_it_again_to_whoever_sent_the_file_and_
     Person(client, token("operator")).get(address, 404)
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "The file is empty. It needs a header and at least one row."),
+        (b"who,what\nanna,fire\n", "column"),
+    ],
+)
+def test_text_that_is_no_file_of_enrolments_is_refused_at_once_and_not_kept(
+    client: TestClient, token: MakeToken, world: World, content: bytes, why: str
+) -> None:
+    operator = Person(client, token("operator"))
+    form = {"csrf": operator.csrf, "reason": "not_required"}
+    answer = client.post("/console/withdraw/file", data=form, files={"file": ("a.csv", content)})
+    assert answer.status_code == 422
+    assert why in answer.text
+    assert world.one("SELECT count(*) FROM withdrawals.uploads") == 0
+
+
 @pytest.mark.parametrize("js", [True, False])
 def test_the_way_back_to_a_files_plan_asks_for_nothing_to_be_sent_again(
     sign_in: SignIn, world: World, js: bool

@@ -21,7 +21,7 @@ from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
 from schemas.rosters import RosterPlan, RosterRequest
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.files import mend, submit, uploads, workbook
+from worker.jobs.files import mend, rows, submit, uploads, workbook
 from worker.jobs.files.faults import FileFaultsError, faults_suffix
 from worker.jobs.files.staging import FaultyRow
 from worker.jobs.files.submit import Options
@@ -186,9 +186,18 @@ def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping
 
 
 def keep(services: Services, caller: Caller, sent: Sent) -> UUID:
-    """Keep a file of this request for a day; the id by which its plan and its confirmation name it."""
+    """Keep a file of this request for a day; the id by which its plan and its confirmation name it.
+
+    Of a workbook, which takes a while to read, its plan says whether it is a file of enrolments at all.
+
+    Raises:
+        InvalidInputError: it is none.
+    """
     assert sent.file is not None  # noqa: S101 - what was kept before is not kept again
     name, stream = sent.file.filename, sent.file.file
+    if not workbook.is_workbook(stream):
+        with rows.opened(stream):
+            pass
     with _room(), services.database.begin() as connection:
         return uploads.keep(
             connection, caller.organisation_id, requested_by=caller.actor, name=name, stream=stream
