@@ -217,7 +217,9 @@ def test_an_enrolment_is_called_by_its_series_in_every_table_and_its_number_is_s
         assert not re.search(rf'/console/enrolments/{owned}[^"]*"[^>]*>(?:enrolment )?{owned}<', shown), page
     assert "<h1>What happened: anna in Fire safety</h1>" in operator.get(f"/console/enrolments/{owned}/history")
     operator.post("/console/people/protect", learner="anna", enrolment=str(owned), kind="legal_hold", reason="a case")
-    assert re.search(rf"Legal hold of {named.pattern} until", operator.get("/console/people?learner=anna"))
+    person = operator.get("/console/people?learner=anna")
+    assert re.search(rf"Legal hold of {named.pattern} until", person)
+    assert f"Fire safety (enrolment {owned}): Owned by a pathway" in person
 
 
 def test_the_page_of_a_learner_begins_with_no_dangerous_button(operator: Person, world: World) -> None:
