@@ -60,6 +60,19 @@ class SecretRotation(Request):
     secret: Annotated[Secret | None, Field(description=_MADE_BY_HR)] = None
 
 
+class RefusedRequests(BaseModel):
+    """Requests that were refused lately at the address of a source. Anybody may have sent them."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    signature: int = Field(
+        description="How many: their signature, or the secret that they came with, is wrong or missing."
+    )
+    time: int = Field(description="How many: their signature is right, and its time is too far from now.")
+    since: datetime = Field(description="From when on they are counted; after a day without one the count begins anew.")
+    last_at: datetime = Field(description="When the last one was refused.")
+
+
 class Source(BaseModel):
     """An HR system that may send events, without its secret."""
 
@@ -78,6 +91,9 @@ class Source(BaseModel):
     last_event_at: datetime | None = Field(description="When it last sent something genuine, to the minute.")
     path: str = Field(description="The path to which it sends.")
     api_url: str | None = Field(None, description="Where its API is asked, if not at the usual address.")
+    refused: RefusedRequests | None = Field(
+        None, description="Requests that were refused at its address, if one was within a week."
+    )
 
 
 class NewSource(Source):

@@ -353,6 +353,40 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert "Where these letters come from" not in mia.get("/console/dead-letters/act", act="assign").text
 
 
+def test_a_card_says_how_many_others_the_learners_have_in_the_pathway_where_a_person_decides(
+    db: Database, world: World, environment: Settings, person: Person
+) -> None:
+    """Where it is the same for all letters of the card; a recommended act needs no more to read."""
+    _, mistake = open_letters_of_two_requests(db, world, environment, of_jobs=2)
+    mia = person("operator", name="mia")
+
+    def card(reason: str) -> str:
+        page = str(mia.get("/console/dead-letters", reason=reason).text)
+        return str(re.findall(r'(?s)<section class="card" aria-labelledby="part-\d">.*?</section>', page)[0])
+
+    def add(letter: int, status: str) -> None:
+        world.run(
+            """INSERT INTO lms.enrolments
+                (organisation_id, learner_id, series_id, pathway_id, status, enrolled_at, progress)
+            SELECT e.organisation_id, e.learner_id, (SELECT max(id) FROM lms.series), e.pathway_id, :s, now(), 0
+            FROM lms.enrolments e JOIN withdrawals.dead_letters d ON d.enrolment_id = e.id WHERE d.id = :id""",
+            id=letter, s=status,
+        )  # fmt: skip
+
+    letters = world.run("SELECT id FROM withdrawals.dead_letters WHERE job_id = :job ORDER BY id", job=mistake.id)
+    first, second = (letter for (letter,) in letters)
+    assert "<strong>None of the learners has another enrolment in the pathway.</strong>" in card("enrolment_error")
+    assert "of the learners" not in card("learner_declined")
+    add(first, "mastered")
+    assert "of the learners" not in card("enrolment_error"), "it is not the same for both"
+    add(second, "mastered")
+    assert "<strong>Each of the learners has 1 other enrolment in the pathway.</strong>" in card("enrolment_error")
+    remedies.resolve(
+        db, organisation_id=world.organisation_id, letter_ids=[first], remedy="keep", actor="test:support", note="stays"
+    )
+    assert "<strong>The learner has 1 other enrolment in the pathway.</strong>" in card("enrolment_error")
+
+
 def test_the_end_of_a_run_leads_to_what_it_resolved_and_decides_on_what_is_left(
     db: Database, world: World, environment: Settings, person: Person
 ) -> None:

@@ -67,7 +67,13 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
     held = held_job(db, world)
     series = world.one("SELECT series_id FROM lms.enrolments WHERE id = :id", id=owned)
     with db.begin() as connection:
-        kept = uploads.keep(connection, world.organisation_id, requested_by="token:anna", name="a.csv", stream=None)
+        kept = uploads.keep(
+            connection,
+            world.organisation_id,
+            requested_by="token:anna",
+            name="a.csv",
+            stream=BytesIO(b"enrolment_id\n1\noops\n"),
+        )
         uploads.keep_faults(connection, world.organisation_id, kept, BytesIO(b"enrolment_id,problem"), "csv")
     wanted = ProtectionRequest(learner_external_id="carla", kind="legal_hold", reason="case 17")
     protections.protect(db, organisation_id=world.organisation_id, wanted=wanted, who=Actor("token:mia"))
@@ -129,6 +135,7 @@ def _fill(db: Database, world: World, environment: Settings) -> dict[str, list[s
         "/console/people": ["?learner=anna", "?learner=carla"],
         "/console/withdraw": ["", f"?what=all&series_id={series}&reason=not_required"],
         "/console/withdraw/file/{upload_id}": [f"/{kept.id}?job={done.id}"],
+        "/console/withdraw/file/{upload_id}/plan": [f"/{kept.id}/plan?reason=not_required"],
         "/console/jobs": ["", "?state=held"],
         "/console/jobs/act": [
             f"/act?act={act}&ids={later.id}&ids={held.id}&ids={done.id}" for act in ("cancel", "release")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import openpyxl
+import pytest
 from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
@@ -22,24 +23,25 @@ LEARNER = ["learner", "series_code"]
 
 def send(person: Person, rows: list[list[str]], *, first: str = "Email") -> str:
     """The page that a file leads to."""
+    return html.unescape(read_plan(person, file=("leavers.xlsx", xlsx([[first, "Series"], *rows]))).text)
+
+
+def read_plan(person: Person, *, file: tuple[str, bytes] | None = None, **fields: Any) -> httpx2.Response:
+    """The plan to which a file, or the corrections of one, lead. It has an address of its own."""
+    sent = {"csrf": person.csrf, "reason": "not_required", **fields}
     answer = person.client.post(
-        "/console/withdraw/file",
-        data={"csrf": person.csrf, "reason": "not_required"},
-        files={"file": ("leavers.xlsx", xlsx([[first, "Series"], *rows]))},
+        "/console/withdraw/file", data=sent, files={"file": file} if file else None, follow_redirects=True
     )
     assert answer.status_code == 200, answer.text
-    return html.unescape(answer.text)
+    assert [one.status_code for one in answer.history] == [303]
+    return answer
 
 
-def correct(person: Person, rows: list[list[str]], **corrections: list[int] | list[str]) -> str:
+def correct(person: Person, rows: list[list[str]], **corrections: Any) -> str:
     """The page after a file of learners and Series was sent and its rows with a fault were corrected."""
-    sent = {"csrf": person.csrf, "reason": "not_required"}
-    file = {"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))}
-    page = person.client.post("/console/withdraw/file", data=sent, files=file).text
+    page = read_plan(person, file=("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))).text
     upload = re.findall(r'name="upload" value="([^"]*)"', page)[0]
-    answer = person.client.post("/console/withdraw/file", data={**sent, "upload": upload, **corrections})
-    assert answer.status_code == 200, answer.text
-    return html.unescape(answer.text)
+    return html.unescape(read_plan(person, upload=upload, **corrections).text)
 
 
 def confirm(
@@ -110,11 +112,7 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
     world.run("UPDATE lms.series SET code = 'Fire-' || id")
     codes = dict(world.run("SELECT e.id, s.code FROM lms.enrolments e JOIN lms.series s ON s.id = e.series_id"))
     rows = [["anna", codes[anna].upper()], ["bne", codes[ben]], ["gone", codes[ben]], [], ["", codes[ben]]]
-    answer = operator.client.post(
-        "/console/withdraw/file",
-        data={"csrf": operator.csrf, "reason": "not_required"},
-        files={"file": ("leavers.xlsx", xlsx([["Learner", "Series"], *rows]))},
-    )
+    answer = read_plan(operator, file=("leavers.xlsx", xlsx([["Learner", "Series"], *rows])))
     assert "3 of 4 rows have a fault" in answer.text
     form = next(part for part in answer.text.split("<form") if 'name="line"' in part)
     fields = [(name, html.unescape(value)) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)]
@@ -122,16 +120,87 @@ def test_rows_with_a_fault_are_corrected_on_the_page_and_an_emptied_one_is_left_
     assert sorted(set(lines)) == [3, 4, 6]
     mended = {3: ["ben", codes[ben]], 4: ["", ""], 6: ["", codes[ben]]}
     cells = [cell for line in dict.fromkeys(lines) for cell in mended[line]]
-    sent = {"csrf": operator.csrf, "reason": "not_required", "upload": dict(fields)["upload"], "act": "plan"}
+    sent = {"upload": dict(fields)["upload"], "act": "plan"}
     columns = [value for name, value in fields if name == "column"]
-    page = operator.client.post(
-        "/console/withdraw/file", data={**sent, "line": lines, "column": columns, "cell": cells}
-    )
-    assert page.status_code == 200, page.text
+    page = read_plan(operator, **sent, line=lines, column=columns, cell=cells)
     assert "1 of 3 rows has a fault" in page.text
     assert re.findall(r'id="fault-(\d+)"', page.text) == ["6"], "rows keep their lines"
     assert "Withdraw 2 enrolments</button>" in page.text
     assert f'value="{sent["upload"]}"' not in page.text, "the corrected file is another one"
+
+
+def test_a_plan_has_an_address_that_shows_it_again_to_whoever_sent_the_file_and_to_nobody_else(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    operator = Person(client, token("operator"))
+    anna, ben, codes = two_leavers(world)
+    shown = read_plan(operator, file=("leavers.xlsx", xlsx([LEARNER, ["anna", codes[anna]], ["bne", codes[ben]]])))
+    upload = re.findall(r'name="upload" value="([^"]*)"', shown.text)[0]
+    mended = read_plan(operator, upload=upload, line=[3, 3], column=LEARNER, cell=["ben", codes[ben]], note="Anna left")
+    address = str(mended.url).removeprefix("http://testserver")
+    assert "Anna" not in address, "a note may name people"
+    assert "reason=not_required" in address
+    again = html.unescape(operator.get(address))
+    assert "Line 3 corrected." in again
+    assert ">Anna left</textarea>" in again
+    assert "Withdraw 2 enrolments</button>" in again
+    other = address.replace(re.findall("file/([^/]+)/", address)[0], upload)
+    for without in (address.split("&entered")[0], address[:-5], other):
+        page = html.unescape(operator.get(without))
+        assert "What would happen now" in page
+        assert "Anna left" not in page, "what was sealed for another file, or is not whole, is not shown"
+    operator.get(address.replace("reason=not_required", "reason="), 422)
+    Person(client, token("operator")).get(address, 404)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "The file is empty. It needs a header and at least one row."),
+        (b"who,what\nanna,fire\n", "column"),
+    ],
+)
+def test_text_that_is_no_file_of_enrolments_is_refused_at_once_and_not_kept(
+    client: TestClient, token: MakeToken, world: World, content: bytes, why: str
+) -> None:
+    operator = Person(client, token("operator"))
+    form = {"csrf": operator.csrf, "reason": "not_required"}
+    answer = client.post("/console/withdraw/file", data=form, files={"file": ("a.csv", content)})
+    assert answer.status_code == 422
+    assert why in answer.text
+    assert world.one("SELECT count(*) FROM withdrawals.uploads") == 0
+
+
+@pytest.mark.parametrize("js", [True, False])
+def test_the_way_back_to_a_files_plan_asks_for_nothing_to_be_sent_again(
+    sign_in: SignIn, world: World, js: bool
+) -> None:
+    anna, ben, codes = two_leavers(world)
+    sent = xlsx([["Learner", "Series"], ["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]]])
+    page = sign_in("operator", js=js, at="/console/withdraw")
+    page.get_by_label("File").set_input_files({"name": "a.xlsx", "mimeType": "", "buffer": sent})
+    page.get_by_label("Reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_label("Note").fill("they left")
+    page.get_by_label("Line 3: Learner").fill("ben")
+    page.get_by_label("Leave out line 4").check()
+    page.get_by_role("link", name="Jobs").click()
+    page.go_back()
+    expect(page.get_by_label("Note")).to_have_value("they left")
+    expect(page.get_by_label("Leave out line 4")).to_be_checked()
+    if not js:
+        page.get_by_label("Line 3: Learner").fill("ben")
+    expect(page.get_by_label("Line 3: Learner")).to_have_value("ben")
+    page.get_by_role("button", name="Withdraw 1 enrolment").click()
+    expect(page.get_by_text("You have corrected rows since the plan was made.")).to_be_visible()
+    expect(page.get_by_label("Note")).to_have_value("they left")
+    page.reload()
+    expect(page.get_by_text("Line 4 left out. Line 3 corrected.")).to_be_visible()
+    expect(page.get_by_label("Note")).to_have_value("they left")
+    page.get_by_role("link", name="anna").first.click()
+    page.go_back()
+    page.get_by_role("button", name="Withdraw 2 enrolments").click()
+    page.get_by_text("was accepted: 2 enrolments").first.wait_for()
 
 
 def two_leavers(world: World) -> tuple[int, int, dict[int, str]]:
@@ -154,9 +223,7 @@ def test_a_plan_that_no_longer_holds_is_shown_anew_with_its_file_corrections_rea
     )
     assert "Withdraw 2 enrolments</button>" in page
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
-    answer = confirm(operator, page, note="they left")
-    assert answer.status_code == 409
-    again = html.unescape(answer.text)
+    again = html.unescape(operator.get(confirm(operator, page, note="they left").headers["location"]))
     assert "The enrolments have changed since the plan was made" in again
     assert "Nothing was withdrawn. Below is the plan as it is now." in again
     assert "Withdraw 1 of 2 enrolments</button>" in again
@@ -181,7 +248,7 @@ def test_a_row_is_left_out_by_its_box_and_the_plan_says_what_is_not_as_it_was_se
     assert "The row with a fault is left out: this job takes the others." in page
     assert "Correct it here, or in your file and send that again below. Or go on without it: the plan is below." in page
     world.run("UPDATE lms.enrolments SET status = 'mastered' WHERE id = :id", id=anna)
-    again = html.unescape(confirm(operator, page).text)
+    again = html.unescape(operator.get(confirm(operator, page).headers["location"]))
     assert "Line 4 left out. Line 3 corrected." in again, "also in a plan that is shown anew"
     assert "leavers.xlsx: 3 rows" in again
 
@@ -193,8 +260,7 @@ def test_what_was_typed_comes_with_the_confirmation_and_is_planned_before_anythi
     anna, ben, codes = two_leavers(world)
     page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]], ["gone", codes[ben]]])
     answer = confirm(operator, page, note="they left", typed={3: "ben"}, ticked=[4])
-    again = html.unescape(answer.text)
-    assert answer.status_code == 200
+    again = html.unescape(operator.get(answer.headers["location"]))
     assert "You have corrected rows since the plan was made. Nothing was withdrawn. This is the plan now." in again
     assert "Line 4 left out. Line 3 corrected." in again
     assert "Reason: Enrolment no longer required" in again
@@ -230,7 +296,7 @@ def test_a_ticked_row_is_left_out_also_when_its_fault_is_gone(
     anna, ben, codes = two_leavers(world)
     page = correct(operator, [["anna", codes[anna]], ["bne", codes[ben]]])
     world.run("UPDATE lms.learners SET external_id = 'bne' WHERE external_id = 'ben'")
-    assert confirm(operator, page).status_code == 409, "the plan has a row less"
+    assert "/plan?" in confirm(operator, page).headers["location"], "the plan has a row less"
     assert confirm(operator, page, ticked=[3]).status_code == 303
     assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)]
 
@@ -347,5 +413,6 @@ def test_a_template_has_the_header_and_the_codes_of_the_series_and_no_example(
         "/console/withdraw/file",
         data={"csrf": operator.csrf, "reason": "not_required"},
         files={"file": ("empty.xlsx", operator.client.get(links[0]).content)},
+        follow_redirects=True,
     )
     assert (answer.status_code, "the file has no rows" in answer.text) == (422, True)

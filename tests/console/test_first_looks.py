@@ -6,16 +6,21 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from schemas.control import BrakeSetting
 from schemas.jobs import FileRequest, JobRequest
-from tests.support.console import MakeToken, Person, ask
+from tests.approvals.office import Office
+from tests.support.console import MakeToken, Person, SignIn, ask
 from tests.world import World, decide_due, id_file
 from worker.config import Settings
 from worker.database import Database
+from worker.jobs import brake
 from worker.jobs.files.submit import submit_file
 from worker.jobs.show import show
 from worker.jobs.submit import submit
 from worker.ledger import series_library
 from worker.records import Job
+from worker.web.console.glossary import LISTS, TERMS
+from worker.web.console.render import HERE
 
 
 @pytest.fixture
@@ -153,3 +158,100 @@ def test_a_large_series_is_counted_too(world: World, operator: Person, monkeypat
     series_id = name_series(world, world.enrolments(7)[0], "Fire Safety")
     assert "7 enrolments, 7 active" in operator.get(f"/console/series/{series_id}")
     assert "more than" not in operator.get("/console/series")
+
+
+def test_a_plan_speaks_of_the_brake_or_of_a_policy_only_where_it_holds_the_job(
+    operator: Person, db: Database, world: World, environment: Settings
+) -> None:
+    """Its heading says what it is: a job from a page is not of the source Bulk."""
+    first, *others = world.enrolments(5)
+    ask(db, world, [first])
+    ids = "&".join(f"enrolment_ids={one}" for one in others)
+    address = f"/console/withdraw?what=ticked&{ids}&reason=not_required"
+
+    def main() -> str:
+        page = operator.get(address)
+        return re.sub(r"\s+", " ", page[page.index("<main") : page.index("</main>")])
+
+    page = main()
+    assert "<h1>Plan a withdrawal</h1>" in page
+    assert "bulk" not in page.lower()
+    assert "brake" not in page.lower()
+    assert "policy" not in page.lower()
+    office = Office(db, world, environment)
+    office.rules(withdraw__admin=3)
+    page = main()
+    assert "A policy would hold this job until an approver who did not request it releases it." in page
+    assert "A policy allows 3 learners of the source Administrator in 24 hours" in page
+    assert "brake" not in page.lower()
+    assert "Used by" not in page, "what used the brake says nothing about a policy"
+    office.rules()
+    brake.set_limits(
+        db, organisation_id=world.organisation_id, wanted=BrakeSetting(floor=2, share=0.1), actor="test:approver"
+    )
+    page = main()
+    assert "The brake would hold this job until an approver who did not request it releases it." in page
+    assert 'Used by <a href="/console/jobs/1">job 1</a> (1 learner, ' in page
+    assert "policy" not in page.lower()
+
+
+def test_an_enrolment_is_called_by_its_series_in_every_table_and_its_number_is_secondary(
+    operator: Person, db: Database, world: World, environment: Settings
+) -> None:
+    owned = world.enrolment("anna", pathway_id=world.pathway("Onboarding"))
+    name_series(world, owned, "Fire safety")
+    job = ask(db, world, [owned])
+    named = re.compile(
+        rf'<a href="/console/enrolments/{owned}(?:/history)?">Fire safety</a>'
+        rf' <span class="muted small nowrap">enrolment {owned}</span>'
+    )
+    assert named.search(operator.get(f"/console/jobs/{job.id}/enrolments"))
+    decide_due(db, environment)
+    letter = world.letters()[0].id
+    for page in (
+        *("/console/enrolments?learner=ann", f"/console/jobs/{job.id}/outcomes", "/console/reports"),
+        *("/console/reports/outcomes", "/console/dead-letters", f"/console/dead-letters/{letter}"),
+    ):
+        shown = operator.get(page)
+        assert named.search(shown), page
+        assert not re.search(rf'/console/enrolments/{owned}[^"]*"[^>]*>(?:enrolment )?{owned}<', shown), page
+    assert "<h1>What happened: anna in Fire safety</h1>" in operator.get(f"/console/enrolments/{owned}/history")
+    operator.post("/console/people/protect", learner="anna", enrolment=str(owned), kind="legal_hold", reason="a case")
+    person = operator.get("/console/people?learner=anna")
+    assert re.search(rf"Legal hold of {named.pattern} until", person)
+    assert f"Fire safety (enrolment {owned}): Owned by a pathway" in person
+
+
+def test_the_page_of_a_learner_begins_with_no_dangerous_button(operator: Person, world: World) -> None:
+    """Its table has the acts on one enrolment; what concerns all of them is opened first."""
+    for _ in range(2):
+        world.enrolment("anna")
+    page = operator.get("/console/people?learner=anna")
+    main = page[page.index("<main") : page.index("</main>")]
+    assert "Withdraw all 2 active enrolments …</summary>" in main
+    at_once = re.sub(r"<details.*?</details>", "", main, flags=re.DOTALL)
+    buttons = re.findall(r'class="button([^"]*)"[^>]*>([^<]*)<', at_once)
+    assert buttons == [(" small", "Withdraw …")] * 2
+    refused = operator.post("/console/people/withdraw", 422, learner="anna", key="k").text
+    assert re.search('<details class="more" id="withdraw" open>', refused), "what is wrong is not folded away"
+
+
+def test_what_is_this_leads_to_its_term_which_stands_out(sign_in: SignIn, world: World) -> None:
+    page = sign_in("viewer", at="/console/brake")
+    term = page.locator("a.term").first
+    place = str(term.get_attribute("href")).partition("#")[2]
+    colour = "one => getComputedStyle(one).backgroundColor"
+    term.click()
+    page.wait_for_url(f"**/glossary#{place}")
+    assert page.locator(f"#{place}").evaluate(colour) != page.locator("dt:not(:target)").first.evaluate(colour)
+    assert page.locator(f"#{place}").evaluate("one => one.getBoundingClientRect().top >= 0")
+
+
+def test_every_way_to_a_term_leads_to_one() -> None:
+    places = [
+        place
+        for template in sorted((HERE / "templates").glob("*.html"))
+        for place in re.findall(r'parts\.term\("([^"]+)"|/console/glossary#([\w-]+)', template.read_text("utf-8"))
+    ]
+    assert places
+    assert {one or other for one, other in places} <= {*TERMS, *LISTS}

@@ -49,7 +49,7 @@ def test_an_invalid_condition_is_refused_and_not_left_out(mia: Person, name: str
 def test_a_very_long_id_in_a_file_is_a_fault_of_its_line(mia: Person, cells: str) -> None:
     sent = {"csrf": mia.csrf, "reason": "not_required"}
     file = {"file": ("a.csv", f"enrolment_id\n{cells}\n".encode())}
-    answer = mia.client.post("/console/withdraw/file", data=sent, files=file)
+    answer = mia.client.post("/console/withdraw/file", data=sent, files=file, follow_redirects=True)
     assert answer.status_code == 200
     assert "Line 2: enrolment_id" in answer.text
     assert "plan_hash" not in answer.text

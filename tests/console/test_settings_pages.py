@@ -1,18 +1,21 @@
 """The pages of the settings, each with its history; secrets are shown once and stay secret."""
 
+import base64
 import html
 import json
 import re
+import time
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
 from schemas.catalogue import Role
 from schemas.events import KNOWN_TYPES
 from tests.approvals.office import Office
 from tests.support.commandline import done
-from tests.support.console import MakeToken, Person, field_of
+from tests.support.console import MakeToken, Person, SignIn, field_of
 from tests.support.web import event, signed
 from tests.world import World, eventually
 from worker.access import sessions, tokens
@@ -131,7 +134,7 @@ def test_an_hr_system_with_an_api_is_connected_on_its_page_and_over_http(
     assert "HiBob" in page
     assert "What an event looks like" not in page, "HiBob knows what it sends"
     form_page = ada.get(SOURCES)
-    assert "such as payroll" in form_page
+    assert "Such as payroll" in form_page
     assert [form_page.count(term) for term in ("workday", "RFC 8417")] == [0, 1], "the RFC stands with its kind alone"
     made = client.post("/v1/sources", json={**form, "name": "bob-2"}, headers=owner)
     assert made.status_code == 201
@@ -272,6 +275,97 @@ def test_a_source_shows_what_an_event_looks_like_and_says_when_nothing_was_under
     for shows_it in (ada.get(SOURCES), ada.get(here)):
         assert "Connected</span>" in shows_it
         assert "nothing understood" not in shows_it
+
+
+def test_a_source_shows_how_many_requests_were_refused_lately_and_why(
+    client: TestClient, token: MakeToken, world: World
+) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
+    here = str(ada.post(SOURCES, **form).headers["location"])
+    secret = secret_on(ada.get(here))
+    assert "refused since" not in ada.get(here)
+    body = json.dumps(event("anna")).encode()
+    other = "whsec_" + base64.b64encode(b"of another source" * 2).decode()
+    late = signed(secret, body, at=time.time() - 301)
+    for headers in (signed(other, body), {}, late, {**late, "webhook-id": "changed"}):
+        sent = {"content-type": "application/json", **headers}
+        assert client.post("/hooks/hr/workday", content=body, headers=sent).status_code == 401
+    eventually(lambda: world.one("SELECT refused_signature + refused_time = 4 FROM withdrawals.sources"))
+    page = re.sub("<[^>]+>", "", ada.get(here))
+    assert re.search("4 requests were refused since .* The last:", page)
+    assert "3: their signature or secret is wrong or missing." in page
+    assert "1: its signature is right, and its time more than five minutes off." in page
+    assert "4 requests were refused since" in ada.get(SOURCES)
+    assert '<div class="notice warn stack">' in ada.get(here)
+    world.run("UPDATE withdrawals.sources SET last_event_at = now() + interval '1 minute'")
+    assert '<div class="notice stack">' in ada.get(here), "a genuine one has come since"
+    world.run("UPDATE withdrawals.sources SET refused_at = now() - interval '8 days'")
+    assert "refused since" not in ada.get(here)
+    client.post("/hooks/hr/workday", content=body, headers=signed(other, body))
+    eventually(lambda: world.one("SELECT refused_signature = 1 AND refused_time = 0 FROM withdrawals.sources"))
+
+
+def test_the_page_of_a_source_renews_itself_until_its_first_event_and_keeps_a_secret_that_is_shown_once(
+    sign_in: SignIn, console: str
+) -> None:
+    page = sign_in("owner", at=SOURCES)
+    page.locator("input[name=name]").fill("payroll")
+    page.get_by_label("Which HR system").select_option("standard")
+    page.get_by_label("When a person is deactivated").select_option("hold")
+    page.get_by_role("button", name="Connect").click()
+    secret = page.locator("pre.secret").inner_text()
+    body = json.dumps(event("anna")).encode()
+
+    def send(by: str) -> None:
+        kind = {"content-type": "application/json"}
+        page.request.post(f"{console}/hooks/hr/payroll", data=body, headers={**kind, **signed(by, body)})
+
+    send("whsec_" + base64.b64encode(b"of another source" * 2).decode())
+    expect(page.get_by_text("1 request was refused since")).to_be_visible()
+    send(secret)
+    expect(page.get_by_role("cell", name="user.deactivated")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Connected")
+    expect(page.locator("pre.secret")).to_have_text(secret)
+
+
+def test_the_form_says_which_hr_system_makes_the_secret_itself(
+    client: TestClient, token: MakeToken, sign_in: SignIn
+) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "bamboo", "kind": "bamboohr", "on_deactivate": "hold", "grace_hours": "0"}
+    page = html.unescape(ada.get(str(ada.post(SOURCES, **form).headers["location"])))
+    assert "BambooHR takes no secret from here: enter the private key that BambooHR shows" in page
+    given = {**form, "name": "bamboo-2", "secret": "a private key of BambooHR"}
+    page = html.unescape(ada.get(str(ada.post(SOURCES, **given).headers["location"])))
+    assert "takes no secret from here" not in page
+    shown = sign_in("owner", at=SOURCES)
+    said = shown.get_by_text("BambooHR makes the secret itself")
+    general = shown.get_by_text("Only if the HR system made one.")
+    expect(said).to_be_hidden()
+    expect(general).to_be_visible()
+    shown.get_by_label("Which HR system").select_option("bamboohr")
+    expect(said).to_be_visible()
+    expect(general).to_be_hidden()
+    assert re.search(r"address is http://127\.0\.0\.1:\d+/hooks/bamboohr/ followed by", said.inner_text())
+
+
+@pytest.mark.parametrize(
+    ("host", "warns"),
+    [
+        *((host, True) for host in ("localhost:8000", "127.0.0.1", "192.168.4.2", "[::1]:8000", "hr.local", "desk")),
+        *((host, False) for host in ("withdrawals.example.com", "9.9.9.9", "[2620:fe::fe]:8443")),
+    ],
+)
+def test_a_source_warns_of_an_address_that_no_cloud_service_reaches(
+    client: TestClient, token: MakeToken, host: str, warns: bool
+) -> None:
+    ada = Person(client, token("owner", name="ada"))
+    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
+    here = str(ada.post(SOURCES, **form).headers["location"])
+    for _ in ("in the box of the secret", "at the connection"):
+        page = ada.client.get(here, headers={"host": host}).text
+        assert page.count("A cloud service cannot reach this address") == warns
 
 
 def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(

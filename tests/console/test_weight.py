@@ -60,12 +60,14 @@ def test_the_count_of_a_large_file_is_typed(ola: Person, world: World) -> None:
     ids = world.enrolments(4)
     sent = "enrolment_id\n" + "\n".join(map(str, ids))
     form = {"csrf": ola.csrf, "reason": "not_required", "key": "k"}
-    planned = ola.client.post("/console/withdraw/file", data={**form, "act": "plan"}, files={"file": ("a.csv", sent)})
+    file = {"file": ("a.csv", sent)}
+    planned = ola.client.post("/console/withdraw/file", data={**form, "act": "plan"}, files=file, follow_redirects=True)
     assert ASKS in planned.text
     confirm = {**form, "act": "withdraw", **{one: field_of(planned.text, one) for one in ("upload", "plan_hash")}}
-    refused = ola.client.post("/console/withdraw/file", data=confirm)
+    refused = ola.client.post("/console/withdraw/file", data={**confirm, "note": "all of them"}, follow_redirects=True)
     assert refused.status_code == 422
     assert 'id="wrong-typed"' in refused.text
+    assert ">all of them</textarea>" in refused.text
     assert field_of(refused.text, "upload") == confirm["upload"], "the file is not sent again"
     assert jobs(world) == 0
     confirm["plan_hash"] = field_of(refused.text, "plan_hash")

@@ -54,6 +54,10 @@ class Holding:
     ids: dict[str, Any]
 
 
+_SEEN = ("last_used_at", "last_event_at", "seen_at", "refused_signature", "refused_time", "refused_since", "refused_at")
+"""Columns that are written in the background, whoever calls."""
+
+
 @dataclass(frozen=True)
 class Estate:
     """The two organisations, and tokens of any role of the first."""
@@ -75,7 +79,7 @@ class Estate:
         return made.secret
 
     def written(self) -> dict[str, str]:
-        """A digest of every table, without the times at which tokens and processes were last seen.
+        """A digest of every table, without the times at which tokens and processes were last seen, and who was refused.
 
         All in one statement, because tests ask for it before and after each call.
         """
@@ -85,7 +89,7 @@ class Estate:
         )
         digests = " UNION ALL ".join(
             f"SELECT '{table}', count(*) || ':' || coalesce(md5(string_agg(line, '' ORDER BY line)), '') FROM (SELECT"
-            f" (to_jsonb(t) - '{{last_used_at,last_event_at,seen_at}}'::text[])::text AS line FROM {table} t) lines"
+            f" (to_jsonb(t) - '{{{','.join(_SEEN)}}}'::text[])::text AS line FROM {table} t) lines"
             for (table,) in tables
         )
         return {str(table): str(digest) for table, digest in self.world.run(digests)}

@@ -105,6 +105,7 @@ REASONS = {
     "runs.end_canary": _LOCKED,
     "runs.freeze": _LOCKED,
     "runs.record_step": _LOCKED,
+    "hr_sources._RECORD_REFUSALS": "the sources at whose address anybody has sent what was refused; only counts",
     "hr_sources.record_events": "the sources that have just proved who they are",
     "tokens.record_uses": "the tokens that have just been presented",
     "uploads._FORGET_FAULTS": _LOCKED,

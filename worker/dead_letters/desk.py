@@ -144,6 +144,12 @@ def find_letter_context(database: Database, letter: DeadLetter) -> dict[str, Any
     return find_subjects(database, letter.organisation_id, [letter.id])[letter.id]
 
 
+def count_others_in_pathway(database: Database, organisation_id: int, letter_ids: Sequence[int]) -> dict[int, int]:
+    """By letter how many other enrolments its learner has in the pathway that owns the enrolment."""
+    with database.begin() as connection:
+        return desk.count_others_in_pathway(connection, organisation_id, letter_ids)
+
+
 def find_subjects(database: Database, organisation_id: int, letter_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Whom each of these letters is about, as in `ListContext.letters`."""
     with database.begin() as connection:

@@ -82,7 +82,9 @@ def show(database: Database, *, organisation_id: int, external_id: str) -> Perso
             "state": state,
             **shown,
             "approvals": _newest_first(approvals),
-            "history": _newest_first([*happened, *_of_events(events), *_of_jobs(jobs, decided), *_of_letters(shown)]),
+            "history": _newest_first(
+                [*happened, *_of_events(events), *_of_jobs(jobs, decided, enrolments), *_of_letters(shown)]
+            ),
             "cut": [name for name, found in lists.items() if len(found) > MOST],
         }
     )
@@ -112,7 +114,9 @@ def _of_events(events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _of_jobs(
+    jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, Any]], enrolments: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:  # fmt: skip
     asked = [
         {
             "at": row["created_at"],
@@ -124,12 +128,14 @@ def _of_jobs(jobs: Sequence[Mapping[str, Any]], decided: Sequence[Mapping[str, A
         for row in jobs[:MOST]
     ]
     who = {row["id"]: row["requested_by"] for row in jobs}
+    titles = {row["id"]: row["series_title"] for row in enrolments}
     ends = [
         {
             "at": row["decided_at"],
             "asked_by": who.get(row["job_id"]),
             "what": text(
-                "enrolment {enrolment_id}: {outcome}",
+                "{series} (enrolment {enrolment_id}): {outcome}",
+                series=titles[row["enrolment_id"]],
                 enrolment_id=row["enrolment_id"],
                 outcome=plainly(OUTCOMES[row["outcome"]].label),
             ),

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Interval,
     Select,
     Text,
+    and_,
     column,
     func,
     literal,
@@ -180,3 +181,32 @@ def find_context(
         .outerjoin(learner, learner.c.id == func.coalesce(enrolments.c.learner_id, named.c.id))
     )
     return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
+
+
+def count_others_in_pathway(
+    connection: Connection, organisation_id: int, letter_ids: Sequence[int]
+) -> dict[int, int]:  # fmt: skip
+    """By letter how many other enrolments, of whatever status, its learner has in the pathway of its enrolment.
+
+    Letters about no enrolment of a pathway are left out.
+    """
+    plan_by_index(connection)
+    other = enrolments.alias("other")
+    is_other = and_(
+        other.c.learner_id == enrolments.c.learner_id,
+        other.c.pathway_id == enrolments.c.pathway_id,
+        other.c.id != enrolments.c.id,
+    )
+    counts = (
+        select(dead_letters.c.id, func.count(other.c.id).label("others"))
+        .join(enrolments, enrolments.c.id == dead_letters.c.enrolment_id)
+        .outerjoin(other, is_other)
+        .where(
+            dead_letters.c.organisation_id == organisation_id,
+            enrolments.c.organisation_id == organisation_id,
+            among(dead_letters.c.id, letter_ids),
+            enrolments.c.pathway_id.is_not(None),
+        )
+        .group_by(dead_letters.c.id)
+    )
+    return {row.id: row.others for row in connection.execute(counts)}

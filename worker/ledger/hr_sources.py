@@ -1,15 +1,25 @@
 """HR sources: who may send events about an organisation's people, and what a deactivation does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, case, func, or_, select, update
+from sqlalchemy import ARRAY, Connection, Row, Text, any_, bindparam, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.models import sources
 from worker.records import DeactivationPolicy
+
+
+class Refusal(StrEnum):
+    """Why a request at the address of a source was refused."""
+
+    SIGNATURE = "signature"
+    """Its signature, or the secret that it came with, is wrong or missing."""
+    TIME = "time"
+    """The signature is right, and its time is too far from now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,12 @@ class RegisteredSource:
     """When it last sent something that was genuine, to the minute."""
     rotated_at: datetime | None = None
     """When its secret was last replaced."""
+    refused_signature: int = 0
+    refused_time: int = 0
+    """How many requests were refused since `refused_since`, by cause."""
+    refused_since: datetime | None = None
+    refused_at: datetime | None = None
+    """When the last one was refused; None: none was."""
 
     @property
     def grace(self) -> timedelta:
@@ -55,6 +71,10 @@ _SOURCE = (
     sources.c.api_url,
     sources.c.last_event_at,
     sources.c.rotated_at,
+    sources.c.refused_signature,
+    sources.c.refused_time,
+    sources.c.refused_since,
+    sources.c.refused_at,
 )
 _SECRETS = (sources.c.secret, case((_IS_ROTATING, sources.c.previous_secret)).label("previous_secret"))
 _LIVE = sources.c.disabled_at.is_(None)
@@ -130,6 +150,30 @@ def record_events(connection: Connection, source_ids: Sequence[int]) -> None:
     """Record that sources send events, each at most once a minute. One that another process records is left to it."""
     due = select(sources.c.id).where(sources.c.id.in_(source_ids), _HEARD_BEFORE).with_for_update(skip_locked=True)
     connection.execute(update(sources).where(sources.c.id.in_(due)).values(last_event_at=func.now()))
+
+
+# After a day without one the count begins anew.
+_RECORD_REFUSALS = text("""
+WITH locked AS (
+    SELECT id, coalesce(refused_at > now() - interval '1 day', false) AS goes_on
+    FROM withdrawals.sources WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+)
+UPDATE withdrawals.sources s SET
+    refused_signature = CASE WHEN l.goes_on THEN s.refused_signature ELSE 0 END + n.signature,
+    refused_time = CASE WHEN l.goes_on THEN s.refused_time ELSE 0 END + n.time,
+    refused_since = CASE WHEN l.goes_on THEN s.refused_since ELSE now() END,
+    refused_at = now()
+FROM unnest(CAST(:ids AS bigint[]), CAST(:signature AS bigint[]), CAST(:time AS bigint[])) AS n (id, signature, time)
+JOIN locked l USING (id)
+WHERE s.id = n.id
+""")
+
+
+def record_refusals(connection: Connection, refused: Mapping[tuple[int, Refusal], int]) -> None:
+    """Add requests that were refused to the counts of their sources. `refused`: how many, by source and cause."""
+    ids = sorted({source_id for source_id, _ in refused})
+    counts = {str(why): [refused.get((one, why), 0) for one in ids] for why in Refusal}
+    connection.execute(_RECORD_REFUSALS, {"ids": ids, **counts})
 
 
 def lock(connection: Connection, organisation_id: int, source_id: int) -> tuple[RegisteredSource, str] | None:

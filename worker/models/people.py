@@ -20,6 +20,10 @@ class SourcesColumns(SecretColumns):
     api_key: Named[str | None]
     api_url: Named[str | None]
     last_event_at: Named[datetime | None] = Column(Instant)
+    refused_signature: Named[int] = Column(BigInteger)
+    refused_time: Named[int] = Column(BigInteger)
+    refused_since: Named[datetime | None] = Column(Instant)
+    refused_at: Named[datetime | None] = Column(Instant)
 
 
 sources = Table("sources", metadata, SourcesColumns, schema="withdrawals")

@@ -3,12 +3,12 @@
 import json
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection
 
-from schemas.sources import Source
+from schemas.sources import RefusedRequests, Source
 from worker.access.memory import forget_all
 from worker.config import Settings
 from worker.database import Database
@@ -36,6 +36,8 @@ POLICIES = ("withdraw", "hold", "ignore")
 RESERVED = ("cli", "scim", "api", "console", ROSTER)
 """Names of the other doors through which requests come."""
 MAX_GRACE_HOURS = 8760
+_LATELY = timedelta(days=7)
+"""For how long requests that were refused are shown."""
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What a source may be called: it is part of the URL."""
 
@@ -231,8 +233,15 @@ def find(database: Database, organisation_id: int, source_id: int) -> Registered
 
 def show(source: RegisteredSource) -> Source:
     """A source as it is shown, with the path to which it sends."""
-    known = {name: getattr(source, name) for name in Source.model_fields if name != "path"}
-    return Source(**known, path=f"{KINDS[source.kind]}/{source.name}")
+    known = {name: getattr(source, name) for name in Source.model_fields if name not in ("path", "refused")}
+    return Source(**known, path=f"{KINDS[source.kind]}/{source.name}", refused=_show_refused(source))
+
+
+def _show_refused(source: RegisteredSource) -> RefusedRequests | None:
+    since, last_at = source.refused_since, source.refused_at
+    if since is None or last_at is None or last_at < datetime.now(UTC) - _LATELY:
+        return None
+    return RefusedRequests(signature=source.refused_signature, time=source.refused_time, since=since, last_at=last_at)
 
 
 def list_sources(database: Database, organisation_id: int) -> list[RegisteredSource]:

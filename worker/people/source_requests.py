@@ -15,7 +15,8 @@ from worker.database import Database
 from worker.errors import InvalidInputError
 from worker.ids import parse_id
 from worker.ledger import hr_sources
-from worker.ledger.hr_sources import RegisteredSource
+from worker.ledger.hr_sources import Refusal, RegisteredSource
+from worker.people import refused
 from worker.people.hr_sources import NAME
 from worker.people.source_secrets import source_seal
 
@@ -30,12 +31,21 @@ _memory: Memory[tuple[str, str], list[Candidate]] = Memory()
 
 
 def authenticate(
-    database: Database, settings: Settings, *, kind: str, called: str, genuine: Callable[[str], bool]
+    database: Database,
+    settings: Settings,
+    *,
+    kind: str,
+    called: str,
+    genuine: Callable[[str], bool],
+    mistimed: Callable[[str], bool] = lambda _: False,
 ) -> RegisteredSource | None:
     """The source with this name or id whose secret makes a request `genuine`; None whatever is wrong.
 
     Several organisations may use the same name: the secret tells them apart. Without a source of that name
     a dummy secret is checked, so that the answer takes about as long.
+
+    A refused request is counted for the page of the source, unless sources of several organisations have the name: then
+    nobody knows whose it was. `mistimed`: whether it would be genuine with this secret but for its time.
     """
     found = recall(database, kind=kind, called=called, genuine=genuine)
     if found is not NEEDS_DATABASE:
@@ -44,7 +54,12 @@ def authenticate(
     candidates = _memory.find(database, (kind, called), read)
     source = _find_genuine(candidates or [], genuine)
     if source is None and candidates:  # a secret may be newer than what is remembered
-        source = _find_genuine(_memory.read_again(database, (kind, called), read) or [], genuine)
+        candidates = _memory.read_again(database, (kind, called), read) or []
+        source = _find_genuine(candidates, genuine)
+        if source is None and len(candidates) == 1:
+            ((addressed, secrets),) = candidates
+            why = Refusal.TIME if any(map(mistimed, secrets)) else Refusal.SIGNATURE
+            refused.note(database, addressed.id, why)
     return source
 
 

@@ -21,7 +21,7 @@ from schemas import answers
 from schemas.jobs import FileOptions, FileRequest
 from schemas.rosters import RosterPlan, RosterRequest
 from worker.errors import InvalidInputError, NotFoundError
-from worker.jobs.files import mend, submit, uploads, workbook
+from worker.jobs.files import mend, rows, submit, uploads, workbook
 from worker.jobs.files.faults import FileFaultsError, faults_suffix
 from worker.jobs.files.staging import FaultyRow
 from worker.jobs.files.submit import Options
@@ -185,13 +185,35 @@ def mend_rows(services: Services, caller: Caller, upload: UUID, changes: Mapping
     return Mended(again.id, left_out, corrected)
 
 
-def name_of(services: Services, caller: Caller, upload: UUID) -> str | None:
-    """What a file of this caller was called.
+def keep(services: Services, caller: Caller, sent: Sent) -> UUID:
+    """Keep a file of this request for a day; the id by which its plan and its confirmation name it.
+
+    Of a workbook, which takes a while to read, its plan says whether it is a file of enrolments at all.
 
     Raises:
-        NotFoundError: the file was sent more than a day ago.
+        InvalidInputError: it is none.
     """
-    return _find(services, caller, upload).file_name
+    assert sent.file is not None  # noqa: S101 - what was kept before is not kept again
+    name, stream = sent.file.filename, sent.file.file
+    if not workbook.is_workbook(stream):
+        with rows.opened(stream):
+            pass
+    with _room(), services.database.begin() as connection:
+        return uploads.keep(
+            connection, caller.organisation_id, requested_by=caller.actor, name=name, stream=stream
+        ).id  # fmt: skip
+
+
+def find(services: Services, caller: Caller, upload_id: str) -> Upload:
+    """A file that this caller sent.
+
+    Raises:
+        NotFoundError: they sent none with this id, or it is more than a day ago.
+    """
+    try:
+        return _find(services, caller, UUID(upload_id))
+    except ValueError:
+        raise NotFoundError(uploads.NOT_KEPT) from None
 
 
 def send_faults(services: Services, caller: Caller, upload_id: str) -> StreamingResponse:
@@ -216,10 +238,7 @@ def find_faults(services: Services, caller: Caller, upload_id: str) -> KeptFault
     Raises:
         NotFoundError: there are none, or the file was sent more than a day ago.
     """
-    try:
-        upload = _find(services, caller, UUID(upload_id))
-    except ValueError:
-        raise NotFoundError(uploads.NOT_KEPT) from None
+    upload = find(services, caller, upload_id)
     if upload.faults is None:
         raise NotFoundError("this file has no rows with faults")
     return KeptFaults(upload, upload.faults)

@@ -1,8 +1,8 @@
 """Links on a page that answers a form: they open in a new tab, and say so.
 
 Such a page is gone once somebody leaves it: going back asks whether to send the form again, and what was typed is
-lost. It cannot stand in an address as other plans do, since what was sent is a file, or names people. So what leads
-away leaves it open (WCAG 2.2, techniques G200 and G201). What is a way on or out stays in the tab: the menu, a link
+lost. Where what was sent can stand in an address, it does: so it is with plans. What leads away from the other pages
+leaves them open (WCAG 2.2, techniques G200 and G201). What is a way on or out stays in the tab: the menu, a link
 with the look of a button, and one that has a `target` of its own.
 """
 

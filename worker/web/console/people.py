@@ -121,6 +121,7 @@ def _page(
         kinds=list(ProtectionKind),
         reasons=list(Reason),
         standing=still,
+        titles={one.id: one.series_title for one in found.enrolments},
         active=[one.id for one in active if one.pathway_title is None],
         owned=sum(one.pathway_title is not None for one in active),
     )

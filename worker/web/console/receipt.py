@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from schemas.desk import Asked, Decision
 from worker.dead_letters import decision_receipts
+from worker.ledger import enrolment_search
 from worker.texts import text
 from worker.web.console.render import PATH
 from worker.web.console.view import Looking
@@ -30,7 +31,9 @@ def show(view: Looking, enrolment_id: RowId) -> Response:
         (item, decision_receipts.describe_door(item.request), _more(item.request), _seen(item))
         for item in found.decisions
     ]
-    return view.page("receipt.html", found=found, decisions=decisions)
+    with view.database.begin() as connection:
+        item = enrolment_search.find_enrolment(connection, view.organisation_id, enrolment_id)
+    return view.page("receipt.html", found=found, item=item, decisions=decisions)
 
 
 def _more(asked: Asked) -> list[tuple[str, Any]]:

@@ -1,17 +1,17 @@
 """What the letters of a list call for: parts that are told apart by their requests, each with what one decides."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from schemas.catalogue import LETTER_CODES, LetterState
+from schemas.catalogue import LETTER_CODES, LetterState, Outcome
 from schemas.dead_letters import LetterFilter
 from worker.dead_letters import desk, request_shares
 from worker.dead_letters.request_shares import RequestShare
 from worker.ledger.attempts_preview import MOST_IDS
-from worker.texts import Text, plainly
+from worker.texts import Text, mark, plainly, text
 from worker.web.console.letter_filter import ChosenFilter, as_fields
 from worker.web.console.render import PATH
 from worker.web.console.view import View
@@ -31,6 +31,8 @@ class Part:
     """The conditions that mean these letters and no others, for a form and for an address."""
     people: list[tuple[int, dict[str, Any]]]
     """By letter whom it is about, where they are few."""
+    others: Text | None
+    """Where a person decides: how many other enrolments the learners have in the pathway, if each has as many."""
 
     @property
     def sentence(self) -> Text:
@@ -55,14 +57,45 @@ def list_parts(view: View, wanted: ChosenFilter, shares: Sequence[RequestShare])
     alike = Counter(_request(share) for share in shares)
     few = [letter for share in shares if share.letters <= _NAMED for letter in share.ids]
     about = desk.find_subjects(view.database, view.organisation_id, few) if few else {}
+    weighed = [letter for share in shares if _is_weighed(share) for letter in share.ids]
+    others = desk.count_others_in_pathway(view.database, view.organisation_id, weighed) if weighed else {}
     return [
         Part(
             share,
             _fields(wanted, share, is_alone=alike[_request(share)] == 1),
             [(letter, about[letter]) for letter in share.ids if letter in about],
+            _describe_others(share, others) if _is_weighed(share) else None,
         )
         for share in shares
     ]
+
+
+_OF_ONE = (
+    mark("The learner has no other enrolment in the pathway."),
+    mark("The learner has 1 other enrolment in the pathway."),
+    mark("The learner has {count:,} other enrolments in the pathway."),
+)
+_OF_EACH = (
+    mark("None of the learners has another enrolment in the pathway."),
+    mark("Each of the learners has 1 other enrolment in the pathway."),
+    mark("Each of the learners has {count:,} other enrolments in the pathway."),
+)
+"""By how many there are: none, one, more."""
+
+
+def _is_weighed(share: RequestShare) -> bool:
+    """Whether a person decides about the pathway's enrolments, and each letter is known."""
+    is_owned = Outcome.PATHWAY_OWNED in share.outcomes
+    return is_owned and share.recommended is None and share.letters == len(share.ids)
+
+
+def _describe_others(share: RequestShare, others: Mapping[int, int]) -> Text | None:
+    found = {others.get(letter) for letter in share.ids}
+    count = found.pop()
+    if found or count is None:
+        return None
+    said = _OF_ONE if share.letters == 1 else _OF_EACH
+    return text(said[min(count, 2)], count=count)
 
 
 def _request(share: RequestShare) -> tuple[str | None, ...]:

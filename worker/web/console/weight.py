@@ -54,3 +54,12 @@ def check_plan(view: View, typed: str, planned: answers.Plan | None) -> None:
     if planned is not None:
         enrolments = planned.outcomes.get(Outcome.WITHDRAWN, 0)
         check(view, typed, enrolments=enrolments, learners=planned.brake_forecast.learners)
+
+
+def find_objection(view: View, typed: str, planned: answers.Plan | None) -> str:
+    """Why a confirmation with this count is refused (`check_plan`); empty if it is not."""
+    try:
+        check_plan(view, typed, planned)
+    except InvalidInputError as refused:
+        return str(refused)
+    return ""

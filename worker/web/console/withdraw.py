@@ -1,4 +1,4 @@
-"""Withdraw in bulk: ticked rows, or all rows of a filtered list; the plan; the confirmation.
+"""Plan a withdrawal: of ticked rows, or all rows of a filtered list; the plan; the confirmation.
 
 The choice stands in the address of the plan page, so going back, reloading and sharing the link are safe. Only the
 confirmation writes, with the plan's hash and the idempotency key that came with the page.

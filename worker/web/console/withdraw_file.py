@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, UploadFile
@@ -21,7 +22,8 @@ from worker.ledger import file_rows
 from worker.texts import joined, text
 from worker.web import sent_files
 from worker.web.api.submit import validated
-from worker.web.console import left_out, weight
+from worker.web.console import file_plans, left_out, weight
+from worker.web.console.file_plans import Entered
 from worker.web.console.forms import Text, parse_choice
 from worker.web.console.library import source_of
 from worker.web.console.plan_errors import PLAN_ERRORS, explain
@@ -64,7 +66,7 @@ def plan_or_submit_file(
     left: Lines = None,
     corrected: Lines = None,
 ) -> Response:
-    """Plan a file; the upload that the plan names is submitted with the plan's hash.
+    """Keep a file and lead to its plan; or submit the upload that the plan names, with the plan's hash.
 
     The form of the plan has the corrections too. A confirmation that comes with some is planned anew. One that comes
     with lines to leave out goes on: they have faults, so what it submits is the file of the plan, without these lines.
@@ -73,53 +75,78 @@ def plan_or_submit_file(
     lines to leave out. `take`: a line, and the Series code that was suggested for it. `left` and `corrected`: the lines
     that were left out and corrected before, to be shown.
     """
-    fields: dict[str, Any] = {"reason": reason, "batch": batch, "note": note}
-    fields |= {"left": set(left or ()), "corrected": set(corrected or ())}
     if not reason:
-        return file_page(view, error=text("Choose the reason."), status=422, **fields)
+        return file_page(view, error=text("Choose the reason."), status=422, batch=batch)
+    entered = Entered(note, None, set(left or ()), set(corrected or ()))
+    told: str = ""
     try:
         options = {"upload": upload or None, "batch": parse_choice(batch, "job"), "faults": faults}
-        chosen = validated(FileOptions, options)
+        chosen = kept = validated(FileOptions, options)
+        values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
+        request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
         ticked = frozenset[int]()
         is_corrected = False
-        kept = chosen
         if (line or leave_out or take) and chosen.upload:
             given = _by_line(line or [], column or [], cell or [])
             changes = {**given, **{number: {} for number in leave_out or ()}, **_take(take, given)}
             mended = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
             chosen = chosen.model_copy(update={"upload": mended.upload})
             ticked, is_corrected = frozenset(mended.left_out), bool(mended.corrected)
-            fields["left"] |= set(mended.left_out)
-            fields["corrected"] = (fields["corrected"] | set(mended.corrected)) - fields["left"]
+            entered = entered.with_lines(mended.left_out, mended.corrected)
         sent = Sent(None if upload else file, chosen)
-        values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
-        request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        if act == "withdraw" and not is_corrected:
-            if weight.may_be_large(view, plan_hash) and not is_known(view.database, view.requester(key)):
-                now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
-                try:
-                    weight.check_plan(view, typed, now.plan)
-                except InvalidInputError as refused:
-                    return file_page(
-                        view, planned=now, faulty=cells, error=str(refused), status=422, typed=typed, **fields
-                    )
+        if act == "withdraw" and is_corrected:
+            told = _CORRECTED
+        elif act == "withdraw" and not _is_typed(view, key, request, sent, typed):
+            entered = replace(entered, typed=typed)
+        elif act == "withdraw":
             try:
                 return _submit(view, key, request, Sent(sent.file, kept, ticked))
             except PLAN_ERRORS as changed:
-                return _plan_again(view, request, sent, explain(changed), **fields)
+                told = joined([explain(changed), text("Nothing was withdrawn. Below is the plan as it is now.")])
+        planned = chosen.upload or sent_files.keep(view.services, view.caller, sent)
+    except (NotFoundError, ConflictError, InvalidInputError) as refused:
+        return _refused(view, refused, reason=reason, batch=batch)
+    return view.go(file_plans.address(view, planned, reason=reason, batch=batch, entered=entered), told, tone="warn")
+
+
+@router.get("/withdraw/file/{upload_id}/plan")
+def show_plan(
+    view: LookingAsOperator, upload_id: str, reason: str = "", batch: str = "", entered: str = ""
+) -> Response:  # fmt: skip
+    """The plan of a file that this person sent, with its rows that have a fault, to be corrected.
+
+    `entered`: what stands in the form (`file_plans.py`).
+    """
+    upload = sent_files.find(view.services, view.caller, upload_id)
+    if not reason:
+        return file_page(view, error=text("Choose the reason."), status=422, batch=batch)
+    form = file_plans.read_entered(view, upload.id, entered)
+    error = ""
+    try:
+        sent = Sent(None, validated(FileOptions, {"upload": upload.id, "batch": parse_choice(batch, "job")}))
+        request = validated(FileRequest, {"reason": reason, "source": source_of(reason)})
         planned, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
     except (NotFoundError, ConflictError, InvalidInputError) as refused:
-        status = 422 if isinstance(refused, InvalidInputError) else 409
-        return file_page(view, error=str(refused), status=status, **fields)
-    return file_page(view, planned=planned, faulty=cells, told=_CORRECTED if act == "withdraw" else "", **fields)
+        return _refused(view, refused, reason=reason, batch=batch)
+    if form.typed is not None:
+        error = weight.find_objection(view, form.typed, planned.plan)
+    return file_page(
+        view, status=422 if error else 200, error=error, planned=planned, faulty=cells, file_name=upload.file_name,
+        reason=reason, batch=batch, entered=form,
+    )  # fmt: skip
 
 
-def _plan_again(view: View, request: FileRequest, sent: Sent, why: str, **fields: Any) -> Response:
-    """The plan as it is now, in place of one that no longer holds: nothing has to be sent or corrected again."""
-    request = request.model_copy(update={"plan_hash": None})
-    now, cells = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
-    said = joined([why, text("Nothing was withdrawn. Below is the plan as it is now.")])
-    return file_page(view, planned=now, faulty=cells, error=said, status=409, **fields)
+def _refused(view: View, refused: Exception, **fields: Any) -> Response:
+    status = 422 if isinstance(refused, InvalidInputError) else 409
+    return file_page(view, error=str(refused), status=status, **fields)
+
+
+def _is_typed(view: View, key: str, request: FileRequest, sent: Sent, typed: str) -> bool:
+    """Whether the count of a large share was typed; true also of a smaller one, and of a form that was taken before."""
+    if not weight.may_be_large(view, request.plan_hash or "") or is_known(view.database, view.requester(key)):
+        return True
+    now, _ = sent_files.plan_with_values(view.services, view.caller, request, sent, door=SIGNED_IN)
+    return not weight.find_objection(view, typed, now.plan)
 
 
 def _by_line(lines: Sequence[int], columns: Sequence[str], cells: Sequence[str]) -> dict[int, dict[str, str]]:
@@ -189,16 +216,13 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
     shown = {
         "planned": None,
         "faulty": [],
-        "note": "",
-        "told": "",
-        "left": set(),
-        "corrected": set(),
+        "file_name": None,
+        "entered": Entered(),
         "reason": "",
         "batch": "",
         "left_out": None,
         "rest": None,
         "job": None,
-        "typed": "",
         **shown,
     }
     planned = shown["planned"]
@@ -210,7 +234,6 @@ def file_page(view: View, *, status: int = 200, error: str = "", **shown: Any) -
         "withdraw_file.html", status=status, error=error, reasons=list(Reason), plan=plan,
         faults=[(fault, " / ".join(columns_of(fault, check.columns)), row) for fault, row in faults],
         can_mend=can_mend and all(row.cells for _, row in faults),
-        file_name=sent_files.name_of(view.services, view.caller, planned.upload) if planned else None,
-        names=find_names(view, plan), large=weight.is_large_plan(view, plan),
+        names=find_names(view, plan), large=weight.is_large_plan(view, plan), typed=shown["entered"].typed or "",
         **shown,
     )  # fmt: skip

@@ -41,9 +41,16 @@ NOT_JSON = "not JSON"
 
 
 async def authenticate(
-    context: Services, request: Request, kind: str, called: str, genuine: Callable[[str], bool]
+    context: Services,
+    request: Request,
+    kind: str,
+    called: str,
+    genuine: Callable[[str], bool],
+    mistimed: Callable[[str], bool] = lambda _: False,
 ) -> RegisteredSource:
-    """The source that sent a request. `genuine`: whether the request was made with this secret.
+    """The source that sent a request. `genuine`: whether the request was made with this secret, in time.
+
+    `mistimed`: whether it was made with this secret, at another time.
 
     A source is not limited: HR systems do not repeat an event that was refused for volume.
 
@@ -56,7 +63,7 @@ async def authenticate(
         source = known
     else:
         ask = partial(source_requests.authenticate, context.door, context.settings, kind=kind, called=called)
-        source = await context.at_the_door(partial(ask, genuine=genuine))
+        source = await context.at_the_door(partial(ask, genuine=genuine, mistimed=mistimed))
     if source is None:
         await run_in_threadpool(limit_refusals, context, request)
         raise ProblemError(401, "unauthorised", "The source, the signature or its time is wrong.")

@@ -35,8 +35,9 @@ async def receive_finch_events(context: Context, request: Request, source: str, 
     """Receive an individual whose employment has changed. The source signs the request; no token is needed."""
     headers = request.headers
     sender = await common.authenticate(
-        context, request, "finch", source, lambda secret: is_genuine(secret, headers, body)
-    )
+        context, request, "finch", source,
+        lambda secret: is_genuine(secret, headers, body), lambda secret: hr.is_signed(secret, _rename(headers), body),
+    )  # fmt: skip
     key = common.check_key(headers["finch-event-id"])
     sent = datetime.fromtimestamp(int(headers["finch-timestamp"]), UTC)
     return await common.receive_all(context, sender, body, lambda value: read_events(value, key, sent))
@@ -44,12 +45,16 @@ async def receive_finch_events(context: Context, request: Request, source: str, 
 
 def is_genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether one of the signatures is of this secret, and its time is within five minutes of now."""
-    standard = {
+    return hr.is_genuine(secret, _rename(headers), body)
+
+
+def _rename(headers: Mapping[str, str]) -> dict[str, str]:
+    """Finch's headers under the names that Standard Webhooks gives them."""
+    return {
         "webhook-id": headers.get("finch-event-id", ""),
         "webhook-timestamp": headers.get("finch-timestamp", ""),
         "webhook-signature": headers.get("finch-signature", ""),
     }
-    return hr.is_genuine(secret, standard, body)
 
 
 class _Webhook(BaseModel):

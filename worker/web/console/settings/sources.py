@@ -1,5 +1,6 @@
 """HR sources: added, looked at, tested, given a new secret, disabled."""
 
+import ipaddress
 import json
 from datetime import datetime
 from typing import Annotated
@@ -16,6 +17,7 @@ from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import heard, hr_sources, source_events
 from worker.people.source_secrets import API_KEYS
+from worker.public_addresses import is_public
 from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_number
 from worker.web.console.settings import history, shown_once
@@ -44,6 +46,11 @@ KINDS = {
     "security-events": text("A directory that sends security events"),
 }
 """What the form for a new source calls each kind, so that somebody who does not know the term finds theirs."""
+OWN_SECRETS = {
+    "bamboohr": text("the private key that BambooHR shows when its webhook is added"),
+    "finch": text("the secret that Finch shows when its webhook is added"),
+}
+"""The kinds that take no secret of this service, and what theirs is."""
 _FIRST = {"kind": "", "on_deactivate": "", "grace_hours": "0"}
 
 
@@ -216,6 +223,7 @@ def _list_page(
         silence_error=silence_error,
         kinds=[(kind, KINDS.get(kind, word(kind))) for kind in hr_sources.KINDS],
         api_keys=API_KEYS,
+        own_secrets=[(kind, what, f"{_base(view)}{hr_sources.KINDS[kind]}/") for kind, what in OWN_SECRETS.items()],
         policies=POLICIES,
         error=error,
         typed=typed or _FIRST,
@@ -236,7 +244,9 @@ def _page(
         tested=_list_tested(view),
         not_understood=_list_not_understood(view, [found]),
         example=json.dumps(HrEvent.EXAMPLE, indent=2),
-        address=f"{str(view.request.base_url).rstrip('/')}{source.path}",
+        address=f"{_base(view)}{source.path}",
+        is_near=_is_near(view.request.url.hostname or ""),
+        own_secret=OWN_SECRETS.get(source.kind),
         policies=dict(POLICIES),
         api_key=API_KEYS.get(source.kind),
         events=source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id),
@@ -244,6 +254,18 @@ def _page(
         typed=typed or {"keep_hours": "72"},
         acts=history.read(view, "source", lambda detail: detail.get("id") == source_id),
     )
+
+
+def _base(view: View) -> str:
+    return str(view.request.base_url).rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    """Whether only this machine or a private network finds a host, as far as its name says so."""
+    try:
+        return not is_public(str(ipaddress.ip_address(host)))
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
 
 
 def _list_tested(view: View) -> dict[int, datetime]:

@@ -63,6 +63,14 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => each("form[data-sent]", (form) => delete form.dataset.sent));
 
+// What was typed is there again when somebody comes back: <table data-typed>. Browsers bring back what a form has by themselves, but
+// not fields without autocomplete, which keep it out of their own lists.
+each("[data-typed]", (part) => {
+  const fields = [...part.querySelectorAll("input[autocomplete=off]")];
+  (history.state?.typed ?? []).forEach((value, at) => { fields[at].value = value; });
+  part.addEventListener("change", () => history.replaceState({ typed: fields.map((field) => field.value) }, ""));
+});
+
 // Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
 // one, and the choice is kept through the pages of the list until it is sent or cleared. Without JavaScript: each page alone.
 // A table that is loaded again is made selectable again, in place of the one before.
@@ -255,17 +263,21 @@ each("[data-live]", (page) => {
 const inUse = (part) => part.contains(document.activeElement) || !getSelection().isCollapsed
   || [...part.querySelectorAll(".scroll")].some((table) => table.scrollLeft > 0);
 
-// A part of the page is loaded again every so many milliseconds, and the whole page at the end: <p id="run" data-again="1000">.
+// A part of the page is loaded again every so many milliseconds, and the whole page at the end: <p id="run" data-again="1000">. What
+// belongs to it elsewhere comes along: <span id="state" data-with="run">. What is shown only once ([data-once]) keeps its page.
 each("[data-again]", (part) => {
   const look = async () => {
     const answer = document.hidden ? null : await fetch(location.href).catch(() => null);
     if (answer?.redirected) return location.reload();
     const page = answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     const fresh = page?.getElementById(part.id);
-    if (page && !fresh?.dataset.again) return location.reload();
+    const ended = page && !fresh?.dataset.again;
+    if (ended && !(fresh && document.querySelector("[data-once]"))) return location.reload();
     if (fresh && !inUse(part)) {
       part.replaceChildren(...fresh.childNodes);
+      each(`[data-with="${part.id}"]`, (one) => one.replaceChildren(...page.getElementById(one.id).childNodes));
       part.querySelectorAll("table[data-select]").forEach(makeSelectable);
+      if (ended) return;
     }
     setTimeout(look, Number(part.dataset.again));
   };
