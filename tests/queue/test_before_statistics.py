@@ -14,12 +14,14 @@ from schemas.dead_letters import LetterFilter
 from schemas.jobs import FileRequest
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
-from tests.world import World, decide_due
+from tests.support.incoming import incoming, make_registered
+from tests.world import World, apply_inbox, decide_due
 from worker.config import Settings
 from worker.database import BY_INDEX, Database
 from worker.dead_letters import runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
+from worker.people.inbox import Inbox
 
 FEW, MANY = 300, 2400
 GROWTH = MANY / FEW * 1.5
@@ -110,3 +112,31 @@ def _letters(db: Database, workers_db: Database, world: World, environment: Sett
     world.submit(db, ids)
     decide_due(workers_db, environment)
     return ids
+
+
+def test_events_read_what_they_are_about(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    """People leave, and come back before it is decided."""
+    source = make_registered(db, environment, world.organisation_id)
+
+    def send(kind: str, people: list[str], minute: int) -> None:
+        with closing(Inbox(db)) as box:
+            for answer in [box.submit(source, incoming(person, kind, minute)) for person in people]:
+                answer.result()
+
+    reads = []
+    for size in (FEW, MANY):
+        world.enrolments(size)
+        people = [row[0] for row in world.run("SELECT external_id FROM lms.learners ORDER BY id DESC LIMIT :n", n=size)]
+        with counting(workers_db) as costs:
+            send("deactivated", people, 0)
+            apply_inbox(workers_db, environment)
+            send("reactivated", people, 1)
+            decide_due(workers_db, environment)
+        superseded = (
+            "SELECT count(*) FROM withdrawals.jobs WHERE state = 'superseded' AND learner_external_id = ANY(:p)"
+        )
+        assert world.one(superseded, p=people) == size
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
