@@ -10,14 +10,18 @@ from contextlib import closing
 
 import pytest
 
+from schemas.dead_letters import LetterFilter
 from schemas.jobs import FileRequest
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
 from tests.support.costs import counting
-from tests.world import World, decide_due
+from tests.support.incoming import incoming, make_registered
+from tests.world import World, apply_inbox, decide_due
 from worker.config import Settings
 from worker.database import BY_INDEX, Database
+from worker.dead_letters import runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
+from worker.people.inbox import Inbox
 
 pytestmark = pytest.mark.counts
 
@@ -64,5 +68,77 @@ def test_a_file_reads_what_its_rows_name(db: Database, world: World) -> None:
                 db, world.organisation_id, FileRequest(reason="not_required"), io.BytesIO(sheet.encode())
             )
         assert found.check.good == size, found.check
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
+
+
+@pytest.mark.parametrize(("act", "sizes"), [("redrive", (200, 1600)), ("cascade", (50, 400))])
+def test_a_run_reads_what_its_letters_name(
+    db: Database, workers_db: Database, world: World, environment: Settings, act: str, sizes: tuple[int, int]
+) -> None:
+    """A redrive is the daily one, which looks first what an attempt would settle."""
+    reads = []
+    for size in sizes:
+        ids = _letters(db, workers_db, world, environment, size)
+        every, org = LetterFilter(), world.organisation_id
+        with counting(db) as asked, counting(workers_db) as decided:
+            assert runs.preview(db, organisation_id=org, act=act, wanted=every)["letters"] == size
+            if act == "redrive":
+                world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = ANY(:ids)", ids=ids)
+                world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
+                runs.redrive_changed(db)
+            else:
+                runs.start(db, organisation_id=org, act=act, wanted=every, actor="test:x", note="agreed", door="cli")
+            while world.one("SELECT count(*) FROM withdrawals.runs WHERE finished_at IS NULL"):
+                world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 minute', rate = 1000")
+                runs.step_all(db)
+                decide_due(workers_db, environment)
+        assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE state <> 'resolved'") == 0
+        reads.append(asked.rows_read + decided.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
+
+
+def _letters(db: Database, workers_db: Database, world: World, environment: Settings, size: int) -> list[int]:
+    """Enrolments that a pathway owns, each with an open letter and with a sibling in the pathway."""
+    ids = world.enrolments(size)
+    world.run("UPDATE lms.enrolments SET pathway_id = :p WHERE id = ANY(:ids)", p=world.pathway(), ids=ids)
+    world.run(
+        """WITH s AS (INSERT INTO lms.series (organisation_id, code, title) VALUES (:o, :c, :c) RETURNING id)
+        INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, pathway_id, status)
+        SELECT e.organisation_id, e.learner_id, s.id, e.pathway_id, e.status FROM lms.enrolments e, s
+        WHERE e.id = ANY(:ids)""",
+        o=world.organisation_id,
+        c=f"sibling {size}",
+        ids=ids,
+    )
+    world.submit(db, ids)
+    decide_due(workers_db, environment)
+    return ids
+
+
+def test_events_read_what_they_are_about(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    """People leave, and come back before it is decided."""
+    source = make_registered(db, environment, world.organisation_id)
+
+    def send(kind: str, people: list[str], minute: int) -> None:
+        with closing(Inbox(db)) as box:
+            for answer in [box.submit(source, incoming(person, kind, minute)) for person in people]:
+                answer.result()
+
+    reads = []
+    for size in (FEW, MANY):
+        world.enrolments(size)
+        people = [row[0] for row in world.run("SELECT external_id FROM lms.learners ORDER BY id DESC LIMIT :n", n=size)]
+        with counting(workers_db) as costs:
+            send("deactivated", people, 0)
+            apply_inbox(workers_db, environment)
+            send("reactivated", people, 1)
+            decide_due(workers_db, environment)
+        superseded = (
+            "SELECT count(*) FROM withdrawals.jobs WHERE state = 'superseded' AND learner_external_id = ANY(:p)"
+        )
+        assert world.one(superseded, p=people) == size
         reads.append(costs.rows_read)
     assert reads[1] <= reads[0] * GROWTH, reads

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Integer,
     Select,
     Text,
     and_,
@@ -47,6 +48,8 @@ from worker.rules import ACTIVE, NEEDS_SUPPORT
 SAMPLES = 5
 """Letters shown for each outcome."""
 
+_APART = literal_column("0", Integer)
+"""As the OFFSET of a select: its rows are looked up by their key for each letter. A join could read all of them."""
 _IS_OPEN = one_of(dead_letters.c.state, [LetterState.OPEN])
 _PATHWAY_SEEN = cast(dead_letters.c.evidence["pathway_id"].astext, BigInteger)
 
@@ -220,7 +223,12 @@ def group_by_request(
 def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str] | None) -> Select[int]:
     """The ids of open letters that match and that an attempt would resolve now, without any that was given up."""
     verdicts = _verdicts(matching_open(organisation_id, wanted, codes), override=False)
-    given_up = exists().where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
+    given_up = (
+        select(letter_chunks.c.id)
+        .where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
+        .offset(_APART)
+        .exists()
+    )
     # What a protection that has ended kept back is decided anew, also if that opens a letter of another code.
     is_free = and_(verdicts.c.code == LetterCode.PROTECTED, verdicts.c.outcome != Outcome.PROTECTED)
     return select(verdicts.c.id).where(or_(one_of(verdicts.c.outcome, _SETTLED), is_free), ~given_up)
@@ -264,18 +272,29 @@ class Siblings:
     ids: list[int]
 
 
-_SIBLING = enrolments.alias("sibling")
-_IS_ITS_ENROLMENT = and_(
-    enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
+_ITS_ENROLMENT = (
+    select(enrolments.c.id, enrolments.c.organisation_id, enrolments.c.learner_id, enrolments.c.pathway_id)
+    .where(
+        enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
+    )
+    .correlate(dead_letters)
+    .offset(_APART)
+    .lateral("its_enrolment")
 )
-_IS_SIBLING = and_(
-    _SIBLING.c.learner_id == enrolments.c.learner_id,
-    _SIBLING.c.organisation_id == enrolments.c.organisation_id,
-    _SIBLING.c.pathway_id == enrolments.c.pathway_id,
-    _SIBLING.c.id != enrolments.c.id,
-    # The pathway that the letter saw, and no other that has taken the enrolment over since.
-    _SIBLING.c.pathway_id == func.coalesce(_PATHWAY_SEEN, _SIBLING.c.pathway_id),
-    one_of(_SIBLING.c.status, ACTIVE),
+_SIBLING = (
+    select(enrolments.c.id)
+    .where(
+        enrolments.c.learner_id == _ITS_ENROLMENT.c.learner_id,
+        enrolments.c.organisation_id == _ITS_ENROLMENT.c.organisation_id,
+        enrolments.c.pathway_id == _ITS_ENROLMENT.c.pathway_id,
+        enrolments.c.id != _ITS_ENROLMENT.c.id,
+        # The pathway that the letter saw, and no other that has taken the enrolment over since.
+        enrolments.c.pathway_id == func.coalesce(_PATHWAY_SEEN, enrolments.c.pathway_id),
+        one_of(enrolments.c.status, ACTIVE),
+    )
+    .correlate(dead_letters, _ITS_ENROLMENT)
+    .offset(_APART)
+    .lateral("sibling")
 )
 
 
@@ -306,15 +325,15 @@ def find_siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Sib
         _ASKING.c.reason,
         _ASKING.c.epoch,
         _ASKING.c.person.label("deactivated_external_id"),
-        enrolments.c.pathway_id,
+        _ITS_ENROLMENT.c.pathway_id,
     )
     ids = func.array_agg(aggregate_order_by(_SIBLING.c.id, _SIBLING.c.id))
     statement = (
         select(*of_letter, ids.label("ids"))
         .select_from(dead_letters)
         .join(_ASKING, true())
-        .join(enrolments, _IS_ITS_ENROLMENT)
-        .join(_SIBLING, _IS_SIBLING)
+        .join(_ITS_ENROLMENT, true())
+        .join(_SIBLING, true())
         .where(among(dead_letters.c.id, letter_ids))
         .group_by(*of_letter)
         .order_by(dead_letters.c.id)
@@ -324,9 +343,15 @@ def find_siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Sib
 
 def count_siblings(connection: Connection, organisation_id: int, wanted: LetterFilter) -> int:
     """How many enrolments a cascade of all that match would withdraw beside those of the letters."""
-    own = dead_letters.alias("own")
+    every = dead_letters.alias("every")
+    own = (
+        select(every.c.organisation_id, every.c.state, every.c.code)
+        .where(every.c.enrolment_id == _SIBLING.c.id)
+        .correlate(_SIBLING)
+        .offset(_APART)
+        .subquery("own")
+    )
     has_a_letter = exists().where(
-        own.c.enrolment_id == _SIBLING.c.id,
         own.c.organisation_id == dead_letters.c.organisation_id,
         one_of(own.c.state, [LetterState.OPEN]),
         one_of(own.c.code, [LetterCode.PATHWAY_OWNED]),
@@ -334,8 +359,8 @@ def count_siblings(connection: Connection, organisation_id: int, wanted: LetterF
     statement = (
         select(func.count(_SIBLING.c.id.distinct()))
         .select_from(dead_letters)
-        .join(enrolments, _IS_ITS_ENROLMENT)
-        .join(_SIBLING, _IS_SIBLING)
+        .join(_ITS_ENROLMENT, true())
+        .join(_SIBLING, true())
         .where(*matching_open(organisation_id, wanted, [LetterCode.PATHWAY_OWNED]), ~has_a_letter)
     )
     return connection.scalar(statement) or 0

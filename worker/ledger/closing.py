@@ -81,18 +81,23 @@ def list_with_unfinished(connection: Connection, *, after: int, most: int) -> li
     return list(connection.scalars(_WITH_UNFINISHED, {"after": after, "most": most}))
 
 
-# Each person is looked up by index, as a value; what another transaction decides is skipped.
+# Each person is looked up by index, as a value, and each of their jobs by its key (OFFSET 0): the planner would go
+# through all unfinished chunks for each of them. What another transaction decides is skipped.
 _CLOSE_PERSONS = text(f"""
 WITH closing AS MATERIALIZED (
     SELECT c.id FROM unnest(CAST(:persons AS text[]), CAST(:epochs AS bigint[])) AS g(person, epoch)
     CROSS JOIN LATERAL (
-        SELECT own.id FROM withdrawals.chunks own JOIN withdrawals.jobs j ON j.id = own.job_id
-        WHERE own.organisation_id = :organisation_id AND own.learner_external_id = g.person
-            AND own.redrives IS NULL AND own.state IN ({sql_list(UNFINISHED)}) AND j.epoch <> g.epoch
+        SELECT own.id FROM (SELECT id, job_id, redrives FROM withdrawals.chunks
+            WHERE organisation_id = :organisation_id AND learner_external_id = g.person
+                AND state IN ({sql_list(UNFINISHED)}) OFFSET 0) own
+        CROSS JOIN LATERAL (SELECT epoch FROM withdrawals.jobs WHERE id = own.job_id OFFSET 0) j
+        WHERE own.redrives IS NULL AND j.epoch <> g.epoch
         UNION ALL
-        SELECT further.id FROM withdrawals.jobs j JOIN withdrawals.chunks further ON further.job_id = j.id
-        WHERE j.organisation_id = :organisation_id AND j.deactivated_external_id = g.person
-            AND further.redrives IS NULL AND further.state IN ({sql_list(UNFINISHED)}) AND j.epoch <> g.epoch) c
+        SELECT further.id FROM (SELECT id, epoch FROM withdrawals.jobs
+            WHERE organisation_id = :organisation_id AND deactivated_external_id = g.person OFFSET 0) j
+        CROSS JOIN LATERAL (SELECT id FROM withdrawals.chunks WHERE job_id = j.id
+            AND redrives IS NULL AND state IN ({sql_list(UNFINISHED)}) OFFSET 0) further
+        WHERE j.epoch <> g.epoch) c
 ), locked AS MATERIALIZED (
     SELECT id FROM withdrawals.chunks WHERE id = ANY(ARRAY(SELECT id FROM closing))
         AND state IN ({sql_list(UNFINISHED)}) ORDER BY id FOR UPDATE SKIP LOCKED

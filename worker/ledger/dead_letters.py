@@ -213,14 +213,15 @@ FROM (
         AS remedy, CASE
         WHEN EXISTS (SELECT 1 FROM withdrawals.letter_chunks c
             WHERE c.letter_id = d.id AND c.state IN ({sql_list(UNFINISHED)})) THEN 'redriven'
-        WHEN EXISTS (SELECT 1 FROM withdrawals.outcomes o WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT}))
-            OR EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.dead_letter_id = d.id)
+        WHEN EXISTS (SELECT 1 FROM withdrawals.outcomes o WHERE o.dead_letter_id = d.id AND o.outcome IN ({_SUPPORT})
+                OFFSET 0)
+            OR EXISTS (SELECT 1 FROM withdrawals.job_chunks c WHERE c.dead_letter_id = d.id OFFSET 0)
             THEN 'open' ELSE 'resolved' END AS state
     FROM withdrawals.dead_letters d
-    -- Who asked for the last attempt closes the letter.
+    -- Who asked for the last attempt closes the letter. `+ 0`: found by the letter, and not from the end of all chunks.
     JOIN LATERAL (SELECT c.asked_by, c.override, c.remedy FROM withdrawals.letter_chunks c WHERE c.letter_id = d.id
-        ORDER BY c.id DESC LIMIT 1) last ON true
-    WHERE d.id = ANY(:ids) AND d.state = 'redriven'
+        ORDER BY c.id + 0 DESC LIMIT 1) last ON true
+    WHERE d.id = ANY(:ids) AND d.state = 'redriven' OFFSET 0
 ) s WHERE l.id = s.id
 RETURNING l.id, l.state
 """)

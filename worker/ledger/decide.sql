@@ -14,10 +14,13 @@ WITH asked AS (
     SELECT c.id, coalesce(f.id, c.id), c.job_id, c.organisation_id, c.redrives, c.override, c.override_pathway,
         false, e.id
     FROM withdrawals.chunks c
-    JOIN lms.learners l ON l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id
-    JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = c.organisation_id
-        AND e.status NOT IN ('{withdrawn}', {ended})
-    LEFT JOIN withdrawals.job_chunks f ON f.dead_letter_id = c.redrives AND f.job_id = c.job_id
+    -- OFFSET 0: each is looked up by its key. Of what has just come nothing is known, and a join would read all of it.
+    CROSS JOIN LATERAL (SELECT l.id FROM lms.learners l
+        WHERE l.organisation_id = c.organisation_id AND l.external_id = c.learner_external_id OFFSET 0) l
+    CROSS JOIN LATERAL (SELECT e.id FROM lms.enrolments e WHERE e.learner_id = l.id
+        AND e.organisation_id = c.organisation_id AND e.status NOT IN ('{withdrawn}', {ended}) OFFSET 0) e
+    LEFT JOIN LATERAL (SELECT f.id FROM withdrawals.job_chunks f
+        WHERE f.dead_letter_id = c.redrives AND f.job_id = c.job_id OFFSET 0) f ON true
     WHERE c.id = ANY(:chunks) AND c.learner_external_id IS NOT NULL
         AND e.id IN (SELECT unnest(CAST(:locked AS bigint[])))
 
@@ -62,10 +65,10 @@ WITH asked AS (
         SELECT p.* FROM withdrawals.protections p WHERE p.organisation_id = d.organisation_id
             AND p.enrolment_id = d.enrolment_id AND p.ends_at > now()
         UNION ALL
-        SELECT p.* FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
-        JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
-            AND p.learner_external_id = l.external_id AND p.ends_at > now()
-        WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id) p
+        SELECT p.* FROM (SELECT l.external_id FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+            WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id OFFSET 0) l
+        CROSS JOIN LATERAL (SELECT p.* FROM withdrawals.protections p WHERE p.organisation_id = d.organisation_id
+            AND p.learner_external_id = l.external_id AND p.ends_at > now() OFFSET 0) p) p
     WHERE d.outcome = 'protected'
     ORDER BY d.organisation_id, d.enrolment_id, p.ends_at DESC, p.id
 

@@ -41,19 +41,21 @@ ANY_PROTECTION = """EXISTS (SELECT FROM withdrawals.protections g
 # OFFSET 0: each is looked up from its index. The time is the transaction's, which is also the time of the outcome.
 IS_PROTECTED = """(EXISTS (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
         AND p.enrolment_id = e.id AND p.ends_at > now() OFFSET 0)
-    OR EXISTS (SELECT FROM lms.learners l JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
-        AND p.learner_external_id = l.external_id AND p.ends_at > now()
-        WHERE l.id = e.learner_id AND l.organisation_id = e.organisation_id OFFSET 0))"""
+    OR EXISTS (SELECT FROM (SELECT l.external_id FROM lms.learners l
+            WHERE l.id = e.learner_id AND l.organisation_id = e.organisation_id OFFSET 0) l
+        CROSS JOIN LATERAL (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
+            AND p.learner_external_id = l.external_id AND p.ends_at > now() OFFSET 0) p OFFSET 0))"""
 """Of an enrolment `e`: whether a legal hold or an exemption protects it or its learner."""
 
 WOULD_WITHDRAW = f"""e.status IN ({sql_list(ACTIVE)}) AND e.pathway_id IS NULL
     AND NOT ({ANY_PROTECTION} AND {IS_PROTECTED})"""
 """Of an enrolment `e` of `{organisation}`: whether the rules withdraw it if it is asked for. The brake counts these."""
 
-# OFFSET 0: the learner is looked up first, then the enrolments of that one.
+# OFFSET 0: the learner is looked up first, then the enrolments of that one by their own index.
 IS_WITHDRAWN = f"""EXISTS (SELECT 1 FROM (SELECT l.id FROM lms.learners l
     WHERE l.organisation_id = {{organisation}} AND l.external_id = {{person}} OFFSET 0) l
-    JOIN lms.enrolments e ON e.learner_id = l.id AND e.organisation_id = {{organisation}} WHERE {WOULD_WITHDRAW})"""
+    CROSS JOIN LATERAL (SELECT e.id, e.organisation_id, e.learner_id, e.status, e.pathway_id FROM lms.enrolments e
+        WHERE e.learner_id = l.id AND e.organisation_id = {{organisation}} OFFSET 0) e WHERE {WOULD_WITHDRAW})"""
 """Whether the rules would withdraw anything of the person `{person}` of `{organisation}`."""
 
 DEACTIVATED = "coalesce(j.deactivated_external_id, j.learner_external_id)"

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from schemas.dead_letters import LetterFilter
 from worker.ledger.attempts_preview import matching_open, would_settle
 from worker.ledger.fragments import among
-from worker.models import dead_letters, jobs, organisation_settings, run_letters
+from worker.models import Ids, dead_letters, jobs, organisation_settings, run_letters
 from worker.models import runs as runs_table
 from worker.one_message import Step
 
@@ -96,7 +96,9 @@ def freeze(
     """
     conditions = matching_open(organisation_id, wanted, codes)
     if settling:
-        conditions.append(dead_letters.c.id.in_(would_settle(organisation_id, wanted, codes)))
+        # As an array: what it asks is asked once, and not for each letter.
+        settled = func.array(would_settle(organisation_id, wanted, codes).scalar_subquery(), type_=Ids)
+        conditions.append(dead_letters.c.id == any_(settled))
     place = func.row_number().over(partition_by=dead_letters.c.fingerprint, order_by=dead_letters.c.id)
     matching = (
         select(dead_letters.c.id, dead_letters.c.fingerprint, place.label("place"))
