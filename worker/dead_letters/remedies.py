@@ -22,7 +22,7 @@ from worker.dead_letters import acts, desk, diagnosis, second_person, timeline
 from worker.errors import ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse, count_what_fits
 from worker.jobs.submit import Requester, accept_cascade
-from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_counts, letter_lists
+from worker.ledger import attempts_preview, dead_letters, decision_receipts, jobs, letter_counts, letter_lists, siblings
 from worker.ledger.approvals import AskedFor
 from worker.ledger.dead_letters import KnownLearners, LockedLetter
 from worker.records import DeadLetter
@@ -172,7 +172,7 @@ def do_on_locked(
         case LetterAct.CASCADE:
             if door is None:
                 raise ValueError("door: a cascade makes jobs, and needs the door through which it was asked for")
-            for found in attempts_preview.find_siblings(connection, letter_ids):
+            for found in siblings.find(connection, letter_ids):
                 accept_cascade(
                     connection,
                     Requester(organisation_id, actor, door, f"cascade:{uuid4().hex}"),

@@ -23,7 +23,7 @@ from worker.dead_letters import acts, second_person
 from worker.dead_letters.remedies import do_on_locked
 from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
 from worker.jobs.admission import count_or_refuse
-from worker.ledger import approvals, attempts_preview, dead_letters, jobs, run_results, runs
+from worker.ledger import approvals, attempts_preview, dead_letters, jobs, run_results, runs, siblings
 from worker.ledger.approvals import AskedFor
 from worker.ledger.runs import CountedRun, LockedRun
 from worker.texts import text
@@ -251,7 +251,7 @@ def preview(database: Database, *, organisation_id: int, act: str, wanted: Lette
         )
         also = 0
         if known is LetterAct.CASCADE:
-            also = attempts_preview.count_siblings(connection, organisation_id, wanted)
+            also = siblings.count(connection, organisation_id, wanted)
     letters = sum(item.letters for item in found)
     outcomes = {item.outcome: item.letters for item in sorted(found, key=lambda item: item.outcome)}
     samples = {item.outcome: item.sample for item in sorted(found, key=lambda item: item.outcome)}

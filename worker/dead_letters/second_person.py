@@ -13,7 +13,7 @@ from worker.access.approvals import Wanted
 from worker.access.persons import Actor
 from worker.dead_letters import acts
 from worker.errors import ConflictError
-from worker.ledger import approvals, attempts_preview
+from worker.ledger import approvals, attempts_preview, siblings
 from worker.ledger.approvals import AskedFor
 from worker.texts import mark, text
 
@@ -107,7 +107,7 @@ def _effect(connection: Connection, organisation_id: int, letter_ids: list[int],
     """What the act would do now: distinct learners, and a cascade's other enrolments."""
     others = 0
     if act is LetterAct.CASCADE:
-        others = sum(len(found.ids) for found in attempts_preview.find_siblings(connection, letter_ids))
+        others = sum(len(found.ids) for found in siblings.find(connection, letter_ids))
     return {
         "learners": attempts_preview.count_learners(connection, organisation_id, letter_ids, act),
         "others": others,

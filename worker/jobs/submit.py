@@ -25,7 +25,7 @@ from worker.jobs.calendar import effective_time
 from worker.jobs.selection import Counts, Ids, Selection, selection_of
 from worker.jobs.singles import MOST_IDS, Single, accept_now
 from worker.ledger import job_lists, jobs
-from worker.ledger.attempts_preview import Siblings
+from worker.ledger.siblings import Siblings
 from worker.records import LANE_BULK, LANE_HR, LANE_LETTERS, Job, NewChunks, NewJob, Submitted
 from worker.telemetry import request as request_context
 from worker.telemetry import tracing

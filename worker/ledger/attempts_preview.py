@@ -1,4 +1,4 @@
-"""What attempts at letters would do now, before anything is written: outcomes, learners, and a cascade's siblings."""
+"""What attempts at letters would do now, before anything is written: outcomes and learners."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,20 +38,19 @@ from worker.models import (
     jobs,
     learners,
     letter_chunks,
-    outcomes,
     persons,
     roster_lines,
     rosters,
 )
-from worker.rules import ACTIVE, NEEDS_SUPPORT
 
 SAMPLES = 5
 """Letters shown for each outcome."""
 
-_APART = literal_column("0", Integer)
+APART = literal_column("0", Integer)
 """As the OFFSET of a select: its rows are looked up by their key for each letter. A join could read all of them."""
 _IS_OPEN = one_of(dead_letters.c.state, [LetterState.OPEN])
-_PATHWAY_SEEN = cast(dead_letters.c.evidence["pathway_id"].astext, BigInteger)
+PATHWAY_SEEN = cast(dead_letters.c.evidence["pathway_id"].astext, BigInteger)
+"""The pathway that a letter saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def matching_open(organisation_id: int, wanted: LetterFilter, codes: Sequence[st
     return found
 
 
-def _of_roster(job_id: ColumnElement[int] | ColumnElement[int | None]) -> LateralFromClause:
+def of_roster(job_id: ColumnElement[int] | ColumnElement[int | None]) -> LateralFromClause:
     """The person of a letter's enrolment, with the epoch at which the roster of this job has them as gone, if any."""
     enrolment, learner = enrolments.alias("its"), learners.alias("theirs")
     return (
@@ -108,7 +107,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
         .where(jobs.c.id == dead_letters.c.job_id, jobs.c.epoch.is_not(None))
         .scalar_subquery()
     )
-    gone = _of_roster(dead_letters.c.job_id)
+    gone = of_roster(dead_letters.c.job_id)
     is_back = (
         select(persons.c.epoch)
         .select_from(gone)
@@ -131,7 +130,7 @@ def _verdicts(letters: Sequence[ColumnElement[bool]], *, override: bool, may_be_
             dead_letters.c.learner_external_id,
             dead_letters.c.organisation_id,
             literal(override).label("override"),
-            _PATHWAY_SEEN.label("override_pathway"),
+            PATHWAY_SEEN.label("override_pathway"),
             (or_(func.coalesce(superseded, False), is_back) if may_be_superseded else false()).label("superseded"),
             true().label("guarded"),
         )
@@ -226,7 +225,7 @@ def would_settle(organisation_id: int, wanted: LetterFilter, codes: Sequence[str
     given_up = (
         select(letter_chunks.c.id)
         .where(letter_chunks.c.letter_id == verdicts.c.id, letter_chunks.c.state == "failed")
-        .offset(_APART)
+        .offset(APART)
         .exists()
     )
     # What a protection that has ended kept back is decided anew, also if that opens a letter of another code.
@@ -256,111 +255,4 @@ def count_learners(connection: Connection, organisation_id: int, letter_ids: Seq
     statement = select(func.count(verdicts.c.learner.distinct()))
     if act is not LetterAct.CASCADE:
         statement = statement.where(verdicts.c.outcome == Outcome.WITHDRAWN)
-    return connection.scalar(statement) or 0
-
-
-@dataclass(frozen=True, slots=True)
-class Siblings:
-    """The learner's other active enrolments in the pathway of a letter's enrolment, and for whom they are withdrawn."""
-
-    letter_id: int
-    reason: str
-    epoch: int | None
-    deactivated_external_id: str | None
-    """With `epoch`, where the job is a deactivation or its cascade: the person."""
-    pathway_id: int
-    ids: list[int]
-
-
-_ITS_ENROLMENT = (
-    select(enrolments.c.id, enrolments.c.organisation_id, enrolments.c.learner_id, enrolments.c.pathway_id)
-    .where(
-        enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
-    )
-    .correlate(dead_letters)
-    .offset(_APART)
-    .lateral("its_enrolment")
-)
-_SIBLING = (
-    select(enrolments.c.id)
-    .where(
-        enrolments.c.learner_id == _ITS_ENROLMENT.c.learner_id,
-        enrolments.c.organisation_id == _ITS_ENROLMENT.c.organisation_id,
-        enrolments.c.pathway_id == _ITS_ENROLMENT.c.pathway_id,
-        enrolments.c.id != _ITS_ENROLMENT.c.id,
-        # The pathway that the letter saw, and no other that has taken the enrolment over since.
-        enrolments.c.pathway_id == func.coalesce(_PATHWAY_SEEN, enrolments.c.pathway_id),
-        one_of(enrolments.c.status, ACTIVE),
-    )
-    .correlate(dead_letters, _ITS_ENROLMENT)
-    .offset(_APART)
-    .lateral("sibling")
-)
-
-
-_DEACTIVATED = func.coalesce(jobs.c.deactivated_external_id, jobs.c.learner_external_id)
-_GONE = _of_roster(jobs.c.id)
-_EPOCH, _PERSON = func.coalesce(jobs.c.epoch, _GONE.c.epoch), func.coalesce(_DEACTIVATED, _GONE.c.external_id)
-_HAS_NEWER_EVENT = exists().where(
-    persons.c.organisation_id == jobs.c.organisation_id,
-    persons.c.external_id == _PERSON,
-    persons.c.epoch != _EPOCH,
-)
-# Of the jobs that wait for a letter the first that still stands, as in the attempt itself; else the first of all.
-_ASKING = (
-    select(jobs.c.reason, _EPOCH.label("epoch"), case((_EPOCH.is_not(None), _PERSON)).label("person"))
-    .join(outcomes, outcomes.c.job_id == jobs.c.id)
-    .outerjoin(_GONE, true())
-    .where(outcomes.c.dead_letter_id == dead_letters.c.id, one_of(outcomes.c.outcome, sorted(NEEDS_SUPPORT)))
-    .order_by(and_(_EPOCH.is_not(None), _HAS_NEWER_EVENT), jobs.c.id)
-    .limit(1)
-    .lateral("asking")
-)
-
-
-def find_siblings(connection: Connection, letter_ids: Sequence[int]) -> list[Siblings]:
-    """What a cascade of these letters withdraws as well; letters without any are left out."""
-    of_letter = (
-        dead_letters.c.id.label("letter_id"),
-        _ASKING.c.reason,
-        _ASKING.c.epoch,
-        _ASKING.c.person.label("deactivated_external_id"),
-        _ITS_ENROLMENT.c.pathway_id,
-    )
-    ids = func.array_agg(aggregate_order_by(_SIBLING.c.id, _SIBLING.c.id))
-    statement = (
-        select(*of_letter, ids.label("ids"))
-        .select_from(dead_letters)
-        .join(_ASKING, true())
-        .join(_ITS_ENROLMENT, true())
-        .join(_SIBLING, true())
-        .where(among(dead_letters.c.id, letter_ids))
-        .group_by(*of_letter)
-        .order_by(dead_letters.c.id)
-    )
-    return [Siblings(**row) for row in connection.execute(statement).mappings()]
-
-
-def count_siblings(connection: Connection, organisation_id: int, wanted: LetterFilter) -> int:
-    """How many enrolments a cascade of all that match would withdraw beside those of the letters."""
-    every = dead_letters.alias("every")
-    own = (
-        select(every.c.organisation_id, every.c.state, every.c.code)
-        .where(every.c.enrolment_id == _SIBLING.c.id)
-        .correlate(_SIBLING)
-        .offset(_APART)
-        .subquery("own")
-    )
-    has_a_letter = exists().where(
-        own.c.organisation_id == dead_letters.c.organisation_id,
-        one_of(own.c.state, [LetterState.OPEN]),
-        one_of(own.c.code, [LetterCode.PATHWAY_OWNED]),
-    )
-    statement = (
-        select(func.count(_SIBLING.c.id.distinct()))
-        .select_from(dead_letters)
-        .join(_ITS_ENROLMENT, true())
-        .join(_SIBLING, true())
-        .where(*matching_open(organisation_id, wanted, [LetterCode.PATHWAY_OWNED]), ~has_a_letter)
-    )
     return connection.scalar(statement) or 0
