@@ -376,11 +376,13 @@ def test_a_card_says_how_many_others_the_learners_have_in_the_pathway_where_a_pe
     letters = world.run("SELECT id FROM withdrawals.dead_letters WHERE job_id = :job ORDER BY id", job=mistake.id)
     first, second = (letter for (letter,) in letters)
     assert "<strong>None of the learners has another enrolment in the pathway.</strong>" in card("enrolment_error")
+    assert "pathway's others" not in html.unescape(card("enrolment_error")), "there are none"
     assert "of the learners" not in card("learner_declined")
     add(first, "mastered")
     assert "of the learners" not in card("enrolment_error"), "it is not the same for both"
     add(second, "mastered")
     assert "<strong>Each of the learners has 1 other enrolment in the pathway.</strong>" in card("enrolment_error")
+    assert "The pathway's others stay." in html.unescape(card("enrolment_error"))
     remedies.resolve(
         db, organisation_id=world.organisation_id, letter_ids=[first], remedy="keep", actor="test:support", note="stays"
     )

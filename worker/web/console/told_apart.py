@@ -35,6 +35,11 @@ class Part:
     """Where a person decides: how many other enrolments the learners have in the pathway, if each has as many."""
 
     @property
+    def is_alone(self) -> bool:
+        """Whether the learners are known to have no other enrolment in the pathway."""
+        return self.others is not None and self.others.template in (_OF_ONE[0], _OF_EACH[0])
+
+    @property
     def sentence(self) -> Text:
         """Why letters of this kind are here."""
         return plainly(LETTER_CODES[self.share.code].sentence)
