@@ -10,7 +10,7 @@ from tests.support.mail import MailServer
 from tests.world import World
 from worker.config import Settings
 from worker.database import Database
-from worker.errors import InvalidInputError
+from worker.errors import ConflictError, InvalidInputError
 from worker.ledger import gauges
 from worker.notifications import transport
 from worker.notifications.scan import NoticeScan
@@ -126,3 +126,12 @@ def test_a_url_that_asks_for_more_than_a_message_is_refused(db: Database, world:
         assert not {"T1JJ3T3L2", "x.example", "passwd"} & set(str(refused.value).replace("/", " ").split())
     slack = add(db, world, mailing, url="slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23support")
     assert slack.shown == "slack://T...2/A...D/T...Q/%23support/"
+
+
+def test_a_url_that_could_not_be_looked_at_is_not_called_wrong(
+    db: Database, world: World, mailing: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_run", lambda *_: {"error": "timed out"})
+    with pytest.raises(ConflictError, match="could not be looked at just now"):
+        add(db, world, mailing, url="slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/%23support")
+    assert world.one("SELECT count(*) FROM withdrawals.notification_targets") == 0

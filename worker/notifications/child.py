@@ -18,6 +18,8 @@ from typing import Any
 _LONGEST = 60
 """Seconds after which the system ends this process, should its parent have died."""
 NOT_SENT = "not sent"
+UNREADABLE = "not read"
+"""Of a URL of which Apprise makes nothing."""
 PRIVATE = "private address"
 
 
@@ -104,7 +106,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         return {"error": "unknown option", "option": min(unknown)[:40]}
     service = apprise.Apprise.instantiate(task["url"], asset=asset)
     if service is None:
-        return {"error": "Apprise cannot read it"}
+        return {"error": UNREADABLE}
     if "title" not in task:
         shown = str(service.url(privacy=True)).partition("?")[0]  # type: ignore[no-untyped-call]
         mails = [address for _, address in service.targets] if isinstance(service, mail.NotifyEmail) else None
@@ -127,7 +129,7 @@ def main() -> None:
         try:
             answer = run(task)
         except Exception as error:
-            answer = {"error": f"{NOT_SENT} ({type(error).__name__})"}
+            answer = {"error": f"{NOT_SENT} ({type(error).__name__})" if "title" in task else UNREADABLE}
     json.dump(answer, sys.stdout)
 
 

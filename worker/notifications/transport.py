@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.errors import InvalidInputError
+from worker.errors import ConflictError, InvalidInputError
 from worker.notifications import child
 from worker.notifications.addresses import OPTIONS
 from worker.notifications.messages import Message
@@ -48,6 +48,7 @@ def look_at(url: str) -> Seen:
 
     Raises:
         InvalidInputError: nothing; the message does not quote it.
+        ConflictError: it could not be looked at just now.
     """
     answer = _run({"url": url, "options": OPTIONS, "anywhere": False}, threading.Event())
     if "option" in answer:
@@ -58,10 +59,12 @@ def look_at(url: str) -> Seen:
                 allowed=", ".join(OPTIONS),
             )
         )
-    if "error" in answer:
+    if answer.get("error") == child.UNREADABLE:
         raise InvalidInputError(
             text("url: not complete for this service. https://appriseit.com/services says what it needs.")
         )
+    if "error" in answer:
+        raise ConflictError(text("url: could not be looked at just now. Try again."))
     mails = answer["mails"]
     return Seen(f"mail to {', '.join(mails)}" if mails is not None else str(answer["shown"]), int(answer["receivers"]))
 
