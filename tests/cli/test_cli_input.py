@@ -323,8 +323,7 @@ def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
     world: World, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_FILE_IDS == 1_000_000
-    for reader in ("worker.ledger.freeze", "worker.jobs.files.rows"):
-        monkeypatch.setattr(f"{reader}.MAX_FILE_IDS", 5000)
+    monkeypatch.setattr("worker.jobs.files.rows.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
         submit_file(db, world.requester(), request, id_file(range(1, 5002)))
