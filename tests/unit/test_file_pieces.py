@@ -1,11 +1,12 @@
 """Ids that are read in pieces of many rows are those that are read row by row, and so are the faults."""
 
+import hashlib
 import io
 import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.answers import FileFault
@@ -103,3 +104,20 @@ def test_plain_rows_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_for_copy_are_what_postgresql_documents(some: list[tuple[int, int]]) -> None:
     lines, ids = zip(*some, strict=True)
     assert freeze._as_binary(lines, ids) == b"".join(struct.pack("!hiiiq", 2, 4, a, 8, b) for a, b in some)
+
+
+@given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4).map(sorted), min_size=1, max_size=4))
+@example([[1, 2], [2, 9]])
+@example([[1, 3], [2]])
+@example([[2, 1]])
+@example([[2, 1], [3]])
+def test_ids_that_come_in_order_are_hashed_as_they_come(some: list[list[int]]) -> None:
+    rising = freeze._Rising()
+    for ids in some:
+        rising.add(ids)
+    given_ids = [one for ids in some for one in ids]
+    if given_ids == sorted(given_ids):
+        assert rising.count == len(given_ids)
+        assert rising.digest == hashlib.sha256(",".join(map(str, given_ids)).encode()).hexdigest()
+    else:
+        assert rising.count == 0
