@@ -15,7 +15,7 @@ from tests.support.commandline import csv_file, done, program, refused, withdraw
 from tests.world import World, assert_balanced, decide_due, id_file
 from worker.config import Settings, settings
 from worker.database import Database
-from worker.errors import InvalidInputError
+from worker.errors import IdempotencyConflictError, InvalidInputError
 from worker.jobs.files.submit import submit_file
 
 REASON = ("--reason", "not_required")
@@ -319,12 +319,23 @@ def test_a_file_of_two_hundred_thousand_ids_is_one_job(world: World, db: Databas
     assert_balanced(db)
 
 
+@pytest.mark.parametrize("first", [[1, 2, 2, 30, 4], [1, 2, 2, 4, 30]])
+def test_a_file_is_known_by_its_ids_in_whatever_order_they_come(db: Database, world: World, first: list[int]) -> None:
+    """Those that come in order are hashed as they come, others by the server."""
+    requester, request = world.requester(), FileRequest(reason="not_required")
+    made = submit_file(db, requester, request, id_file(first)).submitted
+    again = [submit_file(db, requester, request, id_file(ids)).submitted for ids in (sorted(first), first[::-1])]
+    assert made.created and (made.job.accepted, made.job.duplicates) == (4, 1)
+    assert [(one.created, one.job.id) for one in again] == [(False, made.job.id)] * 2
+    with pytest.raises(IdempotencyConflictError):
+        submit_file(db, requester, request, id_file([1, 2, 4, 30]))
+
+
 def test_a_file_with_a_row_too_many_is_refused_and_nothing_is_written(
     world: World, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAX_FILE_IDS == 1_000_000
-    for reader in ("worker.ledger.freeze", "worker.jobs.files.rows"):
-        monkeypatch.setattr(f"{reader}.MAX_FILE_IDS", 5000)
+    monkeypatch.setattr("worker.jobs.files.rows.MAX_FILE_IDS", 5000)
     request = FileRequest(reason="not_required")
     with pytest.raises(InvalidInputError, match="up to 5,000 rows"):
         submit_file(db, world.requester(), request, id_file(range(1, 5002)))

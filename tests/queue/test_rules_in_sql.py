@@ -1,6 +1,7 @@
 """The set statements of the ledger held against the rules on real rows: every combination decides as the rules say."""
 
 import itertools
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -8,14 +9,15 @@ from sqlalchemy.exc import IntegrityError
 
 from schemas.catalogue import Outcome
 from schemas.protections import ProtectionRequest
-from tests.support.racing import decide as decide_in_steps
-from tests.support.racing import decide_at_once, take
+from tests.support.racing import decide as decide_as_a_worker
+from tests.support.racing import take
 from tests.world import World, assert_balanced, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies
 from worker.ledger import decide as short
+from worker.one_message import Part
 from worker.people import protections
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, IMPLIED_REASON, WITHDRAWN, Enrolment, decide
@@ -116,10 +118,7 @@ CASES = {
 
 
 @pytest.mark.part(3)
-@pytest.mark.parametrize(
-    ("way", "version"),
-    [("decide_plain_at_once", "that it is"), ("decide_plain_at_once", "before 18"), ("decide_plain", "that it is")],
-)
+@pytest.mark.parametrize("version", ["that it is", "before 18"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_plain_chunk_is_decided_as_every_other(
     db: Database,
@@ -127,28 +126,26 @@ def test_a_plain_chunk_is_decided_as_every_other(
     environment: Settings,
     monkeypatch: pytest.MonkeyPatch,
     case: str,
-    way: str,
     version: str,
 ) -> None:
-    """The short ways and the general one write the same, and only what needs no support goes a short way."""
+    """The short way and the general one write the same, and only what needs no support goes the short way."""
     if version == "before 18":
         monkeypatch.setattr(short, "RETURNS_OLD", 10**9)
     kinds, plain = CASES[case]
     taken: list[Decided] = []
-    short_way = getattr(short, way)
-    decide_it = decide_at_once if way == "decide_plain_at_once" else decide_in_steps
+    short_way = short.decide_plain_at_once
 
-    def noted(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
-        found: tuple[Decided, Asked] | None = short_way(connection, claim)
-        if found is not None:
-            taken.append(found[0])
+    def noted(connection: Connection, claim: Claim, *last: Part) -> tuple[tuple[Decided, Asked] | None, list[Any]]:
+        found = short_way(connection, claim, *last)
+        if found[0] is not None:
+            taken.append(found[0][0])
         return found
 
-    monkeypatch.setattr(short, way, noted)
+    monkeypatch.setattr(short, "decide_plain_at_once", noted)
     first = world.submit(db, [_enrolment(world, kind, f"a{n}") for n, kind in enumerate(kinds)])
-    decide_it(db, take(db))
+    decide_as_a_worker(db, take(db))
     assert bool(taken) is plain
-    monkeypatch.setattr(short, "decide_plain_at_once", lambda *_: None)
+    monkeypatch.setattr(short, "decide_plain_at_once", lambda *_: (None, []))
     second = world.submit(db, [_enrolment(world, kind, f"b{n}") for n, kind in enumerate(kinds)])
     decide_due(db, environment)
     assert len(taken) == plain

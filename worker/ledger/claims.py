@@ -33,7 +33,7 @@ _CLAIM = """
 -- the first due chunk, locked; one that another claim holds is skipped
 WITH first AS MATERIALIZED (
     SELECT c.id, {weight} AS weight, c.alone, c.redrives FROM withdrawals.chunks c
-    WHERE {due} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
+    WHERE {due}{guard} ORDER BY {order} LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 -- the ids that still fit beside it; none beside a chunk that is claimed alone
 ), room AS MATERIALIZED (
     SELECT CASE WHEN alone THEN 0 ELSE greatest({budget} - weight, 0) END AS ids FROM first
@@ -81,19 +81,19 @@ _BUDGET = "CAST(:budget AS integer)"
 _FITS = f"NOT c.alone AND c.size <= greatest({_BUDGET} / 4, 1)"
 """Whether a chunk is decided together with others."""
 _PARTS = {"budget": _BUDGET, "due": _DUE, "weight": _WEIGHT, "fits": _FITS, "kind": _KIND, "named": NAMED.name}
-_CLAIM_FAIR = Step("claim_fair", _CLAIM.format(order="c.lane, c.number, c.id", **_PARTS))
-_CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(order="c.id", **_PARTS))
+_FAIR, _OLDEST = "c.lane, c.number, c.id", "c.id"
+_CLAIM_FAIR = Step("claim_fair", _CLAIM.format(order=_FAIR, guard="", **_PARTS))
+_CLAIM_OLDEST = Step("claim_oldest", _CLAIM.format(order=_OLDEST, guard="", **_PARTS))
+# A transaction that has decided nothing takes nothing: what it had is still in hand.
+_HAS_DECIDED = """
+    AND (SELECT d.closed_at FROM withdrawals.chunks d WHERE d.id = CAST(:decided AS bigint)) = now()"""
+_FOLLOW_FAIR = Step("follow_fair", _CLAIM.format(order=_FAIR, guard=_HAS_DECIDED, **_PARTS))
+_FOLLOW_OLDEST = Step("follow_oldest", _CLAIM.format(order=_OLDEST, guard=_HAS_DECIDED, **_PARTS))
 
 
-def claim(
-    connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False, planned: bool = False
-) -> Claim | None:
-    """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order.
-
-    `planned`: this transaction plans its statements by index already.
-    """
-    if not planned:
-        plan_by_index(connection)
+def claim(connection: Connection, *, budget: int, lease: timedelta, oldest: bool = False) -> Claim | None:
+    """Take due chunks of about `budget` ids, or none; `oldest` first instead of in fair order."""
+    plan_by_index(connection)
     step, values = _claiming(budget, lease, oldest=oldest)
     rows = connection.execute(step.clause, values).all()
     if not rows and wake_deferred(connection):
@@ -135,6 +135,23 @@ def claim_now(
         found = at_once(connection, *first, (WAKE, {"most": MOST_WOKEN}), claiming, then=then)
         rows = found[before]
     return Taken(_claimed(claiming[1]["token"], rows), bool(events), found[-1] if then else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """The next claim, in a message that decides a chunk: it is taken only if the chunk is decided there."""
+
+    part: Part
+
+    def read(self, rows: Sequence[Any]) -> Claim | None:
+        """What was taken."""
+        return _claimed(self.part[1]["token"], rows)
+
+
+def following(chunk_id: int, *, budget: int, lease: timedelta, oldest: bool = False) -> Following:
+    """The next claim behind the decision of a chunk, in one message with it."""
+    _, values = _claiming(budget, lease, oldest=oldest)
+    return Following((_FOLLOW_OLDEST if oldest else _FOLLOW_FAIR, {**values, "decided": chunk_id}))
 
 
 _OF_TOKEN = text(f"""

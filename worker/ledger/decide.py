@@ -8,14 +8,15 @@ protected is another row, which a second statement looks for once these locks ar
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from worker.database import BY_INDEX, driver
 from worker.errors import ChangedMeanwhileError
-from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, plan_by_index, planned, sql_list
-from worker.one_message import Step, at_once
+from worker.ledger.fragments import ANY_PROTECTION, ASKED_AT, IS_PROTECTED, load_sql, planned, read_sql, sql_list
+from worker.one_message import Part, Step, at_once
 from worker.records import Asked, Claim, Decided
 from worker.rules import ACTIVE, ENDED, NEEDS_SUPPORT, WITHDRAWN
 
@@ -153,20 +154,19 @@ _WAYS = {
 }
 
 
-def _decide_plain(way: str, *, is_as_seen: str) -> TextClause:
+def _decide_plain(way: str) -> Step:
     name, version, is_version = _WAYS[way]
-    return load_sql(
+    statement = read_sql(
         name, rules=PLAIN_RULES, withdrawn=WITHDRAWN, active=sql_list(ACTIVE), ended=sql_list(ENDED),
-        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED, is_as_seen=is_as_seen,
+        version=version, is_version=is_version, asked_at=ASKED_AT, is_protected=IS_PROTECTED,
+        is_as_seen=_require(_AS_SEEN),
         any_protection=ANY_PROTECTION.format(
             organisation="(SELECT c.organisation_id FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint))"),
     )  # fmt: skip
+    return Step(f"decide_plain_{way}", statement)
 
 
-_DECIDE_PLAIN = {way: _decide_plain(way, is_as_seen=_AS_SEEN) for way in _WAYS}
-_DECIDE_AT_ONCE = {
-    way: Step(f"decide_plain_{way}", _decide_plain(way, is_as_seen=_require(_AS_SEEN)).text) for way in _WAYS
-}
+_DECIDE_PLAIN = {way: _decide_plain(way) for way in _WAYS}
 # An update locks each row and checks it again as it is then, unless an INSTEAD OF trigger or rule does what it will in
 # its place: that is given the row of the statement's snapshot. What the views beneath a view have counts as its own.
 _WRITES = text("""
@@ -187,50 +187,33 @@ SELECT CASE
 """)
 
 
-def decide_plain(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
-    """Lock and decide the one chunk of a claim, if there is nothing special in it; else nothing was locked or written.
+def decide_plain_at_once(
+    connection: Connection, claim: Claim, *last: Part
+) -> tuple[tuple[Decided, Asked] | None, list[Any]]:
+    """Lock and decide the one chunk of a claim in one round trip, which commits it; None: there is something special in
+    it, and nothing was done. On a connection where each statement commits itself.
 
-    It decides from what it saw before the locks, and checks under the locks that this is still so.
-
-    Raises:
-        ChangedMeanwhileError: it is not; the transaction has to be rolled back.
-    """
-    plan_by_index(connection)
-    way = _way(connection)
-    if way is None:
-        return None
-    values = {"chunk": claim.chunk_ids[0], "token": claim.token}
-    row = connection.execute(_DECIDE_PLAIN[way], values).one_or_none()
-    if row is None:
-        return None
-    if not row.is_as_seen:
-        raise ChangedMeanwhileError("an enrolment was changed while its chunk was decided")
-    if connection.scalar(_WITHDREW_PROTECTED, {"chunk": row.chunk_id}):
-        raise ChangedMeanwhileError("an enrolment was protected while its chunk was decided")
-    return Decided(row.chunk_id, row.job_id, row.counts), Asked(row.lane, row.waited, row.request_id)
-
-
-def decide_plain_at_once(connection: Connection, claim: Claim) -> tuple[Decided, Asked] | None:
-    """`decide_plain` in one round trip, which commits it. On a connection where each statement commits itself.
+    `last`: a statement of the same message; the second result has its rows.
 
     Raises:
         ChangedMeanwhileError: what it saw has changed; nothing was done.
     """
     way = _way(connection)
     if way is None:
-        return None
-    decision, chunk = _DECIDE_AT_ONCE[way], {"chunk": claim.chunk_ids[0]}
+        return None, []
+    decision, chunk = _DECIDE_PLAIN[way], {"chunk": claim.chunk_ids[0]}
+    first = planned(connection, BY_INDEX)
     steps = (decision, {**chunk, "token": claim.token}), (_NOTHING_PROTECTED, chunk)
     try:
-        *_, rows, _ = at_once(connection, *planned(connection, BY_INDEX), *steps)
+        rows, _, *others = at_once(connection, *first, *steps, *last)[len(first) :]
     except DBAPIError as error:
         if _CHANGED in str(error.orig):
             raise ChangedMeanwhileError("an enrolment was changed or protected while its chunk was decided") from None
         raise
     if not rows:
-        return None
+        return None, []
     ((chunk_id, job_id, counts, lane, request_id, waited, _),) = rows
-    return Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)
+    return (Decided(chunk_id, job_id, counts), Asked(lane, waited, request_id)), [row for one in others for row in one]
 
 
 def _way(connection: Connection) -> str | None:
@@ -255,7 +238,6 @@ _WITHDREW = f"""{ANY_PROTECTION.format(organisation="c.organisation_id")} AND EX
         AND {IS_PROTECTED} AND EXISTS (SELECT FROM withdrawals.outcomes o
             WHERE o.job_id = c.job_id AND o.enrolment_id = e.id AND o.outcome = 'withdrawn'))"""
 _OF_CHUNK = "FROM withdrawals.chunks c WHERE c.id = CAST(:chunk AS bigint)"
-_WITHDREW_PROTECTED = text(f"SELECT {_WITHDREW} {_OF_CHUNK}")
 _NOTHING_PROTECTED = Step("decide_plain_check", f"SELECT {_require(f'NOT ({_WITHDREW})')} {_OF_CHUNK}")
 
 

@@ -1,5 +1,9 @@
 """Freeze a selection into chunks: which ids are in them is decided when a job is accepted, and never changes."""
 
+import hashlib
+import struct
+import sys
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.sql.dml import ReturningInsert
 
-from schemas.jobs import MAX_FILE_IDS, Filter
+from schemas.jobs import Filter
 from worker.database import driver
 from worker.errors import InvalidInputError
 from worker.ledger import enrolment_filter
@@ -126,25 +130,68 @@ FROM pg_temp.staged
 """)
 
 
-def stage(connection: Connection, rows: Iterable[tuple[int, int]]) -> tuple[int, str]:
+def stage(connection: Connection, rows: Iterable[tuple[Sequence[int], Sequence[int]]]) -> tuple[int, str]:
     """Stream lines and ids into a temporary table; how many came, and the SHA-256 of them sorted, comma-separated.
 
     Raises:
         NoRowsError: there are none.
-        InvalidInputError: there are more than a million.
     """
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a pipe may be slow
     connection.execute(text("CREATE TEMP TABLE staged (line integer, enrolment_id bigint NOT NULL) ON COMMIT DROP"))
-    with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN") as copy:
-        for count, row in enumerate(rows, start=1):
-            if count > MAX_FILE_IDS:
-                raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
-            copy.write_row(row)
+    rising = _Rising()
+    with driver(connection).cursor().copy("COPY pg_temp.staged FROM STDIN (FORMAT binary)") as copy:
+        copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+        for lines, ids in rows:
+            copy.write(_as_binary(lines, ids))
+            rising.add(ids)
+        copy.write(b"\xff\xff")
+    if rising.count:
+        return rising.count, rising.digest
     found = connection.execute(_DIGEST).one()
     if found.given == 0:
         raise NoRowsError(say("the file has no rows; it needs at least one enrolment_id"))
     return found.given, found.digest
+
+
+class _Rising:
+    """Count and SHA-256 of ids that come in their order, so that the server need not sort them; else the count is 0."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._last = 0
+        self._is_rising = True
+        self.count = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def add(self, ids: Sequence[int]) -> None:
+        """Add ids behind the others."""
+        self._is_rising = self._is_rising and ids[0] >= self._last and sorted(ids) == list(ids)
+        if not self._is_rising:
+            self.count = 0
+            return
+        self._hash.update(("," * bool(self.count) + ",".join(map(str, ids))).encode())
+        self._last = ids[-1]
+        self.count += len(ids)
+
+
+_ROW = struct.Struct("!hiiiq")
+"""A row of binary COPY: the number of its columns, then of each its length and its value."""
+
+
+def _as_binary(lines: Sequence[int], ids: Sequence[int]) -> bytearray:
+    """Rows for COPY. Their values are put in byte by byte for all rows at once, a tenth of the time of row by row."""
+    rows = bytearray(_ROW.pack(2, 4, 0, 8, 0) * len(ids))
+    for values, size, at in ((array("i", lines), 4, 6), (array("q", ids), 8, 14)):
+        if sys.byteorder == "little":
+            values.byteswap()
+        raw = values.tobytes()
+        for byte in range(size):
+            rows[at + byte :: _ROW.size] = raw[byte::size]
+    return rows
 
 
 def _values(chunks: NewChunks) -> dict[str, Any]:

@@ -56,11 +56,7 @@ class Applied:
 
 
 def apply(connection: Connection, claim: Claim) -> Applied:
-    """Decide what of a claim is still its own, in the caller's transaction.
-
-    Raises:
-        ChangedMeanwhileError: of a plain claim; apply it again as one that is not.
-    """
+    """Decide what of a claim is still its own, in the caller's transaction."""
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=len(claim.chunk_ids)):
         return _apply(connection, claim)
@@ -89,8 +85,10 @@ def claim_and_apply_small(
     return taken.claim, taken.events, DecidedAtOnce.of(taken.rows)
 
 
-def apply_at_once(connection: Connection, claim: Claim) -> Applied | None:
-    """Decide the one chunk of a plain claim in one round trip, which commits it.
+def apply_at_once(
+    connection: Connection, claim: Claim, following: claims.Following | None = None
+) -> tuple[Applied, Claim | None] | None:
+    """Decide the one chunk of a plain claim in one round trip, which commits it, and take what is to follow it.
 
     On a connection where each statement commits itself. None: there is something special in it; nothing was done.
 
@@ -99,19 +97,15 @@ def apply_at_once(connection: Connection, claim: Claim) -> Applied | None:
     """
     traces = claims.traces(connection, claim) if tracing.is_on() else ()
     with tracing.batch("claim.decide", traces, chunks=1):
-        plain = decide.decide_plain_at_once(connection, claim)
-    return None if plain is None else _applied(*plain)
-
-
-def _applied(decided: Decided, asked: Asked) -> Applied:
-    return Applied([decided], {decided.job_id}, asked={decided.chunk_id: asked})
+        plain, rows = decide.decide_plain_at_once(connection, claim, *((following.part,) if following else ()))
+    if plain is None:
+        return None
+    decided, asked = plain
+    applied = Applied([decided], {decided.job_id}, asked={decided.chunk_id: asked})
+    return applied, following.read(rows) if following else None
 
 
 def _apply(connection: Connection, claim: Claim) -> Applied:
-    plain = decide.decide_plain(connection, claim) if claim.is_plain else None
-    if plain is not None:
-        return _applied(*plain)
-
     decide.lock_letters(connection, claim.chunk_ids)
     chunks = claimed.lock(connection, claim)
     applied = Applied(job_ids={chunk.job_id for chunk in chunks if chunk.proceed})

@@ -186,6 +186,8 @@ class Drain:
         if following is not None and self._stopping.is_set():
             self._give_back(following)
             return None
+        if following is None and go_on and not self._stopping.is_set():  # what waits for its time may be due by now
+            return self._claim()
         return following
 
     def _decide_small(self, claim: Claim) -> Claim:
@@ -210,27 +212,23 @@ class Drain:
 
     def _decide(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None]:
         """Apply a claim; again at once when the platform changed something meanwhile, which the next try sees."""
-        if claim.is_plain and not go_on:
-            applied = self._decide_at_once(claim)
-            if applied is not None:
-                return applied, None
-            claim = replace(claim, is_plain=False)
+        if claim.is_plain:
+            done = self._decide_at_once(claim, go_on=go_on)
+            if done is not None:
+                return done
         for _ in range(MEANWHILE):
             try:
                 return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
-            except ChangedMeanwhileError:
-                log.info("claim.changed_meanwhile", token=str(claim.token))
-                claim = replace(claim, is_plain=False)
             except IntegrityError as error:
                 if not is_enrolled_meanwhile(error):
                     raise
                 log.info("claim.enrolled_meanwhile", token=str(claim.token))
         return self._database.run(partial(self._apply, claim=claim, go_on=go_on))
 
-    def _decide_at_once(self, claim: Claim) -> Applied | None:
+    def _decide_at_once(self, claim: Claim, *, go_on: bool) -> tuple[Applied, Claim | None] | None:
         """Apply a plain claim in one round trip; None: it was not as plain as that, and nothing was done."""
         try:
-            return self._database.run(partial(self._apply_at_once, claim=claim), autocommit=True)
+            return self._database.run(partial(self._apply_at_once, claim=claim, go_on=go_on), autocommit=True)
         except ChangedMeanwhileError:
             log.info("claim.changed_meanwhile", token=str(claim.token))
         except IntegrityError as error:
@@ -239,16 +237,20 @@ class Drain:
             log.info("claim.enrolled_meanwhile", token=str(claim.token))
         return None
 
-    def _apply_at_once(self, connection: Connection, *, claim: Claim) -> Applied | None:
+    def _apply_at_once(
+        self, connection: Connection, *, claim: Claim, go_on: bool
+    ) -> tuple[Applied, Claim | None] | None:
+        goes_on = go_on and not self._stopping.is_set()
+        following = claims.following(claim.chunk_ids[0], **self._next()) if goes_on else None
         with self._within_reach(connection):
-            return apply_at_once(connection, claim)
+            return apply_at_once(connection, claim, following)
 
     def _apply(self, connection: Connection, *, claim: Claim, go_on: bool) -> tuple[Applied, Claim | None]:
         with self._within_reach(connection):
             applied = apply(connection, claim)
             if not go_on or self._stopping.is_set():
                 return applied, None
-            return applied, claims.claim(connection, **self._next(), planned=claim.is_plain)
+            return applied, claims.claim(connection, **self._next())
 
     @contextmanager
     def _within_reach(self, connection: Connection) -> Iterator[None]:

@@ -1,19 +1,21 @@
 """Rows of a file as what they ask for: an enrolment by its id, or by learner and Series; or what is wrong with them."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, NamedTuple
 
 from schemas.answers import FileFault
 from schemas.jobs import MAX_FILE_IDS
 from worker.errors import InvalidInputError
-from worker.ids import parse_id
+from worker.ids import LARGEST, parse_id
 from worker.jobs.files import columns as names
 from worker.jobs.files import text, workbook
 from worker.jobs.files.columns import Columns
 from worker.jobs.files.faults import Faults, unguarded
+from worker.jobs.files.pieces import Piece, read_pieces
 from worker.jobs.files.text import Broken, Layout
 from worker.texts import mark
 from worker.texts import text as say
@@ -23,6 +25,8 @@ _LONGEST_CELL = 255
 """Characters of a cell that is looked up; 320 of an e-mail address (RFC 3696, errata)."""
 _SHORT_ID = 18
 """Digits that are an id whatever they are; with more the value has to be compared."""
+_SET = 10_000
+"""Rows that were read one by one, and go on together."""
 
 
 class Asked(NamedTuple):
@@ -46,6 +50,8 @@ class Table:
     stream: IO[bytes]
     layout: Layout
     columns: Columns
+    header_line: int
+    """The line on which the header ends."""
     left_out: Collection[int] = ()
     """Lines that are left out on purpose: as if they were not there, but that the hash of the file has them."""
 
@@ -73,8 +79,7 @@ class Table:
         read = text.read_rows(self.stream, self.layout)
         next(read, None)
         for count, row in enumerate(read, start=1):
-            if count > MAX_FILE_IDS:
-                raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
+            _require_fitting(count)
             yield row
 
 
@@ -84,6 +89,7 @@ class Rows:
     def __init__(self, table: Table, faults: Faults) -> None:
         self._table, self._faults = table, faults
         self._hash = hashlib.sha256()
+        self._read = 0
         self.count = 0
 
     @property
@@ -103,24 +109,57 @@ class Rows:
             elif is_wanted:
                 self._faults.add(found)
 
-    def ids(self) -> Iterator[tuple[int, int]]:
-        """Line and id of every row that has no fault, for a table whose rows name nothing but ids."""
-        place, width = self._table.columns.at[names.ENROLMENT], self._table.columns.width
-        parse, left_out = Parser(self._table.columns), self._table.left_out
-        for row in self._table.read_lines():
-            if left_out and (row.line if isinstance(row, Broken) else row[0]) in left_out:
+    def ids(self) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+        """Lines and ids of the rows that have no fault, many at a time, of a table whose rows name nothing but ids.
+
+        Raises:
+            InvalidInputError: the file has too many rows, or is no text from some line on.
+        """
+        table = self._table
+        width, place = table.columns.width, table.columns.at[names.ENROLMENT]
+        for piece in read_pieces(table.stream, table.layout, header_line=table.header_line, width=width, place=place):
+            ids = _parse_plain(piece.cells or [])
+            lines = range(piece.first, piece.first + len(ids))
+            if ids and not any(line in lines for line in table.left_out):  # nearly all of a large file
+                self._read += len(ids)
+                _require_fitting(self._read)
+                self.count += len(ids)
+                yield lines, ids
+            else:
+                rows = self._each_id(piece)
+                while some := list(islice(rows, _SET)):
+                    yield [line for line, _ in some], [one for _, one in some]
+
+    def _each_id(self, piece: Piece) -> Iterator[tuple[int, int]]:
+        parse = Parser(self._table.columns)
+        for row in piece.read():
+            self._read += 1
+            _require_fitting(self._read)
+            if (row.line if isinstance(row, Broken) else row[0]) in self._table.left_out:
                 continue
             self.count += 1
-            if not isinstance(row, Broken) and len(row[1]) == width:
-                cell = row[1][place]  # nearly every row of a large file ends here
-                if len(cell) <= _SHORT_ID and cell.isdecimal() and cell.isascii() and (found := int(cell)):
-                    yield row[0], found
-                    continue
             parsed = parse.any_row(row)
             if isinstance(parsed, FileFault):
                 self._faults.add(parsed)
             elif parsed.enrolment_id is not None:
                 yield parsed.line, parsed.enrolment_id
+
+
+def _parse_plain(cells: Sequence[str]) -> list[int]:
+    """The ids of cells that are nothing but digits; none, where one of them has to be looked at by itself."""
+    digits = "".join(cells)
+    if not (digits.isascii() and digits.isdecimal()):
+        return []
+    try:
+        ids = list(map(int, cells))
+    except ValueError:  # an empty cell, or thousands of digits
+        return []
+    return ids if min(ids) > 0 and max(ids) <= LARGEST else []
+
+
+def _require_fitting(rows: int) -> None:
+    if rows > MAX_FILE_IDS:
+        raise InvalidInputError(say("a file takes up to {most:,} rows; split it", most=MAX_FILE_IDS))
 
 
 class Parser:
@@ -206,4 +245,4 @@ def _table(kind: str, stream: IO[bytes], left_out: Collection[int]) -> Table:
         raise InvalidInputError(say("The file is empty. It needs a header and at least one row."))
     if isinstance(header, Broken):
         raise InvalidInputError(say("Line {line}: {why}", line=header.line, why=header.why))
-    return Table(kind, stream, layout, names.read_header(*header), left_out)
+    return Table(kind, stream, layout, names.read_header(*header), header[0], left_out)

@@ -80,9 +80,14 @@ def read_rows(stream: IO[bytes], layout: Layout) -> Iterator[tuple[int, list[str
         InvalidInputError: a line is too long or has a NUL: this is no table of text. The line is named.
     """
     stream.seek(0)
+    return read_rows_from(stream, layout, 1)
+
+
+def read_rows_from(stream: IO[bytes], layout: Layout, first: int) -> Iterator[tuple[int, list[str]] | Broken]:
+    """As `read_rows`, from where the stream stands on. `first`: the number of the line that begins there."""
     decoded = io.TextIOWrapper(stream, encoding=layout.encoding, newline="")
     try:
-        lines = _Lines(read_lines(decoded))
+        lines = _Lines(read_lines(decoded, first), first)
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         if layout.has_sep:
             lines.skip_first()
@@ -108,8 +113,8 @@ class _Lines:
     Without limits, a file of nothing but lines that leave a quote open would be read once for each of its lines.
     """
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = enumerate(lines, start=1)
+    def __init__(self, lines: Iterator[str], first: int) -> None:
+        self._lines = enumerate(lines, start=first)
         self._again: deque[tuple[int, str]] = deque()
         self._again_left = MOST_AGAIN
         self._characters = 0
@@ -193,13 +198,13 @@ def _split(header: str, delimiter: str) -> list[str]:
         return []
 
 
-def read_lines(stream: IO[str]) -> Iterator[str]:
-    """The lines of a text.
+def read_lines(stream: IO[str], first: int = 1) -> Iterator[str]:
+    """The lines of a text. `first`: the number of the first one.
 
     Raises:
         InvalidInputError: a line is too long, or has a NUL byte.
     """
-    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=1):
+    for line, read in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=first):
         if len(read) == LONGEST_LINE:
             raise InvalidInputError(
                 text("Line {line}: longer than {longest:,} characters.", line=line, longest=LONGEST_LINE)
