@@ -21,6 +21,7 @@ from worker.database import BY_INDEX, Database
 from worker.dead_letters import runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
+from worker.ledger.hr_sources import RegisteredSource
 from worker.people.inbox import Inbox
 
 FEW, MANY = 300, 2400
@@ -118,21 +119,13 @@ def test_events_read_what_they_are_about(
     db: Database, workers_db: Database, world: World, environment: Settings
 ) -> None:
     """People leave, and come back before it is decided."""
-    source = make_registered(db, environment, world.organisation_id)
-
-    def send(kind: str, people: list[str], minute: int) -> None:
-        with closing(Inbox(db)) as box:
-            for answer in [box.submit(source, incoming(person, kind, minute)) for person in people]:
-                answer.result()
-
-    reads = []
+    source, reads = make_registered(db, environment, world.organisation_id), []
     for size in (FEW, MANY):
-        world.enrolments(size)
-        people = [row[0] for row in world.run("SELECT external_id FROM lms.learners ORDER BY id DESC LIMIT :n", n=size)]
+        people = _people(world, world.enrolments(size))
         with counting(workers_db) as costs:
-            send("deactivated", people, 0)
+            _send(db, source, "deactivated", people, 0)
             apply_inbox(workers_db, environment)
-            send("reactivated", people, 1)
+            _send(db, source, "reactivated", people, 1)
             decide_due(workers_db, environment)
         superseded = (
             "SELECT count(*) FROM withdrawals.jobs WHERE state = 'superseded' AND learner_external_id = ANY(:p)"
@@ -140,3 +133,35 @@ def test_events_read_what_they_are_about(
         assert world.one(superseded, p=people) == size
         reads.append(costs.rows_read)
     assert reads[1] <= reads[0] * GROWTH, reads
+
+
+def test_people_who_leave_read_what_they_are_enrolled_in(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    """The platform shows them as active again, so that they are decided on the long way."""
+    source, reads = make_registered(db, environment, world.organisation_id), []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        _send(db, source, "deactivated", _people(world, ids), 0)
+        apply_inbox(workers_db, environment)
+        world.run("UPDATE lms.learners SET active = true")
+        with counting(workers_db) as costs:
+            decide_due(workers_db, environment)
+        assert world.status(ids[0]) == "withdrawn"
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
+
+
+def _people(world: World, ids: list[int]) -> list[str]:
+    """Who is enrolled."""
+    found = (
+        "SELECT l.external_id FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id WHERE e.id = ANY(:ids)"
+    )
+    return [row[0] for row in world.run(found, ids=ids)]
+
+
+def _send(db: Database, source: RegisteredSource, kind: str, people: list[str], minute: int) -> None:
+    """An event of each."""
+    with closing(Inbox(db)) as box:
+        for answer in [box.submit(source, incoming(person, kind, minute)) for person in people]:
+            answer.result()
