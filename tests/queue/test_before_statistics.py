@@ -21,6 +21,8 @@ from worker.database import BY_INDEX, Database
 from worker.dead_letters import runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
+from worker.ledger import approvals
+from worker.ledger import jobs as job_rows
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people.inbox import Inbox
 
@@ -165,3 +167,17 @@ def _send(db: Database, source: RegisteredSource, kind: str, people: list[str], 
     with closing(Inbox(db)) as box:
         for answer in [box.submit(source, incoming(person, kind, minute)) for person in people]:
             answer.result()
+
+
+def test_a_request_reads_its_own_enrolments_where_series_have_a_limit(db: Database, world: World) -> None:
+    with db.begin() as connection:
+        job_rows.lock_settings(connection, world.organisation_id)
+        limit = {"act": "withdraw_series", "source": None, "alone_up_to": 10_000}
+        approvals.set_rules(connection, world.organisation_id, [limit])
+    reads = []
+    for size in (FEW, MANY):
+        ids = world.enrolments(size)
+        with counting(db) as costs:
+            world.submit(db, ids[:1])
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * 1.5, reads
