@@ -13,6 +13,7 @@ import pytest
 from schemas.dead_letters import LetterFilter
 from schemas.jobs import FileRequest
 from schemas.reinstate import ReinstateFilter, ReinstateRequest
+from tests.support.ageing import years_pass
 from tests.support.costs import counting
 from tests.support.incoming import incoming, make_registered
 from tests.world import World, apply_inbox, decide_due
@@ -25,6 +26,7 @@ from worker.ledger import approvals
 from worker.ledger import jobs as job_rows
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people.inbox import Inbox
+from worker.reports.prune import prune
 
 FEW, MANY = 300, 2400
 GROWTH = MANY / FEW * 1.5
@@ -181,3 +183,21 @@ def test_a_request_reads_its_own_enrolments_where_series_have_a_limit(db: Databa
             world.submit(db, ids[:1])
         reads.append(costs.rows_read)
     assert reads[1] <= reads[0] * 1.5, reads
+
+
+def test_a_pruned_job_reads_its_own_letters(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    reads = []
+    for size in (FEW, MANY):
+        part = World(world.owner, world.organisation(f"of {size}"))
+        part.submit(db, range(10**9, 10**9 + size))  # a letter each, which stays open
+        for enrolment_id in part.enrolments(size // 20):
+            part.submit(db, [enrolment_id])
+        decide_due(workers_db, environment)
+        years_pass(world.owner, days=100, organisation_id=part.organisation_id)
+        with counting(db) as costs:
+            gone = sum(part.rows for part in prune(db, {"jobs": 90}, actor="test:x"))
+        assert gone == size // 20
+        reads.append(costs.rows_read)
+    assert reads[1] <= reads[0] * GROWTH, reads
