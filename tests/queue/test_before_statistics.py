@@ -5,8 +5,10 @@ each row is quadratic: it is told from a good one by the rows read at two sizes,
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
@@ -22,7 +24,7 @@ from worker.database import BY_INDEX, Database
 from worker.dead_letters import runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
-from worker.ledger import approvals
+from worker.ledger import approvals, books
 from worker.ledger import jobs as job_rows
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people.inbox import Inbox
@@ -201,3 +203,17 @@ def test_a_pruned_job_reads_its_own_letters(
         assert gone == size // 20
         reads.append(costs.rows_read)
     assert reads[1] <= reads[0] * GROWTH, reads
+
+
+def test_the_books_hold_no_row_against_all_others(
+    db: Database, workers_db: Database, world: World, environment: Settings
+) -> None:
+    """Two sides that were read once are compared without reading: the server says how many pairs were in vain."""
+    world.submit(db, world.enrolments(MANY), chunk_size=1)
+    decide_due(workers_db, environment)
+    values = {"role": "withdrawals_service", "furthest": timedelta(days=1), "most": 20}
+    for scan in books.SCANS:
+        statement = scan.statement("{column} BETWEEN 0 AND 9223372036854775807")
+        explained = world.run(f"EXPLAIN (ANALYZE) {statement}", **values)
+        vain = re.findall(r"Rows Removed by Join Filter: ([0-9]+)", "\n".join(row[0] for row in explained))
+        assert sum(map(int, vain)) <= 10 * MANY, scan.rules[0].code
