@@ -50,7 +50,7 @@ SELECT a.n, e.series_id, count(*) AS learners
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(n integer, organisation_id bigint, enrolment_ids bigint[],
     learner_external_id text)
 CROSS JOIN LATERAL (
-    {_ENROLMENTS} WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id
+    ({_ENROLMENTS} WHERE e.id = ANY(a.enrolment_ids) AND e.organisation_id = a.organisation_id OFFSET 0)
     UNION ALL
     SELECT e.* FROM lms.learners l CROSS JOIN LATERAL (
         {_ENROLMENTS} WHERE e.learner_id = l.id AND e.organisation_id = l.organisation_id OFFSET 0) e

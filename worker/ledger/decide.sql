@@ -65,10 +65,10 @@ WITH asked AS (
         SELECT p.* FROM withdrawals.protections p WHERE p.organisation_id = d.organisation_id
             AND p.enrolment_id = d.enrolment_id AND p.ends_at > now()
         UNION ALL
-        SELECT p.* FROM (SELECT l.external_id FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
-            WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id OFFSET 0) l
-        CROSS JOIN LATERAL (SELECT p.* FROM withdrawals.protections p WHERE p.organisation_id = d.organisation_id
-            AND p.learner_external_id = l.external_id AND p.ends_at > now() OFFSET 0) p) p
+        SELECT p.* FROM lms.enrolments e JOIN lms.learners l ON l.id = e.learner_id
+        JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
+            AND p.learner_external_id = l.external_id AND p.ends_at > now()
+        WHERE e.id = d.enrolment_id AND e.organisation_id = d.organisation_id) p
     WHERE d.outcome = 'protected'
     ORDER BY d.organisation_id, d.enrolment_id, p.ends_at DESC, p.id
 

@@ -41,10 +41,9 @@ ANY_PROTECTION = """EXISTS (SELECT FROM withdrawals.protections g
 # OFFSET 0: each is looked up from its index. The time is the transaction's, which is also the time of the outcome.
 IS_PROTECTED = """(EXISTS (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
         AND p.enrolment_id = e.id AND p.ends_at > now() OFFSET 0)
-    OR EXISTS (SELECT FROM (SELECT l.external_id FROM lms.learners l
-            WHERE l.id = e.learner_id AND l.organisation_id = e.organisation_id OFFSET 0) l
-        CROSS JOIN LATERAL (SELECT FROM withdrawals.protections p WHERE p.organisation_id = e.organisation_id
-            AND p.learner_external_id = l.external_id AND p.ends_at > now() OFFSET 0) p OFFSET 0))"""
+    OR EXISTS (SELECT FROM lms.learners l JOIN withdrawals.protections p ON p.organisation_id = l.organisation_id
+        AND p.learner_external_id = l.external_id AND p.ends_at > now()
+        WHERE l.id = e.learner_id AND l.organisation_id = e.organisation_id OFFSET 0))"""
 """Of an enrolment `e`: whether a legal hold or an exemption protects it or its learner."""
 
 WOULD_WITHDRAW = f"""e.status IN ({sql_list(ACTIVE)}) AND e.pathway_id IS NULL

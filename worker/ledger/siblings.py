@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, exists, func, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.sql.selectable import FromClause
 
 from schemas.catalogue import LetterCode, LetterState
 from schemas.dead_letters import LetterFilter
@@ -27,26 +28,35 @@ class Siblings:
     ids: list[int]
 
 
+_OTHER = enrolments.alias("other")
+_IS_ITS_ENROLMENT = and_(
+    enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
+)
+
+
+def _is_sibling(its: FromClause) -> ColumnElement[bool]:
+    """Whether `other` is an active enrolment beside that of the letter, in the pathway of both."""
+    return and_(
+        _OTHER.c.learner_id == its.c.learner_id,
+        _OTHER.c.organisation_id == its.c.organisation_id,
+        _OTHER.c.pathway_id == its.c.pathway_id,
+        _OTHER.c.id != its.c.id,
+        # The pathway that the letter saw, and no other that has taken the enrolment over since.
+        _OTHER.c.pathway_id == func.coalesce(PATHWAY_SEEN, _OTHER.c.pathway_id),
+        one_of(_OTHER.c.status, ACTIVE),
+    )
+
+
 _ITS_ENROLMENT = (
     select(enrolments.c.id, enrolments.c.organisation_id, enrolments.c.learner_id, enrolments.c.pathway_id)
-    .where(
-        enrolments.c.id == dead_letters.c.enrolment_id, enrolments.c.organisation_id == dead_letters.c.organisation_id
-    )
+    .where(_IS_ITS_ENROLMENT)
     .correlate(dead_letters)
     .offset(APART)
     .lateral("its_enrolment")
 )
 _SIBLING = (
-    select(enrolments.c.id)
-    .where(
-        enrolments.c.learner_id == _ITS_ENROLMENT.c.learner_id,
-        enrolments.c.organisation_id == _ITS_ENROLMENT.c.organisation_id,
-        enrolments.c.pathway_id == _ITS_ENROLMENT.c.pathway_id,
-        enrolments.c.id != _ITS_ENROLMENT.c.id,
-        # The pathway that the letter saw, and no other that has taken the enrolment over since.
-        enrolments.c.pathway_id == func.coalesce(PATHWAY_SEEN, enrolments.c.pathway_id),
-        one_of(enrolments.c.status, ACTIVE),
-    )
+    select(_OTHER.c.id)
+    .where(_is_sibling(_ITS_ENROLMENT))
     .correlate(dead_letters, _ITS_ENROLMENT)
     .offset(APART)
     .lateral("sibling")
@@ -98,24 +108,18 @@ def find(connection: Connection, letter_ids: Sequence[int]) -> list[Siblings]:
 
 def count(connection: Connection, organisation_id: int, wanted: LetterFilter) -> int:
     """How many enrolments a cascade of all that match would withdraw beside those of the letters."""
-    every = dead_letters.alias("every")
-    own = (
-        select(every.c.organisation_id, every.c.state, every.c.code)
-        .where(every.c.enrolment_id == _SIBLING.c.id)
-        .correlate(_SIBLING)
-        .offset(APART)
-        .subquery("own")
-    )
-    has_a_letter = exists().where(
-        own.c.organisation_id == dead_letters.c.organisation_id,
-        one_of(own.c.state, [LetterState.OPEN]),
-        one_of(own.c.code, [LetterCode.PATHWAY_OWNED]),
-    )
-    statement = (
-        select(func.count(_SIBLING.c.id.distinct()))
+    siblings = (
+        select(_OTHER.c.id)
         .select_from(dead_letters)
-        .join(_ITS_ENROLMENT, true())
-        .join(_SIBLING, true())
-        .where(*matching_open(organisation_id, wanted, [LetterCode.PATHWAY_OWNED]), ~has_a_letter)
+        .join(enrolments, _IS_ITS_ENROLMENT)
+        .join(_OTHER, _is_sibling(enrolments))
+        .where(*matching_open(organisation_id, wanted, [LetterCode.PATHWAY_OWNED]))
     )
-    return connection.scalar(statement) or 0
+    have_a_letter = select(dead_letters.c.enrolment_id).where(
+        dead_letters.c.organisation_id == organisation_id,
+        one_of(dead_letters.c.state, [LetterState.OPEN]),
+        one_of(dead_letters.c.code, [LetterCode.PATHWAY_OWNED]),
+    )
+    # Each is counted once. By NOT EXISTS each was held against all letters, until there were statistics of them.
+    found = siblings.except_(have_a_letter).subquery("found")
+    return connection.scalar(select(func.count()).select_from(found)) or 0

@@ -163,27 +163,33 @@ _OVERLAPS = Scan(
     ),
 )
 
+# Chunks and outcomes are brought together by groups. A join held each chunk against all outcomes, until there were
+# statistics of them.
 _DECIDED = Scan(
     By.JOB,
-    """withdrawals.chunks c
-    LEFT JOIN (
-        SELECT chunk_id, count(*) AS n, bit_xor(hashint8extended(enrolment_id, job_id)) AS digest
-        FROM withdrawals.outcomes WHERE {within job_id} GROUP BY chunk_id) o ON o.chunk_id = c.id
-    CROSS JOIN LATERAL (SELECT CASE WHEN c.state = 'done' AND c.enrolment_ids IS NOT NULL THEN coalesce(c.digest, (
-        SELECT bit_xor(hashint8extended(i.id, c.job_id)) FROM unnest(c.enrolment_ids) i(id))) END AS digest
-        OFFSET 0) x""",
+    """(
+    SELECT id, max(job_id) AS job_id, max(state) AS state, max(size) AS size, max(ids) AS ids, max(n) AS n,
+        max(outcomes) AS outcomes
+    FROM (
+        SELECT c.id, c.job_id, c.state, c.size, CASE WHEN c.state = 'done' AND c.enrolment_ids IS NOT NULL
+            THEN coalesce(c.digest, (SELECT bit_xor(hashint8extended(i.id, c.job_id))
+                FROM unnest(c.enrolment_ids) i(id))) END AS ids, NULL::bigint AS n, NULL::bigint AS outcomes
+        FROM withdrawals.chunks c WHERE {within c.job_id} AND c.redrives IS NULL
+        UNION ALL
+        SELECT chunk_id, NULL, NULL, NULL, NULL, count(*), bit_xor(hashint8extended(enrolment_id, job_id))
+        FROM withdrawals.outcomes WHERE {within job_id} GROUP BY chunk_id) both_sides
+    GROUP BY id HAVING max(state) IS NOT NULL) c""",
     "'chunk ' || c.id || ' of job ' || c.job_id",
     (
         Rule(
             "chunk-outcomes",
             "The outcomes of a decided chunk are not about the ids that it held, or an undecided chunk has outcomes.",
             "Compare the outcomes of the chunk with a backup: rows were removed, added or exchanged.",
-            """CASE WHEN c.state = 'done' THEN coalesce(o.n, 0) <> c.size OR x.digest <> o.digest
-                ELSE o.n > 0 END""",
-            "c.state || ', ids ' || c.size || ', outcomes ' || coalesce(o.n, 0)",
+            """CASE WHEN c.state = 'done' THEN coalesce(c.n, 0) <> c.size OR c.ids <> c.outcomes
+                ELSE c.n > 0 END""",
+            "c.state || ', ids ' || c.size || ', outcomes ' || coalesce(c.n, 0)",
         ),
     ),
-    "{within c.job_id} AND c.redrives IS NULL",
 )
 
 # Each outcome with its job, its chunk and its letter (`d`). A chunk of another slice is of another job.
