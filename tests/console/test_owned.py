@@ -120,7 +120,7 @@ def test_a_series_says_how_many_of_its_active_enrolments_pathways_own(
     series_id = world.one("SELECT min(series_id) FROM lms.enrolments")
     olga, dora = token("operator"), token("approver")
     page = words(Person(client, olga).get(f"/console/series/{series_id}"))
-    assert "Learning Pathways own all 2 active enrolments of this Series." in page
+    assert "Learning Pathways own all 2 active enrolments of this Series. A request sends them to" in page
     assert "where an approver can withdraw them all the same." in page
     assert "where you can withdraw them all the same." in words(
         Person(client, dora).get(f"/console/series/{series_id}")
