@@ -101,6 +101,11 @@ class Plan(BaseModel):
         default=False,
         description="More jobs are held than were counted: the newest 200, up to 100,000 enrolments.",
     )
+    letters: list[int] = Field(
+        default=[],
+        description="Open letters about those that a Learning Pathway owns, up to 500. A new request joins its letter.",
+    )
+    more_letters: bool = Field(default=False, description="Whether there may be more such letters.")
 
 
 class FileFault(BaseModel):

@@ -220,8 +220,19 @@ def print_outcomes(found: answers.Plan) -> None:
     rows = [(name, f"{count:,}", _describe_all(found.samples.get(name, []))) for name, count in found.outcomes.items()]
     if rows:
         common.out.print(common.table("outcome", "enrolments", "for example", rows=rows))
+    print_letters(found)
     print_waiting(found)
     print_forecast(found.brake_forecast)
+
+
+def print_letters(found: answers.Plan) -> None:
+    """Print how many letters are open about enrolments of a plan that a Learning Pathway owns."""
+    if found.letters:
+        least = "at least " if found.more_letters else ""
+        common.out.print(
+            f"Open letters about enrolments that a pathway owns: {least}{len(found.letters):,}; --json lists them. A "
+            "new request joins the letter of its enrolment."
+        )
 
 
 def print_waiting(found: answers.Plan) -> None:

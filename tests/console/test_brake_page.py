@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from schemas.catalogue import Role
+from schemas.control import BrakeSetting
 from tests.support.console import MakeToken, Person, field_of, held_job
 from tests.world import World, assert_balanced, decide_due
 from worker.config import Settings
@@ -118,8 +119,9 @@ def test_a_plan_names_the_held_job_that_waits_for_the_same_enrolments(
     page = mia.get(f"/console/withdraw?what=all&series_id={series}&reason=not_required")
     assert (
         f'<p>8 enrolments that would be withdrawn also wait in <a href="/console/jobs/{job.id}">job {job.id}</a>, '
-        "which is held until a second person decides. Withdrawing them here does not wait for that."
+        "which is held until a second person decides."
     ) in page
+    assert "The job that you plan here would be held as well." in page
     such = re.findall(r"For example: (.*)\.</span>", page)[0]
     named = re.findall(r'<a href="/console/enrolments/(\d+)">([^<]*)</a>', such)
     assert len(named) == 5
@@ -128,8 +130,17 @@ def test_a_plan_names_the_held_job_that_waits_for_the_same_enrolments(
     two = "&".join(f"enrolment_ids={one}" for one, _ in named[:2])
     few = mia.get(f"/console/withdraw?what=ticked&{two}&reason=not_required")
     assert f'They are: <a href="/console/enrolments/{named[0][0]}">{named[0][1]}</a>, ' in few
+    one = mia.get(f"/console/withdraw?what=ticked&enrolment_ids={named[0][0]}&reason=not_required")
+    assert "1 enrolment that would be withdrawn also waits in" in one
+    assert f'It is: <a href="/console/enrolments/{named[0][0]}">' in one
     assert "So it is with" not in page
     assert ">Request 8: an approver releases it</button>" in page, "it is a warning alone"
+    brake.set_limits(
+        db, organisation_id=world.organisation_id, wanted=BrakeSetting(floor=100, share=0.1), actor="test:approver"
+    )
+    within = mia.get(f"/console/withdraw?what=ticked&enrolment_ids={named[0][0]}&reason=not_required")
+    assert "Withdrawing it here needs no second person: this job is within the limits" in within
+    assert "would be held as well" not in within
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])

@@ -312,7 +312,7 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     _, mistake = open_letters_of_two_requests(db, world, environment, of_jobs=2)
     mia = person("operator", name="mia")
     page = mia.get("/console/dead-letters/act", act="keep", code="pathway_owned").text
-    assert "They do not all call for the same." in page
+    assert "The recommendations differ:" in page
     assert "Leave as it is (keep) for 4 letters, no recommendation for 2 letters." in page
     assert page.count("The Learning Pathway still needs this Series.") == 1
     assert "several jobs" in page
@@ -333,6 +333,8 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     assert "User does not want" in cards[0]
     assert "The Learning Pathway still needs this Series." in cards[0]
     assert "Leave all 4 as they are (keep)</button>" in cards[0]
+    assert "Withdraw all 4 anyway (override)</strong>" in cards[0], "the same choice as on the other card"
+    assert "An approver can do this." in cards[0]
     assert "A person decides" in cards[1]
     assert "Withdraw all 2 anyway (override)" in cards[1]
     assert ("An approver can do this." in cards[1], 'value="override"' in cards[1]) == (True, False)
@@ -347,7 +349,7 @@ def test_a_preview_tells_requests_apart_for_which_another_act_is_recommended(
     narrower = html.unescape(re.findall(r'href="([^"]*reason=enrolment_error[^"]*)"', page)[0])
     page = mia.get(narrower).text
     assert "2 letters: 2 would be closed" in page
-    assert "They do not all call for the same." not in page
+    assert "The recommendations differ:" not in page
     assert "No recommendation: a person decides" in page
     assert "Only these" not in page
     assert "Where these letters come from" not in mia.get("/console/dead-letters/act", act="assign").text

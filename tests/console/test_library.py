@@ -123,7 +123,7 @@ def test_a_series_is_withdrawn_in_bulk_after_its_plan_watched_and_taken_back(
     eventually(lambda: world.one(counted) == 60, what="sixty are withdrawn")
     page.go_back()
     says(page, "3 enrolments of 3 learners.")
-    expect(page.get_by_role("button", name="nothing would be withdrawn")).to_be_visible()
+    expect(page.get_by_role("button", name="Send 3 to Needs attention")).to_be_visible()
     assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE code = 'pathway_owned'") == 3
     page.go_forward()
     expect(page.get_by_role("status").filter(has_text="Completed with exceptions")).to_be_visible()

@@ -42,10 +42,21 @@ class RequestShare:
         if self.recommended:
             return [self.recommended]
         known = acts.remedies(self.code)
-        is_owned = Outcome.PATHWAY_OWNED in self.outcomes
-        tried = [LetterAct.OVERRIDE] if is_owned and LetterAct.OVERRIDE in known else []
+        tried = [LetterAct.OVERRIDE] if self.can_be_overridden else []
         again = [LetterAct.REDRIVE] if self.can_be_redriven else []
         return [*tried, *again, LetterAct.KEEP if LetterAct.KEEP in known else LetterAct.DISCARD]
+
+    @property
+    def besides(self) -> list[LetterAct]:
+        """What a person may decide although another remedy is recommended: requests that joined may say otherwise."""
+        if self.recommended is not LetterAct.KEEP or not self.can_be_overridden:
+            return []
+        return [LetterAct.OVERRIDE]
+
+    @property
+    def can_be_overridden(self) -> bool:
+        """Whether a pathway owns any of them, so that only an approver's decision withdraws it."""
+        return Outcome.PATHWAY_OWNED in self.outcomes and LetterAct.OVERRIDE in acts.remedies(self.code)
 
     @property
     def can_be_redriven(self) -> bool:

@@ -201,6 +201,8 @@ def _answer(
             for (job_id, one), ids in zip(held, shown, strict=True)
         ],
         more_held=found.more_held,
+        letters=list(found.letters),
+        more_letters=found.more_letters,
     )
 
 

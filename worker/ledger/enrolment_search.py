@@ -155,7 +155,7 @@ _LIVE_REQUEST = text(f"""
 SELECT j.id, j.state, j.effective_at, j.held_because FROM (
     SELECT c.job_id FROM withdrawals.job_chunks c
     WHERE c.state IN ({sql_list(UNFINISHED)}) AND c.organisation_id = :organisation_id
-        AND c.enrolment_ids @> ARRAY[CAST(:enrolment_id AS bigint)]
+        AND c.enrolment_ids && CAST(:enrolment_ids AS bigint[])
     UNION
     SELECT c.job_id FROM withdrawals.job_chunks c
     WHERE c.state IN ({sql_list(UNFINISHED)}) AND c.organisation_id = :organisation_id
@@ -177,13 +177,13 @@ class LiveRequest:
 
 
 def find_live_request(
-    connection: Connection, organisation_id: int, enrolment_id: int, *, learner: str
+    connection: Connection, organisation_id: int, enrolment_ids: Sequence[int], *, learner: str
 ) -> LiveRequest | None:
-    """The job that has been asked for already, and is to withdraw an enrolment of this learner; the first of several.
+    """The job that has been asked for already, and is to withdraw one of these enrolments of a learner; the first.
 
     One that is due, or waits for a second person, comes before one with a later time.
     """
-    values = {"organisation_id": organisation_id, "enrolment_id": enrolment_id, "learner": learner}
+    values = {"organisation_id": organisation_id, "enrolment_ids": list(enrolment_ids), "learner": learner}
     row = connection.execute(_LIVE_REQUEST, values).one_or_none()
     return LiveRequest(row.id, JobState(row.state), row.effective_at, row.held_because) if row else None
 

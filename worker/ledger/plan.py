@@ -26,7 +26,7 @@ from sqlalchemy.sql.expression import false
 
 from schemas.catalogue import Outcome
 from schemas.jobs import Filter
-from worker.ledger import enrolment_filter, held_jobs
+from worker.ledger import enrolment_filter, held_jobs, owned
 from worker.ledger.decide import RULES
 from worker.ledger.fragments import UNFINISHED
 from worker.models import Ids, enrolments, job_chunks, learners, pathways, protections, series
@@ -60,6 +60,9 @@ class Preview:
     """By held job."""
     more_held: bool = False
     """Whether there are held jobs that were not looked at for it."""
+    letters: Sequence[int] = ()
+    """Live letters about those that a Learning Pathway owns, as many as are named."""
+    more_letters: bool = False
 
     @property
     def accepted(self) -> int:
@@ -224,14 +227,20 @@ def _preview(connection: Connection, organisation_id: int, selected: Select[Any]
         .where(groups.c.is_outcome)
         .order_by(groups.c.outcome)
     ).all()
+    outcomes = {row.outcome: int(row.n) for row in rows}
+    letters, more_letters = list[int](), False
+    if Outcome.PATHWAY_OWNED in outcomes and not is_job:
+        letters, more_letters = owned.list_letters(connection, organisation_id, selected)
     return Preview(
-        {row.outcome: int(row.n) for row in rows},
+        outcomes,
         {row.outcome: sorted(row.sample) for row in rows},
         int(rows[0].learners) if rows else 0,
         int(rows[0].withdrawn_learners) if rows else 0,
         {int(series_id): n for series_id, n in (rows[0].by_series or {}).items()} if rows else {},
         {int(job_id): AlsoHeld(n, sorted(ids)) for job_id, (n, ids) in (rows[0].waiting or {}).items()} if rows else {},
         more_held,
+        letters,
+        more_letters,
     )
 
 

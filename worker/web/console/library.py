@@ -16,7 +16,7 @@ from worker.errors import InvalidInputError, NotFoundError
 from worker.faults import is_passing
 from worker.ids import next_cursor, parse_cursor
 from worker.jobs import submit
-from worker.ledger import enrolment_search, job_lists, series_library, standing
+from worker.ledger import enrolment_search, job_lists, owned, series_library, standing
 from worker.ledger.active_learners import list_active_learners
 from worker.ledger.enrolment_search import EnrolmentDetails, EnrolmentSearch
 from worker.ledger.protections import find_last
@@ -98,13 +98,14 @@ def enrolments_of_series(
         found = series_library.find_series(connection, view.organisation_id, series_id)
         if found is None:
             raise NotFoundError(text("there is no Series {series} in this organisation", series=series_id))
+        of_pathways = owned.count_in_series(connection, view.organisation_id, series_id)
         ids = standing.list_jobs_of_series(connection, view.organisation_id, series_id)
         withdrew = [
             job for job in job_lists.find_jobs(connection, ids) if job.outcomes.get("withdrawn", 0) > job.reinstated
         ]
     return _list_page(
         view, "series.html", form, parse_cursor(cursor), unticked=unticked, series=_counted(view, [found])[0],
-        withdrew=withdrew,
+        withdrew=withdrew, of_pathways=of_pathways,
     )  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def _enrolment_page(view: View, enrolment_id: int, *, error: str = "", status: i
         protection = find_last(connection, view.organisation_id, enrolment_id)
         request = (
             enrolment_search.find_live_request(
-                connection, view.organisation_id, enrolment_id, learner=found.learner_external_id
+                connection, view.organisation_id, [enrolment_id], learner=found.learner_external_id
             )
             if found.is_active
             else None

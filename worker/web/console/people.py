@@ -14,7 +14,7 @@ from worker.dead_letters import person_history
 from worker.dead_letters.person_history import MOST
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs import submit
-from worker.ledger import standing
+from worker.ledger import enrolment_search, owned, standing
 from worker.people import protections
 from worker.rules import ACTIVE, WITHDRAWN
 from worker.texts import text
@@ -110,7 +110,12 @@ def _page(
     withdrawn = [one.id for one in found.enrolments if one.status == WITHDRAWN]
     with view.database.begin() as connection:
         still = standing.find_jobs(connection, view.organisation_id, withdrawn)
-    active = [one for one in found.enrolments if one.status in ACTIVE]
+        active = [one for one in found.enrolments if one.status in ACTIVE]
+        of_pathways = [one for one in active if one.pathway_title is not None]
+        letters = owned.find_letters(connection, view.organisation_id, [one.id for one in of_pathways])
+        waits = enrolment_search.find_live_request(
+            connection, view.organisation_id, [one.id for one in active], learner=external_id
+        )
     return view.page(
         "person.html",
         status=status,
@@ -123,7 +128,8 @@ def _page(
         standing=still,
         titles={one.id: one.series_title for one in found.enrolments},
         active=[one.id for one in active if one.pathway_title is None],
-        owned=sum(one.pathway_title is not None for one in active),
+        owned=[(one, letters.get(one.id)) for one in of_pathways],
+        nothing_open=not (waits or "dead_letters" in found.cut or any(not one.closed_at for one in found.dead_letters)),
     )
 
 

@@ -218,7 +218,7 @@ def _plan_page(
         place=_PLACES[choice.what], places=_list_places(view, choice, series), back=_list_address(choice),
         is_empty=choice.is_empty, reason=reason, reasons=list(Reason), error=error,
         fields=choice.fields, described=_describe(view, choice, series.title if series else ""),
-        note=note, effective_at=effective_at, typed=typed,
+        note=note, effective_at=effective_at, typed=typed, series_id=choice.series_id,
         large=weight.is_large_plan(view, found),
     )  # fmt: skip
 
