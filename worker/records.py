@@ -72,24 +72,21 @@ class Job:
         return sum(count for outcome, count in self.outcomes.items() if outcome not in done)
 
     @property
-    def held_why(self) -> Text | None:
+    def held_cause(self) -> Text | None:
         """Why it waits for a second person, as a sentence."""
         if self.held_because is None:
             return None
         if self.brake is None:
-            return text(
-                "Held because its source lets a second person decide. An approver other than the requester can "
-                "release it."
-            )
+            return text("Held because its source lets a second person decide.")
         if "part" in self.brake:
-            return text(
-                "Held because {figures} An approver other than the requester can release it.",
-                figures=explain(self.brake),
-            )
-        return text(
-            "Held by the brake: {figures} An approver other than the requester can release it.",
-            figures=explain(self.brake),
-        )
+            return text("Held because {figures}", figures=explain(self.brake))
+        return text("Held by the brake: {figures}", figures=explain(self.brake))
+
+    @property
+    def held_why(self) -> Text | None:
+        """Why it waits for a second person, and who can release it, as sentences."""
+        cause = self.held_cause
+        return cause and text("{cause} An approver other than the requester can release it.", cause=cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,10 @@ def test_the_inbox_shows_all_that_waits_and_another_person_decides_on_it(
 
     page = Person(client, mia).get("/console/approvals")
     assert 'title="Waiting for a second person">4</span>' in page
-    assert page.count("so another person has to decide") == 3, "the letters and the job are mia's"
+    assert page.count(">Take back</button>") + page.count(">Cancel the job</button>") == 3, "hers: letters and job"
+    once = ("nother person has to decide", "Who can:", "Nobody decides on", "An approver other than the requester")
+    assert [page.count(words) for words in once] == [1, 1, 0, 0], "it is said once"
+    assert "You asked for 3 of these." in page
     assert f'action="/console/jobs/{job.id}/release"' not in page
     viewer = Person(client, token("viewer"))
     assert "<form class" not in viewer.get("/console/approvals").split("<main")[1]

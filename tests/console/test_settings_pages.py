@@ -24,6 +24,8 @@ from worker.config import Settings, settings
 from worker.database import Database
 from worker.notifications import transport
 from worker.notifications.sender import Sender
+from worker.queue.broker import make_broker
+from worker.web.app import make_app
 from worker.webhooks import safe_post
 from worker.webhooks.deliveries import Deliverer
 
@@ -341,13 +343,13 @@ def test_the_form_says_which_hr_system_makes_the_secret_itself(
     assert "takes no secret from here" not in page
     shown = sign_in("owner", at=SOURCES)
     said = shown.get_by_text("BambooHR makes the secret itself")
-    general = shown.get_by_text("Only if the HR system made one.")
+    secret = shown.get_by_label("Secret of the HR system")
     expect(said).to_be_hidden()
-    expect(general).to_be_visible()
+    expect(secret).to_be_hidden()
     shown.get_by_label("Which HR system").select_option("bamboohr")
     expect(said).to_be_visible()
-    expect(general).to_be_hidden()
-    assert re.search(r"address is http://127\.0\.0\.1:\d+/hooks/bamboohr/ followed by", said.inner_text())
+    expect(secret).to_be_visible()
+    assert "Leave it empty if you do not have it yet" in said.inner_text()
 
 
 @pytest.mark.parametrize(
@@ -358,14 +360,31 @@ def test_the_form_says_which_hr_system_makes_the_secret_itself(
     ],
 )
 def test_a_source_warns_of_an_address_that_no_cloud_service_reaches(
-    client: TestClient, token: MakeToken, host: str, warns: bool
+    client: TestClient, token: MakeToken, world: World, host: str, warns: bool
 ) -> None:
     ada = Person(client, token("owner", name="ada"))
     form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
     here = str(ada.post(SOURCES, **form).headers["location"])
-    for _ in ("in the box of the secret", "at the connection"):
+    for _ in ("in the box of the secret", "at the connection", "after an event, perhaps of the same machine"):
         page = ada.client.get(here, headers={"host": host}).text
         assert page.count("A cloud service cannot reach this address") == warns
+        assert page.count("Ask whoever runs this service for its public address") == warns
+        if "pre class" not in page:
+            world.run("UPDATE withdrawals.sources SET last_event_at = now()")
+
+
+def test_a_source_shows_the_public_address_where_it_is_set(
+    db: Database, environment: Settings, token: MakeToken
+) -> None:
+    public = environment.model_copy(update={"public_url": "https://withdrawals.example.com"})
+    app = make_app(db, make_broker(public.broker_url.get_secret_value()), public)
+    client = TestClient(app, base_url="https://127.0.0.1:8000", follow_redirects=False)
+    ada = Person(client, token("owner"))
+    form = {"name": "okta", "kind": "okta", "on_deactivate": "hold", "grace_hours": "0"}
+    page = ada.get(str(ada.post(SOURCES, **form).headers["location"]))
+    assert page.count("https://withdrawals.example.com/hooks/okta/okta") >= 3
+    assert "127.0.0.1" not in page.partition("<main")[2]
+    assert "A cloud service cannot reach" not in page
 
 
 def test_a_webhook_is_added_tested_paused_rotated_and_replayed_on_its_page(

@@ -242,6 +242,19 @@ def list_latest(
     return [ShownReceipt(**row) for row in connection.execute(_LATEST, values).mappings()]
 
 
+_UNKNOWN = text("""
+SELECT j.id FROM withdrawals.jobs j
+WHERE j.organisation_id = :organisation_id AND j.id = ANY(:jobs) AND j.learner_external_id IS NOT NULL
+    AND NOT EXISTS (SELECT FROM lms.learners l
+        WHERE l.organisation_id = j.organisation_id AND l.external_id = j.learner_external_id)
+""")
+
+
+def find_unknown_learners(connection: Connection, organisation_id: int, jobs: Sequence[int]) -> set[int]:
+    """Of jobs that events have made: those about a learner whom the platform does not know."""
+    return set(connection.scalars(_UNKNOWN, {"organisation_id": organisation_id, "jobs": list(jobs)}))
+
+
 _NOT_UNDERSTOOD = text("""
 SELECT r.door FROM (SELECT * FROM withdrawals.receipts ORDER BY id DESC LIMIT :window) r
 WHERE r.organisation_id = :organisation_id AND r.door = ANY(:doors)

@@ -107,7 +107,7 @@ def _of_job(job: Job) -> Waiting:
         id=job.id,
         what=job.title,
         consequence=text("The job is released, and starts."),
-        why=job.held_why,
+        why=job.held_cause,
         enrolments=job.accepted if job.learner_external_id is None else None,
         withdrawal_reason=job.reason,
         series=[job.series_title] if job.series_title else [],

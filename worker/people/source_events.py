@@ -33,6 +33,15 @@ def list_latest(database: Database, *, organisation_id: int, source_id: int, lim
         return receipts.list_latest(connection, organisation_id, f"hr:{source.name}", limit=limit)
 
 
+def find_unknown_learners(database: Database, *, organisation_id: int, events: Sequence[ShownReceipt]) -> set[int]:
+    """The jobs of these events that are about a learner whom the platform does not know."""
+    jobs_of = [one.job_id for one in events if one.job_id is not None]
+    if not jobs_of:
+        return set()
+    with database.begin() as connection:
+        return receipts.find_unknown_learners(connection, organisation_id, jobs_of)
+
+
 def list_not_understood(database: Database, *, organisation_id: int, sources: Sequence[RegisteredSource]) -> list[int]:
     """Which of these sources were heard, and sent nothing that was understood, among the service's last 20,000 events.
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form
@@ -20,7 +20,7 @@ from worker.people.source_secrets import API_KEYS
 from worker.public_addresses import is_public
 from worker.texts import text
 from worker.web.console.forms import Text, parse, parse_number
-from worker.web.console.settings import history, shown_once
+from worker.web.console.settings import history, shown_once, source_steps
 from worker.web.console.settings.shown_once import SETTINGS, parse_seen
 from worker.web.console.view import Looking, Operating, Owning, View
 from worker.web.console.words import word
@@ -36,21 +36,26 @@ POLICIES = (
     ("hold", text("Ask a second person first")),
     ("ignore", text("Only note it: withdraw nothing")),
 )
+_OFFERED = (("withdraw", text("Withdraw all (recommended)")), *POLICIES[1:])
+"""The same, as the form for a new source has them."""
 KINDS = {
-    "standard": text("Any other system that sends signed events (Standard Webhooks)"),
+    "standard": text("Any other (Standard Webhooks)"),
     "okta": text("Okta, by its event hooks"),
     "bamboohr": text("BambooHR"),
     "hibob": text("HiBob"),
     "personio": text("Personio"),
-    "finch": text("Finch, which connects other HR systems"),
-    "security-events": text("A directory that sends security events"),
+    "finch": text("Finch, for other HR systems"),
+    "security-events": text("A directory's security events"),
 }
 """What the form for a new source calls each kind, so that somebody who does not know the term finds theirs."""
 OWN_SECRETS = {
     "bamboohr": text("the private key that BambooHR shows when its webhook is added"),
     "finch": text("the secret that Finch shows when its webhook is added"),
+    "hibob": text("the secret that HiBob shows when its webhook is added"),
 }
 """The kinds that take no secret of this service, and what theirs is."""
+_FRESH = timedelta(hours=1)
+"""For how long after it was connected, or got a secret, somebody waits for the events of a source."""
 _FIRST = {"kind": "", "on_deactivate": "", "grace_hours": "0"}
 
 
@@ -223,8 +228,9 @@ def _list_page(
         silence_error=silence_error,
         kinds=[(kind, KINDS.get(kind, word(kind))) for kind in hr_sources.KINDS],
         api_keys=API_KEYS,
-        own_secrets=[(kind, what, f"{_base(view)}{hr_sources.KINDS[kind]}/") for kind, what in OWN_SECRETS.items()],
-        policies=POLICIES,
+        own_secrets=OWN_SECRETS,
+        directories=source_steps.list_directories(f"{_base(view)}/scim/v2"),
+        policies=_OFFERED,
         error=error,
         typed=typed or _FIRST,
         acts=history.read(view, "source"),
@@ -236,6 +242,8 @@ def _page(
 ) -> Response:
     found = hr_sources.find(view.database, view.organisation_id, source_id)
     source = hr_sources.show(found)
+    address = f"{_base(view)}{source.path}"
+    events = source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id)
     return shown_once.page(
         view,
         "settings_source.html",
@@ -244,12 +252,15 @@ def _page(
         tested=_list_tested(view),
         not_understood=_list_not_understood(view, [found]),
         example=json.dumps(HrEvent.EXAMPLE, indent=2),
-        address=f"{_base(view)}{source.path}",
+        address=address,
+        steps=source_steps.steps_of(source.kind, address),
+        is_fresh=datetime.now(UTC) - max(source.created_at, source.rotated_at or source.created_at) < _FRESH,
         is_near=_is_near(view.request.url.hostname or ""),
         own_secret=OWN_SECRETS.get(source.kind),
         policies=dict(POLICIES),
         api_key=API_KEYS.get(source.kind),
-        events=source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id),
+        events=events,
+        unknown=source_events.find_unknown_learners(view.database, organisation_id=view.organisation_id, events=events),
         error=error,
         typed=typed or {"keep_hours": "72"},
         acts=history.read(view, "source", lambda detail: detail.get("id") == source_id),

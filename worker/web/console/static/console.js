@@ -260,7 +260,7 @@ each("[data-live]", (page) => {
 });
 
 // A part that is loaded again stays as it is while somebody uses it: has the focus in it, has scrolled a table, or selects text.
-const inUse = (part) => part.contains(document.activeElement) || !getSelection().isCollapsed
+const inUse = (part) => part.contains(document.activeElement) || (!getSelection().isCollapsed && getSelection().containsNode(part, true))
   || [...part.querySelectorAll(".scroll")].some((table) => table.scrollLeft > 0);
 
 // A part of the page is loaded again every so many milliseconds, and the whole page at the end: <p id="run" data-again="1000">. What
