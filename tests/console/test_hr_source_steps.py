@@ -72,7 +72,30 @@ def test_a_button_copies_what_to_send_to_the_administrator_without_the_secret(
     assert len(copied) == 1, "it stands in the box of the secret alone while that is shown"
     assert f"http://testserver{hr_sources.KINDS[kind]}/payroll" in copied[0]
     assert secret[1] not in copied[0]
-    assert len(copied[0].splitlines()) == len(source_steps.STEPS[kind])
+    lines, _, example = copied[0].partition("\nFor example:\n")
+    assert len(lines.splitlines()) == len(source_steps.STEPS[kind])
+    assert (json.loads(example)["type"] if example else "") == ("user.deactivated" if kind == "standard" else "")
+
+
+def test_a_public_address_that_is_typed_stands_in_all_that_is_copied(sign_in: SignIn) -> None:
+    page = sign_in("owner", at=SOURCES)
+    form = page.locator("form.by-kind")
+    form.locator("input[name=name]").fill("payroll")
+    form.locator("select[name=kind]").select_option("okta")
+    form.locator("select[name=on_deactivate]").select_option("withdraw")
+    form.get_by_role("button", name="Connect", exact=True).click()
+    field = page.get_by_label("Public address, for the lines to send")
+    near = page.url.partition("/console")[0] + "/hooks/okta/payroll"
+    lines = page.get_by_role("button", name="Copy all of it, to send")
+    expect(page.get_by_text(near).first).to_be_visible()
+    for typed, shown in (
+        ("https://withdrawals.example.com/any", "https://withdrawals.example.com/hooks/okta/payroll"),
+        ("withdrawals", near),
+        ("", near),
+    ):
+        field.fill(typed)
+        expect(lines).to_have_attribute("data-copy", re.compile(re.escape(shown)))
+        expect(page.locator("ol.plain").first).to_contain_text(shown)
 
 
 def test_the_lines_are_open_until_the_first_event_and_folded_away_after_it(

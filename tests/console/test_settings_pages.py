@@ -368,7 +368,7 @@ def test_a_source_warns_of_an_address_that_no_cloud_service_reaches(
     for _ in ("in the box of the secret", "at the connection", "after an event, perhaps of the same machine"):
         page = ada.client.get(here, headers={"host": host}).text
         assert page.count("A cloud service cannot reach this address") == warns
-        assert page.count("Ask whoever runs this service for its public address") == warns
+        assert page.count("Ask whoever runs this service for its public one") == warns
         if "pre class" not in page:
             world.run("UPDATE withdrawals.sources SET last_event_at = now()")
 

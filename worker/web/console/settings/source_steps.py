@@ -14,8 +14,8 @@ STEPS = {
             "(does not leave after all). Send nothing for a person who is away."
         ),
         mark(
-            "“external_id” is the person's id that never changes, and that the platform has too; “timestamp” is when "
-            "it happened."
+            "“external_id”, in “data”, is the person's id that never changes, exactly as the platform has it; "
+            "“timestamp” is when it happened."
         ),
         mark("The answer is 202 once the event is stored. Send it again, with the same “webhook-id”, until it is."),
         mark(

@@ -190,7 +190,8 @@ def test(view: Operating, source_id: RowId) -> Response:
     except ConflictError as refused:
         return _page(view, source_id, error=str(refused), status=409)
     return view.go(
-        f"{HERE}/{source_id}", text("The test event was taken in. Send one from the HR system now: it appears below.")
+        f"{HERE}/{source_id}",
+        text("The test event was taken in: this side works. Events from the HR system appear below."),
     )
 
 
@@ -242,7 +243,8 @@ def _page(
 ) -> Response:
     found = hr_sources.find(view.database, view.organisation_id, source_id)
     source = hr_sources.show(found)
-    address = f"{_base(view)}{source.path}"
+    origin = _base(view)
+    address = f"{origin}{source.path}"
     events = source_events.list_latest(view.database, organisation_id=view.organisation_id, source_id=source_id)
     return shown_once.page(
         view,
@@ -253,6 +255,7 @@ def _page(
         not_understood=_list_not_understood(view, [found]),
         example=json.dumps(HrEvent.EXAMPLE, indent=2),
         address=address,
+        origin=origin,
         steps=source_steps.steps_of(source.kind, address),
         is_fresh=datetime.now(UTC) - max(source.created_at, source.rotated_at or source.created_at) < _FRESH,
         is_near=_is_near(view.request.url.hostname or ""),

@@ -44,6 +44,18 @@ document.addEventListener("click", async (event) => {
   event.target.closest("[data-dismiss]")?.closest(".notice").remove();
 });
 
+// <input type="url" data-origin="http://…">: what is typed stands in place of this origin wherever the page shows or copies an address.
+each("input[data-origin]", (field) => {
+  const { origin } = field.dataset, places = [];
+  const texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  for (let node; (node = texts.nextNode());) if (node.data.includes(origin)) places.push([node, "data", node.data]);
+  each("[data-copy]", (button) => places.push([button.dataset, "copy", button.dataset.copy]));
+  field.addEventListener("input", () => {
+    const typed = field.value && field.validity.valid ? new URL(field.value).origin : origin;
+    for (const [part, key, said] of places) part[key] = said.replaceAll(origin, typed);
+  });
+});
+
 // A link of `withdrawals up` has its code behind the `#`, which no server sees. A page that is only made ready waits.
 each("form[data-code]", (form) => {
   const code = location.hash.slice(1);
