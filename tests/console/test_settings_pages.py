@@ -78,7 +78,7 @@ def test_a_token_is_made_shown_once_and_revoked_on_its_page(
         assert text in page
     again = ada.get(TOKENS)
     assert secret not in again
-    assert secret.rsplit("_", 1)[1] not in written(world) + caplog.text
+    assert secret.split("_", 2)[2] not in written(world) + caplog.text
     assert "every night" in written(world), "why it is needed"
     ada.post(f"{TOKENS}/{made.id}/revoke")
     page = ada.get(TOKENS)
