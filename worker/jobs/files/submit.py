@@ -132,10 +132,8 @@ def submit_file(
         PlanExpiredError, PlanMismatchError, PlanDriftedError: its plan does not fit.
     """
     organisation_id = requester.organisation_id
-    with (
-        rows.opened(stream, options.lines) as table,
-        database.begin() as connection,
-    ):  # not repeated: it may take a minute
+    # The transaction is not repeated: it may take a minute.
+    with rows.opened(stream, options.lines) as table, database.begin() as connection:
         staged = stage(connection, table)
         refuse = not options.leave_out
         if refuse and staged.faults.count:  # also what the tables say: all faults are named at once

@@ -84,23 +84,21 @@ def plan_or_submit_file(
         chosen = kept = validated(FileOptions, options)
         values = {"reason": reason, "source": source_of(reason), "note": note.strip() or None}
         request = validated(FileRequest, {**values, "plan_hash": plan_hash or None})
-        ticked = frozenset[int]()
-        is_corrected = False
+        mended = None
         if (line or leave_out or take) and chosen.upload:
             given = _by_line(line or [], column or [], cell or [])
             changes = {**given, **{number: {} for number in leave_out or ()}, **_take(take, given)}
             mended = sent_files.mend_rows(view.services, view.caller, chosen.upload, changes)
             chosen = chosen.model_copy(update={"upload": mended.upload})
-            ticked, is_corrected = frozenset(mended.left_out), bool(mended.corrected)
             entered = entered.with_lines(mended.left_out, mended.corrected)
         sent = Sent(None if upload else file, chosen)
-        if act == "withdraw" and is_corrected:
+        if act == "withdraw" and mended and mended.corrected:
             told = _CORRECTED
         elif act == "withdraw" and not _is_typed(view, key, request, sent, typed):
             entered = replace(entered, typed=typed)
         elif act == "withdraw":
             try:
-                return _submit(view, key, request, Sent(sent.file, kept, ticked))
+                return _submit(view, key, request, Sent(sent.file, kept, mended.left_out if mended else ()))
             except PLAN_ERRORS as changed:
                 told = joined([explain(changed), text("Nothing was withdrawn. Below is the plan as it is now.")])
         planned = chosen.upload or sent_files.keep(view.services, view.caller, sent)
