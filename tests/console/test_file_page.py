@@ -203,6 +203,26 @@ def test_the_way_back_to_a_files_plan_asks_for_nothing_to_be_sent_again(
     page.get_by_text("was accepted: 2 enrolments").first.wait_for()
 
 
+def test_what_was_typed_is_not_put_into_the_rows_of_another_plan(sign_in: SignIn, world: World) -> None:
+    anna, ben, codes = two_leavers(world)
+    sent = xlsx([["Learner", "Series"], ["anna", codes[anna]], ["late", codes[ben]], ["bne", codes[ben]]])
+    page = sign_in("operator", at="/console/withdraw")
+    page.get_by_label("File").set_input_files({"name": "a.xlsx", "mimeType": "", "buffer": sent})
+    page.get_by_label("Reason for all").select_option("not_required")
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_label("Line 3: Learner").fill("anna")
+    page.get_by_label("Note").click()
+    world.run(
+        """INSERT INTO lms.enrolments (organisation_id, learner_id, series_id, status)
+        SELECT organisation_id, :l, series_id, 'in_progress' FROM lms.enrolments WHERE id = :e""",
+        l=world.learner("late"),
+        e=ben,
+    )
+    page.reload()
+    expect(page.get_by_label("Line 3: Learner")).to_have_count(0)
+    expect(page.get_by_label("Line 4: Learner")).to_have_value("bne")
+
+
 def two_leavers(world: World) -> tuple[int, int, dict[int, str]]:
     """The enrolments of anna and ben, and the code of the Series of each."""
     anna, ben = world.enrolment("anna"), world.enrolment("ben")

@@ -76,11 +76,12 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => each("form[data-sent]", (form) => delete form.dataset.sent));
 
 // What was typed is there again when somebody comes back: <table data-typed>. Browsers bring back what a form has by themselves, but
-// not fields without autocomplete, which keep it out of their own lists.
+// not fields without autocomplete, which keep it out of their own lists. By their labels: the rows may be others by then.
 each("[data-typed]", (part) => {
-  const fields = [...part.querySelectorAll("input[autocomplete=off]")];
-  (history.state?.typed ?? []).forEach((value, at) => { fields[at].value = value; });
-  part.addEventListener("change", () => history.replaceState({ typed: fields.map((field) => field.value) }, ""));
+  const fields = [...part.querySelectorAll("input[autocomplete=off][aria-label]")], kept = history.state?.typed ?? {};
+  for (const field of fields) field.value = kept[field.ariaLabel] ?? field.value;
+  part.addEventListener("change", () =>
+    history.replaceState({ typed: Object.fromEntries(fields.map((field) => [field.ariaLabel, field.value])) }, ""));
 });
 
 // Rows of a list are selected: <table data-select="enrolment_ids">. One box selects the page, Shift selects up to the last
