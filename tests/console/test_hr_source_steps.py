@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 from starlette.testclient import TestClient
 
-from tests.support.console import MakeToken, Person, SignIn
+from tests.support.console import SOURCES, MakeToken, Person, SignIn, connected
 from tests.support.web import event, signed
 from tests.world import World, apply_inbox
 from worker.config import Settings
@@ -17,7 +17,6 @@ from worker.database import Database
 from worker.people import hr_sources
 from worker.web.console.settings import source_steps
 
-SOURCES = "/console/settings/sources"
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 FORM = {"name": "payroll", "on_deactivate": "withdraw", "grace_hours": "0"}
 MADE_HERE = {"standard": {}, "okta": {}, "bamboohr": {}, "hibob": {"api_key": "user:another"}}
@@ -78,12 +77,7 @@ def test_a_button_copies_what_to_send_to_the_administrator_without_the_secret(
 
 
 def test_a_public_address_that_is_typed_stands_in_all_that_is_copied(sign_in: SignIn) -> None:
-    page = sign_in("owner", at=SOURCES)
-    form = page.locator("form.by-kind")
-    form.locator("input[name=name]").fill("payroll")
-    form.locator("select[name=kind]").select_option("okta")
-    form.locator("select[name=on_deactivate]").select_option("withdraw")
-    form.get_by_role("button", name="Connect", exact=True).click()
+    page = connected(sign_in, "okta")
     field = page.get_by_label("Public address, for the lines to send")
     near = page.url.partition("/console")[0] + "/hooks/okta/payroll"
     lines = page.get_by_role("button", name="Copy all of it, to send")
@@ -174,11 +168,7 @@ def test_an_event_about_an_id_that_nobody_has_says_so(
 
 
 def test_the_list_of_events_renews_itself_after_the_first_one_too(sign_in: SignIn, console: str, world: World) -> None:
-    page = sign_in("owner", at=SOURCES)
-    page.locator("input[name=name]").fill("payroll")
-    page.get_by_label("Which HR system").select_option("standard")
-    page.get_by_label("When a person is deactivated").select_option("withdraw")
-    page.get_by_role("button", name="Connect").click()
+    page = connected(sign_in, "standard")
     secret = page.locator("pre.secret").inner_text()
 
     def send(person: str) -> None:

@@ -15,7 +15,7 @@ from schemas.catalogue import Role
 from schemas.events import KNOWN_TYPES
 from tests.approvals.office import Office
 from tests.support.commandline import done
-from tests.support.console import MakeToken, Person, SignIn, field_of
+from tests.support.console import SOURCES, MakeToken, Person, SignIn, add_source, connected, field_of
 from tests.support.web import event, signed
 from tests.world import World, eventually
 from worker.access import sessions, tokens
@@ -33,7 +33,6 @@ HOOKS = "/console/settings/webhooks"
 MEMBERS = "/console/settings/members"
 TOKENS = "/console/settings/tokens"
 TOLD = "/console/settings/notifications"
-SOURCES = "/console/settings/sources"
 
 
 def secret_on(page: str) -> str:
@@ -245,8 +244,7 @@ def test_a_source_shows_what_an_event_looks_like_and_says_when_nothing_was_under
 ) -> None:
     """The example is an event that this service takes; one of another type is no proof of a connection."""
     ada = Person(client, token("owner", name="ada"))
-    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
-    here = str(ada.post(SOURCES, **form).headers["location"])
+    here = add_source(ada)
     page = ada.get(here)
     secret = secret_on(page)
     shown = re.search(r"<pre data-event>([^<]*)</pre>", page)
@@ -283,8 +281,7 @@ def test_a_source_shows_how_many_requests_were_refused_lately_and_why(
     client: TestClient, token: MakeToken, world: World
 ) -> None:
     ada = Person(client, token("owner", name="ada"))
-    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
-    here = str(ada.post(SOURCES, **form).headers["location"])
+    here = add_source(ada)
     secret = secret_on(ada.get(here))
     assert "refused since" not in ada.get(here)
     body = json.dumps(event("anna")).encode()
@@ -311,11 +308,7 @@ def test_a_source_shows_how_many_requests_were_refused_lately_and_why(
 def test_the_page_of_a_source_renews_itself_until_its_first_event_and_keeps_a_secret_that_is_shown_once(
     sign_in: SignIn, console: str
 ) -> None:
-    page = sign_in("owner", at=SOURCES)
-    page.locator("input[name=name]").fill("payroll")
-    page.get_by_label("Which HR system").select_option("standard")
-    page.get_by_label("When a person is deactivated").select_option("hold")
-    page.get_by_role("button", name="Connect").click()
+    page = connected(sign_in, "standard")
     secret = page.locator("pre.secret").inner_text()
     body = json.dumps(event("anna")).encode()
 
@@ -363,8 +356,7 @@ def test_a_source_warns_of_an_address_that_no_cloud_service_reaches(
     client: TestClient, token: MakeToken, world: World, host: str, warns: bool
 ) -> None:
     ada = Person(client, token("owner", name="ada"))
-    form = {"name": "workday", "kind": "standard", "on_deactivate": "hold", "grace_hours": "0"}
-    here = str(ada.post(SOURCES, **form).headers["location"])
+    here = add_source(ada)
     for _ in ("in the box of the secret", "at the connection", "after an event, perhaps of the same machine"):
         page = ada.client.get(here, headers={"host": host}).text
         assert page.count("A cloud service cannot reach this address") == warns
@@ -380,8 +372,7 @@ def test_a_source_shows_the_public_address_where_it_is_set(
     app = make_app(db, make_broker(public.broker_url.get_secret_value()), public)
     client = TestClient(app, base_url="https://127.0.0.1:8000", follow_redirects=False)
     ada = Person(client, token("owner"))
-    form = {"name": "okta", "kind": "okta", "on_deactivate": "hold", "grace_hours": "0"}
-    page = ada.get(str(ada.post(SOURCES, **form).headers["location"]))
+    page = ada.get(add_source(ada, "okta", "okta"))
     assert page.count("https://withdrawals.example.com/hooks/okta/okta") >= 3
     assert "127.0.0.1" not in page.partition("<main")[2]
     assert "A cloud service cannot reach" not in page

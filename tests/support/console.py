@@ -60,6 +60,15 @@ class Person:
         return answer
 
 
+SOURCES = "/console/settings/sources"
+
+
+def add_source(owner: Person, kind: str = "standard", name: str = "workday") -> str:
+    """Connect an HR source by the form of its page; where its own page is."""
+    form = {"name": name, "kind": kind, "on_deactivate": "hold", "grace_hours": "0"}
+    return str(owner.post(SOURCES, **form).headers["location"])
+
+
 def field_of(html: str, name: str) -> str:
     """What a hidden field of the page's form carries."""
     found = re.search(rf'name="{name}" value="([^"]*)"', html)
@@ -104,6 +113,16 @@ class SignIn(Protocol):
     def __call__(
         self, role: str, *, name: str | None = None, js: bool = True, at: str = "/console", **context: Any
     ) -> Page: ...
+
+
+def connected(sign_in: SignIn, kind: str) -> Page:
+    """In a browser an owner connects the HR source `payroll`: its own page, which shows its secret once."""
+    page = sign_in("owner", at=SOURCES)
+    page.locator("main input[name=name]").fill("payroll")
+    page.get_by_label("Which HR system").select_option(kind)
+    page.get_by_label("When a person is deactivated").select_option("hold")
+    page.get_by_role("button", name="Connect", exact=True).click()
+    return page
 
 
 class MakeToken(Protocol):
