@@ -15,6 +15,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 
 from worker.access.persons import shown_name, with_names
+from worker.rules import NEEDS_SUPPORT
 from worker.web.console.faults import with_labels
 from worker.web.console.languages import ENGLISH, Language, ago, codes, language, language_of, span
 from worker.web.console.new_tabs import SAID, open_beside
@@ -96,6 +97,7 @@ def environment(code: str = ENGLISH) -> jinja2.Environment:
         "lower": spoken.inside, "capitalize": spoken.at_start, "join": _joined, "left_open": _left_open,
     }  # fmt: skip
     found.globals |= {"query": _query, "chosen": _chosen, "asset": asset, "language": spoken}
+    found.globals["needs_support"] = NEEDS_SUPPORT
     found.globals["languages"] = [language(one) for one in codes()]
     return found
 

@@ -31,13 +31,21 @@ class Part:
     """The conditions that mean these letters and no others, for a form and for an address."""
     people: list[tuple[int, dict[str, Any]]]
     """By letter whom it is about, where they are few."""
-    others: Text | None
+    count_of_others: int | None
     """Where a person decides: how many other enrolments the learners have in the pathway, if each has as many."""
+
+    @property
+    def others(self) -> Text | None:
+        """The same as a sentence."""
+        if self.count_of_others is None:
+            return None
+        said = _OF_ONE if self.share.letters == 1 else _OF_EACH
+        return text(said[min(self.count_of_others, 2)], count=self.count_of_others)
 
     @property
     def is_alone(self) -> bool:
         """Whether the learners are known to have no other enrolment in the pathway."""
-        return self.others is not None and self.others.template in (_OF_ONE[0], _OF_EACH[0])
+        return self.count_of_others == 0
 
     @property
     def sentence(self) -> Text:
@@ -69,7 +77,7 @@ def list_parts(view: View, wanted: ChosenFilter, shares: Sequence[RequestShare])
             share,
             _fields(wanted, share, is_alone=alike[_request(share)] == 1),
             [(letter, about[letter]) for letter in share.ids if letter in about],
-            _describe_others(share, others) if _is_weighed(share) else None,
+            _find_count(share, others) if _is_weighed(share) else None,
         )
         for share in shares
     ]
@@ -94,13 +102,9 @@ def _is_weighed(share: RequestShare) -> bool:
     return is_owned and share.recommended is None and share.letters == len(share.ids)
 
 
-def _describe_others(share: RequestShare, others: Mapping[int, int]) -> Text | None:
+def _find_count(share: RequestShare, others: Mapping[int, int]) -> int | None:
     found = {others.get(letter) for letter in share.ids}
-    count = found.pop()
-    if found or count is None:
-        return None
-    said = _OF_ONE if share.letters == 1 else _OF_EACH
-    return text(said[min(count, 2)], count=count)
+    return found.pop() if len(found) == 1 else None
 
 
 def _request(share: RequestShare) -> tuple[str | None, ...]:
