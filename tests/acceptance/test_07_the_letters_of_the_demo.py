@@ -13,7 +13,7 @@ from tests.world import World, assert_balanced, decide_due, eventually
 from worker.access import tokens
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import runs
+from worker.dead_letters import run_steps
 from worker.jobs.submit import Requester, submit
 from worker.queue.broker import make_broker
 from worker.web.app import make_app
@@ -39,7 +39,7 @@ def _decided(db: Database, environment: Settings, ended: Callable[[], bool]) -> 
     """The relay's steps and a worker's claims, until the run has ended."""
 
     def step() -> bool:
-        runs.step_all(db)
+        run_steps.step_all(db)
         decide_due(db, environment)
         return ended()
 

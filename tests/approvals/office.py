@@ -15,7 +15,7 @@ from worker.access.persons import Actor
 from worker.approvals import decisions
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import remedies, run_steps, runs
 from worker.jobs import brake, control
 from worker.ledger import approvals
 from worker.people import protections
@@ -154,7 +154,7 @@ class Office:
             case "run":
                 for _ in range(3):  # it goes, it is decided, it ends
                     self.world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
-                    runs.step_all(self.db)
+                    run_steps.step_all(self.db)
                     decide_due(self.db, self.settings)
         decide_due(self.db, self.settings)
         return all(letter.state == "resolved" for letter in self.world.letters() if letter.id in made)

@@ -14,7 +14,7 @@ from tests.support.console import MakeToken, Visitor, one_owned
 from tests.world import World, decide_due
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import desk, remedies, runs
+from worker.dead_letters import desk, remedies, run_steps, runs
 from worker.ledger import letter_counts
 from worker.records import Job
 from worker.web.console import told_apart
@@ -101,7 +101,7 @@ def test_a_run_says_how_many_letters_are_being_tried_and_how_many_wait(
         ).strip()
         assert heading == f'<span class="badge busy">Running</span> {said}', "what the figures below say"
         world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
-        runs.step_all(db)
+        run_steps.step_all(db)
 
 
 def test_a_filter_stays_in_the_address_and_goes_on_into_acts(

@@ -19,7 +19,7 @@ from tests.world import World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
 from worker.dead_letters import remedies as letters
-from worker.dead_letters import runs
+from worker.dead_letters import run_steps, runs
 from worker.errors import BrakeError, ConflictError, InvalidInputError
 from worker.jobs import brake
 from worker.ledger.runs import CountedRun
@@ -55,7 +55,7 @@ def show(db: Database, run: CountedRun) -> CountedRun:
 def step(db: Database, world: World, settings: Settings) -> int:
     """One step, a second after the last one, and what comes of it."""
     world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
-    driven = runs.step_all(db)
+    driven = run_steps.step_all(db)
     decide_due(db, settings)
     return driven
 
@@ -443,9 +443,9 @@ def test_a_redrive_of_technical_failures_stays_with_their_fingerprint(
 def test_the_daily_redrive_tries_what_has_changed_once_a_day(db: Database, world: World, environment: Settings) -> None:
     ids = owned(db, world, environment, 5)
     freed(world, ids[:2])
-    assert runs.redrive_changed(db) == 0, "it had its turn today"
+    assert run_steps.redrive_changed(db) == 0, "it had its turn today"
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-    assert runs.redrive_changed(db) == 1
+    assert run_steps.redrive_changed(db) == 1
     for _ in range(4):
         step(db, world, environment)
     (run,) = world.run("SELECT state, letters, actor FROM withdrawals.runs")
@@ -461,14 +461,14 @@ def test_the_daily_redrive_leaves_out_what_changed_without_consequence(
     freed(world, ids[4:])
     world.run("UPDATE lms.enrolments SET status = 'no_attempts' WHERE id = ANY(:ids)", ids=ids[:4])
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-    assert runs.redrive_changed(db) == 1
+    assert run_steps.redrive_changed(db) == 1
     for _ in range(6):
         step(db, world, environment)
     (run,) = world.run("SELECT state, letters FROM withdrawals.runs")
     assert tuple(run) == ("done", 4)
     assert [world.status(enrolment_id) for enrolment_id in ids[4:]] == ["withdrawn"] * 4
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-    assert runs.redrive_changed(db) == 0, "nothing is left that an attempt would resolve"
+    assert run_steps.redrive_changed(db) == 0, "nothing is left that an attempt would resolve"
     assert_balanced(db)
 
 
@@ -482,7 +482,7 @@ def test_the_daily_redrive_leaves_what_was_given_up_to_a_person(
     refuse(world, ids[0])
     for driven in (2, 0):
         world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '25 hours'")
-        assert runs.redrive_changed(db) == bool(driven)
+        assert run_steps.redrive_changed(db) == bool(driven)
         for _ in range(4):
             step(db, world, environment)
     assert [world.status(enrolment_id) for enrolment_id in ids] == ["in_progress", "withdrawn"]

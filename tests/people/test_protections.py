@@ -14,7 +14,7 @@ from tests.world import World, assert_balanced, decide_due
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import decision_receipts, remedies, runs
+from worker.dead_letters import decision_receipts, remedies, run_steps
 from worker.errors import ConflictError, InvalidInputError, NotFoundError, OwnProtectionError
 from worker.jobs import plan
 from worker.people import protections
@@ -50,8 +50,8 @@ class Desk:
 
     def a_day_passes(self, settings: Settings) -> None:
         self.world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
-        runs.redrive_changed(self.db)
-        runs.step_all(self.db)
+        run_steps.redrive_changed(self.db)
+        run_steps.step_all(self.db)
         decide_due(self.db, settings)
 
 

@@ -21,7 +21,7 @@ from tests.support.incoming import incoming, make_registered
 from tests.world import World, apply_inbox, decide_due
 from worker.config import Settings
 from worker.database import BY_INDEX, Database
-from worker.dead_letters import runs
+from worker.dead_letters import run_steps, runs
 from worker.jobs import reinstate
 from worker.jobs.files import submit as files
 from worker.ledger import approvals, books
@@ -93,12 +93,12 @@ def test_a_run_reads_what_its_letters_name(
             if act == "redrive":
                 world.run("UPDATE lms.enrolments SET pathway_id = NULL WHERE id = ANY(:ids)", ids=ids)
                 world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
-                runs.redrive_changed(db)
+                run_steps.redrive_changed(db)
             else:
                 runs.start(db, organisation_id=org, act=act, wanted=every, actor="test:x", note="agreed", door="cli")
             while world.one("SELECT count(*) FROM withdrawals.runs WHERE finished_at IS NULL"):
                 world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 minute', rate = 1000")
-                runs.step_all(db)
+                run_steps.step_all(db)
                 decide_due(workers_db, environment)
         assert world.one("SELECT count(*) FROM withdrawals.dead_letters WHERE state <> 'resolved'") == 0
         reads.append(asked.rows_read + decided.rows_read)

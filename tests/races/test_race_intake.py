@@ -14,7 +14,7 @@ from tests.support.racing import Threads, await_waiters, decide, falls_due, held
 from tests.world import PATIENCE, World, assert_balanced, decide_due, eventually
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import remedies, run_steps, runs
 from worker.people import events, scim_users
 from worker.people.scim_users import UserAttributes
 
@@ -181,9 +181,9 @@ def test_a_run_leaves_a_letter_that_a_worker_is_deciding_for_its_next_step(
     )
     world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
     with held(owner, "SELECT 1 FROM withdrawals.dead_letters WHERE enrolment_id = :id FOR UPDATE", id=first):
-        assert runs.step_all(slow_db) == 1
+        assert run_steps.step_all(slow_db) == 1
         shown = runs.show(slow_db, organisation_id=world.organisation_id, run_id=run.id)
         assert (shown.waiting, shown.passed) == (1, 0)
     world.run("UPDATE withdrawals.runs SET stepped_at = stepped_at - interval '1 second'")
-    assert runs.step_all(slow_db) == 1
+    assert run_steps.step_all(slow_db) == 1
     assert {letter.state for letter in world.letters()} == {"resolved"}

@@ -28,7 +28,7 @@ from tests.world import PATIENCE, World, apply_inbox, assert_balanced, decide_du
 from worker.access.persons import Actor
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import remedies, runs
+from worker.dead_letters import remedies, run_steps
 from worker.errors import ErasedPersonError, ErasureRefusedError
 from worker.ledger import protections as statements
 from worker.people import erasure, protections
@@ -175,8 +175,8 @@ def test_a_letter_that_is_being_redriven_while_its_protection_is_lifted(
     assert_balanced(slow_db)
 
     world.run("UPDATE withdrawals.organisation_settings SET passed_at = now() - interval '2 days'")
-    assert runs.redrive_changed(slow_db) == 1
-    runs.step_all(slow_db)
+    assert run_steps.redrive_changed(slow_db) == 1
+    run_steps.step_all(slow_db)
     decide_due(slow_db, environment)
     assert world.outcomes(job.id) == {enrolment_id: "withdrawn"}
     assert [(one.code, one.state) for one in world.letters()] == [("protected", "resolved")]

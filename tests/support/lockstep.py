@@ -19,7 +19,7 @@ from tests.support.model_runs import Listed, Run
 from tests.support.model_values import STANDING, Job, LetterKey
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import acts, remedies, runs
+from worker.dead_letters import acts, remedies, run_steps
 from worker.people import events
 from worker.queue import recovery
 from worker.queue.broker import make_broker
@@ -81,8 +81,8 @@ class Lockstep(Comparison):
             "admit": self.relay.steps.admit_due,
             "close": lambda: self.relay.steps.leftovers.close_cancelled(db),
             "learners": lambda: remedies.redrive_known_learners(db),
-            "daily": lambda: runs.redrive_changed(db),
-            "runs": lambda: runs.step_all(db),
+            "daily": lambda: run_steps.redrive_changed(db),
+            "runs": lambda: run_steps.step_all(db),
             "finish": self.relay.steps.finish,
         }
         """What the relay does, each by itself."""
@@ -262,7 +262,7 @@ class Lockstep(Comparison):
         for row in self.run("SELECT id, state, organisation_id FROM withdrawals.runs"):
             run = self.runs[row.id]
             halts, run.under_way = run.under_way and row.state == "halted", row.state in ("canary", "running")
-            reason = len(run.listed) >= runs.LEAST or row.organisation_id in self.braked
+            reason = len(run.listed) >= run_steps.LEAST or row.organisation_id in self.braked
             assert not halts or reason, "halted without a reason"
 
     def rest(self) -> None:

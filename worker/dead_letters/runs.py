@@ -1,9 +1,7 @@
 """Runs: one act on all dead letters that match a filter, which stops by itself when it does harm.
 
 What matches is frozen at the start. A few letters of each fingerprint go first; only where all of these succeed do the
-others follow, at a rate, and the run halts when failures return. The relay drives it in steps, each of which is one
-transaction over the locked run. A relay that dies between two steps is replaced by another; one that dies within a
-step has done nothing.
+others follow, at a rate, and the run halts when failures return. The relay drives it, in steps (`run_steps.py`).
 """
 
 import json
@@ -14,29 +12,23 @@ import structlog
 from sqlalchemy import Connection
 
 from schemas.approvals import Approval
-from schemas.catalogue import LetterState, Outcome
+from schemas.catalogue import Outcome
 from schemas.dead_letters import LetterAct, LetterFilter
 from worker.access.approvals import needed
 from worker.access.persons import Actor
 from worker.database import Database, notify_after_commit
 from worker.dead_letters import acts, second_person
-from worker.dead_letters.remedies import do_on_locked
-from worker.errors import BrakeError, ConflictError, InvalidInputError, NotFoundError
-from worker.jobs.admission import count_or_refuse
-from worker.ledger import approvals, attempts_preview, dead_letters, jobs, run_results, runs, siblings
+from worker.errors import ConflictError, InvalidInputError, NotFoundError
+from worker.ledger import approvals, attempts_preview, jobs, run_results, runs, siblings
 from worker.ledger.approvals import AskedFor
-from worker.ledger.runs import CountedRun, LockedRun
+from worker.ledger.runs import CountedRun
 from worker.texts import text
 
 log = structlog.get_logger(__name__)
 
 RATE, CANARY = 500, 3
 """Letters a second, and letters of a fingerprint that go first."""
-WINDOW, LEAST = 100, 10
-"""The run halts when, of the last 100 letters whose attempt ended (at least 10), more than half are open again."""
 _MOOT = (Outcome.ALREADY_WITHDRAWN, Outcome.ENROLMENT_ENDED, Outcome.SUPERSEDED)
-RELAY = "relay"
-"""Who acts in the daily redrive."""
 
 
 def start(
@@ -110,7 +102,7 @@ def start_approved(connection: Connection, organisation_id: int, asked: AskedFor
     """
     given = asked.arguments
     wanted = LetterFilter.model_validate(given["filter"])
-    if runs.find_unfinished_over(connection, organisation_id, _as_json(wanted)) is not None:
+    if runs.find_unfinished_over(connection, organisation_id, as_json(wanted)) is not None:
         raise ConflictError(text("a run is under way over the same letters; wait until it ends"))
     _begin(
         connection,
@@ -139,7 +131,7 @@ def _ask_if_limited(
     if not second_person.is_limited(connection, organisation_id, act):
         return None, None
     jobs.lock_settings(connection, organisation_id)
-    under_way = runs.find_unfinished_over(connection, organisation_id, _as_json(wanted))
+    under_way = runs.find_unfinished_over(connection, organisation_id, as_json(wanted))
     if under_way is not None:
         return under_way, None  # nothing new begins, even if it ends now
     counted = approvals.count_letters(connection, organisation_id, wanted, acts.codes_for(act))
@@ -173,7 +165,7 @@ def _begin(
     expected: int | None,
     counted: dict[str | None, int] | None = None,
 ) -> int:
-    conditions = _as_json(wanted)
+    conditions = as_json(wanted)
     gone_first = canary if act in acts.ATTEMPTS else 0
     run_id = None
     while run_id is None:  # somebody else's run may begin and end between any two looks
@@ -262,106 +254,6 @@ def preview(database: Database, *, organisation_id: int, act: str, wanted: Lette
     return {"letters": letters, "outcomes": outcomes, "moot": moot, "also": also, "samples": samples}
 
 
-def step_all(database: Database) -> int:
-    """One step of every run that is under way; how many letters were driven."""
-    with database.begin() as connection:
-        under_way = runs.find_unfinished(connection)
-        runs.record_results_of_ended(connection)
-    return sum(database.run_each(under_way, _step, step="run"))
-
-
-def redrive_changed(database: Database) -> int:
-    """Once a day for each organisation: try the letters again whose cause is gone; how many runs began.
-
-    These are the letters whose evidence has changed so that an attempt would resolve them. Others have changed without
-    consequence: as canaries they would hold back the rest, and they would use up the brake's window.
-    """
-    with database.begin() as connection:
-        organisations = runs.organisations_due_for_redrive(connection)
-    return sum(database.run_each(organisations, _redrive_changed_of, step="redrive_changed"))
-
-
-def _redrive_changed_of(connection: Connection, organisation_id: int) -> bool:
-    """Claim an organisation's day and begin the run, in one transaction."""
-    wanted = LetterFilter(changed=True)
-    conditions = _as_json(wanted)
-    if not runs.claim_daily_redrive(connection, organisation_id):
-        return False
-    codes = acts.codes_for(LetterAct.REDRIVE)
-    found = attempts_preview.any_would_settle(connection, organisation_id, wanted, codes)
-    if not found or runs.find_unfinished_over(connection, organisation_id, conditions) is not None:
-        return False
-    run_id = runs.insert_run(
-        connection,
-        organisation_id=organisation_id,
-        act=LetterAct.REDRIVE,
-        filter=conditions,
-        actor=RELAY,
-        note=None,
-        rate=RATE,
-        canary=CANARY,
-    )
-    if run_id is None:
-        return False
-    runs.freeze(connection, organisation_id, run_id, wanted, canary=CANARY, codes=codes, settling=True)
-    log.info("run.started", run_id=run_id, organisation_id=organisation_id, act=LetterAct.REDRIVE)
-    return True
-
-
-def _step(connection: Connection, under_way: tuple[int, int]) -> int:
-    """Record what came back, then drive as many as the rate allows; settings, run and letters are locked in order."""
-    run_id, organisation_id = under_way
-    jobs.lock_settings(connection, organisation_id)
-    run = runs.lock_run(connection, organisation_id, run_id)
-    if run is None:
-        return 0
-    runs.record_results(connection, run_id)
-    canaries = run.state == "canary" and not runs.end_canary(connection, run_id)
-    ended, reopened = runs.count_recent(connection, run_id, window=WINDOW)
-    if ended >= LEAST and reopened * 2 > ended:
-        _halt(connection, run, f"{reopened} of the last {ended} letters were open again after their attempt")
-        return 0
-    if runs.finish(connection, run_id):
-        log.info("run.done", run_id=run_id, organisation_id=organisation_id)
-        return 0
-    return _drive(connection, run, canaries=canaries) if run.allowance > 0 else 0
-
-
-def _drive(connection: Connection, run: LockedRun, *, canaries: bool) -> int:
-    wanted = runs.next_letters(connection, run.id, canaries=canaries, most=run.allowance)
-    if not wanted:
-        return 0
-    act = acts.parse_act(run.act)
-    # The settings are locked: a letter that a worker is deciding is not waited for, and stays for the next step.
-    locked = dead_letters.lock_letters(connection, run.organisation_id, wanted, skip_locked=True)
-    still_open = [letter.id for letter in locked if letter.state is LetterState.OPEN]
-    if act in acts.ATTEMPTS:
-        try:
-            learners = attempts_preview.count_learners(connection, run.organisation_id, still_open, act)
-            count_or_refuse(connection, run.organisation_id, learners=learners)
-        except BrakeError as error:  # raised before anything was written
-            _halt(connection, run, str(error))
-            return 0
-    if still_open:
-        do_on_locked(
-            connection,
-            run.organisation_id,
-            still_open,
-            act=act,
-            act_id=f"run-{run.id}",
-            actor=run.actor,
-            door=run.door or "api",  # of a run by an older version
-            note=run.note,
-        )
-    passed = [letter.id for letter in locked if letter.state is not LetterState.OPEN]
-    runs.record_step(connection, run.id, driven=still_open, passed=passed)
-    return len(still_open)
-
-
-def _halt(connection: Connection, run: LockedRun, because: str) -> None:
-    runs.halt(connection, run.id, because)
-    log.warning("run.halted", run_id=run.id, organisation_id=run.organisation_id)
-
-
-def _as_json(wanted: LetterFilter) -> dict[str, Any]:
+def as_json(wanted: LetterFilter) -> dict[str, Any]:
+    """The conditions of a run as it keeps them."""
     return wanted.model_dump(mode="json", exclude_none=True)

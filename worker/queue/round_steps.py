@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from worker.access import sessions
 from worker.config import Settings
 from worker.database import Database
-from worker.dead_letters import desk_acts, remedies, runs
+from worker.dead_letters import desk_acts, remedies, run_steps
 from worker.jobs.admission import admit
 from worker.ledger import (
     claimed,
@@ -110,9 +110,9 @@ class RoundSteps:
                 _ask(dead_letters.ANY_UNKNOWN_LEARNER),
             ),
             "daily": RoundStep(
-                lambda: runs.redrive_changed(self._database), _ask(ledger_runs.ANY_DUE_FOR_REDRIVE), is_seldom=True
+                lambda: run_steps.redrive_changed(self._database), _ask(ledger_runs.ANY_DUE_FOR_REDRIVE), is_seldom=True
             ),
-            "runs": RoundStep(lambda: runs.step_all(self._database), _ask(ledger_runs.ANY_UNDER_WAY)),
+            "runs": RoundStep(lambda: run_steps.step_all(self._database), _ask(ledger_runs.ANY_UNDER_WAY)),
             "finish": RoundStep(self.finish, self.leftovers.ask_changed, self.leftovers.has_to_finish),
             "correct": RoundStep(
                 lambda: self._large_jobs.correct(self._database),
