@@ -43,11 +43,6 @@ class WriteBehind(Generic[T]):
                 waiting.writer = Thread(target=self._run, args=[database, waiting], name=self._name, daemon=True)
                 waiting.writer.start()
 
-    def is_idle(self) -> bool:
-        """Whether nothing waits to be written."""
-        with self._lock:
-            return all(waiting.writer is None for waiting in self._of.values())
-
     def _run(self, database: Database, waiting: "_Waiting[T]") -> None:
         while True:
             with self._lock:

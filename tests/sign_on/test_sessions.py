@@ -26,7 +26,7 @@ def live(client: TestClient) -> bool:
 
 def uses_are_written() -> None:
     """Until the thread that writes them has nothing left, and overtakes nothing that is written afterwards."""
-    eventually(last_used.behind.is_idle, what="every use is written")
+    eventually(lambda: all(one.writer is None for one in last_used._behind._of.values()), what="every use is written")
 
 
 def form(client: TestClient, path: str, **data: str) -> Any:

@@ -25,7 +25,7 @@ def _write(connection: Connection, uses: Iterable[Use]) -> None:
         record(connection, sorted(id_ for one, id_ in uses if one is record))
 
 
-behind: WriteBehind[Use] = WriteBehind("last-used", _write)
+_behind: WriteBehind[Use] = WriteBehind("last-used", _write)
 _lock = Lock()
 _noted: WeakKeyDictionary[Database, dict[Use, float]] = WeakKeyDictionary()
 
@@ -38,4 +38,4 @@ def note(database: Database, record: Record, id_: int) -> None:
         if now < noted.get(use, -EVERY) + EVERY:
             return
         noted[use] = now
-    behind.note(database, use)
+    _behind.note(database, use)
