@@ -19,6 +19,15 @@ _KINDS = "`standard`, `okta`, `bamboohr`, `hibob`, `personio`, `finch` or `secur
 _KEEP = "Hours for which the secret before is still accepted."
 
 
+OnDeactivate = Annotated[
+    Literal["withdraw", "hold", "ignore"],
+    Field(description="`hold`: until a second person releases it. `ignore`: withdraw nothing."),
+]
+GraceHours = Annotated[
+    int, Field(ge=0, le=8760, description="Hours from a deactivation to the withdrawal; a reactivation cancels it.")
+]
+
+
 class SourceRequest(Request):
     """An HR system that may send events from now on."""
 
@@ -30,16 +39,22 @@ class SourceRequest(Request):
 
     name: Annotated[str, Storable, Field(max_length=100, description="Part of the address to which it sends.")]
     kind: Annotated[str, Storable, Field(max_length=40, description=_KINDS)] = "standard"
-    on_deactivate: Annotated[
-        Literal["withdraw", "hold", "ignore"],
-        Field(description="`hold`: until a second person releases it. `ignore`: withdraw nothing."),
-    ] = "withdraw"
-    grace_hours: Annotated[
-        int, Field(ge=0, le=8760, description="Hours from a deactivation to the withdrawal; a reactivation cancels it.")
-    ] = 0
+    on_deactivate: OnDeactivate = "withdraw"
+    grace_hours: GraceHours = 0
     secret: Annotated[Secret | None, Field(description=_MADE_BY_HR)] = None
     api_key: Annotated[ApiKey | None, Field(description=_KEY)] = None
     api_url: Annotated[ApiUrl | None, Field(description=_URL)] = None
+
+
+class SourcePolicy(Request):
+    """What the deactivations of a source do that are applied from now on."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"on_deactivate": "hold", "grace_hours": 0}]}
+    )
+
+    on_deactivate: OnDeactivate
+    grace_hours: GraceHours
 
 
 class ApiAccess(Request):

@@ -237,10 +237,17 @@ def print_letters(found: answers.Plan) -> None:
 
 def print_waiting(found: answers.Plan) -> None:
     """Print the held jobs that name enrolments of a plan as well."""
+    if found.brake_forecast.holds:
+        here = "This job would be held as well."
+    else:
+        here = (
+            "Withdrawing them here needs no second person: this job is within the limits, and no policy holds it. "
+            "The held job then finds them withdrawn already."
+        )
     for one in found.waiting[:WAITING_SHOWN]:
         common.out.print(
             f"{one.enrolments:,} of those that would be withdrawn also wait in job {one.job_id}, which is held until a "
-            "second person decides. Withdrawing them here does not wait for that."
+            f"second person decides. {here}"
         )
         if one.samples:
             common.out.print(f"  for example {_describe_all(one.samples)}", markup=False)

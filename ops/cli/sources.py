@@ -15,7 +15,7 @@ from worker.ledger.inbox import ShownReceipt
 from worker.people import heard, hr_sources, source_events
 
 group = typer.Typer(
-    no_args_is_help=True, help="HR systems that send events: create, list, rotate, test, events, disable."
+    no_args_is_help=True, help="HR systems that send events: create, list, rotate, set-policy, test, events, disable."
 )
 SourceId = Annotated[int, typer.Argument(help="Id of the source.")]
 SecretFile = Annotated[
@@ -190,6 +190,34 @@ def set_api(
             api_url=api_url,
         )
     common.print_record(document(changed), json, said=f"source {changed.id} ({changed.name}) has another API key")
+
+
+@group.command("set-policy")
+def set_policy(
+    source_id: SourceId,
+    on_deactivate: Annotated[
+        str, typer.Option(help="withdraw, hold (until a second person releases it) or ignore (withdraw nothing).")
+    ],
+    grace_hours: Annotated[
+        int, typer.Option(help="Hours from the deactivation to the withdrawal; a reactivation in between cancels it.")
+    ] = 0,
+    organisation: Organisation = None,
+    acting: As = None,
+    json: AsJson = False,
+) -> None:
+    """Say what the deactivations of a source do from now on. Jobs that were made already stay as they are."""
+    with common.in_organisation(organisation) as (db, org):
+        changed = hr_sources.set_policy(
+            db,
+            organisation_id=org,
+            source_id=source_id,
+            actor=common.actor(acting),
+            on_deactivate=on_deactivate,
+            grace_hours=grace_hours,
+        )
+    later = f", {changed.grace_hours:,} hours later" if changed.grace_hours else ""
+    said = f"source {changed.id} ({changed.name}), when a person is deactivated: {changed.on_deactivate}{later}"
+    common.print_record(document(changed), json, said=said)
 
 
 @group.command("disable")

@@ -377,7 +377,9 @@ def test_a_card_says_how_many_others_the_learners_have_in_the_pathway_where_a_pe
 
     letters = world.run("SELECT id FROM withdrawals.dead_letters WHERE job_id = :job ORDER BY id", job=mistake.id)
     first, second = (letter for (letter,) in letters)
-    assert "<strong>None of the learners has another enrolment in the pathway.</strong>" in card("enrolment_error")
+    assert "<strong>None of the learners would have an enrolment left in the pathway.</strong>" in card(
+        "enrolment_error"
+    )
     assert "pathway's others" not in html.unescape(card("enrolment_error")), "there are none"
     assert "of the learners" not in card("learner_declined")
     add(first, "mastered")

@@ -307,6 +307,8 @@ def test_rows_ticked_with_the_confirmation_are_left_out_on_purpose_and_come_back
     assert confirm(operator, page, ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
     assert world.run("SELECT accepted FROM withdrawals.jobs") == [(1,)], "the same form makes one job"
     assert confirm(operator, correct(operator, rows), ticked=[3, 4]).headers["location"].startswith("/console/jobs/")
+    for job in world.run("SELECT id FROM withdrawals.jobs"):
+        assert "left lines 3, 4 of the file out" in operator.get(f"/console/jobs/{job.id}"), "whoever looks later knows"
 
 
 def test_a_ticked_row_is_left_out_also_when_its_fault_is_gone(
@@ -347,6 +349,8 @@ def test_the_page_after_the_confirmation_says_once_what_was_taken_and_which_rows
     assert "21 rows were left out</h2>" in page
     assert re.findall(r"<li>Line (\d+): Learner: no learner here", page) == [str(line) for line in range(3, 23)]
     assert "Only the first 20 are shown. The file has all of them." in page
+    last = operator.get(f"/console/jobs/{world.one('SELECT max(id) FROM withdrawals.jobs')}")
+    assert f"left 21 lines of the file out, among them {', '.join(map(str, range(3, 23)))}" in last
     mixed = f"{way.split('&')[0]}&{other.split('&')[1]}"
     for address in (mixed, way.replace("rows=", "rows=x"), way.split("?")[0]):
         assert "Rows that were left out</h2>" in operator.get(address), "what was not sealed for this file is not shown"
@@ -378,7 +382,7 @@ def test_a_suggested_code_is_taken_by_a_button_and_what_else_was_corrected_stays
     cells = ["anna", wrong, "ben", codes[ben], "gone", codes[ben]]
     shown = correct(operator, rows)
     assert re.findall(r'name="take" value="([^"]*)" aria-label="([^"]*)">([^<]*)<', shown) == [
-        (f"2 {codes[anna]}", f"Use {codes[anna]} in line 2", f"Use {codes[anna]}")
+        (f"2 {codes[anna]}", f"Use {codes[anna]} in line 2, and check again", f"Use {codes[anna]}, and check again")
     ]
     sent: dict[str, Any] = {
         "line": [2, 2, 3, 3, 4, 4],

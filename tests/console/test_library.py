@@ -254,7 +254,7 @@ def test_the_same_form_sent_twice_makes_one_job(client: TestClient, world: World
     assert world.run("SELECT source, accepted FROM withdrawals.jobs") == [("correction", 3)]
 
 
-def test_what_is_said_after_a_request_is_as_true_when_the_job_has_ended(
+def test_a_request_leads_to_its_job_which_says_itself_how_it_stands(
     client: TestClient, world: World, token: MakeToken, db: Database, environment: Settings
 ) -> None:
     csrf = signed_in(client, token("operator"))
@@ -263,8 +263,8 @@ def test_what_is_said_after_a_request_is_as_true_when_the_job_has_ended(
     path = client.post("/console/withdraw", data=sent).headers["location"]
     decide_due(db, environment)
     page = client.get(path).text
-    assert "Job 1 was accepted: 3 enrolments." in page
     assert ">Completed</span>" in page
+    assert "notice told" not in page
 
 
 def test_a_plan_that_no_longer_holds_is_shown_anew_with_both_counts(

@@ -176,8 +176,6 @@ def test_what_is_wrong_with_the_name_of_a_source_is_said_once(client: TestClient
     assert refused.count("Use up to 63 lower-case letters") == 1
     assert 'id="wrong-name"' in refused
     assert "enter a whole number" in ada.post(SOURCES, 422, **form | {"grace_hours": "x"}, name="workday").text
-    made = ada.post(SOURCES, **form, name="workday").headers["location"]
-    assert "To change it, disable this source and connect the system anew." in ada.get(made)
 
 
 def test_a_new_secret_is_shown_to_the_session_that_made_it(client: TestClient, token: MakeToken, world: World) -> None:
@@ -216,7 +214,8 @@ def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
         assert text in page
     assert "Replace the secret</button>" not in page
     assert "An owner can replace the secret" in page
-    ola.post(f"{here}/rotate", 403)
+    for act in ("rotate", "policy"):
+        ola.post(f"{here}/{act}", 403)
 
     ada = Person(client, secrets["ada"])
     old = {"seen": field_of(ada.get(here), "seen"), "keep_hours": "1"}
@@ -229,6 +228,13 @@ def test_an_hr_system_is_connected_heard_tested_and_rotated_on_its_page(
         assert client.post("/hooks/hr/workday", content=body, headers=signed(secret, body)).status_code == 202
     assert first not in (trace := written(world))
     assert second not in trace
+    policy = {"on_deactivate": "withdraw", "grace_hours": "0"}
+    assert 'id="wrong-grace_hours"' in ada.post(f"{here}/policy", 422, **{**policy, "grace_hours": "soon"}).text
+    assert "Ask a second person first, 24 hours later" in ada.get(here)
+    ada.post(f"{here}/policy", **policy)
+    page = ada.get(here)
+    assert "From now on, when a person is deactivated: Withdraw all that they are enrolled in." in page
+    assert "changed what a deactivation by workday does" in page
     ada.post(f"{here}/disable")
     page = ada.get(here)
     assert "Disabled" in page

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.support.commandline import withdrawals
+from tests.support.commandline import done, withdrawals
 from tests.support.incoming import incoming, make_registered, waiting
 from tests.support.web import Hr, MakeHr, event
 from tests.world import World, apply_inbox, decide_due
@@ -17,6 +17,7 @@ from worker.queue.broker import make_broker
 from worker.web.app import make_app
 
 Bearer = Callable[..., dict[str, str]]
+AT_ACME = ("--organisation", "Acme")
 
 
 @pytest.fixture
@@ -75,6 +76,38 @@ def test_a_receipt_says_what_the_order_of_events_made_of_it(
     found = show(receipt_id)
     assert (found["state"], found["status"]) == ("applied", status)
     assert (found["job_id"] is not None) is (status in ("accepted", "scheduled", "held"))
+
+
+def test_what_a_deactivation_does_can_be_changed_for_events_that_are_applied_from_then_on(
+    make_hr: MakeHr, client: TestClient, bearer: Bearer, world: World, db: Database, environment: Settings
+) -> None:
+    hr, source = make_hr(on_deactivate="hold"), "/v1/sources/1"
+    for name in ("anna", "ben", "cleo"):
+        world.enrolment(name)
+    hr.applied(event("anna"))
+    hr.send(event("ben"))  # waits, so it is for the policy that holds when it is applied
+    wanted = {"on_deactivate": "withdraw", "grace_hours": 0}
+    assert client.put(f"{source}/policy", json=wanted, headers=bearer("approver")).status_code == 403
+    theirs = bearer("owner", organisation_id=world.organisation("Other"))
+    assert client.put(f"{source}/policy", json=wanted, headers=theirs).status_code == 404
+    for wrong, field in (({"on_deactivate": "fire"}, "on_deactivate"), ({"grace_hours": 9000}, "grace_hours")):
+        refused = client.put(f"{source}/policy", json={**wanted, **wrong}, headers=bearer("owner"))
+        assert (refused.status_code, field in refused.text) == (422, True)
+    for _ in range(2):  # a repetition changes nothing and is on record once
+        changed = client.put(f"{source}/policy", json=wanted, headers=bearer("owner")).json()
+        assert {name: changed[name] for name in wanted} == wanted
+    decide_due(db, environment)
+    assert [row.state for row in world.run("SELECT state FROM withdrawals.jobs ORDER BY id")] == ["held", "completed"]
+    done("sources", "set-policy", 1, *AT_ACME, "--on-deactivate", "ignore", "--grace-hours", 2)
+    assert (
+        "Use one of: withdraw, hold, ignore" in withdrawals("sources", "set-policy", 1, *AT_ACME, "--on-deactivate", "fire").err
+    )
+    hr.applied(event("cleo"))
+    assert world.one("SELECT count(*) FROM withdrawals.jobs") == 2
+    acts = world.run("SELECT detail FROM withdrawals.audit WHERE action = 'source.set_policy' ORDER BY id")
+    assert [(row.detail["before"]["on_deactivate"], row.detail["after"]) for row in acts] == [
+        ("hold", wanted), ("withdraw", {"on_deactivate": "ignore", "grace_hours": 2}),
+    ]  # fmt: skip
 
 
 def test_the_receipt_of_an_event_that_cannot_be_read_names_its_letter(

@@ -98,10 +98,21 @@ def _action(row: Row) -> str:
     action, detail = row["action"], row["detail"]
     if action == "dead_letter.assign":
         return _describe_assignment(detail.get("before"), detail.get("after"))
+    if action == "job.leave_out":
+        return _describe_left_out(detail["count"], detail["lines"])
     if action == "outcome.replaced":
         before, after = (said(str(detail.get(name))) for name in ("before", "after"))
         return text("the outcome {before} became {after}", before=before, after=after)
     return _ACTS.get(action, str(action))
+
+
+def _describe_left_out(count: int, lines: Sequence[int]) -> Text:
+    named = joined([str(line) for line in lines], ", ")
+    if count > len(lines):
+        return text("left {count:,} lines of the file out, among them {lines}", count=count, lines=named)
+    if count > 1:
+        return text("left lines {lines} of the file out", lines=named)
+    return text("left line {lines} of the file out", lines=named)
 
 
 def _describe_assignment(before: str | None, after: str | None) -> Text:

@@ -216,6 +216,18 @@ def set_api(
     return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
 
 
+def set_policy(
+    connection: Connection, organisation_id: int, source_id: int, *, on_deactivate: str, grace_hours: int
+) -> RegisteredSource:
+    """Say what the deactivations of a locked source do from now on."""
+    changed = (
+        update(sources)
+        .where(sources.c.id == source_id, sources.c.organisation_id == organisation_id)
+        .values(on_deactivate=on_deactivate, grace_hours=grace_hours)
+    )
+    return RegisteredSource(*connection.execute(changed.returning(*_SOURCE)).one())
+
+
 def disable(connection: Connection, organisation_id: int, source_id: int) -> RegisteredSource | None:
     """Accept nothing from a source any more; None when the organisation has no such source."""
     changed = (

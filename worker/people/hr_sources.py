@@ -83,10 +83,7 @@ def create(
         )
     if kind not in KINDS:
         raise unknown_value("kind", kind, KINDS)
-    if on_deactivate not in POLICIES:
-        raise unknown_value("on_deactivate", on_deactivate, POLICIES)
-    if not 0 <= grace_hours <= MAX_GRACE_HOURS:
-        raise InvalidInputError(text("grace_hours: must be from 0 to {most}", most=MAX_GRACE_HOURS))
+    _check_policy(on_deactivate, grace_hours)
     secret = check_secret(kind, secret) if secret is not None else new_secret(kind)
     sealed = source_seal(settings).seal(secret.encode())
     if api_key is not None or api_url is not None or kind in API_KEYS:
@@ -198,6 +195,44 @@ def set_api(
     return source
 
 
+def set_policy(
+    database: Database,
+    *,
+    organisation_id: int,
+    source_id: int,
+    actor: str,
+    on_deactivate: str,
+    grace_hours: int,
+) -> RegisteredSource:
+    """Say what the deactivations of a source do that are applied from now on (decision record 0069).
+
+    Jobs that were made already keep their time, and stay held where they are. Repeating it changes nothing.
+
+    Raises:
+        NotFoundError: there is no such live source in this organisation.
+        InvalidInputError: the policy or the grace period is wrong.
+    """
+    _check_policy(on_deactivate, grace_hours)
+
+    def work(connection: Connection) -> RegisteredSource:
+        source, _ = hr_sources.lock(connection, organisation_id, source_id) or (None, None)
+        if source is None:
+            raise NotFoundError(text("there is no live source {source_id} in this organisation", source_id=source_id))
+        if (source.on_deactivate, source.grace_hours) == (on_deactivate, grace_hours):
+            return source
+        before = {"on_deactivate": source.on_deactivate, "grace_hours": source.grace_hours}
+        after = {"on_deactivate": on_deactivate, "grace_hours": grace_hours}
+        _audit(connection, source, actor, "set_policy", before=before, after=after)
+        return hr_sources.set_policy(
+            connection, organisation_id, source_id, on_deactivate=on_deactivate, grace_hours=grace_hours
+        )
+
+    source = database.run(work)
+    forget_all()
+    log.info("source.policy_set", source_id=source.id, organisation_id=organisation_id)
+    return source
+
+
 def disable(database: Database, *, organisation_id: int, source_id: int, actor: str) -> RegisteredSource:
     """Accept nothing from a source any more; repeating it changes nothing.
 
@@ -248,6 +283,13 @@ def list_sources(database: Database, organisation_id: int) -> list[RegisteredSou
     """Every source of an organisation, newest first, without secrets."""
     with database.begin() as connection:
         return hr_sources.list_sources(connection, organisation_id)
+
+
+def _check_policy(on_deactivate: str, grace_hours: int) -> None:
+    if on_deactivate not in POLICIES:
+        raise unknown_value("on_deactivate", on_deactivate, POLICIES)
+    if not 0 <= grace_hours <= MAX_GRACE_HOURS:
+        raise InvalidInputError(text("grace_hours: must be from 0 to {most}", most=MAX_GRACE_HOURS))
 
 
 def _audit(connection: Connection, source: RegisteredSource, actor: str, act: str, **detail: object) -> None:

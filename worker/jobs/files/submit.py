@@ -3,6 +3,7 @@
 The three doors (HTTP, command line, console) call `plan_file` and `submit_file`, and nothing else decides about rows.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from worker.jobs.files import rows
 from worker.jobs.files.faults import SHOWN, FileFaultsError, faults_suffix
 from worker.jobs.files.staging import FaultyRow, Staged, StagedRows, look_up, stage, write_faults
 from worker.jobs.submit import Requester
-from worker.ledger import file_rows
+from worker.ledger import file_rows, jobs
 from worker.ledger.file_rows import Batch
-from worker.records import Submitted
+from worker.records import Job, Submitted
 from worker.texts import text
+
+_LINES_ON_RECORD = 20
 
 KeepFaults = Callable[[Connection, IO[bytes], str], None]
 """Keeps the file of faults, given with its name, in the transaction that accepts the job."""
@@ -159,9 +162,27 @@ def submit_file(
         _keep_faults(connection, staged, keep_faults, faults_to)  # before the admission locks what others wait for
         selection = StagedRows(staged)
         made = submit.accept(connection, new, selection, plan_hash=request.plan_hash, chunk_size=chunk_size)
-        if first is not None and made.created:
-            file_rows.join_batch(connection, organisation_id, job_id=made.job.id, batch=first)
+        if made.created:
+            _record_left_out(connection, made.job, options, staged)
+            if first is not None:
+                file_rows.join_batch(connection, organisation_id, job_id=made.job.id, batch=first)
     return FileSubmitted(submit.logged(made), _check(staged))
+
+
+def _record_left_out(connection: Connection, job: Job, options: Options, staged: Staged) -> None:
+    """Put on record which lines of the file the job has not taken: how many, and the first."""
+    lines = sorted({*options.lines, *(fault.line for fault in staged.faults.first)})
+    if lines:
+        count = max(len(lines), len(options.lines) + staged.faults.count)
+        detail = json.dumps({"count": count, "lines": lines[:_LINES_ON_RECORD]})
+        jobs.audit(
+            connection,
+            organisation_id=job.organisation_id,
+            actor=job.requested_by,
+            action="job.leave_out",
+            job_id=job.id,
+            detail=detail,
+        )
 
 
 def _lock_batch(connection: Connection, organisation_id: int, options: Options) -> None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query, Response
 
 from schemas import answers
 from schemas.rosters import HeardSource, SilenceLimit
-from schemas.sources import ApiAccess, NewSource, SecretRotation, Source, SourceRequest
+from schemas.sources import ApiAccess, NewSource, SecretRotation, Source, SourcePolicy, SourceRequest
 from worker.people import heard, hr_sources, source_events
 from worker.web.auth import Operator, Owner, Viewer
 from worker.web.context import Context, RowId
@@ -80,6 +80,19 @@ def set_api(context: Context, who: Owner, source_id: RowId, request: ApiAccess) 
         actor=who.actor,
         api_key=request.api_key,
         api_url=request.api_url,
+    )
+    return hr_sources.show(changed)
+
+
+@router.put("/{source_id}/policy", responses=describes(404))
+def set_source_policy(context: Context, who: Owner, source_id: RowId, request: SourcePolicy) -> Source:
+    """Say what the deactivations of a source do from now on. Jobs that were made already stay as they are."""
+    changed = hr_sources.set_policy(
+        context.database,
+        organisation_id=who.organisation_id,
+        source_id=source_id,
+        actor=who.actor,
+        **request.model_dump(),
     )
     return hr_sources.show(changed)
 

@@ -84,12 +84,12 @@ def list_parts(view: View, wanted: ChosenFilter, shares: Sequence[RequestShare])
 
 
 _OF_ONE = (
-    mark("The learner has no other enrolment in the pathway."),
+    mark("The learner would have no enrolment left in the pathway."),
     mark("The learner has 1 other enrolment in the pathway."),
     mark("The learner has {count:,} other enrolments in the pathway."),
 )
 _OF_EACH = (
-    mark("None of the learners has another enrolment in the pathway."),
+    mark("None of the learners would have an enrolment left in the pathway."),
     mark("Each of the learners has 1 other enrolment in the pathway."),
     mark("Each of the learners has {count:,} other enrolments in the pathway."),
 )

@@ -143,9 +143,9 @@ class View:
     def go_on(self, job: Job) -> Response:
         """Go on after a job was asked for: to its page, where the form is gone, so that it is not sent twice."""
         path = f"{PATH}/jobs/{job.id}"
-        size = _describe_size(job)
         if job.state is not JobState.HELD:
-            return self.go(path, text("Job {job} was accepted: {size}.", job=job.id, size=size), job=job.id)
+            return self.go(path)
+        size = _describe_size(job)
         said = text(
             "Requested as job {job}: {size}. Nothing is withdrawn before it is released.", job=job.id, size=size
         )

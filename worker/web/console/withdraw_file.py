@@ -98,7 +98,7 @@ def plan_or_submit_file(
             entered = replace(entered, typed=typed)
         elif act == "withdraw":
             try:
-                return _submit(view, key, request, Sent(sent.file, kept, mended.left_out if mended else ()))
+                return _submit(view, key, request, Sent(sent.file, kept, entered.left))
             except PLAN_ERRORS as changed:
                 told = joined([explain(changed), text("Nothing was withdrawn. Below is the plan as it is now.")])
         planned = chosen.upload or sent_files.keep(view.services, view.caller, sent)

@@ -32,6 +32,7 @@ _WORDS = {
     "source.test": mark("tested {source}"),
     "source.disable": mark("disabled {source}"),
     "source.set_api": mark("replaced the API key of {source}"),
+    "source.set_policy": mark("changed what a deactivation by {source} does"),
     "source.silence": mark("set the silence limit of {of}"),
     "webhook.create": mark("added the webhook to {host}"),
     "webhook.rotate": mark("replaced the secret of the webhook to {host}"),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from schemas.events import HrEvent
 from schemas.jobs import Storable
 from schemas.rosters import SilenceLimit
-from schemas.sources import LONGEST_SECRET, ApiAccess, SecretRotation, SourceRequest
+from schemas.sources import LONGEST_SECRET, ApiAccess, SecretRotation, SourcePolicy, SourceRequest
 from worker.errors import ConflictError, InvalidInputError
 from worker.ledger.hr_sources import RegisteredSource
 from worker.people import heard, hr_sources, source_events
@@ -176,6 +176,32 @@ def set_api(view: Owning, source_id: RowId, api_key: Secret = "", api_url: Addre
     return view.go(f"{HERE}/{source_id}", text("The API key is replaced."))
 
 
+@router.post("/sources/{source_id}/policy")
+def set_policy(
+    view: Owning,
+    source_id: RowId,
+    on_deactivate: Annotated[Text, Form()] = "",
+    grace_hours: Annotated[Text, Form()] = "",
+) -> Response:
+    """Say what the deactivations of a source do from now on. Role: owner."""
+    try:
+        wanted = parse(
+            SourcePolicy, on_deactivate=on_deactivate, grace_hours=parse_number(grace_hours, "grace_hours") or 0
+        )
+    except InvalidInputError as refused:
+        typed = {"keep_hours": "72", "on_deactivate": on_deactivate, "grace_hours": grace_hours}
+        return _page(view, source_id, error=str(refused), status=422, typed=typed)
+    changed = hr_sources.set_policy(
+        view.database,
+        organisation_id=view.organisation_id,
+        source_id=source_id,
+        actor=view.actor,
+        **wanted.model_dump(),
+    )
+    said = text("From now on, when a person is deactivated: {policy}.", policy=_describe_policy(changed))
+    return view.go(f"{HERE}/{source_id}", said)
+
+
 @router.post("/sources/{source_id}/test")
 def test(view: Operating, source_id: RowId) -> Response:
     """Take in a test event as if the source had sent it; it is stored and ignored. Role: operator."""
@@ -202,6 +228,15 @@ def disable(view: Owning, source_id: RowId) -> Response:
         view.database, organisation_id=view.organisation_id, source_id=source_id, actor=view.actor
     )
     return view.go(HERE, text("Source {source} is disabled. What it sends from now on is refused.", source=ended.name))
+
+
+def _describe_policy(source: RegisteredSource) -> str:
+    policy = dict(POLICIES)[source.on_deactivate]
+    if not source.grace_hours:
+        return policy
+    if source.grace_hours == 1:
+        return text("{policy}, 1 hour later", policy=policy)
+    return text("{policy}, {hours:,} hours later", policy=policy, hours=source.grace_hours)
 
 
 def _go_with(view: View, made: hr_sources.NewSecret, said: str, given: str) -> Response:
@@ -260,7 +295,8 @@ def _page(
         is_fresh=datetime.now(UTC) - max(source.created_at, source.rotated_at or source.created_at) < _FRESH,
         is_near=_is_near(view.request.url.hostname or ""),
         own_secret=OWN_SECRETS.get(source.kind),
-        policies=dict(POLICIES),
+        policies=POLICIES,
+        policy=_describe_policy(found),
         api_key=API_KEYS.get(source.kind),
         events=events,
         unknown=source_events.find_unknown_learners(view.database, organisation_id=view.organisation_id, events=events),
