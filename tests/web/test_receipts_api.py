@@ -100,7 +100,8 @@ def test_what_a_deactivation_does_can_be_changed_for_events_that_are_applied_fro
     assert [row.state for row in world.run("SELECT state FROM withdrawals.jobs ORDER BY id")] == ["held", "completed"]
     done("sources", "set-policy", 1, *AT_ACME, "--on-deactivate", "ignore", "--grace-hours", 2)
     assert (
-        "Use one of: withdraw, hold, ignore" in withdrawals("sources", "set-policy", 1, *AT_ACME, "--on-deactivate", "fire").err
+        "Use one of: withdraw, hold, ignore"
+        in withdrawals("sources", "set-policy", 1, *AT_ACME, "--on-deactivate", "fire").err
     )
     hr.applied(event("cleo"))
     assert world.one("SELECT count(*) FROM withdrawals.jobs") == 2
